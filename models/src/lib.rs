@@ -1,0 +1,217 @@
+//! Freehold's protocols between threads, run by loom through every interleaving and every value a read may return.
+//!
+//! A package of its own, so that checking needs no `--cfg loom` and nothing of it reaches users: it includes the runtime's source
+//! file itself and gives it loom's atomics. Queues are modelled by one atomic word that is published with release ordering and read with
+//! acquire ordering, which is the least that the real queues promise.
+
+#[allow(dead_code)]
+#[path = "../../src/parking.rs"]
+mod parking;
+
+/// What `parking` is built on, here of loom.
+mod atomics {
+    pub(crate) use loom::sync::Mutex;
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+
+    /// Runs a test in every interleaving; in the runtime itself this runs it once.
+    #[cfg(test)]
+    pub(crate) use loom::model as explore;
+}
+
+#[cfg(test)]
+mod models {
+    use std::sync::Arc as StdArc;
+    use std::sync::atomic::{AtomicBool as StdBool, Ordering as StdOrdering};
+
+    use loom::sync::Arc;
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+    use loom::thread;
+
+    use crate::parking::{Duty, Parking, Room, publish};
+
+    /// A bell is an eventfd: it stays rung until it is read.
+    struct World {
+        parking: Parking,
+        queue: AtomicUsize,
+        bell: AtomicUsize,
+    }
+
+    impl World {
+        fn new() -> Arc<Self> {
+            Arc::new(World { parking: Parking::new(), queue: AtomicUsize::new(0), bell: AtomicUsize::new(0) })
+        }
+
+        fn send(&self) {
+            self.queue.fetch_add(1, Ordering::Release);
+            publish();
+            match self.parking.duty() {
+                Duty::Nothing => {}
+                Duty::Ring => {
+                    self.bell.fetch_add(1, Ordering::Release);
+                }
+                Duty::Sweep => unreachable!("this shard does not close"),
+            }
+        }
+
+        /// Takes what is in the queue.
+        fn take(&self) -> usize {
+            self.queue.swap(0, Ordering::Acquire)
+        }
+
+        /// The shard, until it has taken `expected` entries. If it waits for a bell that nobody will ring, loom reports the loop.
+        fn shard(&self, expected: usize) {
+            let mut taken = 0;
+            while taken < expected {
+                taken += self.take();
+                if taken < expected && self.parking.park(|| self.queue.load(Ordering::Acquire) == 0) {
+                    while self.bell.swap(0, Ordering::Acquire) == 0 {
+                        thread::yield_now();
+                    }
+                    self.parking.awake();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_wake_is_lost_with_one_sender() {
+        loom::model(|| {
+            let world = World::new();
+            let sender = {
+                let world = world.clone();
+                thread::spawn(move || world.send())
+            };
+            world.shard(1);
+            sender.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn no_wake_is_lost_with_two_sends_of_one_sender() {
+        loom::model(|| {
+            let world = World::new();
+            let sender = {
+                let world = world.clone();
+                thread::spawn(move || {
+                    world.send();
+                    world.send();
+                })
+            };
+            world.shard(2);
+            sender.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn no_wake_is_lost_with_two_senders() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let world = World::new();
+            let senders: Vec<_> = (0..2)
+                .map(|_| {
+                    let world = world.clone();
+                    thread::spawn(move || world.send())
+                })
+                .collect();
+            world.shard(2);
+            for sender in senders {
+                sender.join().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn only_one_of_two_senders_rings() {
+        loom::model(|| {
+            let world = World::new();
+            assert!(world.parking.park(|| true));
+            let senders: Vec<_> = (0..2)
+                .map(|_| {
+                    let world = world.clone();
+                    thread::spawn(move || world.send())
+                })
+                .collect();
+            for sender in senders {
+                sender.join().unwrap();
+            }
+            assert_eq!(world.bell.load(Ordering::Relaxed), 1);
+        });
+    }
+
+    #[test]
+    fn an_entry_that_races_with_the_close_is_answered_once() {
+        loom::model(|| {
+            let world = World::new();
+            let answered = Arc::new(AtomicUsize::new(0));
+            let sender = {
+                let (world, answered) = (world.clone(), answered.clone());
+                thread::spawn(move || {
+                    world.queue.fetch_add(1, Ordering::Release);
+                    publish();
+                    if world.parking.duty() == Duty::Sweep {
+                        answered.fetch_add(world.take(), Ordering::Relaxed);
+                    }
+                })
+            };
+            world.parking.close();
+            answered.fetch_add(world.take(), Ordering::Relaxed);
+            sender.join().unwrap();
+            assert_eq!(answered.load(Ordering::Relaxed), 1);
+        });
+    }
+
+    #[test]
+    fn entries_of_two_senders_that_race_with_a_parked_shard_that_closes_are_answered_once() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let world = World::new();
+            let answered = Arc::new(AtomicUsize::new(0));
+            let may_wait = world.parking.park(|| true);
+            assert!(may_wait);
+            let senders: Vec<_> = (0..2)
+                .map(|_| {
+                    let (world, answered) = (world.clone(), answered.clone());
+                    thread::spawn(move || {
+                        world.queue.fetch_add(1, Ordering::Release);
+                        publish();
+                        if world.parking.duty() == Duty::Sweep {
+                            answered.fetch_add(world.take(), Ordering::Relaxed);
+                        }
+                    })
+                })
+                .collect();
+            world.parking.close();
+            answered.fetch_add(world.take(), Ordering::Relaxed);
+            for sender in senders {
+                sender.join().unwrap();
+            }
+            assert_eq!(answered.load(Ordering::Relaxed), 2);
+        });
+    }
+
+    #[test]
+    fn a_sender_that_waits_for_room_is_woken() {
+        loom::model(|| {
+            let room = Arc::new(Room::new());
+            let full = Arc::new(AtomicUsize::new(1));
+            // Outside loom's sight on purpose: it only says whether the model's end state is a good one.
+            let woken = StdArc::new(StdBool::new(false));
+            let sender = {
+                let (room, full) = (room.clone(), full.clone());
+                thread::spawn(move || {
+                    room.wait((), |_| false);
+                    full.load(Ordering::Acquire) == 0
+                })
+            };
+            full.store(0, Ordering::Release);
+            publish();
+            if room.is_wanted() {
+                woken.store(!room.take().is_empty(), StdOrdering::SeqCst);
+            }
+            let found_room = sender.join().unwrap();
+            assert!(found_room || woken.load(StdOrdering::SeqCst), "the sender sleeps on an empty queue");
+        });
+    }
+}

@@ -1,0 +1,101 @@
+//! The actor: the type that says what objects hold and how they answer messages.
+
+use std::fmt::Debug;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::addressees::Addressees;
+use crate::object::{ObjectId, OwnerId};
+use crate::objects::Objects;
+use crate::router::ShardIndex;
+
+/// What a user writes: the type of the objects and what a message does to them.
+///
+/// An actor has no fields. Its state is the objects; the runtime owns those and hands `receive` the ones a message is for.
+pub trait Actor: Sized + 'static {
+    /// What identifies an object.
+    type Id: ObjectId;
+    /// What one object holds. It is cloned before its first write in a message, to undo the message if it fails.
+    type State: Clone + Send + Sync + Serialize + DeserializeOwned + 'static;
+    /// What is sent to objects.
+    type Message: Send + 'static;
+    /// What comes back.
+    type Reply: Send + 'static;
+    /// Why a message was refused. An `Err` undoes everything the message did.
+    type Error: From<AccessError<Self::Id>> + Send + 'static;
+
+    /// The objects the message is addressed to, at least one. It must be a pure function of the message: it is called by the
+    /// sender to find the home and again by the shard.
+    fn addressees(message: &Self::Message, to: &mut Addressees<Self::Id>);
+
+    /// Applies the message to its objects, all or nothing: an `Err` or a panic leaves every object as it was.
+    ///
+    /// It runs to completion on the core that owns the objects and it may be run again, so it must have no side effect but
+    /// through `objects`.
+    fn receive(message: &Self::Message, objects: &mut Objects<'_, Self>) -> Result<Self::Reply, Self::Error>;
+}
+
+/// Why an object could not be reached as asked. Nothing was changed by the refused call; return it with `?` to abort the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AccessError<Id: Debug> {
+    /// A write to an object that another owner owns.
+    #[error(
+        "object {id:?} belongs to {owner} and was written as {sender}: send as its owner, or have the owner transfer or share it"
+    )]
+    NotOwner {
+        /// The object.
+        id: Id,
+        /// Who owns it.
+        owner: OwnerId,
+        /// Who sent the message.
+        sender: OwnerId,
+    },
+    /// A write to an object that was frozen.
+    #[error("object {id:?} is immutable: it can be read but never written again")]
+    Immutable {
+        /// The object.
+        id: Id,
+    },
+    /// `get_pair_mut` was given the same id twice.
+    #[error("a pair needs two different objects, not {id:?} twice")]
+    SameObject {
+        /// The object.
+        id: Id,
+    },
+    /// Ownership of an object that does not exist.
+    #[error("object {id:?} does not exist: insert it first")]
+    Absent {
+        /// The object.
+        id: Id,
+    },
+    /// More objects in one message than [`ADDRESSEES_MAX`](crate::ADDRESSEES_MAX).
+    #[error("a message may touch at most {max} objects: split it")]
+    TooManyObjects {
+        /// The limit.
+        max: usize,
+    },
+    /// The message's objects live on several shards, which this version cannot change together.
+    #[error(
+        "object {id:?} lives on {home} and the message's first object on {first}: messages across shards need the consensus path, which this version does not have yet"
+    )]
+    SpansShards {
+        /// The first object found elsewhere.
+        id: Id,
+        /// Its home.
+        home: ShardIndex,
+        /// The home of the message's first object.
+        first: ShardIndex,
+    },
+    /// A message to tell that names no object.
+    #[error("the message to send has no addressee: `addressees` must name at least one object")]
+    Unaddressed,
+    /// A `tell` or `tell_after` that found its queue or the timers full.
+    #[error("no room to send: {waiting} messages already wait; try again later, or raise the limit")]
+    NoRoom {
+        /// How many wait.
+        waiting: usize,
+    },
+}

@@ -1,0 +1,88 @@
+//! An object: a state with an id, owned by one shard.
+//!
+//! This file promises what identifies an object ([`ObjectId`]) and who may write it ([`Ownership`]). Who is asking is an
+//! [`OwnerId`], carried by every message; the shard compares the two on every access.
+
+use std::fmt::{self, Debug};
+use std::hash::Hash;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What identifies an object.
+///
+/// Ids are small values that are copied freely: `u64`, `u128`, `[u8; 32]` and tuples of them work as they are. A type of
+/// your own derives the bounds and says `impl ObjectId for MyId {}`.
+///
+/// ```
+/// use freehold_shard::ObjectId;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// struct Seat { tenant: u32, row: u16, number: u16 }
+///
+/// impl ObjectId for Seat {
+///     // All seats of one tenant live on one shard, so a message about several of them takes the fast path.
+///     fn placement(&self) -> impl std::hash::Hash { self.tenant }
+/// }
+/// ```
+pub trait ObjectId:
+    Copy + Eq + Ord + Hash + Debug + Send + Sync + Serialize + DeserializeOwned + 'static
+{
+    /// The part of the id that decides which shard is the object's home. By default all of it.
+    ///
+    /// Objects whose ids have the same placement always share a shard, whatever the number of shards. It must be a pure
+    /// function of the id.
+    fn placement(&self) -> impl Hash {
+        *self
+    }
+}
+
+macro_rules! plain_ids {
+    ($($id:ty),* $(,)?) => { $(impl ObjectId for $id {})* };
+}
+plain_ids!(
+    u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, [u8; 8], [u8; 12], [u8; 16], [u8; 20], [u8; 24],
+    [u8; 32]
+);
+
+impl<X: ObjectId, Y: ObjectId> ObjectId for (X, Y) {}
+impl<X: ObjectId, Y: ObjectId, Z: ObjectId> ObjectId for (X, Y, Z) {}
+
+/// Who sends a message, and who owns an object.
+///
+/// Owner 0, the default of both, is nobody in particular: an application that ignores ownership sends everything as owner 0
+/// and owns everything as owner 0, and never meets it.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
+pub struct OwnerId(pub u64);
+
+impl Debug for OwnerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "owner {}", self.0)
+    }
+}
+
+impl fmt::Display for OwnerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "owner {}", self.0)
+    }
+}
+
+/// Who may write an object. Reading is free to everyone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Ownership {
+    /// Only messages sent as this owner write it. New objects are owned by the sender that inserted them.
+    Owned(OwnerId),
+    /// Anyone writes it, through the coordinator.
+    Shared,
+    /// Nobody writes it, ever again.
+    Immutable,
+}
+
+impl Default for Ownership {
+    fn default() -> Self {
+        Ownership::Owned(OwnerId::default())
+    }
+}

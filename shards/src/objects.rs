@@ -1,0 +1,330 @@
+//! What a message sees of the objects while it runs: ownership is checked on every access, and a before-image of each object is
+//! kept at its first write, so that the [desk](crate::desk) can undo the message.
+
+use std::time::Duration;
+
+use crate::actor::{AccessError, Actor};
+use crate::addressees::{ADDRESSEES_MAX, Access, Rest, Target};
+use crate::desk::{BeforeImage, Desk, Told};
+use crate::object::{OwnerId, Ownership};
+use crate::partition::{NO_SLOT, Slot, SlotIndex};
+use crate::router::{Destination, ShardIndex};
+use crate::shard::Effects;
+
+/// The objects a message may touch while it runs, and what it may send.
+///
+/// Every access checks the object's ownership. Ids that were not declared in [`Actor::addressees`] work as long as they live on the
+/// shard that runs the message. A refused call changes nothing; return its error with `?` to abort the message.
+pub struct Objects<'a, A: Actor> {
+    pub(crate) desk: &'a mut Desk<A>,
+    /// The message's first object. By value, and never handed by reference to a function that is not inlined, so that it can live in
+    /// registers.
+    pub(crate) first: Target<A::Id>,
+    /// The others, and those the message touched without having declared them.
+    pub(crate) rest: &'a mut Rest<A::Id>,
+    pub(crate) effects: &'a Effects<A>,
+    pub(crate) sender: OwnerId,
+    /// The before-image of the first object written; the others' are on the desk. Here it costs no memory but the stack.
+    pub(crate) first_before: Option<BeforeImage<A>>,
+    /// An object was removed, or has none yet: its slot may have to be released.
+    pub(crate) removed: bool,
+}
+
+/// Two states of one pair.
+type Pair<'a, A> = (Option<&'a mut <A as Actor>::State>, Option<&'a mut <A as Actor>::State>);
+
+impl<A: Actor> Objects<'_, A> {
+    /// Who sent the message.
+    pub fn sender(&self) -> OwnerId {
+        self.sender
+    }
+
+    /// The state of the object `id`; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// [`AccessError::SpansShards`] if it was not declared and lives on another shard.
+    #[inline]
+    pub fn get(&self, id: A::Id) -> Result<Option<&A::State>, AccessError<A::Id>> {
+        let slot = self.slot_of(id)?;
+        if slot == NO_SLOT { Ok(None) } else { Ok(self.desk.partition.slot(slot).state.as_ref()) }
+    }
+
+    /// Whether the object `id` exists.
+    ///
+    /// # Errors
+    /// As [`Objects::get`].
+    pub fn contains(&self, id: A::Id) -> Result<bool, AccessError<A::Id>> {
+        self.get(id).map(|state| state.is_some())
+    }
+
+    /// The state of the object `id`, to change it; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// [`AccessError::NotOwner`] and [`AccessError::Immutable`] if the sender may not write it; otherwise as [`Objects::get`].
+    #[inline]
+    pub fn get_mut(&mut self, id: A::Id) -> Result<Option<&mut A::State>, AccessError<A::Id>> {
+        Ok(self.writable(id)?.and_then(|slot| slot.state.as_mut()))
+    }
+
+    /// The states of two different objects, to change both; `None` for one that does not exist.
+    ///
+    /// # Errors
+    /// [`AccessError::SameObject`] if the ids are equal; otherwise as [`Objects::get_mut`] for either.
+    #[inline]
+    pub fn get_pair_mut(&mut self, a: A::Id, b: A::Id) -> Result<Pair<'_, A>, AccessError<A::Id>> {
+        if a == b {
+            return Err(AccessError::SameObject { id: a });
+        }
+        let slots = (self.writable_index(a)?, self.writable_index(b)?);
+        let partition = &mut self.desk.partition;
+        Ok(match slots {
+            (NO_SLOT, NO_SLOT) => (None, None),
+            (a, NO_SLOT) => (partition.slot_mut(a).state.as_mut(), None),
+            (NO_SLOT, b) => (None, partition.slot_mut(b).state.as_mut()),
+            (a, b) => {
+                let (a, b) = partition.slots_mut(a, b);
+                (a.state.as_mut(), b.state.as_mut())
+            }
+        })
+    }
+
+    /// The state of the object `id`, to change it; if there is none, it is first inserted with the state `make` returns, owned by
+    /// the sender.
+    ///
+    /// # Errors
+    /// As [`Objects::get_mut`]; [`AccessError::TooManyObjects`] if an undeclared object would be one too many.
+    #[inline]
+    pub fn get_or_insert_with(
+        &mut self,
+        id: A::Id,
+        make: impl FnOnce() -> A::State,
+    ) -> Result<&mut A::State, AccessError<A::Id>> {
+        let sender = self.sender;
+        let slot = self.made_writable(id)?;
+        if slot.state.is_none() {
+            slot.ownership = Ownership::Owned(sender);
+        }
+        Ok(slot.state.get_or_insert_with(make))
+    }
+
+    /// Gives the object `id` this state, and returns the one it had. A new object is owned by the sender.
+    ///
+    /// # Errors
+    /// As [`Objects::get_or_insert_with`].
+    pub fn insert(&mut self, id: A::Id, state: A::State) -> Result<Option<A::State>, AccessError<A::Id>> {
+        let sender = self.sender;
+        let slot = self.made_writable(id)?;
+        if slot.state.is_none() {
+            slot.ownership = Ownership::Owned(sender);
+        }
+        Ok(slot.state.replace(state))
+    }
+
+    /// Removes the object `id` and returns its state; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Objects::get_mut`].
+    pub fn remove(&mut self, id: A::Id) -> Result<Option<A::State>, AccessError<A::Id>> {
+        self.removed = true;
+        Ok(self.writable(id)?.and_then(|slot| slot.state.take()))
+    }
+
+    /// Who may write the object `id`; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// As [`Objects::get`].
+    pub fn ownership(&self, id: A::Id) -> Result<Option<Ownership>, AccessError<A::Id>> {
+        let slot = self.slot_of(id)?;
+        if slot == NO_SLOT {
+            return Ok(None);
+        }
+        let slot = self.desk.partition.slot(slot);
+        Ok(slot.state.is_some().then_some(slot.ownership))
+    }
+
+    /// Gives the object `id` to another owner. From the next message on only that owner writes it.
+    ///
+    /// # Errors
+    /// [`AccessError::Absent`] if it does not exist; otherwise as [`Objects::get_mut`].
+    pub fn transfer(&mut self, id: A::Id, to: OwnerId) -> Result<(), AccessError<A::Id>> {
+        self.set_ownership(id, Ownership::Owned(to))
+    }
+
+    /// Lets anyone write the object `id`.
+    ///
+    /// # Errors
+    /// As [`Objects::transfer`].
+    pub fn share(&mut self, id: A::Id) -> Result<(), AccessError<A::Id>> {
+        self.set_ownership(id, Ownership::Shared)
+    }
+
+    /// Makes the object `id` immutable, for good: nobody writes, removes or transfers it again.
+    ///
+    /// # Errors
+    /// As [`Objects::transfer`].
+    pub fn freeze(&mut self, id: A::Id) -> Result<(), AccessError<A::Id>> {
+        self.set_ownership(id, Ownership::Immutable)
+    }
+
+    /// Sends `message` as this message's sender, if this message succeeds. Nobody hears of its outcome.
+    ///
+    /// # Errors
+    /// [`AccessError::NoRoom`] if its queue is full, [`AccessError::Unaddressed`] if it names no object,
+    /// [`AccessError::SpansShards`] if its objects live on several shards.
+    pub fn tell(&mut self, message: A::Message) -> Result<(), AccessError<A::Id>> {
+        let to = self.route(&message)?;
+        let pending = self.desk.told.iter().filter(|told| told.to == to && told.due.is_none()).count();
+        let (waiting, max) = if to == self.desk.shard {
+            (self.desk.own.len() + pending, self.desk.limits.own_messages_max)
+        } else {
+            (self.effects.outboxes[to.index()].len() + pending, self.desk.limits.outbox_messages_max)
+        };
+        if waiting >= max {
+            return Err(AccessError::NoRoom { waiting });
+        }
+        self.desk.told.push(Told { message, to, due: None });
+        Ok(())
+    }
+
+    /// Sends `message` as [`Objects::tell`] does, once `delay` has passed. Until then it waits in this shard.
+    ///
+    /// # Errors
+    /// As [`Objects::tell`].
+    pub fn tell_after(&mut self, delay: Duration, message: A::Message) -> Result<(), AccessError<A::Id>> {
+        let to = self.route(&message)?;
+        let waiting =
+            self.desk.timers.len() + self.desk.told.iter().filter(|told| told.due.is_some()).count();
+        if waiting >= self.desk.limits.timers_max {
+            return Err(AccessError::NoRoom { waiting });
+        }
+        let due = Some(self.desk.now.after(delay));
+        self.desk.told.push(Told { message, to, due });
+        Ok(())
+    }
+
+    fn route(&mut self, message: &A::Message) -> Result<ShardIndex, AccessError<A::Id>> {
+        match self.desk.router.destination::<A>(message, &mut self.desk.scratch) {
+            Destination::One(shard) => Ok(shard),
+            Destination::Several { id, home, first } => Err(AccessError::SpansShards { id, home, first }),
+            Destination::Nowhere => Err(AccessError::Unaddressed),
+        }
+    }
+
+    fn set_ownership(&mut self, id: A::Id, ownership: Ownership) -> Result<(), AccessError<A::Id>> {
+        let slot = self.writable(id)?.filter(|slot| slot.state.is_some());
+        slot.ok_or(AccessError::Absent { id })?.ownership = ownership;
+        Ok(())
+    }
+
+    /// The slot of `id`, declared or not; [`NO_SLOT`] if it has none.
+    #[inline]
+    fn slot_of(&self, id: A::Id) -> Result<SlotIndex, AccessError<A::Id>> {
+        if self.first.id == id {
+            return Ok(self.first.slot);
+        }
+        match self.rest.iter().find(|target| target.id == id) {
+            Some(target) => Ok(target.slot),
+            None => self.desk.look_up(id).map(|(_, slot)| slot),
+        }
+    }
+
+    /// The slot of `id`, once the sender may write it and its before-image is kept; `None` if it has none, and so does not exist.
+    #[inline]
+    fn writable(&mut self, id: A::Id) -> Result<Option<&mut Slot<A>>, AccessError<A::Id>> {
+        if self.first.id == id {
+            return if self.first.slot == NO_SLOT { Ok(None) } else { self.first_writable().map(Some) };
+        }
+        let slot = rest_writable(self.desk, self.rest, id, self.sender)?;
+        Ok(if slot == NO_SLOT { None } else { Some(self.desk.partition.slot_mut(slot)) })
+    }
+
+    /// As [`Objects::writable`]; if `id` has no slot it is given one, without a state.
+    #[inline]
+    fn made_writable(&mut self, id: A::Id) -> Result<&mut Slot<A>, AccessError<A::Id>> {
+        if self.first.id == id {
+            if self.first.slot == NO_SLOT {
+                self.first.slot = self.desk.appear(Target { ..self.first }, self.sender);
+                self.first.saved = true;
+                // Should the caller survive a panic of what makes the state, the slot is released with the removed.
+                self.removed = true;
+            }
+            return self.first_writable();
+        }
+        let slot = rest_made_writable(self.desk, self.rest, id, self.sender)?;
+        self.removed |= self.desk.partition.slot(slot).state.is_none();
+        Ok(self.desk.partition.slot_mut(slot))
+    }
+
+    #[inline]
+    fn writable_index(&mut self, id: A::Id) -> Result<SlotIndex, AccessError<A::Id>> {
+        if self.first.id != id {
+            return rest_writable(self.desk, self.rest, id, self.sender);
+        }
+        if self.first.slot != NO_SLOT {
+            self.first_writable()?;
+        }
+        Ok(self.first.slot)
+    }
+
+    /// The first object's slot, which it must have.
+    #[inline]
+    fn first_writable(&mut self) -> Result<&mut Slot<A>, AccessError<A::Id>> {
+        let index = self.first.slot;
+        let slot = self.desk.partition.slot_mut(index);
+        if !self.first.saved {
+            self.first_before = Some(slot.before_image(index, self.sender)?);
+            self.first.saved = true;
+        }
+        Ok(slot)
+    }
+}
+
+/// The slot of an object that is not the first, once the sender may write it and its before-image is kept; [`NO_SLOT`] if it has none.
+/// An object that was not declared is now.
+fn rest_writable<A: Actor>(
+    desk: &mut Desk<A>,
+    rest: &mut Rest<A::Id>,
+    id: A::Id,
+    sender: OwnerId,
+) -> Result<SlotIndex, AccessError<A::Id>> {
+    let target = declared(desk, rest, id)?;
+    if !target.saved && target.slot != NO_SLOT {
+        let before = desk.partition.slot(target.slot).before_image(target.slot, sender)?;
+        desk.before.push(before);
+        target.saved = true;
+    }
+    Ok(target.slot)
+}
+
+/// As [`rest_writable`]; if the object has no slot it is given one, without a state.
+fn rest_made_writable<A: Actor>(
+    desk: &mut Desk<A>,
+    rest: &mut Rest<A::Id>,
+    id: A::Id,
+    sender: OwnerId,
+) -> Result<SlotIndex, AccessError<A::Id>> {
+    let target = declared(desk, rest, id)?;
+    if target.slot == NO_SLOT {
+        target.slot = desk.appear(*target, sender);
+        target.saved = true;
+    }
+    rest_writable(desk, rest, id, sender)
+}
+
+#[inline]
+fn declared<'a, A: Actor>(
+    desk: &Desk<A>,
+    rest: &'a mut Rest<A::Id>,
+    id: A::Id,
+) -> Result<&'a mut Target<A::Id>, AccessError<A::Id>> {
+    let at = match rest.iter().position(|target| target.id == id) {
+        Some(at) => at,
+        None => {
+            let (hash, slot) = desk.look_up(id)?;
+            let target = Target { id, hash: Some(hash), slot, access: Access::Write, saved: false };
+            rest.try_push(target).map_err(|_| AccessError::TooManyObjects { max: ADDRESSEES_MAX })?;
+            rest.len() - 1
+        }
+    };
+    Ok(&mut rest[at])
+}

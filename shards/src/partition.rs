@@ -1,0 +1,182 @@
+//! A shard's objects: an index from id to slot, and the slots.
+//!
+//! The slots are a slab in chunks: a slot never moves while its object lives, and growing copies no object. docs/BENCHMARKS.md has
+//! the measurements behind this shape.
+
+use ahash::RandomState;
+
+use crate::actor::Actor;
+use crate::index::{IdHash, Index};
+use crate::object::Ownership;
+use crate::shard::Prefetch;
+
+/// The number of a slot.
+pub(crate) type SlotIndex = u32;
+/// In place of a slot number: there is none.
+pub(crate) const NO_SLOT: SlotIndex = SlotIndex::MAX;
+
+/// Up to this size of a partition staging costs more than it saves: measured at 1, 12 and 120 MB (docs/BENCHMARKS.md).
+const CACHED_BYTES: usize = 8 << 20;
+/// Bytes of the index for each object, about.
+const BYTES_INDEXED: usize = 16;
+/// Of a large object only the beginning is prefetched.
+const PREFETCHED_BYTES_MAX: usize = 256;
+/// Buckets of a growing index moved at each turn, some microseconds' worth, so that it ends growing though nothing is inserted.
+const GROWN_PER_TURN: usize = 128;
+const CHUNK_BITS: u32 = 12;
+const CHUNK_SLOTS: usize = 1 << CHUNK_BITS;
+
+/// One object, its header first.
+pub(crate) struct Slot<A: Actor> {
+    pub(crate) id: A::Id,
+    /// Whether the slot is in the table. A free slot keeps its last id, so the id alone does not say.
+    live: bool,
+    pub(crate) ownership: Ownership,
+    /// `None` while the object does not exist: it is about to be inserted, or was removed by the running message.
+    pub(crate) state: Option<A::State>,
+}
+
+/// The objects of one shard.
+pub(crate) struct Partition<A: Actor> {
+    hasher: RandomState,
+    index: Index,
+    /// All but the last are full.
+    chunks: Vec<Vec<Slot<A>>>,
+    free: Vec<SlotIndex>,
+}
+
+impl<A: Actor> Partition<A> {
+    /// An empty partition whose table is keyed by `seed`.
+    pub(crate) fn new(seed: u64) -> Self {
+        // Four keys from one seed; ahash mixes them further.
+        let hasher = RandomState::with_seeds(
+            seed,
+            seed.rotate_left(17) ^ 0x9e37,
+            !seed,
+            seed.rotate_left(41) ^ 0x79b9,
+        );
+        Partition { hasher, index: Index::new(), chunks: Vec::new(), free: Vec::new() }
+    }
+
+    /// How many objects there are.
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, id: &A::Id) -> IdHash {
+        IdHash::new(self.hasher.hash_one(id))
+    }
+
+    /// The slot of the object `id`, whose hash is `hash`; [`NO_SLOT`] if there is none.
+    #[inline]
+    pub(crate) fn find(&self, hash: IdHash, id: &A::Id) -> SlotIndex {
+        self.index.find(hash, |slot| self.slot(slot).id == *id).unwrap_or(NO_SLOT)
+    }
+
+    /// Whether looking objects up from memory takes so long that it pays to prefetch.
+    pub(crate) fn outgrew_the_cache(&self) -> bool {
+        self.index.len() * (size_of::<Slot<A>>() + BYTES_INDEXED) > CACHED_BYTES
+    }
+
+    /// Prefetches where the index has `hash`.
+    #[inline]
+    pub(crate) fn prefetch_index<P: Prefetch>(&self, hash: IdHash) {
+        self.index.prefetch::<P>(hash);
+    }
+
+    /// The slot an object of this hash is likely in, which is prefetched.
+    #[inline]
+    pub(crate) fn seek<P: Prefetch>(&self, hash: IdHash) -> SlotIndex {
+        let Some(slot) = self.index.find(hash, |_| true) else { return NO_SLOT };
+        P::prefetch(self.slot(slot), size_of::<Slot<A>>().min(PREFETCHED_BYTES_MAX));
+        slot
+    }
+
+    /// Whether `slot` still holds the object `id`.
+    #[inline]
+    pub(crate) fn holds(&self, slot: SlotIndex, id: &A::Id) -> bool {
+        let slot = self.slot(slot);
+        slot.live && slot.id == *id
+    }
+
+    #[inline]
+    pub(crate) fn slot(&self, slot: SlotIndex) -> &Slot<A> {
+        &self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK_SLOTS]
+    }
+
+    #[inline]
+    pub(crate) fn slot_mut(&mut self, slot: SlotIndex) -> &mut Slot<A> {
+        &mut self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK_SLOTS]
+    }
+
+    /// Two different slots at once.
+    ///
+    /// # Panics
+    /// If they are the same.
+    #[inline]
+    pub(crate) fn slots_mut(&mut self, a: SlotIndex, b: SlotIndex) -> (&mut Slot<A>, &mut Slot<A>) {
+        let (chunk_a, chunk_b) = ((a >> CHUNK_BITS) as usize, (b >> CHUNK_BITS) as usize);
+        let (in_a, in_b) = (a as usize % CHUNK_SLOTS, b as usize % CHUNK_SLOTS);
+        if chunk_a == chunk_b {
+            let [a, b] =
+                self.chunks[chunk_a].get_disjoint_mut([in_a, in_b]).expect("the slots differ and exist");
+            (a, b)
+        } else {
+            let [a, b] =
+                self.chunks.get_disjoint_mut([chunk_a, chunk_b]).expect("the chunks differ and exist");
+            (&mut a[in_a], &mut b[in_b])
+        }
+    }
+
+    /// Puts an object without a state into the table. There must be none of this id.
+    pub(crate) fn insert(&mut self, hash: IdHash, id: A::Id, ownership: Ownership) -> SlotIndex {
+        debug_assert!(self.find(hash, &id) == NO_SLOT, "one-slot-per-object: {id:?} has one already");
+        let fresh = Slot { id, live: true, ownership, state: None };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                *self.slot_mut(slot) = fresh;
+                slot
+            }
+            None => {
+                if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK_SLOTS) {
+                    self.chunks.push(Vec::with_capacity(CHUNK_SLOTS));
+                }
+                let full = self.chunks.len() - 1;
+                let chunk = self.chunks.last_mut().expect("one was just made sure of");
+                let slot = full * CHUNK_SLOTS + chunk.len();
+                chunk.push(fresh);
+                SlotIndex::try_from(slot).expect("a partition of 2^32 objects outgrows memory first")
+            }
+        };
+        self.index.insert(hash, slot);
+        slot
+    }
+
+    /// Takes an object without a state out of the table and frees its slot.
+    pub(crate) fn release(&mut self, slot: SlotIndex) {
+        let freed = self.slot_mut(slot);
+        debug_assert!(
+            freed.live && freed.state.is_none(),
+            "only-the-absent-are-released: {:?} still exists",
+            freed.id
+        );
+        freed.live = false;
+        let id = freed.id;
+        let hash = self.hash(&id);
+        let was_there = self.index.remove(hash, slot);
+        debug_assert!(was_there, "one-slot-per-object: a live slot is in the index");
+        self.free.push(slot);
+    }
+
+    /// Goes on with growing the index, if it is growing.
+    #[inline]
+    pub(crate) fn grow(&mut self) {
+        self.index.move_some(GROWN_PER_TURN);
+    }
+
+    /// All objects, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot<A>> {
+        self.chunks.iter().flatten().filter(|slot| slot.live)
+    }
+}

@@ -1,0 +1,317 @@
+//! One core's decisions: what arrives is turned into effects, with no I/O, thread or clock.
+//!
+//! [`Shard::turn`] takes what arrived and the time, runs every message to completion in the order it arrived, and leaves answers,
+//! envelopes for other shards and answered batches in [`Effects`], whose buffers the runtime empties and hands in again. When the
+//! objects no longer fit the cache, a turn works on several messages at a time: it names the objects of one and prefetches their
+//! index entries, finds those of another, [`AHEAD`] messages nearer, and prefetches their slots, and runs a third.
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::actor::Actor;
+use crate::addressees::Addressees;
+use crate::desk::Desk;
+use crate::message::{Batch, BatchEntry, Envelope, Outcome, ReturnAddress};
+use crate::object::{OwnerId, Ownership};
+use crate::router::{Router, ShardIndex};
+use crate::statistics::Counters;
+
+/// How many messages lie between two stages: enough for a miss to be served, too few for what was fetched to be evicted again.
+const AHEAD: usize = 6;
+/// Messages under way at once, from the first stage to the last.
+const UNDER_WAY: usize = 2 * AHEAD;
+
+/// Asks the processor for memory that is needed soon. It is a trait because the instruction is `unsafe` in Rust, and this crate has
+/// none of that: the runtime supplies it.
+pub trait Prefetch {
+    /// Fetches the first `bytes` bytes at `place` into the cache, sometime.
+    fn prefetch<T>(place: &T, bytes: usize);
+}
+
+/// Fetches nothing: for tests, simulators and Miri.
+#[derive(Clone, Copy, Debug)]
+pub struct NoPrefetch;
+
+impl Prefetch for NoPrefetch {
+    #[inline]
+    fn prefetch<T>(_: &T, _: usize) {}
+}
+
+/// A time: nanoseconds since the runtime started. Comes from outside; a shard has no clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// The time `delay` later; the end of time if that is beyond it.
+    pub fn after(self, delay: Duration) -> Time {
+        Time(self.0.saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// The bounds a shard keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Messages waiting in a shard for their time.
+    pub timers_max: usize,
+    /// Messages told to one other shard and not yet taken by its lane.
+    pub outbox_messages_max: usize,
+    /// Messages a shard told itself and has not yet run.
+    pub own_messages_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { timers_max: 1 << 20, outbox_messages_max: 1 << 14, own_messages_max: 1 << 14 }
+    }
+}
+
+/// What arrived at a shard since its last turn, in order of arrival. A turn drains it and keeps its memory.
+pub struct Inbox<A: Actor> {
+    /// Single messages, and answers to the calls of this shard's tasks.
+    pub envelopes: Vec<Envelope<A>>,
+    /// Batches from outside.
+    pub batches: Vec<Batch<A>>,
+}
+
+impl<A: Actor> Inbox<A> {
+    /// An empty inbox.
+    pub fn new() -> Self {
+        Inbox { envelopes: Vec::new(), batches: Vec::new() }
+    }
+}
+
+impl<A: Actor> Default for Inbox<A> {
+    fn default() -> Self {
+        Inbox::new()
+    }
+}
+
+/// What is to be done after a turn. The runtime takes what it can deliver; what it leaves, an envelope a full lane cannot take
+/// say, stays for the next time.
+pub struct Effects<A: Actor> {
+    /// Envelopes for each shard, first to be sent first. This shard's own is always empty.
+    pub outboxes: Vec<VecDeque<Envelope<A>>>,
+    /// Outcomes for those who wait outside, and for calls of this shard's own tasks.
+    pub answers: Vec<(ReturnAddress, Outcome<A>)>,
+    /// Batches all of whose entries are answered.
+    pub batches: Vec<Batch<A>>,
+}
+
+impl<A: Actor> Effects<A> {
+    /// No effects, for a runtime of `shards` shards.
+    pub fn new(shards: usize) -> Self {
+        Effects {
+            outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
+            answers: Vec::new(),
+            batches: Vec::new(),
+        }
+    }
+}
+
+/// What may hold a message that is still to be run.
+trait HasMessage<A: Actor> {
+    fn message(&self) -> Option<&A::Message>;
+}
+
+impl<A: Actor> HasMessage<A> for Envelope<A> {
+    #[inline]
+    fn message(&self) -> Option<&A::Message> {
+        if let Envelope::Message { message, .. } = self { Some(message) } else { None }
+    }
+}
+
+impl<A: Actor> HasMessage<A> for BatchEntry<A> {
+    #[inline]
+    fn message(&self) -> Option<&A::Message> {
+        if let BatchEntry::Waiting(message) = self { Some(message) } else { None }
+    }
+}
+
+/// One core's objects and the turns it takes.
+pub struct Shard<A: Actor, P: Prefetch = NoPrefetch> {
+    desk: Desk<A>,
+    /// The objects of the messages under way: message `n`'s are at `n % UNDER_WAY`.
+    under_way: [Addressees<A::Id>; UNDER_WAY],
+    /// The shard's messages to itself, while they run.
+    own: Vec<Envelope<A>>,
+    timers_stopped: bool,
+    prefetch: PhantomData<P>,
+}
+
+impl<A: Actor, P: Prefetch> Shard<A, P> {
+    /// An empty shard. `table_seed` keys its table, and nothing else: draw it at random, so that nobody can choose ids that collide.
+    pub fn new(index: ShardIndex, router: Router, limits: Limits, table_seed: u64) -> Self {
+        assert!(index.index() < router.shards(), "{index} does not exist among {} shards", router.shards());
+        Shard {
+            desk: Desk::new(index, router, limits, table_seed),
+            under_way: std::array::from_fn(|_| Addressees::new()),
+            own: Vec::new(),
+            timers_stopped: false,
+            prefetch: PhantomData,
+        }
+    }
+
+    /// Runs everything in `inbox`, the timers that are due at `now` and what the shard told itself before, and drains `inbox`.
+    pub fn turn(&mut self, now: Time, inbox: &mut Inbox<A>, effects: &mut Effects<A>) {
+        self.desk.now = now;
+        self.run_envelopes(&mut inbox.envelopes, effects);
+        for mut batch in inbox.batches.drain(..) {
+            self.run_batch(&mut batch, effects);
+            effects.batches.push(batch);
+        }
+        self.fire_timers(effects);
+        if !self.desk.own.is_empty() {
+            // What these tell the shard itself waits for the next turn, so that a turn ends.
+            let mut own = std::mem::take(&mut self.own);
+            own.extend(self.desk.own.drain(..));
+            self.run_envelopes(&mut own, effects);
+            self.own = own;
+        }
+        self.desk.partition.grow();
+        self.desk.counters.objects = self.desk.partition.len() as u64;
+    }
+
+    /// Runs one message at once, with no queue.
+    ///
+    /// # Errors
+    /// [`AskError::Elsewhere`](crate::AskError::Elsewhere) if its objects live on another shard; otherwise what came of it. After an error nothing has changed.
+    #[inline]
+    pub fn ask_now(
+        &mut self,
+        now: Time,
+        sender: OwnerId,
+        message: &A::Message,
+        effects: &mut Effects<A>,
+    ) -> Outcome<A> {
+        self.desk.now = now;
+        self.run(false, 0, message, sender, effects)
+    }
+
+    fn run_envelopes(&mut self, envelopes: &mut Vec<Envelope<A>>, effects: &mut Effects<A>) {
+        let staged = self.desk.partition.outgrew_the_cache();
+        for at in 0..UNDER_WAY {
+            self.stage(staged, at, envelopes.as_slice(), at);
+        }
+        let mut envelopes = envelopes.drain(..);
+        let mut at = 0;
+        while let Some(envelope) = envelopes.next() {
+            match envelope {
+                Envelope::Message { message, sender, answer_to } => {
+                    let outcome = self.run(staged, at, &message, sender, effects);
+                    self.answer(answer_to, outcome, effects);
+                }
+                Envelope::Answer { call, outcome } => {
+                    effects.answers.push((ReturnAddress::Shard { shard: self.desk.shard, call }, outcome));
+                }
+            }
+            self.stage(staged, at + UNDER_WAY, envelopes.as_slice(), UNDER_WAY - 1);
+            at += 1;
+        }
+    }
+
+    fn run_batch(&mut self, batch: &mut Batch<A>, effects: &mut Effects<A>) {
+        let staged = self.desk.partition.outgrew_the_cache();
+        for at in 0..UNDER_WAY {
+            self.stage(staged, at, batch.entries.as_slice(), at);
+        }
+        for at in 0..batch.entries.len() {
+            if let BatchEntry::Waiting(message) = &batch.entries[at] {
+                let outcome = self.run(staged, at, message, batch.sender, effects);
+                batch.entries[at] = BatchEntry::Answered(outcome);
+            }
+            self.stage(staged, at + UNDER_WAY, batch.entries.as_slice(), at + UNDER_WAY);
+        }
+    }
+
+    /// Takes message `at`, which stands at `place` of `list`, through the first stage, and the one [`AHEAD`] before it through the
+    /// second.
+    #[inline]
+    fn stage(&mut self, staged: bool, at: usize, list: &[impl HasMessage<A>], place: usize) {
+        if !staged {
+            return;
+        }
+        let targets = &mut self.under_way[at % UNDER_WAY];
+        match list.get(place).and_then(HasMessage::message) {
+            Some(message) => self.desk.name::<P>(message, targets),
+            None => targets.clear(),
+        }
+        self.desk.seek::<P>(&mut self.under_way[(at + UNDER_WAY - AHEAD) % UNDER_WAY]);
+    }
+
+    #[inline]
+    fn run(
+        &mut self,
+        staged: bool,
+        at: usize,
+        message: &A::Message,
+        sender: OwnerId,
+        effects: &mut Effects<A>,
+    ) -> Outcome<A> {
+        if staged {
+            let targets = &mut self.under_way[at % UNDER_WAY];
+            self.desk.find_again(targets);
+            self.desk.execute(message, sender, targets, effects)
+        } else {
+            let mut targets = Addressees::new();
+            self.desk.find(message, &mut targets);
+            self.desk.execute(message, sender, &mut targets, effects)
+        }
+    }
+
+    #[inline]
+    fn answer(&mut self, to: ReturnAddress, outcome: Outcome<A>, effects: &mut Effects<A>) {
+        match to {
+            ReturnAddress::Nobody => {}
+            ReturnAddress::Shard { shard, call } if shard != self.desk.shard => {
+                effects.outboxes[shard.index()].push_back(Envelope::Answer { call, outcome });
+            }
+            ReturnAddress::Outside { .. } | ReturnAddress::Shard { .. } => {
+                effects.answers.push((to, outcome))
+            }
+        }
+    }
+
+    fn fire_timers(&mut self, effects: &mut Effects<A>) {
+        while self.next_timer().is_some_and(|due| due <= self.desk.now) {
+            let timer = self.desk.timers.pop().expect("there is a next one");
+            self.desk.counters.timers_fired += 1;
+            if timer.to == self.desk.shard {
+                self.desk.own.push_back(timer.envelope);
+            } else {
+                effects.outboxes[timer.to.index()].push_back(timer.envelope);
+            }
+        }
+    }
+
+    /// When the first waiting message is due; `None` if none waits, or after [`Shard::stop_timers`].
+    #[inline]
+    pub fn next_timer(&self) -> Option<Time> {
+        if self.timers_stopped { None } else { self.desk.timers.peek().map(|timer| timer.due) }
+    }
+
+    /// From now on no waiting message comes due: the runtime is stopping.
+    pub fn stop_timers(&mut self) {
+        self.timers_stopped = true;
+    }
+
+    /// How many messages wait for their time.
+    pub fn timers(&self) -> usize {
+        self.desk.timers.len()
+    }
+
+    /// How many messages the shard told itself and has not run yet: while there are any, it wants another turn at once.
+    pub fn own_messages(&self) -> usize {
+        self.desk.own.len()
+    }
+
+    /// What the shard has done so far.
+    pub fn counters(&self) -> &Counters {
+        &self.desk.counters
+    }
+
+    /// Every object of the shard with who may write it and its state, in no particular order.
+    pub fn objects(&self) -> impl Iterator<Item = (A::Id, Ownership, &A::State)> {
+        self.desk.partition.iter().filter_map(|slot| Some((slot.id, slot.ownership, slot.state.as_ref()?)))
+    }
+}

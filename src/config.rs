@@ -1,0 +1,222 @@
+//! Every limit, size and time of a runtime, with its default, checked before anything starts.
+//!
+//! A [`Config`] that passed [`Config::check`] can be started on any machine that has the CPUs it names; what a machine lacks
+//! besides is [`doctor`](crate::doctor)'s to say. All queues are bounded by what stands here, and so is memory: see
+//! [`Config::lane_entries`] for the lanes, whose number grows with the square of the shards.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use freehold_shard::{Limits, PlacementKey, SHARDS_MAX};
+
+use crate::error::ConfigError;
+
+/// How a runtime is built. Start from the default and change what matters:
+///
+/// ```
+/// use freehold::{Config, Idle, Shards};
+/// use std::time::Duration;
+///
+/// let config = Config { shards: Shards::Count(2), idle: Idle::Spin(Duration::ZERO), ..Config::default() };
+/// assert!(config.check().is_ok());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How many shards, and where. Default: one per allowed CPU.
+    pub shards: Shards,
+    /// What a shard does when it runs dry. Default: it spins for 50 microseconds, then parks.
+    pub idle: Idle,
+    /// The key of the placement hash, which decides the home of every id. Default: `None`, drawn at random, so that nobody who
+    /// chooses ids can aim them all at one shard. Give one to have ids in the same places from run to run.
+    pub placement_key: Option<PlacementKey>,
+    /// How many messages may wait in one shard: delayed ones, and those told to another shard or to itself.
+    pub limits: Limits,
+    /// Entries (single messages, or batches of [`ask_all`](crate::Handle::ask_all)) that may wait in front of one shard; beyond
+    /// it `ask` and `tell` answer `Overloaded` and `ask_all` waits. 16 to 1,048,576. Default: 1,024.
+    pub ingress_entries_max: usize,
+    /// Messages of one batch; `ask_all` splits longer ones. With the field above it bounds what waits in front of a shard.
+    /// 1 to 65,536. Default: 1,024.
+    pub batch_messages_max: usize,
+    /// Messages a lane from one shard to another holds; fewer with many shards, see [`Config::lane_entries`]. What does not fit
+    /// waits in the sender's outbox. 16 to 65,536. Default: 1,024.
+    pub lane_entries_max: usize,
+    /// Messages after which a shard stops taking more and takes its turn. 1 to 1,048,576. Default: 2,048.
+    pub turn_messages_max: usize,
+    /// Outside asks whose answers have not been picked up yet, in the whole runtime; beyond it `ask` answers `Overloaded`. Their
+    /// reply slots are allocated at start, about 100 bytes each. 1 to 16,777,216. Default: 65,536.
+    pub asks_in_flight_max: usize,
+    /// Asks of one shard's own tasks to other shards, not answered yet; beyond it `ask` answers `Overloaded`. 1 to 1,048,576.
+    /// Default: 65,536.
+    pub calls_max: usize,
+    /// How long `shutdown` lets messages that were accepted run to their end. At most an hour. Default: 10 seconds.
+    pub drain_max: Duration,
+    /// How long `shutdown` then lets the tasks of [`on_each_shard`](crate::Runtime::on_each_shard) and
+    /// [`Local::spawn`](crate::Local::spawn) finish before it cancels them. At most an hour. Default: 100 milliseconds.
+    pub tasks_grace: Duration,
+    /// A turn at least this long is reported by a warning. At least a microsecond. Default: 10 milliseconds.
+    pub slow_turn: Duration,
+    /// How often a busy shard looks at its timers, files and sockets. 100 microseconds to 100 milliseconds. Default: 1
+    /// millisecond.
+    pub preempt_timer: Duration,
+    /// I/O buffers each shard registers with the kernel, in bytes: 64 KiB to 1 GiB. Default: 64 KiB, enough for tasks that use the network.
+    /// Give more if your tasks do direct file I/O.
+    pub io_memory_bytes: usize,
+    /// Operations each shard can submit to the kernel at once. 8 to 4,096. Default: 128.
+    pub ring_depth: usize,
+}
+
+/// How many shards a runtime has, and which CPUs they run on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shards {
+    /// One on each CPU this process may use (affinity and cpuset), but no more than its quota of CPU time allows.
+    PerAllowedCore,
+    /// This many, each on a CPU of its own. If there are fewer allowed CPUs, none is pinned and nobody spins: that works, is slower, and is
+    /// said by a warning.
+    Count(usize),
+    /// One on each of these CPUs, in this order.
+    OnCpus(Vec<usize>),
+}
+
+/// What a shard with nothing to do does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// It looks for work for this long and then parks until it is rung for. A spinning shard answers in about a microsecond, a parked one
+    /// costs nothing and takes some 10 to 100 microseconds to wake. [`Duration::ZERO`] parks at once. Shards that are
+    /// not pinned to a CPU of their own never spin: they would take the CPU from the one that has the work.
+    Spin(Duration),
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            shards: Shards::PerAllowedCore,
+            idle: Idle::Spin(Duration::from_micros(50)),
+            placement_key: None,
+            limits: Limits::default(),
+            ingress_entries_max: 1024,
+            batch_messages_max: 1024,
+            lane_entries_max: 1024,
+            turn_messages_max: 2048,
+            asks_in_flight_max: 1 << 16,
+            calls_max: 1 << 16,
+            drain_max: Duration::from_secs(10),
+            tasks_grace: Duration::from_millis(100),
+            slow_turn: Duration::from_millis(10),
+            preempt_timer: Duration::from_millis(1),
+            io_memory_bytes: 64 << 10,
+            ring_depth: 128,
+        }
+    }
+}
+
+/// Entries of all lanes together, beyond which each lane gets fewer: with messages of 64 bytes, some 128 MiB.
+const LANES_ENTRIES_MAX: usize = 1 << 21;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Config {
+    /// Checks every field against the range its description gives.
+    ///
+    /// # Errors
+    /// The first field out of its range, with its value and the range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        match &self.shards {
+            Shards::PerAllowedCore => {}
+            Shards::Count(shards) => in_range("shards", *shards, 1..=SHARDS_MAX)?,
+            Shards::OnCpus(cpus) => in_range("shards", cpus.len(), 1..=SHARDS_MAX)?,
+        }
+        let Idle::Spin(spin) = self.idle;
+        lasts("idle", spin, Duration::ZERO..=HOUR)?;
+        in_range("limits.timers_max", self.limits.timers_max, 0..=1 << 32)?;
+        in_range("limits.outbox_messages_max", self.limits.outbox_messages_max, 1..=1 << 24)?;
+        in_range("limits.own_messages_max", self.limits.own_messages_max, 1..=1 << 24)?;
+        in_range("ingress_entries_max", self.ingress_entries_max, 16..=1 << 20)?;
+        in_range("batch_messages_max", self.batch_messages_max, 1..=1 << 16)?;
+        in_range("lane_entries_max", self.lane_entries_max, 16..=1 << 16)?;
+        in_range("turn_messages_max", self.turn_messages_max, 1..=1 << 20)?;
+        in_range("asks_in_flight_max", self.asks_in_flight_max, 1..=1 << 24)?;
+        in_range("calls_max", self.calls_max, 1..=1 << 20)?;
+        lasts("drain_max", self.drain_max, Duration::ZERO..=HOUR)?;
+        lasts("tasks_grace", self.tasks_grace, Duration::ZERO..=HOUR)?;
+        lasts("slow_turn", self.slow_turn, Duration::from_micros(1)..=HOUR)?;
+        lasts("preempt_timer", self.preempt_timer, Duration::from_micros(100)..=Duration::from_millis(100))?;
+        in_range("io_memory_bytes", self.io_memory_bytes, 64 << 10..=1 << 30)?;
+        in_range("ring_depth", self.ring_depth, 8..=4096)
+    }
+
+    /// How many messages each lane holds in a runtime of `shards` shards: `lane_entries_max`, or an equal part of about two
+    /// million in all lanes together, whichever is less, and never below 16.
+    pub fn lane_entries(&self, shards: usize) -> usize {
+        let lanes = (shards * shards.saturating_sub(1)).max(1);
+        (LANES_ENTRIES_MAX / lanes).clamp(16, self.lane_entries_max)
+    }
+
+    /// How long a shard spins, given whether each has a CPU of its own.
+    pub(crate) fn spin(&self, pinned: bool) -> Duration {
+        let Idle::Spin(spin) = self.idle;
+        if pinned { spin } else { Duration::ZERO }
+    }
+}
+
+fn in_range(field: &'static str, value: usize, range: RangeInclusive<usize>) -> Result<(), ConfigError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::OutOfRange { field, value, min: *range.start(), max: *range.end() })
+}
+
+fn lasts(field: &'static str, value: Duration, range: RangeInclusive<Duration>) -> Result<(), ConfigError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::TimeOutOfRange { field, value, min: *range.start(), max: *range.end() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_passes() {
+        assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn no_shards_and_a_thousand_are_refused_with_the_range() {
+        for (shards, value) in
+            [(Shards::Count(0), 0), (Shards::Count(1000), 1000), (Shards::OnCpus(Vec::new()), 0)]
+        {
+            let error = Config { shards, ..Config::default() }.check().unwrap_err();
+            assert_eq!(error, ConfigError::OutOfRange { field: "shards", value, min: 1, max: 256 });
+            assert!(error.to_string().contains("1 to 256"), "{error}");
+        }
+    }
+
+    #[test]
+    fn times_are_refused_with_the_range() {
+        let error =
+            Config { preempt_timer: Duration::from_secs(1), ..Config::default() }.check().unwrap_err();
+        assert!(matches!(error, ConfigError::TimeOutOfRange { field: "preempt_timer", .. }), "{error:?}");
+        assert_eq!(error.to_string(), "`preempt_timer` is 1s, and it must be 100µs to 100ms");
+    }
+
+    #[test]
+    fn all_lanes_together_stay_bounded() {
+        let config = Config::default();
+        assert_eq!(config.lane_entries(1), 1024);
+        assert_eq!(config.lane_entries(2), 1024);
+        assert_eq!(config.lane_entries(8), 1024);
+        for shards in 2..=SHARDS_MAX {
+            let entries = config.lane_entries(shards);
+            assert!((16..=1024).contains(&entries));
+            assert!(entries * shards * (shards - 1) <= LANES_ENTRIES_MAX);
+        }
+    }
+
+    #[test]
+    fn shards_without_a_cpu_of_their_own_never_spin() {
+        let config = Config { idle: Idle::Spin(Duration::from_millis(3)), ..Config::default() };
+        assert_eq!(config.spin(true), Duration::from_millis(3));
+        assert_eq!(config.spin(false), Duration::ZERO);
+    }
+}

@@ -1,0 +1,190 @@
+//! What callers and operators can be told, each with what it means for what they asked.
+//!
+//! Errors about a message ([`AskError`](crate::AskError)) are the shard's and come from `freehold-shard`; here is what only a runtime can say.
+
+use std::fmt;
+use std::time::Duration;
+
+use freehold_shard::ShardIndex;
+use thiserror::Error;
+
+use crate::doctor;
+use crate::topology::PlaceError;
+
+/// A field of [`Config`](crate::Config) that cannot be. Nothing was started.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A number out of its range.
+    #[error("`{field}` is {value}, and it must be {min} to {max}")]
+    OutOfRange {
+        /// Which field.
+        field: &'static str,
+        /// What it says.
+        value: usize,
+        /// The least it may say.
+        min: usize,
+        /// The most it may say.
+        max: usize,
+    },
+    /// A time out of its range.
+    #[error("`{field}` is {value:?}, and it must be {min:?} to {max:?}")]
+    TimeOutOfRange {
+        /// Which field.
+        field: &'static str,
+        /// What it says.
+        value: Duration,
+        /// The least it may say.
+        min: Duration,
+        /// The most it may say.
+        max: Duration,
+    },
+}
+
+/// Why a runtime did not start. Whatever had been started was stopped again.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration asks for something that cannot be.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The configuration names CPUs that shards cannot run on.
+    #[error("placement: {0}")]
+    Placement(#[from] PlaceError),
+    /// The allowed CPUs could not be found out.
+    #[error("cannot tell which CPUs this process may use")]
+    Topology(#[source] std::io::Error),
+    /// This machine cannot run the runtime as it is. The check says what to change.
+    #[error("this machine cannot run the runtime: {0}")]
+    NotSupported(doctor::Check),
+    /// The means to wake a parked shard, or a thread, could not be had from the system.
+    #[error("the system has no room for another shard")]
+    System(#[source] std::io::Error),
+    /// A shard could not bring up its executor.
+    #[error("{shard} cannot start its executor")]
+    Executor {
+        /// Which shard.
+        shard: ShardIndex,
+        /// What its executor said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A shard did not come up, though several threads were tried: the machine is very busy.
+    #[error("{shard} was not ready after {after:?}")]
+    NotReady {
+        /// Which shard.
+        shard: ShardIndex,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// A shard died while it started.
+    #[error("{0}")]
+    Died(Death),
+}
+
+/// A shard that died, and took its runtime down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// Which shard.
+    pub shard: ShardIndex,
+    /// What it died of.
+    pub cause: DeathCause,
+}
+
+/// What a shard died of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeathCause {
+    /// A panic outside a message and outside the tasks the runtime watches: in a task that was spawned past it with
+    /// `glommio::spawn_local`, say, or a bug in the runtime. This is what it said.
+    Panicked(String),
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            DeathCause::Panicked(message) => write!(f, "{} died of a panic: {message}", self.shard),
+        }
+    }
+}
+
+/// Why a `tell` was not accepted. The message never ran; here it is back.
+#[derive(Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TellError<M> {
+    /// A queue on the way is full: try again later.
+    #[error("the runtime is overloaded; the message was not sent")]
+    Overloaded(M),
+    /// The runtime is stopping or has stopped.
+    #[error("the runtime has stopped; the message was not sent")]
+    Stopped(M),
+    /// The message names no object.
+    #[error("the message has no addressee: `addressees` must name at least one object")]
+    Unaddressed(M),
+    /// The message's objects live on several shards, which this version cannot change together.
+    #[error(
+        "the message's objects live on {first} and {other}: messages across shards need the consensus path, which this version does not have yet"
+    )]
+    SpansShards {
+        /// The message.
+        message: M,
+        /// The home of its first object.
+        first: ShardIndex,
+        /// The home of the first object that lives elsewhere.
+        other: ShardIndex,
+    },
+}
+
+impl<M> TellError<M> {
+    /// The message that was not sent.
+    pub fn into_message(self) -> M {
+        match self {
+            TellError::Overloaded(message)
+            | TellError::Stopped(message)
+            | TellError::Unaddressed(message)
+            | TellError::SpansShards { message, .. } => message,
+        }
+    }
+}
+
+// By hand, so that a message that has no `Debug` can still be unwrapped and returned with `?`.
+impl<M> fmt::Debug for TellError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TellError::Overloaded(_) => "Overloaded(..)",
+            TellError::Stopped(_) => "Stopped(..)",
+            TellError::Unaddressed(_) => "Unaddressed(..)",
+            TellError::SpansShards { .. } => "SpansShards { .. }",
+        })
+    }
+}
+
+/// Why a task of [`on_each_shard`](crate::Runtime::on_each_shard) has no result.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// It panicked, and this is what it said. The shard lives on.
+    #[error("the task panicked: {0}")]
+    Panicked(String),
+    /// The runtime stopped before the task had finished, or before it began.
+    #[error("the runtime stopped before the task had finished")]
+    Cancelled,
+    /// [`wait`](crate::EachShard::wait) was called on a shard's thread, where it would block the very core the task may run on. The task runs:
+    /// only the waiting was refused. Await it instead.
+    #[error("`wait` would block a shard's thread; the task runs: await it instead")]
+    WaitOnShard,
+}
+
+/// What a panic said, if it said it in words.
+pub(crate) fn panic_message(payload: Box<dyn std::any::Any + Send>) -> String {
+    let message = if let Some(message) = payload.downcast_ref::<&'static str>() {
+        (*message).to_string()
+    } else if let Some(message) = payload.downcast_ref::<String>() {
+        message.clone()
+    } else {
+        "something that is not text".to_string()
+    };
+    // What a panic carries may itself panic when dropped, and this is called where that must not be.
+    std::mem::forget(payload);
+    message
+}

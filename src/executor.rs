@@ -1,0 +1,525 @@
+//! What the pump and the tasks of one shard share, and a round of the pump: what the shard decides is carried out here.
+//!
+//! ```text
+//! lanes, then ingress ──> inbox ──> Shard::turn ──> outboxes to lanes, answers to slots and calls, batches to tickets ──> wakes
+//! ```
+//!
+//! What a message costs here is its moves: no allocation, no reference count, no clock, no waker of its own; the clock is read twice a turn and the fence between shards
+//! is paid once a flush. Lanes are always taken from; ingress is not while the outboxes are above half of their bound, so that what a full lane holds back
+//! reaches those who send from outside.
+//!
+//! The state of the shard is owned by its thread and not by the pump's future. So when the executor dies of a panic (of a task spawned past the runtime, or of a
+//! bug), the thread still has everything it needs to answer those who wait: see [`LocalShard::leave`].
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use freehold_shard::{
+    Actor, Addressees, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress, Shard, ShardIndex, Time,
+};
+use slab::Slab;
+
+use crate::calls::Calls;
+use crate::gather::Ticket;
+use crate::local::Local;
+use crate::mailbox::{COMMANDS, DOOR, Ingress, Lanes, Mailbox, PHASE, refuse, unknown};
+use crate::parking::publish;
+use crate::prefetch::Processor;
+use crate::replies::Claim;
+use crate::runtime::{Phase, Shared};
+use crate::stats::{Activity, LATENCY_STRIDE};
+use crate::tasks::Tasks;
+use crate::waiting;
+
+/// What the pump and the tasks of one shard share.
+pub(crate) struct LocalShard<A: Actor> {
+    pub(crate) index: ShardIndex,
+    pub(crate) shared: Arc<Shared<A>>,
+    pub(crate) calls: RefCell<Calls<A>>,
+    pub(crate) tasks: Rc<Tasks>,
+    pub(crate) scratch: RefCell<Addressees<A::Id>>,
+    core: RefCell<Core<A>>,
+    pub(crate) pump: PumpState,
+    /// Tasks of users have been let in, and some may still be here even if none is watched.
+    has_guests: Cell<bool>,
+    is_draining: Cell<bool>,
+    has_left: Cell<bool>,
+}
+
+/// The shard and what goes in and out of it.
+struct Core<A: Actor> {
+    shard: Shard<A, Processor>,
+    inbox: Inbox<A>,
+    effects: Effects<A>,
+    lanes: Lanes<A>,
+    /// The batches in the shard, by their tags.
+    tickets: Slab<Ticket<A>>,
+    /// An entry of the ingress that must wait for the next turn to keep its order.
+    held: Option<Ingress<A>>,
+    /// Envelopes that full lanes left in the outboxes.
+    backlog: usize,
+    /// A task put something into an outbox.
+    has_outgoing: bool,
+    /// `counters().told` as of the last flush: a message run by a task may have told something since.
+    told_flushed: u64,
+    /// `counters().handled()` as of the last publication.
+    handled_published: u64,
+    clock: Clock,
+    activity: Activity,
+    /// Latencies to be recorded, and messages of batches not yet counted as a sample.
+    samples: Vec<(Instant, u64)>,
+    unsampled: u64,
+    /// Reused: who is to be woken, and which shards were flushed to.
+    wakers: Vec<Waker>,
+    flushed: Vec<usize>,
+}
+
+/// The shard's time. Real time, less what passed while it stood still.
+///
+/// `ask_now` is not to pay for a clock that nothing depends on. While no message waits for its time, a task's message sees the time of the last turn, however long ago; if it is
+/// the first to set a timer, time simply goes on from there, so that no timer is early. While one does wait, the clock is read.
+struct Clock {
+    epoch: Instant,
+    stood_still: Duration,
+    last: Instant,
+    now: Time,
+}
+
+impl Clock {
+    fn new(epoch: Instant) -> Self {
+        Clock { epoch, stood_still: Duration::ZERO, last: epoch, now: Time(0) }
+    }
+
+    #[inline]
+    fn read(&mut self) -> Time {
+        self.last = Instant::now();
+        let since = self.last.saturating_duration_since(self.epoch).saturating_sub(self.stood_still);
+        self.now = Time(since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos()));
+        self.now
+    }
+
+    /// Nothing depended on the time since it was last read: it stood still.
+    #[cold]
+    fn stand_still(&mut self) {
+        let was = self.now;
+        let is = self.read();
+        self.stood_still += Duration::from_nanos(is.0.saturating_sub(was.0));
+        self.now = was;
+    }
+}
+
+/// What tasks know of the pump.
+pub(crate) struct PumpState {
+    /// It must be woken for what a task sends. What tasks run here by themselves it will publish without that.
+    pub(crate) is_parked: Cell<bool>,
+    pub(crate) waker: RefCell<Option<Waker>>,
+}
+
+/// Whether the pump goes on.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Heed {
+    GoOn,
+    Leave,
+}
+
+/// What a shard reports when it has left.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Left {
+    pub(crate) timers: u64,
+    pub(crate) tasks_cancelled: u64,
+    pub(crate) messages_unrun: u64,
+}
+
+impl<A: Actor> LocalShard<A> {
+    pub(crate) fn new(index: ShardIndex, shared: Arc<Shared<A>>, lanes: Lanes<A>, table_seed: u64) -> Self {
+        let config = &shared.config;
+        let shards = shared.router.shards();
+        LocalShard {
+            index,
+            calls: RefCell::new(Calls::new(config.calls_max)),
+            tasks: Rc::new(Tasks::new(shared.published[index.index()].tasks.clone())),
+            scratch: RefCell::new(Addressees::new()),
+            core: RefCell::new(Core {
+                shard: Shard::new(index, shared.router, config.limits, table_seed),
+                inbox: Inbox::new(),
+                effects: Effects::new(shards),
+                lanes,
+                tickets: Slab::new(),
+                held: None,
+                backlog: 0,
+                has_outgoing: false,
+                told_flushed: 0,
+                handled_published: 0,
+                clock: Clock::new(shared.epoch),
+                activity: Activity::default(),
+                samples: Vec::new(),
+                unsampled: 0,
+                wakers: Vec::new(),
+                flushed: Vec::new(),
+            }),
+            pump: PumpState { is_parked: Cell::new(false), waker: RefCell::new(None) },
+            has_guests: Cell::new(false),
+            is_draining: Cell::new(false),
+            has_left: Cell::new(false),
+            shared,
+        }
+    }
+
+    pub(crate) fn mailbox(&self) -> &Mailbox<A> {
+        &self.shared.mailboxes[self.index.index()]
+    }
+
+    /// Whether the shard runs no messages any more.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left.get()
+    }
+
+    /// Runs a task's message at once.
+    #[inline]
+    pub(crate) fn ask_now(&self, sender: OwnerId, message: &A::Message) -> Outcome<A> {
+        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+        let core = &mut *core;
+        let timers = core.shard.timers();
+        if timers > 0 {
+            core.clock.read();
+        }
+        let reply = core.shard.ask_now(core.clock.now, sender, message, &mut core.effects);
+        if timers == 0 && core.shard.timers() > 0 {
+            core.clock.stand_still();
+        }
+        if self.pump.is_parked.get() {
+            self.tell_pump(core);
+        }
+        reply
+    }
+
+    /// Puts a task's envelope for another shard on its way, or gives it back if there is no room.
+    pub(crate) fn send(&self, to: ShardIndex, envelope: Envelope<A>) -> Result<(), Envelope<A>> {
+        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+        let core = &mut *core;
+        if core.effects.outboxes[to.index()].len() >= self.shared.config.limits.outbox_messages_max {
+            return Err(envelope);
+        }
+        core.effects.outboxes[to.index()].push_back(envelope);
+        core.has_outgoing = true;
+        if self.pump.is_parked.get() {
+            self.tell_pump(core);
+        }
+        Ok(())
+    }
+
+    /// Wakes the pump if a task sent something.
+    #[cold]
+    fn tell_pump(&self, core: &Core<A>) {
+        if core.has_outgoing || core.shard.counters().told != core.told_flushed {
+            self.pump.is_parked.set(false);
+            if let Some(waker) = &*self.pump.waker.borrow() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// One round: takes what has come, runs it, carries out what came of it. Says whether there was anything to do. What tasks did since the last round
+    /// is worth one only if `publishes`.
+    pub(crate) fn round(&self, publishes: bool) -> bool {
+        let mut core = self.core.borrow_mut();
+        let core = &mut *core;
+        let (mailbox, config) = (self.mailbox(), &self.shared.config);
+        if self.is_draining.get() {
+            if !self.has_work(core) {
+                self.shared.progress(self.index).settle(core.lanes.sent, core.lanes.received);
+                return false;
+            }
+            self.shared.progress(self.index).begin();
+        }
+        let backlog = core.backlog;
+        let mut taken = core.lanes.drain(&mut core.inbox.envelopes, config.turn_messages_max);
+        if core.backlog <= config.limits.outbox_messages_max / 2
+            && (mailbox.has_ingress() || core.held.is_some())
+        {
+            taken += core.take_ingress(mailbox, config.turn_messages_max);
+        }
+        if taken == 0 && backlog == 0 && !core.has_own_work(publishes) {
+            return false;
+        }
+        let begin = core.clock.read();
+        let began = core.clock.last;
+        core.shard.turn(begin, &mut core.inbox, &mut core.effects);
+        self.carry_out(core);
+        core.clock.read();
+        let took = core.clock.last - began;
+        core.activity.turns += 1;
+        core.activity.busy_ns += took.as_nanos() as u64;
+        if took >= config.slow_turn {
+            core.activity.slow_turns += 1;
+            tracing::warn!(shard = self.index.0, ?took, messages = taken, "a turn was slow");
+        }
+        if !core.samples.is_empty() {
+            let now = core.clock.last;
+            for (begun, samples) in &core.samples {
+                tracing::trace!(shard = self.index.0, latency = ?now.saturating_duration_since(*begun), samples, "sampled");
+            }
+            self.shared.published[self.index.index()].sample(now, &mut core.samples);
+        }
+        self.publish(core);
+        // A round that could only try full lanes again did nothing.
+        taken > 0 || backlog == 0 || core.backlog < backlog
+    }
+
+    /// Delivers the effects of a turn.
+    #[inline]
+    fn carry_out(&self, core: &mut Core<A>) {
+        core.told_flushed = core.shard.counters().told;
+        core.has_outgoing = false;
+        core.backlog = core.lanes.flush(&mut core.effects.outboxes, &mut core.flushed);
+        if !core.flushed.is_empty() {
+            publish();
+            for shard in core.flushed.drain(..) {
+                self.shared.mailboxes[shard].look(&self.shared.replies);
+            }
+        }
+        for (to, outcome) in core.effects.answers.drain(..) {
+            match to {
+                ReturnAddress::Outside { slot, generation } => {
+                    let handover = self.shared.replies.answer(Claim { slot, generation }, outcome);
+                    core.wakers.extend(handover.waker);
+                    core.samples.extend(handover.begun.map(|begun| (begun, 1)));
+                }
+                ReturnAddress::Shard { call, .. } => {
+                    core.wakers.extend(self.calls.borrow_mut().answer(call, outcome));
+                }
+                ReturnAddress::Nobody => {}
+            }
+        }
+        for batch in core.effects.batches.drain(..) {
+            let ticket = core.tickets.remove(batch.tag as usize);
+            core.activity.batches += 1;
+            core.unsampled += batch.entries.len() as u64;
+            if core.unsampled >= LATENCY_STRIDE {
+                core.samples.extend(ticket.begun().map(|begun| (begun, core.unsampled / LATENCY_STRIDE)));
+                core.unsampled %= LATENCY_STRIDE;
+            }
+            core.wakers.extend(ticket.redeem(batch.entries));
+        }
+    }
+
+    fn publish(&self, core: &mut Core<A>) {
+        let activity = &mut core.activity;
+        activity.lane_sent = core.lanes.sent;
+        activity.lane_received = core.lanes.received;
+        activity.outbox_waiting = core.backlog as u64;
+        activity.timers_waiting = core.shard.timers() as u64;
+        core.handled_published = core.shard.counters().handled();
+        self.shared.published[self.index.index()].publish(core.shard.counters(), activity);
+    }
+
+    /// Wakes those whom the last round answered. Apart from the round, because a waker is anyone's code and nothing may be borrowed then.
+    /// Says whether there were any.
+    pub(crate) fn wake_answered(&self) -> bool {
+        let mut wakers = std::mem::take(&mut self.core.borrow_mut().wakers);
+        let woke = !wakers.is_empty();
+        wakers.drain(..).for_each(Waker::wake);
+        self.core.borrow_mut().wakers = wakers;
+        woke
+    }
+
+    /// Whether a round would find something to do.
+    fn has_work(&self, core: &Core<A>) -> bool {
+        let timer_is_due = core.shard.next_timer().is_some_and(|due| due <= core.clock.now);
+        !core.lanes.is_empty()
+            || self.mailbox().has_ingress()
+            || core.held.is_some()
+            || core.backlog > 0
+            || core.has_outgoing
+            || core.shard.counters().told != core.told_flushed
+            || core.shard.own_messages() > 0
+            || timer_is_due
+    }
+
+    /// Whether there is nothing the pump could do.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.mailbox().has_signals() && !self.has_work(&self.core.borrow())
+    }
+
+    /// Whether envelopes wait for lanes to have room.
+    #[inline]
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.core.borrow().backlog > 0
+    }
+
+    /// Whether the shard drains.
+    #[inline]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.get()
+    }
+
+    /// Whether there may be tasks of users.
+    pub(crate) fn has_guests(&self) -> bool {
+        self.has_guests.get()
+    }
+
+    /// When the clock was last read.
+    #[inline]
+    pub(crate) fn last_clock(&self) -> Instant {
+        self.core.borrow().clock.last
+    }
+
+    /// How long it is until the first timer is due.
+    pub(crate) fn until_timer(&self) -> Option<Duration> {
+        let mut core = self.core.borrow_mut();
+        let now = core.clock.read();
+        core.shard.next_timer().map(|due| Duration::from_nanos(due.0.saturating_sub(now.0)))
+    }
+
+    /// Counts a park that began `since`.
+    pub(crate) fn count_park(&self, since: Instant) {
+        let mut core = self.core.borrow_mut();
+        core.clock.read();
+        core.activity.parks += 1;
+        core.activity.parked_ns += (core.clock.last - since).as_nanos() as u64;
+    }
+
+    /// Looks at the signals that other threads left.
+    #[cold]
+    pub(crate) fn heed(self: &Rc<Self>) -> Heed {
+        let signals = self.mailbox().take_signals();
+        if signals & DOOR != 0 {
+            waiting::wake_kept();
+        }
+        if signals & COMMANDS != 0 {
+            self.has_guests.set(true);
+            let local = Local::new(self.clone());
+            for command in self.mailbox().take_commands() {
+                command(&local);
+            }
+        }
+        if signals & PHASE != 0 {
+            match self.shared.phase() {
+                Phase::Running => {}
+                Phase::Draining => {
+                    self.core.borrow_mut().shard.stop_timers();
+                    self.is_draining.set(true);
+                    self.tasks.stopping.happen();
+                }
+                Phase::Stopping | Phase::Dead => return Heed::Leave,
+            }
+        }
+        Heed::GoOn
+    }
+
+    /// Ends the tasks that are left.
+    pub(crate) async fn cancel_tasks(&self) {
+        self.tasks.stopping.happen();
+        self.tasks.cancel.happen();
+        let begin = Instant::now();
+        // Each ends at its next step; this lets every queue make one. The limit is for a task that never comes back from a step.
+        while self.tasks.live() > 0 && begin.elapsed() < Duration::from_secs(1) {
+            glommio::executor().yield_task_queue_now().await;
+        }
+    }
+
+    /// The last thing the shard does, whether it stops or has died: answers everyone who waits for it, as truly as can be said. What never ran is
+    /// answered `Stopped`; what ran and has its outcome gets it; the rest `Unknown`.
+    pub(crate) fn leave(&self) -> Left {
+        self.has_left.set(true);
+        let (mailbox, replies) = (self.mailbox(), &self.shared.replies);
+        mailbox.parking().close();
+        let mut unrun = mailbox.sweep(replies);
+        let mut core = self.core.borrow_mut();
+        let core = &mut *core;
+        // A panic in the middle of a turn leaves what it had done.
+        self.carry_out(core);
+        core.lanes.drain(&mut core.inbox.envelopes, usize::MAX);
+        let outgoing = core.effects.outboxes.iter_mut().flat_map(|outbox| outbox.drain(..));
+        for envelope in core.inbox.envelopes.drain(..).chain(outgoing) {
+            unrun += usize::from(matches!(envelope, Envelope::Message { .. }));
+            refuse(Ingress::One(envelope), replies);
+        }
+        for batch in core.inbox.batches.drain(..) {
+            unrun += batch.entries.len();
+            let ticket = core.tickets.remove(batch.tag as usize);
+            refuse(Ingress::Batch(batch, ticket), replies);
+        }
+        if let Some(held) = core.held.take() {
+            unrun += 1;
+            refuse(held, replies);
+        }
+        unrun += core.shard.own_messages();
+        // Their messages may have run or not. A ticket that is dropped says so.
+        core.tickets.clear();
+        core.wakers.drain(..).for_each(Waker::wake);
+        let waiting = self.calls.borrow_mut().answer_all(unknown::<A>);
+        // Tasks of an executor that runs no more are not woken, only let go of.
+        drop(waiting);
+        self.tasks.let_go();
+        self.publish(core);
+        Left {
+            timers: core.shard.timers() as u64,
+            tasks_cancelled: self.tasks.cancelled() + self.tasks.live(),
+            messages_unrun: unrun as u64,
+        }
+    }
+}
+
+impl<A: Actor> Core<A> {
+    /// Moves entries of the ingress into the inbox until it is empty or there are `max` messages. Returns how many messages came.
+    ///
+    /// A turn runs all single messages before all batches. So that one sender's messages stay in order, a single message that comes
+    /// behind a batch waits for the next turn.
+    #[inline]
+    fn take_ingress(&mut self, mailbox: &Mailbox<A>, max: usize) -> usize {
+        let mut messages = 0;
+        let mut popped = false;
+        while messages < max {
+            let entry = match self.held.take() {
+                Some(entry) => entry,
+                None => match mailbox.take() {
+                    Some(entry) => {
+                        popped = true;
+                        entry
+                    }
+                    None => break,
+                },
+            };
+            match entry {
+                Ingress::One(envelope) if self.inbox.batches.is_empty() => {
+                    self.inbox.envelopes.push(envelope);
+                    messages += 1;
+                }
+                Ingress::One(_) => {
+                    self.held = Some(entry);
+                    break;
+                }
+                Ingress::Batch(mut batch, ticket) => {
+                    messages += batch.entries.len();
+                    batch.tag = self.tickets.insert(ticket) as u32;
+                    self.inbox.batches.push(batch);
+                }
+            }
+        }
+        if popped {
+            mailbox.wake_for_room(&mut self.wakers);
+        }
+        messages
+    }
+
+    /// Whether there is something to do though nothing has come.
+    #[inline]
+    fn has_own_work(&mut self, publishes: bool) -> bool {
+        self.has_outgoing
+            || self.shard.own_messages() > 0
+            || self.shard.counters().told != self.told_flushed
+            || self.shard.next_timer().is_some_and(|due| due <= self.clock.read())
+            || publishes && self.shard.counters().handled() != self.handled_published
+    }
+}
+
+#[cold]
+fn reentered() -> ! {
+    panic!(
+        "a message's `receive` called back into its own shard through a `Local`; use `Objects::tell` to send from inside a message"
+    )
+}

@@ -1,0 +1,127 @@
+//! Against an executor that goes to sleep while it has tasks to run.
+//!
+//! glommio 0.9 and glommio-ng 0.12 do that, rarely. Their loop sets the preemption timer, runs the task queues until that timer has fired, and sleeps if
+//! none of them ran (`LocalExecutor::run`, `run_task_queues`). If the thread loses its CPU for the length of the timer just between the first two, none runs
+//! because the timer has fired already; the loop takes that for having nothing to do, and the executor sleeps with its queues full until something
+//! comes by that it waits for. With 1 ms and two busy loops beside it, two runs of 100,000 round trips in six never ended; with what is here, see `tests/lost_wakes.rs`.
+//!
+//! Nobody outside can wake such an executor: it is not asleep as far as our own protocol knows. So it must never sleep without a timer while tasks may be ready. The guard
+//! sets a ladder of timers that wake nobody: that one is set is all they are for. One would not do, as the executor may fall asleep again when it fires.
+//!
+//! - While the pump is awake it keeps moving the ladder ahead ([`Guard::keep`]): a stall lasts some 2 ms.
+//! - When the pump parks until a time, the ladder begins there. On a shard with tasks of users, which may become ready by a socket or a
+//!   file and of which we do not hear, the pump parks for at most [`WATCH_EVERY`].
+//! - When the pump parks without a time, because there are no such tasks and nothing is to be done, there is no ladder, and the executor sleeps as it should. Its bell then sets
+//!   the ladder in the very moment it wakes the pump ([`BellWaker`]).
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use glommio::timer::Timer;
+
+/// The longest a pump parks on a shard that has tasks of users, and the longest such a task may lie ready unseen. 100 times a second costs 0.2 % of a core.
+pub(crate) const WATCH_EVERY: Duration = Duration::from_millis(10);
+
+/// How long after the time it guards each rung of the ladder is.
+const RUNGS: [Duration; 4] = [
+    Duration::from_millis(2),
+    Duration::from_millis(8),
+    Duration::from_millis(32),
+    Duration::from_millis(128),
+];
+
+/// How old the ladder of a pump that is awake becomes.
+const KEEP_EVERY: Duration = Duration::from_millis(1);
+
+thread_local! {
+    /// Here and not with the pump, because the bell sets it from inside the reactor.
+    static LADDER: RefCell<[Option<Timer>; RUNGS.len()]> = const { RefCell::new([const { None }; RUNGS.len()]) };
+}
+
+/// Sets the ladder, to begin in `from_now`. On the thread of a running executor.
+fn set(from_now: Duration) {
+    LADDER.with_borrow_mut(|ladder| {
+        for (timer, rung) in ladder.iter_mut().zip(RUNGS) {
+            let mut new = Timer::new(from_now + rung);
+            // It is set by being polled.
+            let _ = Pin::new(&mut new).poll(&mut Context::from_waker(Waker::noop()));
+            *timer = Some(new);
+        }
+    });
+}
+
+/// The pump's side of the guard of its executor.
+pub(crate) struct Guard {
+    set: Instant,
+}
+
+impl Guard {
+    /// Guards this thread's executor from now on, until it is dropped.
+    pub(crate) fn new() -> Self {
+        set(Duration::ZERO);
+        Guard { set: Instant::now() }
+    }
+
+    /// The pump is awake, `now`.
+    #[inline]
+    pub(crate) fn keep(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.set) >= KEEP_EVERY {
+            self.set = now;
+            set(Duration::ZERO);
+        }
+    }
+
+    /// The pump parks, until it is woken or for at most `timer`.
+    pub(crate) fn park(&mut self, timer: Option<Duration>) {
+        match timer {
+            Some(timer) => set(timer),
+            None => LADDER.with_borrow_mut(|ladder| ladder.fill_with(|| None)),
+        }
+    }
+
+    /// The pump has parked.
+    pub(crate) fn unpark(&mut self) {
+        self.set = Instant::now();
+        set(Duration::ZERO);
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        LADDER.with_borrow_mut(|ladder| ladder.fill_with(|| None));
+    }
+}
+
+/// What the bell wakes: it sets the ladder, then wakes the pump. Used on the pump's own thread only, by its reactor.
+#[derive(Default)]
+pub(crate) struct BellWaker {
+    pump: Mutex<Option<Waker>>,
+}
+
+impl BellWaker {
+    /// The pump is woken by `pump` from now on; by nothing if that is `None`.
+    pub(crate) fn wakes(&self, pump: Option<&Waker>) {
+        let mut waker = self.pump.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&mut *waker, pump) {
+            (Some(old), Some(new)) => old.clone_from(new),
+            (waker, new) => *waker = new.cloned(),
+        }
+    }
+}
+
+impl Wake for BellWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        set(Duration::ZERO);
+        if let Some(waker) = &*self.pump.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake_by_ref();
+        }
+    }
+}

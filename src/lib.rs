@@ -1,0 +1,94 @@
+//! Freehold: an embeddable, thread-per-core actor runtime for Linux.
+//!
+//! Every core runs one shared-nothing executor on io_uring, which owns one partition of your objects outright. A message to an object runs to completion on the core that
+//! owns it: no lock, no atomic, no allocation.
+//!
+//! You write an [`Actor`]: what objects hold, which objects a message is addressed to, and what it does to them. A [`Runtime`] runs it; a [`Handle`] is
+//! the way to it from any thread and any executor, a [`Local`] the way from tasks of your own on the shards.
+//!
+//! ```no_run
+//! use freehold::{AccessError, Actor, Addressees, Config, Objects, Runtime};
+//!
+//! struct Counter;
+//!
+//! impl Actor for Counter {
+//!     type Id = u64;
+//!     type State = i64;
+//!     type Message = (u64, i64);
+//!     type Reply = i64;
+//!     type Error = AccessError<u64>;
+//!
+//!     fn addressees((counter, _): &(u64, i64), to: &mut Addressees<u64>) {
+//!         to.write(*counter);
+//!     }
+//!
+//!     fn receive((counter, by): &(u64, i64), objects: &mut Objects<'_, Self>) -> Result<i64, AccessError<u64>> {
+//!         let count = objects.get_or_insert_with(*counter, || 0)?;
+//!         *count += by;
+//!         Ok(*count)
+//!     }
+//! }
+//!
+//! let runtime = Runtime::<Counter>::start(Config::default())?;
+//! let counters = runtime.handle();
+//! assert_eq!(counters.ask((7, 5)).wait(), Ok(5));
+//! assert_eq!(counters.ask((7, -2)).wait(), Ok(3));
+//! println!("{}", runtime.shutdown());
+//! # Ok::<(), freehold::StartError>(())
+//! ```
+//!
+//! What one core decides is in the crate `freehold-shard`, which is pure; this crate carries it out. `docs/ARCHITECTURE.md` names every file.
+
+mod calls;
+mod config;
+pub mod doctor;
+mod each_shard;
+mod error;
+mod executor;
+mod gather;
+mod guard;
+mod handle;
+mod local;
+mod mailbox;
+mod parking;
+mod prefetch;
+mod pump;
+mod replies;
+mod runtime;
+mod stats;
+mod tasks;
+mod thread;
+#[cfg(test)]
+mod till;
+mod topology;
+mod waiting;
+
+pub use config::{Config, Idle, Shards};
+pub use each_shard::EachShard;
+pub use error::{ConfigError, Death, DeathCause, StartError, TaskError, TellError};
+pub use freehold_shard::{
+    ADDRESSEES_MAX, Access, AccessError, Actor, Addressees, AskError, Counters, Limits, ObjectId, Objects,
+    Outcome, OwnerId, Ownership, PlacementKey, SHARDS_MAX, ShardIndex,
+};
+pub use gather::AskAll;
+/// The executor that tasks on a shard run on: its timers, files, sockets and locks are for their use.
+pub use glommio;
+pub use handle::Handle;
+pub use local::{Local, LocalAsk};
+pub use replies::Ask;
+pub use runtime::{Report, Runtime};
+pub use stats::{Activity, Latency, ShardStats, Stats};
+pub use tasks::Stopping;
+pub use topology::{Cpu, PlaceError, Placement, Topology};
+
+/// What `parking` is built on. The package `models` gives it loom's.
+mod atomics {
+    pub(crate) use std::sync::Mutex;
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+
+    /// Runs a test once; loom runs it in every interleaving.
+    #[cfg(test)]
+    pub(crate) fn explore(test: impl Fn()) {
+        test();
+    }
+}

@@ -1,0 +1,253 @@
+//! The door for tasks on a shard: no queue and no lock between a task and the objects of its own shard.
+//!
+//! A task and the pump of its shard run on one thread and share the shard in a `RefCell`. Neither holds it across an `await`, so it is
+//! free whenever a task runs; the one way to find it taken is to call in here from inside `receive`, which is a bug that panics with a
+//! clear sentence (and, being in `receive`, undoes that message and nothing else).
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use freehold_shard::{
+    AccessError, Actor, Addressees, AskError, Destination, Envelope, Outcome, OwnerId, ReturnAddress,
+    ShardIndex,
+};
+
+use crate::error::TellError;
+use crate::executor::LocalShard;
+use crate::handle::Handle;
+use crate::tasks::Stopping;
+
+/// A task's way to the objects, from the thread of a shard. Cheap to clone; it stays on its thread.
+///
+/// See [`Runtime::on_each_shard`](crate::Runtime::on_each_shard) for where it comes from.
+pub struct Local<A: Actor> {
+    here: Rc<LocalShard<A>>,
+    sender: OwnerId,
+}
+
+impl<A: Actor> Local<A> {
+    pub(crate) fn new(here: Rc<LocalShard<A>>) -> Self {
+        Local { here, sender: OwnerId::default() }
+    }
+
+    /// The shard this is.
+    pub fn shard(&self) -> ShardIndex {
+        self.here.index
+    }
+
+    /// How many shards the runtime has.
+    pub fn shards(&self) -> usize {
+        self.here.shared.router.shards()
+    }
+
+    /// The shard that owns the object `id`, whether it exists or not.
+    #[inline]
+    pub fn home(&self, id: &A::Id) -> ShardIndex {
+        self.here.shared.router.home(id)
+    }
+
+    /// The same door, for messages sent as `owner`.
+    pub fn sending_as(&self, owner: OwnerId) -> Local<A> {
+        Local { here: self.here.clone(), sender: owner }
+    }
+
+    /// A door for other threads, which sends as this one does.
+    pub fn handle(&self) -> Handle<A> {
+        Handle::new(self.here.shared.clone()).sending_as(self.sender)
+    }
+
+    /// Runs a message for objects of this shard at once, inline: no queue, no future, no allocation.
+    ///
+    /// # Errors
+    /// [`AskError::Elsewhere`] for objects of another shard: use [`Local::ask`]. The others are the message's own, and after any of them
+    /// nothing has changed.
+    ///
+    /// # Panics
+    /// If it is called from inside `receive`.
+    #[inline]
+    pub fn ask_now(&self, message: &A::Message) -> Outcome<A> {
+        self.here.ask_now(self.sender, message)
+    }
+
+    /// Sends a message to its objects, on this shard or another, and gives the outcome as a future. For objects of this shard it has run when
+    /// this returns; to another shard it is sent then. Dropping the future cancels nothing.
+    ///
+    /// # Panics
+    /// If it is called from inside `receive`.
+    pub fn ask(&self, message: A::Message) -> LocalAsk<A> {
+        let state = match self.route(&message) {
+            Route::Here => LocalAskState::Known(self.ask_now(&message)),
+            Route::Refused(error) => LocalAskState::Known(Err(error)),
+            Route::To(home) => {
+                let began = self.here.calls.borrow_mut().begin();
+                match began {
+                    None => LocalAskState::Known(Err(AskError::Overloaded)),
+                    Some(call) => {
+                        let answer_to = ReturnAddress::Shard { shard: self.here.index, call };
+                        let envelope = Envelope::Message { message, sender: self.sender, answer_to };
+                        match self.here.send(home, envelope) {
+                            Ok(()) => LocalAskState::Sent { here: self.here.clone(), call },
+                            Err(_) => {
+                                self.here.calls.borrow_mut().unsend(call);
+                                LocalAskState::Known(Err(AskError::Overloaded))
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        LocalAsk { state }
+    }
+
+    /// Sends a message to its objects, on this shard or another, and waits for nothing. For objects of this shard it has run when this returns.
+    ///
+    /// # Errors
+    /// [`TellError`], with the message, if it could not be sent. How it ends where it runs, nobody hears.
+    ///
+    /// # Panics
+    /// If it is called from inside `receive`.
+    pub fn tell(&self, message: A::Message) -> Result<(), TellError<A::Message>> {
+        match self.route(&message) {
+            Route::Here => {
+                // Whoever tells does not ask how it ends.
+                let _ = self.ask_now(&message);
+                Ok(())
+            }
+            Route::Refused(AskError::Stopped) => Err(TellError::Stopped(message)),
+            Route::Refused(_) => Err(self.refuse(message)),
+            Route::To(home) => {
+                let envelope =
+                    Envelope::Message { message, sender: self.sender, answer_to: ReturnAddress::Nobody };
+                self.here.send(home, envelope).map_err(|envelope| match envelope {
+                    Envelope::Message { message, .. } => TellError::Overloaded(message),
+                    Envelope::Answer { .. } => unreachable!("what comes back is what was sent"),
+                })
+            }
+        }
+    }
+
+    /// Why a message that has no one home was not told.
+    #[cold]
+    fn refuse(&self, message: A::Message) -> TellError<A::Message> {
+        match self.here.shared.router.destination::<A>(&message, &mut Addressees::new()) {
+            Destination::Several { home, first, .. } => {
+                TellError::SpansShards { message, first, other: home }
+            }
+            _ => TellError::Unaddressed(message),
+        }
+    }
+
+    fn route(&self, message: &A::Message) -> Route<A> {
+        if self.here.has_left() {
+            return Route::Refused(AskError::Stopped);
+        }
+        let mut scratch = self.here.scratch.borrow_mut();
+        match self.here.shared.router.destination::<A>(message, &mut scratch) {
+            Destination::One(home) if home == self.here.index => Route::Here,
+            Destination::One(home) => Route::To(home),
+            Destination::Nowhere => Route::Refused(AskError::Unaddressed),
+            Destination::Several { id, home, first } => {
+                Route::Refused(AskError::Aborted(AccessError::SpansShards { id, home, first }.into()))
+            }
+        }
+    }
+
+    /// Ready when the runtime begins to stop. A task that serves for ever waits for it beside its work.
+    pub fn stopping(&self) -> Stopping {
+        Stopping::new(self.here.tasks.clone())
+    }
+
+    /// Runs a task on this shard, beside its messages. If it panics it ends, and is counted; the shard lives on. If it has not finished some time after
+    /// the runtime began to stop (`tasks_grace`), it is cancelled.
+    ///
+    /// Prefer this to `glommio::spawn_local`: a panic in a task spawned past the runtime takes the runtime down.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        self.spawn_watched(future, |_| {});
+    }
+
+    pub(crate) fn spawn_watched<F>(
+        &self,
+        future: F,
+        ended: impl FnOnce(Result<F::Output, crate::error::TaskError>) + 'static,
+    ) where
+        F: Future + 'static,
+    {
+        let task = self.here.tasks.clone().watch(future, ended);
+        // Into the queue, not at once as `spawn_local` would: whoever spawns may be in the middle of something.
+        let queue = glommio::executor().current_task_queue();
+        glommio::spawn_local_into(task, queue).expect("the queue of a running task exists").detach();
+    }
+}
+
+/// Where a message of a task goes.
+enum Route<A: Actor> {
+    Here,
+    To(ShardIndex),
+    Refused(AskError<A::Error>),
+}
+
+impl<A: Actor> Clone for Local<A> {
+    fn clone(&self) -> Self {
+        Local { here: self.here.clone(), sender: self.sender }
+    }
+}
+
+impl<A: Actor> fmt::Debug for Local<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local")
+            .field("shard", &self.here.index)
+            .field("sender", &self.sender)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The outcome of a message that [`Local::ask`] has sent. Dropping it cancels nothing.
+#[must_use = "the message is sent, and its outcome comes by awaiting this; to send without an answer use `tell`"]
+pub struct LocalAsk<A: Actor> {
+    state: LocalAskState<A>,
+}
+
+enum LocalAskState<A: Actor> {
+    Sent { here: Rc<LocalShard<A>>, call: u32 },
+    Known(Outcome<A>),
+    Done,
+}
+
+// The outcome is never pinned: it is moved out whole.
+impl<A: Actor> Unpin for LocalAsk<A> {}
+
+impl<A: Actor> Future for LocalAsk<A> {
+    type Output = Outcome<A>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<A>> {
+        if let LocalAskState::Sent { here, call } = &self.state {
+            let outcome = here.calls.borrow_mut().poll(*call, cx.waker());
+            let Some(outcome) = outcome else { return Poll::Pending };
+            self.state = LocalAskState::Done;
+            return Poll::Ready(outcome);
+        }
+        match std::mem::replace(&mut self.state, LocalAskState::Done) {
+            LocalAskState::Known(outcome) => Poll::Ready(outcome),
+            _ => panic!("a `LocalAsk` was polled after it had given its outcome"),
+        }
+    }
+}
+
+impl<A: Actor> Drop for LocalAsk<A> {
+    fn drop(&mut self) {
+        if let LocalAskState::Sent { here, call } = &self.state {
+            let unread = here.calls.borrow_mut().abandon(*call);
+            // A reply's own `Drop` may do anything, so it comes when nothing is borrowed.
+            drop(unread);
+        }
+    }
+}
+
+impl<A: Actor> fmt::Debug for LocalAsk<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalAsk").finish_non_exhaustive()
+    }
+}

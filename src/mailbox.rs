@@ -1,0 +1,422 @@
+//! Where a shard's messages wait: the lanes from other shards, the ingress from outside, and the bell that wakes it.
+//!
+//! - A *lane* is a ring of one writer and one reader, one for each ordered pair of shards. A shard writes and reads it in bulk once a turn; what a full
+//!   lane cannot take stays in the writer's outbox and keeps its order.
+//! - The *ingress* is a bounded queue that any thread may put single messages and batches into.
+//! - *Signals* are bits that ask a shard to look at something other than messages. It reads them with one load of a line of its own.
+//! - The *bell* is an eventfd, rung by whoever finds the shard parked; `parking` says who that is.
+//!
+//! Whoever puts something anywhere in here calls [`Mailbox::knock`] afterwards, or [`publish`] once and [`Mailbox::look`] for each mailbox.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
+
+use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
+use freehold_shard::{Actor, AskError, Batch, Envelope, Outcome, ReturnAddress};
+use rtrb::{Consumer, Producer, RingBuffer};
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::gather::Ticket;
+use crate::local::Local;
+use crate::parking::{Duty, Parking, Room, publish};
+use crate::replies::{Claim, Replies};
+
+/// What waits in front of a shard.
+pub(crate) enum Ingress<A: Actor> {
+    One(Envelope<A>),
+    Batch(Batch<A>, Ticket<A>),
+}
+
+/// Something to be done once on a shard's thread, by a task's first step or the like. Dropped undone if the shard has left.
+pub(crate) type Command<A> = Box<dyn FnOnce(&Local<A>) + Send>;
+
+/// A shard is asked to look at its commands.
+pub(crate) const COMMANDS: u32 = 1;
+/// A shard is asked to wake its tasks that wait for other threads.
+pub(crate) const DOOR: u32 = 2;
+/// A shard is asked to look at the runtime's phase.
+pub(crate) const PHASE: u32 = 4;
+
+/// What of a shard others can reach.
+pub(crate) struct Mailbox<A: Actor> {
+    parking: CachePadded<Parking>,
+    signals: CachePadded<AtomicU32>,
+    room: CachePadded<Room<Waker>>,
+    ingress: ArrayQueue<Ingress<A>>,
+    commands: Mutex<Vec<Command<A>>>,
+    bell: OwnedFd,
+    rings: AtomicU64,
+    overloaded: AtomicU64,
+}
+
+impl<A: Actor> Mailbox<A> {
+    /// An empty mailbox.
+    ///
+    /// # Errors
+    /// The system's, if it has no room for another eventfd.
+    pub(crate) fn new(ingress_entries_max: usize) -> io::Result<Self> {
+        Ok(Mailbox {
+            parking: CachePadded::new(Parking::new()),
+            signals: CachePadded::new(AtomicU32::new(0)),
+            room: CachePadded::new(Room::new()),
+            ingress: ArrayQueue::new(ingress_entries_max),
+            commands: Mutex::new(Vec::new()),
+            bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            rings: AtomicU64::new(0),
+            overloaded: AtomicU64::new(0),
+        })
+    }
+
+    /// Puts an entry into the ingress, or gives it back if that is full.
+    #[inline]
+    pub(crate) fn put(&self, entry: Ingress<A>) -> Result<(), Ingress<A>> {
+        self.ingress.push(entry)
+    }
+
+    /// Counts a message refused because the ingress was full.
+    #[cold]
+    pub(crate) fn count_overloaded(&self) {
+        self.overloaded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Has `waker` woken when there is room in the ingress. The caller must try once more after this.
+    pub(crate) fn wait_for_room(&self, waker: &Waker) {
+        self.room.wait(waker.clone(), |waiting| waiting.will_wake(waker));
+    }
+
+    /// Puts a command in.
+    pub(crate) fn command(&self, command: Command<A>, replies: &Replies<A>) {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        self.signal(COMMANDS, replies);
+    }
+
+    /// Asks the shard to look at something.
+    pub(crate) fn signal(&self, signal: u32, replies: &Replies<A>) {
+        self.signals.fetch_or(signal, Ordering::Release);
+        self.knock(replies);
+    }
+
+    /// After something was put in: sees to it that the shard, or the caller in its place, looks at it.
+    #[inline]
+    pub(crate) fn knock(&self, replies: &Replies<A>) {
+        publish();
+        self.look(replies);
+    }
+
+    /// The second half of [`Mailbox::knock`], after [`publish`].
+    #[inline]
+    pub(crate) fn look(&self, replies: &Replies<A>) {
+        match self.parking.duty() {
+            Duty::Nothing => {}
+            Duty::Ring => self.ring(),
+            Duty::Sweep => drop(self.sweep(replies)),
+        }
+    }
+
+    #[cold]
+    fn ring(&self) {
+        self.rings.fetch_add(1, Ordering::Relaxed);
+        loop {
+            match rustix::io::write(&self.bell, &1u64.to_ne_bytes()) {
+                // Full means rung 2^64 - 2 times: it is rung.
+                Ok(_) | Err(rustix::io::Errno::AGAIN) => return,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => panic!("no-lost-wake: a shard's bell cannot be rung: {error}"),
+            }
+        }
+    }
+
+    /// Answers what lies in the mailbox of a shard that has left. Any thread may; each entry is answered once.
+    #[cold]
+    pub(crate) fn sweep(&self, replies: &Replies<A>) -> usize {
+        let mut swept = 0;
+        while let Some(entry) = self.ingress.pop() {
+            swept += 1;
+            refuse(entry, replies);
+        }
+        // Those who have been put in are cancelled by being dropped.
+        let commands = std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(commands);
+        self.room.take().into_iter().for_each(Waker::wake);
+        swept
+    }
+
+    /// How often the bell was rung, and how many messages were refused because the ingress was full.
+    pub(crate) fn rings_and_overloaded(&self) -> (u64, u64) {
+        (self.rings.load(Ordering::Relaxed), self.overloaded.load(Ordering::Relaxed))
+    }
+}
+
+/// The shard's own side.
+impl<A: Actor> Mailbox<A> {
+    pub(crate) fn parking(&self) -> &Parking {
+        &self.parking
+    }
+
+    /// A second handle of the bell, to wait on.
+    pub(crate) fn bell(&self) -> io::Result<OwnedFd> {
+        self.bell.try_clone()
+    }
+
+    /// Takes the next entry of the ingress.
+    #[inline]
+    pub(crate) fn take(&self) -> Option<Ingress<A>> {
+        self.ingress.pop()
+    }
+
+    /// After entries were taken: whom to wake because there is room now.
+    #[inline]
+    pub(crate) fn wake_for_room(&self, wakers: &mut Vec<Waker>) {
+        publish();
+        if self.room.is_wanted() {
+            wakers.extend(self.room.take());
+        }
+    }
+
+    #[inline]
+    pub(crate) fn has_ingress(&self) -> bool {
+        !self.ingress.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn has_signals(&self) -> bool {
+        self.signals.load(Ordering::Relaxed) != 0
+    }
+
+    pub(crate) fn take_signals(&self) -> u32 {
+        self.signals.swap(0, Ordering::AcqRel)
+    }
+
+    pub(crate) fn take_commands(&self) -> Vec<Command<A>> {
+        std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Answers a message that did not run and will not.
+pub(crate) fn refuse<A: Actor>(entry: Ingress<A>, replies: &Replies<A>) {
+    let waker = match entry {
+        Ingress::Batch(batch, ticket) => {
+            drop(batch);
+            ticket.refuse(|| Err(AskError::Stopped))
+        }
+        Ingress::One(Envelope::Message {
+            answer_to: ReturnAddress::Outside { slot, generation },
+            message,
+            ..
+        }) => {
+            drop(message);
+            replies.answer(Claim { slot, generation }, Err(AskError::Stopped)).waker
+        }
+        // A tell has nobody to be answered; a task of a shard is told by its own shard, which leaves too.
+        Ingress::One(_) => None,
+    };
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// One shard's ends of all lanes it has.
+pub(crate) struct Lanes<A: Actor> {
+    /// By receiving shard; none to the shard itself.
+    to: Vec<Option<Producer<Envelope<A>>>>,
+    /// From each other shard.
+    from: Vec<Consumer<Envelope<A>>>,
+    /// Where the next drain begins, so that no lane is always first.
+    first: usize,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+}
+
+/// The lanes of a runtime, each with room for `entries`: by shard, its own ends.
+pub(crate) fn lanes<A: Actor>(shards: usize, entries: usize) -> Vec<Lanes<A>> {
+    let mut all: Vec<_> = (0..shards)
+        .map(|_| Lanes { to: Vec::new(), from: Vec::new(), first: 0, sent: 0, received: 0 })
+        .collect();
+    for from in 0..shards {
+        for to in 0..shards {
+            let producer = (from != to).then(|| {
+                let (producer, consumer) = RingBuffer::new(entries);
+                all[to].from.push(consumer);
+                producer
+            });
+            all[from].to.push(producer);
+        }
+    }
+    all
+}
+
+impl<A: Actor> Lanes<A> {
+    /// Moves what has come, and no more than `max` of each lane, into `inbox`. Returns how much that was.
+    #[inline]
+    pub(crate) fn drain(&mut self, inbox: &mut Vec<Envelope<A>>, max: usize) -> usize {
+        let before = inbox.len();
+        let lanes = self.from.len();
+        for at in 0..lanes {
+            let at = self.first + at;
+            let lane = &mut self.from[if at < lanes { at } else { at - lanes }];
+            let waiting = lane.slots().min(max);
+            if waiting > 0 {
+                let chunk = lane.read_chunk(waiting).expect("as much as there is can be read");
+                inbox.extend(chunk);
+            }
+        }
+        let drained = inbox.len() - before;
+        if drained > 0 {
+            self.first = if self.first + 1 < lanes { self.first + 1 } else { 0 };
+            self.received += drained as u64;
+        }
+        drained
+    }
+
+    /// Moves as much of the outboxes into the lanes as these take. Notes to which shards there was any, and returns how much is left.
+    #[inline]
+    pub(crate) fn flush(
+        &mut self,
+        outboxes: &mut [VecDeque<Envelope<A>>],
+        flushed: &mut Vec<usize>,
+    ) -> usize {
+        let mut left = 0;
+        for (to, outbox) in outboxes.iter_mut().enumerate() {
+            if outbox.is_empty() {
+                continue;
+            }
+            let lane = self.to[to].as_mut().expect("nothing is sent to oneself by lane");
+            let room = lane.slots().min(outbox.len());
+            if room > 0 {
+                let chunk = lane.write_chunk_uninit(room).expect("there is as much room as there is");
+                chunk.fill_from_iter(outbox.drain(..room));
+                self.sent += room as u64;
+                flushed.push(to);
+            }
+            left += outbox.len();
+        }
+        left
+    }
+
+    /// Whether nothing has come.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.from.iter().all(Consumer::is_empty)
+    }
+}
+
+/// A waker that reaches the tasks of a shard from any thread: it leaves a signal and knocks.
+pub(crate) struct Door<A: Actor> {
+    pub(crate) shared: std::sync::Weak<crate::runtime::Shared<A>>,
+    pub(crate) shard: usize,
+}
+
+impl<A: Actor> std::task::Wake for Door<A> {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &std::sync::Arc<Self>) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.mailboxes[self.shard].signal(DOOR, &shared.replies);
+        }
+    }
+}
+
+/// The outcome of what a dying runtime leaves behind.
+pub(crate) fn unknown<A: Actor>() -> Outcome<A> {
+    Err(AskError::Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use freehold_shard::OwnerId;
+
+    use super::*;
+    use crate::till::{Message, Till};
+    use crate::waiting::Patience;
+
+    fn tell(coins: u64) -> Envelope<Till> {
+        Envelope::Message {
+            message: Message::Add { till: 1, coins },
+            sender: OwnerId(0),
+            answer_to: ReturnAddress::Nobody,
+        }
+    }
+
+    fn coins(envelopes: impl IntoIterator<Item = Envelope<Till>>) -> Vec<u64> {
+        let coins = |envelope| match envelope {
+            Envelope::Message { message: Message::Add { coins, .. }, .. } => coins,
+            _ => unreachable!("only those were sent"),
+        };
+        envelopes.into_iter().map(coins).collect()
+    }
+
+    #[test]
+    fn what_a_lane_cannot_take_stays_in_order() {
+        let mut shards = lanes::<Till>(2, 16);
+        let mut outboxes = vec![VecDeque::new(), (0..40).map(tell).collect()];
+        let (mut flushed, mut inbox) = (Vec::new(), Vec::new());
+        assert_eq!(shards[0].flush(&mut outboxes, &mut flushed), 24);
+        assert_eq!(flushed, [1]);
+        assert_eq!(shards[0].flush(&mut outboxes, &mut flushed), 24, "the lane is full");
+        assert_eq!(flushed, [1], "nothing was flushed, so there is nobody to look after");
+        assert_eq!(shards[1].drain(&mut inbox, 10), 10);
+        assert_eq!(shards[0].flush(&mut outboxes, &mut flushed), 14);
+        while shards[1].drain(&mut inbox, 100) > 0 {
+            shards[0].flush(&mut outboxes, &mut flushed);
+        }
+        assert_eq!(coins(inbox), (0..40).collect::<Vec<_>>());
+        assert_eq!((shards[0].sent, shards[1].received), (40, 40));
+        assert!(shards[1].is_empty());
+    }
+
+    #[test]
+    fn every_pair_of_shards_has_a_lane_each_way() {
+        let mut shards = lanes::<Till>(3, 16);
+        for from in 0..3 {
+            let mut outboxes: Vec<_> = (0..3)
+                .map(|to| if to == from { VecDeque::new() } else { [tell(from as u64)].into() })
+                .collect();
+            assert_eq!(shards[from].flush(&mut outboxes, &mut Vec::new()), 0);
+        }
+        for (to, shard) in shards.iter_mut().enumerate() {
+            let mut inbox = Vec::new();
+            shard.drain(&mut inbox, 100);
+            let mut from = coins(inbox);
+            from.sort_unstable();
+            assert_eq!(from, (0..3).filter(|from| *from != to as u64).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_closed_mailbox_answers_by_its_sender() {
+        let mailbox = Mailbox::<Till>::new(16).unwrap();
+        let replies = std::sync::Arc::new(Replies::new(4, Patience::Park));
+        mailbox.parking().close();
+        let claim = replies.claim().unwrap();
+        let envelope = Envelope::Message {
+            message: Message::Count { till: 1 },
+            sender: OwnerId(0),
+            answer_to: ReturnAddress::Outside { slot: claim.slot, generation: claim.generation },
+        };
+        assert!(mailbox.put(Ingress::One(envelope)).is_ok());
+        mailbox.knock(&replies);
+        assert_eq!(crate::replies::Ask::sent(replies.clone(), claim).wait(), Err(AskError::Stopped));
+    }
+
+    #[test]
+    fn a_parked_shard_is_rung_for_once() {
+        let mailbox = Mailbox::<Till>::new(16).unwrap();
+        let replies = Replies::new(4, Patience::Park);
+        assert!(mailbox.parking().park(|| !mailbox.has_ingress()));
+        for at in 0..3 {
+            assert!(mailbox.put(Ingress::One(tell(at))).is_ok());
+            mailbox.knock(&replies);
+        }
+        let mut rung = [0; 8];
+        rustix::io::read(&mailbox.bell, &mut rung).unwrap();
+        assert_eq!(u64::from_ne_bytes(rung), 1);
+        assert_eq!(mailbox.rings_and_overloaded(), (1, 0));
+    }
+}

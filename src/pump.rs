@@ -1,0 +1,183 @@
+//! One core's loop on glommio: rounds, spinning, parking.
+//!
+//! Each shard has one executor, and on it one task that lives as long as the shard, the *pump*, in the default task queue. After each round it yields to the tasks
+//! of users. When it runs dry it spins and then parks: it waits for its bell through the ring, for the next timer, or for a task of this thread.
+//!
+//! Nobody else ever holds a waker of the pump, so a wake from another thread cannot be lost in an executor, which glommio's can; `parking` proves that it is not lost
+//! before, and `guard` sees to it that the executor does not sleep on it.
+
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use freehold_shard::Actor;
+use glommio::io::{PollState, PollableFd};
+use glommio::timer::Timer;
+
+use crate::executor::{Heed, LocalShard};
+use crate::guard::{BellWaker, Guard, WATCH_EVERY};
+
+/// How many empty looks a spinning pump takes between two looks at the clock.
+const LOOKS_PER_CLOCK: u32 = 16;
+
+/// How often one registration of the bell is waited on anew before it is renewed: each wait leaves a waker with it.
+const WAITS_PER_REGISTRATION: u32 = 32;
+
+/// After so many rounds the pump lets tasks run that it does not know of.
+const ROUNDS_PER_YIELD: u32 = 8;
+
+/// Where the pump sleeps.
+struct Bed {
+    bell: PollableFd<OwnedFd>,
+    bell_waker: Arc<BellWaker>,
+    /// `bell_waker`, as a waker.
+    waker: Waker,
+    registration: PollState,
+    waits: u32,
+    was_rung: bool,
+}
+
+/// Runs the pump until the runtime stops or dies.
+pub(crate) async fn pump<A: Actor>(here: Rc<LocalShard<A>>, bell: PollableFd<OwnedFd>, mut guard: Guard) {
+    let bell_waker = Arc::new(BellWaker::default());
+    let waker = Waker::from(bell_waker.clone());
+    let mut bed = Bed { bell, bell_waker, waker, registration: PollState::new(), waits: 0, was_rung: false };
+    let is_pinned = here.shared.is_pinned();
+    let mut looks = 0_u32;
+    let mut rounds = 0_u32;
+    // Since when the pump has found nothing, if it may spin.
+    let mut spins_since = None;
+    loop {
+        if here.mailbox().has_signals() && here.heed() == Heed::Leave {
+            break;
+        }
+        if here.round(looks % LOOKS_PER_CLOCK == LOOKS_PER_CLOCK - 1) {
+            let woke = here.wake_answered();
+            let now = here.last_clock();
+            guard.keep(now);
+            spins_since = Some(now);
+            looks = 0;
+            rounds = rounds.wrapping_add(1);
+            // Tasks were woken, or there are some, or there may be some we do not know of: they run. Otherwise see only whether the reactor wants to.
+            if woke || here.tasks.live() > 0 || rounds.is_multiple_of(ROUNDS_PER_YIELD) {
+                glommio::executor().yield_now().await;
+            } else {
+                glommio::yield_if_needed().await;
+            }
+            continue;
+        }
+        looks += 1;
+        if here.has_backlog() {
+            // A full lane rings no bell when it has room again. Its reader always makes some, if it gets a CPU to run on.
+            if !is_pinned {
+                std::thread::yield_now();
+            }
+            guard.keep(Instant::now());
+            glommio::executor().yield_task_queue_now().await;
+            continue;
+        }
+        if let Some(since) = spins_since
+            && !here.is_draining()
+        {
+            let mut spins = true;
+            if looks.is_multiple_of(LOOKS_PER_CLOCK) {
+                let now = Instant::now();
+                guard.keep(now);
+                spins = now - since < here.shared.spin;
+            }
+            if spins && !here.shared.spin.is_zero() {
+                if here.tasks.live() > 0 || looks.is_multiple_of(LOOKS_PER_CLOCK) {
+                    glommio::executor().yield_task_queue_now().await;
+                } else {
+                    std::hint::spin_loop();
+                }
+                continue;
+            }
+        }
+        looks = 0;
+        if here.round(true) {
+            here.wake_answered();
+        }
+        spins_since = park(&here, &mut bed, &mut guard).await.then(|| here.last_clock());
+    }
+    guard.unpark();
+    here.cancel_tasks().await;
+    // What those did in their last steps.
+    here.round(true);
+    here.wake_answered();
+    // glommio's wakers are let go of where its executor still runs.
+    bed.bell_waker.wakes(None);
+    let waker = here.pump.waker.take();
+    drop(waker);
+}
+
+/// Waits for the bell, the next timer, or a task of this shard that sends something. Says whether there may be work, and not only time has passed.
+async fn park<A: Actor>(here: &LocalShard<A>, bed: &mut Bed, guard: &mut Guard) -> bool {
+    let due = here.until_timer();
+    let watch = here.has_guests().then_some(WATCH_EVERY);
+    let timer = due.into_iter().chain(watch).min();
+    if !here.mailbox().parking().park(|| here.is_idle()) {
+        return true;
+    }
+    let since = here.last_clock();
+    guard.park(timer);
+    here.pump.is_parked.set(true);
+    Sleep { here, bed, timer: timer.map(Timer::new), has_begun: false }.await;
+    let was_woken = !here.pump.is_parked.replace(false);
+    here.mailbox().parking().awake();
+    guard.unpark();
+    let was_rung = std::mem::take(&mut bed.was_rung);
+    if was_rung {
+        // Empty if it was rung and read before.
+        let _ = rustix::io::read(bed.bell.get_ref(), &mut [0; 8]);
+    }
+    here.count_park(since);
+    was_woken || was_rung
+}
+
+/// Ready at the second poll, whoever caused it: the bell, the timer, or a task.
+struct Sleep<'a, A: Actor> {
+    here: &'a LocalShard<A>,
+    bed: &'a mut Bed,
+    timer: Option<Timer>,
+    has_begun: bool,
+}
+
+impl<A: Actor> Future for Sleep<'_, A> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Sleep { here, bed, timer, has_begun } = &mut *self;
+        // The registration outlives a sleep that something else has ended, so that the timers and tasks of an idle shard do not cost a cancellation each.
+        if !*has_begun && bed.waits >= WAITS_PER_REGISTRATION {
+            bed.registration = PollState::new();
+            bed.waits = 0;
+        }
+        bed.bell_waker.wakes(Some(cx.waker()));
+        bed.waits += 1;
+        let rung = bed.bell.poll_readable(&mut Context::from_waker(&bed.waker), &mut bed.registration);
+        if let Poll::Ready(rung) = rung {
+            rung.expect("no-lost-wake: the bell of a shard can be waited for");
+            bed.waits = 0;
+            bed.was_rung = true;
+            return Poll::Ready(());
+        }
+        if std::mem::replace(has_begun, true) {
+            return Poll::Ready(());
+        }
+        if let Some(timer) = timer
+            && Pin::new(timer).poll(cx).is_ready()
+        {
+            return Poll::Ready(());
+        }
+        let mut waker = here.pump.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,428 @@
+//! Start, drain, stop: the life of a runtime from outside.
+//!
+//! *Start* checks the configuration and the machine, places the shards, and brings up all of them or none. *Stop* goes through phases that every shard is
+//! told of:
+//!
+//! ```text
+//! Running ──> Draining ──> Stopping        shutdown: intake closed and timers stopped; then what is left is cancelled and refused
+//! any     ──> Dead                         a shard has died: all leave at once
+//! ```
+//!
+//! *Draining* ends when nothing is under way any more, found by Mattern's method of four counters (F. Mattern, "Algorithms for distributed
+//! termination detection", Distributed Computing 2, 1987): in two rounds of asking, one after the other, every shard was idle both times, none had worked
+//! in between, and as many envelopes had been taken from lanes as put in. A shard keeps these numbers in [`Progress`] only while it drains, and marks itself busy before it takes
+//! anything from anywhere.
+//!
+//! Invariant *everyone-is-answered*: a shard that leaves answers whoever waits for it, dead or alive (`LocalShard::leave`); the last to leave
+//! answers every reply slot that is still waited on; and what comes later is answered by its own sender.
+
+use std::fmt;
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::CachePadded;
+use freehold_shard::{Actor, PlacementKey, Router, ShardIndex};
+
+use crate::config::{Config, Shards};
+use crate::doctor::{Examination, examine};
+use crate::each_shard::EachShard;
+use crate::error::{Death, StartError};
+use crate::executor::Left;
+use crate::handle::Handle;
+use crate::local::Local;
+use crate::mailbox::{Mailbox, PHASE, lanes};
+use crate::replies::Replies;
+use crate::stats::{Published, Stats};
+use crate::thread::{Plan, bring_up};
+use crate::topology::Topology;
+use crate::waiting::{self, Patience};
+
+/// How far a runtime is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    Running,
+    Draining,
+    Stopping,
+    Dead,
+}
+
+/// What a draining shard says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// It had nothing to do when it last looked. False until it has looked while draining.
+    is_idle: bool,
+    /// How often it took up work.
+    begun: u64,
+    sent: u64,
+    received: u64,
+}
+
+impl Progress {
+    /// It takes up work, and has not taken anything yet.
+    pub(crate) fn begin(&mut self) {
+        self.is_idle = false;
+        self.begun += 1;
+    }
+
+    /// It has nothing to do, after so many envelopes put into lanes and taken from them.
+    pub(crate) fn settle(&mut self, sent: u64, received: u64) {
+        (self.is_idle, self.sent, self.received) = (true, sent, received);
+    }
+}
+
+/// Whether nothing was under way between two rounds of asking.
+fn is_quiet(before: &[Progress], after: &[Progress]) -> bool {
+    let sent: u64 = after.iter().map(|shard| shard.sent).sum();
+    let received: u64 = after.iter().map(|shard| shard.received).sum();
+    before == after && after.iter().all(|shard| shard.is_idle) && sent == received
+}
+
+/// What the threads of a runtime share with each other and with every handle.
+pub(crate) struct Shared<A: Actor> {
+    pub(crate) router: Router,
+    pub(crate) config: Config,
+    pub(crate) mailboxes: Box<[Mailbox<A>]>,
+    pub(crate) published: Box<[CachePadded<Published>]>,
+    pub(crate) replies: Arc<Replies<A>>,
+    pub(crate) patience: Patience,
+    /// How long a shard that runs dry spins.
+    pub(crate) spin: Duration,
+    pub(crate) cpus: Vec<Option<usize>>,
+    /// When the runtime's time began.
+    pub(crate) epoch: Instant,
+    phase: CachePadded<AtomicU8>,
+    progress: Box<[Mutex<Progress>]>,
+    deaths: Mutex<Vec<Death>>,
+    /// Shards that have not left.
+    pub(crate) staying: AtomicUsize,
+}
+
+impl<A: Actor> Shared<A> {
+    /// Whether messages from outside are accepted.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == Phase::Running as u8
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Draining,
+            2 => Phase::Stopping,
+            _ => Phase::Dead,
+        }
+    }
+
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.cpus.iter().all(Option::is_some)
+    }
+
+    /// Goes on to `phase`, if it is not there or beyond, and tells every shard.
+    fn advance(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+        for mailbox in &self.mailboxes {
+            mailbox.signal(PHASE, &self.replies);
+        }
+    }
+
+    pub(crate) fn progress(&self, shard: ShardIndex) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress[shard.index()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After something was put in front of these shards.
+    pub(crate) fn knock(&self, shards: &[ShardIndex]) {
+        crate::parking::publish();
+        for shard in shards {
+            self.mailboxes[shard.index()].look(&self.replies);
+        }
+    }
+
+    /// Waits until nothing is under way, or `deadline`. Says which.
+    fn wait_until_quiet(&self, deadline: Instant) -> bool {
+        let ask = || -> Vec<Progress> {
+            (0..self.progress.len()).map(|shard| *self.progress(ShardIndex(shard as u16))).collect()
+        };
+        let mut pause = Duration::from_micros(50);
+        let mut before = ask();
+        loop {
+            std::thread::sleep(pause);
+            let after = ask();
+            if is_quiet(&before, &after) {
+                return true;
+            }
+            if Instant::now() >= deadline || self.phase() == Phase::Dead {
+                return false;
+            }
+            before = after;
+            pause = (pause * 2).min(Duration::from_millis(1));
+        }
+    }
+
+    fn live_tasks(&self) -> u64 {
+        self.published.iter().map(|shard| shard.tasks.live.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A shard has died: everyone is to leave.
+    pub(crate) fn die(&self, death: Death) {
+        tracing::error!(shard = death.shard.0, cause = %death, "a shard died; the runtime goes down with it");
+        self.deaths.lock().unwrap_or_else(PoisonError::into_inner).push(death);
+        self.advance(Phase::Dead);
+    }
+}
+
+/// A running set of shards. Dropping it stops it as [`Runtime::shutdown`] does, which may take as long.
+pub struct Runtime<A: Actor> {
+    shared: Arc<Shared<A>>,
+    /// Empty once stopped.
+    threads: Vec<JoinHandle<Left>>,
+}
+
+impl<A: Actor> Runtime<A> {
+    /// Starts a runtime: all its shards are up and take messages when this returns.
+    ///
+    /// # Errors
+    /// See [`StartError`]; whatever had been started is stopped again. Nothing is kept from one start to the next.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let begun = Instant::now();
+        config.check()?;
+        // Registering for membarrier takes up to 80 ms once there are threads, and a few microseconds before.
+        glommio::early_init();
+        let topology = Topology::of_this_process().map_err(StartError::Topology)?;
+        let placement = match &config.shards {
+            Shards::PerAllowedCore => {
+                topology.place(topology.shards_by_default().min(freehold_shard::SHARDS_MAX))
+            }
+            Shards::Count(shards) => topology.place(*shards),
+            Shards::OnCpus(cpus) => topology.place_on(cpus)?,
+        };
+        let shards = placement.shards();
+        let examination = Examination {
+            shards: Some(shards),
+            io_memory_bytes_per_shard: config.io_memory_bytes,
+            ..Examination::default()
+        };
+        if let Some(check) = examine(&examination).first_failure() {
+            return Err(StartError::NotSupported(check.clone()));
+        }
+        let allowed = topology.cpus().len();
+        if !placement.is_pinned() {
+            tracing::warn!(
+                shards,
+                allowed,
+                "more shards than allowed CPUs: none is pinned and none spins, so messages take longer"
+            );
+        }
+        let patience =
+            if placement.is_pinned() && shards < allowed { Patience::Look } else { Patience::Park };
+        let mailboxes: Result<Box<[_]>, _> =
+            (0..shards).map(|_| Mailbox::new(config.ingress_entries_max)).collect();
+        let shared = Arc::new(Shared {
+            router: Router::new(config.placement_key.unwrap_or_else(|| PlacementKey(random())), shards),
+            mailboxes: mailboxes.map_err(StartError::System)?,
+            published: (0..shards).map(|_| CachePadded::new(Published::new())).collect(),
+            replies: Arc::new(Replies::new(config.asks_in_flight_max, patience)),
+            patience,
+            spin: config.spin(placement.is_pinned()),
+            cpus: placement.cpus().to_vec(),
+            epoch: Instant::now(),
+            phase: CachePadded::new(AtomicU8::new(Phase::Running as u8)),
+            progress: (0..shards).map(|_| Mutex::default()).collect(),
+            deaths: Mutex::default(),
+            staying: AtomicUsize::new(shards),
+            config,
+        });
+        let plans = lanes(shards, shared.config.lane_entries(shards)).into_iter().enumerate().map(
+            |(shard, lanes)| Plan {
+                shard: ShardIndex(shard as u16),
+                shared: shared.clone(),
+                lanes,
+                table_seed: random(),
+            },
+        );
+        match bring_up(plans.collect()) {
+            Ok(threads) => {
+                tracing::info!(shards, cpus = ?shared.cpus, took = ?begun.elapsed(), "the runtime is ready");
+                Ok(Runtime { shared, threads })
+            }
+            Err((error, threads)) => {
+                shared.advance(Phase::Stopping);
+                // How they end does not matter any more.
+                threads.into_iter().for_each(|thread| drop(thread.join()));
+                Err(error)
+            }
+        }
+    }
+
+    /// A door for any thread, sending as owner 0.
+    pub fn handle(&self) -> Handle<A> {
+        Handle::new(self.shared.clone())
+    }
+
+    /// What the runtime has done so far: as [`Handle::stats`].
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// Runs a task of yours on every shard: a listener per core, say. `task` is called once on each shard's thread, and what it returns runs there beside the
+    /// shard's messages; it may use [`freehold::glommio`](crate::glommio) freely.
+    ///
+    /// What is returned gives the results by shard when all have ended; it need not be waited for, and dropping it cancels nothing. A task that panics
+    /// ends with [`TaskError::Panicked`](crate::TaskError) and nothing else does. When the runtime stops, tasks are told by [`Local::stopping`] and
+    /// cancelled if they take longer than `tasks_grace`.
+    pub fn on_each_shard<F, Fut>(&self, task: F) -> EachShard<Fut::Output>
+    where
+        F: Fn(Local<A>) -> Fut + Clone + Send + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Send + 'static,
+    {
+        let (each, reporters) = EachShard::new(self.shared.mailboxes.len());
+        for (mailbox, reporter) in self.shared.mailboxes.iter().zip(reporters) {
+            let task = task.clone();
+            let start = move |local: &Local<A>| {
+                let here = local.clone();
+                // Called inside the task, so that a panic of the call is the task's too.
+                local.spawn_watched(async move { task(here).await }, |result| reporter.report(result));
+            };
+            mailbox.command(Box::new(start), &self.shared.replies);
+        }
+        each
+    }
+
+    /// Stops the runtime: no message from outside is accepted any more, and no delayed message comes due. What was accepted runs to its end, for at most
+    /// `drain_max`; tasks are told and have `tasks_grace`; then all shards leave and their threads are joined. Callers that still wait are answered.
+    ///
+    /// On a shard's own thread it cannot wait for that thread: there it only begins to stop, on another thread, and the report says so by `drained: false`.
+    pub fn shutdown(mut self) -> Report {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Report {
+        let threads = std::mem::take(&mut self.threads);
+        let shared = self.shared.clone();
+        if waiting::on_shard_thread() {
+            let report = Report { stats: shared.stats(), ..Report::default() };
+            tracing::warn!("a runtime is stopped by a shard's thread, which cannot wait for it");
+            // If no thread can be had, the shards are told at least.
+            let stopping = shared.clone();
+            if std::thread::Builder::new()
+                .name("freehold-stop".into())
+                .spawn(move || stop(&stopping, threads))
+                .is_err()
+            {
+                shared.advance(Phase::Stopping);
+            }
+            return report;
+        }
+        stop(&shared, threads)
+    }
+}
+
+fn stop<A: Actor>(shared: &Shared<A>, threads: Vec<JoinHandle<Left>>) -> Report {
+    let begun = Instant::now();
+    tracing::info!("the runtime stops");
+    shared.advance(Phase::Draining);
+    let deadline = begun + shared.config.drain_max;
+    let mut drained = shared.wait_until_quiet(deadline);
+    let grace = Instant::now() + shared.config.tasks_grace;
+    if shared.live_tasks() > 0 {
+        while shared.live_tasks() > 0 && Instant::now() < grace && shared.phase() != Phase::Dead {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // They may have sent messages to the last.
+        drained = shared.wait_until_quiet(deadline.max(grace));
+    }
+    shared.advance(Phase::Stopping);
+    let mut left = Left::default();
+    for thread in threads {
+        // A shard's thread catches what the shard dies of.
+        let Ok(shard) = thread.join() else { continue };
+        left.timers += shard.timers;
+        left.tasks_cancelled += shard.tasks_cancelled;
+        left.messages_unrun += shard.messages_unrun;
+    }
+    let report = Report {
+        stats: shared.stats(),
+        drained: drained && shared.phase() != Phase::Dead,
+        messages_unrun: left.messages_unrun,
+        timers_unfinished: left.timers,
+        tasks_cancelled: left.tasks_cancelled,
+        deaths: shared.deaths.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        took: begun.elapsed(),
+    };
+    tracing::info!(%report, "the runtime has stopped");
+    report
+}
+
+impl<A: Actor> Drop for Runtime<A> {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            tracing::warn!("a runtime is dropped and not shut down: it stops now, and its report is lost");
+            self.stop();
+        }
+    }
+}
+
+impl<A: Actor> fmt::Debug for Runtime<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("cpus", &self.shared.cpus).finish_non_exhaustive()
+    }
+}
+
+/// How a runtime ended.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Report {
+    /// What it had done.
+    pub stats: Stats,
+    /// Whether everything that was accepted ran to its end.
+    pub drained: bool,
+    /// Messages that were accepted and never ran. If anyone waited for one, it was answered `Stopped`.
+    pub messages_unrun: u64,
+    /// Messages whose time had not come.
+    pub timers_unfinished: u64,
+    /// Tasks that had not finished and were cancelled.
+    pub tasks_cancelled: u64,
+    /// The shards that had died, and of what; empty for a runtime that was stopped.
+    pub deaths: Vec<Death>,
+    /// How long stopping took.
+    pub took: Duration,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Report {
+            stats: Stats { shards: Vec::new(), latency: Default::default() },
+            drained: false,
+            messages_unrun: 0,
+            timers_unfinished: 0,
+            tasks_cancelled: 0,
+            deaths: Vec::new(),
+            took: Duration::ZERO,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { stats, drained, messages_unrun, timers_unfinished, tasks_cancelled, deaths, took } =
+            self;
+        let drained = if *drained { "all of them to their end" } else { "not all of them to their end" };
+        write!(f, "{} messages on {} shards, {drained}", stats.handled(), stats.shards.len())?;
+        write!(f, "; {messages_unrun} accepted but never run, {timers_unfinished} before their time")?;
+        write!(f, ", {tasks_cancelled} tasks cancelled; stopped in {took:?}")?;
+        deaths.iter().try_for_each(|death| write!(f, "; {death}"))
+    }
+}
+
+/// A number nobody can guess: the standard library draws its keys from the system, anew for each process and changed for each use.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests;

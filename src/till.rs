@@ -1,0 +1,92 @@
+//! The actor of the unit tests: tills that hold coins, addressed by number.
+
+use freehold_shard::{AccessError, Actor, Addressees, Objects};
+
+pub(crate) struct Till;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Message {
+    /// Adds coins; the reply is how many there are then.
+    Add { till: u64, coins: u64 },
+    /// Moves all coins into another till.
+    Empty { from: u64, into: u64 },
+    /// Has another till, wherever it lives, add coins.
+    Pass { till: u64, to: u64, coins: u64 },
+    /// The same, in a while.
+    PassAfter { till: u64, to: u64, coins: u64, after_ms: u64 },
+    /// How many coins there are.
+    Count { till: u64 },
+    /// Panics.
+    Break { till: u64 },
+    /// Names nobody.
+    Nobody,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Error {
+    Access,
+    Spans,
+}
+
+impl From<AccessError<u64>> for Error {
+    fn from(error: AccessError<u64>) -> Self {
+        match error {
+            AccessError::SpansShards { .. } => Error::Spans,
+            _ => Error::Access,
+        }
+    }
+}
+
+impl Actor for Till {
+    type Id = u64;
+    type State = u64;
+    type Message = Message;
+    type Reply = u64;
+    type Error = Error;
+
+    fn addressees(message: &Message, to: &mut Addressees<u64>) {
+        match *message {
+            Message::Add { till, .. }
+            | Message::Pass { till, .. }
+            | Message::PassAfter { till, .. }
+            | Message::Break { till } => to.write(till),
+            Message::Count { till } => to.read(till),
+            Message::Empty { from, into } => {
+                to.write(from);
+                to.write(into);
+            }
+            Message::Nobody => {}
+        }
+    }
+
+    fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<u64, Error> {
+        match *message {
+            Message::Add { till, coins } => {
+                let held = objects.get_or_insert_with(till, || 0)?;
+                *held += coins;
+                Ok(*held)
+            }
+            Message::Empty { from, into } => {
+                let coins = objects.get(from)?.copied().unwrap_or(0);
+                objects.insert(from, 0)?;
+                let held = objects.get_or_insert_with(into, || 0)?;
+                *held += coins;
+                Ok(*held)
+            }
+            Message::Pass { to, coins, .. } => {
+                objects.tell(Message::Add { till: to, coins })?;
+                Ok(coins)
+            }
+            Message::PassAfter { to, coins, after_ms, .. } => {
+                objects.tell_after(
+                    std::time::Duration::from_millis(after_ms),
+                    Message::Add { till: to, coins },
+                )?;
+                Ok(coins)
+            }
+            Message::Count { till } => Ok(objects.get(till)?.copied().unwrap_or(0)),
+            Message::Break { .. } => panic!("this till breaks on purpose"),
+            Message::Nobody => Ok(0),
+        }
+    }
+}
