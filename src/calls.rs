@@ -1,8 +1,8 @@
 //! The asks of a shard's own tasks that are under way to other shards.
 //!
-//! A call has a key, which travels with the message and comes back with the answer. It leaves the list when both have happened: the answer has come, and
-//! the task has it or has gone. A key carries a generation, so that an answer nobody expects any more cannot meet a later call.
-//! All on one thread; the list is bounded by `calls_max`.
+//! A call has a key, which travels with the message and comes back with the answer. It leaves the list when both have
+//! happened: the answer has come, and the task has it or has gone. A key carries a generation, so that an answer nobody
+//! expects any more cannot meet a later call. All on one thread; the list is bounded by `calls_max`.
 
 use std::task::Waker;
 

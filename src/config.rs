@@ -1,8 +1,8 @@
 //! Every limit, size and time of a runtime, with its default, checked before anything starts.
 //!
-//! A [`Config`] that passed [`Config::check`] can be started on any machine that has the CPUs it names; what a machine lacks
-//! besides is [`doctor`](crate::doctor)'s to say. All queues are bounded by what stands here, and so is memory: see
-//! [`Config::lane_entries`] for the lanes, whose number grows with the square of the shards.
+//! A [`Config`] that passed [`Config::check`] can be started on any machine that has the CPUs it names; what a machine
+//! lacks besides is [`doctor`](crate::doctor)'s to say. All queues are bounded by what stands here, and so is memory:
+//! see [`Config::lane_entries`] for the lanes, whose number grows with the square of the shards.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -26,27 +26,27 @@ pub struct Config {
     pub shards: Shards,
     /// What a shard does when it runs dry. Default: it spins for 50 microseconds, then parks.
     pub idle: Idle,
-    /// The key of the placement hash, which decides the home of every id. Default: `None`, drawn at random, so that nobody who
-    /// chooses ids can aim them all at one shard. Give one to have ids in the same places from run to run.
+    /// The key of the placement hash, which decides the home of every id. Default: `None`, drawn at random, so that
+    /// nobody who chooses ids can aim them all at one shard. Give one to have ids in the same places from run to run.
     pub placement_key: Option<PlacementKey>,
     /// How many messages may wait in one shard: delayed ones, and those told to another shard or to itself.
     pub limits: Limits,
-    /// Entries (single messages, or batches of [`ask_all`](crate::Handle::ask_all)) that may wait in front of one shard; beyond
-    /// it `ask` and `tell` answer `Overloaded` and `ask_all` waits. 16 to 1,048,576. Default: 1,024.
+    /// Entries (single messages, or batches of [`ask_all`](crate::Handle::ask_all)) that may wait in front of one
+    /// shard; beyond it `ask` and `tell` answer `Overloaded` and `ask_all` waits. 16 to 1,048,576. Default: 1,024.
     pub ingress_entries_max: usize,
-    /// Messages of one batch; `ask_all` splits longer ones. With the field above it bounds what waits in front of a shard.
-    /// 1 to 65,536. Default: 1,024.
+    /// Messages of one batch; `ask_all` splits longer ones. With the field above it bounds what waits in front of a
+    /// shard. 1 to 65,536. Default: 1,024.
     pub batch_messages_max: usize,
-    /// Messages a lane from one shard to another holds; fewer with many shards, see [`Config::lane_entries`]. What does not fit
-    /// waits in the sender's outbox. 16 to 65,536. Default: 1,024.
+    /// Messages a lane from one shard to another holds; fewer with many shards, see [`Config::lane_entries`]. What does
+    /// not fit waits in the sender's outbox. 16 to 65,536. Default: 1,024.
     pub lane_entries_max: usize,
     /// Messages after which a shard stops taking more and takes its turn. 1 to 1,048,576. Default: 2,048.
     pub turn_messages_max: usize,
-    /// Outside asks whose answers have not been picked up yet, in the whole runtime; beyond it `ask` answers `Overloaded`. Their
-    /// reply slots are allocated at start, about 100 bytes each. 1 to 16,777,216. Default: 65,536.
+    /// Outside asks whose answers have not been picked up yet, in the whole runtime; beyond it `ask` answers
+    /// `Overloaded`. Their reply slots are allocated at start, about 100 bytes each. 1 to 16,777,216. Default: 65,536.
     pub asks_in_flight_max: usize,
-    /// Asks of one shard's own tasks to other shards, not answered yet; beyond it `ask` answers `Overloaded`. 1 to 1,048,576.
-    /// Default: 65,536.
+    /// Asks of one shard's own tasks to other shards, not answered yet; beyond it `ask` answers `Overloaded`. 1 to
+    /// 1,048,576. Default: 65,536.
     pub calls_max: usize,
     /// How long `shutdown` lets messages that were accepted run to their end. At most an hour. Default: 10 seconds.
     pub drain_max: Duration,
@@ -58,8 +58,8 @@ pub struct Config {
     /// How often a busy shard looks at its timers, files and sockets. 100 microseconds to 100 milliseconds. Default: 1
     /// millisecond.
     pub preempt_timer: Duration,
-    /// I/O buffers each shard registers with the kernel, in bytes: 64 KiB to 1 GiB. Default: 64 KiB, enough for tasks that use the network.
-    /// Give more if your tasks do direct file I/O.
+    /// I/O buffers each shard registers with the kernel, in bytes: 64 KiB to 1 GiB. Default: 64 KiB, enough for tasks
+    /// that use the network. Give more if your tasks do direct file I/O.
     pub io_memory_bytes: usize,
     /// Operations each shard can submit to the kernel at once. 8 to 4,096. Default: 128.
     pub ring_depth: usize,
@@ -70,8 +70,8 @@ pub struct Config {
 pub enum Shards {
     /// One on each CPU this process may use (affinity and cpuset), but no more than its quota of CPU time allows.
     PerAllowedCore,
-    /// This many, each on a CPU of its own. If there are fewer allowed CPUs, none is pinned and nobody spins: that works, is slower, and is
-    /// said by a warning.
+    /// This many, each on a CPU of its own. If there are fewer allowed CPUs, none is pinned and nobody spins: that
+    /// works, is slower, and is said by a warning.
     Count(usize),
     /// One on each of these CPUs, in this order.
     OnCpus(Vec<usize>),
@@ -80,9 +80,10 @@ pub enum Shards {
 /// What a shard with nothing to do does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
-    /// It looks for work for this long and then parks until it is rung for. A spinning shard answers in about a microsecond, a parked one
-    /// costs nothing and takes some 10 to 100 microseconds to wake. [`Duration::ZERO`] parks at once. Shards that are
-    /// not pinned to a CPU of their own never spin: they would take the CPU from the one that has the work.
+    /// It looks for work for this long and then parks until it is rung for. A spinning shard answers in about a
+    /// microsecond, a parked one costs nothing and takes some 10 to 100 microseconds to wake. [`Duration::ZERO`] parks
+    /// at once. Shards that are not pinned to a CPU of their own never spin: they would take the CPU from the one that
+    /// has the work.
     Spin(Duration),
 }
 
@@ -144,8 +145,8 @@ impl Config {
         in_range("ring_depth", self.ring_depth, 8..=4096)
     }
 
-    /// How many messages each lane holds in a runtime of `shards` shards: `lane_entries_max`, or an equal part of about two
-    /// million in all lanes together, whichever is less, and never below 16.
+    /// How many messages each lane holds in a runtime of `shards` shards: `lane_entries_max`, or an equal part of about
+    /// two million in all lanes together, whichever is less, and never below 16.
     pub fn lane_entries(&self, shards: usize) -> usize {
         let lanes = (shards * shards.saturating_sub(1)).max(1);
         (LANES_ENTRIES_MAX / lanes).clamp(16, self.lane_entries_max)

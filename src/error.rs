@@ -1,6 +1,7 @@
 //! What callers and operators can be told, each with what it means for what they asked.
 //!
-//! Errors about a message ([`AskError`](crate::AskError)) are the shard's and come from `freehold-shard`; here is what only a runtime can say.
+//! Errors about a message ([`AskError`](crate::AskError)) are the shard's and come from `freehold-shard`; here is what
+//! only a runtime can say.
 
 use std::fmt;
 use std::time::Duration;
@@ -169,8 +170,8 @@ pub enum TaskError {
     /// The runtime stopped before the task had finished, or before it began.
     #[error("the runtime stopped before the task had finished")]
     Cancelled,
-    /// [`wait`](crate::EachShard::wait) was called on a shard's thread, where it would block the very core the task may run on. The task runs:
-    /// only the waiting was refused. Await it instead.
+    /// [`wait`](crate::EachShard::wait) was called on a shard's thread, where it would block the very core the task may
+    /// run on. The task runs: only the waiting was refused. Await it instead.
     #[error("`wait` would block a shard's thread; the task runs: await it instead")]
     WaitOnShard,
 }

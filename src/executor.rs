@@ -4,12 +4,15 @@
 //! lanes, then ingress ──> inbox ──> Shard::turn ──> outboxes to lanes, answers to slots and calls, batches to tickets ──> wakes
 //! ```
 //!
-//! What a message costs here is its moves: no allocation, no reference count, no clock, no waker of its own; the clock is read twice a turn and the fence between shards
-//! is paid once a flush. Lanes are always taken from; ingress is not while the outboxes are above half of their bound, so that what a full lane holds back
-//! reaches those who send from outside.
+//! What a message costs here is its moves: no allocation, no reference count, no clock, no waker of its own; the clock
+//! is read twice a turn and the fence between shards is paid once a flush. Lanes are always taken from; ingress is not
+//! while the outboxes are above half of their bound, so that what a full lane holds back reaches those who send from
+//! outside. That slows a fast sender down instead of failing its messages; but a shard that takes nothing at all for
+//! [`HELD_BACK_MAX`] is held up, and holds nobody up who does not send to it.
 //!
-//! The state of the shard is owned by its thread and not by the pump's future. So when the executor dies of a panic (of a task spawned past the runtime, or of a
-//! bug), the thread still has everything it needs to answer those who wait: see [`LocalShard::leave`].
+//! The state of the shard is owned by its thread and not by the pump's future. So when the executor dies of a panic (of
+//! a task spawned past the runtime, or of a bug), the thread still has everything it needs to answer those who wait:
+//! see [`LocalShard::leave`].
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -33,6 +36,9 @@ use crate::runtime::{Phase, Shared};
 use crate::stats::{Activity, LATENCY_STRIDE};
 use crate::tasks::Tasks;
 use crate::waiting;
+
+/// How long full lanes that stay full keep a shard from taking more from outside.
+const HELD_BACK_MAX: Duration = Duration::from_millis(1);
 
 /// What the pump and the tasks of one shard share.
 pub(crate) struct LocalShard<A: Actor> {
@@ -61,6 +67,8 @@ struct Core<A: Actor> {
     held: Option<Ingress<A>>,
     /// Envelopes that full lanes left in the outboxes.
     backlog: usize,
+    /// When lanes last took something of it, or it began.
+    progressed: Instant,
     /// A task put something into an outbox.
     has_outgoing: bool,
     /// `counters().told` as of the last flush: a message run by a task may have told something since.
@@ -79,8 +87,9 @@ struct Core<A: Actor> {
 
 /// The shard's time. Real time, less what passed while it stood still.
 ///
-/// `ask_now` is not to pay for a clock that nothing depends on. While no message waits for its time, a task's message sees the time of the last turn, however long ago; if it is
-/// the first to set a timer, time simply goes on from there, so that no timer is early. While one does wait, the clock is read.
+/// `ask_now` is not to pay for a clock that nothing depends on. While no message waits for its time, a task's message
+/// sees the time of the last turn, however long ago; if it is the first to set a timer, time simply goes on from there,
+/// so that no timer is early. While one does wait, the clock is read.
 struct Clock {
     epoch: Instant,
     stood_still: Duration,
@@ -126,11 +135,29 @@ pub(crate) enum Heed {
 }
 
 /// What a shard reports when it has left.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Left {
+pub(crate) struct Left<A: Actor> {
     pub(crate) timers: u64,
     pub(crate) tasks_cancelled: u64,
     pub(crate) messages_unrun: u64,
+    /// Other shards may still put something into them. To be drained when all have left.
+    pub(crate) lanes: Option<Lanes<A>>,
+}
+
+impl<A: Actor> Default for Left<A> {
+    fn default() -> Self {
+        Left { timers: 0, tasks_cancelled: 0, messages_unrun: 0, lanes: None }
+    }
+}
+
+impl<A: Actor> Left<A> {
+    /// How many messages are left in its lanes, which are emptied.
+    pub(crate) fn in_lanes(&mut self) -> u64 {
+        let mut left = Vec::new();
+        if let Some(lanes) = &mut self.lanes {
+            lanes.drain(&mut left, usize::MAX);
+        }
+        left.iter().filter(|envelope| matches!(envelope, Envelope::Message { .. })).count() as u64
+    }
 }
 
 impl<A: Actor> LocalShard<A> {
@@ -150,6 +177,7 @@ impl<A: Actor> LocalShard<A> {
                 tickets: Slab::new(),
                 held: None,
                 backlog: 0,
+                progressed: shared.epoch,
                 has_outgoing: false,
                 told_flushed: 0,
                 handled_published: 0,
@@ -222,8 +250,8 @@ impl<A: Actor> LocalShard<A> {
         }
     }
 
-    /// One round: takes what has come, runs it, carries out what came of it. Says whether there was anything to do. What tasks did since the last round
-    /// is worth one only if `publishes`.
+    /// One round: takes what has come, runs it, carries out what came of it. Says whether there was anything to do.
+    /// What tasks did since the last round is worth one only if `publishes`.
     pub(crate) fn round(&self, publishes: bool) -> bool {
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
@@ -237,9 +265,8 @@ impl<A: Actor> LocalShard<A> {
         }
         let backlog = core.backlog;
         let mut taken = core.lanes.drain(&mut core.inbox.envelopes, config.turn_messages_max);
-        if core.backlog <= config.limits.outbox_messages_max / 2
-            && (mailbox.has_ingress() || core.held.is_some())
-        {
+        let holds_back = backlog > config.limits.outbox_messages_max / 2 && !core.is_stalled();
+        if !holds_back && (mailbox.has_ingress() || core.held.is_some()) {
             taken += core.take_ingress(mailbox, config.turn_messages_max);
         }
         if taken == 0 && backlog == 0 && !core.has_own_work(publishes) {
@@ -251,6 +278,9 @@ impl<A: Actor> LocalShard<A> {
         self.carry_out(core);
         core.clock.read();
         let took = core.clock.last - began;
+        if core.backlog < backlog || backlog == 0 {
+            core.progressed = core.clock.last;
+        }
         core.activity.turns += 1;
         core.activity.busy_ns += took.as_nanos() as u64;
         if took >= config.slow_turn {
@@ -316,8 +346,8 @@ impl<A: Actor> LocalShard<A> {
         self.shared.published[self.index.index()].publish(core.shard.counters(), activity);
     }
 
-    /// Wakes those whom the last round answered. Apart from the round, because a waker is anyone's code and nothing may be borrowed then.
-    /// Says whether there were any.
+    /// Wakes those whom the last round answered. Apart from the round, because a waker is anyone's code and nothing may
+    /// be borrowed then. Says whether there were any.
     pub(crate) fn wake_answered(&self) -> bool {
         let mut wakers = std::mem::take(&mut self.core.borrow_mut().wakers);
         let woke = !wakers.is_empty();
@@ -415,28 +445,27 @@ impl<A: Actor> LocalShard<A> {
         self.tasks.stopping.happen();
         self.tasks.cancel.happen();
         let begin = Instant::now();
-        // Each ends at its next step; this lets every queue make one. The limit is for a task that never comes back from a step.
+        // Each ends at its next step; this lets every queue make one. The limit is for a task that never comes back
+        // from a step.
         while self.tasks.live() > 0 && begin.elapsed() < Duration::from_secs(1) {
             glommio::executor().yield_task_queue_now().await;
         }
     }
 
-    /// The last thing the shard does, whether it stops or has died: answers everyone who waits for it, as truly as can be said. What never ran is
-    /// answered `Stopped`; what ran and has its outcome gets it; the rest `Unknown`.
-    pub(crate) fn leave(&self) -> Left {
+    /// The last thing the shard does, whether it stops or has died: answers everyone who waits for it, as truly as can
+    /// be said. What never ran is answered `Stopped`; what ran and has its outcome gets it; the rest `Unknown`.
+    pub(crate) fn leave(&self) -> Left<A> {
         self.has_left.set(true);
         let (mailbox, replies) = (self.mailbox(), &self.shared.replies);
-        mailbox.parking().close();
-        let mut unrun = mailbox.sweep(replies);
+        let mut unrun = mailbox.close(replies);
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
         // A panic in the middle of a turn leaves what it had done.
         self.carry_out(core);
-        core.lanes.drain(&mut core.inbox.envelopes, usize::MAX);
         let outgoing = core.effects.outboxes.iter_mut().flat_map(|outbox| outbox.drain(..));
         for envelope in core.inbox.envelopes.drain(..).chain(outgoing) {
             unrun += usize::from(matches!(envelope, Envelope::Message { .. }));
-            refuse(Ingress::One(envelope), replies);
+            refuse(Ingress::One(envelope, 0), replies);
         }
         for batch in core.inbox.batches.drain(..) {
             unrun += batch.entries.len();
@@ -460,15 +489,17 @@ impl<A: Actor> LocalShard<A> {
             timers: core.shard.timers() as u64,
             tasks_cancelled: self.tasks.cancelled() + self.tasks.live(),
             messages_unrun: unrun as u64,
+            lanes: Some(std::mem::replace(&mut core.lanes, Lanes::none())),
         }
     }
 }
 
 impl<A: Actor> Core<A> {
-    /// Moves entries of the ingress into the inbox until it is empty or there are `max` messages. Returns how many messages came.
+    /// Moves entries of the ingress into the inbox until it is empty or there are `max` messages. Returns how many
+    /// messages came.
     ///
-    /// A turn runs all single messages before all batches. So that one sender's messages stay in order, a single message that comes
-    /// behind a batch waits for the next turn.
+    /// A turn runs all single messages before all batches. So that one sender's messages stay in order, a single
+    /// message that comes behind a batch waits for the next turn.
     #[inline]
     fn take_ingress(&mut self, mailbox: &Mailbox<A>, max: usize) -> usize {
         let mut messages = 0;
@@ -485,11 +516,11 @@ impl<A: Actor> Core<A> {
                 },
             };
             match entry {
-                Ingress::One(envelope) if self.inbox.batches.is_empty() => {
+                Ingress::One(envelope, _) if self.inbox.batches.is_empty() => {
                     self.inbox.envelopes.push(envelope);
                     messages += 1;
                 }
-                Ingress::One(_) => {
+                Ingress::One(..) => {
                     self.held = Some(entry);
                     break;
                 }
@@ -504,6 +535,12 @@ impl<A: Actor> Core<A> {
             mailbox.wake_for_room(&mut self.wakers);
         }
         messages
+    }
+
+    /// Whether the shards that lanes are full to have taken nothing for a while: one of them is held up, and those who ask
+    /// of others are not to wait for it.
+    fn is_stalled(&self) -> bool {
+        self.clock.last.saturating_duration_since(self.progressed) >= HELD_BACK_MAX
     }
 
     /// Whether there is something to do though nothing has come.

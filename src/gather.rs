@@ -1,13 +1,17 @@
-//! Many messages asked at once: sent as one batch per shard, answered in place, and put together again in the order given.
+//! Many messages asked at once: sent as one batch per shard, answered in place, and put together again in the order
+//! given.
 //!
-//! Each shard gets its messages in one vector, and answers them in that same vector, so that a message costs one move into it and its outcome one move
-//! out; what is allocated grows with the shards (and with `batch_messages_max`), never with the messages. The order is kept as
-//! the home of each message in turn, two bytes each, and not at all while there is but one home: the n-th message for a shard is the n-th in that
-//! shard's vectors. A message that has no home (its error is known at once) counts as living on [`NOWHERE`].
+//! Each shard gets its messages in one vector, and answers them in that same vector, so that a message costs one move
+//! into it and its outcome one move out; what is allocated grows with the shards (and with `batch_messages_max`), never
+//! with the messages. The order is kept as the home of each message in turn, two bytes each, and not at all while there
+//! is but one home: the n-th message for a shard is the n-th in that shard's vectors. A message that has no home (its
+//! error is known at once) counts as living on [`NOWHERE`].
 //!
-//! A batch that finds its shard's ingress full waits in the future until there is room, and with it what comes later for that shard.
-//! Invariant *one-answer-per-batch*: a batch travels with its [`Ticket`], and a ticket is redeemed exactly once: with the outcomes, with a refusal, or by being
-//! dropped, which answers `Unknown`. So nothing a shard may do with a batch leaves a caller waiting.
+//! A batch that finds its shard's ingress full waits in the future until there is room, and with it what comes later
+//! for that shard.
+//! Invariant *one-answer-per-batch*: a batch travels with its [`Ticket`], and a ticket is redeemed exactly once: with
+//! the outcomes, with a refusal, or by being dropped, which answers `Unknown`. So nothing a shard may do with a batch
+//! leaves a caller waiting.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,7 +23,8 @@ use std::time::Instant;
 use std::vec;
 
 use freehold_shard::{
-    AccessError, Actor, Addressees, AskError, Batch, BatchEntry, Destination, Outcome, OwnerId, ShardIndex,
+    AccessError, Actor, Addressees, AskError, Batch, BatchEntry, Destination, Outcome, OwnerId, SHARDS_MAX,
+    ShardIndex,
 };
 
 use crate::mailbox::Ingress;
@@ -98,10 +103,89 @@ struct Unsent<A: Actor> {
     ticket: Ticket<A>,
 }
 
-/// The outcomes of the messages that [`Handle::ask_all`](crate::Handle::ask_all) has sent, in the order of the messages: a future, or a wait.
+/// One go at sending batches.
+#[derive(Default)]
+struct Sending {
+    sent_to: ShardSet,
+    full: ShardSet,
+}
+
+impl Sending {
+    /// Sends a batch, or gives it back if there is no room; then `waker` will be woken when there is some.
+    fn send<A: Actor>(
+        &mut self,
+        shared: &Shared<A>,
+        unsent: Unsent<A>,
+        waker: Option<&Waker>,
+    ) -> Option<Unsent<A>> {
+        let Unsent { to, batch, ticket } = unsent;
+        if !shared.is_open() {
+            // The caller is the one to be woken, and it is here.
+            let _ = ticket.refuse(|| Err(AskError::Stopped));
+            return None;
+        }
+        // What comes later for a shard that is full must not overtake what waits.
+        if self.full.contains(to) {
+            return Some(Unsent { to, batch, ticket });
+        }
+        let mailbox = &shared.mailboxes[to.index()];
+        let put = mailbox.put(Ingress::Batch(batch, ticket));
+        let put = put.or_else(|entry| match waker {
+            Some(waker) => {
+                mailbox.wait_for_room(waker);
+                mailbox.put(entry)
+            }
+            None => Err(entry),
+        });
+        match put {
+            Ok(()) => {
+                self.sent_to.insert(to);
+                None
+            }
+            Err(Ingress::Batch(batch, ticket)) => {
+                self.full.insert(to);
+                Some(Unsent { to, batch, ticket })
+            }
+            Err(Ingress::One(..)) => unreachable!("what comes back is what was put in"),
+        }
+    }
+
+    /// Sees to it that what was sent is looked at.
+    fn end<A: Actor>(self, shared: &Shared<A>) {
+        shared.knock(self.sent_to.iter());
+    }
+}
+
+/// Some of the shards.
+#[derive(Default)]
+struct ShardSet([u64; SHARDS_MAX / 64]);
+
+impl ShardSet {
+    fn insert(&mut self, shard: ShardIndex) {
+        self.0[shard.index() / 64] |= 1 << (shard.index() % 64);
+    }
+
+    fn contains(&self, shard: ShardIndex) -> bool {
+        self.0[shard.index() / 64] & 1 << (shard.index() % 64) != 0
+    }
+
+    fn iter(&self) -> impl Iterator<Item = ShardIndex> {
+        let word = |(at, &word): (usize, &u64)| {
+            std::iter::successors((word != 0).then_some(word), |word| {
+                Some(word & (word - 1)).filter(|&word| word != 0)
+            })
+            .map(move |word| ShardIndex((at * 64) as u16 + word.trailing_zeros() as u16))
+        };
+        self.0.iter().enumerate().flat_map(word)
+    }
+}
+
+/// The outcomes of the messages that [`Handle::ask_all`](crate::Handle::ask_all) has sent, in the order of the
+/// messages: a future, or a wait.
 ///
-/// What had room was sent when `ask_all` was called, and dropping this does not cancel it. If a shard's ingress was full, what is for that shard is sent
-/// as room comes while this is awaited; if it is dropped before, that part is not sent.
+/// What had room was sent when `ask_all` was called, and dropping this does not cancel it. If a shard's ingress was
+/// full, what is for that shard is sent as room comes while this is awaited; if it is dropped before, that part is not
+/// sent.
 #[must_use = "the outcomes come by awaiting this or by `wait`, and a part may not be sent until then"]
 pub struct AskAll<A: Actor> {
     shared: Arc<Shared<A>>,
@@ -167,77 +251,35 @@ impl<A: Actor> AskAll<A> {
                 waker: None,
             }),
         });
-        let unsent = parts
-            .into_iter()
-            .enumerate()
-            .map(|(part, (to, entries))| {
-                let ticket = Ticket {
-                    gather: Some(gather.clone()),
-                    part: part as u32,
-                    messages: entries.len() as u32,
-                };
-                Unsent { to: ShardIndex(to), batch: Batch { sender, entries, tag: 0 }, ticket }
-            })
-            .collect();
-        let mut this = AskAll { shared, gather: Some(gather), order, unsent };
-        this.send_unsent(None);
+        let mut this = AskAll { shared, gather: None, order, unsent: VecDeque::new() };
+        let mut sending = Sending::default();
+        for (part, (home, entries)) in parts.into_iter().enumerate() {
+            let (gather, messages) = (Some(gather.clone()), entries.len() as u32);
+            let ticket = Ticket { gather, part: part as u32, messages };
+            let unsent = Unsent { to: ShardIndex(home), batch: Batch { sender, entries, tag: 0 }, ticket };
+            this.unsent.extend(sending.send(&this.shared, unsent, None));
+        }
+        sending.end(&this.shared);
+        this.gather = Some(gather);
         this
     }
 
     /// Sends what there is room for. Where there is none, `waker` will be woken when there is some.
-    fn send_unsent(&mut self, waker: Option<&Waker>) {
-        if self.unsent.is_empty() {
-            return;
-        }
-        let mut full: Vec<ShardIndex> = Vec::new();
-        let mut sent: Vec<ShardIndex> = Vec::new();
+    fn send_unsent(&mut self, waker: &Waker) {
+        let mut sending = Sending::default();
         for _ in 0..self.unsent.len() {
-            let Some(Unsent { to, batch, ticket }) = self.unsent.pop_front() else { break };
-            if !self.shared.is_open() {
-                // The caller is the one to be woken, and it is here.
-                let _ = ticket.refuse(|| Err(AskError::Stopped));
-                continue;
-            }
-            let mailbox = &self.shared.mailboxes[to.index()];
-            let mut entry = Ingress::Batch(batch, ticket);
-            // What comes later for a shard that is full must not overtake what waits.
-            if !full.contains(&to) {
-                match mailbox.put(entry) {
-                    Ok(()) => {
-                        if !sent.contains(&to) {
-                            sent.push(to);
-                        }
-                        continue;
-                    }
-                    Err(refused) => entry = refused,
-                }
-                if let Some(waker) = waker {
-                    mailbox.wait_for_room(waker);
-                    match mailbox.put(entry) {
-                        Ok(()) => {
-                            if !sent.contains(&to) {
-                                sent.push(to);
-                            }
-                            continue;
-                        }
-                        Err(refused) => entry = refused,
-                    }
-                }
-                full.push(to);
-            }
-            let Ingress::Batch(batch, ticket) = entry else {
-                unreachable!("a refused entry comes back as it was")
-            };
-            self.unsent.push_back(Unsent { to, batch, ticket });
+            let Some(unsent) = self.unsent.pop_front() else { break };
+            self.unsent.extend(sending.send(&self.shared, unsent, Some(waker)));
         }
-        self.shared.knock(&sent);
+        sending.end(&self.shared);
     }
 
     /// Blocks the calling thread until all outcomes are there.
     ///
     /// # Errors
-    /// Each outcome is the message's own. On a shard's thread each is [`AskError::WaitOnShard`] at once, for waiting would block the core that may have to
-    /// answer; the messages were sent all the same, but for those whose outcome is [`AskError::Overloaded`].
+    /// Each outcome is the message's own. On a shard's thread each is [`AskError::WaitOnShard`] at once, for waiting
+    /// would block the core that may have to answer; the messages were sent all the same, but for those whose outcome
+    /// is [`AskError::Overloaded`].
     pub fn wait(self) -> Vec<Outcome<A>> {
         let mut this = self;
         if waiting::on_shard_thread() {
@@ -445,7 +487,7 @@ impl<A: Actor> Future for AskAll<A> {
         let this = &mut *self;
         let Some(gather) = this.gather.clone() else { return Poll::Ready(this.order.assemble(Vec::new())) };
         if !this.unsent.is_empty() {
-            this.send_unsent(Some(&waiting::keep_here(cx.waker())));
+            this.send_unsent(&waiting::keep_here(cx.waker()));
         }
         let mut state = gather.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.missing > 0 {
@@ -456,8 +498,9 @@ impl<A: Actor> Future for AskAll<A> {
             }
             return Poll::Pending;
         }
-        let parts = state.parts.drain(..).map(|part| part.expect("none is missing")).collect();
+        let parts = std::mem::take(&mut state.parts);
         drop(state);
+        let parts = parts.into_iter().map(|part| part.expect("none is missing")).collect();
         this.gather = None;
         Poll::Ready(this.order.assemble(parts))
     }
@@ -466,5 +509,20 @@ impl<A: Actor> Future for AskAll<A> {
 impl<A: Actor> fmt::Debug for AskAll<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AskAll").field("messages", &self.order.messages).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_shards_holds_what_was_put_in() {
+        let mut set = ShardSet::default();
+        assert_eq!(set.iter().count(), 0);
+        let shards = [0, 1, 63, 64, 200, 255].map(ShardIndex);
+        shards.iter().rev().for_each(|shard| set.insert(*shard));
+        assert_eq!(set.iter().collect::<Vec<_>>(), shards);
+        assert!(shards.iter().all(|shard| set.contains(*shard)) && !set.contains(ShardIndex(65)));
     }
 }

@@ -1,18 +1,22 @@
 //! Against an executor that goes to sleep while it has tasks to run.
 //!
-//! glommio 0.9 and glommio-ng 0.12 do that, rarely. Their loop sets the preemption timer, runs the task queues until that timer has fired, and sleeps if
-//! none of them ran (`LocalExecutor::run`, `run_task_queues`). If the thread loses its CPU for the length of the timer just between the first two, none runs
-//! because the timer has fired already; the loop takes that for having nothing to do, and the executor sleeps with its queues full until something
-//! comes by that it waits for. With 1 ms and two busy loops beside it, two runs of 100,000 round trips in six never ended; with what is here, see `tests/lost_wakes.rs`.
+//! glommio 0.9 and glommio-ng 0.12 do that, rarely. Their loop sets the preemption timer, runs the task queues until
+//! that timer has fired, and sleeps if none of them ran (`LocalExecutor::run`, `run_task_queues`). If the thread loses
+//! its CPU for the length of the timer just between the first two, none runs because the timer has fired already; the
+//! loop takes that for having nothing to do, and the executor sleeps with its queues full until something comes by that
+//! it waits for. With 1 ms and two busy loops beside it, two runs of 100,000 round trips in six never ended; with what
+//! is here, see `tests/lost_wakes.rs`.
 //!
-//! Nobody outside can wake such an executor: it is not asleep as far as our own protocol knows. So it must never sleep without a timer while tasks may be ready. The guard
-//! sets a ladder of timers that wake nobody: that one is set is all they are for. One would not do, as the executor may fall asleep again when it fires.
+//! Nobody outside can wake such an executor: it is not asleep as far as our own protocol knows. So it must never sleep
+//! without a timer while tasks may be ready. The guard sets a ladder of timers that wake nobody: that one is set is all
+//! they are for. One would not do, as the executor may fall asleep again when it fires.
 //!
 //! - While the pump is awake it keeps moving the ladder ahead ([`Guard::keep`]): a stall lasts some 2 ms.
-//! - When the pump parks until a time, the ladder begins there. On a shard with tasks of users, which may become ready by a socket or a
-//!   file and of which we do not hear, the pump parks for at most [`WATCH_EVERY`].
-//! - When the pump parks without a time, because there are no such tasks and nothing is to be done, there is no ladder, and the executor sleeps as it should. Its bell then sets
-//!   the ladder in the very moment it wakes the pump ([`BellWaker`]).
+//! - When the pump parks until a time, the ladder begins there. On a shard with tasks of users, which may become ready
+//!   by a socket or a file and of which we do not hear, the pump parks for at most [`WATCH_EVERY`].
+//! - When the pump parks without a time, because there are no such tasks and nothing is to be done, there is no ladder,
+//!   and the executor sleeps as it should. Its bell then sets the ladder in the very moment it wakes the pump
+//!   ([`BellWaker`]).
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -23,7 +27,8 @@ use std::time::{Duration, Instant};
 
 use glommio::timer::Timer;
 
-/// The longest a pump parks on a shard that has tasks of users, and the longest such a task may lie ready unseen. 100 times a second costs 0.2 % of a core.
+/// The longest a pump parks on a shard that has tasks of users, and the longest such a task may lie ready unseen. 100
+/// times a second costs 0.2 % of a core.
 pub(crate) const WATCH_EVERY: Duration = Duration::from_millis(10);
 
 /// How long after the time it guards each rung of the ladder is.
@@ -42,16 +47,28 @@ thread_local! {
     static LADDER: RefCell<[Option<Timer>; RUNGS.len()]> = const { RefCell::new([const { None }; RUNGS.len()]) };
 }
 
-/// Sets the ladder, to begin in `from_now`. On the thread of a running executor.
+/// Sets the ladder, to begin in `from_now`. On the thread of a running executor. Allocates the first time only.
 fn set(from_now: Duration) {
     LADDER.with_borrow_mut(|ladder| {
         for (timer, rung) in ladder.iter_mut().zip(RUNGS) {
-            let mut new = Timer::new(from_now + rung);
+            let timer = match timer {
+                Some(timer) => {
+                    timer.reset(from_now + rung);
+                    timer
+                }
+                None => timer.insert(Timer::new(from_now + rung)),
+            };
             // It is set by being polled.
-            let _ = Pin::new(&mut new).poll(&mut Context::from_waker(Waker::noop()));
-            *timer = Some(new);
+            let _ = Pin::new(timer).poll(&mut Context::from_waker(Waker::noop()));
         }
     });
+}
+
+/// Takes the ladder away until it is set again.
+fn unset() {
+    // A timer that was reset is not set before it is polled.
+    LADDER
+        .with_borrow_mut(|ladder| ladder.iter_mut().flatten().for_each(|timer| timer.reset(Duration::ZERO)));
 }
 
 /// The pump's side of the guard of its executor.
@@ -79,7 +96,7 @@ impl Guard {
     pub(crate) fn park(&mut self, timer: Option<Duration>) {
         match timer {
             Some(timer) => set(timer),
-            None => LADDER.with_borrow_mut(|ladder| ladder.fill_with(|| None)),
+            None => unset(),
         }
     }
 

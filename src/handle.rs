@@ -1,8 +1,9 @@
 //! The door for outside threads: ask, ask all, tell.
 //!
-//! A handle finds a message's home on the caller's thread and puts it in front of that shard. Nothing here waits: what finds no room is refused
-//! with `Overloaded`, but for `ask_all`, which waits in its future. Messages of one thread to one object keep their order, whichever of the calls sent them,
-//! as long as they are sent through handles (a task's [`Local`](crate::Local) is another way, and overtakes) and an `ask_all` before them has found room.
+//! A handle finds a message's home on the caller's thread and puts it in front of that shard. Nothing here waits: what
+//! finds no room is refused with `Overloaded`, but for `ask_all`, which waits in its future. Messages of one thread to
+//! one object keep their order, whichever of the calls sent them, as long as they are sent through handles (a task's
+//! [`Local`](crate::Local) is another way, and overtakes) and an `ask_all` before them has found room.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,9 +19,10 @@ use crate::mailbox::Ingress;
 use crate::replies::Ask;
 use crate::runtime::Shared;
 use crate::stats::{Latency, ShardStats, Stats};
+use crate::waiting;
 
-/// The way to the objects from any thread and any executor. Cheap to clone; lives as long as you like: after the runtime has stopped every message is
-/// answered [`AskError::Stopped`].
+/// The way to the objects from any thread and any executor. Cheap to clone; lives as long as you like: after the
+/// runtime has stopped every message is answered [`AskError::Stopped`].
 pub struct Handle<A: Actor> {
     shared: Arc<Shared<A>>,
     sender: OwnerId,
@@ -31,12 +33,13 @@ impl<A: Actor> Handle<A> {
         Handle { shared, sender: OwnerId::default() }
     }
 
-    /// Sends a message to its objects. It is on its way when this returns; the outcome comes by awaiting what is returned, or by its
-    /// [`wait`](Ask::wait).
+    /// Sends a message to its objects. It is on its way when this returns; the outcome comes by awaiting what is
+    /// returned, or by its [`wait`](Ask::wait).
     ///
     /// # Errors
-    /// The outcome is [`AskError::Overloaded`] if the shard's ingress is full (`ingress_entries_max`) or too many asks are in flight (`asks_in_flight_max`), and
-    /// [`AskError::Stopped`] once the runtime stops. Neither ran. The others are the message's own.
+    /// The outcome is [`AskError::Overloaded`] if the shard's ingress is full (`ingress_entries_max`) or too many asks
+    /// are in flight (`asks_in_flight_max`), and [`AskError::Stopped`] once the runtime stops. Neither ran. The others
+    /// are the message's own.
     #[inline]
     pub fn ask(&self, message: A::Message) -> Ask<A> {
         let shared = &*self.shared;
@@ -59,7 +62,7 @@ impl<A: Actor> Handle<A> {
         };
         let answer_to = ReturnAddress::Outside { slot: claim.slot, generation: claim.generation };
         let envelope = Envelope::Message { message, sender: self.sender, answer_to };
-        if mailbox.put(Ingress::One(envelope)).is_err() {
+        if mailbox.put(Ingress::One(envelope, 0)).is_err() {
             mailbox.count_overloaded();
             shared.replies.unclaim(claim);
             return Ask::known(Err(AskError::Overloaded));
@@ -68,11 +71,12 @@ impl<A: Actor> Handle<A> {
         Ask::sent(shared.replies.clone(), claim)
     }
 
-    /// Sends many messages at once, one batch to each shard that is concerned, and gives their outcomes in the order of the messages. By far the cheapest way to
-    /// send many: what is allocated and what passes between threads grows with the shards and not with the messages.
+    /// Sends many messages at once, one batch to each shard that is concerned, and gives their outcomes in the order of
+    /// the messages. By far the cheapest way to send many: what is allocated and what passes between threads grows with
+    /// the shards and not with the messages.
     ///
-    /// What has room is on its way when this returns. If a shard's ingress is full, the rest for that shard is sent while the outcome is awaited: this
-    /// call does not say `Overloaded`, it waits.
+    /// What has room is on its way when this returns. If a shard's ingress is full, the rest for that shard is sent
+    /// while the outcome is awaited: this call does not say `Overloaded`, it waits.
     ///
     /// # Errors
     /// Each outcome is its own message's: one refused message does not stop the others.
@@ -83,7 +87,8 @@ impl<A: Actor> Handle<A> {
     /// Sends a message to its objects and waits for nothing.
     ///
     /// # Errors
-    /// [`TellError`], with the message, if it could not be sent. How it ends where it runs, nobody hears.
+    /// [`TellError`], with the message, if it could not be sent. How it ends where it runs, nobody hears. What was sent runs,
+    /// or is counted by the [`Report`](crate::Report) of a runtime that could not finish.
     #[inline]
     pub fn tell(&self, message: A::Message) -> Result<(), TellError<A::Message>> {
         let shared = &*self.shared;
@@ -99,12 +104,17 @@ impl<A: Actor> Handle<A> {
         };
         let mailbox = &shared.mailboxes[home.index()];
         let envelope = Envelope::Message { message, sender: self.sender, answer_to: ReturnAddress::Nobody };
-        if let Err(Ingress::One(Envelope::Message { message, .. })) = mailbox.put(Ingress::One(envelope)) {
+        let thread = waiting::thread_number();
+        if let Err(Ingress::One(Envelope::Message { message, .. }, _)) =
+            mailbox.put(Ingress::One(envelope, thread))
+        {
             mailbox.count_overloaded();
             return Err(TellError::Overloaded(message));
         }
-        mailbox.knock(&shared.replies);
-        Ok(())
+        match mailbox.knock_after_tell(thread, &shared.replies) {
+            None => Ok(()),
+            Some(message) => Err(TellError::Stopped(message)),
+        }
     }
 
     #[inline]
@@ -128,8 +138,8 @@ impl<A: Actor> Handle<A> {
         self.shared.router.shards()
     }
 
-    /// What the runtime has done so far. Takes a few microseconds a shard and disturbs none; a shard's numbers are those of its last turn, and what its own
-    /// tasks did may be missing for 10 milliseconds.
+    /// What the runtime has done so far. Takes a few microseconds a shard and disturbs none; a shard's numbers are
+    /// those of its last turn, and what its own tasks did may be missing for 10 milliseconds.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
     }

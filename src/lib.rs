@@ -1,10 +1,11 @@
 //! Freehold: an embeddable, thread-per-core actor runtime for Linux.
 //!
-//! Every core runs one shared-nothing executor on io_uring, which owns one partition of your objects outright. A message to an object runs to completion on the core that
-//! owns it: no lock, no atomic, no allocation.
+//! Every core runs one shared-nothing executor on io_uring, which owns one partition of your objects outright. A
+//! message to an object runs to completion on the core that owns it: no lock, no atomic, no allocation.
 //!
-//! You write an [`Actor`]: what objects hold, which objects a message is addressed to, and what it does to them. A [`Runtime`] runs it; a [`Handle`] is
-//! the way to it from any thread and any executor, a [`Local`] the way from tasks of your own on the shards.
+//! You write an [`Actor`]: what objects hold, which objects a message is addressed to, and what it does to them. A
+//! [`Runtime`] runs it; a [`Handle`] is the way to it from any thread and any executor, a [`Local`] the way from tasks
+//! of your own on the shards.
 //!
 //! ```no_run
 //! use freehold::{AccessError, Actor, Addressees, Config, Objects, Runtime};
@@ -37,7 +38,8 @@
 //! # Ok::<(), freehold::StartError>(())
 //! ```
 //!
-//! What one core decides is in the crate `freehold-shard`, which is pure; this crate carries it out. `docs/ARCHITECTURE.md` names every file.
+//! What one core decides is in the crate `freehold-shard`, which is pure; this crate carries it out.
+//! `docs/ARCHITECTURE.md` names every file.
 
 mod calls;
 mod config;

@@ -1,8 +1,8 @@
 //! The door for tasks on a shard: no queue and no lock between a task and the objects of its own shard.
 //!
-//! A task and the pump of its shard run on one thread and share the shard in a `RefCell`. Neither holds it across an `await`, so it is
-//! free whenever a task runs; the one way to find it taken is to call in here from inside `receive`, which is a bug that panics with a
-//! clear sentence (and, being in `receive`, undoes that message and nothing else).
+//! A task and the pump of its shard run on one thread and share the shard in a `RefCell`. Neither holds it across an
+//! `await`, so it is free whenever a task runs; the one way to find it taken is to call in here from inside `receive`,
+//! which is a bug that panics with a clear sentence (and, being in `receive`, undoes that message and nothing else).
 
 use std::fmt;
 use std::future::Future;
@@ -62,8 +62,8 @@ impl<A: Actor> Local<A> {
     /// Runs a message for objects of this shard at once, inline: no queue, no future, no allocation.
     ///
     /// # Errors
-    /// [`AskError::Elsewhere`] for objects of another shard: use [`Local::ask`]. The others are the message's own, and after any of them
-    /// nothing has changed.
+    /// [`AskError::Elsewhere`] for objects of another shard: use [`Local::ask`]. The others are the message's own, and
+    /// after any of them nothing has changed.
     ///
     /// # Panics
     /// If it is called from inside `receive`.
@@ -72,8 +72,8 @@ impl<A: Actor> Local<A> {
         self.here.ask_now(self.sender, message)
     }
 
-    /// Sends a message to its objects, on this shard or another, and gives the outcome as a future. For objects of this shard it has run when
-    /// this returns; to another shard it is sent then. Dropping the future cancels nothing.
+    /// Sends a message to its objects, on this shard or another, and gives the outcome as a future. For objects of this
+    /// shard it has run when this returns; to another shard it is sent then. Dropping the future cancels nothing.
     ///
     /// # Panics
     /// If it is called from inside `receive`.
@@ -102,7 +102,8 @@ impl<A: Actor> Local<A> {
         LocalAsk { state }
     }
 
-    /// Sends a message to its objects, on this shard or another, and waits for nothing. For objects of this shard it has run when this returns.
+    /// Sends a message to its objects, on this shard or another, and waits for nothing. For objects of this shard it
+    /// has run when this returns.
     ///
     /// # Errors
     /// [`TellError`], with the message, if it could not be sent. How it ends where it runs, nobody hears.
@@ -160,8 +161,8 @@ impl<A: Actor> Local<A> {
         Stopping::new(self.here.tasks.clone())
     }
 
-    /// Runs a task on this shard, beside its messages. If it panics it ends, and is counted; the shard lives on. If it has not finished some time after
-    /// the runtime began to stop (`tasks_grace`), it is cancelled.
+    /// Runs a task on this shard, beside its messages. If it panics it ends, and is counted; the shard lives on. If it
+    /// has not finished some time after the runtime began to stop (`tasks_grace`), it is cancelled.
     ///
     /// Prefer this to `glommio::spawn_local`: a panic in a task spawned past the runtime takes the runtime down.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {

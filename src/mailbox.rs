@@ -1,12 +1,14 @@
 //! Where a shard's messages wait: the lanes from other shards, the ingress from outside, and the bell that wakes it.
 //!
-//! - A *lane* is a ring of one writer and one reader, one for each ordered pair of shards. A shard writes and reads it in bulk once a turn; what a full
-//!   lane cannot take stays in the writer's outbox and keeps its order.
+//! - A *lane* is a ring of one writer and one reader, one for each ordered pair of shards. A shard writes and reads it
+//!   in bulk once a turn; what a full lane cannot take stays in the writer's outbox and keeps its order.
 //! - The *ingress* is a bounded queue that any thread may put single messages and batches into.
-//! - *Signals* are bits that ask a shard to look at something other than messages. It reads them with one load of a line of its own.
+//! - *Signals* are bits that ask a shard to look at something other than messages. It reads them with one load of a
+//!   line of its own.
 //! - The *bell* is an eventfd, rung by whoever finds the shard parked; `parking` says who that is.
 //!
-//! Whoever puts something anywhere in here calls [`Mailbox::knock`] afterwards, or [`publish`] once and [`Mailbox::look`] for each mailbox.
+//! Whoever puts something anywhere in here calls [`Mailbox::knock`] afterwards, or [`publish`] once and
+//! [`Mailbox::look`] for each mailbox.
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,11 +30,13 @@ use crate::replies::{Claim, Replies};
 
 /// What waits in front of a shard.
 pub(crate) enum Ingress<A: Actor> {
-    One(Envelope<A>),
+    /// With what [`waiting::thread_number`] says of the thread that told it; of no use for an ask, which has an address.
+    One(Envelope<A>, u32),
     Batch(Batch<A>, Ticket<A>),
 }
 
-/// Something to be done once on a shard's thread, by a task's first step or the like. Dropped undone if the shard has left.
+/// Something to be done once on a shard's thread, by a task's first step or the like. Dropped undone if the shard has
+/// left.
 pub(crate) type Command<A> = Box<dyn FnOnce(&Local<A>) + Send>;
 
 /// A shard is asked to look at its commands.
@@ -49,6 +53,9 @@ pub(crate) struct Mailbox<A: Actor> {
     room: CachePadded<Room<Waker>>,
     ingress: ArrayQueue<Ingress<A>>,
     commands: Mutex<Vec<Command<A>>>,
+    /// Held while the ingress of a shard that has left is swept. In it are tells that were put in after that, found by a
+    /// thread other than the one that told them, which comes for them.
+    strays: Mutex<Vec<(u32, A::Message)>>,
     bell: OwnedFd,
     rings: AtomicU64,
     overloaded: AtomicU64,
@@ -66,6 +73,7 @@ impl<A: Actor> Mailbox<A> {
             room: CachePadded::new(Room::new()),
             ingress: ArrayQueue::new(ingress_entries_max),
             commands: Mutex::new(Vec::new()),
+            strays: Mutex::new(Vec::new()),
             bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             rings: AtomicU64::new(0),
             overloaded: AtomicU64::new(0),
@@ -114,7 +122,22 @@ impl<A: Actor> Mailbox<A> {
         match self.parking.duty() {
             Duty::Nothing => {}
             Duty::Ring => self.ring(),
-            Duty::Sweep => drop(self.sweep(replies)),
+            Duty::Sweep => drop(self.sweep(0, replies)),
+        }
+    }
+
+    /// [`Mailbox::knock`] after a tell by the thread of this number. Returns the message if the shard had left before it
+    /// was put in.
+    #[inline]
+    pub(crate) fn knock_after_tell(&self, thread: u32, replies: &Replies<A>) -> Option<A::Message> {
+        publish();
+        match self.parking.duty() {
+            Duty::Nothing => None,
+            Duty::Ring => {
+                self.ring();
+                None
+            }
+            Duty::Sweep => self.sweep(thread, replies),
         }
     }
 
@@ -131,19 +154,52 @@ impl<A: Actor> Mailbox<A> {
         }
     }
 
-    /// Answers what lies in the mailbox of a shard that has left. Any thread may; each entry is answered once.
+    /// The shard leaves. Answers what lies in the mailbox, and returns how many messages that was.
+    pub(crate) fn close(&self, replies: &Replies<A>) -> usize {
+        // Under this lock, so that a sender who finds the shard closed comes after it: what the shard does not find now
+        // was put in by senders who all will find it closed.
+        let strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+        self.parking.close();
+        let entries: Vec<_> = std::iter::from_fn(|| self.ingress.pop()).collect();
+        drop(strays);
+        let messages = |entry: &Ingress<A>| match entry {
+            Ingress::One(..) => 1,
+            Ingress::Batch(batch, _) => batch.entries.len(),
+        };
+        let unrun = entries.iter().map(messages).sum();
+        entries.into_iter().for_each(|entry| refuse(entry, replies));
+        self.cancel_commands();
+        unrun
+    }
+
+    /// Answers what lies in the mailbox of a shard that has left. Any thread may; each entry is answered once. A tell of the
+    /// thread of this number comes back.
     #[cold]
-    pub(crate) fn sweep(&self, replies: &Replies<A>) -> usize {
-        let mut swept = 0;
+    fn sweep(&self, thread: u32, replies: &Replies<A>) -> Option<A::Message> {
+        let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = Vec::new();
         while let Some(entry) = self.ingress.pop() {
-            swept += 1;
-            refuse(entry, replies);
+            match entry {
+                Ingress::One(Envelope::Message { message, answer_to: ReturnAddress::Nobody, .. }, teller) => {
+                    strays.push((teller, message));
+                }
+                entry => entries.push(entry),
+            }
         }
-        // Those who have been put in are cancelled by being dropped.
+        let is_mine = |(teller, _): &(u32, _)| thread != 0 && *teller == thread;
+        let mine = strays.iter().position(is_mine).map(|at| strays.swap_remove(at).1);
+        drop(strays);
+        // Whom that wakes may do anything, so it is done when nothing is locked.
+        entries.into_iter().for_each(|entry| refuse(entry, replies));
+        self.cancel_commands();
+        mine
+    }
+
+    fn cancel_commands(&self) {
+        // They are cancelled by being dropped.
         let commands = std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner));
         drop(commands);
         self.room.take().into_iter().for_each(Waker::wake);
-        swept
     }
 
     /// How often the bell was rung, and how many messages were refused because the ingress was full.
@@ -204,16 +260,15 @@ pub(crate) fn refuse<A: Actor>(entry: Ingress<A>, replies: &Replies<A>) {
             drop(batch);
             ticket.refuse(|| Err(AskError::Stopped))
         }
-        Ingress::One(Envelope::Message {
-            answer_to: ReturnAddress::Outside { slot, generation },
-            message,
-            ..
-        }) => {
+        Ingress::One(
+            Envelope::Message { answer_to: ReturnAddress::Outside { slot, generation }, message, .. },
+            _,
+        ) => {
             drop(message);
             replies.answer(Claim { slot, generation }, Err(AskError::Stopped)).waker
         }
         // A tell has nobody to be answered; a task of a shard is told by its own shard, which leaves too.
-        Ingress::One(_) => None,
+        Ingress::One(..) => None,
     };
     if let Some(waker) = waker {
         waker.wake();
@@ -232,11 +287,16 @@ pub(crate) struct Lanes<A: Actor> {
     pub(crate) received: u64,
 }
 
+impl<A: Actor> Lanes<A> {
+    /// No lanes.
+    pub(crate) fn none() -> Self {
+        Lanes { to: Vec::new(), from: Vec::new(), first: 0, sent: 0, received: 0 }
+    }
+}
+
 /// The lanes of a runtime, each with room for `entries`: by shard, its own ends.
 pub(crate) fn lanes<A: Actor>(shards: usize, entries: usize) -> Vec<Lanes<A>> {
-    let mut all: Vec<_> = (0..shards)
-        .map(|_| Lanes { to: Vec::new(), from: Vec::new(), first: 0, sent: 0, received: 0 })
-        .collect();
+    let mut all: Vec<_> = (0..shards).map(|_| Lanes::none()).collect();
     for from in 0..shards {
         for to in 0..shards {
             let producer = (from != to).then(|| {
@@ -273,7 +333,8 @@ impl<A: Actor> Lanes<A> {
         drained
     }
 
-    /// Moves as much of the outboxes into the lanes as these take. Notes to which shards there was any, and returns how much is left.
+    /// Moves as much of the outboxes into the lanes as these take. Notes to which shards there was any, and returns how
+    /// much is left.
     #[inline]
     pub(crate) fn flush(
         &mut self,
@@ -374,11 +435,11 @@ mod tests {
     #[test]
     fn every_pair_of_shards_has_a_lane_each_way() {
         let mut shards = lanes::<Till>(3, 16);
-        for from in 0..3 {
+        for (from, shard) in shards.iter_mut().enumerate() {
             let mut outboxes: Vec<_> = (0..3)
                 .map(|to| if to == from { VecDeque::new() } else { [tell(from as u64)].into() })
                 .collect();
-            assert_eq!(shards[from].flush(&mut outboxes, &mut Vec::new()), 0);
+            assert_eq!(shard.flush(&mut outboxes, &mut Vec::new()), 0);
         }
         for (to, shard) in shards.iter_mut().enumerate() {
             let mut inbox = Vec::new();
@@ -393,16 +454,31 @@ mod tests {
     fn a_closed_mailbox_answers_by_its_sender() {
         let mailbox = Mailbox::<Till>::new(16).unwrap();
         let replies = std::sync::Arc::new(Replies::new(4, Patience::Park));
-        mailbox.parking().close();
+        assert_eq!(mailbox.close(&replies), 0);
         let claim = replies.claim().unwrap();
         let envelope = Envelope::Message {
             message: Message::Count { till: 1 },
             sender: OwnerId(0),
             answer_to: ReturnAddress::Outside { slot: claim.slot, generation: claim.generation },
         };
-        assert!(mailbox.put(Ingress::One(envelope)).is_ok());
+        assert!(mailbox.put(Ingress::One(envelope, 0)).is_ok());
         mailbox.knock(&replies);
         assert_eq!(crate::replies::Ask::sent(replies.clone(), claim).wait(), Err(AskError::Stopped));
+    }
+
+    #[test]
+    fn a_tell_to_a_closed_mailbox_comes_back_to_its_thread_whoever_finds_it() {
+        let mailbox = Mailbox::<Till>::new(16).unwrap();
+        let replies = Replies::new(4, Patience::Park);
+        assert!(mailbox.put(Ingress::One(tell(1), 1)).is_ok());
+        assert_eq!(mailbox.close(&replies), 1, "accepted, and reported as not run");
+        assert!(mailbox.put(Ingress::One(tell(2), 2)).is_ok());
+        assert!(mailbox.put(Ingress::One(tell(3), 3)).is_ok());
+        let coins = |thread| match mailbox.knock_after_tell(thread, &replies) {
+            Some(Message::Add { coins, .. }) => Some(coins),
+            _ => None,
+        };
+        assert_eq!([3, 2, 1].map(coins), [Some(3), Some(2), None]);
     }
 
     #[test]
@@ -411,7 +487,7 @@ mod tests {
         let replies = Replies::new(4, Patience::Park);
         assert!(mailbox.parking().park(|| !mailbox.has_ingress()));
         for at in 0..3 {
-            assert!(mailbox.put(Ingress::One(tell(at))).is_ok());
+            assert!(mailbox.put(Ingress::One(tell(at), 0)).is_ok());
             mailbox.knock(&replies);
         }
         let mut rung = [0; 8];

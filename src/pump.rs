@@ -1,10 +1,12 @@
 //! One core's loop on glommio: rounds, spinning, parking.
 //!
-//! Each shard has one executor, and on it one task that lives as long as the shard, the *pump*, in the default task queue. After each round it yields to the tasks
-//! of users. When it runs dry it spins and then parks: it waits for its bell through the ring, for the next timer, or for a task of this thread.
+//! Each shard has one executor, and on it one task that lives as long as the shard, the *pump*, in the default task
+//! queue. After each round it yields to the tasks of users. When it runs dry it spins and then parks: it waits for its
+//! bell through the ring, for the next timer, or for a task of this thread.
 //!
-//! Nobody else ever holds a waker of the pump, so a wake from another thread cannot be lost in an executor, which glommio's can; `parking` proves that it is not lost
-//! before, and `guard` sees to it that the executor does not sleep on it.
+//! Nobody else ever holds a waker of the pump, so a wake from another thread cannot be lost in an executor, which
+//! glommio's can; `parking` proves that it is not lost before, and `guard` sees to it that the executor does not sleep
+//! on it.
 
 use std::future::Future;
 use std::os::fd::OwnedFd;
@@ -62,7 +64,8 @@ pub(crate) async fn pump<A: Actor>(here: Rc<LocalShard<A>>, bell: PollableFd<Own
             spins_since = Some(now);
             looks = 0;
             rounds = rounds.wrapping_add(1);
-            // Tasks were woken, or there are some, or there may be some we do not know of: they run. Otherwise see only whether the reactor wants to.
+            // Tasks were woken, or there are some, or there may be some we do not know of: they run. Otherwise see only
+            // whether the reactor wants to.
             if woke || here.tasks.live() > 0 || rounds.is_multiple_of(ROUNDS_PER_YIELD) {
                 glommio::executor().yield_now().await;
             } else {
@@ -115,7 +118,8 @@ pub(crate) async fn pump<A: Actor>(here: Rc<LocalShard<A>>, bell: PollableFd<Own
     drop(waker);
 }
 
-/// Waits for the bell, the next timer, or a task of this shard that sends something. Says whether there may be work, and not only time has passed.
+/// Waits for the bell, the next timer, or a task of this shard that sends something. Says whether there may be work,
+/// and not only time has passed.
 async fn park<A: Actor>(here: &LocalShard<A>, bed: &mut Bed, guard: &mut Guard) -> bool {
     let due = here.until_timer();
     let watch = here.has_guests().then_some(WATCH_EVERY);
@@ -152,7 +156,8 @@ impl<A: Actor> Future for Sleep<'_, A> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Sleep { here, bed, timer, has_begun } = &mut *self;
-        // The registration outlives a sleep that something else has ended, so that the timers and tasks of an idle shard do not cost a cancellation each.
+        // The registration outlives a sleep that something else has ended, so that the timers and tasks of an idle
+        // shard do not cost a cancellation each.
         if !*has_begun && bed.waits >= WAITS_PER_REGISTRATION {
             bed.registration = PollState::new();
             bed.waits = 0;

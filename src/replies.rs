@@ -1,4 +1,5 @@
-//! Where the answers to single asks from outside are handed over: a fixed pool of slots, and the future that waits on one.
+//! Where the answers to single asks from outside are handed over: a fixed pool of slots, and the future that waits on
+//! one.
 //!
 //! ```text
 //! claim     Free ──────────────> Waiting          the caller, before it sends the message
@@ -8,9 +9,10 @@
 //! answer    Abandoned ──> Free, next generation   the shard; the outcome is dropped
 //! ```
 //!
-//! Invariant *one-answer*: a slot is given back exactly once for each claim, by whichever side comes last. An answer names the generation it is meant for, so that
-//! one that comes when the slot was already answered (the runtime died) or claimed anew changes nothing.
-//! Nothing is allocated for an ask. A slot's lock is taken by the two sides of one ask only; neither runs an actor's code under it.
+//! Invariant *one-answer*: a slot is given back exactly once for each claim, by whichever side comes last. An answer
+//! names the generation it is meant for, so that one that comes when the slot was already answered (the runtime died)
+//! or claimed anew changes nothing. Nothing is allocated for an ask. A slot's lock is taken by the two sides of one ask
+//! only; neither runs an actor's code under it.
 
 use std::fmt;
 use std::future::Future;
@@ -220,8 +222,8 @@ impl<A: Actor> Ask<A> {
     /// Blocks the calling thread until the outcome is there.
     ///
     /// # Errors
-    /// As the message's outcome. On a shard's thread [`AskError::WaitOnShard`] at once: waiting would block the core that may have to answer.
-    /// The message was sent all the same.
+    /// As the message's outcome. On a shard's thread [`AskError::WaitOnShard`] at once: waiting would block the core
+    /// that may have to answer. The message was sent all the same.
     pub fn wait(self) -> Outcome<A> {
         let patience = match &self.state {
             AskState::Sent { replies, .. } if !waiting::on_shard_thread() => replies.patience,

@@ -1,20 +1,22 @@
 //! Start, drain, stop: the life of a runtime from outside.
 //!
-//! *Start* checks the configuration and the machine, places the shards, and brings up all of them or none. *Stop* goes through phases that every shard is
-//! told of:
+//! *Start* checks the configuration and the machine, places the shards, and brings up all of them or none. *Stop* goes
+//! through phases that every shard is told of:
 //!
 //! ```text
 //! Running ──> Draining ──> Stopping        shutdown: intake closed and timers stopped; then what is left is cancelled and refused
 //! any     ──> Dead                         a shard has died: all leave at once
 //! ```
 //!
-//! *Draining* ends when nothing is under way any more, found by Mattern's method of four counters (F. Mattern, "Algorithms for distributed
-//! termination detection", Distributed Computing 2, 1987): in two rounds of asking, one after the other, every shard was idle both times, none had worked
-//! in between, and as many envelopes had been taken from lanes as put in. A shard keeps these numbers in [`Progress`] only while it drains, and marks itself busy before it takes
-//! anything from anywhere.
+//! *Draining* ends when nothing is under way any more, found by Mattern's method of four counters (F. Mattern,
+//! "Algorithms for distributed termination detection", Distributed Computing 2, 1987): in two rounds of asking, one
+//! after the other, every shard was idle both times, none had worked in between, and as many envelopes had been taken
+//! from lanes as put in. A shard keeps these numbers in [`Progress`] only while it drains, and marks itself busy before
+//! it takes anything from anywhere.
 //!
-//! Invariant *everyone-is-answered*: a shard that leaves answers whoever waits for it, dead or alive (`LocalShard::leave`); the last to leave
-//! answers every reply slot that is still waited on; and what comes later is answered by its own sender.
+//! Invariant *everyone-is-answered*: a shard that leaves answers whoever waits for it, dead or alive
+//! (`LocalShard::leave`); the last to leave answers every reply slot that is still waited on; and what comes later is
+//! answered by its own sender.
 
 use std::fmt;
 use std::future::Future;
@@ -135,7 +137,7 @@ impl<A: Actor> Shared<A> {
     }
 
     /// After something was put in front of these shards.
-    pub(crate) fn knock(&self, shards: &[ShardIndex]) {
+    pub(crate) fn knock(&self, shards: impl Iterator<Item = ShardIndex>) {
         crate::parking::publish();
         for shard in shards {
             self.mailboxes[shard.index()].look(&self.replies);
@@ -179,7 +181,7 @@ impl<A: Actor> Shared<A> {
 pub struct Runtime<A: Actor> {
     shared: Arc<Shared<A>>,
     /// Empty once stopped.
-    threads: Vec<JoinHandle<Left>>,
+    threads: Vec<JoinHandle<Left<A>>>,
 }
 
 impl<A: Actor> Runtime<A> {
@@ -268,12 +270,13 @@ impl<A: Actor> Runtime<A> {
         self.shared.stats()
     }
 
-    /// Runs a task of yours on every shard: a listener per core, say. `task` is called once on each shard's thread, and what it returns runs there beside the
-    /// shard's messages; it may use [`freehold::glommio`](crate::glommio) freely.
+    /// Runs a task of yours on every shard: a listener per core, say. `task` is called once on each shard's thread, and
+    /// what it returns runs there beside the shard's messages; it may use [`freehold::glommio`](crate::glommio) freely.
     ///
-    /// What is returned gives the results by shard when all have ended; it need not be waited for, and dropping it cancels nothing. A task that panics
-    /// ends with [`TaskError::Panicked`](crate::TaskError) and nothing else does. When the runtime stops, tasks are told by [`Local::stopping`] and
-    /// cancelled if they take longer than `tasks_grace`.
+    /// What is returned gives the results by shard when all have ended; it need not be waited for, and dropping it
+    /// cancels nothing. A task that panics ends with [`TaskError::Panicked`](crate::TaskError) and nothing else does.
+    /// When the runtime stops, tasks are told by [`Local::stopping`] and cancelled if they take longer than
+    /// `tasks_grace`.
     pub fn on_each_shard<F, Fut>(&self, task: F) -> EachShard<Fut::Output>
     where
         F: Fn(Local<A>) -> Fut + Clone + Send + 'static,
@@ -293,10 +296,12 @@ impl<A: Actor> Runtime<A> {
         each
     }
 
-    /// Stops the runtime: no message from outside is accepted any more, and no delayed message comes due. What was accepted runs to its end, for at most
-    /// `drain_max`; tasks are told and have `tasks_grace`; then all shards leave and their threads are joined. Callers that still wait are answered.
+    /// Stops the runtime: no message from outside is accepted any more, and no delayed message comes due. What was
+    /// accepted runs to its end, for at most `drain_max`; tasks are told and have `tasks_grace`; then all shards leave
+    /// and their threads are joined. Callers that still wait are answered.
     ///
-    /// On a shard's own thread it cannot wait for that thread: there it only begins to stop, on another thread, and the report says so by `drained: false`.
+    /// On a shard's own thread it cannot wait for that thread: there it only begins to stop, on another thread, and the
+    /// report says so by `drained: false`.
     pub fn shutdown(mut self) -> Report {
         self.stop()
     }
@@ -322,7 +327,7 @@ impl<A: Actor> Runtime<A> {
     }
 }
 
-fn stop<A: Actor>(shared: &Shared<A>, threads: Vec<JoinHandle<Left>>) -> Report {
+fn stop<A: Actor>(shared: &Shared<A>, threads: Vec<JoinHandle<Left<A>>>) -> Report {
     let begun = Instant::now();
     tracing::info!("the runtime stops");
     shared.advance(Phase::Draining);
@@ -337,20 +342,16 @@ fn stop<A: Actor>(shared: &Shared<A>, threads: Vec<JoinHandle<Left>>) -> Report 
         drained = shared.wait_until_quiet(deadline.max(grace));
     }
     shared.advance(Phase::Stopping);
-    let mut left = Left::default();
-    for thread in threads {
-        // A shard's thread catches what the shard dies of.
-        let Ok(shard) = thread.join() else { continue };
-        left.timers += shard.timers;
-        left.tasks_cancelled += shard.tasks_cancelled;
-        left.messages_unrun += shard.messages_unrun;
-    }
+    // A shard's thread catches what the shard dies of.
+    let mut left: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().ok()).collect();
+    // What a shard has put into the lanes of one that had left.
+    let in_lanes: u64 = left.iter_mut().map(Left::in_lanes).sum();
     let report = Report {
         stats: shared.stats(),
         drained: drained && shared.phase() != Phase::Dead,
-        messages_unrun: left.messages_unrun,
-        timers_unfinished: left.timers,
-        tasks_cancelled: left.tasks_cancelled,
+        messages_unrun: in_lanes + left.iter().map(|shard| shard.messages_unrun).sum::<u64>(),
+        timers_unfinished: left.iter().map(|shard| shard.timers).sum(),
+        tasks_cancelled: left.iter().map(|shard| shard.tasks_cancelled).sum(),
         deaths: shared.deaths.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         took: begun.elapsed(),
     };
@@ -419,7 +420,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// A number nobody can guess: the standard library draws its keys from the system, anew for each process and changed for each use.
+/// A number nobody can guess: the standard library draws its keys from the system, anew for each process and changed
+/// for each use.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

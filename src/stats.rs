@@ -1,8 +1,8 @@
 //! What a runtime has done, as anyone may read it at any time.
 //!
-//! A shard counts in plain integers of its own and copies them here at the end of a turn, each with one relaxed store; readers load them, so two
-//! numbers of one shard may be a turn apart. A sampled latency (one message of [`LATENCY_STRIDE`]) goes into a
-//! histogram whose lock only its shard and readers of statistics take.
+//! A shard counts in plain integers of its own and copies them here at the end of a turn, each with one relaxed store;
+//! readers load them, so two numbers of one shard may be a turn apart. A sampled latency (one message of
+//! [`LATENCY_STRIDE`]) goes into a histogram whose lock only its shard and readers of statistics take.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -106,7 +106,8 @@ impl Published {
         }
     }
 
-    /// Adds sampled latencies: of messages that were begun then, each with how many samples it stands for. All ended at `now`.
+    /// Adds sampled latencies: of messages that were begun then, each with how many samples it stands for. All ended at
+    /// `now`.
     pub(crate) fn sample(&self, now: Instant, begun: &mut Vec<(Instant, u64)>) {
         let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         for (begun, samples) in begun.drain(..) {
@@ -172,8 +173,8 @@ impl Stats {
     }
 }
 
-/// Quantiles of the time from `ask` or `ask_all` to the answer being ready, over a sample of one message in 1,024 and with an error of at most 1 %.
-/// All zero while nothing was sampled.
+/// Quantiles of the time from `ask` or `ask_all` to the answer being ready, over a sample of one message in 1,024 and
+/// with an error of at most 1 %. All zero while nothing was sampled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
     /// How many messages were sampled.

@@ -1,8 +1,10 @@
-//! The life of a shard's thread: it builds the executor, runs the pump, and answers whoever still waits when that ends, well or badly.
+//! The life of a shard's thread: it builds the executor, runs the pump, and answers whoever still waits when that ends,
+//! well or badly.
 //!
-//! A thread may fall asleep before its executor has taken the first step, for the reason that `guard` tells, and then nothing can wake it. So what a shard is made of is
-//! not given to a thread but *offered*: the executor that gets to its first step takes it. If none has after [`PATIENCE`], another thread is tried; one that
-//! wakes late finds nothing on offer and goes. (Needed twice in 1,000 starts beside four busy loops on two CPUs.)
+//! A thread may fall asleep before its executor has taken the first step, for the reason that `guard` tells, and then
+//! nothing can wake it. So what a shard is made of is not given to a thread but *offered*: the executor that gets to
+//! its first step takes it. If none has after [`PATIENCE`], another thread is tried; one that wakes late finds nothing
+//! on offer and goes. (Needed twice in 1,000 starts beside four busy loops on two CPUs.)
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -72,14 +74,14 @@ impl<A: Actor> Offer<A> {
 type Sign = Result<(), StartError>;
 
 /// The threads that run shards.
-type Threads = Vec<JoinHandle<Left>>;
+type Threads<A> = Vec<JoinHandle<Left<A>>>;
 
 /// A shard that is being brought up.
 struct Starting<A: Actor> {
     shard: ShardIndex,
     shared: Arc<Shared<A>>,
     offer: Arc<Offer<A>>,
-    attempts: Threads,
+    attempts: Threads<A>,
 }
 
 impl<A: Actor> Starting<A> {
@@ -97,13 +99,13 @@ impl<A: Actor> Starting<A> {
     }
 
     /// The thread that runs the shard, if one does. The others find nothing on offer when they wake.
-    fn into_thread(mut self) -> Option<JoinHandle<Left>> {
+    fn into_thread(mut self) -> Option<JoinHandle<Left<A>>> {
         self.offer.withdraw().map(|attempt| self.attempts.swap_remove(attempt))
     }
 }
 
 /// Brings up a thread for each plan. Returns them when all are ready; or what went wrong first, with those that run.
-pub(crate) fn bring_up<A: Actor>(plans: Vec<Plan<A>>) -> Result<Threads, (StartError, Threads)> {
+pub(crate) fn bring_up<A: Actor>(plans: Vec<Plan<A>>) -> Result<Threads<A>, (StartError, Threads<A>)> {
     let mut shards: Vec<_> = plans
         .into_iter()
         .map(|plan| Starting {
@@ -162,7 +164,7 @@ fn live<A: Actor>(
     shared: &Arc<Shared<A>>,
     take: impl Fn() -> Option<Plan<A>>,
     sign: impl Fn(Sign),
-) -> Left {
+) -> Left<A> {
     let mut executor = None;
     let here = RefCell::new(None);
     let run = catch_unwind(AssertUnwindSafe(|| -> Result<(), StartError> {
@@ -199,7 +201,8 @@ fn live<A: Actor>(
             let death = Death { shard, cause: DeathCause::Panicked(panic_message(payload)) };
             shared.die(death.clone());
             sign(Err(StartError::Died(death)));
-            // Dropping what is left of a dead executor drops its tasks outside of it, where glommio's types panic, and a panic in a drop of theirs aborts the process.
+            // Dropping what is left of a dead executor drops its tasks outside of it, where glommio's types panic, and
+            // a panic in a drop of theirs aborts the process.
             std::mem::forget(executor.take());
         }
     }
@@ -208,14 +211,12 @@ fn live<A: Actor>(
 }
 
 /// Answers everyone who waits for the shard, which runs no more.
-fn leave<A: Actor>(shard: ShardIndex, shared: &Shared<A>, here: Option<Rc<LocalShard<A>>>) -> Left {
+fn leave<A: Actor>(shard: ShardIndex, shared: &Shared<A>, here: Option<Rc<LocalShard<A>>>) -> Left<A> {
     // What a user's type does when dropped must not keep anyone waiting.
     let left = catch_unwind(AssertUnwindSafe(|| match &here {
         Some(here) => here.leave(),
         None => {
-            let mailbox = &shared.mailboxes[shard.index()];
-            mailbox.parking().close();
-            mailbox.sweep(&shared.replies);
+            shared.mailboxes[shard.index()].close(&shared.replies);
             Left::default()
         }
     }));

@@ -1,20 +1,22 @@
-//! How a caller waits for an answer that another thread gives: as a blocked thread, as a task of any executor, or as a task on a shard.
+//! How a caller waits for an answer that another thread gives: as a blocked thread, as a task of any executor, or as a
+//! task on a shard.
 //!
 //! - A thread that waits ([`block_on`]) parks itself; its waker is made once a thread, so waiting allocates nothing.
 //! - A task of tokio or of any other executor hands its waker to whoever answers, as futures do.
-//! - A task on a shard must not do that: a glommio waker that is woken or dropped by another thread goes through queues that lose wakes and can race with
-//!   the end of its task. So the waker stays in a list of the shard's thread, and what goes out in its place is the *door waker*
-//!   of that shard ([`keep_here`]): one for the life of the shard, of the standard library's own making. Woken, it leaves a
-//!   signal in the shard's mailbox and rings for the shard if it is parked; the shard then wakes everyone in the list
-//!   ([`wake_kept`]), and those whose answer has not come wait again. That suits the few tasks that ask through a
-//!   [`Handle`](crate::Handle) on a shard's thread; [`Local::ask`](crate::Local::ask) has no such cost.
+//! - A task on a shard must not do that: a glommio waker that is woken or dropped by another thread goes through queues
+//!   that lose wakes and can race with the end of its task. So the waker stays in a list of the shard's thread, and
+//!   what goes out in its place is the *door waker* of that shard ([`keep_here`]): one for the life of the shard, of
+//!   the standard library's own making. Woken, it leaves a signal in the shard's mailbox and rings for the shard if it
+//!   is parked; the shard then wakes everyone in the list ([`wake_kept`]), and those whose answer has not come wait
+//!   again. That suits the few tasks that ask through a [`Handle`](crate::Handle) on a shard's thread;
+//!   [`Local::ask`](crate::Local::ask) has no such cost.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -53,7 +55,8 @@ pub(crate) fn on_shard_thread() -> bool {
     SHARD.try_with(|shard| shard.borrow().is_some()).unwrap_or(false)
 }
 
-/// The waker to give to other threads in place of `waker`, a task's of this thread: itself, but on a shard's thread its door waker.
+/// The waker to give to other threads in place of `waker`, a task's of this thread: itself, but on a shard's thread its
+/// door waker.
 pub(crate) fn keep_here(waker: &Waker) -> Waker {
     let door = SHARD.with_borrow_mut(|shard| {
         shard.as_mut().map(|shard| {
@@ -71,6 +74,17 @@ pub(crate) fn wake_kept() {
     for (_, waker) in kept.into_iter().flatten() {
         waker.wake();
     }
+}
+
+/// A number that no other thread has; not 0.
+#[inline]
+pub(crate) fn thread_number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    thread_local! {
+        static NUMBER: u32 = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    // While a thread exits this may be gone; then it is nobody in particular.
+    NUMBER.try_with(|number| *number).unwrap_or(0)
 }
 
 /// Wakes a thread that waits in [`block_on`].
@@ -99,8 +113,8 @@ impl Wake for Parker {
     }
 }
 
-/// How long [`block_on`] looks for the answer before it parks, if it may: an answer from a shard that is awake comes within it, and
-/// waking a parked thread costs the shard a system call.
+/// How long [`block_on`] looks for the answer before it parks, if it may: an answer from a shard that is awake comes
+/// within it, and waking a parked thread costs the shard a system call.
 const LOOK: Duration = Duration::from_micros(20);
 
 /// Whether a waiting thread may look for the answer for a moment before it parks.

@@ -1,8 +1,8 @@
 //! Freehold's protocols between threads, run by loom through every interleaving and every value a read may return.
 //!
-//! A package of its own, so that checking needs no `--cfg loom` and nothing of it reaches users: it includes the runtime's source
-//! file itself and gives it loom's atomics. Queues are modelled by one atomic word that is published with release ordering and read with
-//! acquire ordering, which is the least that the real queues promise.
+//! A package of its own, so that checking needs no `--cfg loom` and nothing of it reaches users: it includes the
+//! runtime's source file itself and gives it loom's atomics. Queues are modelled by one atomic word that is published
+//! with release ordering and read with acquire ordering, which is the least that the real queues promise.
 
 #[allow(dead_code)]
 #[path = "../../src/parking.rs"]
@@ -58,7 +58,8 @@ mod models {
             self.queue.swap(0, Ordering::Acquire)
         }
 
-        /// The shard, until it has taken `expected` entries. If it waits for a bell that nobody will ring, loom reports the loop.
+        /// The shard, until it has taken `expected` entries. If it waits for a bell that nobody will ring, loom reports
+        /// the loop.
         fn shard(&self, expected: usize) {
             let mut taken = 0;
             while taken < expected {

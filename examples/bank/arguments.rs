@@ -1,0 +1,80 @@
+//! What the bank is told on its command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use thiserror::Error;
+
+/// The most payments handed over together.
+pub const BATCH_MAX: u64 = 1 << 16;
+
+/// Makes payments between accounts, one shard per core, and checks that no money was made or lost.
+#[derive(Parser)]
+pub struct Arguments {
+    /// Read payments from this CSV file, or from standard input if it is `-`; columns from,to,amount
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["generate", "accounts", "cross", "skew", "write_payments"])]
+    pub input: Option<PathBuf>,
+
+    /// Make this many payments up
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub generate: u64,
+
+    /// Between this many accounts
+    #[arg(long, value_name = "M", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(2..=1 << 53))]
+    pub accounts: u64,
+
+    /// Percentage of payments between accounts of two shards; they are refused for now
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = |text: &str| number(text, 100.0))]
+    pub cross: f64,
+
+    /// How unequally busy accounts are: the exponent of Zipf's law, 0 for all alike, at most 2
+    #[arg(long, value_name = "THETA", default_value_t = 0.8, value_parser = |text: &str| number(text, 2.0))]
+    pub skew: f64,
+
+    /// Seed of the payments made up, and of where accounts live: the same again gives the same again
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+
+    /// Write the payments made up to this CSV file
+    #[arg(long, value_name = "FILE")]
+    pub write_payments: Option<PathBuf>,
+
+    /// What is on an account when it is opened
+    #[arg(long, value_name = "AMOUNT", default_value_t = 1000)]
+    pub opening: u64,
+
+    /// Number of shards [default: one per allowed CPU]
+    #[arg(long, value_name = "N")]
+    pub shards: Option<usize>,
+
+    /// Payments handed over together [default: 1024 for each shard, at most 65536]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=BATCH_MAX))]
+    pub batch: Option<u64>,
+
+    /// Batches handed over and not yet answered
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub in_flight: u64,
+
+    /// Stop at the first line that is no payment
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Write what is on each account in the end to this CSV file, sorted: account,balance
+    #[arg(long, value_name = "FILE")]
+    pub balances: Option<PathBuf>,
+
+    /// Write each payment refused to this CSV file: line,from,to,amount,reason
+    #[arg(long, value_name = "FILE")]
+    pub refused: Option<PathBuf>,
+}
+
+fn number(text: &str, max: f64) -> Result<f64, NotInRange> {
+    text.parse().ok().filter(|number| (0.0..=max).contains(number)).ok_or(NotInRange { max })
+}
+
+/// A share or an exponent that cannot be.
+#[derive(Debug, Error)]
+#[error("it must be a number from 0 to {max}")]
+struct NotInRange {
+    max: f64,
+}

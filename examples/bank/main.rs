@@ -1,0 +1,201 @@
+//! A bank: one account is one object, one payment one message, and the books must balance in the end.
+//!
+//! ```text
+//! cargo run --release --example bank                        # a million payments, made up
+//! cargo run --release --example bank -- --input payments.csv --balances balances.csv
+//! cargo run --release --example bank -- --generate 100000 --accounts 10000 --write-payments payments.csv
+//! ```
+//! An account is opened by the first payment that names it, whatever comes of the payment. What the bank then did can be checked
+//! by a script that shares no code with it; `examples/bank/verify.py` is one. From the payments and the list of those refused it can tell exactly
+//! what must be on every account: see there.
+//!
+//! The exit status is 0 if the books balance and every payment was made or refused; 1 if not; 2 if the bank could not begin or not go on; 3 if `--strict`
+//! met a bad line.
+
+mod arguments;
+mod books;
+mod generate;
+mod input;
+mod ledger;
+mod progress;
+mod report;
+mod run;
+
+use std::error::Error as _;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use freehold::{AskError, Config, Handle, PlacementKey, Runtime, Shards, StartError, Stats};
+use thiserror::Error;
+
+use crate::arguments::{Arguments, BATCH_MAX};
+use crate::books::check_books;
+use crate::generate::{GenerateError, Generator, Recipe, homes};
+use crate::input::{CsvPayments, HeaderError, InputError, Payment};
+use crate::ledger::{Ledger, Reason, Refusal};
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::run::{OnBadLine, Plan, Run};
+
+/// What each shard gets of a batch, about, if nothing else is said.
+const BATCH_PER_SHARD: u64 = 1 << 10;
+/// Up to so many payments are made up before the clock starts: making one takes longer than paying it. More would take too much memory.
+const MADE_AHEAD_MAX: u64 = 4_000_000;
+/// Buffer of each file, in bytes.
+const FILE_BUFFER_BYTES: usize = 256 << 10;
+
+/// Why the bank does not end well.
+#[derive(Debug, Error)]
+enum Failure {
+    #[error("cannot {what} {}", path.display())]
+    File { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("no payments in {}", path.display())]
+    Header { path: PathBuf, source: HeaderError },
+    #[error("no such payments can be made")]
+    Generate(#[from] GenerateError),
+    #[error("the runtime does not start")]
+    Start(#[from] StartError),
+    #[error("cannot print the report")]
+    Print(#[source] io::Error),
+    #[error("stopped before the end of the payments")]
+    Stopped(#[source] InputError),
+    #[error("{payments} payments were neither made nor refused; what went wrong first")]
+    Unhandled { payments: u64, source: AskError<Refusal> },
+    #[error("{accounts} accounts cannot be read; what went wrong first")]
+    Unread { accounts: u64, source: AskError<Refusal> },
+    #[error("the books do not balance")]
+    Imbalance,
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Failure::Unhandled { .. } | Failure::Unread { .. } | Failure::Imbalance => 1,
+            Failure::Stopped(InputError::BadLine { .. }) => 3,
+            _ => 2,
+        })
+    }
+}
+
+type Payments = Box<dyn Iterator<Item = Result<Payment, InputError>>>;
+type Output = Option<Box<dyn Write>>;
+
+fn main() -> ExitCode {
+    let Err(failure) = bank(&Arguments::parse()) else { return ExitCode::SUCCESS };
+    eprint!("bank: {failure}");
+    let mut source = failure.source();
+    while let Some(error) = source {
+        eprint!(": {error}");
+        source = error.source();
+    }
+    eprintln!();
+    failure.exit_code()
+}
+
+fn bank(arguments: &Arguments) -> Result<(), Failure> {
+    let refused = created(&arguments.refused)?;
+    let balances = created(&arguments.balances)?;
+    let mut plan = Plan {
+        batch: arguments.batch.unwrap_or(BATCH_MAX) as usize,
+        in_flight: arguments.in_flight as usize,
+        opening: arguments.opening,
+        on_bad_line: if arguments.strict { OnBadLine::Stop } else { OnBadLine::GoOn },
+    };
+    let config = Config::default();
+    let config = Config {
+        shards: arguments.shards.map_or(Shards::PerAllowedCore, Shards::Count),
+        // A service leaves this key random. Here accounts are to live at the same places from run to run.
+        placement_key: Some(PlacementKey(arguments.seed)),
+        ingress_entries_max: plan.ingress_entries(config.batch_messages_max).max(config.ingress_entries_max),
+        ..config
+    };
+    let runtime = Runtime::<Ledger>::start(config)?;
+    let handle = runtime.handle();
+    if arguments.batch.is_none() {
+        plan.batch = (BATCH_PER_SHARD * handle.shards() as u64).min(BATCH_MAX) as usize;
+    }
+
+    let (progress, payments) = payments(arguments, &handle)?;
+    let run = Run::new(&handle, &plan, &progress, refused);
+    let (tally, accounts) = run.pay(payments).map_err(|source| cannot_write(&arguments.refused, source))?;
+    progress.finish();
+    let stats = settled_stats(
+        &handle,
+        tally.read - tally.refused[Reason::SpansShards.index()] + accounts.len() as u64,
+    );
+
+    let mut accounts: Vec<u64> = accounts.into_iter().collect();
+    accounts.sort_unstable();
+    let books = check_books(&handle, &plan, &accounts, balances)
+        .map_err(|source| cannot_write(&arguments.balances, source))?;
+    runtime.shutdown();
+
+    let report = Report { tally: &tally, books: &books, stats: &stats, plan: &plan };
+    write!(io::stdout(), "{report}").map_err(Failure::Print)?;
+    let is_balanced = books.balance();
+    if let Some(source) = tally.first_unhandled {
+        return Err(Failure::Unhandled { payments: tally.unhandled, source });
+    }
+    if let Some(source) = books.first_unread {
+        return Err(Failure::Unread { accounts: books.unread, source });
+    }
+    if !is_balanced {
+        return Err(Failure::Imbalance);
+    }
+    tally.stopped.map_or(Ok(()), |error| Err(Failure::Stopped(error)))
+}
+
+/// The payments to make, and the progress bar that suits them.
+fn payments(arguments: &Arguments, handle: &Handle<Ledger>) -> Result<(Progress, Payments), Failure> {
+    let Some(path) = &arguments.input else {
+        let Arguments { generate: payments, accounts, cross, skew, seed, .. } = *arguments;
+        let recipe = Recipe { payments, accounts, cross, skew, seed };
+        let copy = created(&arguments.write_payments)?;
+        let generator = Generator::new(&recipe, handle.shards(), homes(handle), copy)?;
+        let progress = Progress::of_payments(payments);
+        if payments > MADE_AHEAD_MAX {
+            return Ok((progress, Box::new(generator)));
+        }
+        let made: Vec<_> = generator.collect();
+        return Ok((progress, Box::new(made.into_iter())));
+    };
+    let no_header = |source| Failure::Header { path: path.clone(), source };
+    if path == Path::new("-") {
+        let payments = CsvPayments::new(io::stdin().lock()).map_err(no_header)?;
+        return Ok((Progress::of_stream(), Box::new(payments)));
+    }
+    let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
+    let (bytes, file) =
+        opened.map_err(|source| Failure::File { what: "read", path: path.clone(), source })?;
+    let (progress, file) = Progress::of_file(file, bytes);
+    let file = BufReader::with_capacity(FILE_BUFFER_BYTES, file);
+    Ok((progress, Box::new(CsvPayments::new(file).map_err(no_header)?)))
+}
+
+/// The statistics once they tell of `orders` orders, or a moment later: a shard publishes its numbers after it has answered.
+fn settled_stats(handle: &Handle<Ledger>, orders: u64) -> Stats {
+    let begun = Instant::now();
+    loop {
+        let stats = handle.stats();
+        if stats.handled() >= orders || begun.elapsed() > Duration::from_millis(100) {
+            return stats;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Creates a file to write to, if there is to be one.
+fn created(path: &Option<PathBuf>) -> Result<Output, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    let file =
+        File::create(path).map_err(|source| Failure::File { what: "write", path: path.clone(), source })?;
+    Ok(Some(Box::new(BufWriter::with_capacity(FILE_BUFFER_BYTES, file))))
+}
+
+fn cannot_write(path: &Option<PathBuf>, source: io::Error) -> Failure {
+    Failure::File { what: "write", path: path.clone().unwrap_or_default(), source }
+}

@@ -1,0 +1,60 @@
+//! The progress bar on standard error, shown only if that is a terminal, and messages that leave it whole.
+
+use std::fs::File;
+use std::io::Read;
+
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+
+/// How far the run is.
+pub struct Progress {
+    bar: ProgressBar,
+    /// Whether the bar's length is in payments; otherwise it is that of the file, or there is none.
+    is_in_payments: bool,
+    paid: std::cell::Cell<u64>,
+}
+
+impl Progress {
+    /// For a known number of payments.
+    pub fn of_payments(payments: u64) -> Self {
+        Progress::new(ProgressBar::new(payments), true, "{bar:40} {percent} %  {msg}  {eta} to go")
+    }
+
+    /// For a file of a known size, read through what is returned with it.
+    pub fn of_file(file: File, bytes: u64) -> (Self, impl Read) {
+        let progress =
+            Progress::new(ProgressBar::new(bytes), false, "{bar:40} {percent} %  {msg}  {eta} to go");
+        let file = progress.bar.wrap_read(file);
+        (progress, file)
+    }
+
+    /// For an input whose end is not known.
+    pub fn of_stream() -> Self {
+        Progress::new(ProgressBar::new_spinner(), false, "{spinner} {elapsed}  {msg}")
+    }
+
+    fn new(bar: ProgressBar, is_in_payments: bool, template: &str) -> Self {
+        bar.set_style(ProgressStyle::with_template(template).expect("the templates above are right"));
+        Progress { bar, is_in_payments, paid: std::cell::Cell::new(0) }
+    }
+
+    /// So many more payments have been answered.
+    pub fn paid(&self, payments: u64) {
+        self.paid.set(self.paid.get() + payments);
+        if self.is_in_payments {
+            self.bar.inc(payments);
+        }
+        if !self.bar.is_hidden() {
+            self.bar.set_message(format!("{} payments", HumanCount(self.paid.get())));
+        }
+    }
+
+    /// Says something on standard error.
+    pub fn say(&self, message: &str) {
+        self.bar.suspend(|| eprintln!("{message}"));
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,139 @@
+//! What the bank prints when it is done.
+
+use std::fmt;
+use std::time::Duration;
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use freehold::{ShardStats, Stats};
+use indicatif::HumanCount;
+
+use crate::books::Books;
+use crate::ledger::Reason;
+use crate::run::{Plan, Tally};
+
+/// All that is to be told of a run.
+pub struct Report<'a> {
+    pub tally: &'a Tally,
+    pub books: &'a Books,
+    /// As of the end of the payments, before the books were checked.
+    pub stats: &'a Stats,
+    pub plan: &'a Plan,
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.payments(f)?;
+        self.speed(f)?;
+        writeln!(f, "{}", self.shards())?;
+        self.books(f)
+    }
+}
+
+impl Report<'_> {
+    fn payments(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { read, bad_lines, done, refused, unhandled, .. } = self.tally;
+        writeln!(f, "payments    {}", HumanCount(*read))?;
+        writeln!(f, "  done      {}", HumanCount(*done))?;
+        write!(f, "  refused   {}", HumanCount(refused.iter().sum()))?;
+        let met = Reason::ALL.into_iter().filter(|reason| refused[reason.index()] > 0);
+        for (nth, reason) in met.enumerate() {
+            let before = if nth == 0 { ": " } else { ", " };
+            write!(f, "{before}{} {}", HumanCount(refused[reason.index()]), reason.label())?;
+        }
+        writeln!(f)?;
+        if *unhandled > 0 {
+            writeln!(f, "  unhandled {}", HumanCount(*unhandled))?;
+        }
+        if *bad_lines > 0 {
+            writeln!(f, "bad lines   {}", HumanCount(*bad_lines))?;
+        }
+        if refused[Reason::SpansShards.index()] > 0 {
+            writeln!(
+                f,
+                "  (a payment between accounts of two shards needs the consensus path, which this version does not have yet)"
+            )?;
+        }
+        Ok(())
+    }
+
+    fn speed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { read, elapsed, reading, latency, .. } = self.tally;
+        if *read == 0 {
+            return Ok(());
+        }
+        let seconds = elapsed.as_secs_f64();
+        let rate = *read as f64 / seconds.max(f64::EPSILON);
+        let share = 100.0 * reading.as_secs_f64() / seconds.max(f64::EPSILON);
+        writeln!(
+            f,
+            "throughput  {} payments a second: {seconds:.3} s by the clock, {share:.0} % of it reading or making payments",
+            HumanCount(rate as u64),
+        )?;
+        let quantile = |quantile| microseconds(Duration::from_nanos(latency.value_at_quantile(quantile)));
+        writeln!(
+            f,
+            "latency     p50 {}, p99 {}, p99.9 {}: of each payment, from handing its batch of {} over to having all the batch's outcomes",
+            quantile(0.5),
+            quantile(0.99),
+            quantile(0.999),
+            HumanCount(self.plan.batch as u64),
+        )
+    }
+
+    fn shards(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_BORDERS_ONLY);
+        table.set_header([
+            "shard", "CPU", "accounts", "orders", "done", "refused", "batches", "turns", "busy", "parks",
+        ]);
+        for shard in &self.stats.shards {
+            table.add_row(row(shard));
+        }
+        for column in table.column_iter_mut() {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+
+    fn books(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Books { accounts, opened, held, unread, .. } = self.books;
+        if *unread > 0 {
+            return writeln!(f, "books       {} of {accounts} accounts cannot be read", HumanCount(*unread));
+        }
+        let opening = self.plan.opening;
+        let verdict = if self.books.balance() { "they balance" } else { "THEY DO NOT BALANCE" };
+        writeln!(
+            f,
+            "books       {accounts} accounts opened with {opening} make {opened}, and they hold {held}: {verdict}"
+        )
+    }
+}
+
+/// What a shard did. An order is a payment, or the opening of an account.
+fn row(shard: &ShardStats) -> Vec<Cell> {
+    let ShardStats { shard, cpu, counters, activity, .. } = shard;
+    let mut cells =
+        vec![Cell::new(shard.0), Cell::new(cpu.map_or_else(|| "any".to_string(), |cpu| cpu.to_string()))];
+    let numbers = [
+        counters.objects,
+        counters.handled(),
+        counters.fast,
+        counters.aborted,
+        activity.batches,
+        activity.turns,
+    ];
+    cells.extend(numbers.map(|number| Cell::new(HumanCount(number))));
+    cells.push(Cell::new(format!("{:.3} s", Duration::from_nanos(activity.busy_ns).as_secs_f64())));
+    cells.push(Cell::new(HumanCount(activity.parks)));
+    cells
+}
+
+/// A time to three digits or so, in microseconds or milliseconds.
+fn microseconds(time: Duration) -> String {
+    let microseconds = time.as_secs_f64() * 1e6;
+    if microseconds < 1000.0 {
+        format!("{microseconds:.1} us")
+    } else {
+        format!("{:.2} ms", microseconds / 1000.0)
+    }
+}

@@ -1,0 +1,274 @@
+//! The example `bank`, run as a user runs it and checked against a replay of the same payments by code of its own.
+//!
+//! `cargo test` builds the examples before it runs this. `cargo test --test bank` does not; then it is as it was built last.
+
+#[path = "bank/replay.rs"]
+mod replay;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::replay::{balances_csv, lines_of, messy, refused, replay};
+
+/// Nothing here takes five seconds. Whatever takes this long hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let profile = test.parent().and_then(Path::parent).expect("a test is in target/<profile>/deps");
+    let example = profile.join("examples").join(name);
+    assert!(example.exists(), "{} is not there: build it by `cargo build --examples`", example.display());
+    example
+}
+
+/// A bank that has ended.
+struct Ended {
+    status: i32,
+    said: String,
+    complained: String,
+}
+
+impl Ended {
+    #[track_caller]
+    fn expect(self, status: i32) -> Self {
+        assert_eq!(self.status, status, "{}{}", self.said, self.complained);
+        self
+    }
+
+    /// The number behind a word of the report.
+    fn number(&self, word: &str) -> u64 {
+        let line = self.said.lines().find(|line| line.trim_start().starts_with(word));
+        let line = line.unwrap_or_else(|| panic!("no line begins with {word}:\n{}", self.said));
+        let number = line.split_whitespace().nth(word.split_whitespace().count()).expect("a number follows");
+        number.replace([',', ':'], "").parse().expect("it is a number")
+    }
+}
+
+/// Runs the bank in `directory`, with `input` on its standard input.
+fn bank(directory: &Path, arguments: &str, input: &str) -> Ended {
+    let mut child = Command::new(example("bank"))
+        .current_dir(directory)
+        .args(arguments.split_whitespace())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the bank starts");
+    let pid = Pid::from_child(&child);
+    let mut stdin = child.stdin.take().expect("it was piped");
+    let input = input.to_string();
+    std::thread::spawn(move || {
+        // It may end without having read all.
+        let _ = stdin.write_all(input.as_bytes());
+    });
+    let (sender, ended) = mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let output = ended.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        let _ = kill_process(pid, Signal::KILL);
+        panic!("`bank {arguments}` hangs");
+    });
+    let output = output.expect("it can be waited for");
+    let text = |bytes| String::from_utf8(bytes).expect("the bank says text");
+    Ended {
+        status: output.status.code().expect("it was not killed"),
+        said: text(output.stdout),
+        complained: text(output.stderr),
+    }
+}
+
+fn read(directory: &TempDir, name: &str) -> String {
+    fs::read_to_string(directory.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Has the script that users are given check the same files.
+fn verify_by_script(directory: &TempDir, payments: &str) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/bank/verify.py");
+    let check = |balances: &str| {
+        let arguments = [payments, balances, "refused.csv"];
+        Command::new("python3").current_dir(directory.path()).arg(&script).args(arguments).output()
+    };
+    let Ok(output) = check("balances.csv") else {
+        return eprintln!("there is no python3: its script was not tried");
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let wrong = read(directory, "balances.csv").replacen(",1", ",2", 1);
+    fs::write(directory.path().join("wrong.csv"), wrong).unwrap();
+    assert!(
+        !check("wrong.csv").expect("it ran just now").status.success(),
+        "the script finds a wrong balance"
+    );
+}
+
+#[test]
+fn a_messy_file_is_paid_as_by_a_replay() {
+    let payments = messy(30_000);
+    for shards in [1, 2, 3] {
+        let directory = TempDir::new().unwrap();
+        fs::write(directory.path().join("payments.csv"), &payments.text).unwrap();
+        let arguments = format!(
+            "--shards {shards} --batch 500 --input payments.csv --balances balances.csv --refused refused.csv"
+        );
+        let ended = bank(directory.path(), &arguments, "").expect(0);
+
+        let refused = refused(&read(&directory, "refused.csv"), &payments.good);
+        let spanning = lines_of(&refused, "spans shards");
+        let (held, wanted) = replay(&payments.good, 1000, &spanning);
+        assert!(
+            refused.iter().map(|(line, why)| (*line, why.as_str())).eq(wanted),
+            "{shards} shards refuse otherwise"
+        );
+        assert_eq!(read(&directory, "balances.csv"), balances_csv(&held), "with {shards} shards");
+        for reason in ["to oneself", "of zero", "no funds"] {
+            assert!(
+                !lines_of(&refused, reason).is_empty(),
+                "nothing is refused as {reason}: the test tests little"
+            );
+        }
+        if shards == 1 {
+            assert!(spanning.is_empty());
+        } else {
+            // Of payments between any two accounts, all but one in so many.
+            let expected = payments.good.len() * (shards - 1) / shards;
+            assert!(
+                spanning.len().abs_diff(expected) < expected / 4,
+                "{} span {shards} shards",
+                spanning.len()
+            );
+        }
+
+        assert_eq!(ended.number("payments"), payments.good.len() as u64);
+        assert_eq!(ended.number("done"), (payments.good.len() - refused.len()) as u64);
+        assert_eq!(ended.number("refused"), refused.len() as u64);
+        assert_eq!(ended.number("bad lines"), payments.bad);
+        assert!(ended.said.contains("they balance"), "{}", ended.said);
+        assert!(ended.complained.contains(&format!("... and {} more bad lines", payments.bad - 20)));
+        verify_by_script(&directory, "payments.csv");
+    }
+}
+
+#[test]
+fn standard_input_is_paid_as_a_file_is() {
+    let payments = messy(20_000);
+    let directory = TempDir::new().unwrap();
+    let arguments = "--shards 1 --input - --balances balances.csv --opening 77";
+    let ended = bank(directory.path(), arguments, &payments.text).expect(0);
+    assert_eq!(ended.number("payments"), 20_000);
+    assert_eq!(
+        read(&directory, "balances.csv"),
+        balances_csv(&replay(&payments.good, 77, &BTreeSet::new()).0)
+    );
+}
+
+const SOME_BAD: &str = "\u{feff}amount,to,note,from\n5,2,rent,1\n\n5,2\n5,two,x,1\n,2,x,1\n5,2,x,-1\r\n5,2,\"a, b\",1\n5,2,\"a,1\n7,1,,2";
+
+#[test]
+fn bad_lines_are_told_by_number_and_reason() {
+    let directory = TempDir::new().unwrap();
+    let long = format!("{SOME_BAD}\n5,2,{},1\n1,2,,1\n", "x".repeat(20_000));
+    let ended = bank(directory.path(), "--shards 1 --input - --balances balances.csv", &long).expect(0);
+    let range = "not a whole number from 0 to 18446744073709551615";
+    let wanted = [
+        "line 4: 2 fields, where the header has 4".to_string(),
+        format!("line 5: to is `two`, {range}"),
+        format!("line 6: amount is ``, {range}"),
+        format!("line 7: from is `-1`, {range}"),
+        "line 9: a quote is not closed".to_string(),
+        "line 11: longer than 16384 bytes".to_string(),
+    ];
+    assert_eq!(ended.complained.lines().collect::<Vec<_>>(), wanted);
+    assert_eq!((ended.number("payments"), ended.number("bad lines")), (4, 6));
+    assert_eq!(read(&directory, "balances.csv"), "account,balance\n1,996\n2,1004\n");
+}
+
+#[test]
+fn strict_pays_what_comes_before_the_first_bad_line() {
+    let directory = TempDir::new().unwrap();
+    let ended =
+        bank(directory.path(), "--shards 1 --input - --strict --balances balances.csv", SOME_BAD).expect(3);
+    assert!(ended.complained.ends_with("line 4: 2 fields, where the header has 4\n"), "{}", ended.complained);
+    assert_eq!((ended.number("payments"), ended.number("bad lines")), (1, 1));
+    assert_eq!(read(&directory, "balances.csv"), "account,balance\n1,995\n2,1005\n");
+}
+
+#[test]
+fn accounts_overflow_into_a_refusal_and_not_into_each_other() {
+    let directory = TempDir::new().unwrap();
+    let (max, input) = (u64::MAX, format!("from,to,amount\n1,2,1\n3,2,{}\n2,3,{0}\n", u64::MAX));
+    let arguments =
+        format!("--shards 1 --input - --opening {max} --balances balances.csv --refused refused.csv");
+    let ended = bank(directory.path(), &arguments, &input).expect(0);
+    assert_eq!(read(&directory, "balances.csv"), format!("account,balance\n1,{max}\n2,{max}\n3,{max}\n"));
+    assert_eq!(read(&directory, "refused.csv").matches("balance too large").count(), 3);
+    assert!(
+        ended.said.contains(&format!("they hold {}: they balance", 3 * u128::from(max))),
+        "{}",
+        ended.said
+    );
+}
+
+#[test]
+fn generated_payments_are_the_same_again_and_can_be_read_back() {
+    let directory = TempDir::new().unwrap();
+    let generate = "--generate 20000 --accounts 300 --skew 1.1 --shards 2 --cross 25 --refused refused.csv";
+    let run = |more: &str| bank(directory.path(), &format!("{generate} {more}"), "").expect(0);
+    run("--seed 7 --write-payments a.csv --balances balances.csv");
+    verify_by_script(&directory, "a.csv");
+    run("--seed 7 --write-payments b.csv --balances b-balances.csv");
+    run("--seed 8 --write-payments c.csv");
+    let a = read(&directory, "a.csv");
+    assert_eq!(a, read(&directory, "b.csv"));
+    assert_ne!(a, read(&directory, "c.csv"));
+    assert!(a.starts_with("from,to,amount\n") && a.lines().count() == 20_001);
+    let payer = |line: &str| line.split(',').next().map(str::to_string);
+    let busiest = a.lines().filter(|line| payer(line).as_deref() == Some("1")).count();
+    assert!(busiest > 20_000 / 300 * 10, "account 1 pays {busiest} times, with much skew");
+
+    bank(directory.path(), "--input a.csv --seed 7 --shards 2 --balances again.csv", "").expect(0);
+    assert_eq!(read(&directory, "balances.csv"), read(&directory, "again.csv"));
+    assert_eq!(read(&directory, "balances.csv"), read(&directory, "b-balances.csv"));
+}
+
+#[test]
+fn as_many_payments_span_shards_as_asked_for() {
+    let directory = TempDir::new().unwrap();
+    for (cross, range) in [("0", 0..=0), ("20", 3600..=4400), ("100", 20_000..=20_000)] {
+        let arguments =
+            format!("--generate 20000 --accounts 1000 --cross {cross} --shards 3 --refused refused.csv");
+        let ended = bank(directory.path(), &arguments, "").expect(0);
+        let spanning = read(&directory, "refused.csv").matches("spans shards").count();
+        assert!(range.contains(&spanning), "{spanning} of 20,000 for {cross} %");
+        assert_eq!(ended.said.contains("needs the consensus path"), spanning > 0, "{}", ended.said);
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_said_and_ends_in_2() {
+    let directory = TempDir::new().unwrap();
+    for (arguments, input, said) in [
+        ("--input -", "", "there is nothing to read"),
+        ("--input -", "1,2,3\n4,5,6\n", "it is `1,2,3`, without `from`"),
+        ("--input -", "from,to\n1,2\n", "without `amount`"),
+        ("--input nowhere.csv", "", "cannot read nowhere.csv: No such file"),
+        ("--input .", "", "no payments in .: cannot be read: Is a directory"),
+        ("--input - --balances no/such/place", "from,to,amount\n", "cannot write no/such/place"),
+        ("--input - --cross 5", "", "cannot be used with"),
+        ("--cross 101", "", "a number from 0 to 100"),
+        ("--accounts 1", "", "1 is not in 2.."),
+        ("--shards 0", "", "`shards` is 0, and it must be 1 to 256"),
+        ("--shards 1 --cross 5", "", "no two of 100000 accounts live on different shards"),
+        ("--shards 200 --accounts 2 --generate 10", "", "no two of 2 accounts live on the same shard"),
+    ] {
+        let ended = bank(directory.path(), arguments, input).expect(2);
+        assert!(ended.complained.contains(said), "`bank {arguments}` says {}", ended.complained);
+    }
+    let ended = bank(directory.path(), "--shards 1 --input -", "from,to,amount\n").expect(0);
+    assert_eq!(ended.number("payments"), 0, "no payments are payments that balance");
+}

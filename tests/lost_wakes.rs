@@ -1,0 +1,329 @@
+//! No wake is lost: shards that park at once are woken by lanes, threads, tasks, timers and freed room, for as long as you like.
+//!
+//! Each test is a *relay* in which little is under way, so that one lost wake ends it, and the watchdog then ends the process. Together they
+//! take 10 seconds, or `FREEHOLD_SOAK_SECONDS`. What they did is printed: `cargo test --release --test lost_wakes -- --nocapture`.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use freehold::{Config, Handle, Idle, Local, Runtime, ShardIndex, glommio};
+use rand_pcg::Pcg32;
+use rand_pcg::rand_core::{Rng, SeedableRng};
+use support::{Counter, Message, Tally, Watchdog, ids, start, until};
+
+const RELAYS: u64 = 8;
+
+struct Relay {
+    name: &'static str,
+    watchdog: Watchdog,
+    ends: Instant,
+    rounds: AtomicU64,
+}
+
+impl Relay {
+    fn new(name: &'static str) -> Arc<Self> {
+        let seconds = std::env::var("FREEHOLD_SOAK_SECONDS").map_or(10, |seconds| {
+            seconds.parse::<u64>().expect("FREEHOLD_SOAK_SECONDS is a whole number of seconds")
+        });
+        // The harness runs two at a time on two cores.
+        let ends = Instant::now() + Duration::from_secs(2 * seconds) / RELAYS as u32;
+        Arc::new(Relay { name, watchdog: Watchdog::new(name), ends, rounds: AtomicU64::new(0) })
+    }
+
+    /// Another round was gone. Says whether to go another.
+    fn goes_on(&self) -> bool {
+        if self.rounds.fetch_add(1, Ordering::Relaxed).is_multiple_of(64) {
+            self.watchdog.feed();
+        }
+        Instant::now() < self.ends
+    }
+
+    /// Stops the runtime; there must have been so many parks in a hundred rounds, for else nothing was tried.
+    fn finish(&self, runtime: Runtime<Counter>, parks_per_hundred: u64) {
+        let report = runtime.shutdown();
+        assert!(report.drained, "{report}");
+        let rounds = self.rounds.load(Ordering::Relaxed);
+        let parks: u64 = report.stats.shards.iter().map(|shard| shard.activity.parks).sum();
+        let rings: u64 = report.stats.shards.iter().map(|shard| shard.rings).sum();
+        println!("{}: {rounds} rounds, {parks} parks, {rings} rings", self.name);
+        assert!(parks * 100 >= rounds * parks_per_hundred && parks > 100, "{parks} parks in {rounds} rounds");
+    }
+}
+
+/// Two shards that park as soon as they run dry.
+fn parking(config: Config) -> (Runtime<Counter>, Handle<Counter>, Vec<u64>) {
+    let runtime = start::<Counter>(2, Config { idle: Idle::Spin(Duration::ZERO), ..config });
+    let handle = runtime.handle();
+    let ids = ids(&handle, 1).concat();
+    (runtime, handle, ids)
+}
+
+/// Pauses of any length: none, less than a wake takes, and more.
+struct Pauses(Pcg32);
+
+impl Pauses {
+    fn new(seed: u64) -> Self {
+        Pauses(Pcg32::seed_from_u64(seed))
+    }
+
+    fn below(&mut self, bound: u32) -> u32 {
+        self.0.next_u32() % bound
+    }
+
+    /// A time that moves what one side does across what the other does.
+    fn next(&mut self) -> Duration {
+        match self.below(4) {
+            0 => Duration::ZERO,
+            1..=2 => Duration::from_nanos(u64::from(self.below(20_000))),
+            _ => Duration::from_nanos(u64::from(self.below(150_000))),
+        }
+    }
+
+    fn pause(&mut self) {
+        let (begin, pause) = (Instant::now(), self.next());
+        while begin.elapsed() < pause {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+#[test]
+fn a_task_asks_the_other_shard() {
+    let relay = Relay::new("a task asks the other shard");
+    let (runtime, _, ids) = parking(Config::default());
+    let there = relay.clone();
+    let tasks = runtime.on_each_shard(move |local| {
+        let (relay, ids) = (there.clone(), ids.clone());
+        async move {
+            if local.shard() == ShardIndex(1) {
+                return;
+            }
+            let (mut pauses, ran) = (Pauses::new(1), Tally::default());
+            while relay.goes_on() {
+                let toil = pauses.next() / 4;
+                local.ask(Message::Toil { to: ids[1], toil, ran: ran.clone() }).await.unwrap();
+            }
+        }
+    });
+    assert_eq!(tasks.wait(), [Ok(()), Ok(())]);
+    relay.finish(runtime, 50);
+}
+
+/// Finds the pause after which a shard that had work is just about to park, and stays around it: where a wake can be lost.
+struct Brink {
+    pauses: Pauses,
+    pause_ns: u32,
+}
+
+impl Brink {
+    /// Longer than waking the other side takes, so that the asking side does not park meanwhile.
+    const SPIN: Duration = Duration::from_micros(300);
+    /// A round trip that took longer has had to wake the other side.
+    const WAKES: Duration = Duration::from_micros(30);
+    const STEP_NS: u32 = 200;
+
+    fn new(seed: u64) -> Self {
+        Brink { pauses: Pauses::new(seed), pause_ns: 300_000 }
+    }
+
+    /// To be called when the other side has just answered.
+    fn pause(&mut self) {
+        let jitter = self.pauses.below(10 * Self::STEP_NS);
+        let (begin, pause) = (Instant::now(), Duration::from_nanos(u64::from(self.pause_ns + jitter)));
+        while begin.elapsed() < pause {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// The round trip after that took so long.
+    fn learn(&mut self, took: Duration) {
+        self.pause_ns = match took > Self::WAKES {
+            true => self.pause_ns.saturating_sub(Self::STEP_NS),
+            false => (self.pause_ns + Self::STEP_NS).min(1_000_000),
+        };
+    }
+}
+
+#[test]
+fn a_task_asks_a_shard_that_is_about_to_park() {
+    let relay = Relay::new("a task asks a shard that is about to park");
+    let runtime = start::<Counter>(2, Config { idle: Idle::Spin(Brink::SPIN), ..Config::default() });
+    let ids = ids(&runtime.handle(), 1).concat();
+    let there = relay.clone();
+    let tasks = runtime.on_each_shard(move |local| {
+        let (relay, ids) = (there.clone(), ids.clone());
+        async move {
+            if local.shard() == ShardIndex(1) {
+                return;
+            }
+            let mut brink = Brink::new(13);
+            while relay.goes_on() {
+                brink.pause();
+                let begin = Instant::now();
+                local.ask(Message::Add { to: ids[1], by: 1 }).await.unwrap();
+                brink.learn(begin.elapsed());
+            }
+        }
+    });
+    assert_eq!(tasks.wait(), [Ok(()), Ok(())]);
+    relay.finish(runtime, 5);
+}
+
+#[test]
+fn a_thread_asks_a_shard_that_is_about_to_park() {
+    let relay = Relay::new("a thread asks a shard that is about to park");
+    let runtime = start::<Counter>(1, Config { idle: Idle::Spin(Brink::SPIN), ..Config::default() });
+    let handle = runtime.handle();
+    let mut brink = Brink::new(14);
+    while relay.goes_on() {
+        brink.pause();
+        let begin = Instant::now();
+        handle.ask(Message::Add { to: 1, by: 1 }).wait().unwrap();
+        brink.learn(begin.elapsed());
+    }
+    relay.finish(runtime, 5);
+}
+
+#[test]
+fn a_message_hops_from_shard_to_shard() {
+    let relay = Relay::new("a message hops from shard to shard");
+    let (runtime, handle, ids) = parking(Config::default());
+    let (along, ran, mut pauses) = (Arc::from(ids), Tally::default(), Pauses::new(2));
+    loop {
+        let hops = u64::from(pauses.below(100));
+        let before = ran.counted();
+        handle.tell(Message::Hop { along: Arc::clone(&along), at: 0, hops, ran: ran.clone() }).unwrap();
+        until(|| ran.counted() == before + 1 + hops);
+        if !(0..=hops).map(|_| relay.goes_on()).all(|goes_on| goes_on) {
+            break;
+        }
+    }
+    relay.finish(runtime, 50);
+}
+
+#[test]
+fn threads_ask_with_pauses() {
+    let relay = Relay::new("threads ask with pauses");
+    let (runtime, handle, ids) = parking(Config::default());
+    let ask = |seed: u64| {
+        let mut pauses = Pauses::new(seed);
+        while relay.goes_on() {
+            let at = pauses.below(2) as usize;
+            let add = |at: usize| Message::Add { to: ids[at], by: 1 };
+            match pauses.below(4) {
+                0 => assert!(futures::executor::block_on(handle.ask(add(at))).is_ok()),
+                1 => {
+                    assert!(handle.ask_all([add(at), add(1 - at), add(at)]).wait().iter().all(Result::is_ok))
+                }
+                2 => {
+                    handle.tell(add(at)).unwrap();
+                    handle.ask(add(at)).wait().unwrap();
+                }
+                _ => assert!(handle.ask(add(at)).wait().is_ok()),
+            }
+            pauses.pause();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| ask(3));
+        ask(4);
+    });
+    relay.finish(runtime, 25);
+}
+
+#[test]
+fn tasks_ask_through_a_handle() {
+    let relay = Relay::new("tasks ask through a handle");
+    let (runtime, _, ids) = parking(Config::default());
+    let there = relay.clone();
+    let tasks = runtime.on_each_shard(move |local| {
+        let (relay, ids) = (there.clone(), ids.clone());
+        async move {
+            let other = ids[1 - local.shard().index()];
+            let ask_on_and_on = |seed| {
+                let (relay, handle, mut pauses) = (relay.clone(), local.handle(), Pauses::new(seed));
+                async move {
+                    while relay.goes_on() {
+                        handle.ask(Message::Add { to: other, by: 1 }).await.unwrap();
+                        if pauses.below(8) == 0 {
+                            let add = |_| Message::Add { to: other, by: 1 };
+                            assert!(handle.ask_all((0..3).map(add)).await.iter().all(Result::is_ok));
+                        }
+                    }
+                }
+            };
+            // Two tasks wait on shard 0 and one on shard 1, all for the other shard.
+            if local.shard() == ShardIndex(0) {
+                futures::join!(ask_on_and_on(5), ask_on_and_on(6));
+            } else {
+                ask_on_and_on(7).await;
+            }
+        }
+    });
+    assert_eq!(tasks.wait(), [Ok(()), Ok(())]);
+    relay.finish(runtime, 5);
+}
+
+#[test]
+fn senders_wait_for_room() {
+    let relay = Relay::new("senders wait for room");
+    let narrow =
+        Config { ingress_entries_max: 16, batch_messages_max: 1, lane_entries_max: 16, ..Config::default() };
+    let (runtime, handle, ids) = parking(narrow);
+    let ask = |seed: u64| {
+        let mut pauses = Pauses::new(seed);
+        while relay.goes_on() {
+            let many = 1 + pauses.below(100) as usize;
+            let outcomes = handle.ask_all((0..many).map(|at| Message::Add { to: ids[at % 2], by: 1 })).wait();
+            assert!(outcomes.iter().all(Result::is_ok));
+            pauses.pause();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| ask(8));
+        ask(9);
+    });
+    relay.finish(runtime, 10);
+}
+
+#[test]
+fn timers_and_tasks_end_a_park_now_and_then() {
+    let relay = Relay::new("timers and tasks end a park now and then");
+    let (runtime, handle, ids) = parking(Config::default());
+    let there = (relay.clone(), ids.clone());
+    let tasks = runtime.on_each_shard(move |local| {
+        let (relay, ids) = there.clone();
+        async move {
+            let here = ids[local.shard().index()];
+            let mut pauses = Pauses::new(10 + u64::from(local.shard().0));
+            while relay.goes_on() {
+                glommio::timer::sleep(pauses.next() + Duration::from_micros(20)).await;
+                add_here(&local, here);
+            }
+        }
+    });
+    let (ran, mut later, mut pauses) = (Tally::default(), 0, Pauses::new(12));
+    while relay.goes_on() {
+        let at = pauses.below(2) as usize;
+        let after = pauses.next() * 4;
+        handle
+            .ask(Message::Later { from: ids[at], to: ids[1 - at], after, ran: ran.clone() })
+            .wait()
+            .unwrap();
+        later += 1;
+        if pauses.below(4) == 0 {
+            until(|| ran.counted() == later);
+        }
+        pauses.pause();
+    }
+    until(|| ran.counted() == later);
+    assert_eq!(tasks.wait(), [Ok(()), Ok(())]);
+    relay.finish(runtime, 25);
+}
+
+fn add_here(local: &Local<Counter>, id: u64) {
+    local.ask_now(&Message::Add { to: id, by: 1 }).unwrap();
+}
