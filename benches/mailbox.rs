@@ -65,6 +65,7 @@ struct Size {
     hops: usize,
     parked_hops: usize,
     messages: u64,
+    batches_max: u64,
     rounds: u64,
     idle: Duration,
 }
@@ -74,11 +75,23 @@ impl Size {
         hops: 200_000,
         parked_hops: 2_000,
         messages: 1_000_000,
+        batches_max: 50_000,
         rounds: 5,
         idle: Duration::from_secs(2),
     };
-    const TEST: Size =
-        Size { hops: 20, parked_hops: 5, messages: 500, rounds: 1, idle: Duration::from_millis(50) };
+    const TEST: Size = Size {
+        hops: 20,
+        parked_hops: 5,
+        messages: 500,
+        batches_max: 500,
+        rounds: 1,
+        idle: Duration::from_millis(50),
+    };
+
+    /// How many batches of a size make a round; of small ones fewer messages, for they take longer.
+    fn batches(self, batch: u64) -> u64 {
+        self.messages.div_ceil(batch).min(self.batches_max)
+    }
 }
 
 /// The actor of the hops: says when it was asked. A real actor reads no clock, for it may be run again; this
@@ -284,7 +297,7 @@ fn batches(size: Size) {
 
 fn batches_from_a_thread(runtime: &Runtime<Counter>, size: Size, batch: u64) -> (Batches, u64) {
     let (handle, mut draws) = (runtime.handle(), Draws::new(OBJECTS, batch));
-    let (mut measured, batches) = (Batches::new(), size.messages.div_ceil(batch));
+    let (mut measured, batches) = (Batches::new(), size.batches(batch));
     for _ in 0..size.rounds {
         let begun = Instant::now();
         let tally = add_in_batches(&handle, &mut draws, batch, batches, |asked| {
@@ -297,7 +310,7 @@ fn batches_from_a_thread(runtime: &Runtime<Counter>, size: Size, batch: u64) -> 
 }
 
 fn batches_between_shards(runtime: &Runtime<Counter>, size: Size, batch: u64) -> (Batches, u64) {
-    let batches = size.messages.div_ceil(batch);
+    let batches = size.batches(batch);
     let task = move |local: Local<Counter>| async move {
         let is_there = |id: &u64| local.home(id) != local.shard();
         let ids: Vec<u64> = (0..OBJECTS).map(id_of).filter(is_there).collect();

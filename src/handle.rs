@@ -139,7 +139,7 @@ impl<A: Actor> Handle<A> {
     }
 
     /// What the runtime has done so far. Takes a few microseconds a shard and disturbs none; a shard's numbers are
-    /// those of its last turn, and what its own tasks did may be missing for 10 milliseconds.
+    /// those of its last turn, and what its own tasks did may be missing for 20 milliseconds.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
     }

@@ -268,3 +268,15 @@ fn quiet_is_what_does_not_change_and_adds_up() {
     assert!(!is_quiet(&works, &works), "a shard is at work");
     assert!(!is_quiet(&[Progress::default()], &[Progress::default()]), "a shard has not looked yet");
 }
+
+/// Checked by the compiler.
+#[test]
+fn what_crosses_threads_may_and_futures_can_be_moved() {
+    fn crosses<T: Send + Sync>() {}
+    fn moves<T: Send + Unpin>() {}
+    crosses::<Runtime<Till>>();
+    crosses::<Handle<Till>>();
+    moves::<crate::Ask<Till>>();
+    moves::<crate::AskAll<Till>>();
+    moves::<EachShard<u64>>();
+}
