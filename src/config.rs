@@ -128,6 +128,7 @@ impl Config {
         }
         let Idle::Spin(spin) = self.idle;
         lasts("idle", spin, Duration::ZERO..=HOUR)?;
+        in_range("limits.transactions_max", self.limits.transactions_max, 1..=1 << 20)?;
         in_range("limits.timers_max", self.limits.timers_max, 0..=1 << 32)?;
         in_range("limits.outbox_messages_max", self.limits.outbox_messages_max, 1..=1 << 24)?;
         in_range("limits.own_messages_max", self.limits.own_messages_max, 1..=1 << 24)?;

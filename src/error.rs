@@ -122,18 +122,6 @@ pub enum TellError<M> {
     /// The message names no object.
     #[error("the message has no addressee: `addressees` must name at least one object")]
     Unaddressed(M),
-    /// The message's objects live on several shards, which this version cannot change together.
-    #[error(
-        "the message's objects live on {first} and {other}: messages across shards need the consensus path, which this version does not have yet"
-    )]
-    SpansShards {
-        /// The message.
-        message: M,
-        /// The home of its first object.
-        first: ShardIndex,
-        /// The home of the first object that lives elsewhere.
-        other: ShardIndex,
-    },
 }
 
 impl<M> TellError<M> {
@@ -142,8 +130,7 @@ impl<M> TellError<M> {
         match self {
             TellError::Overloaded(message)
             | TellError::Stopped(message)
-            | TellError::Unaddressed(message)
-            | TellError::SpansShards { message, .. } => message,
+            | TellError::Unaddressed(message) => message,
         }
     }
 }
@@ -155,7 +142,6 @@ impl<M> fmt::Debug for TellError<M> {
             TellError::Overloaded(_) => "Overloaded(..)",
             TellError::Stopped(_) => "Stopped(..)",
             TellError::Unaddressed(_) => "Unaddressed(..)",
-            TellError::SpansShards { .. } => "SpansShards { .. }",
         })
     }
 }

@@ -224,14 +224,29 @@ impl<A: Actor> LocalShard<A> {
         reply
     }
 
-    /// Puts a task's envelope for another shard on its way, or gives it back if there is no room.
+    /// Whether a task has put something before this shard's own next turn.
+    pub(crate) fn has_sent_itself(&self) -> bool {
+        let Ok(core) = self.core.try_borrow() else { reentered() };
+        !core.inbox.envelopes.is_empty()
+    }
+
+    /// Puts a task's envelope for another shard, or for this one's next turn, on its way, or gives it back if there is no room.
     pub(crate) fn send(&self, to: ShardIndex, envelope: Envelope<A>) -> Result<(), Envelope<A>> {
         let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
         let core = &mut *core;
-        if core.effects.outboxes[to.index()].len() >= self.shared.config.limits.outbox_messages_max {
-            return Err(envelope);
+        let limits = &self.shared.config.limits;
+        if to == self.index {
+            // To run in a turn and not inline: it needs other shards, or waits for an object.
+            if core.inbox.envelopes.len() >= limits.own_messages_max {
+                return Err(envelope);
+            }
+            core.inbox.envelopes.push(envelope);
+        } else {
+            if core.effects.outboxes[to.index()].len() >= limits.outbox_messages_max {
+                return Err(envelope);
+            }
+            core.effects.outboxes[to.index()].push_back(envelope);
         }
-        core.effects.outboxes[to.index()].push_back(envelope);
         core.has_outgoing = true;
         if self.pump.is_parked.get() {
             self.tell_pump(core);
@@ -265,7 +280,8 @@ impl<A: Actor> LocalShard<A> {
         }
         let backlog = core.backlog;
         let mut taken = core.lanes.drain(&mut core.inbox.envelopes, config.turn_messages_max);
-        let holds_back = backlog > config.limits.outbox_messages_max / 2 && !core.is_stalled();
+        let holds_back = core.shard.is_congested()
+            || backlog > config.limits.outbox_messages_max / 2 && !core.is_stalled();
         if !holds_back && (mailbox.has_ingress() || core.held.is_some()) {
             taken += core.take_ingress(mailbox, config.turn_messages_max);
         }
@@ -321,7 +337,8 @@ impl<A: Actor> LocalShard<A> {
                 ReturnAddress::Shard { call, .. } => {
                     core.wakers.extend(self.calls.borrow_mut().answer(call, outcome));
                 }
-                ReturnAddress::Nobody => {}
+                // An entry of a batch is answered in its batch.
+                ReturnAddress::Nobody | ReturnAddress::Batch { .. } => {}
             }
         }
         for batch in core.effects.batches.drain(..) {

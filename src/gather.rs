@@ -23,8 +23,7 @@ use std::time::Instant;
 use std::vec;
 
 use freehold_shard::{
-    AccessError, Actor, Addressees, AskError, Batch, BatchEntry, Destination, Outcome, OwnerId, SHARDS_MAX,
-    ShardIndex,
+    Actor, Addressees, AskError, Batch, BatchEntry, Destination, Outcome, OwnerId, SHARDS_MAX, ShardIndex,
 };
 
 use crate::mailbox::Ingress;
@@ -231,14 +230,11 @@ impl<A: Actor> AskAll<A> {
             let mut scratch = Addressees::new();
             for message in messages {
                 match shared.router.destination::<A>(&message, &mut scratch) {
-                    Destination::One(home) => {
+                    Destination::One(home) | Destination::Several(home) => {
                         sorting.home(home.0);
                         sorting.put(home.index(), message);
                     }
                     Destination::Nowhere => sorting.known(AskError::Unaddressed),
-                    Destination::Several { id, home, first } => {
-                        sorting.known(AskError::Aborted(AccessError::SpansShards { id, home, first }.into()));
-                    }
                 }
             }
         }

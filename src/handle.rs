@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use freehold_shard::{
-    AccessError, Actor, Addressees, AskError, Destination, Envelope, OwnerId, ReturnAddress, ShardIndex,
+    Actor, Addressees, AskError, Destination, Envelope, OwnerId, ReturnAddress, ShardIndex,
 };
 
 use crate::error::TellError;
@@ -47,13 +47,8 @@ impl<A: Actor> Handle<A> {
             return Ask::known(Err(AskError::Stopped));
         }
         let home = match self.destination(&message) {
-            Destination::One(home) => home,
+            Destination::One(home) | Destination::Several(home) => home,
             Destination::Nowhere => return Ask::known(Err(AskError::Unaddressed)),
-            Destination::Several { id, home, first } => {
-                return Ask::known(Err(AskError::Aborted(
-                    AccessError::SpansShards { id, home, first }.into(),
-                )));
-            }
         };
         let mailbox = &shared.mailboxes[home.index()];
         let Some(claim) = shared.replies.claim() else {
@@ -96,11 +91,8 @@ impl<A: Actor> Handle<A> {
             return Err(TellError::Stopped(message));
         }
         let home = match self.destination(&message) {
-            Destination::One(home) => home,
+            Destination::One(home) | Destination::Several(home) => home,
             Destination::Nowhere => return Err(TellError::Unaddressed(message)),
-            Destination::Several { home, first, .. } => {
-                return Err(TellError::SpansShards { message, first, other: home });
-            }
         };
         let mailbox = &shared.mailboxes[home.index()];
         let envelope = Envelope::Message { message, sender: self.sender, answer_to: ReturnAddress::Nobody };
@@ -118,7 +110,7 @@ impl<A: Actor> Handle<A> {
     }
 
     #[inline]
-    fn destination(&self, message: &A::Message) -> Destination<A::Id> {
+    fn destination(&self, message: &A::Message) -> Destination {
         self.shared.router.destination::<A>(message, &mut Addressees::new())
     }
 

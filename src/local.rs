@@ -10,10 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use freehold_shard::{
-    AccessError, Actor, Addressees, AskError, Destination, Envelope, Outcome, OwnerId, ReturnAddress,
-    ShardIndex,
-};
+use freehold_shard::{Actor, AskError, Destination, Envelope, Outcome, OwnerId, ReturnAddress, ShardIndex};
 
 use crate::error::TellError;
 use crate::executor::LocalShard;
@@ -78,25 +75,20 @@ impl<A: Actor> Local<A> {
     /// # Panics
     /// If it is called from inside `receive`.
     pub fn ask(&self, message: A::Message) -> LocalAsk<A> {
-        let state = match self.route(&message) {
-            Route::Here => LocalAskState::Known(self.ask_now(&message)),
-            Route::Refused(error) => LocalAskState::Known(Err(error)),
-            Route::To(home) => {
-                let began = self.here.calls.borrow_mut().begin();
-                match began {
-                    None => LocalAskState::Known(Err(AskError::Overloaded)),
-                    Some(call) => {
-                        let answer_to = ReturnAddress::Shard { shard: self.here.index, call };
-                        let envelope = Envelope::Message { message, sender: self.sender, answer_to };
-                        match self.here.send(home, envelope) {
-                            Ok(()) => LocalAskState::Sent { here: self.here.clone(), call },
-                            Err(_) => {
-                                self.here.calls.borrow_mut().unsend(call);
-                                LocalAskState::Known(Err(AskError::Overloaded))
-                            }
-                        }
-                    }
-                }
+        let home = match self.run_or_route(&message) {
+            Route::Done(outcome) => return LocalAsk { state: LocalAskState::Known(outcome) },
+            Route::To(home) => home,
+        };
+        let Some(call) = self.here.calls.borrow_mut().begin() else {
+            return LocalAsk { state: LocalAskState::Known(Err(AskError::Overloaded)) };
+        };
+        let answer_to = ReturnAddress::Shard { shard: self.here.index, call };
+        let envelope = Envelope::Message { message, sender: self.sender, answer_to };
+        let state = match self.here.send(home, envelope) {
+            Ok(()) => LocalAskState::Sent { here: self.here.clone(), call },
+            Err(_) => {
+                self.here.calls.borrow_mut().unsend(call);
+                LocalAskState::Known(Err(AskError::Overloaded))
             }
         };
         LocalAsk { state }
@@ -111,48 +103,38 @@ impl<A: Actor> Local<A> {
     /// # Panics
     /// If it is called from inside `receive`.
     pub fn tell(&self, message: A::Message) -> Result<(), TellError<A::Message>> {
-        match self.route(&message) {
-            Route::Here => {
-                // Whoever tells does not ask how it ends.
-                let _ = self.ask_now(&message);
-                Ok(())
-            }
-            Route::Refused(AskError::Stopped) => Err(TellError::Stopped(message)),
-            Route::Refused(_) => Err(self.refuse(message)),
-            Route::To(home) => {
-                let envelope =
-                    Envelope::Message { message, sender: self.sender, answer_to: ReturnAddress::Nobody };
-                self.here.send(home, envelope).map_err(|envelope| match envelope {
-                    Envelope::Message { message, .. } => TellError::Overloaded(message),
-                    Envelope::Answer { .. } => unreachable!("what comes back is what was sent"),
-                })
-            }
-        }
+        let home = match self.run_or_route(&message) {
+            Route::Done(Err(AskError::Stopped)) => return Err(TellError::Stopped(message)),
+            Route::Done(Err(AskError::Unaddressed)) => return Err(TellError::Unaddressed(message)),
+            // Whoever tells does not ask how it ends.
+            Route::Done(_) => return Ok(()),
+            Route::To(home) => home,
+        };
+        let envelope = Envelope::Message { message, sender: self.sender, answer_to: ReturnAddress::Nobody };
+        self.here.send(home, envelope).map_err(|envelope| match envelope {
+            Envelope::Message { message, .. } => TellError::Overloaded(message),
+            _ => unreachable!("what comes back is what was sent"),
+        })
     }
 
-    /// Why a message that has no one home was not told.
-    #[cold]
-    fn refuse(&self, message: A::Message) -> TellError<A::Message> {
-        match self.here.shared.router.destination::<A>(&message, &mut Addressees::new()) {
-            Destination::Several { home, first, .. } => {
-                TellError::SpansShards { message, first, other: home }
-            }
-            _ => TellError::Unaddressed(message),
-        }
-    }
-
-    fn route(&self, message: &A::Message) -> Route<A> {
+    /// Runs a message for objects of this shard at once, if that can be; otherwise says where to send it.
+    fn run_or_route(&self, message: &A::Message) -> Route<A> {
         if self.here.has_left() {
-            return Route::Refused(AskError::Stopped);
+            return Route::Done(Err(AskError::Stopped));
         }
-        let mut scratch = self.here.scratch.borrow_mut();
-        match self.here.shared.router.destination::<A>(message, &mut scratch) {
-            Destination::One(home) if home == self.here.index => Route::Here,
-            Destination::One(home) => Route::To(home),
-            Destination::Nowhere => Route::Refused(AskError::Unaddressed),
-            Destination::Several { id, home, first } => {
-                Route::Refused(AskError::Aborted(AccessError::SpansShards { id, home, first }.into()))
+        let destination =
+            self.here.shared.router.destination::<A>(message, &mut self.here.scratch.borrow_mut());
+        match destination {
+            Destination::Nowhere => Route::Done(Err(AskError::Unaddressed)),
+            // What was sent to the shard itself before is not overtaken.
+            Destination::One(home) if home == self.here.index && !self.here.has_sent_itself() => {
+                match self.ask_now(message) {
+                    // A transaction holds an object: the message waits for it in the shard.
+                    Err(AskError::Busy) => Route::To(home),
+                    outcome => Route::Done(outcome),
+                }
             }
+            Destination::One(home) | Destination::Several(home) => Route::To(home),
         }
     }
 
@@ -183,11 +165,11 @@ impl<A: Actor> Local<A> {
     }
 }
 
-/// Where a message of a task goes.
+/// What became of a message of a task.
 enum Route<A: Actor> {
-    Here,
+    /// It has run here, or will not run anywhere.
+    Done(Outcome<A>),
     To(ShardIndex),
-    Refused(AskError<A::Error>),
 }
 
 impl<A: Actor> Clone for Local<A> {

@@ -1,11 +1,12 @@
-//! The example `bank`, run as a user runs it and checked against a replay of the same payments by code of its own.
+//! The example `bank`, run as a user runs it and checked by code of its own: against a replay of the same payments where they are made in the
+//! order they stand in, and where payments between shards may overtake each other, against what was refused: all else must have moved exactly.
 //!
 //! `cargo test` builds the examples before it runs this. `cargo test --test bank` does not; then it is as it was built last.
 
 #[path = "bank/replay.rs"]
 mod replay;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::replay::{balances_csv, lines_of, messy, refused, replay};
+use crate::replay::{Payments, accounted, balances_csv, count_of, messy, parsed, refused, replay};
 
 /// Nothing here takes five seconds. Whatever takes this long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -49,6 +50,30 @@ impl Ended {
         let line = line.unwrap_or_else(|| panic!("no line begins with {word}:\n{}", self.said));
         let number = line.split_whitespace().nth(word.split_whitespace().count()).expect("a number follows");
         number.replace([',', ':'], "").parse().expect("it is a number")
+    }
+
+    /// The sum of a column of the table of shards.
+    fn column(&self, name: &str) -> u64 {
+        let cells = |row: &str| -> Vec<String> {
+            row.trim_matches('│').split_whitespace().map(|cell| cell.replace(',', "")).collect()
+        };
+        let mut rows = self.said.lines().filter(|line| line.starts_with('│')).map(cells);
+        let header = rows.next().expect("the table has a header");
+        let at = header.iter().position(|cell| cell == name).unwrap_or_else(|| panic!("no column {name}"));
+        rows.map(|row| row[at].parse::<u64>().expect("it is a number")).sum()
+    }
+
+    /// That the shards handled each of `payments` and the opening of each of `accounts` once, and did what the report says came of them.
+    #[track_caller]
+    fn expect_each_handled_once(&self, payments: usize, accounts: usize) {
+        let orders = (payments + accounts) as u64;
+        assert_eq!(self.column("accounts"), accounts as u64, "{}", self.said);
+        assert_eq!(self.column("orders"), orders, "{}", self.said);
+        assert_eq!(self.column("done"), self.number("done") + accounts as u64, "{}", self.said);
+        assert_eq!(self.column("refused"), self.number("refused"), "{}", self.said);
+        assert_eq!(self.number("payments"), payments as u64);
+        assert_eq!(self.number("done") + self.number("refused"), payments as u64, "{}", self.said);
+        assert!(self.said.contains("they balance"), "{}", self.said);
     }
 }
 
@@ -88,29 +113,85 @@ fn read(directory: &TempDir, name: &str) -> String {
     fs::read_to_string(directory.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Has the script that users are given check the same files.
-fn verify_by_script(directory: &TempDir, payments: &str) {
+/// Has the script that users are given check the same files, and files that are wrong.
+fn verify_by_script(directory: &TempDir, payments: &str, more: &[&str]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/bank/verify.py");
-    let check = |balances: &str| {
-        let arguments = [payments, balances, "refused.csv"];
-        Command::new("python3").current_dir(directory.path()).arg(&script).args(arguments).output()
+    let check = |balances: &str, refused: &str| {
+        let arguments = [payments, balances, refused];
+        Command::new("python3").current_dir(directory.path()).arg(&script).args(arguments).args(more).output()
     };
-    let Ok(output) = check("balances.csv") else {
+    let Ok(output) = check("balances.csv", "refused.csv") else {
         return eprintln!("there is no python3: its script was not tried");
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let wrong = read(directory, "balances.csv").replacen(",1", ",2", 1);
-    fs::write(directory.path().join("wrong.csv"), wrong).unwrap();
-    assert!(
-        !check("wrong.csv").expect("it ran just now").status.success(),
-        "the script finds a wrong balance"
-    );
+    let finds = |balances, refused| !check(balances, refused).expect("it ran just now").status.success();
+
+    // One coin from the last account to the last but one: the sum stays the same.
+    let mut rows: Vec<String> = read(directory, "balances.csv").lines().map(str::to_string).collect();
+    for (row, more) in [(rows.len() - 1, -1), (rows.len() - 2, 1)] {
+        let (account, balance) = rows[row].split_once(',').expect("a row has two columns");
+        rows[row] = format!("{account},{}", balance.parse::<i128>().expect("a balance") + more);
+    }
+    fs::write(directory.path().join("wrong.csv"), rows.join("\n")).unwrap();
+    assert!(finds("wrong.csv", "refused.csv"), "the script finds two wrong balances");
+
+    let refused = read(directory, "refused.csv");
+    for reason in ["to oneself", "of zero", "no funds"] {
+        // Made, says the list, and was not.
+        let Some(row) = refused.lines().find(|row| row.ends_with(reason)) else { continue };
+        fs::write(directory.path().join("wrong.csv"), refused.replacen(&format!("{row}\n"), "", 1)).unwrap();
+        assert!(finds("balances.csv", "wrong.csv"), "the script misses {row}");
+    }
+}
+
+/// Has the bank pay `payments` and compares refusals and balances with a replay.
+fn pay_as_by_a_replay(payments: &Payments, how: &str) {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("payments.csv"), &payments.text).unwrap();
+    let arguments = format!("{how} --input payments.csv --balances balances.csv --refused refused.csv");
+    let ended = bank(directory.path(), &arguments, "").expect(0);
+
+    let refused = refused(&read(&directory, "refused.csv"), &payments.good);
+    let (held, wanted) = replay(&payments.good, 1000);
+    assert_eq!(refused, wanted, "with {how}");
+    assert_eq!(read(&directory, "balances.csv"), balances_csv(&held), "with {how}");
+    expect_trouble(&refused);
+    expect_report_of(&ended, payments, held.len(), refused.len());
+    verify_by_script(&directory, "payments.csv", &["--in-order"]);
+    verify_by_script(&directory, "payments.csv", &[]);
+}
+
+/// That there was something to refuse for each reason.
+fn expect_trouble(refused: &BTreeMap<u64, String>) {
+    for reason in ["to oneself", "of zero", "no funds"] {
+        assert!(count_of(refused, reason) > 0, "nothing is refused as {reason}: the test tests little");
+    }
+}
+
+fn expect_report_of(ended: &Ended, payments: &Payments, accounts: usize, refused: usize) {
+    ended.expect_each_handled_once(payments.good.len(), accounts);
+    assert_eq!(ended.number("refused"), refused as u64);
+    assert_eq!(ended.number("bad lines"), payments.bad);
+    assert!(ended.complained.contains(&format!("... and {} more bad lines", payments.bad - 20)));
 }
 
 #[test]
 fn a_messy_file_is_paid_as_by_a_replay() {
+    pay_as_by_a_replay(&messy(30_000), "--shards 1 --batch 500");
+}
+
+/// What was answered is there for all that is sent after, on whichever shard.
+#[test]
+fn one_payment_at_a_time_is_paid_as_by_a_replay_on_several_shards() {
+    for shards in [2, 3] {
+        pay_as_by_a_replay(&messy(3000), &format!("--shards {shards} --batch 1 --in-flight 1"));
+    }
+}
+
+#[test]
+fn a_messy_file_is_accounted_for_on_several_shards() {
     let payments = messy(30_000);
-    for shards in [1, 2, 3] {
+    for shards in [2, 3] {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("payments.csv"), &payments.text).unwrap();
         let arguments = format!(
@@ -119,38 +200,35 @@ fn a_messy_file_is_paid_as_by_a_replay() {
         let ended = bank(directory.path(), &arguments, "").expect(0);
 
         let refused = refused(&read(&directory, "refused.csv"), &payments.good);
-        let spanning = lines_of(&refused, "spans shards");
-        let (held, wanted) = replay(&payments.good, 1000, &spanning);
-        assert!(
-            refused.iter().map(|(line, why)| (*line, why.as_str())).eq(wanted),
-            "{shards} shards refuse otherwise"
-        );
+        let held = accounted(&payments.good, 1000, &refused);
         assert_eq!(read(&directory, "balances.csv"), balances_csv(&held), "with {shards} shards");
-        for reason in ["to oneself", "of zero", "no funds"] {
-            assert!(
-                !lines_of(&refused, reason).is_empty(),
-                "nothing is refused as {reason}: the test tests little"
-            );
-        }
-        if shards == 1 {
-            assert!(spanning.is_empty());
-        } else {
-            // Of payments between any two accounts, all but one in so many.
-            let expected = payments.good.len() * (shards - 1) / shards;
-            assert!(
-                spanning.len().abs_diff(expected) < expected / 4,
-                "{} span {shards} shards",
-                spanning.len()
-            );
-        }
+        expect_trouble(&refused);
+        expect_report_of(&ended, &payments, held.len(), refused.len());
+        // Of payments between any two accounts, all but one in so many span shards.
+        let spanning = (payments.good.len() - refused.len()) * (shards - 1) / shards;
+        assert!(ended.column("consensus") > spanning as u64 * 3 / 4, "{}", ended.said);
+        verify_by_script(&directory, "payments.csv", &[]);
+    }
+}
 
-        assert_eq!(ended.number("payments"), payments.good.len() as u64);
-        assert_eq!(ended.number("done"), (payments.good.len() - refused.len()) as u64);
-        assert_eq!(ended.number("refused"), refused.len() as u64);
-        assert_eq!(ended.number("bad lines"), payments.bad);
-        assert!(ended.said.contains("they balance"), "{}", ended.said);
-        assert!(ended.complained.contains(&format!("... and {} more bad lines", payments.bad - 20)));
-        verify_by_script(&directory, "payments.csv");
+#[test]
+fn a_few_busy_accounts_are_accounted_for() {
+    for (shards, cross) in [(2, 20), (2, 100), (3, 50), (3, 100)] {
+        let directory = TempDir::new().unwrap();
+        let arguments = format!(
+            "--shards {shards} --cross {cross} --accounts 20 --skew 1.2 --generate 20000 --write-payments payments.csv --balances balances.csv --refused refused.csv"
+        );
+        let ended = bank(directory.path(), &arguments, "").expect(0);
+
+        let payments = parsed(&read(&directory, "payments.csv"));
+        let refused = refused(&read(&directory, "refused.csv"), &payments);
+        let held = accounted(&payments, 1000, &refused);
+        assert_eq!(read(&directory, "balances.csv"), balances_csv(&held), "{arguments}");
+        assert_eq!(count_of(&refused, "no funds"), refused.len(), "the generator makes no others");
+        assert!(refused.len() > 1000, "only {} lack funds: the test tests little", refused.len());
+        ended.expect_each_handled_once(payments.len(), held.len());
+        assert!(ended.column("consensus") > 1000, "{}", ended.said);
+        verify_by_script(&directory, "payments.csv", &[]);
     }
 }
 
@@ -161,10 +239,7 @@ fn standard_input_is_paid_as_a_file_is() {
     let arguments = "--shards 1 --input - --balances balances.csv --opening 77";
     let ended = bank(directory.path(), arguments, &payments.text).expect(0);
     assert_eq!(ended.number("payments"), 20_000);
-    assert_eq!(
-        read(&directory, "balances.csv"),
-        balances_csv(&replay(&payments.good, 77, &BTreeSet::new()).0)
-    );
+    assert_eq!(read(&directory, "balances.csv"), balances_csv(&replay(&payments.good, 77).0));
 }
 
 const SOME_BAD: &str = "\u{feff}amount,to,note,from\n5,2,rent,1\n\n5,2\n5,two,x,1\n,2,x,1\n5,2,x,-1\r\n5,2,\"a, b\",1\n5,2,\"a,1\n7,1,,2";
@@ -216,36 +291,58 @@ fn accounts_overflow_into_a_refusal_and_not_into_each_other() {
 
 #[test]
 fn generated_payments_are_the_same_again_and_can_be_read_back() {
-    let directory = TempDir::new().unwrap();
-    let generate = "--generate 20000 --accounts 300 --skew 1.1 --shards 2 --cross 25 --refused refused.csv";
-    let run = |more: &str| bank(directory.path(), &format!("{generate} {more}"), "").expect(0);
-    run("--seed 7 --write-payments a.csv --balances balances.csv");
-    verify_by_script(&directory, "a.csv");
-    run("--seed 7 --write-payments b.csv --balances b-balances.csv");
-    run("--seed 8 --write-payments c.csv");
-    let a = read(&directory, "a.csv");
-    assert_eq!(a, read(&directory, "b.csv"));
-    assert_ne!(a, read(&directory, "c.csv"));
-    assert!(a.starts_with("from,to,amount\n") && a.lines().count() == 20_001);
-    let payer = |line: &str| line.split(',').next().map(str::to_string);
-    let busiest = a.lines().filter(|line| payer(line).as_deref() == Some("1")).count();
-    assert!(busiest > 20_000 / 300 * 10, "account 1 pays {busiest} times, with much skew");
+    // Nobody can run out of what they are opened with: then the order of payments does not matter.
+    for (same, cross, opening) in [("in any order", 25, 2_000_000), ("in their order", 0, 1000)] {
+        let directory = TempDir::new().unwrap();
+        let generate = format!(
+            "--generate 20000 --accounts 300 --skew 1.1 --cross {cross} --opening {opening} --shards 2 --refused refused.csv"
+        );
+        let run = |more: &str| bank(directory.path(), &format!("{generate} {more}"), "").expect(0);
+        run("--seed 8 --write-payments c.csv");
+        run("--seed 7 --write-payments b.csv --balances b-balances.csv");
+        let ended = run("--seed 7 --write-payments a.csv --balances balances.csv");
+        let a = read(&directory, "a.csv");
+        assert_eq!(a, read(&directory, "b.csv"));
+        assert_ne!(a, read(&directory, "c.csv"));
+        assert!(a.starts_with("from,to,amount\n") && a.lines().count() == 20_001);
+        let payer = |line: &str| line.split(',').next().map(str::to_string);
+        let busiest = a.lines().filter(|line| payer(line).as_deref() == Some("1")).count();
+        assert!(busiest > 20_000 / 300 * 10, "account 1 pays {busiest} times, with much skew");
 
-    bank(directory.path(), "--input a.csv --seed 7 --shards 2 --balances again.csv", "").expect(0);
-    assert_eq!(read(&directory, "balances.csv"), read(&directory, "again.csv"));
-    assert_eq!(read(&directory, "balances.csv"), read(&directory, "b-balances.csv"));
+        let payments = parsed(&a);
+        let (held, wanted) = replay(&payments, opening);
+        assert_eq!(wanted.is_empty(), cross > 0, "whether the order matters is as this test assumes");
+        assert_eq!(refused(&read(&directory, "refused.csv"), &payments), wanted, "the same {same}");
+        assert_eq!(read(&directory, "balances.csv"), balances_csv(&held), "the same {same}");
+        ended.expect_each_handled_once(payments.len(), held.len());
+        verify_by_script(&directory, "a.csv", &[&opening.to_string(), "--in-order"]);
+
+        let again = format!("--input a.csv --seed 7 --shards 2 --opening {opening} --balances again.csv");
+        bank(directory.path(), &again, "").expect(0);
+        assert_eq!(read(&directory, "balances.csv"), read(&directory, "again.csv"));
+        assert_eq!(read(&directory, "balances.csv"), read(&directory, "b-balances.csv"));
+    }
 }
 
 #[test]
 fn as_many_payments_span_shards_as_asked_for() {
     let directory = TempDir::new().unwrap();
-    for (cross, range) in [("0", 0..=0), ("20", 3600..=4400), ("100", 20_000..=20_000)] {
-        let arguments =
-            format!("--generate 20000 --accounts 1000 --cross {cross} --shards 3 --refused refused.csv");
+    let all = 20_000;
+    for (cross, shards, range) in [
+        ("--cross 0", 3, 0..=0),
+        // So many accounts seldom meet, and so few of the others wait for a transaction and become one.
+        ("--cross 20", 3, 3600..=4400),
+        ("", 3, 3600..=4400),
+        ("", 1, 0..=0),
+        ("--cross 100", 3, all..=all),
+    ] {
+        let arguments = format!(
+            "--generate {all} --accounts 1000000 --skew 0 --opening 2000000 {cross} --shards {shards}"
+        );
         let ended = bank(directory.path(), &arguments, "").expect(0);
-        let spanning = read(&directory, "refused.csv").matches("spans shards").count();
-        assert!(range.contains(&spanning), "{spanning} of 20,000 for {cross} %");
-        assert_eq!(ended.said.contains("needs the consensus path"), spanning > 0, "{}", ended.said);
+        assert_eq!((ended.number("done"), ended.number("refused")), (all, 0));
+        let spanning = ended.column("consensus");
+        assert!(range.contains(&spanning), "{spanning} of {all} for `{cross}` on {shards} shards");
     }
 }
 

@@ -197,7 +197,7 @@ fn a_message_hops_from_shard_to_shard() {
         let before = ran.counted();
         handle.tell(Message::Hop { along: Arc::clone(&along), at: 0, hops, ran: ran.clone() }).unwrap();
         until(|| ran.counted() == before + 1 + hops);
-        if !(0..=hops).map(|_| relay.goes_on()).all(|goes_on| goes_on) {
+        if !(0..=hops).all(|_| relay.goes_on()) {
             break;
         }
     }

@@ -7,6 +7,8 @@ use thiserror::Error;
 
 /// The most payments handed over together.
 pub const BATCH_MAX: u64 = 1 << 16;
+/// Percentage of payments between accounts of two shards, if there are two and nothing else is said.
+const CROSS_DEFAULT: f64 = 20.0;
 
 /// Makes payments between accounts, one shard per core, and checks that no money was made or lost.
 #[derive(Parser)]
@@ -23,9 +25,9 @@ pub struct Arguments {
     #[arg(long, value_name = "M", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(2..=1 << 53))]
     pub accounts: u64,
 
-    /// Percentage of payments between accounts of two shards; they are refused for now
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = |text: &str| number(text, 100.0))]
-    pub cross: f64,
+    /// Percentage of payments between accounts of two shards [default: 20, and 0 if there is one shard]
+    #[arg(long, value_name = "PERCENT", value_parser = |text: &str| number(text, 100.0))]
+    pub cross: Option<f64>,
 
     /// How unequally busy accounts are: the exponent of Zipf's law, 0 for all alike, at most 2
     #[arg(long, value_name = "THETA", default_value_t = 0.8, value_parser = |text: &str| number(text, 2.0))]
@@ -66,6 +68,13 @@ pub struct Arguments {
     /// Write each payment refused to this CSV file: line,from,to,amount,reason
     #[arg(long, value_name = "FILE")]
     pub refused: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// Percentage of payments between accounts of two of `shards` shards.
+    pub fn cross(&self, shards: usize) -> f64 {
+        self.cross.unwrap_or(if shards > 1 { CROSS_DEFAULT } else { 0.0 })
+    }
 }
 
 fn number(text: &str, max: f64) -> Result<f64, NotInRange> {

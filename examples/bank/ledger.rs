@@ -1,7 +1,7 @@
 //! The bank's actor: accounts, and what messages do to them.
 //!
 //! Promise *no-money-made*: a payment takes from one account exactly what it adds to the other, or it is refused and changes neither. The
-//! runtime undoes whatever a refused message did, so `receive` may stop half way.
+//! runtime undoes whatever a refused message did, on all shards, so `receive` may stop half way and never asks where accounts live.
 
 use freehold::{AccessError, Actor, Addressees, Objects};
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ pub enum Receipt {
 }
 
 /// Why an order was refused. Nothing changed. A payment with several faults is refused for the first of them in this order:
-/// accounts on two shards, to oneself, of zero, no funds, more than an account holds.
+/// to oneself, of zero, no funds, more than an account holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     #[error("account {account} pays itself")]
@@ -52,7 +52,7 @@ pub enum Refusal {
     NoRoom { account: u64, balance: u64, amount: u64 },
     #[error("account {account} is not open")]
     NotOpen { account: u64 },
-    /// The runtime did not let the order at its accounts, because they live on two shards for example.
+    /// The runtime did not let the order at its accounts. It names all it touches, and owns them: this is a fault.
     #[error(transparent)]
     Access(#[from] AccessError<u64>),
 }
@@ -113,7 +113,6 @@ fn pay(from: u64, to: u64, amount: u64, accounts: &mut Objects<'_, Ledger>) -> R
 /// Why payments are refused, as they are counted and written to the list of refused payments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    SpansShards,
     ToOneself,
     Zero,
     NoFunds,
@@ -122,8 +121,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of [`Reason::index`].
-    pub const ALL: [Reason; 5] =
-        [Reason::SpansShards, Reason::ToOneself, Reason::Zero, Reason::NoFunds, Reason::NoRoom];
+    pub const ALL: [Reason; 4] = [Reason::ToOneself, Reason::Zero, Reason::NoFunds, Reason::NoRoom];
 
     /// The reason of a refused payment; `None` if the refusal is none a payment should meet, and so is a fault.
     pub fn of(refusal: &Refusal) -> Option<Reason> {
@@ -132,7 +130,6 @@ impl Reason {
             Refusal::Zero => Some(Reason::Zero),
             Refusal::NoFunds { .. } => Some(Reason::NoFunds),
             Refusal::NoRoom { .. } => Some(Reason::NoRoom),
-            Refusal::Access(AccessError::SpansShards { .. }) => Some(Reason::SpansShards),
             Refusal::NotOpen { .. } | Refusal::Access(_) => None,
         }
     }
@@ -145,7 +142,6 @@ impl Reason {
     /// Its name in reports and files.
     pub fn label(self) -> &'static str {
         match self {
-            Reason::SpansShards => "spans shards",
             Reason::ToOneself => "to oneself",
             Reason::Zero => "of zero",
             Reason::NoFunds => "no funds",

@@ -8,6 +8,9 @@
 //! *in-order*: two payments that share an account are made in the order they were read, as long as no payment spans shards: then
 //! a shard gets all payments of its accounts from this one thread, first in, first out. For that no batch may have to wait in front of a shard while
 //! a later one finds room, and so [`Plan::ingress_entries`] is enough for all that can be in flight.
+//!
+//! A payment that spans shards reaches the lower one first, and another that is in flight with it may overtake it on the higher. So where
+//! some do, only this is certain: a payment is made before all that are handed over after its batch was answered.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};

@@ -9,7 +9,6 @@ use thiserror::Error;
 use crate::addressees::Addressees;
 use crate::object::{ObjectId, OwnerId};
 use crate::objects::Objects;
-use crate::router::ShardIndex;
 
 /// What a user writes: the type of the objects and what a message does to them.
 ///
@@ -77,17 +76,14 @@ pub enum AccessError<Id: Debug> {
         /// The limit.
         max: usize,
     },
-    /// The message's objects live on several shards, which this version cannot change together.
+    /// An object that was not declared, or not to be written, and cannot be had at once. Return this error: the message is undone and
+    /// runs again with the object among its addressees. Whatever it returns, it does.
     #[error(
-        "object {id:?} lives on {home} and the message's first object on {first}: messages across shards need the consensus path, which this version does not have yet"
+        "object {id:?} was not declared and is not free here: return this error, and the message runs again with it"
     )]
-    SpansShards {
-        /// The first object found elsewhere.
+    Undeclared {
+        /// The object.
         id: Id,
-        /// Its home.
-        home: ShardIndex,
-        /// The home of the message's first object.
-        first: ShardIndex,
     },
     /// A message to tell that names no object.
     #[error("the message to send has no addressee: `addressees` must name at least one object")]

@@ -33,8 +33,24 @@ pub(crate) struct Target<Id> {
     /// so it is trusted only if it still holds this id.
     pub(crate) slot: SlotIndex,
     pub(crate) access: Access,
+    /// Whether the object was locked when it was last looked up.
+    pub(crate) is_locked: bool,
     /// Whether this message may write the object and its before-image is kept.
     pub(crate) saved: bool,
+}
+
+impl<Id> Target<Id> {
+    /// An object that needs no looking up.
+    #[inline]
+    pub(crate) fn found(id: Id, slot: SlotIndex, access: Access) -> Self {
+        Target { id, hash: None, slot, access, is_locked: false, saved: false }
+    }
+
+    /// It is here, and nobody holds it.
+    #[inline]
+    pub(crate) fn is_clear(&self) -> bool {
+        self.slot != NO_SLOT && !self.is_locked
+    }
 }
 
 /// The objects of a message behind its first.
@@ -94,12 +110,28 @@ impl<Id: ObjectId> Addressees<Id> {
 
     #[inline]
     fn add(&mut self, id: Id, access: Access) {
-        let target = Target { id, hash: None, slot: NO_SLOT, access, saved: false };
+        let target = Target::found(id, NO_SLOT, access);
         match &mut self.first {
             None => self.first = Some(target),
             Some(first) if first.id == id => first.access = first.access.max(access),
             Some(_) => self.add_to_rest(target),
         }
+    }
+
+    /// Adds a target whose id is not in the list.
+    pub(crate) fn push_found(&mut self, target: Target<Id>) {
+        match self.first {
+            None => self.first = Some(target),
+            Some(_) => self.rest.push(target),
+        }
+    }
+
+    /// All of them are here, and nobody holds any.
+    #[inline]
+    pub(crate) fn are_clear(&self) -> bool {
+        self.first.as_ref().is_some_and(Target::is_clear)
+            && self.rest.iter().all(Target::is_clear)
+            && !self.too_many
     }
 
     #[inline]

@@ -3,12 +3,15 @@
 //! Invariant *all-or-nothing*: after [`Desk::execute`] either everything a message did stands (its writes, what it removed, what it
 //! told), or nothing of it is left. The before-images are what makes the second possible; they exist only while a message runs.
 
+use std::cell::Cell;
 use std::collections::{BinaryHeap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::actor::{AccessError, Actor};
-use crate::addressees::{ADDRESSEES_MAX, Addressees, Rest, Target};
+use crate::addressees::{ADDRESSEES_MAX, Access, Addressees, Rest, Target};
+use crate::batches::Batches;
 use crate::index::IdHash;
+use crate::locks::Locks;
 use crate::message::{AskError, Envelope, Outcome, ReturnAddress};
 use crate::object::{OwnerId, Ownership};
 use crate::objects::Objects;
@@ -17,6 +20,7 @@ use crate::router::{Destination, Router, ShardIndex};
 use crate::shard::{Effects, Limits, Prefetch, Time};
 use crate::statistics::Counters;
 use crate::timer::Timer;
+use crate::transaction::Transaction;
 
 /// What an object was before the running message first wrote it.
 pub(crate) struct BeforeImage<A: Actor> {
@@ -37,6 +41,8 @@ impl<A: Actor> Slot<A> {
         match self.ownership {
             Ownership::Owned(owner) if owner == sender => {}
             Ownership::Shared => {}
+            // What does not exist belongs to nobody; it has a slot to be locked.
+            _ if self.state.is_none() => {}
             Ownership::Owned(owner) => return Err(AccessError::NotOwner { id: self.id, owner, sender }),
             Ownership::Immutable => return Err(AccessError::Immutable { id: self.id }),
         }
@@ -52,6 +58,31 @@ pub(crate) struct Told<A: Actor> {
     pub(crate) due: Option<Time>,
 }
 
+/// What came of running a message.
+pub(crate) enum Step<A: Actor> {
+    Done(Outcome<A>),
+    /// Nothing: it needs this object as well.
+    Missing(A::Id, Access),
+}
+
+/// What becomes of a message that is not plainly to be run.
+pub(crate) enum Considered<A: Actor> {
+    /// It is to be run all the same.
+    Runs,
+    Refused(AskError<A::Error>),
+    /// It is to become a transaction.
+    Later(Reason),
+}
+
+/// Why a message takes the consensus path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Its objects live on several shards.
+    Spans,
+    /// One of its objects is locked by a transaction.
+    Locked,
+}
+
 /// The objects of a shard and everything a running message may reach.
 pub(crate) struct Desk<A: Actor> {
     pub(crate) shard: ShardIndex,
@@ -62,6 +93,10 @@ pub(crate) struct Desk<A: Actor> {
     pub(crate) counters: Counters,
     /// Of the running message: of each object it wrote but the first. Empty between messages.
     pub(crate) before: Vec<BeforeImage<A>>,
+    /// An object the running message needs and cannot have now: it is undone, and runs again with it.
+    pub(crate) missing: Cell<Option<(A::Id, Access)>>,
+    /// Whether the message that ran last wrote its first object.
+    pub(crate) first_saved: bool,
     /// Of the running message; empty between messages.
     pub(crate) told: Vec<Told<A>>,
     /// Messages the shard sent to itself.
@@ -69,6 +104,15 @@ pub(crate) struct Desk<A: Actor> {
     /// Messages that wait for their time.
     pub(crate) timers: BinaryHeap<Timer<A>>,
     timers_set: u64,
+    pub(crate) locks: Locks<A>,
+    /// Transactions that began here and have not come back.
+    pub(crate) in_flight: usize,
+    /// Boxes of transactions that came back, kept for their memory.
+    pub(crate) spare: Vec<Box<Transaction<A>>>,
+    /// Batches with messages that became transactions.
+    pub(crate) batches: Batches<A>,
+    /// The objects of a transaction at its lock point; kept for its memory.
+    pub(crate) targets: Addressees<A::Id>,
     /// For routing what is told; kept for its memory.
     pub(crate) scratch: Addressees<A::Id>,
 }
@@ -83,10 +127,17 @@ impl<A: Actor> Desk<A> {
             partition: Partition::new(table_seed),
             counters: Counters::default(),
             before: Vec::with_capacity(8),
+            missing: Cell::new(None),
+            first_saved: false,
             told: Vec::new(),
             own: VecDeque::new(),
             timers: BinaryHeap::new(),
             timers_set: 0,
+            locks: Locks::new(),
+            in_flight: 0,
+            spare: Vec::new(),
+            batches: Batches::new(),
+            targets: Addressees::new(),
             scratch: Addressees::new(),
         }
     }
@@ -107,7 +158,7 @@ impl<A: Actor> Desk<A> {
     fn find_one(&self, target: &mut Target<A::Id>) {
         let hash = self.partition.hash(&target.id);
         target.hash = Some(hash);
-        target.slot = self.partition.find(hash, &target.id);
+        (target.slot, target.is_locked) = self.partition.find(hash, &target.id);
     }
 
     /// First stage: names a message's objects, and prefetches where the index has them.
@@ -143,25 +194,16 @@ impl<A: Actor> Desk<A> {
         }
     }
 
-    /// Runs a message whose objects were looked up.
+    /// Runs a message whose objects are here and its own to use.
     #[inline]
-    pub(crate) fn execute(
+    pub(crate) fn receive(
         &mut self,
         message: &A::Message,
         sender: OwnerId,
         targets: &mut Addressees<A::Id>,
         effects: &mut Effects<A>,
-    ) -> Outcome<A> {
-        let Some(first) = targets.first else {
-            self.counters.unaddressed += 1;
-            return Err(AskError::Unaddressed);
-        };
-        let absent = first.slot == NO_SLOT || targets.rest.iter().any(|target| target.slot == NO_SLOT);
-        if (absent || targets.too_many)
-            && let Some(error) = self.refusal(message, first, &targets.rest, targets.too_many)
-        {
-            return Err(error);
-        }
+    ) -> Step<A> {
+        let Some(first) = targets.first else { return Step::Done(Err(AskError::Unaddressed)) };
         let mut objects = Objects {
             desk: self,
             effects,
@@ -172,8 +214,16 @@ impl<A: Actor> Desk<A> {
             removed: false,
         };
         let result = catch_unwind(AssertUnwindSafe(|| A::receive(message, &mut objects)));
-        let Objects { first_before, removed, .. } = objects;
-        match result {
+        let Objects { first: Target { saved, .. }, first_before, removed, .. } = objects;
+        self.first_saved = saved;
+        if let Some((id, access)) = self.missing.get() {
+            self.missing.set(None);
+            self.undo(first_before);
+            // Neither a result nor a panic counts: it ran without what it needs.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(result)));
+            return Step::Missing(id, access);
+        }
+        Step::Done(match result {
             Ok(Ok(reply)) => {
                 if removed {
                     self.release_removed(first_before);
@@ -197,48 +247,66 @@ impl<A: Actor> Desk<A> {
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
                 Err(AskError::Panicked)
             }
-        }
+        })
     }
 
-    /// Why a message with absent objects or too many is not run here, if so.
+    /// What becomes of a message some of whose objects are absent or locked, or that names none or too many.
     #[cold]
-    fn refusal(
+    pub(crate) fn consider(
         &mut self,
         message: &A::Message,
-        first: Target<A::Id>,
+        first: Option<Target<A::Id>>,
         rest: &Rest<A::Id>,
         too_many: bool,
-    ) -> Option<AskError<A::Error>> {
+    ) -> Considered<A> {
         if too_many {
             self.counters.aborted += 1;
-            return Some(AskError::Aborted(AccessError::TooManyObjects { max: ADDRESSEES_MAX }.into()));
+            let error = AccessError::TooManyObjects { max: ADDRESSEES_MAX };
+            return Considered::Refused(AskError::Aborted(error.into()));
         }
         // What is in the partition is at home here; only what is not may be at home elsewhere.
-        let elsewhere =
+        let is_elsewhere =
             |target: &Target<A::Id>| target.slot == NO_SLOT && self.router.home(&target.id) != self.shard;
-        if !elsewhere(&first) && !rest.iter().any(elsewhere) {
-            return None;
+        if first.as_ref().is_none_or(is_elsewhere) || rest.iter().any(is_elsewhere) {
+            return match self.router.destination::<A>(message, &mut self.scratch) {
+                Destination::Nowhere => {
+                    self.counters.unaddressed += 1;
+                    Considered::Refused(AskError::Unaddressed)
+                }
+                Destination::One(home) => {
+                    self.counters.elsewhere += 1;
+                    Considered::Refused(AskError::Elsewhere { home })
+                }
+                Destination::Several(_) => Considered::Later(Reason::Spans),
+            };
         }
-        self.counters.elsewhere += 1;
-        match self.router.destination::<A>(message, &mut self.scratch) {
-            Destination::Nowhere => Some(AskError::Unaddressed),
-            Destination::One(home) => Some(AskError::Elsewhere { home }),
-            Destination::Several { id, home, first } => {
-                Some(AskError::Aborted(AccessError::SpansShards { id, home, first }.into()))
-            }
+        // Who only reads goes together with others who only read.
+        let may_run = |target: &Target<A::Id>| {
+            target.slot == NO_SLOT
+                || !target.is_locked
+                || self.partition.slot(target.slot).may_lock(target.access)
+        };
+        if first.iter().chain(rest).all(may_run) {
+            Considered::Runs
+        } else {
+            Considered::Later(Reason::Locked)
         }
     }
 
-    /// The hash and slot of an id the message did not declare.
+    /// The running message needs an object that it cannot have now.
     #[cold]
-    pub(crate) fn look_up(&self, id: A::Id) -> Result<(IdHash, SlotIndex), AccessError<A::Id>> {
+    pub(crate) fn miss(&self, id: A::Id, access: Access) -> AccessError<A::Id> {
+        self.missing.set(Some((id, access)));
+        AccessError::Undeclared { id }
+    }
+
+    /// The hash and slot of an id the message did not declare; `None` if it cannot be had at once.
+    #[cold]
+    pub(crate) fn look_up(&self, id: A::Id) -> Option<(IdHash, SlotIndex)> {
         let hash = self.partition.hash(&id);
-        let slot = self.partition.find(hash, &id);
-        let home = self.router.home(&id);
-        if slot == NO_SLOT && home != self.shard {
-            return Err(AccessError::SpansShards { id, home, first: self.shard });
-        }
-        Ok((hash, slot))
+        let (slot, is_locked) = self.partition.find(hash, &id);
+        let is_here = slot != NO_SLOT || self.router.home(&id) == self.shard;
+        (is_here && !is_locked).then_some((hash, slot))
     }
 
     /// Gives `target`, which has no slot, one without a state, and remembers that there was none.
@@ -255,7 +323,7 @@ impl<A: Actor> Desk<A> {
     #[cold]
     fn release_removed(&mut self, first_before: Option<BeforeImage<A>>) {
         for before in first_before.iter().chain(&self.before) {
-            if self.partition.slot(before.slot).state.is_none() {
+            if self.partition.slot(before.slot).is_left() {
                 self.partition.release(before.slot);
             }
         }
@@ -269,7 +337,7 @@ impl<A: Actor> Desk<A> {
             let slot = self.partition.slot_mut(before.slot);
             slot.ownership = before.ownership;
             slot.state = before.state;
-            if slot.state.is_none() {
+            if slot.is_left() {
                 self.partition.release(before.slot);
             }
         }

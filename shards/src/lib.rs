@@ -7,8 +7,11 @@
 
 mod actor;
 mod addressees;
+mod batches;
+mod coordinator;
 mod desk;
 mod index;
+mod locks;
 mod message;
 mod object;
 mod objects;
@@ -17,6 +20,7 @@ mod router;
 mod shard;
 mod statistics;
 mod timer;
+mod transaction;
 
 pub use actor::{AccessError, Actor};
 pub use addressees::{ADDRESSEES_MAX, Access, Addressees};
@@ -26,3 +30,4 @@ pub use objects::Objects;
 pub use router::{Destination, PlacementKey, Router, SHARDS_MAX, ShardIndex, placement_hash};
 pub use shard::{Effects, Inbox, Limits, NoPrefetch, Prefetch, Shard, Time};
 pub use statistics::Counters;
+pub use transaction::Transaction;

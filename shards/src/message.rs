@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::actor::Actor;
 use crate::object::OwnerId;
 use crate::router::ShardIndex;
+use crate::transaction::Transaction;
 
 /// Why a message has no reply. Each variant says what happened to its effect.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -16,6 +17,9 @@ pub enum AskError<E> {
     /// `receive` panicked. Nothing changed.
     #[error("the actor panicked while handling the message; nothing was changed")]
     Panicked,
+    /// The message kept touching objects it had not declared, more often than `reruns_max`. Nothing changed.
+    #[error("the set of objects did not settle: declare them in `addressees`, or raise `reruns_max`")]
+    Unsettled,
     /// The message named no object, so there is nobody to send it to. It never ran.
     #[error("the message has no addressee: `addressees` must name at least one object")]
     Unaddressed,
@@ -25,6 +29,10 @@ pub enum AskError<E> {
         /// Where they live.
         home: ShardIndex,
     },
+    /// Only from `ask_now`: the message cannot run at once, because its objects live on several shards or one is locked by a
+    /// transaction. It never ran; `ask` waits for what it needs.
+    #[error("the message cannot run at once: use `ask`, which waits for its objects")]
+    Busy,
     /// A queue on the way was full. The message never ran; send it again later.
     #[error("the runtime is overloaded; the message was not run")]
     Overloaded,
@@ -64,6 +72,13 @@ pub enum ReturnAddress {
         /// The key that shard gave the call.
         call: u32,
     },
+    /// An entry of a batch that waits on the shard where the message began.
+    Batch {
+        /// The key that shard gave the batch.
+        batch: u32,
+        /// The entry's place in it.
+        entry: u32,
+    },
 }
 
 /// What travels between shards, and from an outside thread to a shard.
@@ -84,12 +99,22 @@ pub enum Envelope<A: Actor> {
         /// What came of it.
         outcome: Outcome<A>,
     },
+    /// A transaction on its way up, to a shard that locks its part of the objects.
+    Lock(Box<Transaction<A>>),
+    /// A transaction on its way back, to a shard that settles its part and unlocks it.
+    Settle(Box<Transaction<A>>),
+    /// A transaction settled everywhere, to where it began, which is not among its participants.
+    Finish(Box<Transaction<A>>),
+    /// A transaction a shard tells itself to begin anew.
+    Restart(Box<Transaction<A>>),
 }
 
 /// One message of a batch; its outcome takes the message's place.
 pub enum BatchEntry<A: Actor> {
     /// Not handled yet.
     Waiting(A::Message),
+    /// Under way as a transaction.
+    Taken,
     /// Handled.
     Answered(Outcome<A>),
 }

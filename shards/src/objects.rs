@@ -42,7 +42,7 @@ impl<A: Actor> Objects<'_, A> {
     /// The state of the object `id`; `None` if it does not exist.
     ///
     /// # Errors
-    /// [`AccessError::SpansShards`] if it was not declared and lives on another shard.
+    /// [`AccessError::Undeclared`] if it was not declared and lives on another shard or is locked: return it.
     #[inline]
     pub fn get(&self, id: A::Id) -> Result<Option<&A::State>, AccessError<A::Id>> {
         let slot = self.slot_of(id)?;
@@ -169,8 +169,7 @@ impl<A: Actor> Objects<'_, A> {
     /// Sends `message` as this message's sender, if this message succeeds. Nobody hears of its outcome.
     ///
     /// # Errors
-    /// [`AccessError::NoRoom`] if its queue is full, [`AccessError::Unaddressed`] if it names no object,
-    /// [`AccessError::SpansShards`] if its objects live on several shards.
+    /// [`AccessError::NoRoom`] if its queue is full, [`AccessError::Unaddressed`] if it names no object.
     pub fn tell(&mut self, message: A::Message) -> Result<(), AccessError<A::Id>> {
         let to = self.route(&message)?;
         let pending = self.desk.told.iter().filter(|told| told.to == to && told.due.is_none()).count();
@@ -204,8 +203,7 @@ impl<A: Actor> Objects<'_, A> {
 
     fn route(&mut self, message: &A::Message) -> Result<ShardIndex, AccessError<A::Id>> {
         match self.desk.router.destination::<A>(message, &mut self.desk.scratch) {
-            Destination::One(shard) => Ok(shard),
-            Destination::Several { id, home, first } => Err(AccessError::SpansShards { id, home, first }),
+            Destination::One(shard) | Destination::Several(shard) => Ok(shard),
             Destination::Nowhere => Err(AccessError::Unaddressed),
         }
     }
@@ -224,7 +222,10 @@ impl<A: Actor> Objects<'_, A> {
         }
         match self.rest.iter().find(|target| target.id == id) {
             Some(target) => Ok(target.slot),
-            None => self.desk.look_up(id).map(|(_, slot)| slot),
+            None => match self.desk.look_up(id) {
+                Some((_, slot)) => Ok(slot),
+                None => Err(self.desk.miss(id, Access::Read)),
+            },
         }
     }
 
@@ -272,6 +273,10 @@ impl<A: Actor> Objects<'_, A> {
         let index = self.first.slot;
         let slot = self.desk.partition.slot_mut(index);
         if !self.first.saved {
+            if self.first.access == Access::Read && slot.lock != 0 {
+                self.desk.missing.set(Some((self.first.id, Access::Write)));
+                return Err(AccessError::Undeclared { id: self.first.id });
+            }
             self.first_before = Some(slot.before_image(index, self.sender)?);
             self.first.saved = true;
         }
@@ -289,7 +294,11 @@ fn rest_writable<A: Actor>(
 ) -> Result<SlotIndex, AccessError<A::Id>> {
     let target = declared(desk, rest, id)?;
     if !target.saved && target.slot != NO_SLOT {
-        let before = desk.partition.slot(target.slot).before_image(target.slot, sender)?;
+        let slot = desk.partition.slot(target.slot);
+        if target.access == Access::Read && slot.lock != 0 {
+            return Err(desk.miss(id, Access::Write));
+        }
+        let before = slot.before_image(target.slot, sender)?;
         desk.before.push(before);
         target.saved = true;
     }
@@ -320,8 +329,8 @@ fn declared<'a, A: Actor>(
     let at = match rest.iter().position(|target| target.id == id) {
         Some(at) => at,
         None => {
-            let (hash, slot) = desk.look_up(id)?;
-            let target = Target { id, hash: Some(hash), slot, access: Access::Write, saved: false };
+            let Some((hash, slot)) = desk.look_up(id) else { return Err(desk.miss(id, Access::Write)) };
+            let target = Target { hash: Some(hash), ..Target::found(id, slot, Access::Write) };
             rest.try_push(target).map_err(|_| AccessError::TooManyObjects { max: ADDRESSEES_MAX })?;
             rest.len() - 1
         }

@@ -6,7 +6,9 @@
 use ahash::RandomState;
 
 use crate::actor::Actor;
+use crate::addressees::Access;
 use crate::index::{IdHash, Index};
+use crate::locks::{EXCLUSIVE, NO_QUEUE};
 use crate::object::Ownership;
 use crate::shard::Prefetch;
 
@@ -29,11 +31,45 @@ const CHUNK_SLOTS: usize = 1 << CHUNK_BITS;
 /// One object, its header first.
 pub(crate) struct Slot<A: Actor> {
     pub(crate) id: A::Id,
-    /// Whether the slot is in the table. A free slot keeps its last id, so the id alone does not say.
+    /// Whether the slot is in the index. A free slot keeps its last id, so the id alone does not say.
     live: bool,
+    /// 0 if nobody holds the object; else how many transactions hold it shared, or [`EXCLUSIVE`].
+    pub(crate) lock: u32,
+    /// Those who wait for it, or [`NO_QUEUE`]. There is a queue only while there is a lock.
+    pub(crate) queue: u32,
     pub(crate) ownership: Ownership,
     /// `None` while the object does not exist: it is about to be inserted, or was removed by the running message.
     pub(crate) state: Option<A::State>,
+}
+
+impl<A: Actor> Slot<A> {
+    /// Whether a lock for `access` goes together with those that are held.
+    #[inline]
+    pub(crate) fn is_compatible(&self, access: Access) -> bool {
+        match access {
+            Access::Read => self.lock != EXCLUSIVE,
+            Access::Write => self.lock == 0,
+        }
+    }
+
+    /// Whether a newcomer may have the lock at once: nobody waits, and it goes together with those that are held.
+    #[inline]
+    pub(crate) fn may_lock(&self, access: Access) -> bool {
+        self.queue == NO_QUEUE && self.is_compatible(access)
+    }
+
+    #[inline]
+    pub(crate) fn lock(&mut self, access: Access) {
+        self.lock = match access {
+            Access::Read => self.lock + 1,
+            Access::Write => EXCLUSIVE,
+        };
+    }
+
+    /// Whether the slot is to be released: the object does not exist, and nobody holds it.
+    pub(crate) fn is_left(&self) -> bool {
+        self.live && self.lock == 0 && self.state.is_none()
+    }
 }
 
 /// The objects of one shard.
@@ -68,10 +104,19 @@ impl<A: Actor> Partition<A> {
         IdHash::new(self.hasher.hash_one(id))
     }
 
-    /// The slot of the object `id`, whose hash is `hash`; [`NO_SLOT`] if there is none.
+    /// The slot of the object `id`, whose hash is `hash`, or [`NO_SLOT`] if there is none; and whether it is locked.
     #[inline]
-    pub(crate) fn find(&self, hash: IdHash, id: &A::Id) -> SlotIndex {
-        self.index.find(hash, |slot| self.slot(slot).id == *id).unwrap_or(NO_SLOT)
+    pub(crate) fn find(&self, hash: IdHash, id: &A::Id) -> (SlotIndex, bool) {
+        let mut is_locked = false;
+        let is_it = |slot| {
+            let slot = self.slot(slot);
+            is_locked = slot.lock != 0;
+            slot.id == *id
+        };
+        match self.index.find(hash, is_it) {
+            Some(slot) => (slot, is_locked),
+            None => (NO_SLOT, false),
+        }
     }
 
     /// Whether looking objects up from memory takes so long that it pays to prefetch.
@@ -93,11 +138,11 @@ impl<A: Actor> Partition<A> {
         slot
     }
 
-    /// Whether `slot` still holds the object `id`.
+    /// Whether `slot` still holds the object `id`, unlocked.
     #[inline]
     pub(crate) fn holds(&self, slot: SlotIndex, id: &A::Id) -> bool {
         let slot = self.slot(slot);
-        slot.live && slot.id == *id
+        slot.live && slot.lock == 0 && slot.id == *id
     }
 
     #[inline]
@@ -131,26 +176,44 @@ impl<A: Actor> Partition<A> {
 
     /// Puts an object without a state into the table. There must be none of this id.
     pub(crate) fn insert(&mut self, hash: IdHash, id: A::Id, ownership: Ownership) -> SlotIndex {
-        debug_assert!(self.find(hash, &id) == NO_SLOT, "one-slot-per-object: {id:?} has one already");
-        let fresh = Slot { id, live: true, ownership, state: None };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                *self.slot_mut(slot) = fresh;
-                slot
-            }
-            None => {
-                if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK_SLOTS) {
-                    self.chunks.push(Vec::with_capacity(CHUNK_SLOTS));
-                }
-                let full = self.chunks.len() - 1;
-                let chunk = self.chunks.last_mut().expect("one was just made sure of");
-                let slot = full * CHUNK_SLOTS + chunk.len();
-                chunk.push(fresh);
-                SlotIndex::try_from(slot).expect("a partition of 2^32 objects outgrows memory first")
-            }
-        };
+        debug_assert!(self.find(hash, &id).0 == NO_SLOT, "one-slot-per-object: {id:?} has one already");
+        let slot = self.put(Slot { id, live: true, lock: 0, queue: NO_QUEUE, ownership, state: None });
         self.index.insert(hash, slot);
         slot
+    }
+
+    /// Puts an object that is at home elsewhere into a slot for a while, out of the index's sight.
+    pub(crate) fn lend_slot(
+        &mut self,
+        id: A::Id,
+        ownership: Ownership,
+        state: Option<A::State>,
+    ) -> SlotIndex {
+        self.put(Slot { id, live: false, lock: EXCLUSIVE, queue: NO_QUEUE, ownership, state })
+    }
+
+    /// Takes it out again.
+    pub(crate) fn take_back(&mut self, slot: SlotIndex) -> (Ownership, Option<A::State>) {
+        let lent = self.slot_mut(slot);
+        debug_assert!(!lent.live, "one-slot-per-object: {:?} is at home here", lent.id);
+        let object = (lent.ownership, lent.state.take());
+        self.free.push(slot);
+        object
+    }
+
+    fn put(&mut self, fresh: Slot<A>) -> SlotIndex {
+        if let Some(slot) = self.free.pop() {
+            *self.slot_mut(slot) = fresh;
+            return slot;
+        }
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK_SLOTS) {
+            self.chunks.push(Vec::with_capacity(CHUNK_SLOTS));
+        }
+        let before = (self.chunks.len() - 1) * CHUNK_SLOTS;
+        let chunk = self.chunks.last_mut().expect("one was just made sure of");
+        let slot = before + chunk.len();
+        chunk.push(fresh);
+        SlotIndex::try_from(slot).expect("a partition of 2^32 objects outgrows memory first")
     }
 
     /// Takes an object without a state out of the table and frees its slot.

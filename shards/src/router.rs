@@ -41,18 +41,11 @@ pub struct PlacementKey(pub u64);
 
 /// Where a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Destination<Id> {
+pub enum Destination {
     /// To the one shard all its objects live on.
     One(ShardIndex),
-    /// Its objects live on several shards.
-    Several {
-        /// The first object that lives elsewhere than the first of all.
-        id: Id,
-        /// Its home.
-        home: ShardIndex,
-        /// The home of the first object.
-        first: ShardIndex,
-    },
+    /// Its objects live on several shards: as a transaction, which this one, the lowest of them, begins.
+    Several(ShardIndex),
     /// It names no object.
     Nowhere,
 }
@@ -95,19 +88,19 @@ impl Router {
         &self,
         message: &A::Message,
         scratch: &mut Addressees<A::Id>,
-    ) -> Destination<A::Id> {
+    ) -> Destination {
         scratch.clear();
         A::addressees(message, scratch);
         let mut ids = scratch.targets().map(|target| target.id);
         let Some(id) = ids.next() else { return Destination::Nowhere };
         let first = self.home(&id);
+        let (mut lowest, mut is_one) = (first, true);
         for id in ids {
             let home = self.home(&id);
-            if home != first {
-                return Destination::Several { id, home, first };
-            }
+            lowest = lowest.min(home);
+            is_one &= home == first;
         }
-        Destination::One(first)
+        if is_one { Destination::One(first) } else { Destination::Several(lowest) }
     }
 }
 

@@ -10,9 +10,9 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::actor::Actor;
-use crate::addressees::Addressees;
-use crate::desk::Desk;
-use crate::message::{Batch, BatchEntry, Envelope, Outcome, ReturnAddress};
+use crate::addressees::{Access, Addressees};
+use crate::desk::{Considered, Desk, Reason, Step};
+use crate::message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress};
 use crate::object::{OwnerId, Ownership};
 use crate::router::{Router, ShardIndex};
 use crate::statistics::Counters;
@@ -52,6 +52,10 @@ impl Time {
 /// The bounds a shard keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// Transactions that began on one shard and are under way, beyond which it lets no more in from outside.
+    pub transactions_max: usize,
+    /// How often a message runs again because it touched an object it had not declared.
+    pub reruns_max: u32,
     /// Messages waiting in a shard for their time.
     pub timers_max: usize,
     /// Messages told to one other shard and not yet taken by its lane.
@@ -62,7 +66,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { timers_max: 1 << 20, outbox_messages_max: 1 << 14, own_messages_max: 1 << 14 }
+        Limits {
+            transactions_max: 4096,
+            reruns_max: 8,
+            timers_max: 1 << 20,
+            outbox_messages_max: 1 << 14,
+            own_messages_max: 1 << 14,
+        }
     }
 }
 
@@ -128,6 +138,40 @@ impl<A: Actor> HasMessage<A> for BatchEntry<A> {
     }
 }
 
+/// What came of a message.
+enum Ran<A: Actor> {
+    Done(Outcome<A>),
+    /// It is to become a transaction, with this object as well.
+    Later(Option<(A::Id, Access)>),
+}
+
+#[inline]
+fn run_found<A: Actor>(
+    desk: &mut Desk<A>,
+    message: &A::Message,
+    sender: OwnerId,
+    targets: &mut Addressees<A::Id>,
+    effects: &mut Effects<A>,
+) -> Ran<A> {
+    if !targets.are_clear() {
+        match desk.consider(message, targets.first, &targets.rest, targets.too_many) {
+            Considered::Runs => {}
+            Considered::Refused(error) => return Ran::Done(Err(error)),
+            Considered::Later(reason) => {
+                match reason {
+                    Reason::Spans => desk.counters.spanning += 1,
+                    Reason::Locked => desk.counters.blocked += 1,
+                }
+                return Ran::Later(None);
+            }
+        }
+    }
+    match desk.receive(message, sender, targets, effects) {
+        Step::Done(outcome) => Ran::Done(outcome),
+        Step::Missing(id, access) => Ran::Later(Some((id, access))),
+    }
+}
+
 /// One core's objects and the turns it takes.
 pub struct Shard<A: Actor, P: Prefetch = NoPrefetch> {
     desk: Desk<A>,
@@ -156,9 +200,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     pub fn turn(&mut self, now: Time, inbox: &mut Inbox<A>, effects: &mut Effects<A>) {
         self.desk.now = now;
         self.run_envelopes(&mut inbox.envelopes, effects);
-        for mut batch in inbox.batches.drain(..) {
-            self.run_batch(&mut batch, effects);
-            effects.batches.push(batch);
+        for batch in inbox.batches.drain(..) {
+            self.run_batch(batch, effects);
         }
         self.fire_timers(effects);
         if !self.desk.own.is_empty() {
@@ -185,7 +228,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         effects: &mut Effects<A>,
     ) -> Outcome<A> {
         self.desk.now = now;
-        self.run(false, 0, message, sender, effects)
+        match self.run(false, 0, message, sender, effects) {
+            Ran::Done(outcome) => outcome,
+            Ran::Later(_) => Err(AskError::Busy),
+        }
     }
 
     fn run_envelopes(&mut self, envelopes: &mut Vec<Envelope<A>>, effects: &mut Effects<A>) {
@@ -198,9 +244,15 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         while let Some(envelope) = envelopes.next() {
             match envelope {
                 Envelope::Message { message, sender, answer_to } => {
-                    let outcome = self.run(staged, at, &message, sender, effects);
-                    self.answer(answer_to, outcome, effects);
+                    match self.run(staged, at, &message, sender, effects) {
+                        Ran::Done(outcome) => self.desk.answer(answer_to, outcome, effects),
+                        Ran::Later(extra) => self.desk.begin(message, sender, answer_to, extra, effects),
+                    }
                 }
+                Envelope::Lock(transaction) => self.desk.lock(transaction, effects),
+                Envelope::Settle(transaction) => self.desk.settle(transaction, effects),
+                Envelope::Finish(transaction) => self.desk.finish(transaction, effects),
+                Envelope::Restart(transaction) => self.desk.send(transaction, effects),
                 Envelope::Answer { call, outcome } => {
                     effects.answers.push((ReturnAddress::Shard { shard: self.desk.shard, call }, outcome));
                 }
@@ -210,18 +262,21 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
-    fn run_batch(&mut self, batch: &mut Batch<A>, effects: &mut Effects<A>) {
+    fn run_batch(&mut self, mut batch: Batch<A>, effects: &mut Effects<A>) {
         let staged = self.desk.partition.outgrew_the_cache();
         for at in 0..UNDER_WAY {
             self.stage(staged, at, batch.entries.as_slice(), at);
         }
         for at in 0..batch.entries.len() {
             if let BatchEntry::Waiting(message) = &batch.entries[at] {
-                let outcome = self.run(staged, at, message, batch.sender, effects);
-                batch.entries[at] = BatchEntry::Answered(outcome);
+                match self.run(staged, at, message, batch.sender, effects) {
+                    Ran::Done(outcome) => batch.entries[at] = BatchEntry::Answered(outcome),
+                    Ran::Later(extra) => self.begin_entry(&mut batch, at, extra, effects),
+                }
             }
             self.stage(staged, at + UNDER_WAY, batch.entries.as_slice(), at + UNDER_WAY);
         }
+        self.desk.batches.close(batch, effects);
     }
 
     /// Takes message `at`, which stands at `place` of `list`, through the first stage, and the one [`AHEAD`] before it through the
@@ -247,29 +302,32 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         message: &A::Message,
         sender: OwnerId,
         effects: &mut Effects<A>,
-    ) -> Outcome<A> {
+    ) -> Ran<A> {
         if staged {
             let targets = &mut self.under_way[at % UNDER_WAY];
             self.desk.find_again(targets);
-            self.desk.execute(message, sender, targets, effects)
+            run_found(&mut self.desk, message, sender, targets, effects)
         } else {
             let mut targets = Addressees::new();
             self.desk.find(message, &mut targets);
-            self.desk.execute(message, sender, &mut targets, effects)
+            run_found(&mut self.desk, message, sender, &mut targets, effects)
         }
     }
 
-    #[inline]
-    fn answer(&mut self, to: ReturnAddress, outcome: Outcome<A>, effects: &mut Effects<A>) {
-        match to {
-            ReturnAddress::Nobody => {}
-            ReturnAddress::Shard { shard, call } if shard != self.desk.shard => {
-                effects.outboxes[shard.index()].push_back(Envelope::Answer { call, outcome });
-            }
-            ReturnAddress::Outside { .. } | ReturnAddress::Shard { .. } => {
-                effects.answers.push((to, outcome))
-            }
-        }
+    #[cold]
+    fn begin_entry(
+        &mut self,
+        batch: &mut Batch<A>,
+        at: usize,
+        extra: Option<(A::Id, Access)>,
+        effects: &mut Effects<A>,
+    ) {
+        let BatchEntry::Waiting(message) = std::mem::replace(&mut batch.entries[at], BatchEntry::Taken)
+        else {
+            unreachable!("it was waiting")
+        };
+        let answer_to = ReturnAddress::Batch { batch: self.desk.batches.open(), entry: at as u32 };
+        self.desk.begin(message, batch.sender, answer_to, extra, effects);
     }
 
     fn fire_timers(&mut self, effects: &mut Effects<A>) {
@@ -298,6 +356,16 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// How many messages wait for their time.
     pub fn timers(&self) -> usize {
         self.desk.timers.len()
+    }
+
+    /// How many transactions began here and are not settled, and how many wait here for locks.
+    pub fn transactions(&self) -> (usize, usize) {
+        (self.desk.in_flight, self.desk.locks.waiting())
+    }
+
+    /// Whether so many transactions that began here are under way that no more should be let in from outside.
+    pub fn is_congested(&self) -> bool {
+        self.desk.in_flight >= self.desk.limits.transactions_max
     }
 
     /// How many messages the shard told itself and has not run yet: while there are any, it wants another turn at once.

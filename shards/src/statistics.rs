@@ -31,6 +31,16 @@ macro_rules! counters {
 counters! {
     /// Messages applied on the fast path.
     fast,
+    /// Messages applied on the consensus path, counted where they ran.
+    consensus,
+    /// Messages that began as transactions because their objects live on several shards.
+    spanning,
+    /// Messages that began as transactions because an object was locked.
+    blocked,
+    /// Transactions that began anew with an object they had not declared.
+    reruns,
+    /// Transactions given up because their objects did not settle; nothing changed.
+    unsettled,
     /// Messages refused by their actor; nothing changed.
     aborted,
     /// Messages whose actor panicked; nothing changed.
@@ -50,6 +60,12 @@ counters! {
 impl Counters {
     /// Messages that were handled, whatever came of them.
     pub fn handled(&self) -> u64 {
-        self.fast + self.aborted + self.panicked + self.unaddressed + self.elsewhere
+        self.fast
+            + self.consensus
+            + self.unsettled
+            + self.aborted
+            + self.panicked
+            + self.unaddressed
+            + self.elsewhere
     }
 }

@@ -1,6 +1,6 @@
 //! Payments to try, and what must come of them: an account of the bank that shares no code with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Payments to try, and the lines that are none.
@@ -44,19 +44,16 @@ pub fn messy(payments: usize) -> Payments {
     all
 }
 
-/// What must be on the accounts after `payments`, and which are refused why, if those on the lines `spanning` span shards.
+/// What must be on the accounts after `payments`, and which are refused why, if they are made in this order.
 pub fn replay(
     payments: &[(u64, u64, u64, u64)],
     opening: u64,
-    spanning: &BTreeSet<u64>,
-) -> (BTreeMap<u64, u64>, BTreeMap<u64, &'static str>) {
+) -> (BTreeMap<u64, u64>, BTreeMap<u64, String>) {
     let (mut held, mut refused) = (BTreeMap::new(), BTreeMap::new());
     for &(line, from, to, amount) in payments {
         let payer = *held.entry(from).or_insert(opening);
         let payee = *held.entry(to).or_insert(opening);
-        let reason = if spanning.contains(&line) {
-            "spans shards"
-        } else if from == to {
+        let reason = if from == to {
             "to oneself"
         } else if amount == 0 {
             "of zero"
@@ -69,9 +66,66 @@ pub fn replay(
             held.insert(to, payee + amount);
             continue;
         };
-        refused.insert(line, reason);
+        refused.insert(line, reason.to_string());
     }
     (held, refused)
+}
+
+/// What must be on the accounts after all `payments` but those `refused`, in whatever order they were made; and that nothing
+/// was refused, or made, that never can be. A balance that would be below zero panics.
+pub fn accounted(
+    payments: &[(u64, u64, u64, u64)],
+    opening: u64,
+    refused: &BTreeMap<u64, String>,
+) -> BTreeMap<u64, u64> {
+    let opening = i128::from(opening);
+    // By account: what it paid, and what it received.
+    let mut moved = BTreeMap::<u64, (i128, i128)>::new();
+    for &(line, from, to, amount) in payments {
+        moved.entry(from).or_default();
+        moved.entry(to).or_default();
+        let always = if from == to {
+            Some("to oneself")
+        } else if amount == 0 {
+            Some("of zero")
+        } else {
+            None
+        };
+        let reason = refused.get(&line).map(String::as_str);
+        assert!(
+            reason == always || always.is_none() && reason == Some("no funds"),
+            "line {line}: {reason:?}"
+        );
+        if reason.is_none() {
+            moved.entry(from).or_default().0 += i128::from(amount);
+            moved.entry(to).or_default().1 += i128::from(amount);
+        }
+    }
+    for &(line, from, _, amount) in payments {
+        let (paid, received) = moved[&from];
+        match refused.get(&line).map(String::as_str) {
+            None => assert!(i128::from(amount) <= opening + received, "line {line} was paid from nothing"),
+            Some("no funds") => {
+                assert!(i128::from(amount) > opening - paid, "line {line} was refused in spite of funds")
+            }
+            Some(_) => {}
+        }
+    }
+    let held = moved.into_iter().map(|(account, (paid, received))| {
+        let balance = u64::try_from(opening + received - paid);
+        (account, balance.unwrap_or_else(|_| panic!("account {account} paid {paid} and received {received}")))
+    });
+    held.collect()
+}
+
+/// The payments of a file that has nothing else in it.
+pub fn parsed(csv: &str) -> Vec<(u64, u64, u64, u64)> {
+    let payments = csv.lines().zip(1..).skip(1).map(|(row, line)| {
+        let numbers: Vec<u64> = row.split(',').map(|text| text.parse().expect("a number")).collect();
+        let [from, to, amount] = numbers[..] else { panic!("line {line} is {row}") };
+        (line, from, to, amount)
+    });
+    payments.collect()
 }
 
 pub fn balances_csv(held: &BTreeMap<u64, u64>) -> String {
@@ -97,6 +151,7 @@ pub fn refused(csv: &str, payments: &[(u64, u64, u64, u64)]) -> BTreeMap<u64, St
     refused.collect()
 }
 
-pub fn lines_of(refused: &BTreeMap<u64, String>, reason: &str) -> BTreeSet<u64> {
-    refused.iter().filter(|(_, why)| *why == reason).map(|(line, _)| *line).collect()
+/// How many are refused for `reason`.
+pub fn count_of(refused: &BTreeMap<u64, String>, reason: &str) -> usize {
+    refused.values().filter(|why| *why == reason).count()
 }

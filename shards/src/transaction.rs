@@ -1,0 +1,98 @@
+//! A message on the consensus path, and the objects it takes along.
+//!
+//! A transaction is one box. It visits the shards of its objects, its *participants*, in ascending order; each locks all it owns of the
+//! transaction's objects in one step and adds copies of them. The last participant holds every lock and every value: there is the *lock
+//! point*, where the message runs. Then the box goes back the way it came, and each participant takes its objects' new states and
+//! unlocks; it ends where it began, and its memory is used again.
+
+use crate::actor::Actor;
+use crate::addressees::Access;
+use crate::message::{Outcome, ReturnAddress};
+use crate::object::{OwnerId, Ownership};
+use crate::partition::{NO_SLOT, SlotIndex};
+use crate::router::ShardIndex;
+
+/// A message on the consensus path.
+pub struct Transaction<A: Actor> {
+    /// `None` only in a box that waits to be used again.
+    pub(crate) message: Option<A::Message>,
+    pub(crate) sender: OwnerId,
+    pub(crate) answer_to: ReturnAddress,
+    /// Where it began and where its box returns.
+    pub(crate) origin: ShardIndex,
+    /// By home, ascending; each id once.
+    pub(crate) objects: Vec<Carried<A>>,
+    /// How often it began anew because it touched an object that was not among them.
+    pub(crate) reruns: u32,
+    /// What came of it, once it has run.
+    pub(crate) end: Option<End<A>>,
+}
+
+/// What came of running a transaction.
+pub(crate) enum End<A: Actor> {
+    /// Its writes are to be applied, and its outcome was given to whoever waits, or is here if that is for the origin to do.
+    Committed(Option<Outcome<A>>),
+    /// Nothing is to be changed.
+    Aborted(Option<Outcome<A>>),
+    /// Nothing is to be changed, and it is to begin anew with this object as well.
+    Again(A::Id, Access),
+}
+
+/// One object of a transaction.
+pub(crate) struct Carried<A: Actor> {
+    pub(crate) id: A::Id,
+    pub(crate) home: ShardIndex,
+    pub(crate) access: Access,
+    /// Where it is at home, while it is locked there.
+    pub(crate) slot: SlotIndex,
+    pub(crate) ownership: Ownership,
+    pub(crate) state: Option<A::State>,
+    /// The transaction wrote it: the state here is to replace the one at home.
+    pub(crate) is_written: bool,
+}
+
+impl<A: Actor> Transaction<A> {
+    /// An empty box.
+    pub(crate) fn new() -> Box<Self> {
+        Box::new(Transaction {
+            message: None,
+            sender: OwnerId::default(),
+            answer_to: ReturnAddress::Nobody,
+            origin: ShardIndex(0),
+            objects: Vec::new(),
+            reruns: 0,
+            end: None,
+        })
+    }
+
+    /// Adds an object, or strengthens the access to one that is there.
+    pub(crate) fn add(&mut self, id: A::Id, home: ShardIndex, access: Access) {
+        if let Some(same) = self.objects.iter_mut().find(|object| object.id == id) {
+            same.access = same.access.max(access);
+            return;
+        }
+        let at = self.objects.partition_point(|object| object.home <= home);
+        let ownership = Ownership::default();
+        self.objects.insert(
+            at,
+            Carried { id, home, access, slot: NO_SLOT, ownership, state: None, is_written: false },
+        );
+    }
+
+    /// Which of the objects are at home on `shard`.
+    pub(crate) fn at_home(&self, shard: ShardIndex) -> std::ops::Range<usize> {
+        let from = self.objects.partition_point(|object| object.home < shard);
+        from..from + self.objects[from..].partition_point(|object| object.home == shard)
+    }
+
+    /// The first participant after `shard`.
+    pub(crate) fn next_after(&self, shard: ShardIndex) -> Option<ShardIndex> {
+        self.objects.get(self.at_home(shard).end).map(|object| object.home)
+    }
+
+    /// The last participant before `shard`.
+    pub(crate) fn last_before(&self, shard: ShardIndex) -> Option<ShardIndex> {
+        let from = self.objects.partition_point(|object| object.home < shard);
+        self.objects[..from].last().map(|object| object.home)
+    }
+}

@@ -1,0 +1,528 @@
+//! The simulated runtime: shards, lanes, clients, and a seed that decides everything.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+
+use freehold_shard::*;
+
+use crate::checker::{History, Replay, Run};
+
+/// The last message that wrote an object, and how many did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Value {
+    writer: u32,
+    writes: u64,
+}
+
+/// What a message saw of an object: its value, and whose it is.
+pub(crate) type Seen = (u64, Option<Value>, Option<Ownership>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Read(u64),
+    Write(u64),
+    Remove(u64),
+    Transfer(u64, OwnerId),
+    Share(u64),
+    /// Writes an object that the value of another decides.
+    Follow(u64),
+    /// Writes an object without looking whether it may.
+    Careless(u64),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    pub(crate) message: u32,
+    pub(crate) sender: OwnerId,
+    declared: Vec<(u64, Access)>,
+    steps: Vec<Step>,
+    end: Option<Refusal>,
+    objects: u64,
+    tells: Option<Box<Script>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Asked,
+    Panics,
+    NotOwner(u64),
+    Access(AccessError<u64>),
+}
+
+impl From<AccessError<u64>> for Refusal {
+    fn from(error: AccessError<u64>) -> Self {
+        match error {
+            AccessError::NotOwner { id, .. } => Refusal::NotOwner(id),
+            other => Refusal::Access(other),
+        }
+    }
+}
+
+/// What a script can do, on a shard or in the replay.
+pub(crate) trait Place {
+    fn look(&self, id: u64) -> Result<Seen, Refusal>;
+    fn write(&mut self, id: u64, writer: u32) -> Result<(), Refusal>;
+    fn remove(&mut self, id: u64) -> Result<(), Refusal>;
+    fn give(&mut self, id: u64, to: Ownership) -> Result<(), Refusal>;
+}
+
+/// Runs a script.
+pub(crate) fn apply(script: &Script, place: &mut impl Place, seen: &mut Vec<Seen>) -> Result<(), Refusal> {
+    for step in &script.steps {
+        match *step {
+            Step::Read(id) => seen.push(place.look(id)?),
+            Step::Write(id) => {
+                seen.push(place.look(id)?);
+                place.write(id, script.message)?;
+            }
+            Step::Remove(id) => place.remove(id)?,
+            Step::Transfer(id, to) => place.give(id, Ownership::Owned(to))?,
+            Step::Share(id) => place.give(id, Ownership::Shared)?,
+            Step::Follow(id) => {
+                let found = place.look(id)?;
+                seen.push(found);
+                let next = found.1.map_or(id + 1, |value| u64::from(value.writer)) % script.objects;
+                seen.push(place.look(next)?);
+                place.write(next, script.message)?;
+            }
+            Step::Careless(id) => {
+                // Swallows the error that asks for another run.
+                let _ = place.write(id, script.message);
+            }
+        }
+    }
+    script.end.clone().map_or(Ok(()), Err)
+}
+
+impl Place for Objects<'_, Simulated> {
+    fn look(&self, id: u64) -> Result<Seen, Refusal> {
+        Ok((id, self.get(id)?.copied(), self.ownership(id)?))
+    }
+
+    fn write(&mut self, id: u64, writer: u32) -> Result<(), Refusal> {
+        let value = self.get_or_insert_with(id, || Value { writer: 0, writes: 0 })?;
+        *value = Value { writer, writes: value.writes + 1 };
+        Ok(())
+    }
+
+    fn remove(&mut self, id: u64) -> Result<(), Refusal> {
+        Objects::remove(self, id)?;
+        Ok(())
+    }
+
+    fn give(&mut self, id: u64, to: Ownership) -> Result<(), Refusal> {
+        match to {
+            Ownership::Owned(owner) => self.transfer(id, owner)?,
+            _ => self.share(id)?,
+        }
+        Ok(())
+    }
+}
+
+impl Replay<'_> {
+    fn may_write(&mut self, id: u64) -> Result<(), Refusal> {
+        match self.model.get(&id) {
+            Some((Ownership::Owned(owner), _)) if *owner != self.sender && !self.mine.contains(&id) => {
+                return Err(Refusal::NotOwner(id));
+            }
+            Some(_) => {
+                self.mine.insert(id);
+            }
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+impl Place for Replay<'_> {
+    fn look(&self, id: u64) -> Result<Seen, Refusal> {
+        let found = self.model.get(&id);
+        Ok((id, found.map(|found| found.1), found.map(|found| found.0)))
+    }
+
+    fn write(&mut self, id: u64, writer: u32) -> Result<(), Refusal> {
+        self.may_write(id)?;
+        let fresh = (Ownership::Owned(self.sender), Value { writer: 0, writes: 0 });
+        let object = self.model.entry(id).or_insert(fresh);
+        object.1 = Value { writer, writes: object.1.writes + 1 };
+        self.mine.insert(id);
+        Ok(())
+    }
+
+    fn remove(&mut self, id: u64) -> Result<(), Refusal> {
+        self.may_write(id)?;
+        self.model.remove(&id);
+        Ok(())
+    }
+
+    fn give(&mut self, id: u64, to: Ownership) -> Result<(), Refusal> {
+        self.may_write(id)?;
+        match self.model.get_mut(&id) {
+            Some(object) => object.0 = to,
+            None => return Err(Refusal::Access(AccessError::Absent { id })),
+        }
+        Ok(())
+    }
+}
+
+thread_local! {
+    static RUNS: RefCell<Vec<Run>> = const { RefCell::new(Vec::new()) };
+}
+
+pub(crate) struct Simulated;
+
+impl Actor for Simulated {
+    type Id = u64;
+    type State = Value;
+    type Message = Script;
+    type Reply = Vec<Seen>;
+    type Error = Refusal;
+
+    fn addressees(script: &Script, to: &mut Addressees<u64>) {
+        for &(id, access) in &script.declared {
+            match access {
+                Access::Read => to.read(id),
+                Access::Write => to.write(id),
+            }
+        }
+    }
+
+    fn receive(script: &Script, objects: &mut Objects<'_, Self>) -> Result<Vec<Seen>, Refusal> {
+        assert_eq!(objects.sender(), script.sender, "the sender is the one who sent");
+        let mut seen = Vec::new();
+        let end = apply(script, objects, &mut seen);
+        if end.is_ok()
+            && let Some(told) = &script.tells
+        {
+            objects.tell((**told).clone())?;
+        }
+        RUNS.with_borrow_mut(|runs| {
+            runs.push(Run { script: script.clone(), seen: seen.clone(), end: end.clone() })
+        });
+        match end {
+            Err(Refusal::Panics) => panic!("as the script says"),
+            end => end.map(|()| seen),
+        }
+    }
+}
+
+/// How large a world is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) shards: usize,
+    pub(crate) objects: u64,
+    pub(crate) messages: u32,
+}
+
+/// The source of all decisions: xorshift64*, which is enough.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.next() as usize % end
+    }
+
+    fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+}
+
+pub(crate) struct World {
+    dice: Dice,
+    shape: Shape,
+    router: Router,
+    shards: Vec<Shard<Simulated>>,
+    inboxes: Vec<Inbox<Simulated>>,
+    effects: Vec<Effects<Simulated>>,
+    /// From, to.
+    lanes: Vec<Vec<VecDeque<Envelope<Simulated>>>>,
+    ingress: Vec<VecDeque<Ingress>>,
+    batches: BTreeMap<u32, Vec<u32>>,
+    /// What a shard's task waits for, by call: the message.
+    history: History,
+    sent: u32,
+    told: Vec<u32>,
+    steps: u64,
+}
+
+enum Ingress {
+    One(Envelope<Simulated>),
+    Batch(Batch<Simulated>),
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, shape: Shape) -> Self {
+        let router = Router::new(PlacementKey(seed), shape.shards);
+        let limits = Limits { reruns_max: 3, ..Limits::default() };
+        RUNS.with_borrow_mut(Vec::clear);
+        let lane = || (0..shape.shards).map(|_| VecDeque::new()).collect();
+        World {
+            dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            shape,
+            router,
+            shards: (0..shape.shards)
+                .map(|shard| Shard::new(ShardIndex(shard as u16), router, limits, seed))
+                .collect(),
+            inboxes: (0..shape.shards).map(|_| Inbox::new()).collect(),
+            effects: (0..shape.shards).map(|_| Effects::new(shape.shards)).collect(),
+            lanes: (0..shape.shards).map(|_| lane()).collect(),
+            ingress: (0..shape.shards).map(|_| VecDeque::new()).collect(),
+            batches: BTreeMap::new(),
+            history: History::default(),
+            sent: 0,
+            told: Vec::new(),
+            steps: 0,
+        }
+    }
+
+    pub(crate) fn run(mut self) -> Result<u64, String> {
+        while self.sent < self.shape.messages {
+            self.step(true);
+        }
+        // No more is sent: everything must come to its end.
+        let patience = self.steps + 200_000;
+        while !self.is_quiet() {
+            self.step(false);
+            // Each lane moves now and then, so that a wide world does not wait for its dice.
+            let (from, to) = (
+                self.steps as usize % self.shape.shards,
+                self.steps as usize / self.shape.shards % self.shape.shards,
+            );
+            let outbox = &mut self.effects[from].outboxes[to];
+            self.lanes[from][to].extend(outbox.drain(..));
+            self.turn(to);
+            if self.steps > patience {
+                let waiting: Vec<_> = self.shards.iter().map(Shard::transactions).collect();
+                return Err(format!("stuck, with transactions (begun, waiting) by shard: {waiting:?}"));
+            }
+        }
+        // What inline messages did is counted at the next turn.
+        (0..self.shape.shards).for_each(|shard| self.turn(shard));
+        self.judge()
+    }
+
+    fn step(&mut self, sends: bool) {
+        self.steps += 1;
+        match self.dice.below(10) {
+            0..=2 if sends => self.send(),
+            3..=5 => self.deliver(),
+            _ => {
+                let shard = self.dice.below(self.shape.shards);
+                self.turn(shard);
+            }
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.ingress.iter().all(VecDeque::is_empty)
+            && self.lanes.iter().flatten().all(VecDeque::is_empty)
+            && self.effects.iter().all(|effects| effects.outboxes.iter().all(VecDeque::is_empty))
+            && self.shards.iter().all(|shard| shard.own_messages() == 0)
+    }
+
+    fn script(&mut self, tells: bool) -> Script {
+        self.sent += 1;
+        let message = self.sent;
+        let objects = self.shape.objects;
+        let sender = OwnerId((self.dice.below(8) == 0).into());
+        let many = if self.dice.chance(5) { 6 } else { 3 };
+        let ids: Vec<u64> = (0..1 + self.dice.below(many)).map(|_| self.dice.next() % objects).collect();
+        let mut steps = Vec::new();
+        let mut declared = Vec::new();
+        for &id in &ids {
+            let step = match self.dice.below(20) {
+                0..=5 => Step::Read(id),
+                6..=13 => Step::Write(id),
+                14 => Step::Remove(id),
+                15 if self.dice.chance(30) => Step::Transfer(id, OwnerId(self.dice.below(2) as u64)),
+                16 => Step::Share(id),
+                17 => Step::Follow(id),
+                // Not in what is told: nobody hears how that ends, so only its last run tells.
+                18 if tells => Step::Careless(id),
+                _ => Step::Write(id),
+            };
+            // Mostly as it will be used; now and then too little, or not at all.
+            let access = match step {
+                Step::Read(_) | Step::Follow(_) => Access::Read,
+                _ if self.dice.chance(10) => Access::Read,
+                _ => Access::Write,
+            };
+            if declared.is_empty() || self.dice.chance(90) {
+                declared.push((id, access));
+            }
+            steps.push(step);
+        }
+        let end = match self.dice.below(20) {
+            0 => Some(Refusal::Asked),
+            1 => Some(Refusal::Panics),
+            _ => None,
+        };
+        let tells = (tells && self.dice.chance(5)).then(|| {
+            let told = Script { sender, ..self.script(false) };
+            self.told.push(told.message);
+            Box::new(told)
+        });
+        Script { message, sender, declared, steps, end, objects, tells }
+    }
+
+    fn destination(&self, script: &Script) -> usize {
+        match self.router.destination::<Simulated>(script, &mut Addressees::new()) {
+            Destination::One(shard) | Destination::Several(shard) => shard.index(),
+            Destination::Nowhere => unreachable!("every script names an object"),
+        }
+    }
+
+    fn send(&mut self) {
+        match self.dice.below(10) {
+            // A batch from outside, all for one shard.
+            0 | 1 => {
+                let scripts: Vec<Script> = (0..1 + self.dice.below(12)).map(|_| self.script(true)).collect();
+                let sender = scripts[0].sender;
+                let mut by_shard: BTreeMap<usize, Vec<Script>> = BTreeMap::new();
+                for script in scripts {
+                    by_shard.entry(self.destination(&script)).or_default().push(Script { sender, ..script });
+                }
+                for (shard, scripts) in by_shard {
+                    let tag = self.batches.len() as u32;
+                    self.batches.insert(tag, scripts.iter().map(|script| script.message).collect());
+                    // What a batch tells is sent as the batch's sender.
+                    let as_sender = |mut script: Script| {
+                        if let Some(told) = &mut script.tells {
+                            told.sender = sender;
+                        }
+                        BatchEntry::Waiting(script)
+                    };
+                    let entries = scripts.into_iter().map(as_sender).collect();
+                    self.ingress[shard].push_back(Ingress::Batch(Batch { sender, entries, tag }));
+                }
+            }
+            // A task on a shard, inline.
+            2 => {
+                let script = self.script(true);
+                let shard = self.destination(&script);
+                let outcome =
+                    self.shards[shard].ask_now(Time(0), script.sender, &script, &mut self.effects[shard]);
+                self.keep_runs();
+                self.answered(script.message, outcome);
+            }
+            // A task on a shard, to another or its own.
+            3 | 4 => {
+                let script = self.script(true);
+                let (from, to) = (self.dice.below(self.shape.shards), self.destination(&script));
+                let answer_to = ReturnAddress::Shard { shard: ShardIndex(from as u16), call: script.message };
+                let envelope = Envelope::Message { sender: script.sender, message: script, answer_to };
+                if from == to {
+                    self.ingress[to].push_back(Ingress::One(envelope));
+                } else {
+                    self.effects[from].outboxes[to].push_back(envelope);
+                }
+            }
+            _ => {
+                let script = self.script(true);
+                let to = self.destination(&script);
+                let answer_to = ReturnAddress::Outside { slot: script.message, generation: 0 };
+                let envelope = Envelope::Message { sender: script.sender, message: script, answer_to };
+                self.ingress[to].push_back(Ingress::One(envelope));
+            }
+        }
+    }
+
+    /// Some of what is in an outbox goes into its lane.
+    fn deliver(&mut self) {
+        let (from, to) = (self.dice.below(self.shape.shards), self.dice.below(self.shape.shards));
+        let some = self.dice.below(5);
+        let outbox = &mut self.effects[from].outboxes[to];
+        self.lanes[from][to].extend(outbox.drain(..some.min(outbox.len())));
+    }
+
+    fn turn(&mut self, shard: usize) {
+        let start = self.dice.below(self.shape.shards);
+        for from in (0..self.shape.shards).map(|from| (from + start) % self.shape.shards) {
+            let some = self.dice.below(4);
+            let lane = &mut self.lanes[from][shard];
+            self.inboxes[shard].envelopes.extend(lane.drain(..some.min(lane.len())));
+        }
+        for _ in 0..self.dice.below(4) {
+            match self.ingress[shard].pop_front() {
+                Some(Ingress::One(envelope)) => self.inboxes[shard].envelopes.push(envelope),
+                Some(Ingress::Batch(batch)) => {
+                    self.inboxes[shard].batches.push(batch);
+                    break;
+                }
+                None => break,
+            }
+        }
+        self.shards[shard].turn(Time(0), &mut self.inboxes[shard], &mut self.effects[shard]);
+        self.keep_runs();
+        let answers: Vec<_> = self.effects[shard].answers.drain(..).collect();
+        for (to, outcome) in answers {
+            match to {
+                ReturnAddress::Outside { slot, .. } => self.answered(slot, outcome),
+                ReturnAddress::Shard { call, .. } => self.answered(call, outcome),
+                other => panic!("an answer to {other:?}"),
+            }
+        }
+        let batches: Vec<_> = self.effects[shard].batches.drain(..).collect();
+        for batch in batches {
+            let messages = self.batches.remove(&batch.tag).expect("a batch comes back once");
+            self.batches.insert(batch.tag, Vec::new());
+            assert_eq!(messages.len(), batch.entries.len(), "a batch comes back whole");
+            for (message, entry) in messages.into_iter().zip(batch.entries) {
+                match entry {
+                    BatchEntry::Answered(outcome) => self.answered(message, outcome),
+                    _ => panic!("message {message} of a batch came back without an outcome"),
+                }
+            }
+        }
+    }
+
+    fn keep_runs(&mut self) {
+        self.history.runs.extend(RUNS.with_borrow_mut(std::mem::take));
+    }
+
+    fn answered(&mut self, message: u32, outcome: Outcome<Simulated>) {
+        let before = self.history.answers.insert(message, outcome);
+        assert!(before.is_none(), "message {message} was answered twice");
+    }
+
+    fn judge(self) -> Result<u64, String> {
+        for message in 1..=self.sent {
+            if !self.history.answers.contains_key(&message) && !self.told.contains(&message) {
+                return Err(format!("message {message} was never answered"));
+            }
+        }
+        if let Some(shard) = self.shards.iter().find(|shard| shard.transactions() != (0, 0)) {
+            return Err(format!("a transaction is left over: {:?}", shard.transactions()));
+        }
+        let expected = self.history.explain(|message| self.told.contains(&message))?;
+        let given_up: u64 = self.shards.iter().map(|shard| shard.counters().unsettled).sum();
+        if given_up != self.history.unsettled.get() {
+            return Err(format!(
+                "{given_up} messages were given up, and {} did not settle",
+                self.history.unsettled.get()
+            ));
+        }
+        let mut found = BTreeMap::new();
+        for (at, shard) in self.shards.iter().enumerate() {
+            if shard.counters().objects != shard.objects().count() as u64 {
+                return Err(format!("shard {at} has slots without an object"));
+            }
+            for (id, ownership, value) in shard.objects() {
+                if self.router.home(&id).index() != at || found.insert(id, (ownership, *value)).is_some() {
+                    return Err(format!("object {id} is not at home on shard {at}, or there twice"));
+                }
+            }
+        }
+        if found != expected {
+            return Err(format!("left    {found:?}\nexpected {expected:?}"));
+        }
+        Ok(self.steps)
+    }
+}
