@@ -315,12 +315,10 @@ fn a_shard_that_dies_leaves_nobody_waiting_and_nobody_deceived() {
             stopped: told.stopped + more.stopped,
         };
     }
-    for result in tasks.wait() {
-        if let Ok((by_local, by_handle)) = result {
-            told.note(&by_local);
-            if by_handle != Err(AskError::Overloaded) {
-                told.note(&by_handle);
-            }
+    for (by_local, by_handle) in tasks.wait().into_iter().flatten() {
+        told.note(&by_local);
+        if by_handle != Err(AskError::Overloaded) {
+            told.note(&by_handle);
         }
     }
     assert!(killer.wait().iter().all(|result| *result == Err(TaskError::Cancelled)));

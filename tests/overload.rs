@@ -21,7 +21,7 @@ fn tight() -> Config {
         asks_in_flight_max: 64,
         calls_max: 32,
         turn_messages_max: 64,
-        limits: Limits { timers_max: 64, outbox_messages_max: 64, own_messages_max: 64 },
+        limits: Limits { timers_max: 64, outbox_messages_max: 64, own_messages_max: 64, ..Limits::default() },
         drain_max: Duration::from_secs(60),
         ..Config::default()
     }

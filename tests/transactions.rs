@@ -92,9 +92,9 @@ fn books(handle: &Handle<Bank>) -> (i64, u64) {
 /// Pays from threads, one by one and in batches, and from tasks on every shard. Returns how many payments were answered as made.
 fn pay(runtime: &Runtime<Bank>, rounds: u64) -> u64 {
     let made = Arc::new(AtomicU64::new(0));
-    let count = |made: &AtomicU64, outcome: Result<(i64, u64), AskError<AccessError<u64>>>| match outcome {
-        Ok(_) => made.fetch_add(1, Ordering::Relaxed),
-        Err(error) => panic!("a payment ended with {error}"),
+    let count = |made: &AtomicU64, outcome: Result<(i64, u64), AskError<AccessError<u64>>>| {
+        outcome.unwrap_or_else(|error| panic!("a payment ended with {error}"));
+        made.fetch_add(1, Ordering::Relaxed);
     };
     let on_shards = runtime.on_each_shard({
         let made = made.clone();
@@ -116,11 +116,11 @@ fn pay(runtime: &Runtime<Bank>, rounds: u64) -> u64 {
                 for round in 0..rounds / 10 {
                     if round % 2 == 0 {
                         let outcomes = handle.ask_all(payments.by_ref().take(40)).wait();
-                        outcomes.into_iter().for_each(|outcome| drop(count(&made, outcome)));
+                        outcomes.into_iter().for_each(|outcome| count(&made, outcome));
                     } else {
                         let asked: Vec<_> =
                             payments.by_ref().take(10).map(|payment| handle.ask(payment)).collect();
-                        asked.into_iter().for_each(|ask| drop(count(&made, ask.wait())));
+                        asked.into_iter().for_each(|ask| count(&made, ask.wait()));
                     }
                 }
             });
@@ -160,7 +160,9 @@ fn stopping_in_the_middle_tells_the_truth() {
                     while !stop.load(Ordering::Relaxed) {
                         for outcome in handle.ask_all(payments.by_ref().take(64)).wait() {
                             match outcome {
-                                Ok(_) => drop(made.fetch_add(1, Ordering::Relaxed)),
+                                Ok(_) => {
+                                    made.fetch_add(1, Ordering::Relaxed);
+                                }
                                 Err(AskError::Stopped) => stop.store(true, Ordering::Relaxed),
                                 Err(error) => panic!("a payment ended with {error}"),
                             }
