@@ -215,13 +215,22 @@ impl<A: Actor> LocalShard<A> {
             core.clock.read();
         }
         let reply = core.shard.ask_now(core.clock.now, sender, message, &mut core.effects);
-        if timers == 0 && core.shard.timers() > 0 {
+        // What a message tells, at once or later, is counted: one comparison says that there is neither a first timer nor
+        // anything to send.
+        if core.shard.counters().told != core.told_flushed {
+            self.has_told(core, timers);
+        }
+        reply
+    }
+
+    #[cold]
+    fn has_told(&self, core: &mut Core<A>, timers_before: usize) {
+        if timers_before == 0 && core.shard.timers() > 0 {
             core.clock.stand_still();
         }
         if self.pump.is_parked.get() {
             self.tell_pump(core);
         }
-        reply
     }
 
     /// Whether a task has put something before this shard's own next turn.
@@ -360,7 +369,7 @@ impl<A: Actor> LocalShard<A> {
         activity.outbox_waiting = core.backlog as u64;
         activity.timers_waiting = core.shard.timers() as u64;
         core.handled_published = core.shard.counters().handled();
-        self.shared.published[self.index.index()].publish(core.shard.counters(), activity);
+        self.shared.published[self.index.index()].publish(&core.shard.counters(), activity);
     }
 
     /// Wakes those whom the last round answered. Apart from the round, because a waker is anyone's code and nothing may

@@ -186,7 +186,7 @@ fn between_shards() {
         async move {
             let mut measured = [Vec::new(), Vec::new()];
             if local.shard() == ShardIndex(0) {
-                for messages in [2_000, 20_000, 20_000, 20_000] {
+                for messages in [1_000, 10_000, 10_000, 10_000] {
                     let measure = Measure::new();
                     tell(&local, &far, messages).await;
                     measured[0].push(measure.measured());
@@ -203,7 +203,7 @@ fn between_shards() {
         ["a task's tell to another shard", "a task's ask of another shard"].iter().zip(measured)
     {
         let mut runs = runs.iter();
-        housekeeping.assert_none(what, 20_000, |_| *runs.next().expect("one to warm up, and three"));
+        housekeeping.assert_none(what, 10_000, |_| *runs.next().expect("one to warm up, and three"));
     }
 
     let (along, ran) = (Arc::from([ids[0][0], ids[1][0]]), Tally::default());

@@ -90,13 +90,14 @@ fn a_producer_that_is_too_fast_is_refused_in_bounded_memory_and_nothing_accepted
     let ran = Tally::default();
     let ids = ids(&handle, 4).concat();
     let (attempts, accepted, refused) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let waited = AtomicU64::new(0);
+    let (accepted_asks, waited) = (AtomicU64::new(0), AtomicU64::new(0));
     let is_over = AtomicBool::new(false);
     let (mut base, mut most) = (None, 0);
     std::thread::scope(|scope| {
         for producer in 0..2_usize {
             let (handle, ids, ran, watchdog) = (handle.clone(), &ids, &ran, watchdog.clone());
             let (attempts, accepted, refused, is_over) = (&attempts, &accepted, &refused, &is_over);
+            let accepted_asks = &accepted_asks;
             scope.spawn(move || {
                 let mut attempt = producer;
                 while attempts.fetch_add(1, Ordering::Relaxed) < ATTEMPTS {
@@ -114,7 +115,10 @@ fn a_producer_that_is_too_fast_is_refused_in_bounded_memory_and_nothing_accepted
                     } else {
                         // Most answers are not waited for, and none may be kept for that.
                         match handle.ask(message).now_or_never() {
-                            None | Some(Ok(_)) => true,
+                            None | Some(Ok(_)) => {
+                                accepted_asks.fetch_add(1, Ordering::Relaxed);
+                                true
+                            }
                             Some(Err(AskError::Overloaded)) => false,
                             Some(Err(error)) => panic!("{error:?}"),
                         }
@@ -162,6 +166,11 @@ fn a_producer_that_is_too_fast_is_refused_in_bounded_memory_and_nothing_accepted
     assert!(
         refused > ATTEMPTS / 2 && accepted > 1000 && waited > 0,
         "the producers were too fast: {refused} refused"
+    );
+    let accepted_asks = accepted_asks.into_inner();
+    assert!(
+        accepted_asks > 640,
+        "{accepted_asks} asks with 64 reply slots: slots whose answers nobody wants are used again"
     );
     assert!(growth < GROWTH_MAX_KIB, "memory grew by {growth} KiB");
 }

@@ -126,14 +126,6 @@ impl<Id: ObjectId> Addressees<Id> {
         }
     }
 
-    /// All of them are here, and nobody holds any.
-    #[inline]
-    pub(crate) fn are_clear(&self) -> bool {
-        self.first.as_ref().is_some_and(Target::is_clear)
-            && self.rest.iter().all(Target::is_clear)
-            && !self.too_many
-    }
-
     #[inline]
     fn add_to_rest(&mut self, target: Target<Id>) {
         match self.rest.iter_mut().find(|other| other.id == target.id) {

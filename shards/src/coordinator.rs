@@ -112,7 +112,8 @@ impl<A: Actor> Desk<A> {
             targets.push_found(Target::found(object.id, object.slot, object.access));
         }
         let message = transaction.message.take().expect("a transaction under way has its message");
-        let step = self.receive(&message, transaction.sender, &mut targets, effects);
+        let first = targets.first;
+        let step = self.receive(&message, transaction.sender, first, &mut targets.rest, effects);
         transaction.message = Some(message);
         for (object, target) in transaction.objects[..at_home.start].iter_mut().zip(targets.targets()) {
             let (ownership, state) = self.partition.take_back(target.slot);

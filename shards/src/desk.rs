@@ -142,16 +142,22 @@ impl<A: Actor> Desk<A> {
         }
     }
 
-    /// Names a message's objects and looks each up.
+    /// Names a message's objects and looks each up. The first is returned by value: stored in the list and loaded again a moment
+    /// later, in other pieces, it would make the processor wait.
     #[inline]
-    pub(crate) fn find(&self, message: &A::Message, targets: &mut Addressees<A::Id>) {
+    pub(crate) fn find(
+        &self,
+        message: &A::Message,
+        targets: &mut Addressees<A::Id>,
+    ) -> Option<Target<A::Id>> {
         A::addressees(message, targets);
-        if let Some(first) = &mut targets.first {
-            self.find_one(first);
-        }
         for target in targets.rest.as_mut_slice() {
             self.find_one(target);
         }
+        let named = targets.first.as_ref()?;
+        let hash = self.partition.hash(&named.id);
+        let (slot, is_locked) = self.partition.find(hash, &named.id);
+        Some(Target { id: named.id, hash: Some(hash), slot, access: named.access, is_locked, saved: false })
     }
 
     #[inline(always)]
@@ -200,25 +206,21 @@ impl<A: Actor> Desk<A> {
         &mut self,
         message: &A::Message,
         sender: OwnerId,
-        targets: &mut Addressees<A::Id>,
+        first: Option<Target<A::Id>>,
+        rest: &mut Rest<A::Id>,
         effects: &mut Effects<A>,
     ) -> Step<A> {
-        let Some(first) = targets.first else { return Step::Done(Err(AskError::Unaddressed)) };
-        let mut objects = Objects {
-            desk: self,
-            effects,
-            sender,
-            first,
-            rest: &mut targets.rest,
-            first_before: None,
-            removed: false,
-        };
+        let Some(first) = first else { return Step::Done(Err(AskError::Unaddressed)) };
+        let mut objects =
+            Objects { desk: self, effects, sender, first, rest, first_before: None, removed: false };
         let result = catch_unwind(AssertUnwindSafe(|| A::receive(message, &mut objects)));
-        let Objects { first: Target { saved, .. }, first_before, removed, .. } = objects;
-        self.first_saved = saved;
+        // By reference: moving the before-image would load what was stored a moment ago, in other pieces, and wait for it.
+        let Objects { first, first_before, removed, .. } = &mut objects;
+        let removed = *removed;
+        self.first_saved = first.saved;
         if let Some((id, access)) = self.missing.get() {
             self.missing.set(None);
-            self.undo(first_before);
+            self.undo(first_before.take());
             // Neither a result nor a panic counts: it ran without what it needs.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(result)));
             return Step::Missing(id, access);
@@ -226,7 +228,7 @@ impl<A: Actor> Desk<A> {
         Step::Done(match result {
             Ok(Ok(reply)) => {
                 if removed {
-                    self.release_removed(first_before);
+                    self.release_removed(first_before.take());
                 }
                 self.before.clear();
                 if !self.told.is_empty() {
@@ -236,12 +238,12 @@ impl<A: Actor> Desk<A> {
                 Ok(reply)
             }
             Ok(Err(error)) => {
-                self.undo(first_before);
+                self.undo(first_before.take());
                 self.counters.aborted += 1;
                 Err(AskError::Aborted(error))
             }
             Err(payload) => {
-                self.undo(first_before);
+                self.undo(first_before.take());
                 self.counters.panicked += 1;
                 // What a panic carries may itself panic when dropped.
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));

@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::actor::Actor;
-use crate::addressees::{Access, Addressees};
+use crate::addressees::{Access, Addressees, Target};
 use crate::desk::{Considered, Desk, Reason, Step};
 use crate::message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress};
 use crate::object::{OwnerId, Ownership};
@@ -150,11 +150,15 @@ fn run_found<A: Actor>(
     desk: &mut Desk<A>,
     message: &A::Message,
     sender: OwnerId,
+    first: Option<Target<A::Id>>,
     targets: &mut Addressees<A::Id>,
     effects: &mut Effects<A>,
 ) -> Ran<A> {
-    if !targets.are_clear() {
-        match desk.consider(message, targets.first, &targets.rest, targets.too_many) {
+    let is_clear = first.as_ref().is_some_and(Target::is_clear)
+        && targets.rest.iter().all(Target::is_clear)
+        && !targets.too_many;
+    if !is_clear {
+        match desk.consider(message, first, &targets.rest, targets.too_many) {
             Considered::Runs => {}
             Considered::Refused(error) => return Ran::Done(Err(error)),
             Considered::Later(reason) => {
@@ -166,7 +170,7 @@ fn run_found<A: Actor>(
             }
         }
     }
-    match desk.receive(message, sender, targets, effects) {
+    match desk.receive(message, sender, first, &mut targets.rest, effects) {
         Step::Done(outcome) => Ran::Done(outcome),
         Step::Missing(id, access) => Ran::Later(Some((id, access))),
     }
@@ -212,7 +216,6 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             self.own = own;
         }
         self.desk.partition.grow();
-        self.desk.counters.objects = self.desk.partition.len() as u64;
     }
 
     /// Runs one message at once, with no queue.
@@ -306,11 +309,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         if staged {
             let targets = &mut self.under_way[at % UNDER_WAY];
             self.desk.find_again(targets);
-            run_found(&mut self.desk, message, sender, targets, effects)
+            run_found(&mut self.desk, message, sender, targets.first, targets, effects)
         } else {
             let mut targets = Addressees::new();
-            self.desk.find(message, &mut targets);
-            run_found(&mut self.desk, message, sender, &mut targets, effects)
+            let first = self.desk.find(message, &mut targets);
+            run_found(&mut self.desk, message, sender, first, &mut targets, effects)
         }
     }
 
@@ -374,8 +377,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     }
 
     /// What the shard has done so far.
-    pub fn counters(&self) -> &Counters {
-        &self.desk.counters
+    #[inline]
+    pub fn counters(&self) -> Counters {
+        Counters { objects: self.desk.partition.len() as u64, ..self.desk.counters }
     }
 
     /// Every object of the shard with who may write it and its state, in no particular order.
