@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, ConfigError, Death, DeathCause, Handle, Idle, Objects,
-    PlaceError, Runtime, ShardIndex, Shards, StartError, TaskError, TellError, Topology, glommio,
+    Outcome, PlaceError, Runtime, ShardIndex, Shards, StartError, TaskError, TellError, Topology, glommio,
 };
 use futures::FutureExt;
 use support::{Counter, Message, Tally, Watchdog, hush, ids, start, until};
@@ -322,6 +322,8 @@ fn a_shard_that_dies_leaves_nobody_waiting_and_nobody_deceived() {
         }
     }
     assert!(killer.wait().iter().all(|result| *result == Err(TaskError::Cancelled)));
+    let late = runtime.on_each_shard(|_| async {});
+    assert_eq!(late.wait(), [Err(TaskError::Cancelled), Err(TaskError::Cancelled)]);
     assert_eq!(handle.ask(count(lives)).wait(), Err(AskError::Stopped));
     assert!(matches!(handle.tell(count(dies)), Err(TellError::Stopped(_))));
     assert!(told.stopped > 0, "most of what waited never ran, and its callers can know that");
@@ -405,23 +407,55 @@ fn addressees_that_panic_are_the_senders_affair() {
     assert!(report.drained && report.stats.objects() == 0 && report.deaths.is_empty(), "{report}");
 }
 
+/// How a message is sent whose outcome is heard later, if ever.
+type Way = fn(&Handle<Mine>, u64) -> Box<dyn FnOnce() -> Vec<Outcome<Mine>>>;
+
 #[test]
 fn a_message_that_panics_when_dropped_ends_in_a_reported_death() {
     let _watchdog = Watchdog::new("a_message_that_panics_when_dropped_ends_in_a_reported_death");
     hush();
-    let ways: [fn(&Handle<Mine>, u64) -> bool; 3] = [
-        |handle, id| handle.ask(Trap::Drop(id)).wait().is_ok(),
-        |handle, id| handle.ask_all([Trap::None(id), Trap::Drop(id)]).wait().iter().all(Result::is_ok),
-        |handle, id| handle.tell(Trap::Drop(id)).is_ok(),
+    let ways: [Way; 3] = [
+        |handle, id| {
+            let ask = handle.ask(Trap::Drop(id));
+            Box::new(|| vec![ask.wait()])
+        },
+        |handle, id| {
+            let all = handle.ask_all([Trap::None(id), Trap::Drop(id), Trap::None(id)]);
+            Box::new(|| all.wait())
+        },
+        |handle, id| {
+            handle.tell(Trap::Drop(id)).unwrap();
+            Box::new(Vec::new)
+        },
     ];
     for way in ways {
         let runtime = start::<Mine>(2, Config::default());
         let handle = runtime.handle();
         let [a, b] = ids(&handle, 1).concat()[..] else { panic!("two shards") };
-        let before: Vec<_> = [a, b].map(|id| handle.ask(Trap::None(id))).into();
-        // Either answer is true: it ran, and then the runtime died.
-        let _ = way(&handle, b);
-        assert!(before.into_iter().all(|ask| matches!(ask.wait(), Ok(()) | Err(AskError::Unknown))));
+        // Shard 1 is held, so that what is sent to it is there when it comes to the message that kills it.
+        let (let_go, is_let_go) = mpsc::channel::<()>();
+        let is_let_go = Arc::new(Mutex::new(is_let_go));
+        let hold = runtime.on_each_shard(move |local| {
+            let is_let_go = is_let_go.clone();
+            async move {
+                if local.shard() == ShardIndex(1) {
+                    let _ = is_let_go.lock().unwrap().recv();
+                }
+            }
+        });
+        until(|| runtime.stats().shards[1].tasks == 1);
+        let none = || handle.ask(Trap::None(b));
+        let all = || handle.ask_all([Trap::None(a), Trap::None(b)]);
+        let (asks_before, all_before) = ([none(), none()], all());
+        let told = way(&handle, b);
+        let (asks_behind, all_behind) = ([none(), none()], all());
+        drop(let_go);
+        let outcomes = asks_before.into_iter().chain(asks_behind).map(|ask| ask.wait());
+        let outcomes = outcomes.chain(all_before.wait()).chain(told()).chain(all_behind.wait());
+        for outcome in outcomes {
+            assert!(matches!(outcome, Ok(()) | Err(AskError::Unknown | AskError::Stopped)), "{outcome:?}");
+        }
+        assert_eq!(hold.wait().len(), 2);
         until(|| handle.ask(Trap::None(a)).wait() == Err(AskError::Stopped));
         let report = runtime.shutdown();
         let cause = DeathCause::Panicked("dropped, on purpose".into());

@@ -58,7 +58,6 @@ fn a_denied_io_uring_is_said_with_what_to_change() {
 #[test]
 fn too_little_locked_memory_is_said_with_what_to_change() {
     const CHILD: &str = "FREEHOLD_TEST_CHILD";
-    const NOBODY: u32 = 65534;
     let _watchdog = Watchdog::new("too_little_locked_memory_is_said_with_what_to_change");
     if std::env::var_os(CHILD).is_none() {
         let mut child = Command::new(std::env::current_exe().unwrap());
@@ -66,7 +65,9 @@ fn too_little_locked_memory_is_said_with_what_to_change() {
             .args(["--exact", "too_little_locked_memory_is_said_with_what_to_change", "--nocapture"])
             .env(CHILD, "1");
         if getuid().is_root() {
-            child.current_dir("/").uid(NOBODY).gid(NOBODY);
+            // A user of its own, because the kernel charges locked memory to users and not to processes.
+            let nobody = 1_000_000 + std::process::id();
+            child.current_dir("/").uid(nobody).gid(nobody);
         }
         let output = match child.output() {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {

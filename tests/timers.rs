@@ -15,10 +15,10 @@ struct Diary;
 
 #[derive(Clone, Debug)]
 enum Message {
-    /// Writes these numbers into another diary, each in a while, all or none of them.
-    Later { from: u64, to: u64, pages: Vec<Page>, written: Tally },
+    /// Writes these numbers into another diary, each in a while. A delay begins with the turn that sets it, and so not before `sent`.
+    Later { from: u64, to: u64, pages: Vec<Page>, sent: Instant, written: Tally },
     /// Writes a number, at once.
-    Write { to: u64, page: Page, set: Instant, written: Tally },
+    Write { to: u64, page: Page, sent: Instant, written: Tally },
     /// Asks another object to ask this one, after a while, so many times.
     Bounce { at: u64, then: u64, after: Duration, times: u64, written: Tally },
     /// What is written.
@@ -52,16 +52,15 @@ impl Actor for Diary {
 
     fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<Vec<u64>, AccessError<u64>> {
         match message {
-            Message::Later { to, pages, written, .. } => {
+            Message::Later { to, pages, sent, written, .. } => {
                 for &page in pages {
-                    let write =
-                        Message::Write { to: *to, page, set: Instant::now(), written: written.clone() };
+                    let write = Message::Write { to: *to, page, sent: *sent, written: written.clone() };
                     objects.tell_after(page.after, write)?;
                 }
                 Ok(Vec::new())
             }
-            Message::Write { to, page, set, written } => {
-                let number = if set.elapsed() >= page.after { page.number } else { TOO_EARLY };
+            Message::Write { to, page, sent, written } => {
+                let number = if sent.elapsed() >= page.after { page.number } else { TOO_EARLY };
                 objects.get_or_insert_with(*to, Vec::new)?.push(number);
                 written.count();
                 Ok(Vec::new())
@@ -108,7 +107,9 @@ fn on_shards_that_sleep() {
     {
         let (in_order, pages) = pages(seed as u64, 100);
         let written = Tally::default();
-        handle.tell(Message::Later { from, to, pages, written: written.clone() }).unwrap();
+        handle
+            .tell(Message::Later { from, to, pages, sent: Instant::now(), written: written.clone() })
+            .unwrap();
         until(|| written.counted() == 100);
         assert_eq!(read(&handle, to), in_order);
     }
@@ -132,6 +133,7 @@ fn on_shards_that_are_busy() {
     let handle = runtime.handle();
     let ids = ids(&handle, 2);
     let is_over = AtomicBool::new(false);
+    let mut diaries = Vec::new();
     std::thread::scope(|scope| {
         // Messages from outside until all is written; their queues are never empty for long.
         for thread in 0..2 {
@@ -155,15 +157,21 @@ fn on_shards_that_are_busy() {
         for (seed, (from, to)) in [(ids[0][0], ids[0][1]), (ids[0][0], ids[1][1])].into_iter().enumerate() {
             let (in_order, pages) = pages(10 + seed as u64, 100);
             let written = Tally::default();
-            handle.ask(Message::Later { from, to, pages, written: written.clone() }).wait().unwrap();
+            handle
+                .ask(Message::Later { from, to, pages, sent: Instant::now(), written: written.clone() })
+                .wait()
+                .unwrap();
             until(|| written.counted() == 100);
-            assert_eq!(read(&handle, to), in_order);
+            diaries.push((read(&handle, to), in_order));
         }
         is_over.store(true, Ordering::Relaxed);
         drop(busy);
     });
     let report = runtime.shutdown();
     assert!(report.drained && report.timers_unfinished == 0 && report.tasks_cancelled == 0, "{report}");
+    for (diary, in_order) in diaries {
+        assert_eq!(diary, in_order);
+    }
 }
 
 #[test]
@@ -176,7 +184,13 @@ fn what_is_not_due_at_the_end_is_reported_and_never_runs() {
     let page = |number, seconds| Page { number, after: Duration::from_secs(seconds) };
     let later = |from, to, pages: &[Page], written: &Tally| {
         handle
-            .ask(Message::Later { from, to, pages: pages.to_vec(), written: written.clone() })
+            .ask(Message::Later {
+                from,
+                to,
+                pages: pages.to_vec(),
+                sent: Instant::now(),
+                written: written.clone(),
+            })
             .wait()
             .unwrap();
     };
