@@ -77,10 +77,10 @@ fn resident_kib() -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// Two million attempts of a kilobyte each would be two gigabytes, were they kept. What the bounds allow is some hundred kilobytes; the rest is what allocators
+/// A million attempts of a kilobyte each would be a gigabyte, were they kept. What the bounds allow is some hundred kilobytes; the rest is what allocators
 /// keep per thread.
 const GROWTH_MAX_KIB: u64 = 16 << 10;
-const ATTEMPTS: u64 = 2_000_000;
+const ATTEMPTS: u64 = 1_000_000;
 
 #[test]
 fn a_producer_that_is_too_fast_is_refused_in_bounded_memory_and_nothing_accepted_is_lost() {
