@@ -10,6 +10,7 @@
 pub mod course;
 pub mod laps;
 pub mod report;
+pub mod rings;
 pub mod transfers;
 
 use std::collections::{HashMap, VecDeque};
