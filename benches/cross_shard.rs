@@ -180,7 +180,7 @@ impl Bench {
             Means::Chain { in_flight } => {
                 // One of 16 of all transfers, so that the clocks cost the same whatever the share.
                 let timed = if script.has_cross() { (16.0 * contender.mix.cross).ceil() as u64 } else { 16 };
-                done(self.course.lap(script, Asking { transfers, in_flight, timed, only: None }))
+                done(self.course.lap(script, Asking { transfers, in_flight, timed, only: None, audit: None }))
             }
             Means::Mutexes => {
                 self.behind_mutexes.add_all(script, transfers);
@@ -373,7 +373,7 @@ fn alone(size: Size) {
     print("ordered mutex pair, one thread", &lock_pairs);
     for shard in 0..SHARDS as u16 {
         let only = Some(ShardIndex(shard));
-        let asking = Asking { transfers: size.alone, in_flight: 1, timed: 1, only };
+        let asking = Asking { transfers: size.alone, in_flight: 1, timed: 1, only, audit: None };
         let lap = done(bench.course.lap(&script, asking));
         print(&format!("transaction asked on shard {shard}, spinning"), &lap.times);
         let median = lap.times.value_at_quantile(0.5);

@@ -144,7 +144,8 @@ fn measure(wanted: &Wanted) -> Result<Measurement, Failure> {
     let cross = wanted.cross();
     print_settings(wanted, &course.cpus());
     let mix = Mix { cross, popularity: Popularity::Uniform };
-    let asking = Asking { transfers: transactions, in_flight: IN_FLIGHT, timed: TIMED, only: None };
+    let asking =
+        Asking { transfers: transactions, in_flight: IN_FLIGHT, timed: TIMED, only: None, audit: None };
     let (mut rounds, mut made) = (Vec::new(), 0);
     for round in 0..=ROUNDS {
         let script = Arc::new(Script::draw(mix, shards, accounts_of_shard, round));
@@ -155,9 +156,9 @@ fn measure(wanted: &Wanted) -> Result<Measurement, Failure> {
         // Each is the first of the two in every other round.
         let (ours, theirs) = if round % 2 == 0 {
             let theirs = by_mutexes(&course)?;
-            (course.lap(&script, asking)?, theirs)
+            (course.lap(&script, asking.clone())?, theirs)
         } else {
-            let ours = course.lap(&script, asking)?;
+            let ours = course.lap(&script, asking.clone())?;
             (ours, by_mutexes(&course)?)
         };
         expected.add_all(&script, transactions);

@@ -16,15 +16,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use freehold::{
-    AskError, Config, Local, LocalAsk, PlacementKey, Runtime, ShardIndex, ShardStats, Shards, StartError,
-    Stats, TaskError, glommio,
+    AskError, Config, Local, LocalAsk, Outcome, PlacementKey, Runtime, ShardIndex, ShardStats, Shards,
+    StartError, Stats, TaskError, glommio,
 };
 use hdrhistogram::Histogram;
 
 use super::SEED;
 use super::laps::{Moment, Span, StartingLine, Took};
 use super::report::{millions_per_second, times};
-use super::transfers::{Bank, Deal, Expected, Order, Receipt, Refused, Script};
+use super::transfers::{Audit, Bank, Deal, Expected, Known, Order, Receipt, Refused, Script};
 
 /// Transfers after which a task gives way, when transactions of others may wait. It is what such a transaction
 /// waits at most, some microseconds, and costs some nanoseconds a transfer.
@@ -54,7 +54,7 @@ pub enum Failure {
 }
 
 /// How transfers are asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Asking {
     /// Transfers of each shard that makes any.
     pub transfers: u64,
@@ -64,6 +64,8 @@ pub struct Asking {
     pub timed: u64,
     /// The one shard that asks, if not all do.
     pub only: Option<ShardIndex>,
+    /// Who looks for stale reads, if anyone does.
+    pub audit: Option<Arc<Audit>>,
 }
 
 /// What one shard did in a lap.
@@ -206,7 +208,8 @@ impl Course {
         let (line, ids, shards) = (Arc::new(StartingLine::default()), self.ids.clone(), self.shards);
         let task = {
             let script = script.clone();
-            move |local| ask_all(local, script.clone(), ids.clone(), asking, line.clone(), shards)
+            let asking = asking.clone();
+            move |local| ask_all(local, script.clone(), ids.clone(), asking.clone(), line.clone(), shards)
         };
         let parts = self.runtime.on_each_shard(task).wait().into_iter().collect::<Result<Vec<_>, _>>()?;
         let askers = (0..self.shards).filter(|shard| asking.only.is_none_or(|only| only.index() == *shard));
@@ -295,10 +298,12 @@ async fn ask_all(
     line: Arc<StartingLine>,
     shards: usize,
 ) -> Part {
-    let asks = asking.only.is_none_or(|only| only == local.shard());
-    let transfers = if asks { asking.transfers } else { 0 };
+    let is_asked = asking.only.is_none_or(|only| only == local.shard());
+    let transfers = if is_asked { asking.transfers } else { 0 };
     let give_way = if script.has_cross() { GIVE_WAY } else { GIVE_WAY_ALONE };
-    let mut ring = Ring { asks: VecDeque::with_capacity(asking.in_flight), in_flight: asking.in_flight };
+    let audit = asking.audit.as_deref();
+    let asks = VecDeque::with_capacity(asking.in_flight);
+    let mut ring = Ring { asks, in_flight: asking.in_flight, audit };
     line.wait(1, shards).await;
     let mut part = Part::begin();
     let mut until_timed = 0;
@@ -310,10 +315,12 @@ async fn ask_all(
                 until_timed == 0
             };
             let asked = is_timed.then(Instant::now);
+            let known = audit.map(|audit| audit.begin(deal));
             if !deal.is_cross {
                 match local.ask_now(&order) {
                     Err(AskError::Busy) => part.busy += 1,
                     outcome => {
+                        ring.note(deal, known, &outcome);
                         part.count(outcome);
                         asked.into_iter().for_each(|asked| part.time(asked));
                         continue;
@@ -322,8 +329,10 @@ async fn ask_all(
             }
             part.cross += u64::from(deal.is_cross);
             ring.make_room(&mut part).await;
-            // What it waited for room is not the transaction's time.
-            ring.asks.push_back((asked.map(|_| Instant::now()), local.ask(order)));
+            // What it waited for room is not the transaction's time, and not its past.
+            let asked = asked.map(|_| Instant::now());
+            let known = audit.map(|audit| audit.begin(deal));
+            ring.asks.push_back(Asked { at: asked, deal: *deal, known, ask: local.ask(order) });
         }
         if script.has_cross() {
             glommio::executor().yield_task_queue_now().await;
@@ -343,32 +352,59 @@ fn order(deal: &Deal, ids: &[u64]) -> Order {
     Order::Transfer { from, to, amount: u64::from(deal.amount) }
 }
 
-/// Transactions in flight, in the order asked, those that are timed with the time they were asked at.
-struct Ring {
-    asks: VecDeque<(Option<Instant>, LocalAsk<Bank>)>,
+/// Transactions in flight, in the order asked.
+struct Ring<'a> {
+    asks: VecDeque<Asked>,
     in_flight: usize,
+    audit: Option<&'a Audit>,
 }
 
-impl Ring {
+/// A transaction in flight.
+struct Asked {
+    /// When, if it is timed.
+    at: Option<Instant>,
+    deal: Deal,
+    known: Option<Known>,
+    ask: LocalAsk<Bank>,
+}
+
+impl Ring<'_> {
     /// Waits until fewer than may be are in flight; until none is, if none may be.
     async fn make_room(&mut self, part: &mut Part) {
         while self.asks.len() >= self.in_flight.max(1) {
-            let Some((asked, ask)) = self.asks.pop_front() else { break };
-            part.count(ask.await);
-            asked.into_iter().for_each(|asked| part.time(asked));
+            let Some(Asked { at, deal, known, ask }) = self.asks.pop_front() else { break };
+            self.read(ask.await, at, &deal, known, part);
         }
     }
 
     /// Reads the first ones, as far as they are answered.
     fn read_answered(&mut self, part: &mut Part) {
-        while let Some((asked, ask)) = self.asks.front_mut() {
-            let Poll::Ready(outcome) = Pin::new(ask).poll(&mut Context::from_waker(Waker::noop())) else {
-                break;
-            };
-            let asked = asked.take();
+        while let Some(Asked { at, deal, known, ask }) = self.asks.front_mut() {
+            let (at, deal, known) = (*at, *deal, *known);
+            let answer = Pin::new(ask).poll(&mut Context::from_waker(Waker::noop()));
+            let Poll::Ready(outcome) = answer else { break };
             self.asks.pop_front();
-            part.count(outcome);
-            asked.into_iter().for_each(|asked| part.time(asked));
+            self.read(outcome, at, &deal, known, part);
+        }
+    }
+
+    fn read(
+        &self,
+        outcome: Outcome<Bank>,
+        asked: Option<Instant>,
+        deal: &Deal,
+        known: Option<Known>,
+        part: &mut Part,
+    ) {
+        self.note(deal, known, &outcome);
+        part.count(outcome);
+        asked.into_iter().for_each(|asked| part.time(asked));
+    }
+
+    /// For the audit, if there is one.
+    fn note(&self, deal: &Deal, known: Option<Known>, outcome: &Outcome<Bank>) {
+        if let (Some(audit), Some(known), Ok(receipt)) = (self.audit, known, outcome) {
+            audit.done(deal, known, *receipt);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! n`. Accounts are opened with so much money that no transfer is refused. Transfers therefore commute, and
 //! what each account holds in the end is known from the transfers alone: [`Expected`].
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam_utils::CachePadded;
@@ -355,5 +356,58 @@ impl Mutexes {
             let account = self.lock(account as u32);
             (account.balance, account.transfers)
         })
+    }
+}
+
+/// Finds transactions that began after another had committed and did not see it. It costs cache misses of its own,
+/// so what is audited is not timed.
+pub struct Audit {
+    /// For each account, how many transfers it is known to have had a part in.
+    committed: Vec<CachePadded<AtomicU64>>,
+    stale: AtomicU64,
+}
+
+/// How many transfers the two accounts of a deal were known to have had when a transaction began.
+#[derive(Clone, Copy, Debug)]
+pub struct Known([u64; 2]);
+
+impl Audit {
+    /// For so many accounts. It knows of nothing yet.
+    pub fn new(accounts: usize) -> Self {
+        let committed = (0..accounts).map(|_| CachePadded::new(AtomicU64::new(0))).collect();
+        Audit { committed, stale: AtomicU64::new(0) }
+    }
+
+    /// To be called before a transaction begins.
+    pub fn begin(&self, deal: &Deal) -> Known {
+        Known([deal.from, deal.to].map(|account| self.committed[account as usize].load(Ordering::Acquire)))
+    }
+
+    /// The transaction read that the accounts had had so many transfers.
+    pub fn read(&self, known: Known, seen: [u64; 2]) {
+        if known.0.iter().zip(seen).any(|(&known, seen)| seen < known) {
+            self.stale.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The transaction has committed, and whoever made it has heard so.
+    pub fn commit(&self, deal: &Deal, receipt: Receipt) {
+        let Receipt::Moved { from, to } = receipt else { return };
+        for (account, transfers) in [(deal.from, from), (deal.to, to)] {
+            self.committed[account as usize].fetch_max(transfers, Ordering::AcqRel);
+        }
+    }
+
+    /// For transactions that are one step to whoever makes them: what their receipt says they have read.
+    pub fn done(&self, deal: &Deal, known: Known, receipt: Receipt) {
+        if let Receipt::Moved { from, to } = receipt {
+            self.read(known, [from - 1, to - 1]);
+            self.commit(deal, receipt);
+        }
+    }
+
+    /// Transactions that read what was out of date when they began.
+    pub fn stale(&self) -> u64 {
+        self.stale.load(Ordering::Relaxed)
     }
 }
