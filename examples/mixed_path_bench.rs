@@ -243,6 +243,8 @@ impl Measurement {
         println!("  on the fast path        {}", count(|shard| shard.counters.fast));
         println!("  on the consensus path   {}", count(|shard| shard.counters.consensus));
         println!("  blocked by a lock       {}", count(|shard| shard.counters.blocked));
+        let busy = self.rounds.iter().map(|(ours, _)| ours.busy).sum();
+        println!("  answered `Busy` first   {}", HumanCount(busy));
         println!("  reruns                  {}", count(|shard| shard.counters.reruns));
         println!("  envelopes in lanes      {}", count(|shard| shard.activity.lane_sent));
         println!(
