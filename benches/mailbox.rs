@@ -30,7 +30,7 @@ use freehold::{
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 use workload::report::{Conditions, Quantiles, Spread, millions_per_second, times};
-use workload::{Counter, Draws, Message, SEED, Tally, add_in_batches, id_of, totals};
+use workload::{Counter, Draws, Message, SEED, Tally, add_in_batches, id_of, rings, totals};
 
 /// Long enough that nobody who is measured as spinning parks.
 const SPIN: Duration = Duration::from_millis(500);
@@ -203,32 +203,9 @@ fn hops_from_a_thread(messages: usize, idle: Idle) -> Hops {
 }
 
 fn hops_between_threads_by_rings(messages: usize) -> Hops {
-    let (mut to, mut asked) = rtrb::RingBuffer::<u64>::new(16);
-    let (mut answer, mut back) = rtrb::RingBuffer::<(u64, Instant)>::new(16);
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            while !asked.is_abandoned() {
-                if let Ok(message) = asked.pop() {
-                    answer.push((message, Instant::now())).expect("one message at a time fits");
-                }
-                std::hint::spin_loop();
-            }
-        });
-        let mut hops = Hops::new();
-        for message in 0..messages as u64 {
-            let sent = Instant::now();
-            to.push(message).expect("one message at a time fits");
-            let reply = loop {
-                if let Ok(reply) = back.pop() {
-                    break reply;
-                }
-                std::hint::spin_loop();
-            };
-            hops.record(sent, Ok::<_, ()>(reply));
-        }
-        drop(to);
-        hops
-    })
+    let mut hops = Hops::new();
+    rings::round_trips(messages as u64, |sent, reply| hops.record(sent, Ok::<_, ()>(reply)));
+    hops
 }
 
 fn hops_between_threads_by_mpsc(messages: usize) -> Hops {

@@ -17,7 +17,7 @@ use founding::workload::report::Conditions;
 use founding::{CLAIM, Measurement, Settings, Work, measure};
 
 fn main() -> ExitCode {
-    let settings = match Settings::from_environment(None) {
+    let settings = match Settings::from_environment(None, 1) {
         Ok(settings) => settings,
         Err(error) => {
             eprintln!("fast_path_bench: {error}");

@@ -26,7 +26,7 @@ const PARTITIONS: u64 = 2;
 const CLAIMS: [(usize, f64); 3] = [(2, 50.0), (4, 100.0), (8, 180.0)];
 
 fn main() -> ExitCode {
-    let settings = match Settings::from_environment(Some(PARTITIONS)) {
+    let settings = match Settings::from_environment(Some(PARTITIONS), 1) {
         Ok(settings) => settings,
         Err(error) => {
             eprintln!("partitioned_fast_path_bench: {error}");

@@ -7,7 +7,11 @@
 //! [`SEED`], so a run can be repeated exactly.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
+pub mod course;
+pub mod laps;
 pub mod report;
+pub mod rings;
+pub mod transfers;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;

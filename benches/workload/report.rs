@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
 
 /// The conditions of a run, as the first lines of its output.
@@ -109,4 +110,15 @@ pub fn brief(time: Duration) -> String {
         10_000..10_000_000 => format!("{:.1} us", time.as_nanos() as f64 / 1e3),
         _ => format!("{:.1} ms", time.as_nanos() as f64 / 1e6),
     }
+}
+
+/// An empty table with these columns, of figures but for the first.
+pub fn table<const COLUMNS: usize>(heads: [&str; COLUMNS]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(heads);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
 }

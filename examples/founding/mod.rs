@@ -1,13 +1,14 @@
-//! What the two founding benchmarks share: their settings, the measurement, and the proof that the work was
-//! done.
+//! What the founding benchmarks share: their settings; and for the two of the fast path the measurement and the
+//! proof that the work was done.
 //!
-//! A transaction is `Local::ask_now` in a task on a shard: its id is routed, its object found, its owner
+//! There a transaction is `Local::ask_now` in a task on a shard: its id is routed, its object found, its owner
 //! checked and a before-image kept (unless the compiler sees that this message cannot fail once it has
 //! written); it changes the object, is counted, and answers with the new total. Every shard has objects of
 //! its own. In each round all shards do the same transactions twice, in a plain hash map of their thread and
 //! in the runtime, the order changing from round to round, and each of the two begins on all shards together.
 //! Rates are transactions over the time on the wall from the first start to the last end, never a mean
 //! latency turned over.
+#![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 #[path = "../../benches/workload/mod.rs"]
 pub mod workload;
@@ -16,7 +17,6 @@ use std::env::{self, VarError};
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use freehold::{
@@ -25,6 +25,7 @@ use freehold::{
 use hdrhistogram::Histogram;
 use indicatif::HumanCount;
 
+use workload::laps::StartingLine;
 use workload::report::{Quantiles, Spread, millions_per_second, times};
 use workload::{Counter, Draws, Message, SEED, Tally, add_in_plain_map, add_on_shard, id_of, plain_map};
 
@@ -59,8 +60,8 @@ pub struct BadSetting {
 
 impl Settings {
     /// From the environment: `FAST_PATH_ITERS`, `FAST_PATH_OBJECTS` and, with `default_shards`, `PARTITIONS`;
-    /// one shard without.
-    pub fn from_environment(default_shards: Option<u64>) -> Result<Self, BadSetting> {
+    /// one shard without. A shard has at least `objects_min` objects.
+    pub fn from_environment(default_shards: Option<u64>, objects_min: u64) -> Result<Self, BadSetting> {
         let shards = match default_shards {
             Some(default) => number("PARTITIONS", default, 1..=SHARDS_MAX as u64)?,
             None => 1,
@@ -68,7 +69,7 @@ impl Settings {
         Ok(Settings {
             shards: shards as usize,
             transactions: number("FAST_PATH_ITERS", 2_000_000, 1..=1 << 40)?,
-            objects: number("FAST_PATH_OBJECTS", 10_000, 1..=100_000_000)?,
+            objects: number("FAST_PATH_OBJECTS", 10_000, objects_min..=100_000_000)?,
         })
     }
 }
@@ -277,25 +278,6 @@ pub fn measure(settings: Settings) -> Result<Measurement, Failure> {
         Ok(ShardMeasurement { cpu: stats.cpu, counters: stats.counters, ..result })
     });
     Ok(Measurement { settings, shards: shards.collect::<Result<_, TaskError>>()? })
-}
-
-/// Where shards wait for each other.
-#[derive(Default)]
-struct StartingLine {
-    arrived: AtomicU64,
-}
-
-impl StartingLine {
-    /// Waits for the `time`-th time, beginning with 1, that all of `shards` are here. The shard goes on with
-    /// its own work meanwhile.
-    async fn wait(&self, time: u64, shards: usize) {
-        self.arrived.fetch_add(1, Ordering::AcqRel);
-        while self.arrived.load(Ordering::Acquire) < time * shards as u64 {
-            // With more shards than CPUs somebody else needs this one.
-            std::thread::yield_now();
-            glommio::executor().yield_task_queue_now().await;
-        }
-    }
 }
 
 /// What one shard does.
