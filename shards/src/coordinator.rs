@@ -10,8 +10,8 @@
 //! the transaction may write it.
 
 use crate::actor::{AccessError, Actor};
-use crate::addressees::{ADDRESSEES_MAX, Access, Target};
-use crate::desk::{Desk, Step};
+use crate::addressees::{ADDRESSEES_MAX, Target};
+use crate::desk::{Desk, Reason, Step};
 use crate::message::{AskError, Envelope, Outcome, ReturnAddress};
 use crate::object::OwnerId;
 use crate::partition::NO_SLOT;
@@ -22,16 +22,26 @@ use crate::transaction::{End, Transaction};
 const SPARE_MAX: usize = 1024;
 
 impl<A: Actor> Desk<A> {
-    /// Begins a transaction for a message that cannot take the fast path. `extra` is an object it touched without declaring it.
+    /// Begins a transaction for a message that cannot take the fast path.
     #[cold]
     pub(crate) fn begin(
         &mut self,
         message: A::Message,
         sender: OwnerId,
         answer_to: ReturnAddress,
-        extra: Option<(A::Id, Access)>,
+        reason: Reason<A::Id>,
         effects: &mut Effects<A>,
     ) {
+        let extra = match reason {
+            Reason::Undeclared(id, access) => Some((id, access)),
+            Reason::Spans | Reason::Locked => None,
+        };
+        // Counted here and not where it was found: `ask_now` finds it too, and leaves it to its caller.
+        match reason {
+            Reason::Spans => self.counters.spanning += 1,
+            Reason::Locked => self.counters.blocked += 1,
+            Reason::Undeclared(..) => self.counters.undeclared += 1,
+        }
         let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
         let mut to = std::mem::take(&mut self.scratch);
         to.clear();

@@ -71,16 +71,18 @@ pub(crate) enum Considered<A: Actor> {
     Runs,
     Refused(AskError<A::Error>),
     /// It is to become a transaction.
-    Later(Reason),
+    Later(Reason<A::Id>),
 }
 
 /// Why a message takes the consensus path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub(crate) enum Reason<Id> {
     /// Its objects live on several shards.
     Spans,
     /// One of its objects is locked by a transaction.
     Locked,
+    /// It touched this object, which it had not declared and cannot have at once.
+    Undeclared(Id, Access),
 }
 
 /// The objects of a shard and everything a running message may reach.

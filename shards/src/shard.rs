@@ -10,17 +10,22 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::actor::Actor;
-use crate::addressees::{Access, Addressees, Target};
+use crate::addressees::{Addressees, Target};
 use crate::desk::{Considered, Desk, Reason, Step};
 use crate::message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress};
 use crate::object::{OwnerId, Ownership};
 use crate::router::{Router, ShardIndex};
 use crate::statistics::Counters;
+use crate::transaction::Transaction;
 
 /// How many messages lie between two stages: enough for a miss to be served, too few for what was fetched to be evicted again.
 const AHEAD: usize = 6;
 /// Messages under way at once, from the first stage to the last.
 const UNDER_WAY: usize = 2 * AHEAD;
+/// How many envelopes ahead the box of a transaction is prefetched: it was last written by another core.
+const BOXES_AHEAD: usize = 8;
+/// Of a large box only the beginning is.
+const BOX_BYTES_MAX: usize = 512;
 
 /// Asks the processor for memory that is needed soon. It is a trait because the instruction is `unsafe` in Rust, and this crate has
 /// none of that: the runtime supplies it.
@@ -141,8 +146,18 @@ impl<A: Actor> HasMessage<A> for BatchEntry<A> {
 /// What came of a message.
 enum Ran<A: Actor> {
     Done(Outcome<A>),
-    /// It is to become a transaction, with this object as well.
-    Later(Option<(A::Id, Access)>),
+    /// It is to become a transaction.
+    Later(Reason<A::Id>),
+}
+
+/// Prefetches the transaction an envelope brings, if it brings one.
+#[inline]
+fn prefetch_box<A: Actor, P: Prefetch>(envelope: &Envelope<A>) {
+    if let Envelope::Lock(transaction) | Envelope::Settle(transaction) | Envelope::Finish(transaction) =
+        envelope
+    {
+        P::prefetch::<Transaction<A>>(transaction, size_of::<Transaction<A>>().min(BOX_BYTES_MAX));
+    }
 }
 
 #[inline]
@@ -161,18 +176,12 @@ fn run_found<A: Actor>(
         match desk.consider(message, first, &targets.rest, targets.too_many) {
             Considered::Runs => {}
             Considered::Refused(error) => return Ran::Done(Err(error)),
-            Considered::Later(reason) => {
-                match reason {
-                    Reason::Spans => desk.counters.spanning += 1,
-                    Reason::Locked => desk.counters.blocked += 1,
-                }
-                return Ran::Later(None);
-            }
+            Considered::Later(reason) => return Ran::Later(reason),
         }
     }
     match desk.receive(message, sender, first, &mut targets.rest, effects) {
         Step::Done(outcome) => Ran::Done(outcome),
-        Step::Missing(id, access) => Ran::Later(Some((id, access))),
+        Step::Missing(id, access) => Ran::Later(Reason::Undeclared(id, access)),
     }
 }
 
@@ -242,14 +251,18 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         for at in 0..UNDER_WAY {
             self.stage(staged, at, envelopes.as_slice(), at);
         }
+        envelopes.iter().take(BOXES_AHEAD).for_each(prefetch_box::<A, P>);
         let mut envelopes = envelopes.drain(..);
         let mut at = 0;
         while let Some(envelope) = envelopes.next() {
+            if let Some(ahead) = envelopes.as_slice().get(BOXES_AHEAD - 1) {
+                prefetch_box::<A, P>(ahead);
+            }
             match envelope {
                 Envelope::Message { message, sender, answer_to } => {
                     match self.run(staged, at, &message, sender, effects) {
                         Ran::Done(outcome) => self.desk.answer(answer_to, outcome, effects),
-                        Ran::Later(extra) => self.desk.begin(message, sender, answer_to, extra, effects),
+                        Ran::Later(reason) => self.desk.begin(message, sender, answer_to, reason, effects),
                     }
                 }
                 Envelope::Lock(transaction) => self.desk.lock(transaction, effects),
@@ -274,7 +287,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             if let BatchEntry::Waiting(message) = &batch.entries[at] {
                 match self.run(staged, at, message, batch.sender, effects) {
                     Ran::Done(outcome) => batch.entries[at] = BatchEntry::Answered(outcome),
-                    Ran::Later(extra) => self.begin_entry(&mut batch, at, extra, effects),
+                    Ran::Later(reason) => self.begin_entry(&mut batch, at, reason, effects),
                 }
             }
             self.stage(staged, at + UNDER_WAY, batch.entries.as_slice(), at + UNDER_WAY);
@@ -322,7 +335,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         &mut self,
         batch: &mut Batch<A>,
         at: usize,
-        extra: Option<(A::Id, Access)>,
+        reason: Reason<A::Id>,
         effects: &mut Effects<A>,
     ) {
         let BatchEntry::Waiting(message) = std::mem::replace(&mut batch.entries[at], BatchEntry::Taken)
@@ -330,7 +343,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             unreachable!("it was waiting")
         };
         let answer_to = ReturnAddress::Batch { batch: self.desk.batches.open(), entry: at as u32 };
-        self.desk.begin(message, batch.sender, answer_to, extra, effects);
+        self.desk.begin(message, batch.sender, answer_to, reason, effects);
     }
 
     fn fire_timers(&mut self, effects: &mut Effects<A>) {

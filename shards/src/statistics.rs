@@ -37,6 +37,8 @@ counters! {
     spanning,
     /// Messages that began as transactions because an object was locked.
     blocked,
+    /// Messages that began as transactions because they touched an object that they had not declared and could not have at once.
+    undeclared,
     /// Transactions that began anew with an object they had not declared.
     reruns,
     /// Transactions given up because their objects did not settle; nothing changed.

@@ -5,6 +5,8 @@
 //! point*, where the message runs. Then the box goes back the way it came, and each participant takes its objects' new states and
 //! unlocks; it ends where it began, and its memory is used again.
 
+use smallvec::SmallVec;
+
 use crate::actor::Actor;
 use crate::addressees::Access;
 use crate::message::{Outcome, ReturnAddress};
@@ -20,8 +22,9 @@ pub struct Transaction<A: Actor> {
     pub(crate) answer_to: ReturnAddress,
     /// Where it began and where its box returns.
     pub(crate) origin: ShardIndex,
-    /// By home, ascending; each id once.
-    pub(crate) objects: Vec<Carried<A>>,
+    /// By home, ascending; each id once. Two are in the box itself: a list behind another pointer is another line to wait for on each
+    /// core it comes to.
+    pub(crate) objects: SmallVec<[Carried<A>; 2]>,
     /// How often it began anew because it touched an object that was not among them.
     pub(crate) reruns: u32,
     /// What came of it, once it has run.
@@ -59,7 +62,7 @@ impl<A: Actor> Transaction<A> {
             sender: OwnerId::default(),
             answer_to: ReturnAddress::Nobody,
             origin: ShardIndex(0),
-            objects: Vec::new(),
+            objects: SmallVec::new(),
             reruns: 0,
             end: None,
         })
