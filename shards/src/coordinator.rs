@@ -10,7 +10,7 @@
 //! the transaction may write it.
 
 use crate::actor::{AccessError, Actor};
-use crate::addressees::{ADDRESSEES_MAX, Target};
+use crate::addressees::{ADDRESSEES_MAX, Access, Target};
 use crate::desk::{Desk, Reason, Step};
 use crate::message::{AskError, Envelope, Outcome, ReturnAddress};
 use crate::object::OwnerId;
@@ -22,25 +22,22 @@ use crate::transaction::{End, Transaction};
 const SPARE_MAX: usize = 1024;
 
 impl<A: Actor> Desk<A> {
-    /// Begins a transaction for a message that cannot take the fast path.
+    /// Begins a transaction for a message that cannot take the fast path, for [`Desk::reason`]. `extra` is an object it touched without
+    /// declaring it.
     #[cold]
     pub(crate) fn begin(
         &mut self,
         message: A::Message,
         sender: OwnerId,
         answer_to: ReturnAddress,
-        reason: Reason<A::Id>,
+        extra: Option<(A::Id, Access)>,
         effects: &mut Effects<A>,
     ) {
-        let extra = match reason {
-            Reason::Undeclared(id, access) => Some((id, access)),
-            Reason::Spans | Reason::Locked => None,
-        };
         // Counted here and not where it was found: `ask_now` finds it too, and leaves it to its caller.
-        match reason {
+        match self.reason {
             Reason::Spans => self.counters.spanning += 1,
             Reason::Locked => self.counters.blocked += 1,
-            Reason::Undeclared(..) => self.counters.undeclared += 1,
+            Reason::Undeclared => self.counters.undeclared += 1,
         }
         let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
         let mut to = std::mem::take(&mut self.scratch);

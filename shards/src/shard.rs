@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::actor::Actor;
-use crate::addressees::{Addressees, Target};
+use crate::addressees::{Access, Addressees, Target};
 use crate::desk::{Considered, Desk, Reason, Step};
 use crate::message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress};
 use crate::object::{OwnerId, Ownership};
@@ -146,8 +146,8 @@ impl<A: Actor> HasMessage<A> for BatchEntry<A> {
 /// What came of a message.
 enum Ran<A: Actor> {
     Done(Outcome<A>),
-    /// It is to become a transaction.
-    Later(Reason<A::Id>),
+    /// It is to become a transaction, with this object as well.
+    Later(Option<(A::Id, Access)>),
 }
 
 /// Prefetches the transaction an envelope brings, if it brings one.
@@ -176,12 +176,18 @@ fn run_found<A: Actor>(
         match desk.consider(message, first, &targets.rest, targets.too_many) {
             Considered::Runs => {}
             Considered::Refused(error) => return Ran::Done(Err(error)),
-            Considered::Later(reason) => return Ran::Later(reason),
+            Considered::Later(reason) => {
+                desk.reason = reason;
+                return Ran::Later(None);
+            }
         }
     }
     match desk.receive(message, sender, first, &mut targets.rest, effects) {
         Step::Done(outcome) => Ran::Done(outcome),
-        Step::Missing(id, access) => Ran::Later(Reason::Undeclared(id, access)),
+        Step::Missing(id, access) => {
+            desk.reason = Reason::Undeclared;
+            Ran::Later(Some((id, access)))
+        }
     }
 }
 
@@ -262,7 +268,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 Envelope::Message { message, sender, answer_to } => {
                     match self.run(staged, at, &message, sender, effects) {
                         Ran::Done(outcome) => self.desk.answer(answer_to, outcome, effects),
-                        Ran::Later(reason) => self.desk.begin(message, sender, answer_to, reason, effects),
+                        Ran::Later(extra) => self.desk.begin(message, sender, answer_to, extra, effects),
                     }
                 }
                 Envelope::Lock(transaction) => self.desk.lock(transaction, effects),
@@ -287,7 +293,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             if let BatchEntry::Waiting(message) = &batch.entries[at] {
                 match self.run(staged, at, message, batch.sender, effects) {
                     Ran::Done(outcome) => batch.entries[at] = BatchEntry::Answered(outcome),
-                    Ran::Later(reason) => self.begin_entry(&mut batch, at, reason, effects),
+                    Ran::Later(extra) => self.begin_entry(&mut batch, at, extra, effects),
                 }
             }
             self.stage(staged, at + UNDER_WAY, batch.entries.as_slice(), at + UNDER_WAY);
@@ -335,7 +341,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         &mut self,
         batch: &mut Batch<A>,
         at: usize,
-        reason: Reason<A::Id>,
+        extra: Option<(A::Id, Access)>,
         effects: &mut Effects<A>,
     ) {
         let BatchEntry::Waiting(message) = std::mem::replace(&mut batch.entries[at], BatchEntry::Taken)
@@ -343,7 +349,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             unreachable!("it was waiting")
         };
         let answer_to = ReturnAddress::Batch { batch: self.desk.batches.open(), entry: at as u32 };
-        self.desk.begin(message, batch.sender, answer_to, reason, effects);
+        self.desk.begin(message, batch.sender, answer_to, extra, effects);
     }
 
     fn fire_timers(&mut self, effects: &mut Effects<A>) {

@@ -303,6 +303,35 @@ fn what_it_touches_may_depend_on_what_it_reads() {
 }
 
 // The founding system lost updates under two threads: both read 41, both wrote 42.
+/// `ask_now` found a message spanning or blocked, counted it and left it to its caller, and the turn counted it again: 45,000 messages were
+/// 94,000 blocked.
+#[test]
+fn why_a_message_is_a_transaction_is_counted_where_it_begins() {
+    let mut rig = Rig::new(2);
+    let [a, b] = [0, 1].map(|shard| rig.account(shard, 0));
+    assert_eq!(rig.ask(Message::Add(a, 10)), Ok(vec![10]));
+    let reasons = |rig: &Rig| {
+        let counters = rig.shards[0].counters();
+        (counters.spanning, counters.blocked, counters.undeclared)
+    };
+    let pay = Message::Pay { from: a, to: b, amount: 1 };
+    for message in [&pay, &Message::Follow(a)] {
+        let outcome = rig.shards[0].ask_now(Time(0), OwnerId(0), message, &mut rig.effects[0]);
+        assert_eq!(outcome, Err(AskError::Busy));
+        assert_eq!(reasons(&rig), (0, 0, 0), "{message:?} did not begin");
+    }
+    rig.send(0, pay);
+    rig.turn(0);
+    assert_eq!(reasons(&rig), (1, 0, 0));
+    // Shard 0 has locked `a` and passed the transaction on.
+    rig.send(1, Message::Add(a, 1));
+    rig.turn(0);
+    assert_eq!(reasons(&rig), (1, 1, 0));
+    rig.settle();
+    assert_eq!(rig.ask(Message::Follow(a)), Ok(vec![10]));
+    assert_eq!(reasons(&rig), (1, 1, 1));
+}
+
 #[test]
 fn no_update_is_lost() {
     let mut rig = Rig::new(2);
