@@ -302,7 +302,6 @@ fn what_it_touches_may_depend_on_what_it_reads() {
     assert_eq!(rig.shards.iter().map(|shard| shard.counters().unsettled).sum::<u64>(), 0);
 }
 
-// The founding system lost updates under two threads: both read 41, both wrote 42.
 /// `ask_now` found a message spanning or blocked, counted it and left it to its caller, and the turn counted it again: 45,000 messages were
 /// 94,000 blocked.
 #[test]
@@ -332,6 +331,7 @@ fn why_a_message_is_a_transaction_is_counted_where_it_begins() {
     assert_eq!(reasons(&rig), (1, 1, 1));
 }
 
+// The founding system lost updates under two threads: both read 41, both wrote 42.
 #[test]
 fn no_update_is_lost() {
     let mut rig = Rig::new(2);
