@@ -5,30 +5,24 @@
 
 #[path = "bank/replay.rs"]
 mod replay;
+mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use support::example;
 use tempfile::TempDir;
 
 use crate::replay::{Payments, accounted, balances_csv, count_of, messy, parsed, refused, replay};
 
 /// Nothing here takes five seconds. Whatever takes this long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows where it is");
-    let profile = test.parent().and_then(Path::parent).expect("a test is in target/<profile>/deps");
-    let example = profile.join("examples").join(name);
-    assert!(example.exists(), "{} is not there: build it by `cargo build --examples`", example.display());
-    example
-}
 
 /// A bank that has ended.
 struct Ended {

@@ -3,29 +3,19 @@
 //!
 //! `cargo test` builds the examples before it runs this. `cargo test --test examples` does not; then they are as they were built last.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use support::example;
 
 /// Nothing here takes a second. Whatever takes this long hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows where it is");
-    let profile = test.parent().and_then(|deps| deps.parent()).expect("a test is in target/<profile>/deps");
-    let example = profile.join("examples").join(name);
-    assert!(
-        example.exists(),
-        "{} is not there: build it first, by `cargo build --examples`",
-        example.display()
-    );
-    example
-}
 
 /// A running example that has said where it listens. Killed if the test fails before its end.
 struct Server {

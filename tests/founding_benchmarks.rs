@@ -4,23 +4,14 @@
 //! `cargo test` builds the examples before it runs this. `cargo test --test founding_benchmarks` does not;
 //! then they are as they were built last.
 
-use std::path::PathBuf;
+mod support;
+
 use std::process::{Command, Output};
+
+use support::example;
 
 /// Names and values of environment variables.
 type Settings<'a> = &'a [(&'a str, &'a str)];
-
-fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows where it is");
-    let profile = test.parent().and_then(|deps| deps.parent()).expect("a test is in target/<profile>/deps");
-    let example = profile.join("examples").join(name);
-    assert!(
-        example.exists(),
-        "{} is not there: build it first, by `cargo build --examples`",
-        example.display()
-    );
-    example
-}
 
 /// Runs a benchmark with these settings and no others.
 fn run(name: &str, settings: Settings<'_>) -> Output {
