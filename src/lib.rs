@@ -41,6 +41,7 @@
 //! What one core decides is in the crate `freehold-shard`, which is pure; this crate carries it out.
 //! `docs/ARCHITECTURE.md` names every file.
 
+mod blocked;
 mod calls;
 mod config;
 pub mod doctor;
@@ -83,10 +84,11 @@ pub use stats::{Activity, Latency, ShardStats, Stats};
 pub use tasks::Stopping;
 pub use topology::{Cpu, PlaceError, Placement, Topology};
 
-/// What `parking` is built on. The package `models` gives it loom's.
+/// What `parking` and `blocked` are built on. The package `models` gives them loom's.
 mod atomics {
     pub(crate) use std::sync::Mutex;
-    pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
+    pub(crate) use std::thread::{Thread, current, park};
 
     /// Runs a test once; loom runs it in every interleaving.
     #[cfg(test)]

@@ -16,10 +16,11 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
+
+use crate::blocked::Blocked;
 
 /// What the thread of a shard knows of itself.
 struct ShardThread {
@@ -88,14 +89,11 @@ pub(crate) fn thread_number() -> u32 {
 }
 
 /// Wakes a thread that waits in [`block_on`].
-struct Parker {
-    thread: Thread,
-    is_woken: AtomicBool,
-}
+struct Parker(Blocked);
 
 impl Parker {
     fn of_this_thread() -> (Arc<Parker>, Waker) {
-        let parker = Arc::new(Parker { thread: std::thread::current(), is_woken: AtomicBool::new(false) });
+        let parker = Arc::new(Parker(Blocked::this_thread()));
         let waker = Waker::from(parker.clone());
         (parker, waker)
     }
@@ -107,9 +105,7 @@ impl Wake for Parker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.is_woken.swap(true, Ordering::AcqRel) {
-            self.thread.unpark();
-        }
+        self.0.wake();
     }
 }
 
@@ -153,9 +149,7 @@ pub(crate) fn block_on<F: Future + Unpin>(mut future: F, patience: Patience) -> 
         if let Poll::Ready(output) = Pin::new(&mut future).poll(cx) {
             return output;
         }
-        while !parker.is_woken.swap(false, Ordering::AcqRel) {
-            std::thread::park();
-        }
+        parker.0.sleep();
     }
 }
 

@@ -1,17 +1,21 @@
 //! Freehold's protocols between threads, run by loom through every interleaving and every value a read may return.
 //!
 //! A package of its own, so that checking needs no `--cfg loom` and nothing of it reaches users: it includes the
-//! runtime's source file itself and gives it loom's atomics. Queues are modelled by one atomic word that is published
+//! runtime's source files themselves and gives them loom's atomics. Queues are modelled by one atomic word that is published
 //! with release ordering and read with acquire ordering, which is the least that the real queues promise.
 
+#[allow(dead_code)]
+#[path = "../../src/blocked.rs"]
+mod blocked;
 #[allow(dead_code)]
 #[path = "../../src/parking.rs"]
 mod parking;
 
-/// What `parking` is built on, here of loom.
+/// What they are built on, here of loom.
 mod atomics {
     pub(crate) use loom::sync::Mutex;
-    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
+    pub(crate) use loom::thread::{Thread, current, park};
 
     /// Runs a test in every interleaving; in the runtime itself this runs it once.
     #[cfg(test)]
@@ -27,6 +31,7 @@ mod models {
     use loom::sync::atomic::{AtomicUsize, Ordering};
     use loom::thread;
 
+    use crate::blocked::Blocked;
     use crate::parking::{Duty, Parking, Room, publish};
 
     /// A bell is an eventfd: it stays rung until it is read.
@@ -214,5 +219,42 @@ mod models {
             let found_room = sender.join().unwrap();
             assert!(found_room || woken.load(StdOrdering::SeqCst), "the sender sleeps on an empty queue");
         });
+    }
+
+    /// Two answers, from two threads or one after the other from one: each look after a sleep ended by a wake sees what was published
+    /// before that wake, and no sleep goes on for ever, which loom reports as a deadlock.
+    fn a_thread_waits_for(answers: usize, threads: usize) {
+        loom::model(move || {
+            let blocked = Arc::new(Blocked::this_thread());
+            let given = Arc::new(AtomicUsize::new(0));
+            for _ in 0..threads {
+                let (blocked, given) = (blocked.clone(), given.clone());
+                thread::spawn(move || {
+                    for _ in 0..answers / threads {
+                        // Relaxed: what makes it visible is the wake alone.
+                        given.fetch_add(1, Ordering::Relaxed);
+                        blocked.wake();
+                    }
+                });
+            }
+            while given.load(Ordering::Relaxed) < answers {
+                blocked.sleep();
+            }
+        });
+    }
+
+    #[test]
+    fn a_blocked_thread_hears_of_one_answer() {
+        a_thread_waits_for(1, 1);
+    }
+
+    #[test]
+    fn a_blocked_thread_hears_of_two_answers_of_one_thread() {
+        a_thread_waits_for(2, 1);
+    }
+
+    #[test]
+    fn a_blocked_thread_hears_of_two_answers_of_two_threads() {
+        a_thread_waits_for(2, 2);
     }
 }
