@@ -10,7 +10,9 @@
 //! threads, one contender after another and each round beginning with another one; *mutex pairs* has each
 //! account behind a mutex, no ids and no messages: what two cores with shared memory can do.
 //!
-//! - *Shares*: 0 to 100 % of the transfers go across shards; accounts all alike, and by Zipf's law.
+//! - *Shares*: 0 to 100 % of the transfers go across shards; accounts all alike, and by Zipf's law. With accounts
+//!   all alike some shares are measured also while a snapshot is open. It is renewed all the time, since only an
+//!   account's first write after it was opened keeps what the account was: the more often, the more writes do.
 //! - *Popular*: all transfers go across, and ever more of them meet at one account. The last shard a
 //!   transaction visits holds its locks for no time, the first for a round trip: hence a hot account on either.
 //! - *Alone*: one transaction in flight in the whole runtime, whose two shards spin; and the same way there and
@@ -20,7 +22,8 @@
 //! shards (of the fast ones, where there are no others), from the ask until their task has read the reply,
 //! which it does once every 64 transfers, or when no more may be in flight. Envelopes are those put into lanes:
 //! messages, answers, locks, settlements. The work is checked: all are answered, each account holds what
-//! follows from the draws, the runtime's counters agree.
+//! follows from the draws, the runtime's counters agree; old states were kept where a snapshot was open, and it
+//! has all the money.
 
 mod workload;
 
@@ -31,6 +34,7 @@ use comfy_table::Table;
 use freehold::{Config, Idle, ShardIndex};
 use hdrhistogram::Histogram;
 use workload::course::{Asking, Course, Failure, Lap};
+use workload::renewal::Renewed;
 use workload::report::{Conditions, Quantiles, Spread, brief, table, times};
 use workload::transfers::{Expected, Mix, Mutexes, Popularity, Script};
 use workload::{SEED, rings};
@@ -39,6 +43,10 @@ const SHARDS: usize = 2;
 const IN_FLIGHT_MAX: usize = 256;
 const IN_FLIGHT: [usize; 3] = [1, 16, IN_FLIGHT_MAX];
 const PERCENT: [u64; 7] = [0, 1, 5, 10, 20, 50, 100];
+/// Shares that are measured with a snapshot open, too.
+const PERCENT_WITH_SNAPSHOTS: [u64; 4] = [0, 10, 50, 100];
+/// After how long it is renewed.
+const RENEWED_EVERY: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(1)];
 const ZIPF: Popularity = Popularity::Zipf(0.99);
 /// Long enough that nobody who is measured as spinning parks.
 const SPIN: Duration = Duration::from_millis(500);
@@ -96,6 +104,26 @@ impl Size {
 struct Contender {
     mix: Mix,
     means: Means,
+    /// How often the snapshot is renewed that is open meanwhile, if one is. For Freehold only.
+    renewed_every: Option<Duration>,
+}
+
+impl Contender {
+    fn new(mix: Mix, means: Means) -> Self {
+        Contender { mix, means, renewed_every: None }
+    }
+
+    fn name(&self) -> String {
+        // Fast transfers are never in flight.
+        let means = match self.means {
+            Means::Chain { .. } if self.mix.cross == 0.0 => "ask_now".into(),
+            means => means.name(),
+        };
+        match self.renewed_every {
+            None => means,
+            Some(every) => format!("{means}, a snapshot every {every:?}"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -164,28 +192,34 @@ impl Bench {
                 let at = (turn + round as usize) % contenders.len();
                 let (_, script) =
                     scripts.iter().find(|(mix, _)| *mix == contenders[at].mix).expect("it was drawn");
-                let lap = self.lap(contenders[at], script);
+                let (lap, renewed) = self.lap(contenders[at], script);
                 // The first warms up.
                 if round > 0 {
                     outcomes[at].laps.push(lap);
+                    outcomes[at].renewed.push(renewed);
                 }
             }
         }
         outcomes
     }
 
-    fn lap(&mut self, contender: Contender, script: &Arc<Script>) -> Lap {
+    fn lap(&mut self, contender: Contender, script: &Arc<Script>) -> (Lap, Renewed) {
         let transfers = contender.means.transfers(self.size);
         match contender.means {
             Means::Chain { in_flight } => {
                 // One of 16 of all transfers, so that the clocks cost the same whatever the share.
                 let timed = if script.has_cross() { (16.0 * contender.mix.cross).ceil() as u64 } else { 16 };
-                done(self.course.lap(script, Asking { transfers, in_flight, timed, only: None, audit: None }))
+                let asking = Asking { transfers, in_flight, timed, only: None, audit: None };
+                match contender.renewed_every {
+                    None => (done(self.course.lap(script, asking)), Renewed::default()),
+                    Some(every) => done(self.course.lap_with_snapshots(script, asking, every)),
+                }
             }
             Means::Mutexes => {
                 self.behind_mutexes.add_all(script, transfers);
                 let mutexes = self.mutexes.clone();
-                done(self.course.lap_of(script, transfers, move |_, deal| mutexes.transfer(deal)))
+                let lap = self.course.lap_of(script, transfers, move |_, deal| mutexes.transfer(deal));
+                (done(lap), Renewed::default())
             }
         }
     }
@@ -208,6 +242,7 @@ fn done<T>(outcome: Result<T, Failure>) -> T {
 #[derive(Default)]
 struct Outcome {
     laps: Vec<Lap>,
+    renewed: Vec<Renewed>,
 }
 
 impl Outcome {
@@ -278,24 +313,36 @@ fn shares(size: Size, name: &str, popularity: Popularity) {
     println!("transfers across shards, {name}");
     let mut bench = Bench::start(size, Config::default());
     let mut table = table_of(["across", "means"]);
+    let mut with_snapshots: Vec<(u64, Duration, Spread, Vec<Renewed>)> = Vec::new();
     for percent in PERCENT {
         let mix = Mix { cross: percent as f64 / 100.0, popularity };
         // Fast transfers are never in flight.
         let means = Means::ALL
             .into_iter()
             .filter(|&means| percent > 0 || means != Means::ALL[1] && means != Means::ALL[2]);
-        let contenders: Vec<_> = means.map(|means| Contender { mix, means }).collect();
+        let mut contenders: Vec<_> = means.map(|means| Contender::new(mix, means)).collect();
+        let without = contenders.len() - 1;
+        if popularity == Popularity::Uniform && PERCENT_WITH_SNAPSHOTS.contains(&percent) {
+            let last = contenders[without];
+            contenders.extend(RENEWED_EVERY.map(|every| Contender { renewed_every: Some(every), ..last }));
+        }
         let outcomes = bench.contest(&contenders);
         for (contender, outcome) in contenders.iter().zip(&outcomes) {
-            let name = if percent == 0 && contender.means != Means::Mutexes {
-                "ask_now".into()
-            } else {
-                contender.means.name()
-            };
-            row(&mut table, [format!("{percent} %"), name], outcome, &outcomes[0]);
+            row(&mut table, [format!("{percent} %"), contender.name()], outcome, &outcomes[0]);
+        }
+        for (every, with) in RENEWED_EVERY.into_iter().zip(&outcomes[without + 1..]) {
+            with_snapshots.push((percent, every, with.ratio_to(&outcomes[without]), with.renewed.clone()));
         }
     }
     println!("{table}");
+    for (percent, every, ratio, renewed) in with_snapshots {
+        let opened = Spread::of(renewed.iter().map(|renewed| renewed.opened as f64));
+        let versions_max = renewed.iter().map(|renewed| renewed.versions_max).max().unwrap_or(0);
+        println!(
+            "{percent:>3} % across, a snapshot open, renewed every {every:?}: {:.3} of the rate without ({:.3} to {:.3}); {} to {} snapshots a round, {versions_max} old states kept at most",
+            ratio.median, ratio.lowest, ratio.highest, opened.lowest, opened.highest
+        );
+    }
     bench.finish();
 }
 
@@ -313,7 +360,7 @@ fn popular(size: Size) {
     let contenders: Vec<_> = popularities
         .iter()
         .flat_map(|&(_, popularity)| [Means::Mutexes, chain].map(|means| (popularity, means)))
-        .map(|(popularity, means)| Contender { mix: Mix { cross: 1.0, popularity }, means })
+        .map(|(popularity, means)| Contender::new(Mix { cross: 1.0, popularity }, means))
         .collect();
     let outcomes = bench.contest(&contenders);
     let mut table = table_of(["accounts", "means"]);

@@ -132,6 +132,8 @@ impl Config {
         in_range("limits.timers_max", self.limits.timers_max, 0..=1 << 32)?;
         in_range("limits.outbox_messages_max", self.limits.outbox_messages_max, 1..=1 << 24)?;
         in_range("limits.own_messages_max", self.limits.own_messages_max, 1..=1 << 24)?;
+        in_range("limits.versions_max", self.limits.versions_max, 0..=1 << 30)?;
+        lasts("limits.snapshot_age_max", self.limits.snapshot_age_max, Duration::ZERO..=1000 * HOUR)?;
         in_range("ingress_entries_max", self.ingress_entries_max, 16..=1 << 20)?;
         in_range("batch_messages_max", self.batch_messages_max, 1..=1 << 16)?;
         in_range("lane_entries_max", self.lane_entries_max, 16..=1 << 16)?;

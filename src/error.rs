@@ -162,6 +162,29 @@ pub enum TaskError {
     WaitOnShard,
 }
 
+/// Why something of a [`Snapshot`](crate::Snapshot) cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The snapshot was revoked: it was open for longer than `limits.snapshot_age_max` while objects were written, or a shard had to keep
+    /// more than `limits.versions_max` old versions. What was read until then is right. Open another.
+    #[error(
+        "the snapshot was revoked, because it was open for too long or too much was kept for it: open another, or raise `limits.snapshot_age_max` or `limits.versions_max`"
+    )]
+    Expired,
+    /// The runtime is stopping or has stopped.
+    #[error("the runtime has stopped; the snapshot was not read")]
+    Stopped,
+    /// The function that was given to be called with each object panicked, or an object's `clone`, and this is what it said. The shard lives
+    /// on.
+    #[error("reading the snapshot panicked: {0}")]
+    Panicked(String),
+    /// [`wait`](crate::SnapshotRead::wait) was called on a shard's thread, where it would block the very core that may have to answer.
+    /// Await it instead.
+    #[error("`wait` would block a shard's thread: await it instead")]
+    WaitOnShard,
+}
+
 /// What a panic said, if it said it in words.
 pub(crate) fn panic_message(payload: Box<dyn std::any::Any + Send>) -> String {
     let message = if let Some(message) = payload.downcast_ref::<&'static str>() {

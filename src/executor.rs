@@ -15,6 +15,7 @@
 //! see [`LocalShard::leave`].
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -26,9 +27,10 @@ use freehold_shard::{
 use slab::Slab;
 
 use crate::calls::Calls;
+use crate::errands::{Errand, let_go};
 use crate::gather::Ticket;
 use crate::local::Local;
-use crate::mailbox::{COMMANDS, DOOR, Ingress, Lanes, Mailbox, PHASE, refuse, unknown};
+use crate::mailbox::{COMMANDS, DOOR, Ingress, LINE, Lanes, Mailbox, PHASE, refuse, unknown};
 use crate::parking::publish;
 use crate::prefetch::Processor;
 use crate::replies::Claim;
@@ -36,6 +38,9 @@ use crate::runtime::{Phase, Shared};
 use crate::stats::{Activity, LATENCY_STRIDE};
 use crate::tasks::Tasks;
 use crate::waiting;
+
+/// Errands that go on at one round, of those that do not wait: each takes some 10 microseconds.
+const ERRANDS_PER_ROUND: usize = 4;
 
 /// How long full lanes that stay full keep a shard from taking more from outside.
 const HELD_BACK_MAX: Duration = Duration::from_millis(1);
@@ -80,6 +85,11 @@ struct Core<A: Actor> {
     /// Latencies to be recorded, and messages of batches not yet counted as a sample.
     samples: Vec<(Instant, u64)>,
     unsampled: u64,
+    /// What is done for others, and what of it is done and to be reported.
+    errands: VecDeque<Box<dyn Errand<A>>>,
+    errands_done: Vec<Box<dyn Errand<A>>>,
+    /// `counters().revoked` as of when the other shards were last told of it.
+    revoked_told: u64,
     /// Reused: who is to be woken, and which shards were flushed to.
     wakers: Vec<Waker>,
     flushed: Vec<usize>,
@@ -91,23 +101,28 @@ struct Core<A: Actor> {
 /// sees the time of the last turn, however long ago; if it is the first to set a timer, time simply goes on from there,
 /// so that no timer is early. While one does wait, the clock is read.
 struct Clock {
-    epoch: Instant,
+    started: Instant,
     stood_still: Duration,
     last: Instant,
     now: Time,
 }
 
 impl Clock {
-    fn new(epoch: Instant) -> Self {
-        Clock { epoch, stood_still: Duration::ZERO, last: epoch, now: Time(0) }
+    fn new(started: Instant) -> Self {
+        Clock { started, stood_still: Duration::ZERO, last: started, now: Time(0) }
     }
 
     #[inline]
     fn read(&mut self) -> Time {
         self.last = Instant::now();
-        let since = self.last.saturating_duration_since(self.epoch).saturating_sub(self.stood_still);
-        self.now = Time(since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos()));
+        let since = self.last.saturating_duration_since(self.started).saturating_sub(self.stood_still);
+        self.now = Time(nanoseconds(since));
         self.now
+    }
+
+    /// Real time, as of when it was last read.
+    fn real(&self) -> Time {
+        Time(nanoseconds(self.last.saturating_duration_since(self.started)))
     }
 
     /// Nothing depended on the time since it was last read: it stood still.
@@ -118,6 +133,10 @@ impl Clock {
         self.stood_still += Duration::from_nanos(is.0.saturating_sub(was.0));
         self.now = was;
     }
+}
+
+fn nanoseconds(span: Duration) -> u64 {
+    span.as_secs() * 1_000_000_000 + u64::from(span.subsec_nanos())
 }
 
 /// What tasks know of the pump.
@@ -170,21 +189,24 @@ impl<A: Actor> LocalShard<A> {
             tasks: Rc::new(Tasks::new(shared.published[index.index()].tasks.clone())),
             scratch: RefCell::new(Addressees::new()),
             core: RefCell::new(Core {
-                shard: Shard::new(index, shared.router, config.limits, table_seed),
+                shard: Shard::new(index, shared.router, config.limits, table_seed, shared.mvcc.clone()),
                 inbox: Inbox::new(),
                 effects: Effects::new(shards),
                 lanes,
                 tickets: Slab::new(),
                 held: None,
                 backlog: 0,
-                progressed: shared.epoch,
+                progressed: shared.started,
                 has_outgoing: false,
                 told_flushed: 0,
                 handled_published: 0,
-                clock: Clock::new(shared.epoch),
+                clock: Clock::new(shared.started),
                 activity: Activity::default(),
                 samples: Vec::new(),
                 unsampled: 0,
+                errands: VecDeque::new(),
+                revoked_told: 0,
+                errands_done: Vec::new(),
                 wakers: Vec::new(),
                 flushed: Vec::new(),
             }),
@@ -301,7 +323,13 @@ impl<A: Actor> LocalShard<A> {
         let began = core.clock.last;
         core.shard.turn(begin, &mut core.inbox, &mut core.effects);
         self.carry_out(core);
+        core.run_errands();
         core.clock.read();
+        core.shard.revoke_old(core.clock.real());
+        if core.shard.counters().revoked != core.revoked_told {
+            core.revoked_told = core.shard.counters().revoked;
+            self.shared.tell_line();
+        }
         let took = core.clock.last - began;
         if core.backlog < backlog || backlog == 0 {
             core.progressed = core.clock.last;
@@ -378,7 +406,13 @@ impl<A: Actor> LocalShard<A> {
         let mut wakers = std::mem::take(&mut self.core.borrow_mut().wakers);
         let woke = !wakers.is_empty();
         wakers.drain(..).for_each(Waker::wake);
-        self.core.borrow_mut().wakers = wakers;
+        let mut core = self.core.borrow_mut();
+        core.wakers = wakers;
+        if !core.errands_done.is_empty() {
+            let done = std::mem::take(&mut core.errands_done);
+            drop(core);
+            let_go(done);
+        }
         woke
     }
 
@@ -392,6 +426,8 @@ impl<A: Actor> LocalShard<A> {
             || core.has_outgoing
             || core.shard.counters().told != core.told_flushed
             || core.shard.own_messages() > 0
+            || core.has_errands()
+            || core.shard.has_garbage()
             || timer_is_due
     }
 
@@ -410,6 +446,18 @@ impl<A: Actor> LocalShard<A> {
     #[inline]
     pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.get()
+    }
+
+    /// From now on there may be tasks of users.
+    pub(crate) fn let_guest_in(&self) {
+        self.has_guests.set(true);
+    }
+
+    /// Does something for others, a step after each round.
+    pub(crate) fn take_up(&self, errand: Box<dyn Errand<A>>) {
+        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+        core.errands.push_back(errand);
+        core.has_outgoing = true;
     }
 
     /// Whether there may be tasks of users.
@@ -445,8 +493,10 @@ impl<A: Actor> LocalShard<A> {
         if signals & DOOR != 0 {
             waiting::wake_kept();
         }
+        if signals & LINE != 0 {
+            self.core.borrow_mut().shard.enter();
+        }
         if signals & COMMANDS != 0 {
-            self.has_guests.set(true);
             let local = Local::new(self.clone());
             for command in self.mailbox().take_commands() {
                 command(&local);
@@ -506,6 +556,7 @@ impl<A: Actor> LocalShard<A> {
         // Their messages may have run or not. A ticket that is dropped says so.
         core.tickets.clear();
         core.wakers.drain(..).for_each(Waker::wake);
+        let_go(core.errands.drain(..).chain(core.errands_done.drain(..)));
         let waiting = self.calls.borrow_mut().answer_all(unknown::<A>);
         // Tasks of an executor that runs no more are not woken, only let go of.
         drop(waiting);
@@ -569,11 +620,47 @@ impl<A: Actor> Core<A> {
         self.clock.last.saturating_duration_since(self.progressed) >= HELD_BACK_MAX
     }
 
+    /// Goes on with what is done for others.
+    #[inline]
+    fn run_errands(&mut self) {
+        if self.errands.is_empty() {
+            return;
+        }
+        let mut working = 0;
+        let mut not_yet = 0;
+        for _ in 0..self.errands.len() {
+            let Some(mut errand) = self.errands.pop_front() else { break };
+            let is_due = errand.waits() || working < ERRANDS_PER_ROUND;
+            working += usize::from(!errand.waits());
+            if !is_due {
+                not_yet += 1;
+                self.errands.push_back(errand);
+            } else if errand.step(&mut self.shard) {
+                self.errands_done.push(errand);
+            } else {
+                self.errands.push_back(errand);
+            }
+        }
+        // Those that were not due are next.
+        if not_yet > 0 {
+            let next = self.errands.len() - not_yet;
+            self.errands.rotate_left(next);
+        }
+    }
+
+    /// Whether there is something to do for others now.
+    #[inline]
+    fn has_errands(&self) -> bool {
+        self.errands.iter().any(|errand| !errand.waits())
+    }
+
     /// Whether there is something to do though nothing has come.
     #[inline]
     fn has_own_work(&mut self, publishes: bool) -> bool {
         self.has_outgoing
             || self.shard.own_messages() > 0
+            || self.has_errands()
+            || self.shard.has_garbage()
             || self.shard.counters().told != self.told_flushed
             || self.shard.next_timer().is_some_and(|due| due <= self.clock.read())
             || publishes && self.shard.counters().handled() != self.handled_published

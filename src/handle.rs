@@ -1,6 +1,7 @@
-//! The door for outside threads: ask, ask all, tell.
+//! The door for outside threads: ask, ask all, tell, snapshots, and reads of what is published.
 //!
-//! A handle finds a message's home on the caller's thread and puts it in front of that shard. Nothing here waits: what
+//! A handle finds a message's home on the caller's thread and puts it in front of that shard. Nothing here waits (but a read of
+//! what is just being published, for a few steps of the publisher): what
 //! finds no room is refused with `Overloaded`, but for `ask_all`, which waits in its future. Messages of one thread to
 //! one object keep their order, whichever of the calls sent them, as long as they are sent through handles (a task's
 //! [`Local`](crate::Local) is another way, and overtakes) and an `ask_all` before them has found room.
@@ -18,6 +19,7 @@ use crate::gather::AskAll;
 use crate::mailbox::Ingress;
 use crate::replies::Ask;
 use crate::runtime::Shared;
+use crate::snapshot::{self, Snapshot, SnapshotRead};
 use crate::stats::{Latency, ShardStats, Stats};
 use crate::waiting;
 
@@ -117,6 +119,24 @@ impl<A: Actor> Handle<A> {
     /// The same door, for messages sent as `owner`: they may write what `owner` owns.
     pub fn sending_as(&self, owner: OwnerId) -> Handle<A> {
         Handle { shared: self.shared.clone(), sender: owner }
+    }
+
+    /// Opens a snapshot of all objects of all shards. It takes a turn or two of each shard to be ready, and disturbs nobody.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Stopped`](crate::SnapshotError::Stopped) once the runtime stops.
+    pub fn snapshot(&self) -> SnapshotRead<Snapshot<A>> {
+        snapshot::open(&self.shared)
+    }
+
+    /// The latest state of the object `id`, if it is `Shared` or `Immutable`: read right here, without a message. `None` if it does not
+    /// exist or belongs to an owner; then ask.
+    ///
+    /// It sees every message that was answered before, and what it sees is never undone. Two reads may fall before and after a message;
+    /// for several objects as of one instant use [`Snapshot::published`]. It works as long as the handle lives, also after the runtime has
+    /// stopped.
+    pub fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
+        self.shared.mvcc.latest(id)
     }
 
     /// The shard that owns the object `id`, whether it exists or not.

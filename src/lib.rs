@@ -46,6 +46,7 @@ mod calls;
 mod config;
 pub mod doctor;
 mod each_shard;
+mod errands;
 mod error;
 mod executor;
 mod gather;
@@ -58,6 +59,7 @@ mod prefetch;
 mod pump;
 mod replies;
 mod runtime;
+mod snapshot;
 mod stats;
 mod tasks;
 mod thread;
@@ -68,10 +70,10 @@ mod waiting;
 
 pub use config::{Config, Idle, Shards};
 pub use each_shard::EachShard;
-pub use error::{ConfigError, Death, DeathCause, StartError, TaskError, TellError};
+pub use error::{ConfigError, Death, DeathCause, SnapshotError, StartError, TaskError, TellError};
 pub use freehold_shard::{
-    ADDRESSEES_MAX, Access, AccessError, Actor, Addressees, AskError, Counters, Limits, ObjectId, Objects,
-    Outcome, OwnerId, Ownership, PlacementKey, SHARDS_MAX, ShardIndex,
+    ADDRESSEES_MAX, Access, AccessError, Actor, Addressees, AskError, Counters, Epoch, Limits, ObjectId,
+    Objects, Outcome, OwnerId, Ownership, PlacementKey, SHARDS_MAX, ShardIndex, TransactionId,
 };
 pub use gather::AskAll;
 /// The executor that tasks on a shard run on: its timers, files, sockets and locks are for their use.
@@ -80,6 +82,7 @@ pub use handle::Handle;
 pub use local::{Local, LocalAsk};
 pub use replies::Ask;
 pub use runtime::{Report, Runtime};
+pub use snapshot::{Snapshot, SnapshotRead};
 pub use stats::{Activity, Latency, ShardStats, Stats};
 pub use tasks::Stopping;
 pub use topology::{Cpu, PlaceError, Placement, Topology};

@@ -8,13 +8,16 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use freehold_shard::{Actor, AskError, Destination, Envelope, Outcome, OwnerId, ReturnAddress, ShardIndex};
 
+use crate::errands::Errand;
 use crate::error::TellError;
 use crate::executor::LocalShard;
 use crate::handle::Handle;
+use crate::snapshot::{self, Snapshot, SnapshotRead};
 use crate::tasks::Stopping;
 
 /// A task's way to the objects, from the thread of a shard. Cheap to clone; it stays on its thread.
@@ -54,6 +57,26 @@ impl<A: Actor> Local<A> {
     /// A door for other threads, which sends as this one does.
     pub fn handle(&self) -> Handle<A> {
         Handle::new(self.here.shared.clone()).sending_as(self.sender)
+    }
+
+    /// Opens a snapshot of all objects of all shards: as [`Handle::snapshot`], and to be awaited here.
+    pub fn snapshot(&self) -> SnapshotRead<Snapshot<A>> {
+        snapshot::open(&self.here.shared)
+    }
+
+    /// The latest state of the object `id`, if it is `Shared` or `Immutable`: as [`Handle::published`].
+    pub fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
+        self.here.shared.mvcc.latest(id)
+    }
+
+    /// From now on there may be tasks of users here.
+    pub(crate) fn let_guest_in(&self) {
+        self.here.let_guest_in();
+    }
+
+    /// Has the shard do something beside its messages.
+    pub(crate) fn take_up(&self, errand: Box<dyn Errand<A>>) {
+        self.here.take_up(errand);
     }
 
     /// Runs a message for objects of this shard at once, inline: no queue, no future, no allocation.
@@ -129,7 +152,7 @@ impl<A: Actor> Local<A> {
             // What was sent to the shard itself before is not overtaken.
             Destination::One(home) if home == self.here.index && !self.here.has_sent_itself() => {
                 match self.ask_now(message) {
-                    // A transaction holds an object: the message waits for it in the shard.
+                    // A transaction holds an object, or one is shared: the message becomes a transaction in the shard.
                     Err(AskError::Busy) => Route::To(home),
                     outcome => Route::Done(outcome),
                 }

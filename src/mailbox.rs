@@ -46,6 +46,9 @@ pub(crate) const DOOR: u32 = 2;
 /// A shard is asked to look at the runtime's phase.
 pub(crate) const PHASE: u32 = 4;
 
+/// A shard is asked to look at the line of epochs: a snapshot was closed.
+pub(crate) const LINE: u32 = 8;
+
 /// What of a shard others can reach.
 pub(crate) struct Mailbox<A: Actor> {
     parking: CachePadded<Parking>,

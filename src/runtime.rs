@@ -27,7 +27,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
-use freehold_shard::{Actor, PlacementKey, Router, ShardIndex};
+use freehold_shard::{Actor, Mvcc, PlacementKey, Router, ShardIndex};
 
 use crate::config::{Config, Shards};
 use crate::doctor::{Examination, examine};
@@ -36,7 +36,7 @@ use crate::error::{Death, StartError};
 use crate::executor::Left;
 use crate::handle::Handle;
 use crate::local::Local;
-use crate::mailbox::{Mailbox, PHASE, lanes};
+use crate::mailbox::{LINE, Mailbox, PHASE, lanes};
 use crate::replies::Replies;
 use crate::stats::{Published, Stats};
 use crate::thread::{Plan, bring_up};
@@ -91,12 +91,13 @@ pub(crate) struct Shared<A: Actor> {
     pub(crate) mailboxes: Box<[Mailbox<A>]>,
     pub(crate) published: Box<[CachePadded<Published>]>,
     pub(crate) replies: Arc<Replies<A>>,
+    pub(crate) mvcc: Arc<Mvcc<A>>,
     pub(crate) patience: Patience,
     /// How long a shard that runs dry spins.
     pub(crate) spin: Duration,
     pub(crate) cpus: Vec<Option<usize>>,
     /// When the runtime's time began.
-    pub(crate) epoch: Instant,
+    pub(crate) started: Instant,
     phase: CachePadded<AtomicU8>,
     progress: Box<[Mutex<Progress>]>,
     deaths: Mutex<Vec<Death>>,
@@ -141,6 +142,13 @@ impl<A: Actor> Shared<A> {
         crate::parking::publish();
         for shard in shards {
             self.mailboxes[shard.index()].look(&self.replies);
+        }
+    }
+
+    /// Has every shard look at the line of epochs: a snapshot was closed, and one that is idle is to let go of what it kept.
+    pub(crate) fn tell_line(&self) {
+        for mailbox in &self.mailboxes {
+            mailbox.signal(LINE, &self.replies);
         }
     }
 
@@ -228,10 +236,11 @@ impl<A: Actor> Runtime<A> {
             mailboxes: mailboxes.map_err(StartError::System)?,
             published: (0..shards).map(|_| CachePadded::new(Published::new())).collect(),
             replies: Arc::new(Replies::new(config.asks_in_flight_max, patience)),
+            mvcc: Arc::new(Mvcc::new(shards)),
             patience,
             spin: config.spin(placement.is_pinned()),
             cpus: placement.cpus().to_vec(),
-            epoch: Instant::now(),
+            started: Instant::now(),
             phase: CachePadded::new(AtomicU8::new(Phase::Running as u8)),
             progress: (0..shards).map(|_| Mutex::default()).collect(),
             deaths: Mutex::default(),
@@ -287,6 +296,7 @@ impl<A: Actor> Runtime<A> {
         for (mailbox, reporter) in self.shared.mailboxes.iter().zip(reporters) {
             let task = task.clone();
             let start = move |local: &Local<A>| {
+                local.let_guest_in();
                 let here = local.clone();
                 // Called inside the task, so that a panic of the call is the task's too.
                 local.spawn_watched(async move { task(here).await }, |result| reporter.report(result));

@@ -100,7 +100,7 @@ fn no_message_costs_an_allocation() {
     let boxes = measure(|| (0..100).for_each(|number| drop(std::hint::black_box(Box::new(number)))));
     assert!((100..110).contains(&boxes.allocations), "what allocates is counted: {boxes:?}");
 
-    let steps = [inline, asked_and_told, asked_together, between_shards];
+    let steps = [inline, asked_and_told, asked_together, between_shards, across_shards];
     for step in steps {
         watchdog.feed();
         step();
@@ -221,6 +221,30 @@ fn between_shards() {
             until(|| ran.counted() == before + 1 + hops);
         })
     });
+    assert!(runtime.shutdown().drained);
+}
+
+/// Transactions over two shards, one after the other and many at once: their boxes are used again.
+fn across_shards() {
+    let (runtime, handle, ids, housekeeping) = awake(2);
+    let both = |at: u64| {
+        let at = at as usize;
+        Message::AddBoth { to: [ids[0][at % ids[0].len()], ids[1][at % ids[1].len()]] }
+    };
+    housekeeping.assert_none("a transaction", 3_000, |messages| {
+        measure(|| assert!((0..messages).all(|at| handle.ask(both(at)).wait().is_ok())))
+    });
+    let mut window = Vec::with_capacity(256);
+    housekeeping.assert_none("a transaction among 256", 20_480, |messages| {
+        measure(|| {
+            for at in 0..messages / 256 {
+                window.extend((0..256).map(|other| handle.ask(both(at + other))));
+                assert!(window.drain(..).all(|ask| ask.wait().is_ok()));
+            }
+        })
+    });
+    let consensus: u64 = handle.stats().shards.iter().map(|shard| shard.counters.consensus).sum();
+    assert!(consensus > 80_000, "only {consensus} were transactions");
     assert!(runtime.shutdown().drained);
 }
 

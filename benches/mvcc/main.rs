@@ -13,6 +13,8 @@
 //! - *e* ordered mutex pairs: no versions, no snapshots, no ids
 //! - *f* Freehold, two shards, one account on each: chain commit, 256 transactions in flight a shard. A transfer
 //!   goes to another core and back, which the others need not; with them both threads share all memory.
+//! - *g* the same in a runtime of its own with all accounts `Shared`: each transfer publishes both accounts too, so
+//!   that any thread reads them without a message. It is not the last step of a way but what that costs.
 //!
 //! Steps a to d begin anew after an abort, and each transfer is made once. In each round all make transfers one
 //! after another, each round beginning with another one. *Stale* is counted in a lap of its own, which is not
@@ -29,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
-use freehold::Config;
+use freehold::{Config, Ownership};
 use smallvec::SmallVec;
 use stores::{ConcurrentMap, LockedMap, OneClock, Ranges, Store, Version};
 use workload::SEED;
@@ -119,6 +121,14 @@ enum Means {
     },
     /// Chain commit.
     Freehold,
+    /// Chain commit that publishes.
+    Publishing,
+}
+
+/// The runtimes. Only one of them has something to do at a time.
+struct Courses {
+    owned: Course,
+    shared: Course,
 }
 
 struct Step {
@@ -132,10 +142,12 @@ struct Step {
 
 impl Step {
     /// Makes the transfers of a round. Says how many attempts were aborted.
-    fn lap(&mut self, course: &mut Course, script: &Arc<Script>, audit: Option<Arc<Audit>>) -> (Lap, u64) {
+    fn lap(&mut self, courses: &mut Courses, script: &Arc<Script>, audit: Option<Arc<Audit>>) -> (Lap, u64) {
         let transfers = self.transfers;
         match &mut self.means {
-            Means::Freehold => {
+            Means::Freehold | Means::Publishing => {
+                let is_owned = matches!(self.means, Means::Freehold);
+                let course = if is_owned { &mut courses.owned } else { &mut courses.shared };
                 let asking = Asking { transfers, in_flight: IN_FLIGHT, timed: u64::MAX, only: None, audit };
                 let lap = done(course.lap(script, asking));
                 let aborts = lap.counted(|shard| shard.counters.aborted + shard.counters.reruns);
@@ -152,7 +164,7 @@ impl Step {
                     }
                     outcome
                 };
-                let lap = done(course.lap_of(script, transfers, work));
+                let lap = done(courses.owned.lap_of(script, transfers, work));
                 (lap, aborts.iter().map(|aborts| aborts.load(Ordering::Relaxed)).sum())
             }
         }
@@ -193,11 +205,15 @@ fn steps(size: Size, accounts: u32) -> Vec<Step> {
         },
         shared("e  ordered mutex pairs", Arc::new(Mutexes::new(accounts as usize))),
         Step { means: Means::Freehold, ..shared("f  chain commit", Arc::new(Mutexes::new(0))) },
+        Step { means: Means::Publishing, ..shared("g  f, publishing", Arc::new(Mutexes::new(0))) },
     ]
 }
 
 fn ablation(size: Size, accounts_of_shard: u32) {
-    let mut course = done(Course::start(SHARDS, accounts_of_shard, Config::default()));
+    let mut courses = Courses {
+        owned: done(Course::start(SHARDS, accounts_of_shard, Config::default())),
+        shared: done(Course::start_as(Ownership::Shared, SHARDS, accounts_of_shard, Config::default())),
+    };
     let accounts = SHARDS as u32 * accounts_of_shard;
     let mut steps = steps(size, accounts);
     let mix = Mix { cross: 1.0, popularity: Popularity::Uniform };
@@ -206,7 +222,7 @@ fn ablation(size: Size, accounts_of_shard: u32) {
         let script = draw(round);
         for turn in 0..steps.len() {
             let at = (turn + round as usize) % steps.len();
-            let lap = steps[at].lap(&mut course, &script, None);
+            let lap = steps[at].lap(&mut courses, &script, None);
             // The first warms up.
             if round > 0 {
                 steps[at].laps.push(lap);
@@ -216,7 +232,7 @@ fn ablation(size: Size, accounts_of_shard: u32) {
     let script = draw(size.rounds + 1);
     for step in &mut steps {
         let audit = Arc::new(Audit::new(accounts as usize));
-        step.lap(&mut course, &script, Some(audit.clone()));
+        step.lap(&mut courses, &script, Some(audit.clone()));
         step.stale = audit.stale();
     }
     print(&steps, accounts);
@@ -228,7 +244,8 @@ fn ablation(size: Size, accounts_of_shard: u32) {
         }
         assert!(step.stale == 0 || step.name.starts_with('d'), "step {}: {} stale", step.name, step.stale);
     }
-    let accounts = done(course.finish());
+    let accounts = done(courses.owned.finish());
+    assert_eq!(done(courses.shared.finish()), accounts);
     println!("verified    each of {accounts} accounts holds what follows from the transfers, in all steps\n");
 }
 

@@ -16,15 +16,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use freehold::{
-    AskError, Config, Local, LocalAsk, Outcome, PlacementKey, Runtime, ShardIndex, ShardStats, Shards,
-    StartError, Stats, TaskError, glommio,
+    AskError, Config, Handle, Local, LocalAsk, Outcome, OwnerId, Ownership, PlacementKey, Runtime,
+    ShardIndex, ShardStats, Shards, Snapshot, SnapshotError, StartError, Stats, TaskError, glommio,
 };
 use hdrhistogram::Histogram;
 
 use super::SEED;
 use super::laps::{Moment, Span, StartingLine, Took};
+use super::renewal::{self, Renewed};
 use super::report::{millions_per_second, times};
-use super::transfers::{Audit, Bank, Deal, Expected, Known, Order, Receipt, Refused, Script};
+use super::transfers::{
+    Account, Audit, Bank, Deal, Expected, Known, OPENING, Order, Receipt, Refused, Script,
+};
 
 /// Transfers after which a task gives way, when transactions of others may wait. It is what such a transaction
 /// waits at most, some microseconds, and costs some nanoseconds a transfer.
@@ -47,6 +50,10 @@ pub enum Failure {
         "{handled} messages were handled in a lap of {asked}, {sent} envelopes sent and {received} received"
     )]
     Unsettled { asked: u64, handled: u64, sent: u64, received: u64 },
+    #[error("a snapshot was not to be had: {0}")]
+    Snapshot(#[from] SnapshotError),
+    #[error("{versions} old states are kept {when}")]
+    Kept { versions: u64, when: &'static str },
     #[error("{0}")]
     Books(String),
     #[error("the runtime did not drain: {0}")]
@@ -161,13 +168,25 @@ pub struct Course {
     runtime: Runtime<Bank>,
     ids: Arc<[u64]>,
     expected: Expected,
+    ownership: Ownership,
     pub shards: usize,
     pub accounts_of_shard: u32,
 }
 
 impl Course {
-    /// Starts a runtime and opens accounts.
+    /// Starts a runtime and opens accounts that have an owner, who makes all transfers.
     pub fn start(shards: usize, accounts_of_shard: u32, config: Config) -> Result<Self, Failure> {
+        Course::start_as(Ownership::Owned(OwnerId::default()), shards, accounts_of_shard, config)
+    }
+
+    /// Starts a runtime and opens accounts that are all owned like this. If they are shared, every transfer takes the
+    /// consensus path and publishes both.
+    pub fn start_as(
+        ownership: Ownership,
+        shards: usize,
+        accounts_of_shard: u32,
+        config: Config,
+    ) -> Result<Self, Failure> {
         // So that each run has the same accounts in the same places.
         let placement_key = Some(PlacementKey(SEED));
         let runtime =
@@ -178,7 +197,7 @@ impl Course {
             let ids = (0..).map(super::id_of).filter(is_here).take(accounts_of_shard as usize);
             let mut opened = Vec::with_capacity(accounts_of_shard as usize);
             for id in ids {
-                local.ask_now(&Order::Open { id }).expect("an account opens");
+                local.ask_now(&Order::Open { id, ownership }).expect("an account opens");
                 opened.push(id);
                 glommio::yield_if_needed().await;
             }
@@ -186,7 +205,8 @@ impl Course {
         };
         let opened = runtime.on_each_shard(open).wait().into_iter().collect::<Result<Vec<_>, _>>()?;
         let ids: Arc<[u64]> = opened.concat().into();
-        let course = Course { runtime, expected: Expected::new(ids.len()), ids, shards, accounts_of_shard };
+        let expected = Expected::new(ids.len());
+        let course = Course { runtime, expected, ids, ownership, shards, accounts_of_shard };
         // So that no lap counts an opening.
         course.settled(&before, course.accounts() as u64)?;
         Ok(course)
@@ -195,6 +215,16 @@ impl Course {
     /// The CPU of each shard, if it has one of its own.
     pub fn cpus(&self) -> Vec<Option<usize>> {
         self.runtime.stats().shards.iter().map(|shard| shard.cpu).collect()
+    }
+
+    /// The way to the accounts from outside.
+    pub fn handle(&self) -> Handle<Bank> {
+        self.runtime.handle()
+    }
+
+    /// The ids of all accounts, in order.
+    pub fn ids(&self) -> Arc<[u64]> {
+        self.ids.clone()
     }
 
     /// How many accounts there are.
@@ -220,6 +250,60 @@ impl Course {
         }
         let after = self.settled(&before, asked)?;
         lap_of(parts, asked, before, after)
+    }
+
+    /// Makes transfers as [`Course::lap`] does while a snapshot is open, which is renewed when it has been ready for
+    /// `every`. Checks that old states were kept for it, that the last one, opened while transfers were made, has all the money, and that nothing
+    /// is kept when it is closed.
+    pub fn lap_with_snapshots(
+        &mut self,
+        script: &Arc<Script>,
+        asking: Asking,
+        every: Duration,
+    ) -> Result<(Lap, Renewed), Failure> {
+        let handle = self.handle();
+        let (lap, (renewed, newest)) = renewal::beside(&handle, every, || self.lap(script, asking))?;
+        let lap = lap?;
+        self.kept(|now| now.max(renewed.versions_max) > 0, "for snapshots that were open")?;
+        self.check_money(&newest)?;
+        drop(newest);
+        self.kept(|now| now == 0, "for snapshots that are closed")?;
+        Ok((lap, renewed))
+    }
+
+    /// Waits until so many old states are kept as are wanted: the counter is of each shard's last turn.
+    fn kept(&self, is_wanted: impl Fn(u64) -> bool, when: &'static str) -> Result<(), Failure> {
+        let since = Instant::now();
+        loop {
+            let versions = renewal::versions(&self.runtime.handle());
+            if is_wanted(versions) {
+                return Ok(());
+            }
+            if since.elapsed() > SETTLE_MAX {
+                return Err(Failure::Kept { versions, when });
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Whatever the snapshot was opened in the middle of: it has every account and all the money, and both sides of
+    /// every transfer.
+    fn check_money(&self, snapshot: &Snapshot<Bank>) -> Result<(), Failure> {
+        let each = |(accounts, money, parts): &mut (u64, u64, u64), _, account: &Account| {
+            *accounts += 1;
+            *money = money.wrapping_add(account.balance);
+            *parts += account.transfers;
+        };
+        let merge = |a: (u64, u64, u64), b: (u64, u64, u64)| (a.0 + b.0, a.1.wrapping_add(b.1), a.2 + b.2);
+        let (accounts, money, parts) = snapshot.fold(|| (0, 0, 0), each, merge).wait()?;
+        let opened = self.ids.len() as u64;
+        if accounts == opened && money == OPENING.wrapping_mul(opened) && parts % 2 == 0 {
+            return Ok(());
+        }
+        let found = format!(
+            "{accounts} of {opened} accounts, which hold {money} and had a part in {parts} transfers"
+        );
+        Err(Failure::Books(format!("a snapshot has {found}")))
     }
 
     /// Makes transfers by other means, on the threads of the shards. `work` is given the shard it runs on.
@@ -271,7 +355,8 @@ impl Course {
     }
 
     /// Reads every account and stops the runtime: each must hold what follows from the transfers, and the money
-    /// must be what it was. Says how many accounts were checked.
+    /// must be what it was, as messages have it, and a snapshot, and what is published. Says how many accounts were
+    /// checked.
     pub fn finish(self) -> Result<usize, Failure> {
         let handle = self.runtime.handle();
         let mut found = Vec::with_capacity(self.ids.len());
@@ -284,6 +369,15 @@ impl Course {
             }
         }
         self.expected.check(found).map_err(Failure::Books)?;
+        let books = |state: Option<&Account>| state.map_or((0, 0), |it| (it.balance, it.transfers));
+        let snapshot = handle.snapshot().wait()?;
+        let states = snapshot.get_all(self.ids.iter().copied()).wait()?;
+        self.expected.check(states.iter().map(|state| books(state.as_ref()))).map_err(Failure::Books)?;
+        self.check_money(&snapshot)?;
+        if self.ownership == Ownership::Shared {
+            let published = self.ids.iter().map(|id| books(handle.published(id).as_deref()));
+            self.expected.check(published).map_err(Failure::Books)?;
+        }
         let report = self.runtime.shutdown();
         if report.drained { Ok(self.ids.len()) } else { Err(Failure::Undrained(report.to_string())) }
     }

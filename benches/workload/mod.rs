@@ -9,6 +9,7 @@
 
 pub mod course;
 pub mod laps;
+pub mod renewal;
 pub mod report;
 pub mod rings;
 pub mod transfers;

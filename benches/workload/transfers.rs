@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam_utils::CachePadded;
-use freehold::{AccessError, Actor, Addressees, Objects};
+use freehold::{AccessError, Actor, Addressees, Objects, Ownership};
 use rand_distr::uniform::Uniform;
 use rand_distr::{Bernoulli, Distribution, Zipf};
 use rand_pcg::Pcg64;
@@ -39,6 +39,7 @@ pub struct Account {
 }
 
 const _: () = assert!(size_of::<Account>() == 64);
+const _: () = assert!(size_of::<Order>() == 32);
 
 impl Account {
     /// As it is when it is opened.
@@ -48,8 +49,8 @@ impl Account {
 /// What accounts are told.
 #[derive(Clone, Copy, Debug)]
 pub enum Order {
-    /// Opens the account.
-    Open { id: u64 },
+    /// Opens the account, and says who may write it.
+    Open { id: u64, ownership: Ownership },
     /// Moves money from one account to another.
     Transfer { from: u64, to: u64, amount: u64 },
     /// Asks what is on the account.
@@ -93,7 +94,7 @@ impl Actor for Bank {
     #[inline]
     fn addressees(order: &Order, to: &mut Addressees<u64>) {
         match *order {
-            Order::Open { id } => to.write(id),
+            Order::Open { id, .. } => to.write(id),
             Order::Transfer { from, to: payee, .. } => {
                 to.write(from);
                 to.write(payee);
@@ -105,8 +106,13 @@ impl Actor for Bank {
     #[inline]
     fn receive(order: &Order, objects: &mut Objects<'_, Self>) -> Result<Receipt, Refused> {
         match *order {
-            Order::Open { id } => {
+            Order::Open { id, ownership } => {
                 objects.insert(id, Account::OPENED)?;
+                match ownership {
+                    Ownership::Owned(owner) => objects.transfer(id, owner)?,
+                    Ownership::Shared => objects.share(id)?,
+                    Ownership::Immutable => objects.freeze(id)?,
+                }
                 Ok(Receipt::Opened)
             }
             Order::Transfer { from, to, amount } => {

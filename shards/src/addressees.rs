@@ -33,8 +33,8 @@ pub(crate) struct Target<Id> {
     /// so it is trusted only if it still holds this id.
     pub(crate) slot: SlotIndex,
     pub(crate) access: Access,
-    /// Whether the object was locked when it was last looked up.
-    pub(crate) is_locked: bool,
+    /// Whether the object was reserved for transactions when it was last looked up.
+    pub(crate) is_reserved: bool,
     /// Whether this message may write the object and its before-image is kept.
     pub(crate) saved: bool,
 }
@@ -43,13 +43,13 @@ impl<Id> Target<Id> {
     /// An object that needs no looking up.
     #[inline]
     pub(crate) fn found(id: Id, slot: SlotIndex, access: Access) -> Self {
-        Target { id, hash: None, slot, access, is_locked: false, saved: false }
+        Target { id, hash: None, slot, access, is_reserved: false, saved: false }
     }
 
-    /// It is here, and nobody holds it.
+    /// It is here, and free.
     #[inline]
     pub(crate) fn is_clear(&self) -> bool {
-        self.slot != NO_SLOT && !self.is_locked
+        self.slot != NO_SLOT && !self.is_reserved
     }
 }
 

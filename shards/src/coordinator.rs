@@ -9,17 +9,21 @@
 //! participant copies an object into the box until the box comes back, nobody writes that object at home; nobody reads it either if
 //! the transaction may write it.
 
-use crate::actor::{AccessError, Actor};
-use crate::addressees::{ADDRESSEES_MAX, Access, Target};
-use crate::desk::{Desk, Reason, Step};
-use crate::message::{AskError, Envelope, Outcome, ReturnAddress};
-use crate::object::OwnerId;
-use crate::partition::NO_SLOT;
-use crate::shard::Effects;
-use crate::transaction::{End, Transaction};
+use std::ops::Range;
 
-/// Boxes kept for their memory.
-const SPARE_MAX: usize = 1024;
+use arrayvec::ArrayVec;
+
+use crate::actor::{AccessError, Actor};
+use crate::addressees::{ADDRESSEES_MAX, Access, Rest, Target};
+use crate::desk::{Desk, Reason, Step};
+use crate::epoch::Epoch;
+use crate::fault::{self, Fault};
+use crate::message::{AskError, Envelope, Outcome, ReturnAddress};
+use crate::object::{OwnerId, Ownership};
+use crate::partition::NO_SLOT;
+use crate::router::ShardIndex;
+use crate::shard::{AT_LOCK_POINT, Effects};
+use crate::transaction::{Carried, End, Transaction};
 
 impl<A: Actor> Desk<A> {
     /// Begins a transaction for a message that cannot take the fast path, for [`Desk::reason`]. `extra` is an object it touched without
@@ -37,16 +41,13 @@ impl<A: Actor> Desk<A> {
         match self.reason {
             Reason::Spans => self.counters.spanning += 1,
             Reason::Locked => self.counters.blocked += 1,
+            Reason::Shared => self.counters.shared += 1,
             Reason::Undeclared => self.counters.undeclared += 1,
         }
-        let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
-        let mut to = std::mem::take(&mut self.scratch);
-        to.clear();
-        A::addressees(&message, &mut to);
-        for (id, access) in to.iter().chain(extra) {
-            transaction.add(id, self.router.home(&id), access);
-        }
-        self.scratch = to;
+        let mut transaction = match self.prepared.take() {
+            Some(transaction) => transaction,
+            None => self.prepare_anew(&message, extra),
+        };
         transaction.message = Some(message);
         transaction.sender = sender;
         transaction.answer_to = answer_to;
@@ -56,12 +57,68 @@ impl<A: Actor> Desk<A> {
         self.send(transaction, effects);
     }
 
+    /// A box for a message whose objects were just found, with their homes, in their order.
+    pub(crate) fn prepare(
+        &mut self,
+        first: Option<Target<A::Id>>,
+        rest: &Rest<A::Id>,
+        homes: &ArrayVec<ShardIndex, ADDRESSEES_MAX>,
+    ) {
+        let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
+        let carried =
+            |target: &Target<A::Id>, home| Carried::new(target.id, home, target.access, target.slot);
+        match (first, rest.as_slice(), homes.as_slice()) {
+            // Nearly all.
+            (Some(one), [other], &[a, b]) => {
+                let (one, other) = (carried(&one, a), carried(other, b));
+                transaction.objects.extend(if a <= b { [one, other] } else { [other, one] });
+            }
+            _ => {
+                let targets = first.iter().chain(rest).zip(homes);
+                transaction.objects.extend(targets.map(|(target, home)| carried(target, *home)));
+                transaction.objects.sort_by_key(|object| object.home);
+            }
+        }
+        self.prepared = Some(transaction);
+    }
+
+    /// The same for one that ran and touched `extra` without having declared it.
+    fn prepare_anew(&mut self, message: &A::Message, extra: Option<(A::Id, Access)>) -> Box<Transaction<A>> {
+        let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
+        self.scratch.clear();
+        A::addressees(message, &mut self.scratch);
+        for (id, access) in self.scratch.iter().chain(extra) {
+            transaction.add(id, self.router.home(&id), access);
+        }
+        transaction
+    }
+
+    /// Lets go of a box that was prepared for a message that nobody wants to begin.
+    #[cold]
+    pub(crate) fn unprepare(&mut self) {
+        if let Some(transaction) = self.prepared.take() {
+            self.keep_spare(transaction);
+        }
+    }
+
+    /// Keeps a box for its memory.
+    fn keep_spare(&mut self, mut transaction: Box<Transaction<A>>) {
+        transaction.message = None;
+        transaction.objects.clear();
+        // As many as may be under way: fewer, and a shard with its hands full would make and drop boxes all the time.
+        if self.spare.len() < self.limits.transactions_max {
+            self.spare.push(transaction);
+        }
+    }
+
     /// To its first participant.
-    pub(crate) fn send(&mut self, transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+    pub(crate) fn send(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
         let first = transaction.objects[0].home;
         if first == self.shard {
             self.lock(transaction, effects);
         } else {
+            // Until it comes back here they may have other slots.
+            transaction.objects.iter_mut().for_each(|object| object.slot = NO_SLOT);
             effects.outboxes[first.index()].push_back(Envelope::Lock(transaction));
         }
     }
@@ -70,7 +127,11 @@ impl<A: Actor> Desk<A> {
     pub(crate) fn lock(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
         let at_home = transaction.at_home(self.shard);
         debug_assert!(!at_home.is_empty(), "routed-to-its-home: a transaction visits only its participants");
+        self.take_epoch_of(&transaction);
         for object in &mut transaction.objects[at_home.clone()] {
+            if object.slot != NO_SLOT {
+                continue;
+            }
             let hash = self.partition.hash(&object.id);
             object.slot = self.partition.find(hash, &object.id).0;
             if object.slot == NO_SLOT {
@@ -78,56 +139,97 @@ impl<A: Actor> Desk<A> {
                 object.slot = self.partition.insert(hash, object.id, object.ownership);
             }
         }
-        if let Some(transaction) = self.locks.lock(&mut self.partition, transaction, at_home) {
-            self.pass_on(transaction, effects);
+        if let Some(transaction) = self.locks.lock(&mut self.partition, transaction, at_home.clone()) {
+            self.pass_on(transaction, at_home, effects);
         }
         self.run_ready(effects);
+    }
+
+    /// The largest epoch among its participants is the one a transaction commits in. (Who loads the epoch after the dequeue is there
+    /// already. It stands here so that one who did not would still commit in one epoch on every shard.)
+    fn take_epoch_of(&mut self, transaction: &Transaction<A>) {
+        self.line.epoch = self.line.epoch.max(transaction.epoch);
     }
 
     /// Goes on with transactions that have got the locks they waited for.
     fn run_ready(&mut self, effects: &mut Effects<A>) {
         while let Some(transaction) = self.locks.next_ready() {
-            self.pass_on(transaction, effects);
+            let at_home = transaction.at_home(self.shard);
+            self.pass_on(transaction, at_home, effects);
         }
     }
 
     /// Everything at home here is locked: on to the next participant, or run.
-    fn pass_on(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
-        let Some(next) = transaction.next_after(self.shard) else {
-            return self.run_at_lock_point(transaction, effects);
+    fn pass_on(
+        &mut self,
+        mut transaction: Box<Transaction<A>>,
+        at_home: Range<usize>,
+        effects: &mut Effects<A>,
+    ) {
+        let Some(next) = transaction.after(&at_home) else {
+            return self.run_at_lock_point(transaction, at_home, effects);
         };
-        let at_home = transaction.at_home(self.shard);
-        for object in &mut transaction.objects[at_home] {
+        let epoch = self.line.epoch;
+        for object in &mut transaction.objects[at_home.clone()] {
             let slot = self.partition.slot(object.slot);
-            object.ownership = slot.ownership;
+            object.passed_in = epoch;
+            object.ownership = slot.ownership();
             object.state = slot.state.clone();
+        }
+        transaction.epoch = epoch;
+        match self.in_doubt.back_mut() {
+            Some((of, transactions)) if *of == epoch => *transactions += 1,
+            _ => self.in_doubt.push_back((epoch, 1)),
+        }
+        if fault::is_on(Fault::EarlyRelease) {
+            transaction.objects[at_home]
+                .iter()
+                .for_each(|object| self.locks.unlock(&mut self.partition, object.slot));
         }
         effects.outboxes[next.index()].push_back(Envelope::Lock(transaction));
     }
 
+    /// A transaction that this shard passed on in `epoch` has come back.
+    fn is_settled(&mut self, epoch: Epoch) {
+        let place = self.in_doubt.iter_mut().find(|(of, _)| *of == epoch);
+        let (_, transactions) = place.expect("what comes back was passed on");
+        *transactions -= 1;
+        while self.in_doubt.front().is_some_and(|(_, transactions)| *transactions == 0) {
+            self.in_doubt.pop_front();
+        }
+    }
+
     /// The last participant: everything is locked, and everything is here.
-    fn run_at_lock_point(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
-        let at_home = transaction.at_home(self.shard);
+    fn run_at_lock_point(
+        &mut self,
+        mut transaction: Box<Transaction<A>>,
+        at_home: Range<usize>,
+        effects: &mut Effects<A>,
+    ) {
         // What is at home elsewhere is lent a slot, so that the message sees no difference.
-        let mut targets = std::mem::take(&mut self.targets);
+        let mut targets = self.targets.take().unwrap_or_default();
         targets.clear();
         for object in &mut transaction.objects[..at_home.start] {
-            let slot = self.partition.lend_slot(object.id, object.ownership, object.state.take());
+            let slot =
+                self.partition.lend_slot(object.id, self.line.epoch, object.ownership, object.state.take());
             targets.push_found(Target::found(object.id, slot, object.access));
+            self.unsealed |= object.ownership == Ownership::Shared;
         }
         for object in &transaction.objects[at_home.clone()] {
+            self.unsealed |= self.partition.slot(object.slot).ownership() == Ownership::Shared;
             targets.push_found(Target::found(object.id, object.slot, object.access));
         }
-        let message = transaction.message.take().expect("a transaction under way has its message");
+        let message = transaction.message.as_ref().expect("a transaction under way has its message");
         let first = targets.first;
-        let step = self.receive(&message, transaction.sender, first, &mut targets.rest, effects);
-        transaction.message = Some(message);
+        let sender = transaction.sender;
+        let step = self.receive::<AT_LOCK_POINT>(message, sender, first, &mut targets.rest, effects);
         for (object, target) in transaction.objects[..at_home.start].iter_mut().zip(targets.targets()) {
             let (ownership, state) = self.partition.take_back(target.slot);
             object.is_written = target.saved || std::mem::take(&mut self.first_saved);
             (object.ownership, object.state) = (ownership, state);
         }
-        self.targets = targets;
+        self.targets = Some(targets);
+        transaction.epoch = self.line.epoch;
         let end = match step {
             Step::Done(outcome) => {
                 let is_committed = outcome.is_ok();
@@ -150,32 +252,50 @@ impl<A: Actor> Desk<A> {
             Step::Missing(id, access) => End::Again(id, access),
         };
         transaction.end = Some(end);
-        for object in &transaction.objects[at_home] {
+        for object in &transaction.objects[at_home.clone()] {
             self.locks.unlock(&mut self.partition, object.slot);
         }
-        self.pass_back(transaction, effects);
+        self.pass_back(transaction, &at_home, effects);
     }
 
     /// This shard's part of the way back: takes over what was written, and unlocks.
     pub(crate) fn settle(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
         let at_home = transaction.at_home(self.shard);
         let is_committed = matches!(transaction.end, Some(End::Committed(_)));
-        for object in &mut transaction.objects[at_home] {
+        self.take_epoch_of(&transaction);
+        self.is_settled(transaction.objects[at_home.start].passed_in);
+        for object in &mut transaction.objects[at_home.clone()] {
             let slot = self.partition.slot_mut(object.slot);
-            debug_assert!(slot.id == object.id && slot.lock != 0, "locked-until-settled: {:?}", object.id);
+            debug_assert!(
+                slot.id == object.id && slot.is_held() || fault::is_on(Fault::EarlyRelease),
+                "locked-until-settled: {:?}",
+                object.id
+            );
             if is_committed && object.is_written {
-                slot.ownership = object.ownership;
-                slot.state = object.state.take();
+                let ownership = slot.ownership();
+                slot.set_ownership(object.ownership);
+                let state = std::mem::replace(&mut slot.state, object.state.take());
+                let is_local = fault::is_on(Fault::SettleLocally);
+                let epoch = if is_local { self.line.epoch } else { transaction.epoch };
+                self.stamp(object.slot, epoch, ownership, state);
             }
-            self.locks.unlock(&mut self.partition, object.slot);
+            if !fault::is_on(Fault::EarlyRelease) {
+                self.locks.unlock(&mut self.partition, object.slot);
+            }
         }
-        self.pass_back(transaction, effects);
+        self.drop_versions(2 * transaction.objects.len());
+        self.pass_back(transaction, &at_home, effects);
         self.run_ready(effects);
     }
 
     /// To the participant before, or, from the first, to where it began.
-    fn pass_back(&mut self, transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
-        match transaction.last_before(self.shard) {
+    fn pass_back(
+        &mut self,
+        transaction: Box<Transaction<A>>,
+        at_home: &Range<usize>,
+        effects: &mut Effects<A>,
+    ) {
+        match transaction.before(at_home) {
             Some(before) => effects.outboxes[before.index()].push_back(Envelope::Settle(transaction)),
             None if transaction.origin == self.shard => self.finish(transaction, effects),
             None => effects.outboxes[transaction.origin.index()].push_back(Envelope::Finish(transaction)),
@@ -189,6 +309,7 @@ impl<A: Actor> Desk<A> {
                 transaction.add(id, self.router.home(&id), access);
                 if transaction.objects.len() <= ADDRESSEES_MAX {
                     transaction.reruns += 1;
+                    transaction.objects.iter_mut().for_each(|object| object.slot = NO_SLOT);
                     self.counters.reruns += 1;
                     // In a turn of its own, so that no stack grows with the reruns.
                     self.own.push_back(Envelope::Restart(transaction));
@@ -212,11 +333,7 @@ impl<A: Actor> Desk<A> {
             }
         }
         self.in_flight -= 1;
-        transaction.message = None;
-        transaction.objects.clear();
-        if self.spare.len() < SPARE_MAX {
-            self.spare.push(transaction);
-        }
+        self.keep_spare(transaction);
     }
 
     /// Sends an outcome to whoever waits for it.

@@ -5,29 +5,47 @@
 //! re-exports what an application needs; depend on that one.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate self as freehold_shard;
+
 mod actor;
 mod addressees;
+mod atomics;
 mod batches;
 mod coordinator;
 mod desk;
+mod epoch;
+mod fault;
 mod index;
 mod locks;
 mod message;
+mod mvcc;
 mod object;
 mod objects;
 mod partition;
 mod router;
 mod shard;
+mod slot;
+mod snapshot;
 mod statistics;
+mod time;
 mod timer;
 mod transaction;
+mod version;
+
+#[cfg(test)]
+#[path = "../tests/simulation/main.rs"]
+mod simulation;
 
 pub use actor::{AccessError, Actor};
 pub use addressees::{ADDRESSEES_MAX, Access, Addressees};
+pub use epoch::{Epoch, Epochs, Line, TransactionId};
 pub use message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress};
+pub use mvcc::{Expired, Mvcc};
 pub use object::{ObjectId, OwnerId, Ownership};
 pub use objects::Objects;
 pub use router::{Destination, PlacementKey, Router, SHARDS_MAX, ShardIndex, placement_hash};
-pub use shard::{Effects, Inbox, Limits, NoPrefetch, Prefetch, Shard, Time};
+pub use shard::{Effects, Inbox, Limits, NoPrefetch, Prefetch, Shard};
 pub use statistics::Counters;
+pub use time::Time;
 pub use transaction::Transaction;

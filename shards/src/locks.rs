@@ -12,12 +12,8 @@ use slab::Slab;
 use crate::actor::Actor;
 use crate::addressees::Access;
 use crate::partition::{Partition, SlotIndex};
-use crate::transaction::Transaction;
-
-/// An object's lock word: held by one that may write.
-pub(crate) const EXCLUSIVE: u32 = u32::MAX;
-/// In place of the number of a queue: nobody waits.
-pub(crate) const NO_QUEUE: u32 = u32::MAX;
+use crate::slot::NO_QUEUE;
+use crate::transaction::{Carried, Transaction};
 
 /// A transaction that waits for some of its locks on this shard.
 struct Waiting<A: Actor> {
@@ -59,7 +55,8 @@ impl<A: Actor> Locks<A> {
         at_home: std::ops::Range<usize>,
     ) -> Option<Box<Transaction<A>>> {
         let objects = &transaction.objects[at_home.clone()];
-        if objects.iter().all(|object| partition.slot(object.slot).may_lock(object.access)) {
+        let may_lock = |object: &Carried<A>| partition.slot(object.slot).may_lock(object.access);
+        if objects.iter().all(may_lock) {
             objects.iter().for_each(|object| partition.slot_mut(object.slot).lock(object.access));
             return Some(transaction);
         }
@@ -84,7 +81,7 @@ impl<A: Actor> Locks<A> {
     /// Gives back one lock, and grants what can be granted then.
     pub(crate) fn unlock(&mut self, partition: &mut Partition<A>, index: SlotIndex) {
         let slot = partition.slot_mut(index);
-        slot.lock = if slot.lock == EXCLUSIVE { 0 } else { slot.lock - 1 };
+        slot.unlock();
         if slot.queue != NO_QUEUE {
             let queue = &mut self.queues[slot.queue as usize];
             while let Some(first) = queue.front()
@@ -102,7 +99,7 @@ impl<A: Actor> Locks<A> {
                 slot.queue = NO_QUEUE;
             }
         }
-        if slot.lock == 0 && slot.state.is_none() {
+        if slot.is_left() {
             partition.release(index);
         }
     }

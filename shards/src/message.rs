@@ -29,7 +29,7 @@ pub enum AskError<E> {
         /// Where they live.
         home: ShardIndex,
     },
-    /// Only from `ask_now`: the message cannot run at once, because its objects live on several shards or one is locked by a
+    /// Only from `ask_now`: the message cannot run at once, because its objects live on several shards, or one is shared or locked by a
     /// transaction. It never ran; `ask` waits for what it needs.
     #[error("the message cannot run at once: use `ask`, which waits for its objects")]
     Busy,

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use crate::actor::{AccessError, Actor};
 use crate::addressees::{ADDRESSEES_MAX, Access, Rest, Target};
-use crate::desk::{BeforeImage, Desk, Told};
+use crate::desk::{BeforeImage, Desk, Told, miss};
+use crate::epoch::TransactionId;
 use crate::object::{OwnerId, Ownership};
-use crate::partition::{NO_SLOT, Slot, SlotIndex};
+use crate::partition::{NO_SLOT, SlotIndex};
 use crate::router::{Destination, ShardIndex};
 use crate::shard::Effects;
+use crate::slot::Slot;
 
 /// The objects a message may touch while it runs, and what it may send.
 ///
@@ -26,8 +28,6 @@ pub struct Objects<'a, A: Actor> {
     pub(crate) sender: OwnerId,
     /// The before-image of the first object written; the others' are on the desk. Here it costs no memory but the stack.
     pub(crate) first_before: Option<BeforeImage<A>>,
-    /// An object was removed, or has none yet: its slot may have to be released.
-    pub(crate) removed: bool,
 }
 
 /// Two states of one pair.
@@ -37,6 +37,11 @@ impl<A: Actor> Objects<'_, A> {
     /// Who sent the message.
     pub fn sender(&self) -> OwnerId {
         self.sender
+    }
+
+    /// The name of this message, if it takes effect: no other has it. A run that is undone leaves its name to another.
+    pub fn transaction_id(&self) -> TransactionId {
+        self.desk.transaction_id()
     }
 
     /// The state of the object `id`; `None` if it does not exist.
@@ -102,7 +107,7 @@ impl<A: Actor> Objects<'_, A> {
         let sender = self.sender;
         let slot = self.made_writable(id)?;
         if slot.state.is_none() {
-            slot.ownership = Ownership::Owned(sender);
+            slot.set_ownership(Ownership::Owned(sender));
         }
         Ok(slot.state.get_or_insert_with(make))
     }
@@ -115,7 +120,7 @@ impl<A: Actor> Objects<'_, A> {
         let sender = self.sender;
         let slot = self.made_writable(id)?;
         if slot.state.is_none() {
-            slot.ownership = Ownership::Owned(sender);
+            slot.set_ownership(Ownership::Owned(sender));
         }
         Ok(slot.state.replace(state))
     }
@@ -125,7 +130,7 @@ impl<A: Actor> Objects<'_, A> {
     /// # Errors
     /// As [`Objects::get_mut`].
     pub fn remove(&mut self, id: A::Id) -> Result<Option<A::State>, AccessError<A::Id>> {
-        self.removed = true;
+        self.desk.unsealed = true;
         Ok(self.writable(id)?.and_then(|slot| slot.state.take()))
     }
 
@@ -139,7 +144,7 @@ impl<A: Actor> Objects<'_, A> {
             return Ok(None);
         }
         let slot = self.desk.partition.slot(slot);
-        Ok(slot.state.is_some().then_some(slot.ownership))
+        Ok(slot.state.is_some().then_some(slot.ownership()))
     }
 
     /// Gives the object `id` to another owner. From the next message on only that owner writes it.
@@ -210,7 +215,8 @@ impl<A: Actor> Objects<'_, A> {
 
     fn set_ownership(&mut self, id: A::Id, ownership: Ownership) -> Result<(), AccessError<A::Id>> {
         let slot = self.writable(id)?.filter(|slot| slot.state.is_some());
-        slot.ok_or(AccessError::Absent { id })?.ownership = ownership;
+        slot.ok_or(AccessError::Absent { id })?.set_ownership(ownership);
+        self.desk.unsealed = true;
         Ok(())
     }
 
@@ -224,7 +230,7 @@ impl<A: Actor> Objects<'_, A> {
             Some(target) => Ok(target.slot),
             None => match self.desk.look_up(id) {
                 Some((_, slot)) => Ok(slot),
-                None => Err(self.desk.miss(id, Access::Read)),
+                None => Err(miss(&self.desk.missing, id, Access::Read)),
             },
         }
     }
@@ -246,13 +252,10 @@ impl<A: Actor> Objects<'_, A> {
             if self.first.slot == NO_SLOT {
                 self.first.slot = self.desk.appear(Target { ..self.first }, self.sender);
                 self.first.saved = true;
-                // Should the caller survive a panic of what makes the state, the slot is released with the removed.
-                self.removed = true;
             }
             return self.first_writable();
         }
         let slot = rest_made_writable(self.desk, self.rest, id, self.sender)?;
-        self.removed |= self.desk.partition.slot(slot).state.is_none();
         Ok(self.desk.partition.slot_mut(slot))
     }
 
@@ -273,12 +276,14 @@ impl<A: Actor> Objects<'_, A> {
         let index = self.first.slot;
         let slot = self.desk.partition.slot_mut(index);
         if !self.first.saved {
-            if self.first.access == Access::Read && slot.lock != 0 {
-                self.desk.missing.set(Some((self.first.id, Access::Write)));
-                return Err(AccessError::Undeclared { id: self.first.id });
+            if self.first.access == Access::Read && slot.is_held() {
+                return Err(miss(&self.desk.missing, self.first.id, Access::Write));
             }
             self.first_before = Some(slot.before_image(index, self.sender)?);
             self.first.saved = true;
+            if slot.needs_sealing(&self.desk.line) {
+                self.desk.unsealed = true;
+            }
         }
         Ok(slot)
     }
@@ -295,10 +300,13 @@ fn rest_writable<A: Actor>(
     let target = declared(desk, rest, id)?;
     if !target.saved && target.slot != NO_SLOT {
         let slot = desk.partition.slot(target.slot);
-        if target.access == Access::Read && slot.lock != 0 {
-            return Err(desk.miss(id, Access::Write));
+        if target.access == Access::Read && slot.is_held() {
+            return Err(miss(&desk.missing, id, Access::Write));
         }
         let before = slot.before_image(target.slot, sender)?;
+        if slot.needs_sealing(&desk.line) {
+            desk.unsealed = true;
+        }
         desk.before.push(before);
         target.saved = true;
     }
@@ -329,7 +337,9 @@ fn declared<'a, A: Actor>(
     let at = match rest.iter().position(|target| target.id == id) {
         Some(at) => at,
         None => {
-            let Some((hash, slot)) = desk.look_up(id) else { return Err(desk.miss(id, Access::Write)) };
+            let Some((hash, slot)) = desk.look_up(id) else {
+                return Err(miss(&desk.missing, id, Access::Write));
+            };
             let target = Target { hash: Some(hash), ..Target::found(id, slot, Access::Write) };
             rest.try_push(target).map_err(|_| AccessError::TooManyObjects { max: ADDRESSEES_MAX })?;
             rest.len() - 1

@@ -6,11 +6,11 @@
 use ahash::RandomState;
 
 use crate::actor::Actor;
-use crate::addressees::Access;
+use crate::epoch::Epoch;
 use crate::index::{IdHash, Index};
-use crate::locks::{EXCLUSIVE, NO_QUEUE};
 use crate::object::Ownership;
 use crate::shard::Prefetch;
+use crate::slot::Slot;
 
 /// The number of a slot.
 pub(crate) type SlotIndex = u32;
@@ -28,50 +28,6 @@ const GROWN_PER_TURN: usize = 128;
 const CHUNK_BITS: u32 = 12;
 const CHUNK_SLOTS: usize = 1 << CHUNK_BITS;
 
-/// One object, its header first.
-pub(crate) struct Slot<A: Actor> {
-    pub(crate) id: A::Id,
-    /// Whether the slot is in the index. A free slot keeps its last id, so the id alone does not say.
-    live: bool,
-    /// 0 if nobody holds the object; else how many transactions hold it shared, or [`EXCLUSIVE`].
-    pub(crate) lock: u32,
-    /// Those who wait for it, or [`NO_QUEUE`]. There is a queue only while there is a lock.
-    pub(crate) queue: u32,
-    pub(crate) ownership: Ownership,
-    /// `None` while the object does not exist: it is about to be inserted, or was removed by the running message.
-    pub(crate) state: Option<A::State>,
-}
-
-impl<A: Actor> Slot<A> {
-    /// Whether a lock for `access` goes together with those that are held.
-    #[inline]
-    pub(crate) fn is_compatible(&self, access: Access) -> bool {
-        match access {
-            Access::Read => self.lock != EXCLUSIVE,
-            Access::Write => self.lock == 0,
-        }
-    }
-
-    /// Whether a newcomer may have the lock at once: nobody waits, and it goes together with those that are held.
-    #[inline]
-    pub(crate) fn may_lock(&self, access: Access) -> bool {
-        self.queue == NO_QUEUE && self.is_compatible(access)
-    }
-
-    #[inline]
-    pub(crate) fn lock(&mut self, access: Access) {
-        self.lock = match access {
-            Access::Read => self.lock + 1,
-            Access::Write => EXCLUSIVE,
-        };
-    }
-
-    /// Whether the slot is to be released: the object does not exist, and nobody holds it.
-    pub(crate) fn is_left(&self) -> bool {
-        self.live && self.lock == 0 && self.state.is_none()
-    }
-}
-
 /// The objects of one shard.
 pub(crate) struct Partition<A: Actor> {
     hasher: RandomState,
@@ -79,6 +35,8 @@ pub(crate) struct Partition<A: Actor> {
     /// All but the last are full.
     chunks: Vec<Vec<Slot<A>>>,
     free: Vec<SlotIndex>,
+    /// How many objects exist. There may be more slots: see [`Slot::state`].
+    objects: usize,
 }
 
 impl<A: Actor> Partition<A> {
@@ -91,12 +49,26 @@ impl<A: Actor> Partition<A> {
             !seed,
             seed.rotate_left(41) ^ 0x79b9,
         );
-        Partition { hasher, index: Index::new(), chunks: Vec::new(), free: Vec::new() }
+        Partition { hasher, index: Index::new(), chunks: Vec::new(), free: Vec::new(), objects: 0 }
     }
 
-    /// How many objects there are.
+    /// How many objects exist.
     pub(crate) fn len(&self) -> usize {
-        self.index.len()
+        self.objects
+    }
+
+    /// Counts an object that came to exist, or ceased to.
+    pub(crate) fn count(&mut self, existed: bool, exists: bool) {
+        self.objects = self.objects + usize::from(exists) - usize::from(existed);
+    }
+
+    /// The slots from `from` on, at most `most`, objects or not, with their numbers.
+    pub(crate) fn slots(&self, from: SlotIndex, most: usize) -> impl Iterator<Item = (SlotIndex, &Slot<A>)> {
+        let chunks = self.chunks.get((from >> CHUNK_BITS) as usize..).unwrap_or_default();
+        let (first, others) =
+            chunks.split_first().map_or((&[][..], &[][..]), |(first, others)| (first, others));
+        let first = first.get(from as usize % CHUNK_SLOTS..).unwrap_or_default();
+        (from..).zip(first.iter().chain(others.iter().flatten())).take(most)
     }
 
     #[inline]
@@ -104,17 +76,17 @@ impl<A: Actor> Partition<A> {
         IdHash::new(self.hasher.hash_one(id))
     }
 
-    /// The slot of the object `id`, whose hash is `hash`, or [`NO_SLOT`] if there is none; and whether it is locked.
+    /// The slot of the object `id`, whose hash is `hash`, or [`NO_SLOT`] if there is none; and whether it is reserved.
     #[inline]
     pub(crate) fn find(&self, hash: IdHash, id: &A::Id) -> (SlotIndex, bool) {
-        let mut is_locked = false;
+        let mut is_reserved = false;
         let is_it = |slot| {
             let slot = self.slot(slot);
-            is_locked = slot.lock != 0;
+            is_reserved = slot.is_reserved();
             slot.id == *id
         };
         match self.index.find(hash, is_it) {
-            Some(slot) => (slot, is_locked),
+            Some(slot) => (slot, is_reserved),
             None => (NO_SLOT, false),
         }
     }
@@ -138,11 +110,11 @@ impl<A: Actor> Partition<A> {
         slot
     }
 
-    /// Whether `slot` still holds the object `id`, unlocked.
+    /// Whether `slot` still holds the object `id`, which is not reserved.
     #[inline]
     pub(crate) fn holds(&self, slot: SlotIndex, id: &A::Id) -> bool {
         let slot = self.slot(slot);
-        slot.live && slot.lock == 0 && slot.id == *id
+        slot.live && !slot.is_reserved() && slot.id == *id
     }
 
     #[inline]
@@ -177,7 +149,7 @@ impl<A: Actor> Partition<A> {
     /// Puts an object without a state into the table. There must be none of this id.
     pub(crate) fn insert(&mut self, hash: IdHash, id: A::Id, ownership: Ownership) -> SlotIndex {
         debug_assert!(self.find(hash, &id).0 == NO_SLOT, "one-slot-per-object: {id:?} has one already");
-        let slot = self.put(Slot { id, live: true, lock: 0, queue: NO_QUEUE, ownership, state: None });
+        let slot = self.put(Slot::empty(id, ownership));
         self.index.insert(hash, slot);
         slot
     }
@@ -186,17 +158,18 @@ impl<A: Actor> Partition<A> {
     pub(crate) fn lend_slot(
         &mut self,
         id: A::Id,
+        epoch: Epoch,
         ownership: Ownership,
         state: Option<A::State>,
     ) -> SlotIndex {
-        self.put(Slot { id, live: false, lock: EXCLUSIVE, queue: NO_QUEUE, ownership, state })
+        self.put(Slot::lent(id, epoch, ownership, state))
     }
 
     /// Takes it out again.
     pub(crate) fn take_back(&mut self, slot: SlotIndex) -> (Ownership, Option<A::State>) {
         let lent = self.slot_mut(slot);
         debug_assert!(!lent.live, "one-slot-per-object: {:?} is at home here", lent.id);
-        let object = (lent.ownership, lent.state.take());
+        let object = (lent.ownership(), lent.state.take());
         self.free.push(slot);
         object
     }
@@ -219,11 +192,7 @@ impl<A: Actor> Partition<A> {
     /// Takes an object without a state out of the table and frees its slot.
     pub(crate) fn release(&mut self, slot: SlotIndex) {
         let freed = self.slot_mut(slot);
-        debug_assert!(
-            freed.live && freed.state.is_none(),
-            "only-the-absent-are-released: {:?} still exists",
-            freed.id
-        );
+        debug_assert!(freed.is_left(), "only-the-absent-are-released: {:?} still exists", freed.id);
         freed.live = false;
         let id = freed.id;
         let hash = self.hash(&id);

@@ -7,15 +7,19 @@
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::actor::Actor;
 use crate::addressees::{Access, Addressees, Target};
 use crate::desk::{Considered, Desk, Reason, Step};
+use crate::fault::{self, Fault};
 use crate::message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress};
+use crate::mvcc::Mvcc;
 use crate::object::{OwnerId, Ownership};
 use crate::router::{Router, ShardIndex};
 use crate::statistics::Counters;
+use crate::time::Time;
 use crate::transaction::Transaction;
 
 /// How many messages lie between two stages: enough for a miss to be served, too few for what was fetched to be evicted again.
@@ -43,17 +47,6 @@ impl Prefetch for NoPrefetch {
     fn prefetch<T>(_: &T, _: usize) {}
 }
 
-/// A time: nanoseconds since the runtime started. Comes from outside; a shard has no clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time(pub u64);
-
-impl Time {
-    /// The time `delay` later; the end of time if that is beyond it.
-    pub fn after(self, delay: Duration) -> Time {
-        Time(self.0.saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)))
-    }
-}
-
 /// The bounds a shard keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -67,6 +60,10 @@ pub struct Limits {
     pub outbox_messages_max: usize,
     /// Messages a shard told itself and has not yet run.
     pub own_messages_max: usize,
+    /// Old versions of objects a shard keeps for open snapshots, beyond which the oldest snapshots are revoked.
+    pub versions_max: usize,
+    /// How long a snapshot may be open while a shard keeps old versions; then it is revoked.
+    pub snapshot_age_max: Duration,
 }
 
 impl Default for Limits {
@@ -77,6 +74,8 @@ impl Default for Limits {
             timers_max: 1 << 20,
             outbox_messages_max: 1 << 14,
             own_messages_max: 1 << 14,
+            versions_max: 1 << 20,
+            snapshot_age_max: Duration::from_secs(600),
         }
     }
 }
@@ -124,6 +123,13 @@ impl<A: Actor> Effects<A> {
     }
 }
 
+/// Where a message is run from: see [`Desk::receive`].
+pub(crate) type Place = u8;
+const AT_ONCE: Place = 0;
+const IN_TURN: Place = 1;
+const STAGED: Place = 2;
+pub(crate) const AT_LOCK_POINT: Place = 3;
+
 /// What may hold a message that is still to be run.
 trait HasMessage<A: Actor> {
     fn message(&self) -> Option<&A::Message>;
@@ -160,8 +166,8 @@ fn prefetch_box<A: Actor, P: Prefetch>(envelope: &Envelope<A>) {
     }
 }
 
-#[inline]
-fn run_found<A: Actor>(
+#[inline(always)]
+fn run_found<A: Actor, const FROM: Place>(
     desk: &mut Desk<A>,
     message: &A::Message,
     sender: OwnerId,
@@ -173,7 +179,7 @@ fn run_found<A: Actor>(
         && targets.rest.iter().all(Target::is_clear)
         && !targets.too_many;
     if !is_clear {
-        match desk.consider(message, first, &targets.rest, targets.too_many) {
+        match desk.consider(first, &targets.rest, targets.too_many) {
             Considered::Runs => {}
             Considered::Refused(error) => return Ran::Done(Err(error)),
             Considered::Later(reason) => {
@@ -182,7 +188,7 @@ fn run_found<A: Actor>(
             }
         }
     }
-    match desk.receive(message, sender, first, &mut targets.rest, effects) {
+    match desk.receive::<FROM>(message, sender, first, &mut targets.rest, effects) {
         Step::Done(outcome) => Ran::Done(outcome),
         Step::Missing(id, access) => {
             desk.reason = Reason::Undeclared;
@@ -193,7 +199,7 @@ fn run_found<A: Actor>(
 
 /// One core's objects and the turns it takes.
 pub struct Shard<A: Actor, P: Prefetch = NoPrefetch> {
-    desk: Desk<A>,
+    pub(crate) desk: Desk<A>,
     /// The objects of the messages under way: message `n`'s are at `n % UNDER_WAY`.
     under_way: [Addressees<A::Id>; UNDER_WAY],
     /// The shard's messages to itself, while they run.
@@ -204,10 +210,17 @@ pub struct Shard<A: Actor, P: Prefetch = NoPrefetch> {
 
 impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// An empty shard. `table_seed` keys its table, and nothing else: draw it at random, so that nobody can choose ids that collide.
-    pub fn new(index: ShardIndex, router: Router, limits: Limits, table_seed: u64) -> Self {
+    /// `mvcc` is the same for all shards of a runtime.
+    pub fn new(
+        index: ShardIndex,
+        router: Router,
+        limits: Limits,
+        table_seed: u64,
+        mvcc: Arc<Mvcc<A>>,
+    ) -> Self {
         assert!(index.index() < router.shards(), "{index} does not exist among {} shards", router.shards());
         Shard {
-            desk: Desk::new(index, router, limits, table_seed),
+            desk: Desk::new(index, router, limits, table_seed, mvcc),
             under_way: std::array::from_fn(|_| Addressees::new()),
             own: Vec::new(),
             timers_stopped: false,
@@ -215,9 +228,13 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
-    /// Runs everything in `inbox`, the timers that are due at `now` and what the shard told itself before, and drains `inbox`.
+    /// Runs everything in `inbox`, the timers that are due at `now` and what the shard told itself before, and drains `inbox`. All of it
+    /// runs in the epoch that is now, when it has arrived: what is put into `inbox` must have been there before the call.
     pub fn turn(&mut self, now: Time, inbox: &mut Inbox<A>, effects: &mut Effects<A>) {
         self.desk.now = now;
+        if !fault::is_on(Fault::LoadBefore) {
+            self.desk.enter();
+        }
         self.run_envelopes(&mut inbox.envelopes, effects);
         for batch in inbox.batches.drain(..) {
             self.run_batch(batch, effects);
@@ -230,6 +247,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             self.run_envelopes(&mut own, effects);
             self.own = own;
         }
+        if fault::is_on(Fault::LoadBefore) {
+            self.desk.enter();
+        }
+        self.desk.sweep();
         self.desk.partition.grow();
     }
 
@@ -246,9 +267,16 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         effects: &mut Effects<A>,
     ) -> Outcome<A> {
         self.desk.now = now;
-        match self.run(false, 0, message, sender, effects) {
+        // A task's message follows what the task has seen, which may be of an epoch that began since the last turn.
+        if self.desk.line.epoch != self.desk.mvcc.epochs().epoch() {
+            self.desk.enter();
+        }
+        match self.run::<AT_ONCE>(false, 0, message, sender, effects) {
             Ran::Done(outcome) => outcome,
-            Ran::Later(_) => Err(AskError::Busy),
+            Ran::Later(_) => {
+                self.desk.unprepare();
+                Err(AskError::Busy)
+            }
         }
     }
 
@@ -266,7 +294,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             }
             match envelope {
                 Envelope::Message { message, sender, answer_to } => {
-                    match self.run(staged, at, &message, sender, effects) {
+                    match self.run::<IN_TURN>(staged, at, &message, sender, effects) {
                         Ran::Done(outcome) => self.desk.answer(answer_to, outcome, effects),
                         Ran::Later(extra) => self.desk.begin(message, sender, answer_to, extra, effects),
                     }
@@ -291,8 +319,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
         for at in 0..batch.entries.len() {
             if let BatchEntry::Waiting(message) = &batch.entries[at] {
-                match self.run(staged, at, message, batch.sender, effects) {
-                    Ran::Done(outcome) => batch.entries[at] = BatchEntry::Answered(outcome),
+                match self.run::<IN_TURN>(staged, at, message, batch.sender, effects) {
+                    // Apart, so that a reply goes from where it was stored to its place in pieces of the same size: loaded in larger
+                    // ones a moment later, the processor would wait.
+                    Ran::Done(Ok(reply)) => batch.entries[at] = BatchEntry::Answered(Ok(reply)),
+                    Ran::Done(Err(error)) => batch.entries[at] = BatchEntry::Answered(Err(error)),
                     Ran::Later(extra) => self.begin_entry(&mut batch, at, extra, effects),
                 }
             }
@@ -317,7 +348,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     }
 
     #[inline]
-    fn run(
+    fn run<const FROM: Place>(
         &mut self,
         staged: bool,
         at: usize,
@@ -328,11 +359,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         if staged {
             let targets = &mut self.under_way[at % UNDER_WAY];
             self.desk.find_again(targets);
-            run_found(&mut self.desk, message, sender, targets.first, targets, effects)
+            run_found::<A, STAGED>(&mut self.desk, message, sender, targets.first, targets, effects)
         } else {
             let mut targets = Addressees::new();
             let first = self.desk.find(message, &mut targets);
-            run_found(&mut self.desk, message, sender, first, &mut targets, effects)
+            run_found::<A, FROM>(&mut self.desk, message, sender, first, &mut targets, effects)
         }
     }
 
@@ -403,6 +434,6 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// Every object of the shard with who may write it and its state, in no particular order.
     pub fn objects(&self) -> impl Iterator<Item = (A::Id, Ownership, &A::State)> {
-        self.desk.partition.iter().filter_map(|slot| Some((slot.id, slot.ownership, slot.state.as_ref()?)))
+        self.desk.partition.iter().filter_map(|slot| Some((slot.id, slot.ownership(), slot.state.as_ref()?)))
     }
 }

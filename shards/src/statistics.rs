@@ -37,6 +37,8 @@ counters! {
     spanning,
     /// Messages that began as transactions because an object was locked.
     blocked,
+    /// Messages that began as transactions because an object is shared.
+    shared,
     /// Messages that began as transactions because they touched an object that they had not declared and could not have at once.
     undeclared,
     /// Transactions that began anew with an object they had not declared.
@@ -57,6 +59,10 @@ counters! {
     timers_fired,
     /// Objects the shard owns now.
     objects,
+    /// Old versions the shard keeps now, for snapshots that are open.
+    versions,
+    /// Snapshots the shard revoked, because they were open for too long or too much was kept for them.
+    revoked,
 }
 
 impl Counters {

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use crate::actor::Actor;
 use crate::message::Envelope;
 use crate::router::ShardIndex;
-use crate::shard::Time;
+use crate::time::Time;
 
 /// A message to be sent at a time. Ordered so that the first one due is the greatest, as a `BinaryHeap` wants it.
 pub(crate) struct Timer<A: Actor> {

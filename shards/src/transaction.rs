@@ -5,10 +5,13 @@
 //! point*, where the message runs. Then the box goes back the way it came, and each participant takes its objects' new states and
 //! unlocks; it ends where it began, and its memory is used again.
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 use crate::actor::Actor;
 use crate::addressees::Access;
+use crate::epoch::Epoch;
 use crate::message::{Outcome, ReturnAddress};
 use crate::object::{OwnerId, Ownership};
 use crate::partition::{NO_SLOT, SlotIndex};
@@ -25,6 +28,8 @@ pub struct Transaction<A: Actor> {
     /// By home, ascending; each id once. Two are in the box itself: a list behind another pointer is another line to wait for on each
     /// core it comes to.
     pub(crate) objects: SmallVec<[Carried<A>; 2]>,
+    /// On the way up, the largest epoch among the participants so far; once it has run, the epoch it committed in.
+    pub(crate) epoch: Epoch,
     /// How often it began anew because it touched an object that was not among them.
     pub(crate) reruns: u32,
     /// What came of it, once it has run.
@@ -46,12 +51,30 @@ pub(crate) struct Carried<A: Actor> {
     pub(crate) id: A::Id,
     pub(crate) home: ShardIndex,
     pub(crate) access: Access,
-    /// Where it is at home, while it is locked there.
+    /// Where it is at home, once it was found there, or [`NO_SLOT`].
     pub(crate) slot: SlotIndex,
+    /// The epoch at home when the transaction was passed on from there.
+    pub(crate) passed_in: Epoch,
     pub(crate) ownership: Ownership,
     pub(crate) state: Option<A::State>,
     /// The transaction wrote it: the state here is to replace the one at home.
     pub(crate) is_written: bool,
+}
+
+impl<A: Actor> Carried<A> {
+    #[inline]
+    pub(crate) fn new(id: A::Id, home: ShardIndex, access: Access, slot: SlotIndex) -> Self {
+        Carried {
+            id,
+            home,
+            access,
+            slot,
+            passed_in: Epoch(0),
+            ownership: Ownership::default(),
+            state: None,
+            is_written: false,
+        }
+    }
 }
 
 impl<A: Actor> Transaction<A> {
@@ -63,6 +86,7 @@ impl<A: Actor> Transaction<A> {
             answer_to: ReturnAddress::Nobody,
             origin: ShardIndex(0),
             objects: SmallVec::new(),
+            epoch: Epoch(0),
             reruns: 0,
             end: None,
         })
@@ -75,27 +99,26 @@ impl<A: Actor> Transaction<A> {
             return;
         }
         let at = self.objects.partition_point(|object| object.home <= home);
-        let ownership = Ownership::default();
-        self.objects.insert(
-            at,
-            Carried { id, home, access, slot: NO_SLOT, ownership, state: None, is_written: false },
-        );
+        self.objects.insert(at, Carried::new(id, home, access, NO_SLOT));
     }
 
-    /// Which of the objects are at home on `shard`.
-    pub(crate) fn at_home(&self, shard: ShardIndex) -> std::ops::Range<usize> {
-        let from = self.objects.partition_point(|object| object.home < shard);
-        from..from + self.objects[from..].partition_point(|object| object.home == shard)
+    /// Which of the objects are at home on `shard`. Mostly there are few.
+    #[inline]
+    pub(crate) fn at_home(&self, shard: ShardIndex) -> Range<usize> {
+        let from = self.objects.iter().take_while(|object| object.home < shard).count();
+        let here = self.objects[from..].iter().take_while(|object| object.home == shard).count();
+        from..from + here
     }
 
-    /// The first participant after `shard`.
-    pub(crate) fn next_after(&self, shard: ShardIndex) -> Option<ShardIndex> {
-        self.objects.get(self.at_home(shard).end).map(|object| object.home)
+    /// The participant after the one where `at_home` are.
+    #[inline]
+    pub(crate) fn after(&self, at_home: &Range<usize>) -> Option<ShardIndex> {
+        self.objects.get(at_home.end).map(|object| object.home)
     }
 
-    /// The last participant before `shard`.
-    pub(crate) fn last_before(&self, shard: ShardIndex) -> Option<ShardIndex> {
-        let from = self.objects.partition_point(|object| object.home < shard);
-        self.objects[..from].last().map(|object| object.home)
+    /// The participant before it.
+    #[inline]
+    pub(crate) fn before(&self, at_home: &Range<usize>) -> Option<ShardIndex> {
+        self.objects[..at_home.start].last().map(|object| object.home)
     }
 }

@@ -124,7 +124,8 @@ struct Rig {
 impl Rig {
     fn new(shards: usize) -> Self {
         let router = Router::new(PlacementKey(5), shards);
-        let shard = |at| Shard::new(ShardIndex(at as u16), router, Limits::default(), 3);
+        let mvcc = std::sync::Arc::new(Mvcc::new(router.shards()));
+        let shard = |at| Shard::new(ShardIndex(at as u16), router, Limits::default(), 3, mvcc.clone());
         Rig {
             router,
             shards: (0..shards).map(shard).collect(),

@@ -101,7 +101,8 @@ struct Rig {
 
 impl Rig {
     fn new(shards: usize, limits: Limits) -> Self {
-        let shard = Shard::new(ShardIndex(0), Router::new(PlacementKey(3), shards), limits, 1);
+        let mvcc = std::sync::Arc::new(Mvcc::new(shards));
+        let shard = Shard::new(ShardIndex(0), Router::new(PlacementKey(3), shards), limits, 1, mvcc);
         Rig { shard, inbox: Inbox::new(), effects: Effects::new(shards) }
     }
 

@@ -1,6 +1,7 @@
 //! All or nothing: messages that do anything an actor can do, and fail or panic anywhere, against a model that knows only successes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use freehold_shard::*;
 use proptest::prelude::*;
@@ -256,15 +257,36 @@ fn quiet_panics() {
     std::panic::set_hook(Box::new(|_| {}));
 }
 
-fn new_shard() -> Shard<Scripted> {
-    let mut shard = Shard::new(ShardIndex(0), Router::new(PlacementKey(1), 1), Limits::default(), 99);
+fn new_shard() -> (Shard<Scripted>, Arc<Mvcc<Scripted>>) {
+    let mvcc = Arc::new(Mvcc::new(1));
+    // Every step of a script may be about an object that is shared and not declared.
+    let limits = Limits { reruns_max: 20, ..Limits::default() };
+    let mut shard = Shard::new(ShardIndex(0), Router::new(PlacementKey(1), 1), limits, 99, mvcc.clone());
     // The object whose clone panics; inserted by its owner, so that a script of any sender fails on the clone or on ownership.
     let mut effects = Effects::new(1);
     let declared = vec![(u64::MAX, Access::Write)];
     let insert =
         Script { sender: OwnerId(0), declared, steps: vec![Step::Insert(u64::MAX, 0)], end: End::Reply };
     shard.ask_now(Time(0), OwnerId(0), &insert, &mut effects).expect("a plain insert succeeds");
-    shard
+    (shard, mvcc)
+}
+
+/// Runs a message at once, or, if one of its objects is shared, as a transaction.
+fn ask(shard: &mut Shard<Scripted>, script: &Script, effects: &mut Effects<Scripted>) -> Outcome<Scripted> {
+    match shard.ask_now(Time(0), script.sender, script, effects) {
+        Err(AskError::Busy) => {}
+        outcome => return outcome,
+    }
+    let mut inbox = Inbox::new();
+    let answer_to = ReturnAddress::Outside { slot: 0, generation: 0 };
+    inbox.envelopes.push(Envelope::Message { message: script.clone(), sender: script.sender, answer_to });
+    for _ in 0..50 {
+        shard.turn(Time(0), &mut inbox, effects);
+        if let Some((_, outcome)) = effects.answers.pop() {
+            return outcome;
+        }
+    }
+    panic!("a transaction of one shard ends: {script:?}")
 }
 
 // A `receive` that catches a panic of its own `make` and succeeds: the object does not exist, and its slot is not lost.
@@ -292,8 +314,13 @@ fn an_object_that_was_not_made_leaves_nothing() {
         }
     }
     quiet_panics();
-    let mut shard =
-        Shard::<Halfway>::new(ShardIndex(0), Router::new(PlacementKey(1), 1), Limits::default(), 7);
+    let mut shard = Shard::<Halfway>::new(
+        ShardIndex(0),
+        Router::new(PlacementKey(1), 1),
+        Limits::default(),
+        7,
+        Arc::new(Mvcc::new(1)),
+    );
     let (mut effects, mut inbox) = (Effects::new(1), Inbox::new());
     // As the first object of the message, and as another.
     for id in [1_000, 1] {
@@ -301,6 +328,61 @@ fn an_object_that_was_not_made_leaves_nothing() {
         shard.turn(Time(0), &mut inbox, &mut effects);
         assert_eq!((shard.objects().count(), shard.counters().objects), (0, 0));
     }
+}
+
+// A state whose copy panics when it is to be published: the message had succeeded, and is undone all the same.
+#[test]
+fn what_cannot_be_copied_is_not_published() {
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Fragile(bool);
+    impl Clone for Fragile {
+        fn clone(&self) -> Self {
+            assert!(!self.0, "it breaks");
+            Fragile(false)
+        }
+    }
+    struct Shop;
+    impl Actor for Shop {
+        type Id = u64;
+        type State = Fragile;
+        type Message = (u64, bool);
+        type Reply = ();
+        type Error = AccessError<u64>;
+
+        fn addressees((id, _): &(u64, bool), to: &mut Addressees<u64>) {
+            to.write(*id);
+        }
+
+        fn receive(
+            (id, breaks): &(u64, bool),
+            objects: &mut Objects<'_, Self>,
+        ) -> Result<(), AccessError<u64>> {
+            *objects.get_or_insert_with(*id, || Fragile(false))? = Fragile(*breaks);
+            if *breaks {
+                objects.share(*id)?;
+                objects.tell((*id, false))?;
+            }
+            Ok(())
+        }
+    }
+    quiet_panics();
+    let mvcc = Arc::new(Mvcc::new(1));
+    let mut shard = Shard::<Shop>::new(
+        ShardIndex(0),
+        Router::new(PlacementKey(1), 1),
+        Limits::default(),
+        7,
+        mvcc.clone(),
+    );
+    let mut effects = Effects::new(1);
+    // One that was there before, and one that the message made.
+    assert_eq!(shard.ask_now(Time(0), OwnerId(0), &(1, false), &mut effects), Ok(()));
+    for id in [1, 2] {
+        assert_eq!(shard.ask_now(Time(0), OwnerId(0), &(id, true), &mut effects), Err(AskError::Panicked));
+    }
+    let objects: Vec<_> = shard.objects().collect();
+    assert_eq!(objects, [(1, Ownership::Owned(OwnerId(0)), &Fragile(false))]);
+    assert!(mvcc.is_empty() && shard.own_messages() == 0);
 }
 
 proptest! {
@@ -313,11 +395,11 @@ proptest! {
     #[test]
     fn a_message_is_applied_whole_or_not_at_all(scripts in proptest::collection::vec(script(), 1..40)) {
         quiet_panics();
-        let mut shard = new_shard();
+        let (mut shard, mvcc) = new_shard();
         let (mut effects, mut inbox) = (Effects::new(1), Inbox::new());
         let mut expected = World::new();
         for script in scripts {
-            let outcome = shard.ask_now(Time(0), script.sender, &script, &mut effects);
+            let outcome = ask(&mut shard, &script, &mut effects);
             match model(&expected, &script) {
                 Some((after, tells)) => {
                     prop_assert!(outcome.is_ok(), "{:?} for {:?}", outcome, script);
@@ -334,16 +416,34 @@ proptest! {
             }
             shard.turn(Time(0), &mut inbox, &mut effects);
             prop_assert_eq!(&world(&shard), &expected, "after {:?}", script);
+            // What anyone may read without a message is what there is.
+            for id in 0..6 {
+                let published = mvcc.latest(&id).map(|value| (value.number, value.ballast.len()));
+                let public = expected.get(&id).filter(|object| !matches!(object.0, Ownership::Owned(_)));
+                prop_assert_eq!(published, public.map(|&(_, number, ballast)| (number, ballast)), "object {}", id);
+            }
         }
+        prop_assert_eq!(
+            mvcc.len(), expected.values().filter(|object| !matches!(object.0, Ownership::Owned(_))).count()
+        );
     }
 
     // A batch does what its messages do one by one.
     #[test]
     fn a_batch_equals_its_messages(scripts in proptest::collection::vec(script(), 1..60)) {
         quiet_panics();
-        let (mut one_by_one, mut batched) = (new_shard(), new_shard());
+        let (mut one_by_one, mut batched) = (new_shard().0, new_shard().0);
         let (mut effects, mut inbox) = (Effects::new(1), Inbox::new());
-        let scripts: Vec<_> = scripts.into_iter().map(|script| Script { sender: OwnerId(0), ..script }).collect();
+        // What is shared takes the other path, and there a message that declares too little runs again behind those after it.
+        let stays = |step: &Step| !matches!(step, Step::Share(_));
+        let scripts: Vec<_> = scripts
+            .into_iter()
+            .map(|script| Script {
+                sender: OwnerId(0),
+                steps: script.steps.into_iter().filter(stays).collect(),
+                ..script
+            })
+            .collect();
         let singly: Vec<_> =
             scripts.iter().map(|script| one_by_one.ask_now(Time(0), OwnerId(0), script, &mut effects)).collect();
         let entries = scripts.into_iter().map(BatchEntry::Waiting).collect();

@@ -101,6 +101,8 @@ pub struct Counter;
 pub enum Message {
     /// Adds to the number; the reply is what it is then.
     Add { to: u64, by: u64 },
+    /// Adds one to two numbers; the reply is what the first is then.
+    AddBoth { to: [u64; 2] },
     /// Adds one and is counted.
     Count { to: u64, ran: Tally },
     /// The same, after keeping the shard's core busy.
@@ -136,6 +138,7 @@ impl Actor for Counter {
             | Message::Fan { from: id, .. }
             | Message::Later { from: id, .. }
             | Message::Forever { at: id } => to.write(*id),
+            Message::AddBoth { to: both } => both.iter().for_each(|id| to.write(*id)),
             Message::Hop { along, at, .. } => to.write(along[*at]),
         }
     }
@@ -149,6 +152,10 @@ impl Actor for Counter {
         match message {
             Message::Read { of } => Ok(objects.get(*of)?.copied().unwrap_or(0)),
             Message::Add { to, by } => add(*to, *by),
+            Message::AddBoth { to: [one, other] } => {
+                add(*other, 1)?;
+                add(*one, 1)
+            }
             Message::Count { to, ran } => {
                 ran.count();
                 add(*to, 1)

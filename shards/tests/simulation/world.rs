@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use freehold_shard::*;
 
-use crate::checker::{History, Replay, Run};
+use super::checker::{Audit, History, Peek, Replay, Run};
 
 /// The last message that wrote an object, and how many did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -24,6 +25,7 @@ pub(crate) enum Step {
     Remove(u64),
     Transfer(u64, OwnerId),
     Share(u64),
+    Freeze(u64),
     /// Writes an object that the value of another decides.
     Follow(u64),
     /// Writes an object without looking whether it may.
@@ -78,6 +80,7 @@ pub(crate) fn apply(script: &Script, place: &mut impl Place, seen: &mut Vec<Seen
             Step::Remove(id) => place.remove(id)?,
             Step::Transfer(id, to) => place.give(id, Ownership::Owned(to))?,
             Step::Share(id) => place.give(id, Ownership::Shared)?,
+            Step::Freeze(id) => place.give(id, Ownership::Immutable)?,
             Step::Follow(id) => {
                 let found = place.look(id)?;
                 seen.push(found);
@@ -113,7 +116,8 @@ impl Place for Objects<'_, Simulated> {
     fn give(&mut self, id: u64, to: Ownership) -> Result<(), Refusal> {
         match to {
             Ownership::Owned(owner) => self.transfer(id, owner)?,
-            _ => self.share(id)?,
+            Ownership::Shared => self.share(id)?,
+            Ownership::Immutable => self.freeze(id)?,
         }
         Ok(())
     }
@@ -124,6 +128,9 @@ impl Replay<'_> {
         match self.model.get(&id) {
             Some((Ownership::Owned(owner), _)) if *owner != self.sender && !self.mine.contains(&id) => {
                 return Err(Refusal::NotOwner(id));
+            }
+            Some((Ownership::Immutable, _)) if !self.mine.contains(&id) => {
+                return Err(Refusal::Access(AccessError::Immutable { id }));
             }
             Some(_) => {
                 self.mine.insert(id);
@@ -196,8 +203,9 @@ impl Actor for Simulated {
         {
             objects.tell((**told).clone())?;
         }
+        let epoch = objects.transaction_id().epoch;
         RUNS.with_borrow_mut(|runs| {
-            runs.push(Run { script: script.clone(), seen: seen.clone(), end: end.clone() })
+            runs.push(Run { script: script.clone(), epoch, seen: seen.clone(), end: end.clone() })
         });
         match end {
             Err(Refusal::Panics) => panic!("as the script says"),
@@ -212,6 +220,7 @@ pub(crate) struct Shape {
     pub(crate) shards: usize,
     pub(crate) objects: u64,
     pub(crate) messages: u32,
+    pub(crate) limits: Limits,
 }
 
 /// The source of all decisions: xorshift64*, which is enough.
@@ -238,6 +247,7 @@ pub(crate) struct World {
     dice: Dice,
     shape: Shape,
     router: Router,
+    mvcc: Arc<Mvcc<Simulated>>,
     shards: Vec<Shard<Simulated>>,
     inboxes: Vec<Inbox<Simulated>>,
     effects: Vec<Effects<Simulated>>,
@@ -247,9 +257,19 @@ pub(crate) struct World {
     batches: BTreeMap<u32, Vec<u32>>,
     /// What a shard's task waits for, by call: the message.
     history: History,
+    audits: Vec<Auditor>,
     sent: u32,
     told: Vec<u32>,
     steps: u64,
+}
+
+/// Somebody who opened a snapshot and reads all of it: object by object what is published, and then shard by shard what there is.
+struct Auditor {
+    audit: Audit,
+    is_ready: bool,
+    /// The shard that is walked now, and from where.
+    at: (usize, u32),
+    patience: u32,
 }
 
 enum Ingress {
@@ -260,15 +280,17 @@ enum Ingress {
 impl World {
     pub(crate) fn new(seed: u64, shape: Shape) -> Self {
         let router = Router::new(PlacementKey(seed), shape.shards);
-        let limits = Limits { reruns_max: 3, ..Limits::default() };
+        let limits = shape.limits;
         RUNS.with_borrow_mut(Vec::clear);
+        let mvcc = Arc::new(Mvcc::new(shape.shards));
         let lane = || (0..shape.shards).map(|_| VecDeque::new()).collect();
         World {
             dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             shape,
             router,
+            mvcc: mvcc.clone(),
             shards: (0..shape.shards)
-                .map(|shard| Shard::new(ShardIndex(shard as u16), router, limits, seed))
+                .map(|shard| Shard::new(ShardIndex(shard as u16), router, limits, seed, mvcc.clone()))
                 .collect(),
             inboxes: (0..shape.shards).map(|_| Inbox::new()).collect(),
             effects: (0..shape.shards).map(|_| Effects::new(shape.shards)).collect(),
@@ -276,6 +298,7 @@ impl World {
             ingress: (0..shape.shards).map(|_| VecDeque::new()).collect(),
             batches: BTreeMap::new(),
             history: History::default(),
+            audits: Vec::new(),
             sent: 0,
             told: Vec::new(),
             steps: 0,
@@ -288,7 +311,7 @@ impl World {
         }
         // No more is sent: everything must come to its end.
         let patience = self.steps + 200_000;
-        while !self.is_quiet() {
+        while !self.is_quiet() || !self.audits.is_empty() {
             self.step(false);
             // Each lane moves now and then, so that a wide world does not wait for its dice.
             let (from, to) = (
@@ -303,21 +326,99 @@ impl World {
                 return Err(format!("stuck, with transactions (begun, waiting) by shard: {waiting:?}"));
             }
         }
-        // What inline messages did is counted at the next turn.
-        (0..self.shape.shards).for_each(|shard| self.turn(shard));
+        // What inline messages did is counted at the next turn; and when no snapshot is open, nothing is kept.
+        for _ in 0..100 {
+            (0..self.shape.shards).for_each(|shard| self.turn(shard));
+        }
         self.judge()
     }
 
     fn step(&mut self, sends: bool) {
         self.steps += 1;
-        match self.dice.below(10) {
-            0..=2 if sends => self.send(),
-            3..=5 => self.deliver(),
+        match self.dice.below(20) {
+            0..=5 if sends => self.send(),
+            6..=11 => self.deliver(),
+            12 => self.audit(sends),
+            13 if sends => self.peek(),
             _ => {
                 let shard = self.dice.below(self.shape.shards);
                 self.turn(shard);
             }
         }
+    }
+
+    /// Opens a snapshot, goes on with one, or closes one.
+    fn audit(&mut self, opens: bool) {
+        if opens && (self.audits.is_empty() || self.dice.chance(20)) {
+            let epoch = self.mvcc.epochs().open(Time(self.steps));
+            let patience = [0, 0, 1, 3, 20][self.dice.below(5)];
+            let audit = Audit { epoch, began: self.steps, ..Audit::default() };
+            self.audits.push(Auditor { audit, is_ready: false, at: (0, 0), patience });
+            return;
+        }
+        if self.audits.is_empty() {
+            return;
+        }
+        let one = self.dice.below(self.audits.len());
+        let auditor = &mut self.audits[one];
+        let epoch = auditor.audit.epoch;
+        if !auditor.is_ready {
+            // A command, which wakes the shard.
+            let told = self.dice.below(self.shape.shards);
+            self.shards[told].enter();
+            auditor.is_ready = self.shards.iter().all(|shard| shard.has_closed(epoch));
+            return;
+        }
+        auditor.audit.ended = self.steps;
+        // Some keep their snapshot open for a while, and some read it slowly.
+        if auditor.patience > 0 && self.dice.chance(50) {
+            auditor.patience -= 1;
+            let id = self.dice.next() % self.shape.objects;
+            match self.mvcc.at(&id, epoch) {
+                Ok(state) => auditor.audit.published.push((id, state.map(|state| *state))),
+                Err(Expired) => auditor.audit.is_expired = true,
+            }
+        } else if auditor.at.0 < self.shape.shards {
+            let (shard, from) = auditor.at;
+            let (most, mut found) = (1 + self.dice.below(6), Vec::new());
+            let next = self.shards[shard].walk_at(epoch, from, most, |id, ownership, value| {
+                found.push((id, (ownership, *value)));
+            });
+            match next {
+                Ok(next) => {
+                    for (id, object) in found {
+                        let before = auditor.audit.objects.insert(id, object);
+                        assert!(before.is_none(), "a walk came by object {id} twice");
+                        let alone = self.shards[shard].read_at(epoch, &id).expect("it is open");
+                        assert_eq!(alone, Some((object.0, &object.1)), "object {id} read alone");
+                    }
+                    auditor.at = next.map_or((shard + 1, 0), |next| (shard, next));
+                }
+                Err(Expired) => auditor.audit.is_expired = true,
+            }
+        } else {
+            auditor.audit.is_whole = true;
+        }
+        if auditor.audit.is_expired || auditor.audit.is_whole {
+            self.mvcc.epochs().close(epoch);
+            // While an older one is open it could be read; afterwards not.
+            if !self.mvcc.epochs().is_open(epoch) {
+                assert_eq!(self.mvcc.at(&0, epoch), Err(Expired), "closed is closed");
+                let shard = self.dice.below(self.shape.shards);
+                self.shards[shard].enter();
+                assert_eq!(self.shards[shard].read_at(epoch, &0), Err(Expired), "closed is closed");
+            }
+            let done = self.audits.swap_remove(one);
+            self.history.audits.push(done.audit);
+        }
+    }
+
+    /// Reads a published object at its latest, as any thread may.
+    fn peek(&mut self) {
+        let id = self.dice.next() % self.shape.objects;
+        let value = self.mvcc.latest(&id).map(|value| *value);
+        let (at, epoch) = (self.history.runs.len(), self.mvcc.epochs().epoch());
+        self.history.peeks.push(Peek { id, value, at, epoch, step: self.steps });
     }
 
     fn is_quiet(&self) -> bool {
@@ -330,6 +431,7 @@ impl World {
     fn script(&mut self, tells: bool) -> Script {
         self.sent += 1;
         let message = self.sent;
+        self.history.sent.insert(message, self.steps);
         let objects = self.shape.objects;
         let sender = OwnerId((self.dice.below(8) == 0).into());
         let many = if self.dice.chance(5) { 6 } else { 3 };
@@ -342,6 +444,7 @@ impl World {
                 6..=13 => Step::Write(id),
                 14 => Step::Remove(id),
                 15 if self.dice.chance(30) => Step::Transfer(id, OwnerId(self.dice.below(2) as u64)),
+                16 if self.dice.chance(3) => Step::Freeze(id),
                 16 => Step::Share(id),
                 17 => Step::Follow(id),
                 // Not in what is told: nobody hears how that ends, so only its last run tells.
@@ -367,6 +470,8 @@ impl World {
         let tells = (tells && self.dice.chance(5)).then(|| {
             let told = Script { sender, ..self.script(false) };
             self.told.push(told.message);
+            // When it is sent, nobody knows.
+            self.history.sent.remove(&told.message);
             Box::new(told)
         });
         Script { message, sender, declared, steps, end, objects, tells }
@@ -407,8 +512,12 @@ impl World {
             2 => {
                 let script = self.script(true);
                 let shard = self.destination(&script);
-                let outcome =
-                    self.shards[shard].ask_now(Time(0), script.sender, &script, &mut self.effects[shard]);
+                let outcome = self.shards[shard].ask_now(
+                    Time(self.steps),
+                    script.sender,
+                    &script,
+                    &mut self.effects[shard],
+                );
                 self.keep_runs();
                 self.answered(script.message, outcome);
             }
@@ -459,7 +568,8 @@ impl World {
                 None => break,
             }
         }
-        self.shards[shard].turn(Time(0), &mut self.inboxes[shard], &mut self.effects[shard]);
+        self.shards[shard].turn(Time(self.steps), &mut self.inboxes[shard], &mut self.effects[shard]);
+        self.shards[shard].revoke_old(Time(self.steps));
         self.keep_runs();
         let answers: Vec<_> = self.effects[shard].answers.drain(..).collect();
         for (to, outcome) in answers {
@@ -488,6 +598,7 @@ impl World {
     }
 
     fn answered(&mut self, message: u32, outcome: Outcome<Simulated>) {
+        self.history.answered.insert(message, self.steps);
         let before = self.history.answers.insert(message, outcome);
         assert!(before.is_none(), "message {message} was answered twice");
     }
@@ -509,10 +620,28 @@ impl World {
                 self.history.unsettled.get()
             ));
         }
+        let revoked: u64 = self.shards.iter().map(|shard| shard.counters().revoked).sum();
+        let expired = self.history.audits.iter().filter(|audit| audit.is_expired).count() as u64;
+        if expired > revoked {
+            return Err(format!("{expired} snapshots expired, and {revoked} were revoked"));
+        }
+        let public = |object: &&(Ownership, Value)| !matches!(object.0, Ownership::Owned(_));
+        if self.mvcc.len() != expected.values().filter(public).count() {
+            return Err(format!("{} objects are published of {expected:?}", self.mvcc.len()));
+        }
         let mut found = BTreeMap::new();
         for (at, shard) in self.shards.iter().enumerate() {
-            if shard.counters().objects != shard.objects().count() as u64 {
+            if shard.desk.partition.iter().count() != shard.objects().count() {
                 return Err(format!("shard {at} has slots without an object"));
+            }
+            if shard.counters().objects != shard.objects().count() as u64 {
+                return Err(format!("shard {at} miscounts its objects"));
+            }
+            if shard.counters().versions != 0 || shard.has_garbage() || !shard.desk.to_trim.is_empty() {
+                return Err(format!("shard {at} keeps old versions for nobody"));
+            }
+            if !shard.desk.in_doubt.is_empty() {
+                return Err(format!("shard {at} has something in doubt"));
             }
             for (id, ownership, value) in shard.objects() {
                 if self.router.home(&id).index() != at || found.insert(id, (ownership, *value)).is_some() {

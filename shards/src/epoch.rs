@@ -1,0 +1,234 @@
+//! Epochs: the time unit that all shards share, and which snapshots are open in it.
+//!
+//! There is one epoch at a time, and it moves when somebody needs it to end: whoever opens a snapshot. A shard takes it over from the
+//! [`Line`], which it loads *after* it has taken what arrived and before it runs any of it. Invariant *load-after-dequeue*: so what a
+//! message runs in is at least the epoch of everything that ended before the message was sent. A transaction commits in the largest
+//! epoch among its participants, the same on every shard.
+//!
+//! A snapshot is the state at the *start* of its epoch: it sees what was committed in earlier epochs, all of it, and nothing else.
+//!
+//! The line is three atomic words, written under a lock, in an order that the readers' order answers. Who opens a snapshot stores that it
+//! is the newest before the epoch it begins; who closes one stores the watermark before what is the newest then; who reads loads in the
+//! order of the fields. So whoever sees the epoch a snapshot began in sees that there is a snapshot to keep old states for, and whoever
+//! no longer keeps them sees that it may not be read any more. The package `models` runs both through loom.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::atomics::{AtomicU64, Mutex, Ordering};
+use crate::router::ShardIndex;
+use crate::time::Time;
+
+/// A span of time that all shards agree on. They count from 1; 0 is before everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// The first of them.
+const FIRST: Epoch = Epoch(1);
+
+impl Epoch {
+    /// The one after this.
+    #[must_use]
+    pub fn next(self) -> Epoch {
+        Epoch(self.0 + 1)
+    }
+}
+
+impl std::fmt::Display for Epoch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "epoch {}", self.0)
+    }
+}
+
+/// The name of a message that took effect; no two that did have the same, as long as the runtime lives.
+///
+/// Numbers of their own for each shard and epoch, so that no counter is shared. It says nothing about the order of two messages: that is
+/// decided by epochs and locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransactionId {
+    /// In which it ran.
+    pub epoch: Epoch,
+    /// Where it ran.
+    pub shard: ShardIndex,
+    /// Which of the messages that ran there it was.
+    pub sequence: u64,
+}
+
+/// What every shard is to know of epochs and snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The epoch now.
+    pub epoch: Epoch,
+    /// The newest open snapshot; the first epoch, in which none can be open, if there is none. One that is closed already costs memory and
+    /// no more.
+    pub newest_snapshot: Epoch,
+    /// The oldest epoch a snapshot is open in; the next one, if none is. It never goes back. Snapshots before it may not be read.
+    pub watermark: Epoch,
+}
+
+impl Line {
+    /// Whether there is something to keep old states for.
+    #[inline]
+    pub fn has_snapshot(&self) -> bool {
+        self.newest_snapshot != FIRST
+    }
+}
+
+/// The epoch, and the snapshots that are open. One for all shards.
+#[derive(Debug)]
+pub struct Epochs {
+    line: Words,
+    /// By the epoch they began; with when that was.
+    open: Mutex<BTreeMap<Epoch, Time>>,
+}
+
+/// A line, for many to read; alone on its cache lines, as it hardly ever changes.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Words {
+    epoch: AtomicU64,
+    newest_snapshot: AtomicU64,
+    watermark: AtomicU64,
+    /// When the oldest open snapshot was opened; the end of time if none is.
+    oldest: AtomicU64,
+}
+
+impl Default for Epochs {
+    fn default() -> Self {
+        Epochs::new()
+    }
+}
+
+impl Epochs {
+    /// The first epoch, and no snapshots.
+    pub fn new() -> Self {
+        Epochs {
+            line: Words {
+                epoch: AtomicU64::new(FIRST.0),
+                newest_snapshot: AtomicU64::new(FIRST.0),
+                watermark: AtomicU64::new(FIRST.0 + 1),
+                oldest: AtomicU64::new(u64::MAX),
+            },
+            open: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// The epoch now.
+    #[inline]
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.line.epoch.load(Ordering::Acquire))
+    }
+
+    /// What shards are to know now.
+    #[inline]
+    pub fn line(&self) -> Line {
+        let epoch = self.epoch();
+        // One that begins a later epoch needs nothing of this one.
+        let newest_snapshot = Epoch(self.line.newest_snapshot.load(Ordering::Acquire)).min(epoch);
+        let watermark = Epoch(self.line.watermark.load(Ordering::Acquire));
+        Line { epoch, newest_snapshot, watermark }
+    }
+
+    /// Whether `snapshot` may still be read.
+    #[inline]
+    pub fn is_open(&self, snapshot: Epoch) -> bool {
+        Epoch(self.line.watermark.load(Ordering::Acquire)) <= snapshot
+    }
+
+    /// Whether a snapshot has been open for `age_max`.
+    #[inline]
+    pub fn has_older(&self, now: Time, age_max: Duration) -> bool {
+        Time(self.line.oldest.load(Ordering::Relaxed)).after(age_max) <= now
+    }
+
+    /// Ends the epoch and opens a snapshot as of the start of the next, which is returned.
+    pub fn open(&self, now: Time) -> Epoch {
+        let mut open = self.lock();
+        let snapshot = self.epoch().next();
+        // Threads look at their clocks before they come here: as opened, snapshots are in the order of their epochs, so that the old
+        // ones are the first ones.
+        let now = open.values().next_back().map_or(now, |last| now.max(*last));
+        open.insert(snapshot, now);
+        if open.len() == 1 {
+            self.line.oldest.store(now.0, Ordering::Relaxed);
+        }
+        // Without another snapshot the watermark is this one already.
+        self.line.newest_snapshot.store(snapshot.0, Ordering::Release);
+        self.line.epoch.store(snapshot.0, Ordering::Release);
+        snapshot
+    }
+
+    /// Closes a snapshot, if it is still open.
+    pub fn close(&self, snapshot: Epoch) {
+        self.retain(|&epoch, _| epoch != snapshot);
+    }
+
+    /// Closes all snapshots up to this one, and says how many that were. Their holders get an error from now on.
+    pub fn revoke(&self, through: Epoch) -> usize {
+        self.retain(|&epoch, _| epoch > through)
+    }
+
+    /// Closes the snapshots that have been open for `age_max`, and says how many that were.
+    pub fn revoke_old(&self, now: Time, age_max: Duration) -> usize {
+        self.retain(|_, opened| opened.after(age_max) > now)
+    }
+
+    fn retain(&self, mut stays: impl FnMut(&Epoch, &Time) -> bool) -> usize {
+        let mut open = self.lock();
+        let before = open.len();
+        open.retain(|epoch, opened| stays(epoch, opened));
+        let watermark = open.keys().next().copied().unwrap_or(self.epoch().next());
+        let newest = open.keys().next_back().copied().unwrap_or(FIRST);
+        let oldest = open.values().next().copied().unwrap_or(Time(u64::MAX));
+        self.line.watermark.store(watermark.0, Ordering::Release);
+        self.line.newest_snapshot.store(newest.0, Ordering::Release);
+        self.line.oldest.store(oldest.0, Ordering::Relaxed);
+        before - open.len()
+    }
+
+    fn lock(&self) -> impl std::ops::DerefMut<Target = BTreeMap<Epoch, Time>> + '_ {
+        // Nothing in here panics while it is locked; and a line is as good as the last store.
+        match self.open.lock() {
+            Ok(open) => open,
+            Err(poisoned) => poisoned.into_inner(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_bounds_the_open_snapshots() {
+        crate::atomics::explore(|| {
+            let epochs = Epochs::new();
+            let line = |epoch, newest, watermark| Line {
+                epoch: Epoch(epoch),
+                newest_snapshot: Epoch(newest),
+                watermark: Epoch(watermark),
+            };
+            assert_eq!(epochs.line(), line(1, 1, 2));
+            assert_eq!(epochs.open(Time(10)), Epoch(2));
+            assert_eq!(epochs.line(), line(2, 2, 2));
+            assert_eq!(epochs.open(Time(20)), Epoch(3));
+            assert_eq!(epochs.open(Time(30)), Epoch(4));
+            epochs.close(Epoch(3));
+            assert_eq!(epochs.line(), line(4, 4, 2));
+            let age_max = Duration::from_nanos(5);
+            assert!(!epochs.has_older(Time(14), age_max));
+            assert_eq!(epochs.revoke_old(Time(14), age_max), 0);
+            assert!(epochs.has_older(Time(15), age_max) && epochs.is_open(Epoch(2)));
+            assert_eq!(epochs.revoke_old(Time(15), age_max), 1);
+            assert!(!epochs.has_older(Time(15), age_max) && !epochs.is_open(Epoch(2)));
+            assert_eq!(epochs.line(), line(4, 4, 4));
+            epochs.close(Epoch(2));
+            // A thread that looked at its clock earlier comes later: of two snapshots it is not the older one.
+            assert_eq!(epochs.open(Time(25)), Epoch(5));
+            assert_eq!(epochs.revoke_old(Time(31), age_max), 0);
+            assert_eq!(epochs.revoke(Epoch(5)), 2);
+            assert_eq!(epochs.line(), line(5, 1, 6));
+            assert!(!epochs.has_older(Time(u64::MAX - 1), age_max));
+        });
+    }
+}

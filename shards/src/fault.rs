@@ -1,0 +1,86 @@
+//! Faults that only this crate's tests can switch on: each breaks one rule of the protocol, and the simulator must notice. A fault that
+//! goes unnoticed means that the tests are too weak. In every other build [`is_on`] is `false` and nothing is left of them.
+
+/// A broken rule. (Of the same names, where they have one, as in the executable model the protocol was designed with.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A shard loads the line at the end of a turn, so before the next dequeue (`load_before`).
+    LoadBefore,
+    /// A shard unlocks a transaction's objects when it passes the transaction on (`early_release`).
+    EarlyRelease,
+    /// Old states are not kept (`no_keep`).
+    NoKeep,
+    /// Of several open snapshots only the oldest gets old states kept.
+    KeepForOldest,
+    /// A snapshot does not wait for transactions in doubt (`close_blind`, `no_park`).
+    CloseBlind,
+    /// A participant settles in its own epoch (`apply_local`).
+    SettleLocally,
+    /// What is kept is dropped one snapshot too early.
+    DropEarly,
+    /// A removed object gives its slot back although a snapshot sees it.
+    ForgetRemoved,
+    /// A closed or revoked snapshot can be read all the same.
+    ReadExpired,
+    /// The fast path does not look at locks.
+    IgnoreLocks,
+    /// Who writes gets a lock that readers hold.
+    LockTwice,
+    /// What a transaction wrote of another shard's published objects is not published.
+    PublishHomeOnly,
+    /// Old versions of what is published are dropped although a snapshot sees them.
+    TrimPublished,
+    /// An object that is not shared any more, or removed, stays published.
+    NeverUnpublish,
+}
+
+#[cfg(test)]
+thread_local! {
+    static ON: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether `fault` is switched on.
+#[cfg(test)]
+pub(crate) fn is_on(fault: Fault) -> bool {
+    ON.get() == Some(fault)
+}
+
+/// Whether `fault` is switched on: never.
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) const fn is_on(_: Fault) -> bool {
+    false
+}
+
+/// Whether there is a fault in this thread.
+#[cfg(test)]
+pub(crate) fn is_any_on() -> bool {
+    ON.get().is_some()
+}
+
+/// Switches a fault on, for this thread, or all off.
+#[cfg(test)]
+pub(crate) fn switch(fault: Option<Fault>) {
+    ON.set(fault);
+}
+
+#[cfg(test)]
+impl Fault {
+    /// All of them.
+    pub(crate) const ALL: [Fault; 14] = [
+        Fault::LoadBefore,
+        Fault::EarlyRelease,
+        Fault::NoKeep,
+        Fault::KeepForOldest,
+        Fault::CloseBlind,
+        Fault::SettleLocally,
+        Fault::DropEarly,
+        Fault::ForgetRemoved,
+        Fault::ReadExpired,
+        Fault::IgnoreLocks,
+        Fault::LockTwice,
+        Fault::PublishHomeOnly,
+        Fault::TrimPublished,
+        Fault::NeverUnpublish,
+    ];
+}

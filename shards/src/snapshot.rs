@@ -1,0 +1,160 @@
+//! What a shard knows and keeps for snapshots: when it has closed the epochs before one, what an object was then, and when that may be
+//! forgotten.
+//!
+//! Invariant *closed-before-read*: a shard has closed the epochs before a snapshot when it has entered the snapshot's epoch and nothing
+//! that it passed on in an earlier one is in doubt. Then nothing can commit here any more that the snapshot would have to see: what is
+//! passed on from now on commits in this epoch or a later one. When all shards have closed them, the snapshot is *ready*, and every read
+//! of it is immediate.
+
+use crate::actor::Actor;
+use crate::desk::Desk;
+use crate::epoch::Epoch;
+use crate::fault::{self, Fault};
+use crate::mvcc::Expired;
+use crate::object::Ownership;
+use crate::partition::NO_SLOT;
+use crate::shard::{Prefetch, Shard};
+use crate::time::Time;
+
+/// Old versions dropped at each turn, some 10 microseconds' worth.
+const DROPPED_PER_TURN: usize = 256;
+/// Published objects trimmed at each turn.
+const TRIMMED_PER_TURN: usize = 64;
+
+impl<A: Actor, P: Prefetch> Shard<A, P> {
+    /// Takes over what all shards know of epochs and snapshots, without a turn.
+    pub fn enter(&mut self) {
+        self.desk.enter();
+    }
+
+    /// Whether nothing can commit here any more that `snapshot` would have to see. Once true it stays so.
+    pub fn has_closed(&self, snapshot: Epoch) -> bool {
+        self.desk.has_closed(snapshot)
+    }
+
+    /// The object `id` as it was at the start of `snapshot`, with who could write it; `None` if it did not exist. All shards must have
+    /// closed the epochs before.
+    ///
+    /// # Errors
+    /// [`Expired`] if the snapshot is closed or was revoked.
+    pub fn read_at(&self, snapshot: Epoch, id: &A::Id) -> Result<Option<(Ownership, &A::State)>, Expired> {
+        let desk = &self.desk;
+        desk.may_read(snapshot)?;
+        let (slot, _) = desk.partition.find(desk.partition.hash(id), id);
+        Ok(if slot == NO_SLOT { None } else { desk.versions.read(desk.partition.slot(slot), snapshot) })
+    }
+
+    /// Goes on with a walk over all objects as they were at the start of `snapshot`, by at most `most` slots from `from` on. Returns where
+    /// to go on; `None` at the end. All shards must have closed the epochs before. Between two slices anything may run: an object that
+    /// existed then stays in its slot as long as the snapshot is open, so each comes once.
+    ///
+    /// # Errors
+    /// As [`Shard::read_at`].
+    pub fn walk_at(
+        &self,
+        snapshot: Epoch,
+        from: u32,
+        most: usize,
+        mut each: impl FnMut(A::Id, Ownership, &A::State),
+    ) -> Result<Option<u32>, Expired> {
+        let desk = &self.desk;
+        desk.may_read(snapshot)?;
+        let mut next = None;
+        for (at, slot) in desk.partition.slots(from, most) {
+            if slot.live
+                && let Some((ownership, state)) = desk.versions.read(slot, snapshot)
+            {
+                each(slot.id, ownership, state);
+            }
+            next = Some(at + 1);
+        }
+        Ok(next)
+    }
+
+    /// Revokes the snapshots that are open for too long at `now`, if the shard keeps anything for them. `now` is by the clock by which
+    /// snapshots are opened, which need not be the shard's own.
+    #[inline]
+    pub fn revoke_old(&mut self, now: Time) {
+        let age_max = self.desk.limits.snapshot_age_max;
+        if self.desk.kept() > 0 && self.desk.mvcc.epochs().has_older(now, age_max) {
+            let snapshots = self.desk.mvcc.epochs().revoke_old(now, age_max);
+            self.desk.revoked(snapshots);
+        }
+    }
+
+    /// Whether the shard keeps something that no snapshot needs any more: while it does, it wants another turn.
+    pub fn has_garbage(&self) -> bool {
+        let (desk, watermark) = (&self.desk, self.desk.line.watermark);
+        desk.versions.first_until().is_some_and(|until| until < watermark)
+            || desk.to_trim.front().is_some_and(|(until, _)| *until < watermark)
+    }
+}
+
+impl<A: Actor> Desk<A> {
+    fn may_read(&self, snapshot: Epoch) -> Result<(), Expired> {
+        let is_open = self.line.watermark <= snapshot || fault::is_on(Fault::ReadExpired);
+        if is_open { Ok(()) } else { Err(Expired) }
+    }
+
+    fn has_closed(&self, snapshot: Epoch) -> bool {
+        let is_in_doubt = self.in_doubt.front().is_some_and(|(epoch, _)| *epoch < snapshot);
+        self.line.epoch >= snapshot && (!is_in_doubt || fault::is_on(Fault::CloseBlind))
+    }
+
+    /// Once a turn: lets go of what no snapshot needs any more, and of snapshots that need too much.
+    #[inline]
+    pub(crate) fn sweep(&mut self) {
+        self.counters.versions = self.kept() as u64;
+        if self.kept() > 0 {
+            self.sweep_some();
+        }
+    }
+
+    #[cold]
+    fn sweep_some(&mut self) {
+        self.drop_versions(DROPPED_PER_TURN);
+        for _ in 0..TRIMMED_PER_TURN {
+            match self.to_trim.front() {
+                Some((until, _)) if *until < self.line.watermark => {}
+                _ => break,
+            }
+            if let Some((_, id)) = self.to_trim.pop_front() {
+                self.to_trim.extend(self.mvcc.trim_noted(id).map(|until| (until, id)));
+            }
+        }
+        if self.kept() > self.limits.versions_max {
+            let first = [self.versions.first_until(), self.to_trim.front().map(|(until, _)| *until)];
+            let through = first.into_iter().flatten().min().unwrap_or_default();
+            self.revoked(self.mvcc.epochs().revoke(through));
+        }
+        self.counters.versions = self.kept() as u64;
+    }
+
+    /// Old states kept here, published ones included.
+    fn kept(&self) -> usize {
+        self.versions.len() + self.to_trim.len()
+    }
+
+    fn revoked(&mut self, snapshots: usize) {
+        if snapshots > 0 {
+            self.counters.revoked += snapshots as u64;
+            self.enter();
+        }
+    }
+
+    /// Drops up to `most` versions that no snapshot needs, and the slots that only they kept.
+    pub(crate) fn drop_versions(&mut self, most: usize) {
+        for _ in 0..most {
+            let early = u64::from(fault::is_on(Fault::DropEarly));
+            let watermark = Epoch(self.line.watermark.0 + early);
+            let Some((index, number)) = self.versions.drop_first(watermark) else { return };
+            let slot = self.partition.slot_mut(index);
+            if slot.version() == Some(number) {
+                slot.set_version(None);
+                if slot.is_left() {
+                    self.partition.release(index);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Snapshots: a consistent view of all objects as they were at one instant, for as long as one needs it, blocking nobody.
+//!
+//! Opening one ends the epoch and asks every shard to say when it has closed the epochs before: a turn or two. From then on every read is
+//! immediate: single objects and walks over all of them are errands of their shards, in slices between turns; published objects are read
+//! right here. What writers overwrite meanwhile is kept until the last clone of the snapshot is dropped. One that is forgotten is revoked
+//! when too much is kept for it or for too long (`limits.versions_max`, `limits.snapshot_age_max`).
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use freehold_shard::{Actor, Epoch, Expired, ShardIndex, Time};
+
+use crate::each_shard::EachShard;
+use crate::errands::errand;
+use crate::error::{SnapshotError, TaskError};
+use crate::runtime::Shared;
+use crate::waiting;
+
+/// Slots a walk visits between two turns: some 10 microseconds' worth.
+const SLICE: usize = 1024;
+/// Objects that are read one by one between two turns.
+const READS: usize = 128;
+
+/// All objects as they were at the start of one epoch. From [`Handle::snapshot`](crate::Handle::snapshot) or
+/// [`Local::snapshot`](crate::Local::snapshot). Clones are the same snapshot; when the last one is dropped it is closed.
+///
+/// It contains everything that had been answered before it was asked for, all or nothing of every message, and nothing that was sent
+/// after it was there.
+pub struct Snapshot<A: Actor> {
+    open: Arc<Open<A>>,
+}
+
+struct Open<A: Actor> {
+    shared: Arc<Shared<A>>,
+    epoch: Epoch,
+}
+
+impl<A: Actor> Drop for Open<A> {
+    fn drop(&mut self) {
+        self.shared.mvcc.epochs().close(self.epoch);
+        self.shared.tell_line();
+    }
+}
+
+/// Opens a snapshot.
+pub(crate) fn open<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A>> {
+    if !shared.is_open() {
+        return SnapshotRead::known(Err(SnapshotError::Stopped));
+    }
+    let now = Time(u64::try_from(shared.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    let epoch = shared.mvcc.epochs().open(now);
+    let snapshot = Snapshot { open: Arc::new(Open { shared: shared.clone(), epoch }) };
+    let shards = (0..shared.mailboxes.len()).map(|shard| ShardIndex(shard as u16));
+    let closed = snapshot.on_shards(shards, true, move |_| {
+        move |shard: &mut freehold_shard::Shard<A, _>| shard.has_closed(epoch).then_some(())
+    });
+    SnapshotRead::new(async move {
+        for closed in closed.await {
+            closed.map_err(SnapshotError::of)?;
+        }
+        Ok(snapshot)
+    })
+}
+
+impl<A: Actor> Snapshot<A> {
+    /// The epoch at whose start the view is. A later snapshot has a later one.
+    pub fn epoch(&self) -> Epoch {
+        self.open.epoch
+    }
+
+    /// The state of the object `id` as it was; `None` if it did not exist.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`].
+    pub fn get(&self, id: A::Id) -> SnapshotRead<Option<A::State>> {
+        let all = self.get_all([id]);
+        SnapshotRead::new(async move { Ok(all.await?.pop().flatten()) })
+    }
+
+    /// The states of many objects, in the order of `ids`, one errand for each shard concerned.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`].
+    pub fn get_all(&self, ids: impl IntoIterator<Item = A::Id>) -> SnapshotRead<Vec<Option<A::State>>> {
+        let router = self.open.shared.router;
+        let mut by_shard: Vec<Vec<(usize, A::Id)>> = vec![Vec::new(); router.shards()];
+        let mut objects = 0;
+        for id in ids {
+            by_shard[router.home(&id).index()].push((objects, id));
+            objects += 1;
+        }
+        let concerned: Vec<_> = (0..by_shard.len()).filter(|&shard| !by_shard[shard].is_empty()).collect();
+        let shards = concerned.iter().map(|&shard| ShardIndex(shard as u16));
+        let reads = self.on_shards(shards, false, |shard| {
+            let ids = std::mem::take(&mut by_shard[shard.index()]);
+            let (snapshot, mut read) = (self.clone(), Vec::with_capacity(ids.len()));
+            move |shard: &mut freehold_shard::Shard<A, _>| {
+                for (at, id) in ids.iter().skip(read.len()).take(READS) {
+                    match shard.read_at(snapshot.open.epoch, id) {
+                        Ok(object) => read.push((*at, object.map(|(_, state)| state.clone()))),
+                        Err(expired) => return Some(Err(expired)),
+                    }
+                }
+                (read.len() == ids.len()).then(|| Ok(std::mem::take(&mut read)))
+            }
+        });
+        SnapshotRead::new(async move {
+            let mut states: Vec<Option<A::State>> = (0..objects).map(|_| None).collect();
+            for read in reads.await {
+                for (at, state) in read.map_err(SnapshotError::of)?? {
+                    states[at] = state;
+                }
+            }
+            Ok(states)
+        })
+    }
+
+    /// Folds all objects of all shards into one value. Each shard begins with what `make` returns, here, and takes `each` of its objects
+    /// into it, in no particular order and in slices between its turns; `merge` brings the shards' values together, where this is awaited.
+    ///
+    /// ```no_run
+    /// # fn sum<A: freehold::Actor<State = u64>>(handle: freehold::Handle<A>) -> Result<u64, freehold::SnapshotError> {
+    /// let snapshot = handle.snapshot().wait()?;
+    /// snapshot.fold(|| 0, |sum, _id, coins| *sum += coins, |a, b| a + b).wait()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`SnapshotError`]; what was folded until then is lost.
+    pub fn fold<T, M, F, G>(&self, make: M, each: F, merge: G) -> SnapshotRead<T>
+    where
+        T: Send + 'static,
+        M: Fn() -> T,
+        F: Fn(&mut T, A::Id, &A::State) + Clone + Send + 'static,
+        G: Fn(T, T) -> T + Send + 'static,
+    {
+        let shards = (0..self.open.shared.mailboxes.len()).map(|shard| ShardIndex(shard as u16));
+        let folds = self.on_shards(shards, false, |_| {
+            let (snapshot, mut value, each, mut from) = (self.clone(), Some(make()), each.clone(), 0);
+            move |shard: &mut freehold_shard::Shard<A, _>| {
+                let mut folded = value.take()?;
+                let each = |id, _, state: &A::State| each(&mut folded, id, state);
+                let next = shard.walk_at(snapshot.open.epoch, from, SLICE, each);
+                match next {
+                    Ok(Some(next)) => {
+                        (value, from) = (Some(folded), next);
+                        None
+                    }
+                    Ok(None) => Some(Ok(folded)),
+                    Err(expired) => Some(Err(expired)),
+                }
+            }
+        });
+        SnapshotRead::new(async move {
+            let mut all: Option<T> = None;
+            for fold in folds.await {
+                let folded = fold.map_err(SnapshotError::of)??;
+                all = Some(match all {
+                    Some(before) => merge(before, folded),
+                    None => folded,
+                });
+            }
+            Ok(all.expect("a runtime has a shard"))
+        })
+    }
+
+    /// The state of the object `id` as it was, if it was `Shared` or `Immutable`: read right here, without a message. `None` if it did not
+    /// exist or belonged to an owner.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Expired`].
+    pub fn published(&self, id: &A::Id) -> Result<Option<Arc<A::State>>, SnapshotError> {
+        Ok(self.open.shared.mvcc.at(id, self.open.epoch)?)
+    }
+
+    /// Has each of these shards run an errand of its own; the results are in their order. An errand that reads holds a clone of the
+    /// snapshot: whatever becomes of whoever asked, what it reads is kept as long as it reads.
+    fn on_shards<T, F>(
+        &self,
+        shards: impl ExactSizeIterator<Item = ShardIndex>,
+        waits: bool,
+        mut steps: impl FnMut(ShardIndex) -> F,
+    ) -> EachShard<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut freehold_shard::Shard<A, crate::prefetch::Processor>) -> Option<T> + Send + 'static,
+    {
+        let shared = &self.open.shared;
+        let (each, reporters) = EachShard::new(shards.len());
+        for (shard, reporter) in shards.zip(reporters) {
+            let errand = errand(reporter, waits, steps(shard));
+            shared.mailboxes[shard.index()]
+                .command(Box::new(move |local| local.take_up(errand)), &shared.replies);
+        }
+        each
+    }
+}
+
+impl<A: Actor> Clone for Snapshot<A> {
+    fn clone(&self) -> Self {
+        Snapshot { open: self.open.clone() }
+    }
+}
+
+impl<A: Actor> fmt::Debug for Snapshot<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("epoch", &self.open.epoch.0).finish_non_exhaustive()
+    }
+}
+
+impl SnapshotError {
+    fn of(error: TaskError) -> Self {
+        match error {
+            TaskError::Panicked(message) => SnapshotError::Panicked(message),
+            TaskError::Cancelled => SnapshotError::Stopped,
+            TaskError::WaitOnShard => SnapshotError::WaitOnShard,
+        }
+    }
+}
+
+impl From<Expired> for SnapshotError {
+    fn from(_: Expired) -> Self {
+        SnapshotError::Expired
+    }
+}
+
+/// Something of a snapshot that shards are asked for already: a future, or a wait. Dropping it cancels nothing that has begun.
+#[must_use = "the shards are asked, and what they say comes by awaiting this, or by its `wait`"]
+pub struct SnapshotRead<T> {
+    read: Pin<Box<dyn Future<Output = Result<T, SnapshotError>> + Send>>,
+}
+
+impl<T: Send + 'static> SnapshotRead<T> {
+    fn new(read: impl Future<Output = Result<T, SnapshotError>> + Send + 'static) -> Self {
+        SnapshotRead { read: Box::pin(read) }
+    }
+
+    fn known(result: Result<T, SnapshotError>) -> Self {
+        SnapshotRead::new(std::future::ready(result))
+    }
+
+    /// Blocks the calling thread until it is there.
+    ///
+    /// # Errors
+    /// As awaiting it; on a shard's thread [`SnapshotError::WaitOnShard`] at once.
+    pub fn wait(self) -> Result<T, SnapshotError> {
+        if waiting::on_shard_thread() {
+            return Err(SnapshotError::WaitOnShard);
+        }
+        waiting::block_on(self, waiting::Patience::Park)
+    }
+}
+
+impl<T> Future for SnapshotRead<T> {
+    type Output = Result<T, SnapshotError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.read.as_mut().poll(cx)
+    }
+}
+
+impl<T> fmt::Debug for SnapshotRead<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnapshotRead").finish_non_exhaustive()
+    }
+}
