@@ -3,6 +3,12 @@
 //!
 //! `cargo test` builds the examples before it runs this. `cargo test --test bank` does not; then it is as it was built last.
 
+#[path = "../examples/bank/audit.rs"]
+#[allow(dead_code, reason = "one audit is tested here by itself, and all of it as the bank runs it")]
+mod audit;
+#[path = "../examples/bank/ledger.rs"]
+#[allow(dead_code, reason = "of the actor only what an audit needs")]
+mod ledger;
 #[path = "bank/replay.rs"]
 mod replay;
 mod support;
@@ -12,13 +18,17 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use freehold::Config;
 use rustix::process::{Pid, Signal, kill_process};
 use support::example;
 use tempfile::TempDir;
 
+use crate::audit::{Auditor, Census};
+use crate::ledger::{Ledger, Order};
 use crate::replay::{Payments, accounted, balances_csv, count_of, messy, parsed, refused, replay};
 
 /// Nothing here takes five seconds. Whatever takes this long hangs.
@@ -68,6 +78,16 @@ impl Ended {
         assert_eq!(self.number("payments"), payments as u64);
         assert_eq!(self.number("done") + self.number("refused"), payments as u64, "{}", self.said);
         assert!(self.said.contains("they balance"), "{}", self.said);
+        self.expect_exact_audits(accounts);
+    }
+
+    /// That there were audits during the run, and that they and the last one were exact.
+    #[track_caller]
+    fn expect_exact_audits(&self, accounts: usize) {
+        assert!(self.number("audits") > 0 && self.said.contains("accounts: all exact\n"), "{}", self.said);
+        assert_eq!(self.number("last audit"), accounts as u64, "{}", self.said);
+        assert!(self.said.contains(&format!("last audit  {accounts} accounts hold ")), "{}", self.said);
+        assert!(self.said.contains(": exact; opened in "), "{}", self.said);
     }
 }
 
@@ -226,6 +246,61 @@ fn a_few_busy_accounts_are_accounted_for() {
     }
 }
 
+// Half a payment, on one of two shards, would be missing in the sum, or too much.
+#[test]
+fn audits_in_the_midst_of_payments_are_exact() {
+    let directory = TempDir::new().unwrap();
+    for (shards, cross) in [(1, 0), (2, 100), (3, 50)] {
+        let arguments = format!(
+            "--shards {shards} --cross {cross} --accounts 5000 --generate 100000 --batch 500 --audit-every 0.0002"
+        );
+        let ended = bank(directory.path(), &arguments, "").expect(0);
+        let accounts = ended.column("accounts") as usize;
+        ended.expect_each_handled_once(100_000, accounts);
+        assert!(ended.number("audits") >= 3, "too few to mean much: {}", ended.said);
+        let line = ended.said.lines().find(|line| line.starts_with("audits")).expect("it was just read");
+        let (_, most) = line.split_once("of up to ").expect("it says how many accounts were audited");
+        let most: usize = most.split_whitespace().next().unwrap().parse().expect("a number of accounts");
+        assert!(accounts / 2 < most && most <= accounts, "{line}");
+        for times in ["opening   median ", "folding   median "] {
+            assert!(ended.said.contains(times), "{}", ended.said);
+        }
+    }
+    // No audit during the run: the one in the end is still made.
+    let ended = bank(directory.path(), "--generate 1000 --audit-every 0", "").expect(0);
+    assert_eq!(ended.number("audits"), 0);
+    assert!(ended.number("last audit") > 0 && !ended.said.contains("median"), "{}", ended.said);
+}
+
+// An audit that cannot fail says nothing.
+#[test]
+fn an_audit_finds_a_coin_or_an_account_too_many_or_too_few() {
+    let runtime = support::start::<Ledger>(2, Config::default());
+    let handle = runtime.handle();
+    let (on_each, census) = (support::ids(&handle, 2), Census::default());
+    let auditor = Auditor { handle: &handle, opening: 100, census: &census };
+    let open = |account, opening| {
+        census.named.fetch_add(1, Ordering::Release);
+        handle.ask(Order::Open { account, opening }).wait().expect("an account opens");
+        census.open.fetch_add(1, Ordering::Release);
+    };
+    let complaint = || auditor.audit().map(drop).expect_err("it is found").to_string();
+    assert!(auditor.audit().is_ok_and(|audit| audit.held == 0), "nothing is as much as there must be");
+    open(on_each[0][0], 100);
+    assert!(auditor.audit().is_ok_and(|audit| (audit.accounts, audit.held) == (1, 100)));
+    open(on_each[1][0], 99);
+    assert_eq!(complaint(), "2 accounts opened with 200 together hold 199");
+    open(on_each[0][1], 101);
+    assert!(auditor.audit().is_ok());
+    census.open.store(4, Ordering::Release);
+    assert_eq!(complaint(), "found 3 accounts, where at least 4 are open and at most 3");
+    census.open.store(0, Ordering::Release);
+    census.named.store(2, Ordering::Release);
+    assert_eq!(complaint(), "found 3 accounts, where at least 0 are open and at most 2");
+    runtime.shutdown();
+    assert_eq!(complaint(), "cannot read the accounts");
+}
+
 #[test]
 fn standard_input_is_paid_as_a_file_is() {
     let payments = messy(20_000);
@@ -353,6 +428,10 @@ fn what_cannot_be_done_is_said_and_ends_in_2() {
         ("--input - --cross 5", "", "cannot be used with"),
         ("--cross 101", "", "a number from 0 to 100"),
         ("--accounts 1", "", "1 is not in 2.."),
+        ("--audit-every soon", "", "a number from 0 to 86400"),
+        ("--audit-every=-1", "", "a number from 0 to 86400"),
+        ("--audit-every NaN", "", "a number from 0 to 86400"),
+        ("--audit-every 86401", "", "a number from 0 to 86400"),
         ("--shards 0", "", "`shards` is 0, and it must be 1 to 256"),
         ("--shards 1 --cross 5", "", "no two of 100000 accounts live on different shards"),
         ("--shards 200 --accounts 2 --generate 10", "", "no two of 2 accounts live on the same shard"),
@@ -362,4 +441,5 @@ fn what_cannot_be_done_is_said_and_ends_in_2() {
     }
     let ended = bank(directory.path(), "--shards 1 --input -", "from,to,amount\n").expect(0);
     assert_eq!(ended.number("payments"), 0, "no payments are payments that balance");
+    ended.expect_exact_audits(0);
 }

@@ -1,6 +1,7 @@
 //! What the bank is told on its command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 use thiserror::Error;
@@ -9,6 +10,8 @@ use thiserror::Error;
 pub const BATCH_MAX: u64 = 1 << 16;
 /// Percentage of payments between accounts of two shards, if there are two and nothing else is said.
 const CROSS_DEFAULT: f64 = 20.0;
+/// The longest between two audits, in seconds.
+const AUDIT_EVERY_MAX: f64 = 86_400.0;
 
 /// Makes payments between accounts, one shard per core, and checks that no money was made or lost.
 #[derive(Parser)]
@@ -57,6 +60,10 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=64))]
     pub in_flight: u64,
 
+    /// Audit all accounts at once, and again so long after each audit, while payments are made; 0 audits them in the end only
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.05, value_parser = |text: &str| number(text, AUDIT_EVERY_MAX))]
+    audit_every: f64,
+
     /// Stop at the first line that is no payment
     #[arg(long)]
     pub strict: bool,
@@ -75,13 +82,18 @@ impl Arguments {
     pub fn cross(&self, shards: usize) -> f64 {
         self.cross.unwrap_or(if shards > 1 { CROSS_DEFAULT } else { 0.0 })
     }
+
+    /// How long after an audit the next one begins; `None` if there is none before the end.
+    pub fn audit_every(&self) -> Option<Duration> {
+        (self.audit_every > 0.0).then(|| Duration::from_secs_f64(self.audit_every))
+    }
 }
 
 fn number(text: &str, max: f64) -> Result<f64, NotInRange> {
     text.parse().ok().filter(|number| (0.0..=max).contains(number)).ok_or(NotInRange { max })
 }
 
-/// A share or an exponent that cannot be.
+/// A share, an exponent or a time that cannot be.
 #[derive(Debug, Error)]
 #[error("it must be a number from 0 to {max}")]
 struct NotInRange {

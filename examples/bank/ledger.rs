@@ -13,7 +13,7 @@ pub struct Ledger;
 /// What the bank keeps of an account.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Account {
-    balance: u64,
+    pub balance: u64,
 }
 
 /// What is sent to accounts.

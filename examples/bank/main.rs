@@ -1,4 +1,6 @@
-//! A bank: one account is one object, one payment one message, wherever its two accounts live, and the books must balance in the end.
+//! A bank: one account is one object, one payment one message, wherever its two accounts live. It is audited while payments are made, from
+//! snapshots: at every instant all accounts together must hold what they were opened with, to the coin. And in the end the books must
+//! balance.
 //!
 //! ```text
 //! cargo run --release --example bank                        # a million payments, made up
@@ -9,10 +11,11 @@
 //! by a script that shares no code with it; `examples/bank/verify.py` is one. From the payments and the list of those refused it can tell exactly
 //! what must be on every account: see there.
 //!
-//! The exit status is 0 if the books balance and every payment was made or refused; 1 if not; 2 if the bank could not begin or not go on; 3 if `--strict`
+//! The exit status is 0 if every audit was exact, the books balance and every payment was made or refused; 1 if not; 2 if the bank could not begin or not go on; 3 if `--strict`
 //! met a bad line.
 
 mod arguments;
+mod audit;
 mod books;
 mod generate;
 mod input;
@@ -33,6 +36,7 @@ use freehold::{AskError, Config, Handle, PlacementKey, Runtime, Shards, StartErr
 use thiserror::Error;
 
 use crate::arguments::{Arguments, BATCH_MAX};
+use crate::audit::{AuditError, Auditor, Census};
 use crate::books::check_books;
 use crate::generate::{GenerateError, Generator, Recipe, homes};
 use crate::input::{CsvPayments, HeaderError, InputError, Payment};
@@ -69,6 +73,10 @@ enum Failure {
     Unhandled { payments: u64, source: AskError<Refusal> },
     #[error("{accounts} accounts cannot be read; what went wrong first")]
     Unread { accounts: u64, source: AskError<Refusal> },
+    #[error("audit {number} during the run is not exact")]
+    Audit { number: u64, source: AuditError },
+    #[error("the audit in the end is not exact")]
+    LastAudit(#[source] AuditError),
     #[error("the books do not balance")]
     Imbalance,
 }
@@ -76,7 +84,11 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Failure::Unhandled { .. } | Failure::Unread { .. } | Failure::Imbalance => 1,
+            Failure::Unhandled { .. }
+            | Failure::Unread { .. }
+            | Failure::Audit { .. }
+            | Failure::LastAudit(_)
+            | Failure::Imbalance => 1,
             Failure::Stopped(InputError::BadLine { .. }) => 3,
             _ => 2,
         })
@@ -122,10 +134,14 @@ fn bank(arguments: &Arguments) -> Result<(), Failure> {
     }
 
     let (progress, payments) = payments(arguments, &handle)?;
-    let run = Run::new(&handle, &plan, &progress, refused);
-    let (tally, accounts) = run.pay(payments).map_err(|source| cannot_write(&arguments.refused, source))?;
+    let census = Census::default();
+    let run = Run::new(&handle, &plan, &progress, &census, refused);
+    let auditor = Auditor { handle: &handle, opening: plan.opening, census: &census };
+    let (paid, audits) = auditor.audit_during(arguments.audit_every(), || run.pay(payments));
+    let (tally, accounts) = paid.map_err(|source| cannot_write(&arguments.refused, source))?;
     progress.finish();
     let stats = settled_stats(&handle, tally.read + accounts.len() as u64);
+    let last_audit = auditor.audit();
 
     let mut accounts: Vec<u64> = accounts.into_iter().collect();
     accounts.sort_unstable();
@@ -133,12 +149,23 @@ fn bank(arguments: &Arguments) -> Result<(), Failure> {
         .map_err(|source| cannot_write(&arguments.balances, source))?;
     runtime.shutdown();
 
-    let report = Report { tally: &tally, books: &books, stats: &stats, plan: &plan };
+    let report = Report {
+        tally: &tally,
+        audits: &audits,
+        last_audit: &last_audit,
+        books: &books,
+        stats: &stats,
+        plan: &plan,
+    };
     write!(io::stdout(), "{report}").map_err(Failure::Print)?;
     let is_balanced = books.balance();
     if let Some(source) = tally.first_unhandled {
         return Err(Failure::Unhandled { payments: tally.unhandled, source });
     }
+    if let Some(source) = audits.failed {
+        return Err(Failure::Audit { number: audits.exact + audits.revoked + 1, source });
+    }
+    last_audit.map_err(Failure::LastAudit)?;
     if let Some(source) = books.first_unread {
         return Err(Failure::Unread { accounts: books.unread, source });
     }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use freehold::{ShardStats, Stats};
+use hdrhistogram::Histogram;
 use indicatif::HumanCount;
 
+use crate::audit::{Audit, AuditError, Audits};
 use crate::books::Books;
 use crate::ledger::Reason;
 use crate::run::{Plan, Tally};
@@ -14,6 +16,10 @@ use crate::run::{Plan, Tally};
 /// All that is to be told of a run.
 pub struct Report<'a> {
     pub tally: &'a Tally,
+    /// Those made during the run,
+    pub audits: &'a Audits,
+    /// and the one after it.
+    pub last_audit: &'a Result<Audit, AuditError>,
     pub books: &'a Books,
     /// As of the end of the payments, before the books were checked.
     pub stats: &'a Stats,
@@ -25,6 +31,7 @@ impl fmt::Display for Report<'_> {
         self.payments(f)?;
         self.speed(f)?;
         writeln!(f, "{}", self.shards())?;
+        self.audits(f)?;
         self.books(f)
     }
 }
@@ -63,7 +70,7 @@ impl Report<'_> {
             "throughput  {} payments a second: {seconds:.3} s by the clock, {share:.0} % of it reading or making payments",
             HumanCount(rate as u64),
         )?;
-        let quantile = |quantile| microseconds(Duration::from_nanos(latency.value_at_quantile(quantile)));
+        let quantile = |quantile| nanoseconds(latency.value_at_quantile(quantile));
         writeln!(
             f,
             "latency     p50 {}, p99 {}, p99.9 {}: of each payment, from handing its batch of {} over to having all the batch's outcomes",
@@ -99,6 +106,37 @@ impl Report<'_> {
         table
     }
 
+    fn audits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Audits { exact, revoked, accounts, opening, folding, failed } = self.audits;
+        write!(f, "audits      {} during the run", HumanCount(*exact))?;
+        match failed {
+            None if *exact == 0 => writeln!(f)?,
+            None => writeln!(f, ", of up to {accounts} accounts: all exact")?,
+            Some(_) => writeln!(f, " were exact, AND THE NEXT WAS NOT")?,
+        }
+        if *revoked > 0 {
+            writeln!(f, "  revoked   {} more, for what had to be kept for them", HumanCount(*revoked))?;
+        }
+        if *exact > 0 {
+            let times = |of: &Histogram<u64>| (nanoseconds(of.value_at_quantile(0.5)), nanoseconds(of.max()));
+            let ((opening, longest_opening), (folding, longest_folding)) = (times(opening), times(folding));
+            writeln!(
+                f,
+                "  opening   median {opening}, longest {longest_opening}: until the snapshot was there"
+            )?;
+            writeln!(f, "  folding   median {folding}, longest {longest_folding}: until it was added up")?;
+        }
+        match self.last_audit {
+            Ok(Audit { accounts, held, opening, folding }) => writeln!(
+                f,
+                "last audit  {accounts} accounts hold {held}: exact; opened in {}, folded in {}",
+                microseconds(*opening),
+                microseconds(*folding),
+            ),
+            Err(_) => writeln!(f, "last audit  NOT EXACT"),
+        }
+    }
+
     fn books(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Books { accounts, opened, held, unread, .. } = self.books;
         if *unread > 0 {
@@ -132,6 +170,10 @@ fn row(shard: &ShardStats) -> Vec<Cell> {
     cells.push(Cell::new(format!("{:.3} s", Duration::from_nanos(activity.busy_ns).as_secs_f64())));
     cells.push(Cell::new(HumanCount(activity.parks)));
     cells
+}
+
+fn nanoseconds(time: u64) -> String {
+    microseconds(Duration::from_nanos(time))
 }
 
 /// A time to three digits or so, in microseconds or milliseconds.

@@ -14,12 +14,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ahash::AHashSet;
 use freehold::{AskAll, AskError, Handle, Outcome};
 use hdrhistogram::Histogram;
 
+use crate::audit::Census;
 use crate::input::{InputError, Payment};
 use crate::ledger::{Ledger, Order, Reason, Refusal};
 use crate::progress::Progress;
@@ -95,6 +97,7 @@ pub struct Run<'a> {
     handle: &'a Handle<Ledger>,
     plan: &'a Plan,
     progress: &'a Progress,
+    census: &'a Census,
     /// Where refused payments are listed.
     refused: Option<Box<dyn Write>>,
     /// All accounts named so far.
@@ -109,6 +112,7 @@ impl<'a> Run<'a> {
         handle: &'a Handle<Ledger>,
         plan: &'a Plan,
         progress: &'a Progress,
+        census: &'a Census,
         refused: Option<Box<dyn Write>>,
     ) -> Self {
         let tally = Tally {
@@ -124,7 +128,7 @@ impl<'a> Run<'a> {
             reading: Duration::ZERO,
         };
         let (accounts, staged, flights) = (AHashSet::new(), VecDeque::new(), VecDeque::new());
-        Run { handle, plan, progress, refused, accounts, staged, flights, tally }
+        Run { handle, plan, progress, census, refused, accounts, staged, flights, tally }
     }
 
     /// Makes all payments, and returns what came of them and the accounts they named.
@@ -203,6 +207,7 @@ impl<'a> Run<'a> {
             .filter(|&account| self.accounts.insert(account))
             .map(|account| Order::Open { account, opening })
             .collect();
+        self.census.named.fetch_add(openings.len() as u64, Ordering::Release);
         let openings = self.handle.ask_all(openings);
         self.staged.push_back(Staged { openings, payments });
     }
@@ -215,9 +220,14 @@ impl<'a> Run<'a> {
         let Staged { openings, payments } =
             self.staged.pop_front().expect("launched only if something is staged");
         for outcome in openings.wait() {
-            if let Err(error) = outcome {
+            match outcome {
+                Ok(_) => {
+                    self.census.open.fetch_add(1, Ordering::Release);
+                }
                 // Its payments will fail and be counted; this is why.
-                self.tally.first_unhandled.get_or_insert(error);
+                Err(error) => {
+                    self.tally.first_unhandled.get_or_insert(error);
+                }
             }
         }
         let begun = Instant::now();
