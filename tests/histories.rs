@@ -2,6 +2,9 @@
 //! executors, and `adya`, a checker of transactional isolation, looks in what they were answered for what no order of
 //! the messages explains. Lists tell most: a read shows every append before it, in order.
 //!
+//! Clients also read several lists at once from a snapshot: to the judge that is one more transaction, begun when the snapshot is asked
+//! for and over when its lists are there. One in four lists is shared, and is also read by itself, as it was published last.
+//!
 //! Each answer stands in one log, between what was answered before it was sent and what was sent after it was answered, so the
 //! judge knows the order in real time. In the end every list is read, so that an append that was lost is missed.
 //!
@@ -18,8 +21,9 @@ use std::{fs, iter, path, thread};
 use adya::{History, Opts, Valid, Workload};
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Counters, Handle, Local, Objects, Outcome, Runtime,
-    glommio,
+    Snapshot, SnapshotRead, glommio,
 };
+use futures::executor::block_on;
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::{Rng, SeedableRng};
 use support::{Watchdog, hush, start};
@@ -32,6 +36,9 @@ const LISTS: u64 = 4;
 
 /// and one of them gives way to a new one after so many messages, so that lists stay short.
 const MESSAGES_PER_LIST: u64 = 40;
+
+/// Each list of a number that is a multiple of this is shared from the message on that begins it.
+const SHARED_EVERY: u64 = 4;
 
 /// The most steps of a message.
 const STEPS_MAX: u64 = 4;
@@ -105,7 +112,11 @@ impl Actor for Lists {
             match *step {
                 Step::Read(list) => seen.push(objects.get(list)?.cloned().unwrap_or_default()),
                 Step::Append(list, element) => {
+                    let is_new = objects.get(list)?.is_none();
                     objects.get_or_insert_with(list, Vec::new)?.push(element);
+                    if is_new && is_shared(list) {
+                        objects.share(list)?;
+                    }
                 }
             }
         }
@@ -117,10 +128,20 @@ impl Actor for Lists {
     }
 }
 
-/// A message under way. Each is a process of its own to the judge, which has nothing else to go by than real time.
+fn is_shared(list: u64) -> bool {
+    list.is_multiple_of(SHARED_EVERY)
+}
+
+/// A message under way, or a read that takes none. Each is a process of its own to the judge, which has nothing else to go by than real time.
 struct Begun {
     process: usize,
     message: Arc<Message>,
+}
+
+impl Begun {
+    fn lists(&self) -> Vec<u64> {
+        self.message.steps.iter().map(|&(Step::Read(list) | Step::Append(list, _))| list).collect()
+    }
 }
 
 enum What {
@@ -151,10 +172,7 @@ impl Run {
 
     /// Another message, written down as begun: it must be sent next.
     fn begin(&self, random: &mut Pcg32) -> Option<Begun> {
-        let number = self.taken.fetch_add(1, Ordering::Relaxed);
-        if number >= self.messages {
-            return None;
-        }
+        let number = self.take()?;
         let step = |step, random: &mut Pcg32| {
             let list = number / MESSAGES_PER_LIST + below(random, LISTS);
             match below(random, 2) {
@@ -174,6 +192,33 @@ impl Run {
             _ => Ends::Well,
         };
         Some(self.begin_with(Message { steps, declares, ends }))
+    }
+
+    /// A read of all lists in use, for a snapshot.
+    fn begin_snapshot(&self) -> Option<Begun> {
+        let first = self.take()? / MESSAGES_PER_LIST;
+        Some(self.begin_reading(first..first + LISTS))
+    }
+
+    /// A read of a list that is shared, if there is one by now.
+    fn begin_published(&self) -> Option<Begun> {
+        let list = (self.take()? / MESSAGES_PER_LIST).next_multiple_of(SHARED_EVERY);
+        Some(self.begin_reading([list]))
+    }
+
+    /// The number of another message.
+    fn take(&self) -> Option<u64> {
+        let number = self.taken.fetch_add(1, Ordering::Relaxed);
+        (number < self.messages).then_some(number)
+    }
+
+    fn is_over(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) >= self.messages
+    }
+
+    fn begin_reading(&self, lists: impl IntoIterator<Item = u64>) -> Begun {
+        let steps = lists.into_iter().map(Step::Read).collect();
+        self.begin_with(Message { steps, declares: Declares::Everything, ends: Ends::Well })
     }
 
     fn begin_with(&self, message: Message) -> Begun {
@@ -205,8 +250,7 @@ impl Run {
     fn read_all(&self, mut ask: impl FnMut(&Begun) -> Outcome<Lists>) {
         let lists: Vec<u64> = (0..self.messages / MESSAGES_PER_LIST + LISTS).collect();
         for some in lists.chunks(STEPS_MAX as usize) {
-            let steps = some.iter().map(|list| Step::Read(*list)).collect();
-            let begun = self.begin_with(Message { steps, declares: Declares::Everything, ends: Ends::Well });
+            let begun = self.begin_reading(some.iter().copied());
             let outcome = ask(&begun);
             self.end(begun, outcome);
         }
@@ -243,42 +287,87 @@ fn below(random: &mut Pcg32, bound: u64) -> u64 {
     u64::from(random.next_u32()) % bound
 }
 
-/// A client on a thread: single messages one by one and several in flight, batches, and messages it hears nothing of.
+/// The lists that `begun` reads, from a snapshot that was asked for after it had begun.
+async fn read_from(snapshot: SnapshotRead<Snapshot<Lists>>, begun: &Begun) -> Outcome<Lists> {
+    let (snapshot, lists) = (snapshot.await.expect("the runtime runs"), begun.lists());
+    let seen = snapshot.get_all(lists.clone()).await.expect("it is open");
+    for (list, seen) in lists.iter().zip(&seen).filter(|(list, _)| is_shared(**list)) {
+        let published = snapshot.published(list).expect("it is open");
+        assert_eq!(
+            published.as_deref(),
+            seen.as_ref(),
+            "what is published of list {list}, and what there is"
+        );
+    }
+    Ok(seen.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// The list that `begun` reads, as it was published last.
+fn read_published(handle: &Handle<Lists>, begun: &Begun) -> Outcome<Lists> {
+    Ok(begun
+        .lists()
+        .iter()
+        .map(|list| handle.published(list).as_deref().cloned().unwrap_or_default())
+        .collect())
+}
+
+/// A client on a thread: single messages one by one and several in flight, also behind a snapshot that is
+/// still to come, batches, messages it hears nothing of, and what is published.
 fn ask_from_thread(handle: &Handle<Lists>, run: &Run, mut random: Pcg32) {
-    loop {
-        let way = below(&mut random, 8);
+    while !run.is_over() {
+        let way = below(&mut random, 10);
         let some = 1 + below(&mut random, if way < 4 { 1 } else { 10 }) as usize;
-        let mut begun = iter::from_fn(|| run.begin(&mut random)).take(some).peekable();
-        if begun.peek().is_none() {
-            return;
-        }
-        match way {
-            0..6 => {
-                let asked: Vec<_> = begun.map(|begun| (handle.ask(begun.message.clone()), begun)).collect();
-                asked.into_iter().for_each(|(asked, begun)| run.end(begun, asked.wait()));
+        let reading = if way == 8 { run.begin_snapshot() } else { None };
+        let reading = reading.map(|begun| (handle.snapshot(), begun));
+        if way == 9 {
+            for begun in iter::from_fn(|| run.begin_published()).take(some) {
+                let outcome = read_published(handle, &begun);
+                run.end(begun, outcome);
             }
+            continue;
+        }
+        let begun = iter::from_fn(|| run.begin(&mut random)).take(some);
+        match way {
             6 => {
                 let begun: Vec<_> = begun.collect();
                 let outcomes = handle.ask_all(begun.iter().map(|begun| begun.message.clone())).wait();
                 begun.into_iter().zip(outcomes).for_each(|(begun, outcome)| run.end(begun, outcome));
             }
-            _ => begun.for_each(|begun| {
+            7 => begun.for_each(|begun| {
                 let told = handle.tell(begun.message.clone());
                 run.write(begun, if told.is_ok() { What::Unheard } else { What::Failed });
             }),
+            _ => {
+                let asked: Vec<_> = begun.map(|begun| (handle.ask(begun.message.clone()), begun)).collect();
+                if let Some((snapshot, begun)) = reading {
+                    let outcome = block_on(read_from(snapshot, &begun));
+                    run.end(begun, outcome);
+                }
+                asked.into_iter().for_each(|(asked, begun)| run.end(begun, asked.wait()));
+            }
         }
     }
 }
 
-/// A client on a shard: at once where that can be, else by a future.
+/// A client on a shard: at once where that can be, else by a future; and from snapshots.
 async fn ask_on_shard(local: &Local<Lists>, run: &Run, mut random: Pcg32) {
-    while let Some(begun) = run.begin(&mut random) {
-        let outcome = match local.ask_now(&begun.message) {
-            Err(AskError::Elsewhere { .. } | AskError::Busy) => local.ask(begun.message.clone()).await,
-            outcome => outcome,
+    loop {
+        let reads = below(&mut random, 8) == 0;
+        let Some(begun) = (if reads { run.begin_snapshot() } else { run.begin(&mut random) }) else { return };
+        let outcome = if reads {
+            read_from(local.snapshot(), &begun).await
+        } else {
+            ask_at_once_or_later(local, &begun).await
         };
         run.end(begun, outcome);
         glommio::executor().yield_task_queue_now().await;
+    }
+}
+
+async fn ask_at_once_or_later(local: &Local<Lists>, begun: &Begun) -> Outcome<Lists> {
+    match local.ask_now(&begun.message) {
+        Err(AskError::Elsewhere { .. } | AskError::Busy) => local.ask(begun.message.clone()).await,
+        outcome => outcome,
     }
 }
 
@@ -307,6 +396,7 @@ fn record(shards: usize, threads: u64, seed: u64) -> (Arc<Run>, Counters) {
         ended.expect("a client on a shard goes on to the end");
     }
     run.read_all(|begun| handle.ask(begun.message.clone()).wait());
+    run.read_all(|begun| block_on(read_from(handle.snapshot(), begun)));
     let report = runtime.shutdown();
     assert!(report.drained && report.deaths.is_empty(), "{report}");
     let counters = report.stats.shards.iter().map(|shard| shard.counters.values());
@@ -354,6 +444,7 @@ fn what_clients_see_is_strictly_serializable() {
             assert!(counters.aborted > 0 && counters.panicked > 0 && counters.fast > 0, "{counters:?}");
             assert!(shards == 1 || counters.consensus > MESSAGES / 4, "{counters:?}");
             assert!(shards == 1 || counters.reruns > 0, "{counters:?}");
+            assert!(counters.shared > 0 && counters.revoked == 0, "{counters:?}");
         }
     }
 }
@@ -370,12 +461,15 @@ enum Flaw {
     KeepsWhatFailed,
     /// A message that only reads is answered with what was there a moment ago.
     AnswersFromThePast,
+    /// Who only reads, by a message or from a snapshot, sees the first list as it was before another message, and the others as they are
+    /// after it.
+    TearsReads,
     /// The last messages are answered and never written: only who reads again in the end can tell.
     ForgetsTheLast,
 }
 
 /// Messages of a flawed store's history.
-const FLAWED_MESSAGES: u64 = 400;
+const FLAWED_MESSAGES: u64 = 800;
 
 /// A forgetful store remembers what processes below this did. A process has the number of the log's line on which it begins,
 /// and each message has two lines: so it forgets the last two messages.
@@ -405,9 +499,13 @@ impl Flawed {
             _ => &self.lists,
         }
         .clone();
+        let torn = (self.flaw == Flaw::TearsReads && only_reads).then(|| begun.lists()[0]);
         let mut seen = Vec::new();
         for step in steps {
             match *step {
+                Step::Read(list) if torn == Some(list) => {
+                    seen.push(before.get(&list).cloned().unwrap_or_default());
+                }
                 Step::Read(list) => seen.push(copy.entry(list).or_default().clone()),
                 Step::Append(list, element) => copy.entry(list).or_default().push(element),
             }
@@ -443,12 +541,17 @@ fn a_flawed_store_is_found_out() {
         (Flaw::SkewsWrites, Some("G2-item")),
         (Flaw::KeepsWhatFailed, Some("G1a")),
         (Flaw::AnswersFromThePast, Some("G-single-item-realtime")),
+        (Flaw::TearsReads, Some("G-single-item")),
         (Flaw::ForgetsTheLast, Some("G-single-item-realtime")),
     ] {
         let run = Run::new(FLAWED_MESSAGES);
         let mut random = Pcg32::seed_from_u64(7);
         let mut store = Flawed { flaw, lists: BTreeMap::new(), a_moment_ago: BTreeMap::new() };
-        while let (Some(one), Some(other)) = (run.begin(&mut random), run.begin(&mut random)) {
+        for pair in 0.. {
+            let one = run.begin(&mut random);
+            // Now and then a snapshot while a message is under way.
+            let other = if pair % 4 == 0 { run.begin_snapshot() } else { run.begin(&mut random) };
+            let (Some(one), Some(other)) = (one, other) else { break };
             let [to_one, to_other] = store.answer([&one, &other]);
             run.end(one, to_one);
             run.end(other, to_other);

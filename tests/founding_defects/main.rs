@@ -1,9 +1,6 @@
 //! The founding system's defects, as stories that must not repeat themselves: each is a check of any store of accounts. Freehold
 //! passes it, on two shards and on four, and a canary with the flaw in question is found out by the same check, while the canary
 //! without it passes.
-//!
-//! Still to come, with snapshots: a snapshot that was torn by a transaction, and a reader left open that stopped the collection of
-//! old versions.
 
 mod canary;
 mod store;
@@ -14,10 +11,10 @@ use std::fmt::Debug;
 use std::thread;
 
 use canary::{Canary, Flaw};
-use freehold::{AccessError, AskError, OwnerId};
+use freehold::{AccessError, AskError, OwnerId, SnapshotError};
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::{Rng, SeedableRng};
-use store::{Answer, Freehold, Message, Refusal, Store};
+use store::{Answer, Freehold, Message, Refusal, Store, VERSIONS_MAX};
 
 /// `Err` says what is wrong with a store.
 type Verdict = Result<(), String>;
@@ -61,7 +58,7 @@ fn sum(store: &dyn Store, accounts: &[u64]) -> i64 {
     read.into_iter().flatten().sum()
 }
 
-/// Two threads that send their first message at the same time.
+/// Two threads that send their first message, or read, at the same time.
 fn race<T: Send>(store: &dyn Store, run: impl Fn(usize) -> T + Sync) -> [T; 2] {
     store.line_up();
     let run = &run;
@@ -276,4 +273,60 @@ fn no_unknown_object_is_taken_to_be_here() {
         same("both", store.ask(Message::Read(vec![near, far])), Ok(vec![Some(7), Some(5)]))
     }
     judge("no_unknown_object_is_taken_to_be_here", check, &[Flaw::TakesNowhereForHere]);
+}
+
+// A reader saw a payment that had reached one of its two accounts: money that had left the one and was not yet on the other.
+#[test]
+fn no_snapshot_is_torn() {
+    fn check(store: &dyn Store) -> Verdict {
+        let [near, far] = open(store, [(0, 0), (1, 0)], 1_000);
+        for round in 0..100 {
+            let (from, to) = if round % 2 == 0 { (near, far) } else { (far, near) };
+            let seen = race(store, |thread| match thread {
+                0 => {
+                    let payments = vec![Message::Pay { from, to, amount: 10 }; 20];
+                    store.ask_all(payments).into_iter().for_each(|paid| drop(paid.expect("there is enough")));
+                    Vec::new()
+                }
+                _ => {
+                    let readers: Vec<_> = (0..3).map(|_| store.open_reader()).collect();
+                    // Twice: what a snapshot is, it stays.
+                    readers.iter().chain(&readers).map(|reader| reader.sum()).collect()
+                }
+            });
+            for sum in seen.concat() {
+                same("the money in a snapshot", sum, Ok(2_000))?;
+            }
+        }
+        Ok(())
+    }
+    judge("no_snapshot_is_torn", check, &[Flaw::TearsSnapshots]);
+}
+
+// A reader that nobody closed stopped the collection of old versions, of all objects and for good: memory grew until the process died.
+#[test]
+fn no_forgotten_reader_keeps_everything() {
+    fn check(store: &dyn Store) -> Verdict {
+        let accounts: Vec<u64> =
+            (0..30).flat_map(|n| open(store, [(0, 2 * n), (0, 2 * n + 1), (1, n)], 0)).collect();
+        let all = accounts.len() as i64;
+        let forgotten = store.open_reader();
+        same("the money at first", forgotten.sum(), Ok(0))?;
+        for round in 0..30 {
+            let reader = store.open_reader();
+            let added = store.ask_all(accounts.iter().map(|id| Message::Add(*id, 1)).collect());
+            same("added", added.iter().filter(|answer| answer.is_ok()).count(), accounts.len())?;
+            same("the money before that", reader.sum(), Ok(round * all))?;
+            let kept = store.versions_kept();
+            // The bound, and what one round may add to it.
+            if kept > VERSIONS_MAX + accounts.len() {
+                return Err(format!("after {round} rounds {kept} versions are kept"));
+            }
+        }
+        same("the forgotten reader", forgotten.sum(), Err(SnapshotError::Expired))?;
+        drop(forgotten);
+        support::until(|| store.versions_kept() == 0);
+        Ok(())
+    }
+    judge("no_forgotten_reader_keeps_everything", check, &[Flaw::KeepsForEver]);
 }

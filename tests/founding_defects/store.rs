@@ -1,7 +1,8 @@
 //! What a store of accounts can be asked, what it has to answer, and Freehold's runtime as such a store.
 
 use freehold::{
-    AccessError, Actor, Addressees, AskError, Config, Handle, Objects, Outcome, OwnerId, Runtime,
+    AccessError, Actor, Addressees, AskError, Config, Handle, Limits, Objects, Outcome, OwnerId, Runtime,
+    Snapshot, SnapshotError,
 };
 
 use crate::support::start;
@@ -47,6 +48,9 @@ pub type Balances = Vec<Option<i64>>;
 
 pub type Answer = Result<Balances, AskError<Refusal>>;
 
+/// Old versions a shard keeps for readers that are open, before it revokes the oldest of them.
+pub const VERSIONS_MAX: usize = 200;
+
 /// A store under test.
 pub trait Store: Sync {
     /// The shard an account is at home on, whether it exists or not. There are at least two.
@@ -57,13 +61,25 @@ pub trait Store: Sync {
     /// Many messages at once, and an answer for each.
     fn ask_all(&self, messages: Vec<Message>) -> Vec<Answer>;
 
-    /// Two threads are about to send their next message at the same time. A defective store uses it to have what may go wrong go
+    /// A reader of all accounts as they are now.
+    fn open_reader(&self) -> Box<dyn Reader + '_>;
+
+    /// How many old versions the shard keeps that keeps most.
+    fn versions_kept(&self) -> usize;
+
+    /// Two threads are about to send their next message, or read, at the same time. A defective store uses it to have what may go wrong go
     /// wrong for certain: a canary that dies by chance is of no use.
     fn line_up(&self) {}
 
     fn ask(&self, message: Message) -> Answer {
         self.ask_as(OwnerId(0), message)
     }
+}
+
+/// Reads the accounts as they were when it was opened, until it is dropped or revoked.
+pub trait Reader {
+    /// The money in all of them.
+    fn sum(&self) -> Result<i64, SnapshotError>;
 }
 
 /// The accounts while a message runs.
@@ -172,7 +188,8 @@ pub struct Freehold {
 
 impl Freehold {
     pub fn open(shards: usize) -> Self {
-        let runtime = start(shards, Config::default());
+        let limits = Limits { versions_max: VERSIONS_MAX, ..Limits::default() };
+        let runtime = start(shards, Config { limits, ..Config::default() });
         Freehold { handle: runtime.handle(), runtime }
     }
 
@@ -193,5 +210,20 @@ impl Store for Freehold {
 
     fn ask_all(&self, messages: Vec<Message>) -> Vec<Outcome<Bank>> {
         self.handle.ask_all(messages).wait()
+    }
+
+    fn open_reader(&self) -> Box<dyn Reader> {
+        Box::new(self.handle.snapshot().wait().expect("the runtime runs"))
+    }
+
+    fn versions_kept(&self) -> usize {
+        let stats = self.handle.stats();
+        stats.shards.iter().map(|shard| shard.counters.versions as usize).max().expect("there is a shard")
+    }
+}
+
+impl Reader for Snapshot<Bank> {
+    fn sum(&self) -> Result<i64, SnapshotError> {
+        self.fold(|| 0, |sum, _, balance| *sum += balance, |a, b| a + b).wait()
     }
 }
