@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use freehold_shard::{AccessError, AskError, Epoch, OwnerId, Ownership};
+use freehold_shard::{AccessError, AskError, Epoch, OwnerId, Ownership, TransactionId};
 
 use super::world::{Refusal, Script, Seen, Value, apply};
 
@@ -16,8 +16,8 @@ use super::world::{Refusal, Script, Seen, Value, apply};
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) script: Script,
-    /// In which it ran; if it took effect, in this one.
-    pub(crate) epoch: Epoch,
+    /// Its name; if it took effect, in this epoch.
+    pub(crate) id: TransactionId,
     pub(crate) seen: Vec<Seen>,
     pub(crate) end: Result<(), Refusal>,
 }
@@ -81,13 +81,16 @@ impl History {
     /// Replays the history; returns what must be left.
     pub(crate) fn explain(&self, told: impl Fn(u32) -> bool) -> Result<Model, String> {
         let mut events: Vec<(Key, Event<'_>)> = Vec::new();
-        let mut last = BTreeMap::new();
+        let (mut last, mut names) = (BTreeMap::new(), BTreeSet::new());
         for (at, run) in self.runs.iter().enumerate() {
             last.insert(run.script.message, at);
         }
         for (at, run) in self.runs.iter().enumerate() {
             if last[&run.script.message] == at && self.counts(run, &told)? {
-                events.push(((run.epoch, 1, 2 * at + 1), Event::Run(run)));
+                events.push(((run.id.epoch, 1, 2 * at + 1), Event::Run(run)));
+                if run.end.is_ok() && !names.insert(run.id) {
+                    return Err(format!("{:?} is the name of two messages that took effect", run.id));
+                }
             }
         }
         events.extend(self.audits.iter().map(|audit| ((audit.epoch, 0, 0), Event::Audit(audit))));

@@ -203,9 +203,9 @@ impl Actor for Simulated {
         {
             objects.tell((**told).clone())?;
         }
-        let epoch = objects.transaction_id().epoch;
+        let id = objects.transaction_id();
         RUNS.with_borrow_mut(|runs| {
-            runs.push(Run { script: script.clone(), epoch, seen: seen.clone(), end: end.clone() })
+            runs.push(Run { script: script.clone(), id, seen: seen.clone(), end: end.clone() })
         });
         match end {
             Err(Refusal::Panics) => panic!("as the script says"),
