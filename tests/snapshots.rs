@@ -155,7 +155,7 @@ fn move_money(handle: &Handle<Numbers>, seed: u64, is_over: &AtomicBool) {
     }
 }
 
-fn every_audit_is_exact(shards: usize, audits: usize) {
+fn every_audit_is_exact(shards: usize, audits: usize, watchdog: &Watchdog) {
     let runtime = start::<Numbers>(shards, Config::default());
     let handle = runtime.handle();
     handle.ask_all((0..ACCOUNTS).map(|id| Message::Set(id, EACH))).wait();
@@ -176,6 +176,7 @@ fn every_audit_is_exact(shards: usize, audits: usize) {
                 assert_eq!(sum(&snapshot), Ok((money, objects)));
                 assert_eq!(sum(&older).map(|(money, _)| money), Ok(money));
                 older = snapshot;
+                watchdog.feed();
             }
         },
     );
@@ -185,14 +186,12 @@ fn every_audit_is_exact(shards: usize, audits: usize) {
 
 #[test]
 fn every_audit_is_exact_on_two_shards() {
-    let _watchdog = Watchdog::new("every_audit_is_exact_on_two_shards");
-    every_audit_is_exact(2, 60);
+    every_audit_is_exact(2, 60, &Watchdog::new("every_audit_is_exact_on_two_shards"));
 }
 
 #[test]
 fn every_audit_is_exact_on_eight_shards() {
-    let _watchdog = Watchdog::new("every_audit_is_exact_on_eight_shards");
-    every_audit_is_exact(8, 15);
+    every_audit_is_exact(8, 15, &Watchdog::new("every_audit_is_exact_on_eight_shards"));
 }
 
 // The anomaly the design warns of: one transaction ends, another begins after it, and a snapshot sees the second and not the first. It
@@ -281,7 +280,7 @@ fn no_two_readers_disagree_about_the_order() {
 // state in which both took.
 #[test]
 fn no_write_skew() {
-    let _watchdog = Watchdog::new("no_write_skew");
+    let watchdog = Watchdog::new("no_write_skew");
     let runtime = start::<Numbers>(2, Config::default());
     let handle = runtime.handle();
     let [a, b] = [0, 1].map(|shard| ids(&handle, 1)[shard][0]);
@@ -297,6 +296,7 @@ fn no_write_skew() {
         assert_eq!(after.iter().flatten().sum::<i64>(), 0, "{after:?}");
         let seen: i64 = both(&snapshot, a, b).iter().flatten().sum();
         assert!(seen == 100 || seen == 0, "{seen}");
+        watchdog.feed();
     }
 }
 
@@ -340,8 +340,8 @@ fn one_client_never_goes_back() {
                 let seen = seen.expect("it is there");
                 assert!(seen >= last, "{seen} after {last}");
                 last = seen;
+                watchdog.feed();
             }
-            watchdog.feed();
             assert!(last > 0);
         },
     );
@@ -484,8 +484,8 @@ fn what_two_shards_publish_fits_each_snapshot() {
                 let snapshot = handle.snapshot().wait().expect("the runtime runs");
                 let published = snapshot.published(&x).expect("it is open").as_deref().copied();
                 assert_eq!(Ok(published), snapshot.get(x).wait());
+                watchdog.feed();
             }
-            watchdog.feed();
         },
     );
 }
