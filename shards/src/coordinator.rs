@@ -10,12 +10,13 @@
 //! the transaction may write it.
 
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrayvec::ArrayVec;
 
 use crate::actor::{AccessError, Actor};
 use crate::addressees::{ADDRESSEES_MAX, Access, Rest, Target};
-use crate::desk::{Desk, Reason, Step};
+use crate::desk::{Desk, Reason, Step, drop_quietly};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::message::{AskError, Envelope, Outcome, ReturnAddress};
@@ -170,11 +171,18 @@ impl<A: Actor> Desk<A> {
             return self.run_at_lock_point(transaction, at_home, effects);
         };
         let epoch = self.line.epoch;
-        for object in &mut transaction.objects[at_home.clone()] {
-            let slot = self.partition.slot(object.slot);
-            object.passed_in = epoch;
-            object.ownership = slot.ownership();
-            object.state = slot.state.clone();
+        let copied = catch_unwind(AssertUnwindSafe(|| {
+            for object in &mut transaction.objects[at_home.clone()] {
+                let slot = self.partition.slot(object.slot);
+                object.passed_in = epoch;
+                object.ownership = slot.ownership();
+                object.state = slot.state.clone();
+            }
+        }));
+        if let Err(payload) = copied {
+            drop_quietly(payload);
+            self.counters.panicked += 1;
+            return self.conclude(transaction, &at_home, Step::Done(Err(AskError::Panicked)), effects);
         }
         transaction.epoch = epoch;
         match self.in_doubt.back_mut() {
@@ -229,15 +237,27 @@ impl<A: Actor> Desk<A> {
             (object.ownership, object.state) = (ownership, state);
         }
         self.targets = Some(targets);
+        if matches!(step, Step::Done(Ok(_))) {
+            self.counters.consensus += 1;
+            // `receive` counts every success as fast.
+            self.counters.fast -= 1;
+        }
+        self.conclude(transaction, &at_home, step, effects);
+    }
+
+    /// What came of it is known, and every lock is held from here down: who waits is answered, what is at home here is unlocked, and the
+    /// box goes back.
+    fn conclude(
+        &mut self,
+        mut transaction: Box<Transaction<A>>,
+        at_home: &Range<usize>,
+        step: Step<A>,
+        effects: &mut Effects<A>,
+    ) {
         transaction.epoch = self.line.epoch;
         let end = match step {
             Step::Done(outcome) => {
                 let is_committed = outcome.is_ok();
-                if is_committed {
-                    self.counters.consensus += 1;
-                    // `receive` counts every success as fast.
-                    self.counters.fast -= 1;
-                }
                 // Whoever waits hears it now: it took effect. Only a batch is in the origin's hands.
                 let is_for_origin = matches!(transaction.answer_to, ReturnAddress::Batch { .. })
                     && transaction.origin != self.shard;
@@ -255,7 +275,7 @@ impl<A: Actor> Desk<A> {
         for object in &transaction.objects[at_home.clone()] {
             self.locks.unlock(&mut self.partition, object.slot);
         }
-        self.pass_back(transaction, &at_home, effects);
+        self.pass_back(transaction, at_home, effects);
     }
 
     /// This shard's part of the way back: takes over what was written, and unlocks.

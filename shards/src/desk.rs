@@ -168,7 +168,7 @@ pub(crate) fn miss<Id: ObjectId>(
 
 /// Drops a user's value, or what a panic carries, which may itself panic when dropped.
 #[cold]
-fn drop_quietly<T>(value: T) {
+pub(crate) fn drop_quietly<T>(value: T) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
 }
 

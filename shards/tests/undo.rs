@@ -385,6 +385,80 @@ fn what_cannot_be_copied_is_not_published() {
     assert!(mvcc.is_empty() && shard.own_messages() == 0);
 }
 
+// A state whose copy panics on the way to the transaction's last shard: nothing is changed anywhere, nothing stays locked, and its sender hears
+// of it.
+#[test]
+fn what_cannot_be_copied_ends_its_transaction() {
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Fragile(u64);
+    impl Clone for Fragile {
+        fn clone(&self) -> Self {
+            assert!(self.0 != 13, "it breaks");
+            Fragile(self.0)
+        }
+    }
+    struct Shop;
+    impl Actor for Shop {
+        type Id = u64;
+        type State = Fragile;
+        type Message = Vec<(u64, u64)>;
+        type Reply = ();
+        type Error = AccessError<u64>;
+
+        fn addressees(items: &Vec<(u64, u64)>, to: &mut Addressees<u64>) {
+            items.iter().for_each(|(id, _)| to.write(*id));
+        }
+
+        fn receive(items: &Vec<(u64, u64)>, objects: &mut Objects<'_, Self>) -> Result<(), AccessError<u64>> {
+            for (id, number) in items {
+                objects.insert(*id, Fragile(*number))?;
+            }
+            Ok(())
+        }
+    }
+    quiet_panics();
+    let (router, mvcc) = (Router::new(PlacementKey(1), 3), Arc::new(Mvcc::new(3)));
+    let [a, b, c] = [0, 1, 2]
+        .map(|shard| (0..).find(|id| router.home::<u64>(id) == ShardIndex(shard)).expect("there is one"));
+    let mut shards: Vec<Shard<Shop>> =
+        (0..3).map(|at| Shard::new(ShardIndex(at), router, Limits::default(), 7, mvcc.clone())).collect();
+    let mut effects: Vec<Effects<Shop>> = (0..3).map(|_| Effects::new(3)).collect();
+    let mut ask = |shards: &mut Vec<Shard<Shop>>, items: &[(u64, u64)]| {
+        let mut inboxes: Vec<Inbox<Shop>> = (0..3).map(|_| Inbox::new()).collect();
+        let first = items.iter().map(|(id, _)| router.home(id).index()).min().expect("there are some");
+        let answer_to = ReturnAddress::Outside { slot: 0, generation: 0 };
+        inboxes[first].envelopes.push(Envelope::Message {
+            message: items.to_vec(),
+            sender: OwnerId(0),
+            answer_to,
+        });
+        let mut answers = Vec::new();
+        for turn in 0..30 {
+            let at = turn % 3;
+            shards[at].turn(Time(0), &mut inboxes[at], &mut effects[at]);
+            answers.extend(effects[at].answers.drain(..).map(|(_, outcome)| outcome));
+            for to in 0..3 {
+                inboxes[to].envelopes.extend(effects[at].outboxes[to].drain(..));
+            }
+        }
+        assert!(shards.iter().all(|shard| shard.transactions() == (0, 0)), "nothing is left under way");
+        answers
+    };
+    assert_eq!(ask(&mut shards, &[(a, 1), (b, 1), (c, 1)]), [Ok(())]);
+    // On the second of three shards, where there is another that holds a lock already.
+    assert_eq!(ask(&mut shards, &[(b, 13)]), [Ok(())]);
+    assert_eq!(ask(&mut shards, &[(a, 2), (b, 2), (c, 2)]), [Err(AskError::Panicked)]);
+    assert_eq!(shards[1].counters().panicked, 1);
+    // Alone on its shard it cannot be copied to be undone either; the others are as they were, and free.
+    assert_eq!(ask(&mut shards, &[(a, 3), (c, 3)]), [Ok(())]);
+    let numbers: Vec<u64> =
+        shards.iter().flat_map(|shard| shard.objects().map(|(_, _, state)| state.0)).collect();
+    assert_eq!(numbers, [3, 13, 3]);
+    let snapshot = mvcc.epochs().open(Time(0));
+    shards.iter_mut().for_each(Shard::enter);
+    assert!(shards.iter().all(|shard| shard.has_closed(snapshot)), "nothing is in doubt");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: if cfg!(miri) { 3 } else { 512 },
