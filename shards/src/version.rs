@@ -152,10 +152,11 @@ mod tests {
     // Numbers wrap after 2^32 versions, and the queue goes over many chunks.
     #[test]
     fn a_chain_is_found_whatever_its_numbers() {
-        for first in [0, u32::MAX - 700] {
+        let epochs = if cfg!(miri) { 60 } else { 2_000 };
+        for first in [0, u32::MAX - 20] {
             let mut versions = Versions::<Plain> { first, ..Versions::new() };
             let mut slot = Slot::empty(7, Ownership::Shared);
-            for epoch in 1..2_000 {
+            for epoch in 1..epochs {
                 let before = slot.state.replace(epoch);
                 if let Some(before) = before {
                     versions.keep(3, &mut slot, Epoch(epoch), Ownership::Shared, before);
