@@ -5,7 +5,8 @@
 //!
 //! You write an [`Actor`]: what objects hold, which objects a message is addressed to, and what it does to them. A
 //! [`Runtime`] runs it; a [`Handle`] is the way to it from any thread and any executor, a [`Local`] the way from tasks
-//! of your own on the shards.
+//! of your own on the shards. A message to objects of several shards is one strictly serializable transaction, and a
+//! [`Snapshot`] reads all objects of all shards as of one instant.
 //!
 //! ```no_run
 //! use freehold::{AccessError, Actor, Addressees, Config, Objects, Runtime};

@@ -75,9 +75,9 @@ impl fmt::Display for OwnerId {
 pub enum Ownership {
     /// Only messages sent as this owner write it. New objects are owned by the sender that inserted them.
     Owned(OwnerId),
-    /// Anyone writes it, through the coordinator.
+    /// Anyone writes it, through the coordinator; and any thread reads it without a message, as it is published.
     Shared,
-    /// Nobody writes it, ever again.
+    /// Nobody writes it, ever again; and it is published, too.
     Immutable,
 }
 
