@@ -437,8 +437,8 @@ fn what_cannot_be_copied_ends_its_transaction() {
             let at = turn % 3;
             shards[at].turn(Time(0), &mut inboxes[at], &mut effects[at]);
             answers.extend(effects[at].answers.drain(..).map(|(_, outcome)| outcome));
-            for to in 0..3 {
-                inboxes[to].envelopes.extend(effects[at].outboxes[to].drain(..));
+            for (inbox, outbox) in inboxes.iter_mut().zip(&mut effects[at].outboxes) {
+                inbox.envelopes.extend(outbox.drain(..));
             }
         }
         assert!(shards.iter().all(|shard| shard.transactions() == (0, 0)), "nothing is left under way");
