@@ -10,8 +10,8 @@
 //! threads, one contender after another and each round beginning with another one; *mutex pairs* has each
 //! account behind a mutex, no ids and no messages: what two cores with shared memory can do.
 //!
-//! - *Shares*: 0 to 100 % of the transfers go across shards; accounts all alike, and by Zipf's law. With accounts
-//!   all alike some shares are measured also while a snapshot is open. It is renewed all the time, since only an
+//! - *Shares*: 0 to 100 % of the transfers go across shards; accounts all alike, and by Zipf's law.
+//!   Some shares are measured also while a snapshot is open. It is renewed all the time, since only an
 //!   account's first write after it was opened keeps what the account was: the more often, the more writes do.
 //! - *Popular*: all transfers go across, and ever more of them meet at one account. The last shard a
 //!   transaction visits holds its locks for no time, the first for a round trip: hence a hot account on either.
@@ -313,7 +313,7 @@ fn shares(size: Size, name: &str, popularity: Popularity) {
     println!("transfers across shards, {name}");
     let mut bench = Bench::start(size, Config::default());
     let mut table = table_of(["across", "means"]);
-    let mut with_snapshots: Vec<(u64, Duration, Spread, Vec<Renewed>)> = Vec::new();
+    let mut with_snapshots: Vec<(u64, String, Spread, Vec<Renewed>)> = Vec::new();
     for percent in PERCENT {
         let mix = Mix { cross: percent as f64 / 100.0, popularity };
         // Fast transfers are never in flight.
@@ -321,25 +321,32 @@ fn shares(size: Size, name: &str, popularity: Popularity) {
             .into_iter()
             .filter(|&means| percent > 0 || means != Means::ALL[1] && means != Means::ALL[2]);
         let mut contenders: Vec<_> = means.map(|means| Contender::new(mix, means)).collect();
-        let without = contenders.len() - 1;
-        if popularity == Popularity::Uniform && PERCENT_WITH_SNAPSHOTS.contains(&percent) {
-            let last = contenders[without];
-            contenders.extend(RENEWED_EVERY.map(|every| Contender { renewed_every: Some(every), ..last }));
+        // Each but the mutexes with a snapshot open, too, and the last also with one that is renewed more often.
+        let without = contenders.len();
+        let mut pairs: Vec<(usize, Duration)> = Vec::new();
+        if PERCENT_WITH_SNAPSHOTS.contains(&percent) {
+            pairs.extend(
+                (1..without).map(|of| (of, RENEWED_EVERY[0])).chain([(without - 1, RENEWED_EVERY[1])]),
+            );
+        }
+        for (of, every) in &pairs {
+            contenders.push(Contender { renewed_every: Some(*every), ..contenders[*of] });
         }
         let outcomes = bench.contest(&contenders);
         for (contender, outcome) in contenders.iter().zip(&outcomes) {
             row(&mut table, [format!("{percent} %"), contender.name()], outcome, &outcomes[0]);
         }
-        for (every, with) in RENEWED_EVERY.into_iter().zip(&outcomes[without + 1..]) {
-            with_snapshots.push((percent, every, with.ratio_to(&outcomes[without]), with.renewed.clone()));
+        for ((of, _), (contender, with)) in pairs.iter().zip(contenders.iter().zip(&outcomes).skip(without)) {
+            let ratio = with.ratio_to(&outcomes[*of]);
+            with_snapshots.push((percent, contender.name(), ratio, with.renewed.clone()));
         }
     }
     println!("{table}");
-    for (percent, every, ratio, renewed) in with_snapshots {
+    for (percent, name, ratio, renewed) in with_snapshots {
         let opened = Spread::of(renewed.iter().map(|renewed| renewed.opened as f64));
         let versions_max = renewed.iter().map(|renewed| renewed.versions_max).max().unwrap_or(0);
         println!(
-            "{percent:>3} % across, a snapshot open, renewed every {every:?}: {:.3} of the rate without ({:.3} to {:.3}); {} to {} snapshots a round, {versions_max} old states kept at most",
+            "{percent:>3} % across, {name}: {:.3} of the rate without ({:.3} to {:.3}); {} to {} snapshots a round, {versions_max} old states kept at most",
             ratio.median, ratio.lowest, ratio.highest, opened.lowest, opened.highest
         );
     }

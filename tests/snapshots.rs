@@ -14,6 +14,8 @@ use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Handle, Limits, Objects, OwnerId, Runtime, Snapshot,
     SnapshotError,
 };
+use rand_pcg::Pcg32;
+use rand_pcg::rand_core::{Rng, SeedableRng};
 use support::{Watchdog, ids, start, until};
 
 /// Objects that hold a number.
@@ -107,14 +109,8 @@ fn both(snapshot: &Snapshot<Numbers>, a: u64, b: u64) -> [Option<i64>; 2] {
     numbers.try_into().expect("one for each")
 }
 
-/// Random numbers, which are enough for tests.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
+fn below(random: &mut Pcg32, end: u32) -> u64 {
+    u64::from(random.next_u32() % end)
 }
 
 /// Runs `work` on threads of its own until `watch` is done.
@@ -139,15 +135,15 @@ const EACH: i64 = 100;
 
 /// Moves money between any accounts, in batches, and now and then opens and closes accounts that hold nothing.
 fn move_money(handle: &Handle<Numbers>, seed: u64, is_over: &AtomicBool) {
-    let mut dice = Dice(seed);
+    let mut dice = Pcg32::seed_from_u64(seed);
     while !is_over.load(Ordering::Acquire) {
         let message = |_| {
-            let (a, b) = (dice.below(ACCOUNTS), dice.below(ACCOUNTS));
-            let comes_and_goes = ACCOUNTS + dice.below(50);
-            match dice.below(10) {
+            let (a, b) = (below(&mut dice, ACCOUNTS as u32), below(&mut dice, ACCOUNTS as u32));
+            let comes_and_goes = ACCOUNTS + below(&mut dice, 50);
+            match below(&mut dice, 10) {
                 0 => Message::Set(comes_and_goes, 0),
                 1 => Message::Remove(comes_and_goes),
-                _ => Message::Move(a, b, dice.below(20) as i64),
+                _ => Message::Move(a, b, below(&mut dice, 20) as i64),
             }
         };
         let outcomes = handle.ask_all((0..100).map(message).collect::<Vec<_>>()).wait();
@@ -322,11 +318,11 @@ fn one_client_never_goes_back() {
             }
         },
         || {
-            let mut dice = Dice(5);
+            let mut dice = Pcg32::seed_from_u64(5);
             let mut last = 0;
             for _ in 0..3_000 {
-                let id = [a, b][dice.below(2) as usize];
-                let seen = match dice.below(4) {
+                let id = [a, b][below(&mut dice, 2) as usize];
+                let seen = match below(&mut dice, 4) {
                     0 => handle.ask(Message::Read(id)).wait().expect("it is there")[0],
                     1 => {
                         let snapshot = handle.snapshot().wait().expect("the runtime runs");
