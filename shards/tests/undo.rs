@@ -330,37 +330,42 @@ fn an_object_that_was_not_made_leaves_nothing() {
     }
 }
 
+/// A state that cannot be copied while it is [`BROKEN`].
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Fragile(u64);
+
+const BROKEN: u64 = 13;
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        assert!(self.0 != BROKEN, "it breaks");
+        Fragile(self.0)
+    }
+}
+
 // A state whose copy panics when it is to be published: the message had succeeded, and is undone all the same.
 #[test]
 fn what_cannot_be_copied_is_not_published() {
-    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-    struct Fragile(bool);
-    impl Clone for Fragile {
-        fn clone(&self) -> Self {
-            assert!(!self.0, "it breaks");
-            Fragile(false)
-        }
-    }
     struct Shop;
     impl Actor for Shop {
         type Id = u64;
         type State = Fragile;
-        type Message = (u64, bool);
+        type Message = (u64, u64);
         type Reply = ();
         type Error = AccessError<u64>;
 
-        fn addressees((id, _): &(u64, bool), to: &mut Addressees<u64>) {
+        fn addressees((id, _): &(u64, u64), to: &mut Addressees<u64>) {
             to.write(*id);
         }
 
         fn receive(
-            (id, breaks): &(u64, bool),
+            (id, number): &(u64, u64),
             objects: &mut Objects<'_, Self>,
         ) -> Result<(), AccessError<u64>> {
-            *objects.get_or_insert_with(*id, || Fragile(false))? = Fragile(*breaks);
-            if *breaks {
+            *objects.get_or_insert_with(*id, || Fragile(0))? = Fragile(*number);
+            if *number == BROKEN {
                 objects.share(*id)?;
-                objects.tell((*id, false))?;
+                objects.tell((*id, 0))?;
             }
             Ok(())
         }
@@ -376,12 +381,12 @@ fn what_cannot_be_copied_is_not_published() {
     );
     let mut effects = Effects::new(1);
     // One that was there before, and one that the message made.
-    assert_eq!(shard.ask_now(Time(0), OwnerId(0), &(1, false), &mut effects), Ok(()));
+    assert_eq!(shard.ask_now(Time(0), OwnerId(0), &(1, 0), &mut effects), Ok(()));
     for id in [1, 2] {
-        assert_eq!(shard.ask_now(Time(0), OwnerId(0), &(id, true), &mut effects), Err(AskError::Panicked));
+        assert_eq!(shard.ask_now(Time(0), OwnerId(0), &(id, BROKEN), &mut effects), Err(AskError::Panicked));
     }
     let objects: Vec<_> = shard.objects().collect();
-    assert_eq!(objects, [(1, Ownership::Owned(OwnerId(0)), &Fragile(false))]);
+    assert_eq!(objects, [(1, Ownership::Owned(OwnerId(0)), &Fragile(0))]);
     assert!(mvcc.is_empty() && shard.own_messages() == 0);
 }
 
@@ -389,14 +394,6 @@ fn what_cannot_be_copied_is_not_published() {
 // of it.
 #[test]
 fn what_cannot_be_copied_ends_its_transaction() {
-    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-    struct Fragile(u64);
-    impl Clone for Fragile {
-        fn clone(&self) -> Self {
-            assert!(self.0 != 13, "it breaks");
-            Fragile(self.0)
-        }
-    }
     struct Shop;
     impl Actor for Shop {
         type Id = u64;
@@ -446,14 +443,14 @@ fn what_cannot_be_copied_ends_its_transaction() {
     };
     assert_eq!(ask(&mut shards, &[(a, 1), (b, 1), (c, 1)]), [Ok(())]);
     // On the second of three shards, where there is another that holds a lock already.
-    assert_eq!(ask(&mut shards, &[(b, 13)]), [Ok(())]);
+    assert_eq!(ask(&mut shards, &[(b, BROKEN)]), [Ok(())]);
     assert_eq!(ask(&mut shards, &[(a, 2), (b, 2), (c, 2)]), [Err(AskError::Panicked)]);
     assert_eq!(shards[1].counters().panicked, 1);
     // Alone on its shard it cannot be copied to be undone either; the others are as they were, and free.
     assert_eq!(ask(&mut shards, &[(a, 3), (c, 3)]), [Ok(())]);
     let numbers: Vec<u64> =
         shards.iter().flat_map(|shard| shard.objects().map(|(_, _, state)| state.0)).collect();
-    assert_eq!(numbers, [3, 13, 3]);
+    assert_eq!(numbers, [3, BROKEN, 3]);
     let snapshot = mvcc.epochs().open(Time(0));
     shards.iter_mut().for_each(Shard::enter);
     assert!(shards.iter().all(|shard| shard.has_closed(snapshot)), "nothing is in doubt");
