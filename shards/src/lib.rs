@@ -24,6 +24,7 @@ mod object;
 mod objects;
 mod partition;
 mod router;
+mod seal;
 mod shard;
 mod slot;
 mod snapshot;

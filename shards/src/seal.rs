@@ -1,0 +1,128 @@
+//! The end of a message that succeeded and did more than change states: what it overwrote is kept for the snapshots that see it, and what
+//! anyone may read of it is published.
+//!
+//! Few messages come here: those that insert, remove, share or give away, those that write a published object, and the first write of an
+//! object since a snapshot was opened.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::actor::Actor;
+use crate::desk::{BeforeImage, Desk, drop_quietly};
+use crate::epoch::Epoch;
+use crate::fault::{self, Fault};
+use crate::object::Ownership;
+use crate::partition::SlotIndex;
+
+impl<A: Actor> Desk<A> {
+    /// Copies those of the objects just written that anyone may read from now on, and notes those that anyone could until now. Before the
+    /// message has succeeded, because a copy may panic.
+    fn copy_public(&mut self, first_before: Option<&BeforeImage<A>>) {
+        for before in first_before.into_iter().chain(&self.before) {
+            let slot = self.partition.slot(before.slot);
+            if fault::is_on(Fault::PublishHomeOnly) && !slot.live {
+                continue;
+            }
+            let state = slot.state.as_ref().filter(|_| self.is_public(before.slot));
+            if state.is_some() || self.was_public(before) && !fault::is_on(Fault::NeverUnpublish) {
+                self.to_publish.push((slot.id, state.map(|state| Arc::new(state.clone()))));
+            }
+        }
+    }
+
+    /// The rest of a message that succeeded and wrote an object for the first time since a snapshot was opened, or one that is published, or
+    /// inserted or removed one, or changed who owns it. If a copy of what is to be published panics, undoes the message and says `false`.
+    #[cold]
+    pub(crate) fn seal(&mut self, first_before: Option<BeforeImage<A>>) -> bool {
+        let is_public = |before: &BeforeImage<A>| self.was_public(before) || self.is_public(before.slot);
+        if first_before.iter().chain(&self.before).any(is_public) {
+            let copied = catch_unwind(AssertUnwindSafe(|| self.copy_public(first_before.as_ref())));
+            if let Err(payload) = copied {
+                self.undo(first_before);
+                self.counters.panicked += 1;
+                drop_quietly(payload);
+                return false;
+            }
+            self.publish();
+        }
+        self.unsealed = false;
+        let mut others = std::mem::take(&mut self.before);
+        let most = 2 * (1 + others.len());
+        if let Some(before) = first_before {
+            self.seal_one(before);
+        }
+        others.drain(..).for_each(|before| self.seal_one(before));
+        self.before = others;
+        // Two for one, so that what is kept does not grow when nothing needs it.
+        self.drop_versions(most);
+        true
+    }
+
+    #[inline]
+    fn seal_one(&mut self, before: BeforeImage<A>) {
+        // What is lent is stamped at home.
+        if self.partition.slot(before.slot).live {
+            self.stamp(before.slot, self.line.epoch, before.ownership, before.state);
+            if self.partition.slot(before.slot).is_left() {
+                self.partition.release(before.slot);
+            }
+        }
+    }
+
+    fn is_public(&self, slot: SlotIndex) -> bool {
+        let slot = self.partition.slot(slot);
+        slot.state.is_some() && !matches!(slot.ownership(), Ownership::Owned(_))
+    }
+
+    fn was_public(&self, before: &BeforeImage<A>) -> bool {
+        before.state.is_some() && !matches!(before.ownership, Ownership::Owned(_))
+    }
+
+    /// An object was written in `epoch`, and this is what it was before: which is kept, if a snapshot may need it.
+    pub(crate) fn stamp(
+        &mut self,
+        index: SlotIndex,
+        epoch: Epoch,
+        ownership: Ownership,
+        state: Option<A::State>,
+    ) {
+        let slot = self.partition.slot_mut(index);
+        let (existed, exists) = (state.is_some(), slot.state.is_some());
+        if !exists {
+            slot.set_ownership(Ownership::default());
+        }
+        let newest = match fault::is_on(Fault::KeepForOldest) {
+            true => self.line.watermark,
+            false => self.line.newest_snapshot,
+        };
+        if slot.epoch() < newest
+            && !fault::is_on(Fault::NoKeep)
+            && let Some(state) = state
+        {
+            self.versions.keep(index, slot, epoch, ownership, state);
+        }
+        slot.stamp(epoch);
+        self.partition.count(existed, exists);
+    }
+
+    /// Publishes what [`Desk::copy_public`] found. The message commits in the epoch that is when it is published: see [`Mvcc`].
+    fn publish(&mut self) {
+        if self.to_publish.is_empty() {
+            return;
+        }
+        let publication = (self.shard, self.publications + 1);
+        for (id, state) in &mut self.to_publish {
+            self.mvcc.put_pending(*id, self.line.epoch, publication, state.take());
+        }
+        let before = self.line.epoch;
+        self.enter();
+        if self.line.epoch != before {
+            self.to_publish.iter().for_each(|(id, _)| self.mvcc.move_pending(id, self.line.epoch));
+        }
+        self.mvcc.show(publication);
+        self.publications += 1;
+        for (id, _) in self.to_publish.drain(..) {
+            self.to_trim.extend(self.mvcc.trim(id).map(|until| (until, id)));
+        }
+    }
+}
