@@ -18,6 +18,7 @@ mod epoch;
 mod fault;
 mod index;
 mod locks;
+mod log;
 mod message;
 mod mvcc;
 mod object;
