@@ -16,12 +16,13 @@ use arrayvec::ArrayVec;
 
 use crate::actor::{AccessError, Actor};
 use crate::addressees::{ADDRESSEES_MAX, Access, Rest, Target};
-use crate::desk::{Desk, Reason, Step, drop_quietly};
+use crate::desk::{Desk, MORE, Reason, Step, drop_quietly};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::message::{AskError, Envelope, Outcome, ReturnAddress};
 use crate::object::{OwnerId, Ownership};
 use crate::partition::NO_SLOT;
+use crate::record::Debt;
 use crate::router::ShardIndex;
 use crate::shard::{AT_LOCK_POINT, Effects};
 use crate::transaction::{Carried, End, Transaction};
@@ -53,6 +54,7 @@ impl<A: Actor> Desk<A> {
         transaction.sender = sender;
         transaction.answer_to = answer_to;
         transaction.origin = self.shard;
+        transaction.seen = Epoch(0);
         transaction.reruns = u32::from(extra.is_some());
         self.in_flight += 1;
         self.send(transaction, effects);
@@ -150,6 +152,14 @@ impl<A: Actor> Desk<A> {
     /// already. It stands here so that one who did not would still commit in one epoch on every shard.)
     fn take_epoch_of(&mut self, transaction: &Transaction<A>) {
         self.line.epoch = self.line.epoch.max(transaction.epoch);
+        self.show_what_is_in(transaction);
+    }
+
+    /// What a transaction has seen elsewhere may be seen here from now on.
+    fn show_what_is_in(&mut self, transaction: &Transaction<A>) {
+        if let Some(journal) = &mut self.journal {
+            journal.show(transaction.seen);
+        }
     }
 
     /// Goes on with transactions that have got the locks they waited for.
@@ -185,6 +195,9 @@ impl<A: Actor> Desk<A> {
             return self.conclude(transaction, &at_home, Step::Done(Err(AskError::Panicked)), effects);
         }
         transaction.epoch = epoch;
+        if let Some(journal) = &self.journal {
+            transaction.seen = transaction.seen.max(journal.shown());
+        }
         match self.in_doubt.back_mut() {
             Some((of, transactions)) if *of == epoch => *transactions += 1,
             _ => self.in_doubt.push_back((epoch, 1)),
@@ -221,10 +234,11 @@ impl<A: Actor> Desk<A> {
             let slot =
                 self.partition.lend_slot(object.id, self.line.epoch, object.ownership, object.state.take());
             targets.push_found(Target::found(object.id, slot, object.access));
-            self.unsealed |= object.ownership == Ownership::Shared;
+            self.unsealed |= u8::from(object.ownership == Ownership::Shared) * MORE;
         }
         for object in &transaction.objects[at_home.clone()] {
-            self.unsealed |= self.partition.slot(object.slot).ownership() == Ownership::Shared;
+            let is_shared = self.partition.slot(object.slot).ownership() == Ownership::Shared;
+            self.unsealed |= u8::from(is_shared) * MORE;
             targets.push_found(Target::found(object.id, object.slot, object.access));
         }
         let message = transaction.message.as_ref().expect("a transaction under way has its message");
@@ -255,6 +269,14 @@ impl<A: Actor> Desk<A> {
         effects: &mut Effects<A>,
     ) {
         transaction.epoch = self.line.epoch;
+        if let Some(journal) = &mut self.journal {
+            // What it wrote that is at home elsewhere is recorded there; whoever hears of it hears it from here.
+            if matches!(step, Step::Done(Ok(_))) && transaction.objects.iter().any(|object| object.is_written)
+            {
+                journal.show(transaction.epoch);
+            }
+            transaction.seen = journal.shown();
+        }
         let end = match step {
             Step::Done(outcome) => {
                 let is_committed = outcome.is_ok();
@@ -297,6 +319,11 @@ impl<A: Actor> Desk<A> {
                 let state = std::mem::replace(&mut slot.state, object.state.take());
                 let is_local = fault::is_on(Fault::SettleLocally);
                 let epoch = if is_local { self.line.epoch } else { transaction.epoch };
+                if let Some(journal) = &mut self.journal
+                    && (slot.state.is_some() || state.is_some())
+                {
+                    journal.settle(&slot.id, slot.ownership(), slot.state.as_ref(), epoch);
+                }
                 self.stamp(object.slot, epoch, ownership, state);
             }
             if !fault::is_on(Fault::EarlyRelease) {
@@ -324,6 +351,7 @@ impl<A: Actor> Desk<A> {
 
     /// At the origin again, with nothing locked anywhere.
     pub(crate) fn finish(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+        self.show_what_is_in(&transaction);
         match transaction.end.take() {
             Some(End::Again(id, access)) if transaction.reruns < self.limits.reruns_max => {
                 transaction.add(id, self.router.home(&id), access);
@@ -361,13 +389,34 @@ impl<A: Actor> Desk<A> {
     pub(crate) fn answer(&mut self, to: ReturnAddress, outcome: Outcome<A>, effects: &mut Effects<A>) {
         match to {
             ReturnAddress::Nobody => {}
-            ReturnAddress::Shard { shard, call } if shard != self.shard => {
+            ReturnAddress::Debt(debt) => self.pay(debt, effects),
+            ReturnAddress::Shard { shard, call } if shard != self.shard && !self.holds() => {
                 effects.outboxes[shard.index()].push_back(Envelope::Answer { call, outcome });
             }
             ReturnAddress::Outside { .. } | ReturnAddress::Shard { .. } => {
                 effects.answers.push((to, outcome))
             }
             ReturnAddress::Batch { batch, entry } => self.batches.answer(batch, entry, outcome, effects),
+        }
+    }
+
+    /// Whether answers wait until they are durable.
+    #[inline]
+    fn holds(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.holds())
+    }
+
+    /// A message that was owed has run, whatever came of it.
+    #[cold]
+    fn pay(&mut self, debt: Debt, effects: &mut Effects<A>) {
+        let Some(journal) = &mut self.journal else { return };
+        let epoch = self.line.epoch;
+        journal.pay(debt, epoch);
+        let debtor = journal.debtor(debt);
+        if debtor == self.shard {
+            journal.is_paid(debt, epoch, &self.line);
+        } else {
+            effects.outboxes[debtor.index()].push_back(Envelope::Paid { debt, epoch });
         }
     }
 }

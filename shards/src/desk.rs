@@ -15,12 +15,14 @@ use crate::addressees::{ADDRESSEES_MAX, Access, Addressees, Rest, Target};
 use crate::batches::Batches;
 use crate::epoch::{Epoch, Line, TransactionId};
 use crate::index::IdHash;
+use crate::journal::Journal;
 use crate::locks::Locks;
 use crate::message::{AskError, Envelope, Outcome, ReturnAddress};
 use crate::mvcc::Mvcc;
 use crate::object::{ObjectId, OwnerId, Ownership};
 use crate::objects::Objects;
 use crate::partition::{NO_SLOT, Partition, SlotIndex};
+use crate::record::Debt;
 use crate::router::{Router, ShardIndex};
 use crate::shard::{Effects, Limits, Place, Prefetch};
 use crate::slot::Slot;
@@ -66,9 +68,19 @@ type Publication<A> = (<A as Actor>::Id, Option<Arc<<A as Actor>::State>>);
 pub(crate) struct Told<A: Actor> {
     pub(crate) message: A::Message,
     pub(crate) to: ShardIndex,
+    pub(crate) sender: OwnerId,
     /// When, if later.
     pub(crate) due: Option<Time>,
+    /// While it is staged for the log: its number, and it in bytes.
+    pub(crate) owed: Option<(Debt, Box<[u8]>)>,
+    /// Its number in the log.
+    pub(crate) debt: Option<Debt>,
 }
+
+/// In [`Desk::unsealed`]: the running message may have done more than change states.
+pub(crate) const MORE: u8 = 1;
+/// In [`Desk::unsealed`]: there is a log.
+pub(crate) const LOGGED: u8 = 2;
 
 /// What came of running a message.
 pub(crate) enum Step<A: Actor> {
@@ -109,6 +121,8 @@ pub(crate) struct Desk<A: Actor> {
     pub(crate) line: Line,
     /// Shared by all shards.
     pub(crate) mvcc: Arc<Mvcc<A>>,
+    /// This shard's side of its log, if it has one.
+    pub(crate) journal: Option<Box<Journal<A>>>,
     pub(crate) partition: Partition<A>,
     pub(crate) counters: Counters,
     /// Of the running message: of each object it wrote but the first. Empty between messages.
@@ -118,8 +132,9 @@ pub(crate) struct Desk<A: Actor> {
     /// Why the message that was last found to need the consensus path does. Here, and not with what [`Shard::turn`](crate::Shard::turn)
     /// hears of a message: that is passed on for every message, and being larger it cost the fast path 4 of 24 ns.
     pub(crate) reason: Reason,
-    /// The running message may have done more than change states: see [`Desk::seal`]. False between messages.
-    pub(crate) unsealed: bool,
+    /// [`MORE`] if the running message may have done more than change states, and [`LOGGED`]: see [`Desk::seal`]. One word, so that a
+    /// message that did neither pays for one comparison.
+    pub(crate) unsealed: u8,
     /// Whether the message that ran last wrote its first object.
     pub(crate) first_saved: bool,
     /// Of the running message; empty between messages.
@@ -191,7 +206,8 @@ impl<A: Actor> Desk<A> {
             before: Vec::with_capacity(8),
             missing: Cell::new(None),
             reason: Reason::Spans,
-            unsealed: false,
+            unsealed: 0,
+            journal: None,
             first_saved: false,
             told: Vec::new(),
             own: VecDeque::new(),
@@ -297,13 +313,15 @@ impl<A: Actor> Desk<A> {
         }
         Step::Done(match result {
             Ok(Ok(reply)) => {
-                if self.unsealed && !self.seal(first_before.take()) {
+                if self.unsealed != 0
+                    && let Err(error) = self.seal(first_before.take())
+                {
                     drop_quietly(reply);
-                    return Step::Done(Err(AskError::Panicked));
+                    return Step::Done(Err(error));
                 }
                 self.before.clear();
                 if !self.told.is_empty() {
-                    self.send_told(sender, effects);
+                    self.send_told(effects);
                 }
                 self.counters.fast += 1;
                 Ok(reply)
@@ -391,7 +409,7 @@ impl<A: Actor> Desk<A> {
         let slot = self.partition.insert(hash, target.id, ownership);
         self.before.push(BeforeImage { slot, ownership, state: None });
         // Should the caller survive a panic of what makes the state, the slot is released.
-        self.unsealed = true;
+        self.unsealed |= MORE;
         slot
     }
 
@@ -406,16 +424,39 @@ impl<A: Actor> Desk<A> {
         }
     }
 
+    /// What [`Desk::unsealed`] is between messages.
+    #[inline]
+    pub(crate) fn sealed(&self) -> u8 {
+        if self.journal.is_some() { LOGGED } else { 0 }
+    }
+
     /// Takes over what all shards know of epochs and snapshots.
     #[inline]
     pub(crate) fn enter(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.activate();
+        }
         self.line = self.mvcc.epochs().line();
+    }
+
+    /// Puts in an object as a log has it.
+    pub(crate) fn restore(&mut self, id: A::Id, ownership: Ownership, state: A::State) {
+        let hash = self.partition.hash(&id);
+        let slot = self.partition.insert(hash, id, ownership);
+        if !matches!(ownership, Ownership::Owned(_)) {
+            self.mvcc.restore(id, Arc::new(state.clone()));
+        }
+        let slot = self.partition.slot_mut(slot);
+        slot.state = Some(state);
+        // It was there before all snapshots that are to come.
+        slot.stamp(Epoch(0));
+        self.partition.count(false, true);
     }
 
     /// Puts everything back as it was before the message.
     #[cold]
     pub(crate) fn undo(&mut self, first_before: Option<BeforeImage<A>>) {
-        self.unsealed = false;
+        self.unsealed = self.sealed();
         self.to_publish.clear();
         self.told.clear();
         for before in first_before.into_iter().chain(self.before.drain(..)) {
@@ -429,9 +470,10 @@ impl<A: Actor> Desk<A> {
     }
 
     #[cold]
-    fn send_told(&mut self, sender: OwnerId, effects: &mut Effects<A>) {
-        for Told { message, to, due } in self.told.drain(..) {
-            let envelope = Envelope::Message { message, sender, answer_to: ReturnAddress::Nobody };
+    pub(crate) fn send_told(&mut self, effects: &mut Effects<A>) {
+        for Told { message, to, due, sender, debt, .. } in self.told.drain(..) {
+            let answer_to = debt.map_or(ReturnAddress::Nobody, ReturnAddress::Debt);
+            let envelope = Envelope::Message { message, sender, answer_to };
             self.counters.told += 1;
             match due {
                 Some(due) => {

@@ -20,7 +20,9 @@ use crate::router::ShardIndex;
 use crate::time::Time;
 
 /// A span of time that all shards agree on. They count from 1; 0 is before everything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Epoch(pub u64);
 
 /// The first of them.
@@ -102,11 +104,16 @@ impl Default for Epochs {
 impl Epochs {
     /// The first epoch, and no snapshots.
     pub fn new() -> Self {
+        Epochs::starting_in(FIRST)
+    }
+
+    /// No snapshots, and a database that has been through the epochs before this one.
+    pub fn starting_in(epoch: Epoch) -> Self {
         Epochs {
             line: Words {
-                epoch: AtomicU64::new(FIRST.0),
+                epoch: AtomicU64::new(epoch.0),
                 newest_snapshot: AtomicU64::new(FIRST.0),
-                watermark: AtomicU64::new(FIRST.0 + 1),
+                watermark: AtomicU64::new(epoch.0 + 1),
                 oldest: AtomicU64::new(u64::MAX),
             },
             open: Mutex::new(BTreeMap::new()),
@@ -156,6 +163,18 @@ impl Epochs {
         self.line.newest_snapshot.store(snapshot.0, Ordering::Release);
         self.line.epoch.store(snapshot.0, Ordering::Release);
         snapshot
+    }
+
+    /// Ends `epoch`, if it is the one that is now: a log is to close it.
+    pub fn advance(&self, epoch: Epoch) {
+        // Under the lock, so that no snapshot is just being opened in the next one.
+        let open = self.lock();
+        if self.epoch() == epoch {
+            if open.is_empty() {
+                self.line.watermark.store(epoch.0 + 2, Ordering::Release);
+            }
+            self.line.epoch.store(epoch.next().0, Ordering::Release);
+        }
     }
 
     /// Closes a snapshot, if it is still open.

@@ -32,6 +32,18 @@ pub(crate) enum Fault {
     TrimPublished,
     /// An object that is not shared any more, or removed, stays published.
     NeverUnpublish,
+    /// An answer does not wait until it is durable.
+    AnswerEarly,
+    /// A log closes an epoch although something of it is in doubt (`close_blind`).
+    CloseInDoubt,
+    /// A log closes an epoch and names nobody it awaits.
+    AwaitNobody,
+    /// Recovery stops at the first record of a later epoch instead of skipping it (`truncate`).
+    Truncate,
+    /// Recovery takes what is not of a complete epoch as well.
+    TakeAll,
+    /// A batch is not synced before it counts as written.
+    NoSync,
 }
 
 #[cfg(test)]
@@ -67,7 +79,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 14] = [
+    pub(crate) const ALL: [Fault; 20] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -82,5 +94,11 @@ impl Fault {
         Fault::PublishHomeOnly,
         Fault::TrimPublished,
         Fault::NeverUnpublish,
+        Fault::AnswerEarly,
+        Fault::CloseInDoubt,
+        Fault::AwaitNobody,
+        Fault::Truncate,
+        Fault::TakeAll,
+        Fault::NoSync,
     ];
 }

@@ -1,44 +1,51 @@
 //! The format of a shard's log: what stands in a segment, how it is written, and how it is read back after a crash.
 //!
 //! A *segment* is a file of fixed size, zero-written before it is used. It holds *batches*, one after another, each in whole blocks of
-//! 4 KiB: a header, records, and zeros to the end of the last block. A batch is written once and never touched again, and one write of the
-//! disk is one batch.
+//! 4 KiB: a header, records ([`Record`](crate::record::Record)), and zeros to the end of the last block. A batch is written once and never
+//! touched again, and one write of the disk is one batch.
 //!
 //! ```text
-//! 0  magic      "FHLB"       4  crc32c of all that follows, to the end of the records
-//! 8  length     of header and records, in bytes      12  records, how many
-//! 16 salt       drawn anew each time the segment is used      24  log      32  segment
-//! 40 sequence   of the batch in the log, from 0      48  crc of the batch before      52  format version      56  closed epoch
-//! 64 records    each: length as u32, then so many bytes
+//!   0 magic "FHLB"      4 crc32c of all that follows, to the end of the records
+//!   8 length, of header and records, in bytes       12 records, how many
+//!  16 database         24 log               32 segment
+//!  40 sequence, of the batch in the log, from 0     48 crc of the batch before      52 format version
+//!  56 closed epoch     64 durable epoch     72 time
+//!  80 awaited logs, a bit for each of 256          112 zero
+//! 128 records, each: length as u32, then so many bytes
 //! ```
-//! All numbers are little-endian. Salt, log, segment and sequence tell a batch of this log from what an earlier use of the file left
-//! behind, and from one that went astray; the crc of the batch before chains them. A batch is there whole or not at all: that is what the
-//! crc is for, as a disk may write the blocks of one write in any order and lose power in between.
+//! All numbers are little-endian. Database, log, segment and sequence tell a batch of this log from what an earlier use of the file left
+//! behind, and from one that went astray (no log number and no segment number is ever used again); the crc of the batch before chains
+//! them. A batch is there whole or not at all: that is what the crc is for, as a disk may write the blocks of one write in any order and
+//! lose power in between.
 //!
-//! Reading stops at the first block that does not continue the chain. If any later block of the segment does, with this salt, then something
-//! is missing in the middle that had been written: that is *damage*. If none does, the log simply ends there: a *torn tail* is what a
+//! Reading stops at the first block that does not continue the chain. If any later block of the segment is a batch of it, then something
+//! is missing in the middle that had been written: that is *damage*. If none is, the log simply ends there: a *torn tail* is what a
 //! crash leaves of a batch nobody was told of.
 
 use thiserror::Error;
 
 use crate::epoch::Epoch;
+use crate::time::Time;
 
 /// Batches begin at multiples of this, and are padded to it.
 pub const BLOCK: usize = 4096;
 /// Bytes of a batch's header.
-pub const HEADER: usize = 64;
+pub const HEADER: usize = 128;
 /// What this code writes, and the only one it reads.
 pub const VERSION: u32 = 1;
 /// The largest batch: what it holds must fit the segment, and its length the header.
 pub const BATCH_MAX: usize = 16 << 20;
 
+/// How much memory an empty batch keeps.
+const KEPT_MAX: usize = 2 << 20;
+
 const MAGIC: [u8; 4] = *b"FHLB";
 
-/// Which use of which file of which log.
+/// Which segment of which log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentId {
-    /// Drawn at random each time the segment is used.
-    pub salt: u64,
+    /// The database's number, drawn at random.
+    pub database: u64,
     /// The log's number in the database.
     pub log: u64,
     /// The segment's number in the log; counts up.
@@ -46,12 +53,42 @@ pub struct SegmentId {
 }
 
 /// Where a log goes on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Tail {
     /// The number of the next batch.
     pub sequence: u64,
     /// The crc of the batch before; 0 before the first.
     pub previous: u32,
+}
+
+/// What a batch says beside its records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Nothing of this epoch or an earlier one comes in later batches of the log.
+    pub closed: Epoch,
+    /// All of this epoch and of earlier ones was durable when the batch was sealed, in all logs.
+    pub durable: Epoch,
+    /// The time when it was sealed.
+    pub time: Time,
+    /// The logs that may have had something of the closed epoch, or earlier, not yet on disk: it is complete if they have closed it too.
+    pub awaits: Logs,
+}
+
+/// Some of the logs of a run, by their place among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Logs([u64; 4]);
+
+impl Logs {
+    /// Adds the log at `place`.
+    pub fn insert(&mut self, place: usize) {
+        self.0[place / 64] |= 1 << (place % 64);
+    }
+
+    /// Their places.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + use<> {
+        let words = self.0;
+        (0..256).filter(move |place| words[place / 64] >> (place % 64) & 1 == 1)
+    }
 }
 
 /// A batch being filled. Its memory is used again.
@@ -66,14 +103,6 @@ impl Default for BatchWriter {
     fn default() -> Self {
         BatchWriter::new()
     }
-}
-
-/// A record that no batch can hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a record of {bytes} bytes does not fit a batch of {BATCH_MAX}: keep object states smaller")]
-pub struct TooLong {
-    /// Its length.
-    pub bytes: usize,
 }
 
 impl BatchWriter {
@@ -95,35 +124,89 @@ impl BatchWriter {
     /// Adds a record, which `write` appends to what it is given.
     ///
     /// # Errors
-    /// [`TooLong`], and the batch is as before.
-    pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), TooLong> {
+    /// As `write`; the batch is then as before.
+    #[inline]
+    pub fn push<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
         let from = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
-        write(&mut self.bytes);
-        let length = self.bytes.len() - from - 4;
-        if self.bytes.len() > BATCH_MAX {
+        if let Err(error) = write(&mut self.bytes) {
             self.bytes.truncate(from);
-            return Err(TooLong { bytes: length });
+            return Err(error);
         }
+        let length = self.bytes.len() - from - 4;
         self.bytes[from..from + 4].copy_from_slice(&(length as u32).to_le_bytes());
         self.records += 1;
         Ok(())
     }
 
+    /// As [`BatchWriter::push`], of what cannot be refused.
+    #[inline]
+    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let pushed: Result<(), std::convert::Infallible> = self.push(|to| {
+            write(to);
+            Ok(())
+        });
+        let Ok(()) = pushed;
+    }
+
+    /// What [`BatchWriter::mark`] says of an empty batch.
+    pub(crate) const EMPTY: (usize, u32) = (HEADER, 0);
+
+    /// Moves the records since `mark` to the end of another batch.
+    #[inline]
+    pub(crate) fn move_since(&mut self, mark: (usize, u32), to: &mut BatchWriter) {
+        to.bytes.extend_from_slice(&self.bytes[mark.0..]);
+        to.records += self.records - mark.1;
+        self.truncate(mark);
+    }
+
+    /// How many bytes the first record takes.
+    pub(crate) fn first_record(&self) -> usize {
+        let length = self.bytes[HEADER..].first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length));
+        4 + length as usize
+    }
+
+    /// Moves the first record to the end of another batch.
+    pub(crate) fn move_first(&mut self, to: &mut BatchWriter) {
+        let end = HEADER + self.first_record();
+        to.bytes.extend(self.bytes.drain(HEADER..end));
+        to.records += 1;
+        self.records -= 1;
+    }
+
+    /// Where the next record would go, for [`BatchWriter::truncate`].
+    pub(crate) fn mark(&self) -> (usize, u32) {
+        (self.bytes.len(), self.records)
+    }
+
+    /// Takes back what was added since.
+    pub(crate) fn truncate(&mut self, (bytes, records): (usize, u32)) {
+        self.bytes.truncate(bytes);
+        self.records = records;
+    }
+
+    /// How many bytes of the segment it will take.
+    pub fn padded(&self) -> usize {
+        self.bytes.len().next_multiple_of(BLOCK)
+    }
+
     /// Finishes the batch for its place in the log, and says how it reads on disk. `tail` goes on behind it.
-    pub fn seal(&mut self, segment: SegmentId, tail: &mut Tail, closed: Epoch) -> &[u8] {
+    pub fn seal(&mut self, segment: SegmentId, tail: &mut Tail, marks: &Marks) -> &[u8] {
         let length = self.bytes.len();
         let mut put = |at: usize, bytes: &[u8]| self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, &MAGIC);
         put(8, &(length as u32).to_le_bytes());
         put(12, &self.records.to_le_bytes());
-        put(16, &segment.salt.to_le_bytes());
+        put(16, &segment.database.to_le_bytes());
         put(24, &segment.log.to_le_bytes());
         put(32, &segment.segment.to_le_bytes());
         put(40, &tail.sequence.to_le_bytes());
         put(48, &tail.previous.to_le_bytes());
         put(52, &VERSION.to_le_bytes());
-        put(56, &closed.0.to_le_bytes());
+        put(56, &marks.closed.0.to_le_bytes());
+        put(64, &marks.durable.0.to_le_bytes());
+        put(72, &marks.time.0.to_le_bytes());
+        (80..).step_by(8).zip(marks.awaits.0).for_each(|(at, word)| put(at, &word.to_le_bytes()));
         let crc = crc32c::crc32c(&self.bytes[8..]);
         self.bytes[4..8].copy_from_slice(&crc.to_le_bytes());
         self.bytes.resize(length.next_multiple_of(BLOCK), 0);
@@ -131,9 +214,16 @@ impl BatchWriter {
         &self.bytes
     }
 
+    /// What was sealed, as it is to be written.
+    pub fn sealed(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Forgets everything but its memory.
     pub fn clear(&mut self) {
         self.bytes.truncate(HEADER);
+        // Memory that one large batch needed is given back.
+        self.bytes.shrink_to(KEPT_MAX);
         self.bytes.fill(0);
         self.records = 0;
     }
@@ -146,8 +236,8 @@ pub struct Batch<'a> {
     pub offset: usize,
     /// Its number in the log.
     pub sequence: u64,
-    /// Nothing of this epoch or an earlier one comes in later batches.
-    pub closed: Epoch,
+    /// What it says beside its records.
+    pub marks: Marks,
     records: &'a [u8],
     count: u32,
 }
@@ -209,10 +299,10 @@ pub enum End {
     },
 }
 
-/// Something is missing that had been written: later batches of the same segment are there.
+/// Something is missing that had been written: later batches are there. Or it was written by another version of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "damaged at byte {offset}: {found}; batch {later} follows at byte {at}, so what stood here had been written"
+    "damaged at byte {offset}: {found}; batch {later} is at byte {at}, so what should stand here had been written"
 )]
 pub struct Damage {
     /// Where the segment can no longer be read.
@@ -243,7 +333,7 @@ fn read(bytes: &[u8], offset: usize, segment: SegmentId) -> Result<(Batch<'_>, u
         return Err(Invalid::Checksum);
     }
     let found = SegmentId {
-        salt: u64::from_le_bytes(number(block, 16)),
+        database: u64::from_le_bytes(number(block, 16)),
         log: u64::from_le_bytes(number(block, 24)),
         segment: u64::from_le_bytes(number(block, 32)),
     };
@@ -254,10 +344,16 @@ fn read(bytes: &[u8], offset: usize, segment: SegmentId) -> Result<(Batch<'_>, u
     if version != VERSION {
         return Err(Invalid::Version { found: version });
     }
+    let marks = Marks {
+        closed: Epoch(u64::from_le_bytes(number(block, 56))),
+        durable: Epoch(u64::from_le_bytes(number(block, 64))),
+        time: Time(u64::from_le_bytes(number(block, 72))),
+        awaits: Logs(std::array::from_fn(|word| u64::from_le_bytes(number(block, 80 + 8 * word)))),
+    };
     let batch = Batch {
         offset,
         sequence: u64::from_le_bytes(number(block, 40)),
-        closed: Epoch(u64::from_le_bytes(number(block, 56))),
+        marks,
         records: &whole[HEADER..],
         count: u32::from_le_bytes(number(block, 12)),
     };
@@ -284,7 +380,14 @@ pub fn scan<'a>(
                 each(batch);
                 continue;
             }
-            Ok((batch, ..)) => Invalid::OutOfOrder { found: batch.sequence, expected: tail.sequence },
+            Ok((batch, ..)) => {
+                let later = batch.sequence;
+                let found = Invalid::OutOfOrder { found: later, expected: tail.sequence };
+                return Err(Damage { offset, found, later, at: offset });
+            }
+            Err(found @ Invalid::Version { .. }) => {
+                return Err(Damage { offset, found, later: tail.sequence, at: offset });
+            }
             Err(found) => found,
         };
         // An older batch of this very use cannot lie behind: each was written once, and behind the one before.
@@ -304,7 +407,21 @@ mod tests {
 
     use super::*;
 
-    const SEGMENT: SegmentId = SegmentId { salt: 0x5a17, log: 3, segment: 12 };
+    const SEGMENT: SegmentId = SegmentId { database: 0x5a17, log: 3, segment: 12 };
+
+    fn push(writer: &mut BatchWriter, record: &[u8]) {
+        let write = |to: &mut Vec<u8>| {
+            to.extend_from_slice(record);
+            Ok::<(), ()>(())
+        };
+        writer.push(write).expect("it is not refused");
+    }
+
+    fn marks(at: usize) -> Marks {
+        let mut awaits = Logs::default();
+        [at % 256, 255].into_iter().for_each(|place| awaits.insert(place));
+        Marks { closed: Epoch(at as u64), durable: Epoch(at as u64 / 2), time: Time(3 * at as u64), awaits }
+    }
 
     /// A segment with these batches, and where each ends.
     fn segment(batches: &[Vec<Vec<u8>>], blocks: usize) -> (Vec<u8>, Vec<usize>) {
@@ -312,9 +429,9 @@ mod tests {
         let mut writer = BatchWriter::new();
         for (at, records) in batches.iter().enumerate() {
             for record in records {
-                writer.push(|to| to.extend_from_slice(record)).expect("it fits");
+                push(&mut writer, record);
             }
-            bytes.extend_from_slice(writer.seal(SEGMENT, &mut tail, Epoch(at as u64)));
+            bytes.extend_from_slice(writer.seal(SEGMENT, &mut tail, &marks(at)));
             writer.clear();
             ends.push(bytes.len());
         }
@@ -326,7 +443,7 @@ mod tests {
         let mut batches = Vec::new();
         let end = scan(bytes, SEGMENT, &mut Tail::default(), |batch| {
             assert_eq!(batch.sequence as usize, batches.len());
-            assert_eq!(batch.closed.0 as usize, batches.len());
+            assert_eq!(batch.marks, marks(batches.len()));
             batches.push(batch.records().map(<[u8]>::to_vec).collect());
         });
         (batches, end)
@@ -418,21 +535,23 @@ mod tests {
         let (mut bytes, ends) = segment(&[vec![vec![1; 10]], vec![vec![2; 10]]], 1);
         let mut tail = Tail::default();
         let mut writer = BatchWriter::new();
-        writer.push(|to| to.push(9)).expect("it fits");
-        let again = SegmentId { salt: 77, ..SEGMENT };
-        bytes[..BLOCK].copy_from_slice(writer.seal(again, &mut tail, Epoch(4)));
+        push(&mut writer, &[9]);
+        let again = SegmentId { segment: 77, ..SEGMENT };
+        bytes[..BLOCK].copy_from_slice(writer.seal(again, &mut tail, &marks(4)));
         let mut found = 0;
         let end = scan(&bytes, again, &mut Tail::default(), |_| found += 1);
         assert_eq!((found, end), (1, Ok(End::Tail { offset: ends[0], found: Invalid::Strange })));
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_and_leaves_nothing() {
+    fn what_is_refused_leaves_nothing() {
         let mut writer = BatchWriter::new();
-        writer.push(|to| to.push(1)).expect("it fits");
-        let before = writer.len();
-        let bytes = BATCH_MAX;
-        assert_eq!(writer.push(|to| to.resize(to.len() + bytes, 0)), Err(TooLong { bytes }));
-        assert_eq!((writer.len(), writer.is_empty()), (before, false));
+        push(&mut writer, &[1]);
+        let before = writer.mark();
+        let refused = writer.push(|to| {
+            to.extend_from_slice(&[2; 100]);
+            Err("refused")
+        });
+        assert_eq!((refused, writer.mark()), (Err("refused"), before));
     }
 }

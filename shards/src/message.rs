@@ -3,7 +3,9 @@
 use thiserror::Error;
 
 use crate::actor::Actor;
+use crate::epoch::Epoch;
 use crate::object::OwnerId;
+use crate::record::{Debt, RecordError};
 use crate::router::ShardIndex;
 use crate::transaction::Transaction;
 
@@ -39,6 +41,9 @@ pub enum AskError<E> {
     /// The runtime is stopping or has stopped. The message never ran.
     #[error("the runtime has stopped; the message was not run")]
     Stopped,
+    /// A state that the message left, or a message it told, cannot be written to the log. Nothing changed.
+    #[error("the message was undone because the log cannot hold it: {0}")]
+    NotRecorded(RecordError),
     /// The runtime died after accepting the message. It may or may not have been applied.
     #[error("the runtime died; whether the message was applied is not known")]
     Unknown,
@@ -72,6 +77,8 @@ pub enum ReturnAddress {
         /// The key that shard gave the call.
         call: u32,
     },
+    /// A message that was told, and is owed until it has run: its number in the log.
+    Debt(Debt),
     /// An entry of a batch that waits on the shard where the message began.
     Batch {
         /// The key that shard gave the batch.
@@ -107,6 +114,15 @@ pub enum Envelope<A: Actor> {
     Finish(Box<Transaction<A>>),
     /// A transaction a shard tells itself to begin anew.
     Restart(Box<Transaction<A>>),
+    /// A debt of the receiving shard's has been paid.
+    Paid {
+        /// Which.
+        debt: Debt,
+        /// In which epoch.
+        epoch: Epoch,
+    },
+    /// The sending shard has said of every debt it paid before this epoch that it is paid.
+    Mark(Epoch),
 }
 
 /// One message of a batch; its outcome takes the message's place.

@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 
 use crate::actor::Actor;
 use crate::atomics::{AtomicU64, Ordering};
+use crate::durable::Durability;
 use crate::epoch::{Epoch, Epochs};
 use crate::fault::{self, Fault};
 use crate::router::ShardIndex;
@@ -29,6 +30,8 @@ const LOOKS: u32 = 64;
 /// Epochs and published versions, shared by all shards of a runtime and by its readers.
 pub struct Mvcc<A: Actor> {
     epochs: Epochs,
+    /// How far everything is durable, if there are logs.
+    durability: Option<Arc<Durability>>,
     published: DashMap<A::Id, Chain<A>, ahash::RandomState>,
     /// By shard: its last publication that is visible.
     visible: Box<[Visible]>,
@@ -57,11 +60,37 @@ struct Published<A: Actor> {
 impl<A: Actor> Mvcc<A> {
     /// Nothing published, in the first epoch, for a runtime of `shards` shards.
     pub fn new(shards: usize) -> Self {
-        Mvcc {
-            epochs: Epochs::new(),
-            published: DashMap::default(),
-            visible: (0..shards).map(|_| Visible::default()).collect(),
-        }
+        Mvcc::over(shards, Epochs::new(), None)
+    }
+
+    /// Nothing published, for a runtime of `shards` shards with logs, which have all up to an epoch on disk: it goes on in the next.
+    pub fn logged(shards: usize, durability: Arc<Durability>) -> Self {
+        Mvcc::over(shards, Epochs::starting_in(durability.durable().next()), Some(durability))
+    }
+
+    fn over(shards: usize, epochs: Epochs, durability: Option<Arc<Durability>>) -> Self {
+        let visible = (0..shards).map(|_| Visible::default()).collect();
+        Mvcc { epochs, durability, published: DashMap::default(), visible }
+    }
+
+    /// Whether a version that was overwritten in `until` is not needed for what is durable.
+    pub(crate) fn is_past(&self, until: Epoch) -> bool {
+        self.durability.as_ref().is_none_or(|durability| until <= durability.durable())
+    }
+
+    /// Publishes an object that a log has.
+    pub(crate) fn restore(&self, id: A::Id, state: Arc<A::State>) {
+        // By nobody, and visible: publications count from 1.
+        self.put_pending(id, Epoch(0), (ShardIndex(0), 0), Some(state));
+    }
+
+    /// The latest state of the object `id` that is durable, if it was `Shared` or `Immutable` then; the latest of all without logs.
+    pub fn latest_durable(&self, id: &A::Id) -> Option<Arc<A::State>> {
+        let Some(durability) = &self.durability else { return self.latest(id) };
+        let chain = self.published.get(id)?;
+        // While the chain is locked nothing of it is trimmed.
+        let durable = durability.durable();
+        chain.versions.iter().rfind(|version| version.epoch <= durable)?.state.clone()
     }
 
     /// The epoch, and the snapshots that are open.
@@ -162,7 +191,8 @@ impl<A: Actor> Mvcc<A> {
         let mut at = 0;
         while at + 1 < chain.versions.len() {
             let (from, until) = (chain.versions[at].epoch, chain.versions[at + 1].epoch);
-            let is_needed = from < until && from < line.newest_snapshot && until >= line.watermark;
+            let is_needed = from < until
+                && (from < line.newest_snapshot && until >= line.watermark || !self.is_past(until));
             if is_needed && !fault::is_on(Fault::TrimPublished) {
                 at += 1;
             } else {

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use crate::actor::{AccessError, Actor};
 use crate::addressees::{ADDRESSEES_MAX, Access, Rest, Target};
-use crate::desk::{BeforeImage, Desk, Told, miss};
+use crate::desk::{BeforeImage, Desk, MORE, Told, miss};
 use crate::epoch::TransactionId;
 use crate::object::{OwnerId, Ownership};
 use crate::partition::{NO_SLOT, SlotIndex};
 use crate::router::{Destination, ShardIndex};
 use crate::shard::Effects;
 use crate::slot::Slot;
+use crate::time::Time;
 
 /// The objects a message may touch while it runs, and what it may send.
 ///
@@ -130,7 +131,7 @@ impl<A: Actor> Objects<'_, A> {
     /// # Errors
     /// As [`Objects::get_mut`].
     pub fn remove(&mut self, id: A::Id) -> Result<Option<A::State>, AccessError<A::Id>> {
-        self.desk.unsealed = true;
+        self.desk.unsealed |= MORE;
         Ok(self.writable(id)?.and_then(|slot| slot.state.take()))
     }
 
@@ -186,7 +187,7 @@ impl<A: Actor> Objects<'_, A> {
         if waiting >= max {
             return Err(AccessError::NoRoom { waiting });
         }
-        self.desk.told.push(Told { message, to, due: None });
+        self.push_told(message, to, None);
         Ok(())
     }
 
@@ -202,8 +203,12 @@ impl<A: Actor> Objects<'_, A> {
             return Err(AccessError::NoRoom { waiting });
         }
         let due = Some(self.desk.now.after(delay));
-        self.desk.told.push(Told { message, to, due });
+        self.push_told(message, to, due);
         Ok(())
+    }
+
+    fn push_told(&mut self, message: A::Message, to: ShardIndex, due: Option<Time>) {
+        self.desk.told.push(Told { message, to, sender: self.sender, due, owed: None, debt: None });
     }
 
     fn route(&mut self, message: &A::Message) -> Result<ShardIndex, AccessError<A::Id>> {
@@ -216,7 +221,7 @@ impl<A: Actor> Objects<'_, A> {
     fn set_ownership(&mut self, id: A::Id, ownership: Ownership) -> Result<(), AccessError<A::Id>> {
         let slot = self.writable(id)?.filter(|slot| slot.state.is_some());
         slot.ok_or(AccessError::Absent { id })?.set_ownership(ownership);
-        self.desk.unsealed = true;
+        self.desk.unsealed |= MORE;
         Ok(())
     }
 
@@ -282,7 +287,7 @@ impl<A: Actor> Objects<'_, A> {
             self.first_before = Some(slot.before_image(index, self.sender)?);
             self.first.saved = true;
             if slot.needs_sealing(&self.desk.line) {
-                self.desk.unsealed = true;
+                self.desk.unsealed |= MORE;
             }
         }
         Ok(slot)
@@ -305,7 +310,7 @@ fn rest_writable<A: Actor>(
         }
         let before = slot.before_image(target.slot, sender)?;
         if slot.needs_sealing(&desk.line) {
-            desk.unsealed = true;
+            desk.unsealed |= MORE;
         }
         desk.before.push(before);
         target.saved = true;

@@ -1,16 +1,17 @@
 //! The end of a message that succeeded and did more than change states: what it overwrote is kept for the snapshots that see it, and what
 //! anyone may read of it is published.
 //!
-//! Few messages come here: those that insert, remove, share or give away, those that write a published object, and the first write of an
-//! object since a snapshot was opened.
+//! Without a log few messages come here: those that insert, remove, share or give away, those that write a published object, and the first
+//! write of an object since a snapshot was opened. With a log all do, to be recorded.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::actor::Actor;
-use crate::desk::{BeforeImage, Desk, drop_quietly};
+use crate::desk::{BeforeImage, Desk, MORE, drop_quietly};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
+use crate::message::AskError;
 use crate::object::Ownership;
 use crate::partition::SlotIndex;
 
@@ -30,22 +31,39 @@ impl<A: Actor> Desk<A> {
         }
     }
 
-    /// The rest of a message that succeeded and wrote an object for the first time since a snapshot was opened, or one that is published, or
-    /// inserted or removed one, or changed who owns it. If a copy of what is to be published panics, undoes the message and says `false`.
+    /// The rest of a message that succeeded, if there is a log, or if it wrote an object for the first time since a snapshot was opened, or one
+    /// that is published, or inserted or removed one, or changed who owns it.
+    ///
+    /// # Errors
+    /// It cannot be recorded, or a copy of what is to be published panicked: the message is undone.
     #[cold]
-    pub(crate) fn seal(&mut self, first_before: Option<BeforeImage<A>>) -> bool {
+    pub(crate) fn seal(&mut self, first_before: Option<BeforeImage<A>>) -> Result<(), AskError<A::Error>> {
+        if let Err(error) = self.stage(first_before.as_ref()) {
+            self.undo(first_before);
+            self.counters.aborted += 1;
+            return Err(AskError::NotRecorded(error));
+        }
+        if self.unsealed & MORE != 0 {
+            self.seal_more(first_before)?;
+        }
+        self.commit();
+        Ok(())
+    }
+
+    fn seal_more(&mut self, first_before: Option<BeforeImage<A>>) -> Result<(), AskError<A::Error>> {
         let is_public = |before: &BeforeImage<A>| self.was_public(before) || self.is_public(before.slot);
         if first_before.iter().chain(&self.before).any(is_public) {
             let copied = catch_unwind(AssertUnwindSafe(|| self.copy_public(first_before.as_ref())));
             if let Err(payload) = copied {
+                self.unstage();
                 self.undo(first_before);
                 self.counters.panicked += 1;
                 drop_quietly(payload);
-                return false;
+                return Err(AskError::Panicked);
             }
             self.publish();
         }
-        self.unsealed = false;
+        self.unsealed = self.sealed();
         let mut others = std::mem::take(&mut self.before);
         let most = 2 * (1 + others.len());
         if let Some(before) = first_before {
@@ -55,7 +73,7 @@ impl<A: Actor> Desk<A> {
         self.before = others;
         // Two for one, so that what is kept does not grow when nothing needs it.
         self.drop_versions(most);
-        true
+        Ok(())
     }
 
     #[inline]

@@ -252,6 +252,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
         self.desk.sweep();
         self.desk.partition.grow();
+        if let Some(journal) = &mut self.desk.journal {
+            journal.forget_paid(&self.desk.line);
+            journal.hold(effects);
+        }
     }
 
     /// Runs one message at once, with no queue.
@@ -304,7 +308,22 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 Envelope::Finish(transaction) => self.desk.finish(transaction, effects),
                 Envelope::Restart(transaction) => self.desk.send(transaction, effects),
                 Envelope::Answer { call, outcome } => {
-                    effects.answers.push((ReturnAddress::Shard { shard: self.desk.shard, call }, outcome));
+                    let to = ReturnAddress::Shard { shard: self.desk.shard, call };
+                    match &mut self.desk.journal {
+                        // It waited where it comes from.
+                        Some(journal) => journal.arrived(to, outcome),
+                        None => effects.answers.push((to, outcome)),
+                    }
+                }
+                Envelope::Paid { debt, epoch } => {
+                    if let Some(journal) = &mut self.desk.journal {
+                        journal.is_paid(debt, epoch, &self.desk.line);
+                    }
+                }
+                Envelope::Mark(epoch) => {
+                    if let Some(journal) = &mut self.desk.journal {
+                        journal.mark(epoch);
+                    }
                 }
             }
             self.stage(staged, at + UNDER_WAY, envelopes.as_slice(), UNDER_WAY - 1);

@@ -86,7 +86,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     pub fn has_garbage(&self) -> bool {
         let (desk, watermark) = (&self.desk, self.desk.line.watermark);
         desk.versions.first_until().is_some_and(|until| until < watermark)
-            || desk.to_trim.front().is_some_and(|(until, _)| *until < watermark)
+            || desk.to_trim.front().is_some_and(|(until, _)| *until < watermark && desk.mvcc.is_past(*until))
     }
 }
 
@@ -115,7 +115,7 @@ impl<A: Actor> Desk<A> {
         self.drop_versions(DROPPED_PER_TURN);
         for _ in 0..TRIMMED_PER_TURN {
             match self.to_trim.front() {
-                Some((until, _)) if *until < self.line.watermark => {}
+                Some((until, _)) if *until < self.line.watermark && self.mvcc.is_past(*until) => {}
                 _ => break,
             }
             if let Some((_, id)) = self.to_trim.pop_front() {

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-/// A time: nanoseconds since the runtime started. Comes from outside; a shard has no clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// A time: nanoseconds since the runtime started; with a log, that its database has been running, in all its runs. Comes from outside; a
+/// shard has no clock.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct Time(pub u64);
 
 impl Time {

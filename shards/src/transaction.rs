@@ -30,6 +30,8 @@ pub struct Transaction<A: Actor> {
     pub(crate) objects: SmallVec<[Carried<A>; 2]>,
     /// On the way up, the largest epoch among the participants so far; once it has run, the epoch it committed in.
     pub(crate) epoch: Epoch,
+    /// The latest epoch something was committed in that it may have seen: see [`Journal`](crate::journal::Journal).
+    pub(crate) seen: Epoch,
     /// How often it began anew because it touched an object that was not among them.
     pub(crate) reruns: u32,
     /// What came of it, once it has run.
@@ -87,6 +89,7 @@ impl<A: Actor> Transaction<A> {
             origin: ShardIndex(0),
             objects: SmallVec::new(),
             epoch: Epoch(0),
+            seen: Epoch(0),
             reruns: 0,
             end: None,
         })

@@ -1,0 +1,217 @@
+//! What a database was when its last run ended: which epochs are complete, and what the objects and debts were then.
+//!
+//! 1. Every log is *surveyed*: its segments are read in order, checksums, chain and all; what its batches say of epochs is noted.
+//! 2. The last *complete* epoch of a run that crashed is found: one that a batch closes, and that every log this batch awaits has closed too.
+//! 3. Checkpoint and logs are *replayed*, each by itself and all at once: of each object the last record counts that was committed in a
+//!    complete epoch. Later ones are skipped and reading goes on, because a shard may write of an earlier epoch behind them.
+//! 4. What came of it is put together, oldest first, and every object goes to the shard that is its home now.
+//!
+//! Nothing here writes, so a crash in the middle of it changes nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::actor::Actor;
+use crate::epoch::Epoch;
+use crate::fault::{self, Fault};
+use crate::log::{Batch, Damage, End, Logs, SegmentId, Tail, scan};
+use crate::manifest::LogBegin;
+use crate::object::{OwnerId, Ownership};
+use crate::record::{Debt, Record, decode};
+use crate::router::Router;
+use crate::time::Time;
+
+/// Reads the segments of a log, or a part of a checkpoint, in order.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    next: SegmentId,
+    tail: Tail,
+    /// The segment of the last batch.
+    last: u64,
+}
+
+impl LogReader {
+    /// From where the log begins.
+    pub fn new(database: u64, begin: LogBegin) -> Self {
+        let next = SegmentId { database, log: begin.log, segment: begin.segment };
+        LogReader { next, tail: begin.tail, last: begin.segment }
+    }
+
+    /// The segment to be read next.
+    pub fn segment(&self) -> u64 {
+        self.next.segment
+    }
+
+    /// Reads it, and gives its batches to `each`.
+    ///
+    /// # Errors
+    /// [`Damage`]; the batches before it have been given.
+    pub fn read<'a>(&mut self, bytes: &'a [u8], mut each: impl FnMut(Batch<'a>)) -> Result<End, Damage> {
+        let mut is_used = false;
+        let end = scan(bytes, self.next, &mut self.tail, |batch| {
+            is_used = true;
+            each(batch);
+        })?;
+        if is_used {
+            self.last = self.next.segment;
+        }
+        self.next.segment += 1;
+        Ok(end)
+    }
+
+    /// Where the log ends: the segment of its last batch, and what would come next.
+    pub fn end(&self) -> (u64, Tail) {
+        (self.last, self.tail)
+    }
+}
+
+/// What a log says of epochs.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// What its batches close, with the logs they await.
+    closes: Vec<(Epoch, Logs)>,
+    /// The latest epoch of a record.
+    pub latest: Epoch,
+    /// The latest epoch that was known to be durable.
+    pub durable: Epoch,
+    /// When the last batch was sealed.
+    pub time: Time,
+    /// No debt in it has a number from here on.
+    pub next_debt: u64,
+    /// How many batches and records there are.
+    pub batches: u64,
+    /// How many records there are.
+    pub records: u64,
+}
+
+impl Survey {
+    /// Takes note of a batch.
+    ///
+    /// # Errors
+    /// A record that cannot be read, and which of the batch it is.
+    pub fn note(&mut self, batch: &Batch<'_>) -> Result<(), usize> {
+        let marks = batch.marks;
+        if self.closed() != Some(marks.closed) {
+            self.closes.push((marks.closed, marks.awaits));
+        }
+        self.durable = self.durable.max(marks.durable);
+        self.time = self.time.max(marks.time);
+        self.batches += 1;
+        for (at, record) in batch.records().enumerate() {
+            match Record::read(record).ok_or(at)? {
+                Record::Epoch(epoch) => self.latest = self.latest.max(epoch),
+                Record::Owe { debt, .. } => self.next_debt = self.next_debt.max(debt.0 + 1),
+                _ => {}
+            }
+            self.records += 1;
+        }
+        Ok(())
+    }
+
+    /// The latest epoch it closes.
+    pub fn closed(&self) -> Option<Epoch> {
+        self.closes.last().map(|(closed, _)| *closed)
+    }
+}
+
+/// The last complete epoch of a run whose logs say this. All up to `after` was complete before it.
+pub fn last_complete(after: Epoch, logs: &[Survey]) -> Epoch {
+    if fault::is_on(Fault::TakeAll) {
+        return logs.iter().map(|log| log.latest).fold(after, Epoch::max);
+    }
+    let closed = |place: usize| logs.get(place).and_then(Survey::closed).unwrap_or(after);
+    let is_complete = |(epoch, awaits): &&(Epoch, Logs)| awaits.iter().all(|place| closed(place) >= *epoch);
+    let complete = logs.iter().flat_map(|log| &log.closes).filter(is_complete).map(|(epoch, _)| *epoch);
+    complete.fold(after, Epoch::max)
+}
+
+/// A message that is owed: who sent it, when it is due, and it in bytes.
+pub type Owed = (OwnerId, Option<Time>, Box<[u8]>);
+
+/// What a checkpoint's part or a log leaves of objects and debts, the objects by their home.
+pub struct Replay<A: Actor> {
+    router: Router,
+    /// By home; `None` for an object that was removed.
+    objects: Vec<HashMap<A::Id, Option<(Ownership, A::State)>, ahash::RandomState>>,
+    owed: BTreeMap<Debt, Owed>,
+    paid: HashSet<Debt, ahash::RandomState>,
+}
+
+/// A record that this actor cannot understand, and which of its batch it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotUnderstood {
+    /// The record's place in its batch.
+    pub record: usize,
+    /// What it should have been.
+    pub what: &'static str,
+}
+
+impl<A: Actor> Replay<A> {
+    /// Nothing yet, for the homes that `router` knows.
+    pub fn new(router: Router) -> Self {
+        let objects = (0..router.shards()).map(|_| HashMap::default()).collect();
+        Replay { router, objects, owed: BTreeMap::new(), paid: HashSet::default() }
+    }
+
+    /// Takes over what a batch says, but for what was committed after `cut`.
+    ///
+    /// # Errors
+    /// A record that this actor cannot understand.
+    pub fn apply(&mut self, batch: &Batch<'_>, cut: Epoch) -> Result<(), NotUnderstood> {
+        let mut epoch = Epoch(0);
+        for (at, record) in batch.records().enumerate() {
+            let not = |what| NotUnderstood { record: at, what };
+            let record = Record::read(record).ok_or(not("a record of this version"))?;
+            if let Record::Epoch(of) = record {
+                epoch = of;
+            }
+            if epoch > cut {
+                if fault::is_on(Fault::Truncate) {
+                    return Ok(());
+                }
+                continue;
+            }
+            match record {
+                Record::Epoch(_) => {}
+                Record::Put { id, ownership, state } => {
+                    let id = decode::<A::Id>(id).ok_or(not("an object's id"))?;
+                    let state = decode::<A::State>(state).ok_or(not("an object's state"))?;
+                    self.objects[self.router.home(&id).index()].insert(id, Some((ownership, state)));
+                }
+                Record::Remove { id } => {
+                    let id = decode::<A::Id>(id).ok_or(not("an object's id"))?;
+                    self.objects[self.router.home(&id).index()].insert(id, None);
+                }
+                Record::Owe { debt, sender, due, message } => {
+                    self.owed.insert(debt, (sender, due, message.into()));
+                }
+                Record::Paid { debt } => {
+                    self.paid.insert(debt);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over what came later. (The logs of one run have no object in common, so among them any order is right.)
+    pub fn follow(&mut self, later: Replay<A>) {
+        for (objects, mut later) in self.objects.iter_mut().zip(later.objects) {
+            if objects.len() < later.len() && objects.is_empty() {
+                std::mem::swap(objects, &mut later);
+            }
+            objects.extend(later);
+        }
+        self.owed.extend(later.owed);
+        self.paid.extend(later.paid);
+    }
+
+    /// What is left of it: the objects of each home, and the debts.
+    #[expect(clippy::type_complexity, reason = "two lists, of what they say")]
+    pub fn finish(self) -> (Vec<Vec<(A::Id, Ownership, A::State)>>, BTreeMap<Debt, Owed>) {
+        let Replay { objects, mut owed, paid, .. } = self;
+        owed.retain(|debt, _| !paid.contains(debt));
+        let exists = |(id, object): (A::Id, Option<(Ownership, A::State)>)| {
+            object.map(|(ownership, state)| (id, ownership, state))
+        };
+        (objects.into_iter().map(|objects| objects.into_iter().filter_map(exists).collect()).collect(), owed)
+    }
+}
