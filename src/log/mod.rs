@@ -1,0 +1,224 @@
+//! Logs: how a runtime keeps what it acknowledged.
+//!
+//! What goes into a log, when an epoch is closed and who waits for it is decided in the shards (`freehold_shard`); here is what touches
+//! files. [`open`] reads a directory and leaves it ready for another run; [`writer`] writes one shard's batches; [`checkpoint`] writes all
+//! objects down now and then, so that logs stay short.
+//!
+//! ```text
+//! lock            taken as long as a runtime has the directory open
+//! manifest        what belongs to the database; manifest.old is the one before
+//! log-L-S         segment S of log L (hexadecimal): batches, one after another
+//! checkpoint-L    a part of a checkpoint, in the same format
+//! spare-N         a segment that is not needed, kept to be used again
+//! ```
+
+pub(crate) mod checkpoint;
+pub(crate) mod open;
+pub(crate) mod writer;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use freehold_shard::manifest::Manifest;
+use freehold_shard::{Ack, Durability, Time};
+
+use crate::disk::directory::Directory;
+use crate::disk::error::LogError;
+use crate::error::ConfigError;
+
+/// What a runtime is told of a recovery that takes its time.
+pub type Progress = Arc<dyn Fn(Recovery) + Send + Sync>;
+
+/// How a runtime keeps a log. Start from [`LogConfig::at`] and change what matters:
+///
+/// ```
+/// use freehold::{Ack, LogConfig};
+///
+/// let log = LogConfig { ack: Ack::Applied, ..LogConfig::at("/var/lib/ledger") };
+/// assert!(log.check().is_ok());
+/// ```
+#[derive(Clone)]
+pub struct LogConfig {
+    /// Where. It is made if it is missing. One runtime has it open at a time.
+    pub directory: PathBuf,
+    /// When messages are answered. Default: [`Ack::Durable`].
+    pub ack: Ack,
+    /// The size of the files a log is made of, which are written in full before they are used. A state, or a message told, has to fit one.
+    /// A directory keeps the size it was made with. A multiple of 4,096, 64 KiB to 1 GiB. Default: 64 MiB.
+    pub segment_bytes: usize,
+    /// After so many bytes of log a checkpoint is made. 64 KiB to 1 TiB. Default: 1 GiB. It bounds the size of the logs (to about twice as
+    /// much, and two segments a shard) and how long a recovery takes.
+    pub checkpoint_bytes: u64,
+    /// When there is log that is older than this, a checkpoint is made. At least a second. Default: `None`, only by size and on demand.
+    pub checkpoint_age: Option<Duration>,
+    /// Bytes that may wait for the disk in one shard before it takes no more messages from outside, and its tasks' are answered
+    /// `Overloaded`. 64 KiB to 1 GiB. Default: 32 MiB.
+    pub backlog_bytes: usize,
+    /// Is called, from several threads, as a recovery goes on.
+    pub progress: Option<Progress>,
+    #[doc(hidden)]
+    pub disk: DiskOptions,
+}
+
+/// For tests: a disk that fails.
+#[doc(hidden)]
+#[derive(Clone, Debug, Default)]
+pub struct DiskOptions {
+    /// Leaves all syncs out, so that a power cut loses what was acknowledged.
+    pub without_syncs: bool,
+    /// After so many writes, one fails with this error of the system, or, without one, writes only a part.
+    pub fails: Option<(u64, Option<i32>)>,
+}
+
+impl LogConfig {
+    /// A log in this directory, otherwise as by default.
+    pub fn at(directory: impl Into<PathBuf>) -> Self {
+        LogConfig {
+            directory: directory.into(),
+            ack: Ack::Durable,
+            segment_bytes: 64 << 20,
+            checkpoint_bytes: 1 << 30,
+            checkpoint_age: None,
+            backlog_bytes: 32 << 20,
+            progress: None,
+            disk: DiskOptions::default(),
+        }
+    }
+
+    /// Checks every field against the range its description gives.
+    ///
+    /// # Errors
+    /// The first field out of its range, with its value and the range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        use crate::config::{in_range, lasts};
+        in_range("segment_bytes", self.segment_bytes, 64 << 10..=1 << 30)?;
+        if !self.segment_bytes.is_multiple_of(freehold_shard::log::BLOCK) {
+            return Err(ConfigError::NotAMultiple {
+                field: "segment_bytes",
+                value: self.segment_bytes,
+                of: freehold_shard::log::BLOCK,
+            });
+        }
+        in_range("checkpoint_bytes", self.checkpoint_bytes as usize, 64 << 10..=1 << 40)?;
+        let age = self.checkpoint_age.unwrap_or(Duration::from_secs(1));
+        lasts("checkpoint_age", age, Duration::from_secs(1)..=Duration::from_secs(10_000 * 3600))?;
+        in_range("backlog_bytes", self.backlog_bytes, 64 << 10..=1 << 30)
+    }
+}
+
+impl fmt::Debug for LogConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogConfig")
+            .field("directory", &self.directory)
+            .field("ack", &self.ack)
+            .field("segment_bytes", &self.segment_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a recovery has read, or read so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Bytes of logs and checkpoint there are. They are read twice: to find out what is complete, and to take it over.
+    pub bytes: u64,
+    /// Bytes read, of twice as many.
+    pub bytes_read: u64,
+    /// Records read.
+    pub records: u64,
+    /// Objects found. 0 until it is done.
+    pub objects: u64,
+    /// Messages that were told and are still to run. 0 until it is done.
+    pub owed: u64,
+    /// How long it has taken.
+    pub took: Duration,
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Recovery { bytes, records, objects, owed, took, .. } = self;
+        write!(f, "{objects} objects and {owed} messages owed, from {records} records in {bytes} bytes, in {took:?}")
+    }
+}
+
+/// What all threads of a runtime share of its logs.
+pub(crate) struct Logs {
+    pub(crate) config: LogConfig,
+    pub(crate) directory: Directory,
+    pub(crate) durability: Arc<Durability>,
+    /// As it is on disk.
+    manifest: Mutex<Manifest>,
+    /// The runtime's time when it started: its database's, from all runs before.
+    pub(crate) began: Time,
+    pub(crate) next_debt: u64,
+    pub(crate) recovery: Recovery,
+    /// Bytes of log since the last checkpoint.
+    pub(crate) since_checkpoint: AtomicU64,
+    spares: Mutex<Spares>,
+    pub(crate) checkpoints: checkpoint::Demands,
+}
+
+/// Segments that are not needed.
+#[derive(Default)]
+struct Spares {
+    names: Vec<String>,
+    made: u64,
+}
+
+impl Logs {
+    /// The manifest, to be changed by [`Logs::store`].
+    pub(crate) fn manifest(&self) -> MutexGuard<'_, Manifest> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the manifest, on disk first.
+    pub(crate) fn store(&self, change: impl FnOnce(&mut Manifest)) -> Result<(), LogError> {
+        let mut manifest = self.manifest();
+        let mut changed = manifest.clone();
+        change(&mut changed);
+        self.directory.replace(MANIFEST, &changed.to_bytes())?;
+        *manifest = changed;
+        Ok(())
+    }
+
+    /// A segment that is not needed any more, to be renamed and used again.
+    fn take_spare(&self) -> Option<String> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner).names.pop()
+    }
+
+    /// A file is not needed any more: it is kept to be used again, or, if there are enough, removed.
+    fn discard(&self, name: &str, shards: usize) -> Result<(), LogError> {
+        let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        if spares.names.len() >= 2 * shards {
+            return self.directory.remove(name);
+        }
+        spares.made += 1;
+        let spare = format!("spare-{:x}", spares.made);
+        self.directory.rename(name, &spare)?;
+        spares.names.push(spare);
+        Ok(())
+    }
+
+    pub(crate) fn count_written(&self, bytes: u64) {
+        self.since_checkpoint.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+pub(crate) const MANIFEST: &str = "manifest";
+
+pub(crate) fn segment_name(log: u64, segment: u64) -> String {
+    format!("log-{log:08x}-{segment:08x}")
+}
+
+pub(crate) fn checkpoint_name(log: u64) -> String {
+    format!("checkpoint-{log:08x}")
+}
+
+/// Which log and segment a name is of.
+pub(crate) fn parse_segment_name(name: &str) -> Option<(u64, u64)> {
+    let (log, segment) = name.strip_prefix("log-")?.split_once('-')?;
+    Some((u64::from_str_radix(log, 16).ok()?, u64::from_str_radix(segment, 16).ok()?))
+}
