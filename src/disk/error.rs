@@ -1,0 +1,113 @@
+//! What can be wrong with the log's directory and files. Each sentence names the file, says what happened, and what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use thiserror::Error;
+
+/// Why the log cannot be opened, read or written.
+///
+/// After an error of a write, what was being written may be on the disk, in part or whole. Nothing more is written then.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The directory is open already: in another process, or in another runtime of this one.
+    #[error(
+        "{} is in use by another process, or by another runtime of this one: stop that, or name another directory",
+        .directory.display()
+    )]
+    InUse {
+        /// Which directory.
+        directory: PathBuf,
+    },
+    /// The path leads to, or through, something that is not a directory.
+    #[error("{} is not a directory: name one, or a path where one can be made", .directory.display())]
+    NotADirectory {
+        /// What the path leads to.
+        directory: PathBuf,
+    },
+    /// The directory has files, but not the one that says which of them are the log.
+    #[error(
+        "{} has files but no manifest: name an empty directory, or bring the log back from a copy",
+        .directory.display()
+    )]
+    NoManifest {
+        /// Which directory.
+        directory: PathBuf,
+    },
+    /// The file is of a format this version does not know.
+    #[error(
+        "{} is of format {found}, and this version knows {known}: open it with the version that wrote it",
+        .file.display()
+    )]
+    Version {
+        /// Which file.
+        file: PathBuf,
+        /// The format it says it is of.
+        found: u32,
+        /// The format this version reads and writes.
+        known: u32,
+    },
+    /// The file does not hold what was written to it.
+    #[error("{} is damaged at byte {offset}: {what}; {lost}; {advice}", .file.display())]
+    Damaged {
+        /// Which file.
+        file: PathBuf,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+        /// What cannot be had because of it.
+        lost: String,
+        /// What to do.
+        advice: String,
+    },
+    /// The disk is full, or a quota is used up, or the file may not be as large.
+    #[error(
+        "no room for {}: {source}; make room or raise the quota (`df -h`, `df -i`, `quota`, `ulimit -f`), and start again",
+        .file.display()
+    )]
+    NoSpace {
+        /// Which file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system wrote less than it was given, and gave no reason. A full disk is the usual one.
+    #[error(
+        "{}: only {written} of {wanted} bytes were written at byte {offset}; see whether the disk is full (`df -h`) or failing (`dmesg`), and start again",
+        .file.display()
+    )]
+    ShortWrite {
+        /// Which file.
+        file: PathBuf,
+        /// Where the write began, in bytes.
+        offset: u64,
+        /// How many bytes were written.
+        written: usize,
+        /// How many should have been.
+        wanted: usize,
+    },
+    /// Anything else the system refused.
+    #[error("{action} {} failed: {source}; see `dmesg` and the rights on the file, and start again", .file.display())]
+    Io {
+        /// What was tried: "writing", say.
+        action: &'static str,
+        /// On which file or directory.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl LogError {
+    /// What the system said of an `action` on a file: that there is no room, or anything else.
+    pub(crate) fn io(action: &'static str, file: &Path, source: io::Error) -> LogError {
+        let file = file.to_path_buf();
+        match Errno::from_io_error(&source) {
+            Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => LogError::NoSpace { file, source },
+            _ => LogError::Io { action, file, source },
+        }
+    }
+}
