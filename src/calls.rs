@@ -49,6 +49,11 @@ impl<A: Actor> Calls<A> {
         Some(key)
     }
 
+    /// Whether another call may begin.
+    pub(crate) fn has_room(&self) -> bool {
+        self.list.len() < self.calls_max
+    }
+
     /// The answer has come. Returns the task to wake.
     pub(crate) fn answer(&mut self, key: u32, outcome: Outcome<A>) -> Option<Waker> {
         let call = self.list.get_mut(place(key)).filter(|call| call.key == key)?;

@@ -162,14 +162,22 @@ impl Config {
     }
 }
 
-fn in_range(field: &'static str, value: usize, range: RangeInclusive<usize>) -> Result<(), ConfigError> {
+pub(crate) fn in_range(
+    field: &'static str,
+    value: usize,
+    range: RangeInclusive<usize>,
+) -> Result<(), ConfigError> {
     if range.contains(&value) {
         return Ok(());
     }
     Err(ConfigError::OutOfRange { field, value, min: *range.start(), max: *range.end() })
 }
 
-fn lasts(field: &'static str, value: Duration, range: RangeInclusive<Duration>) -> Result<(), ConfigError> {
+pub(crate) fn lasts(
+    field: &'static str,
+    value: Duration,
+    range: RangeInclusive<Duration>,
+) -> Result<(), ConfigError> {
     if range.contains(&value) {
         return Ok(());
     }

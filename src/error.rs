@@ -9,6 +9,7 @@ use std::time::Duration;
 use freehold_shard::ShardIndex;
 use thiserror::Error;
 
+use crate::disk::error::LogError;
 use crate::doctor;
 use crate::topology::PlaceError;
 
@@ -39,6 +40,16 @@ pub enum ConfigError {
         min: Duration,
         /// The most it may say.
         max: Duration,
+    },
+    /// A number of bytes that is not a multiple of what it must be.
+    #[error("`{field}` is {value}, and it must be a multiple of {of}")]
+    NotAMultiple {
+        /// Which field.
+        field: &'static str,
+        /// What it says.
+        value: usize,
+        /// What it must be a multiple of.
+        of: usize,
     },
 }
 
@@ -81,6 +92,9 @@ pub enum StartError {
     /// A shard died while it started.
     #[error("{0}")]
     Died(Death),
+    /// The log cannot be opened. Nothing in its directory was changed that matters.
+    #[error("the log: {0}")]
+    Log(#[from] LogError),
 }
 
 /// A shard that died, and took its runtime down.
@@ -99,12 +113,15 @@ pub enum DeathCause {
     /// A panic outside a message and outside the tasks the runtime watches: in a task that was spawned past it with
     /// `glommio::spawn_local`, say, or a bug in the runtime. This is what it said.
     Panicked(String),
+    /// Its log could not be written, for this reason. What was not acknowledged may be on disk or not; opening the directory again shows.
+    Log(String),
 }
 
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
             DeathCause::Panicked(message) => write!(f, "{} died of a panic: {message}", self.shard),
+            DeathCause::Log(error) => write!(f, "{} could not write its log: {error}", self.shard),
         }
     }
 }
@@ -183,6 +200,21 @@ pub enum SnapshotError {
     /// Await it instead.
     #[error("`wait` would block a shard's thread: await it instead")]
     WaitOnShard,
+}
+
+/// Why there is no new [`Checkpoint`](crate::Checkpoint). The one before still counts, with the logs since; nothing is lost.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The runtime has no log.
+    #[error("there is no log to make a checkpoint of: open the runtime with one, by `Runtime::open`")]
+    NoLog,
+    /// The snapshot it is made of was revoked, or could not be had.
+    #[error("the snapshot of the checkpoint: {0}")]
+    Snapshot(#[from] SnapshotError),
+    /// It could not be written.
+    #[error("the checkpoint could not be written: {0}")]
+    Log(#[from] LogError),
 }
 
 /// What a panic said, if it said it in words.

@@ -21,8 +21,10 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use freehold_shard::log::{BatchWriter, Tail};
 use freehold_shard::{
-    Actor, Addressees, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress, Shard, ShardIndex, Time,
+    Actor, Addressees, AskError, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress, Shard,
+    ShardIndex, Time,
 };
 use slab::Slab;
 
@@ -30,13 +32,15 @@ use crate::calls::Calls;
 use crate::errands::{Errand, let_go};
 use crate::gather::Ticket;
 use crate::local::Local;
-use crate::mailbox::{COMMANDS, DOOR, Ingress, LINE, Lanes, Mailbox, PHASE, refuse, unknown};
+use crate::log::writer::Desk;
+use crate::mailbox::{COMMANDS, DOOR, DURABLE, Ingress, LINE, Lanes, Mailbox, PHASE, refuse, unknown};
 use crate::parking::publish;
 use crate::prefetch::Processor;
 use crate::replies::Claim;
 use crate::runtime::{Phase, Shared};
 use crate::stats::{Activity, LATENCY_STRIDE};
 use crate::tasks::Tasks;
+use crate::thread::Plan;
 use crate::waiting;
 
 /// Errands that go on at one round, of those that do not wait: each takes some 10 microseconds.
@@ -53,6 +57,8 @@ pub(crate) struct LocalShard<A: Actor> {
     pub(crate) tasks: Rc<Tasks>,
     pub(crate) scratch: RefCell<Addressees<A::Id>>,
     core: RefCell<Core<A>>,
+    /// Where the next batch for the log lies.
+    pub(crate) desk: RefCell<Desk>,
     pub(crate) pump: PumpState,
     /// Tasks of users have been let in, and some may still be here even if none is watched.
     has_guests: Cell<bool>,
@@ -88,6 +94,7 @@ struct Core<A: Actor> {
     /// What is done for others, and what of it is done and to be reported.
     errands: VecDeque<Box<dyn Errand<A>>>,
     errands_done: Vec<Box<dyn Errand<A>>>,
+    is_logged: bool,
     /// `counters().revoked` as of when the other shards were last told of it.
     revoked_told: u64,
     /// Reused: who is to be woken, and which shards were flushed to.
@@ -102,25 +109,27 @@ struct Core<A: Actor> {
 /// so that no timer is early. While one does wait, the clock is read.
 struct Clock {
     started: Instant,
+    /// The time then: of a database, what it had been running.
+    began: Time,
     stood_still: Duration,
     last: Instant,
     now: Time,
 }
 
 impl Clock {
-    fn new(started: Instant) -> Self {
-        Clock { started, stood_still: Duration::ZERO, last: started, now: Time(0) }
+    fn new(started: Instant, began: Time) -> Self {
+        Clock { started, began, stood_still: Duration::ZERO, last: started, now: began }
     }
 
     #[inline]
     fn read(&mut self) -> Time {
         self.last = Instant::now();
         let since = self.last.saturating_duration_since(self.started).saturating_sub(self.stood_still);
-        self.now = Time(nanoseconds(since));
+        self.now = self.began.after(since);
         self.now
     }
 
-    /// Real time, as of when it was last read.
+    /// Real time since the runtime started, as of when it was last read.
     fn real(&self) -> Time {
         Time(nanoseconds(self.last.saturating_duration_since(self.started)))
     }
@@ -158,13 +167,15 @@ pub(crate) struct Left<A: Actor> {
     pub(crate) timers: u64,
     pub(crate) tasks_cancelled: u64,
     pub(crate) messages_unrun: u64,
+    /// Where its log ends, if all of it is on disk.
+    pub(crate) log_end: Option<(u64, Tail)>,
     /// Other shards may still put something into them. To be drained when all have left.
     pub(crate) lanes: Option<Lanes<A>>,
 }
 
 impl<A: Actor> Default for Left<A> {
     fn default() -> Self {
-        Left { timers: 0, tasks_cancelled: 0, messages_unrun: 0, lanes: None }
+        Left { timers: 0, tasks_cancelled: 0, messages_unrun: 0, log_end: None, lanes: None }
     }
 }
 
@@ -180,18 +191,24 @@ impl<A: Actor> Left<A> {
 }
 
 impl<A: Actor> LocalShard<A> {
-    pub(crate) fn new(index: ShardIndex, shared: Arc<Shared<A>>, lanes: Lanes<A>, table_seed: u64) -> Self {
+    pub(crate) fn new(plan: Plan<A>) -> Self {
+        let Plan { shard: index, shared, lanes, table_seed, restored } = plan;
         let config = &shared.config;
         let shards = shared.router.shards();
+        let mut shard = Shard::new(index, shared.router, config.limits, table_seed, shared.mvcc.clone());
+        let mut effects = Effects::new(shards);
+        if let (Some(restored), Some(logs)) = (restored, &shared.logs) {
+            shard = restored.into_shard(shard, logs, &mut effects);
+        }
         LocalShard {
             index,
             calls: RefCell::new(Calls::new(config.calls_max)),
             tasks: Rc::new(Tasks::new(shared.published[index.index()].tasks.clone())),
             scratch: RefCell::new(Addressees::new()),
             core: RefCell::new(Core {
-                shard: Shard::new(index, shared.router, config.limits, table_seed, shared.mvcc.clone()),
+                shard,
                 inbox: Inbox::new(),
-                effects: Effects::new(shards),
+                effects,
                 lanes,
                 tickets: Slab::new(),
                 held: None,
@@ -200,16 +217,18 @@ impl<A: Actor> LocalShard<A> {
                 has_outgoing: false,
                 told_flushed: 0,
                 handled_published: 0,
-                clock: Clock::new(shared.started),
+                clock: Clock::new(shared.started, shared.began()),
                 activity: Activity::default(),
                 samples: Vec::new(),
                 unsampled: 0,
                 errands: VecDeque::new(),
+                is_logged: shared.logs.is_some(),
                 revoked_told: 0,
                 errands_done: Vec::new(),
                 wakers: Vec::new(),
                 flushed: Vec::new(),
             }),
+            desk: RefCell::default(),
             pump: PumpState { is_parked: Cell::new(false), waker: RefCell::new(None) },
             has_guests: Cell::new(false),
             is_draining: Cell::new(false),
@@ -232,6 +251,9 @@ impl<A: Actor> LocalShard<A> {
     pub(crate) fn ask_now(&self, sender: OwnerId, message: &A::Message) -> Outcome<A> {
         let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
         let core = &mut *core;
+        if self.is_behind(core) {
+            return Err(AskError::Overloaded);
+        }
         let timers = core.shard.timers();
         if timers > 0 {
             core.clock.read();
@@ -242,7 +264,109 @@ impl<A: Actor> LocalShard<A> {
         if core.shard.counters().told != core.told_flushed {
             self.has_told(core, timers);
         }
+        if core.is_logged && self.pump.is_parked.get() {
+            self.tell_pump(core);
+        }
         reply
+    }
+
+    /// Whether so much waits for the disk that nothing more is to be run.
+    fn is_behind(&self, core: &Core<A>) -> bool {
+        core.is_logged
+            && self
+                .shared
+                .logs
+                .as_ref()
+                .is_some_and(|logs| core.shard.log_backlog() > logs.config.backlog_bytes)
+    }
+
+    /// Gives a task the answer to a message that has run here: at once, or as a call that waits until it is durable.
+    pub(crate) fn answer_when_durable(&self, outcome: Outcome<A>) -> Result<Outcome<A>, u32> {
+        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+        if core.shard.undurable().is_none() {
+            return Ok(outcome);
+        }
+        let Some(call) = self.calls.borrow_mut().begin() else { return Ok(Err(AskError::Unknown)) };
+        core.shard.hold(ReturnAddress::Shard { shard: self.index, call }, outcome);
+        Err(call)
+    }
+
+    /// A call that is answered when all that has run here is durable; none if it is.
+    pub(crate) fn wait_until_durable(&self) -> Result<Option<u32>, AskError<A::Error>> {
+        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+        if core.shard.has_shown_only_durable() {
+            return Ok(None);
+        }
+        let call = self.calls.borrow_mut().begin().ok_or(AskError::Overloaded)?;
+        core.shard.hold(ReturnAddress::Shard { shard: self.index, call }, Err(AskError::Unaddressed));
+        if self.pump.is_parked.get() {
+            self.tell_pump(&core);
+        }
+        Ok(Some(call))
+    }
+
+    /// Whether a call of this shard's own can wait for its answer.
+    pub(crate) fn has_room_for_call(&self) -> bool {
+        self.calls.borrow().has_room()
+    }
+
+    /// Does something with the shard, for a task of the runtime's own; and sees to it that the pump carries it out.
+    pub(crate) fn with_core<R>(
+        &self,
+        work: impl FnOnce(&mut Shard<A, Processor>, &mut Effects<A>) -> R,
+    ) -> R {
+        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+        let core = &mut *core;
+        let result = work(&mut core.shard, &mut core.effects);
+        core.has_outgoing = true;
+        if self.pump.is_parked.get() {
+            self.tell_pump(core);
+        }
+        result
+    }
+
+    /// A batch of the log is on disk.
+    pub(crate) fn written(&self, batch: BatchWriter) {
+        {
+            let mut core = self.core.borrow_mut();
+            let core = &mut *core;
+            core.shard.written(batch);
+            self.see_to_log(core);
+            self.carry_out(core);
+            if core.backlog > 0 && self.pump.is_parked.get() {
+                core.has_outgoing = true;
+                self.tell_pump(core);
+            }
+        }
+        self.wake_answered();
+    }
+
+    /// Gives the writer the next batch, if there is one, and lets go of what is durable.
+    #[inline]
+    fn see_to_log(&self, core: &mut Core<A>) {
+        if core.is_logged {
+            self.see_to_the_log(core);
+        }
+    }
+
+    fn see_to_the_log(&self, core: &mut Core<A>) {
+        if let Some(write) = core.shard.next_write(core.clock.now) {
+            self.desk.borrow_mut().put(write);
+        }
+        if core.shard.release(&mut core.effects) {
+            // An errand waited for it.
+            core.has_outgoing = true;
+            if self.pump.is_parked.get() {
+                self.tell_pump(core);
+            }
+        }
+        self.shared.tell_durable(self.index);
+    }
+
+    /// Whether something has still to be written, or waits for others to write it.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        let core = self.core.borrow();
+        core.is_logged && !core.shard.is_log_settled()
     }
 
     #[cold]
@@ -288,7 +412,7 @@ impl<A: Actor> LocalShard<A> {
     /// Wakes the pump if a task sent something.
     #[cold]
     fn tell_pump(&self, core: &Core<A>) {
-        if core.has_outgoing || core.shard.counters().told != core.told_flushed {
+        if core.has_outgoing || core.shard.counters().told != core.told_flushed || core.shard.has_log_work() {
             self.pump.is_parked.set(false);
             if let Some(waker) = &*self.pump.waker.borrow() {
                 waker.wake_by_ref();
@@ -303,7 +427,7 @@ impl<A: Actor> LocalShard<A> {
         let core = &mut *core;
         let (mailbox, config) = (self.mailbox(), &self.shared.config);
         if self.is_draining.get() {
-            if !self.has_work(core) {
+            if !self.has_work(core) && (!core.is_logged || core.shard.is_log_settled()) {
                 self.shared.progress(self.index).settle(core.lanes.sent, core.lanes.received);
                 return false;
             }
@@ -312,6 +436,7 @@ impl<A: Actor> LocalShard<A> {
         let backlog = core.backlog;
         let mut taken = core.lanes.drain(&mut core.inbox.envelopes, config.turn_messages_max);
         let holds_back = core.shard.is_congested()
+            || self.is_behind(core)
             || backlog > config.limits.outbox_messages_max / 2 && !core.is_stalled();
         if !holds_back && (mailbox.has_ingress() || core.held.is_some()) {
             taken += core.take_ingress(mailbox, config.turn_messages_max);
@@ -322,8 +447,9 @@ impl<A: Actor> LocalShard<A> {
         let begin = core.clock.read();
         let began = core.clock.last;
         core.shard.turn(begin, &mut core.inbox, &mut core.effects);
-        self.carry_out(core);
         core.run_errands();
+        self.see_to_log(core);
+        self.carry_out(core);
         core.clock.read();
         core.shard.revoke_old(core.clock.real());
         if core.shard.counters().revoked != core.revoked_told {
@@ -375,7 +501,7 @@ impl<A: Actor> LocalShard<A> {
                     core.wakers.extend(self.calls.borrow_mut().answer(call, outcome));
                 }
                 // An entry of a batch is answered in its batch.
-                ReturnAddress::Nobody | ReturnAddress::Batch { .. } => {}
+                ReturnAddress::Nobody | ReturnAddress::Debt(_) | ReturnAddress::Batch { .. } => {}
             }
         }
         for batch in core.effects.batches.drain(..) {
@@ -428,6 +554,7 @@ impl<A: Actor> LocalShard<A> {
             || core.shard.own_messages() > 0
             || core.has_errands()
             || core.shard.has_garbage()
+            || core.shard.has_log_work()
             || timer_is_due
     }
 
@@ -440,6 +567,13 @@ impl<A: Actor> LocalShard<A> {
     #[inline]
     pub(crate) fn has_backlog(&self) -> bool {
         self.core.borrow().backlog > 0
+    }
+
+    /// Whether the disk writes a batch of its log.
+    #[inline]
+    pub(crate) fn is_writing(&self) -> bool {
+        let core = self.core.borrow();
+        core.is_logged && core.shard.is_writing()
     }
 
     /// Whether the shard drains.
@@ -495,6 +629,13 @@ impl<A: Actor> LocalShard<A> {
         }
         if signals & LINE != 0 {
             self.core.borrow_mut().shard.enter();
+        }
+        if signals & DURABLE != 0 {
+            let mut core = self.core.borrow_mut();
+            self.see_to_log(&mut core);
+            self.carry_out(&mut core);
+            drop(core);
+            self.wake_answered();
         }
         if signals & COMMANDS != 0 {
             let local = Local::new(self.clone());
@@ -566,6 +707,7 @@ impl<A: Actor> LocalShard<A> {
             timers: core.shard.timers() as u64,
             tasks_cancelled: self.tasks.cancelled() + self.tasks.live(),
             messages_unrun: unrun as u64,
+            log_end: core.shard.log_end().filter(|_| core.shard.is_log_settled()),
             lanes: Some(std::mem::replace(&mut core.lanes, Lanes::none())),
         }
     }
@@ -661,6 +803,7 @@ impl<A: Actor> Core<A> {
             || self.shard.own_messages() > 0
             || self.has_errands()
             || self.shard.has_garbage()
+            || self.is_logged && self.shard.has_log_work()
             || self.shard.counters().told != self.told_flushed
             || self.shard.next_timer().is_some_and(|due| due <= self.clock.read())
             || publishes && self.shard.counters().handled() != self.handled_published

@@ -132,11 +132,12 @@ impl<A: Actor> Handle<A> {
     /// The latest state of the object `id`, if it is `Shared` or `Immutable`: read right here, without a message. `None` if it does not
     /// exist or belongs to an owner; then ask.
     ///
-    /// It sees every message that was answered before, and what it sees is never undone. Two reads may fall before and after a message;
+    /// It sees every message that was answered before, and what it sees is never undone: with a log and [`Ack::Durable`](crate::Ack) it is
+    /// the latest state that is on disk. Two reads may fall before and after a message;
     /// for several objects as of one instant use [`Snapshot::published`]. It works as long as the handle lives, also after the runtime has
     /// stopped.
     pub fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
-        self.shared.mvcc.latest(id)
+        self.shared.published(id)
     }
 
     /// The shard that owns the object `id`, whether it exists or not.

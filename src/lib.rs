@@ -56,6 +56,7 @@ mod gather;
 mod guard;
 mod handle;
 mod local;
+mod log;
 mod mailbox;
 mod parking;
 mod prefetch;
@@ -72,17 +73,24 @@ mod topology;
 mod waiting;
 
 pub use config::{Config, Idle, Shards};
+pub use disk::error::LogError;
 pub use each_shard::EachShard;
-pub use error::{ConfigError, Death, DeathCause, SnapshotError, StartError, TaskError, TellError};
+pub use error::{
+    CheckpointError, ConfigError, Death, DeathCause, SnapshotError, StartError, TaskError, TellError,
+};
 pub use freehold_shard::{
-    ADDRESSEES_MAX, Access, AccessError, Actor, Addressees, AskError, Counters, Epoch, Limits, ObjectId,
-    Objects, Outcome, OwnerId, Ownership, PlacementKey, SHARDS_MAX, ShardIndex, TransactionId,
+    ADDRESSEES_MAX, Access, AccessError, Ack, Actor, Addressees, AskError, Counters, Epoch, Limits, ObjectId,
+    Objects, Outcome, OwnerId, Ownership, PlacementKey, RecordError, SHARDS_MAX, ShardIndex, TransactionId,
 };
 pub use gather::AskAll;
 /// The executor that tasks on a shard run on: its timers, files, sockets and locks are for their use.
 pub use glommio;
 pub use handle::Handle;
 pub use local::{Local, LocalAsk};
+#[doc(hidden)]
+pub use log::DiskOptions;
+pub use log::checkpoint::Checkpoint;
+pub use log::{LogConfig, Progress, Recovery};
 pub use replies::Ask;
 pub use runtime::{Report, Runtime};
 pub use snapshot::{Snapshot, SnapshotRead};

@@ -66,12 +66,17 @@ impl<A: Actor> Local<A> {
 
     /// The latest state of the object `id`, if it is `Shared` or `Immutable`: as [`Handle::published`].
     pub fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
-        self.here.shared.mvcc.latest(id)
+        self.here.shared.published(id)
     }
 
     /// From now on there may be tasks of users here.
     pub(crate) fn let_guest_in(&self) {
         self.here.let_guest_in();
+    }
+
+    /// The shard, for tasks of the runtime's own.
+    pub(crate) fn shard_itself(&self) -> Rc<LocalShard<A>> {
+        self.here.clone()
     }
 
     /// Has the shard do something beside its messages.
@@ -80,6 +85,9 @@ impl<A: Actor> Local<A> {
     }
 
     /// Runs a message for objects of this shard at once, inline: no queue, no future, no allocation.
+    ///
+    /// With a log, what it did is not durable yet when this returns, whatever [`Ack`](crate::Ack) says: use [`Local::ask`], or
+    /// [`Local::durable`] before telling others of it.
     ///
     /// # Errors
     /// [`AskError::Elsewhere`] for objects of another shard: use [`Local::ask`]. The others are the message's own, and
@@ -98,8 +106,18 @@ impl<A: Actor> Local<A> {
     /// # Panics
     /// If it is called from inside `receive`.
     pub fn ask(&self, message: A::Message) -> LocalAsk<A> {
+        // An answer that has to wait for the disk needs a call, too: there is room for it, or the message does not run.
+        if self.here.shared.logs.is_some() && !self.here.has_room_for_call() {
+            return LocalAsk { state: LocalAskState::Known(Err(AskError::Overloaded)) };
+        }
         let home = match self.run_or_route(&message) {
-            Route::Done(outcome) => return LocalAsk { state: LocalAskState::Known(outcome) },
+            Route::Done(outcome) => {
+                let state = match self.here.answer_when_durable(outcome) {
+                    Ok(outcome) => LocalAskState::Known(outcome),
+                    Err(call) => LocalAskState::Sent { here: self.here.clone(), call },
+                };
+                return LocalAsk { state };
+            }
             Route::To(home) => home,
         };
         let Some(call) = self.here.calls.borrow_mut().begin() else {
@@ -158,6 +176,23 @@ impl<A: Actor> Local<A> {
                 }
             }
             Destination::One(home) | Destination::Several(home) => Route::To(home),
+        }
+    }
+
+    /// Ready when everything this shard has run so far is on disk, with everything it depends on; at once without a log.
+    ///
+    /// # Errors
+    /// [`AskError::Unknown`] if the runtime died before, [`AskError::Overloaded`] if too many wait.
+    pub fn durable(&self) -> impl Future<Output = Result<(), AskError<A::Error>>> + use<A> {
+        let waits = self.here.wait_until_durable();
+        let here = self.here.clone();
+        async move {
+            let Some(call) = waits? else { return Ok(()) };
+            match (LocalAsk { state: LocalAskState::Sent { here, call } }).await {
+                // It is not an answer to a message: that it has come is what counts.
+                Err(AskError::Unaddressed) | Ok(_) => Ok(()),
+                Err(error) => Err(error),
+            }
         }
     }
 

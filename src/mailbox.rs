@@ -48,6 +48,8 @@ pub(crate) const PHASE: u32 = 4;
 
 /// A shard is asked to look at the line of epochs: a snapshot was closed.
 pub(crate) const LINE: u32 = 8;
+/// A shard is told that more of what was committed is durable, and somebody on it waits for that.
+pub(crate) const DURABLE: u32 = 16;
 
 /// What of a shard others can reach.
 pub(crate) struct Mailbox<A: Actor> {

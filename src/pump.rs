@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use freehold_shard::Actor;
 use glommio::io::{PollState, PollableFd};
@@ -22,6 +22,7 @@ use glommio::timer::Timer;
 
 use crate::executor::{Heed, LocalShard};
 use crate::guard::{BellWaker, Guard, WATCH_EVERY};
+use crate::runtime::Phase;
 
 /// How many empty looks a spinning pump takes between two looks at the clock.
 const LOOKS_PER_CLOCK: u32 = 16;
@@ -31,6 +32,9 @@ const WAITS_PER_REGISTRATION: u32 = 32;
 
 /// After so many rounds the pump lets tasks run that it does not know of.
 const ROUNDS_PER_YIELD: u32 = 8;
+
+/// How long a shard that leaves waits for its disk, and for those of the others.
+const FLUSH_MAX: Duration = Duration::from_secs(10);
 
 /// Where the pump sleeps.
 struct Bed {
@@ -83,8 +87,10 @@ pub(crate) async fn pump<A: Actor>(here: Rc<LocalShard<A>>, bell: PollableFd<Own
             glommio::executor().yield_task_queue_now().await;
             continue;
         }
+        // While the disk writes, the executor is to look at its ring, which it does when it has nothing else to do.
         if let Some(since) = spins_since
             && !here.is_draining()
+            && !here.is_writing()
         {
             let mut spins = true;
             if looks.is_multiple_of(LOOKS_PER_CLOCK) {
@@ -112,10 +118,22 @@ pub(crate) async fn pump<A: Actor>(here: Rc<LocalShard<A>>, bell: PollableFd<Own
     // What those did in their last steps.
     here.round(true);
     here.wake_answered();
+    flush(&here).await;
     // glommio's wakers are let go of where its executor still runs.
     bed.bell_waker.wakes(None);
     let waker = here.pump.waker.take();
     drop(waker);
+}
+
+/// Waits until all that the shard committed is durable, and no longer than a stuck disk deserves.
+async fn flush<A: Actor>(here: &LocalShard<A>) {
+    let begin = Instant::now();
+    while here.has_unwritten() && here.shared.phase() != Phase::Dead && begin.elapsed() < FLUSH_MAX {
+        here.round(true);
+        here.wake_answered();
+        Timer::new(Duration::from_micros(100)).await;
+    }
+    here.desk.borrow_mut().close();
 }
 
 /// Waits for the bell, the next timer, or a task of this shard that sends something. Says whether there may be work,

@@ -27,16 +27,22 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
-use freehold_shard::{Actor, Mvcc, PlacementKey, Router, ShardIndex};
+use freehold_shard::manifest::RunEnd;
+use freehold_shard::{Ack, Actor, Codec, Mvcc, PlacementKey, Router, ShardIndex, Time};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::config::{Config, Shards};
 use crate::doctor::{Examination, examine};
 use crate::each_shard::EachShard;
-use crate::error::{Death, StartError};
+use crate::error::{CheckpointError, Death, SnapshotError, StartError};
 use crate::executor::Left;
 use crate::handle::Handle;
 use crate::local::Local;
-use crate::mailbox::{LINE, Mailbox, PHASE, lanes};
+use crate::log::checkpoint::Checkpoint;
+use crate::log::open::Opened;
+use crate::log::{self, LogConfig, Logs, Recovery};
+use crate::mailbox::{DURABLE, LINE, Mailbox, PHASE, lanes};
 use crate::replies::Replies;
 use crate::stats::{Published, Stats};
 use crate::thread::{Plan, bring_up};
@@ -98,6 +104,8 @@ pub(crate) struct Shared<A: Actor> {
     pub(crate) cpus: Vec<Option<usize>>,
     /// When the runtime's time began.
     pub(crate) started: Instant,
+    /// What there is of logs, if it has them.
+    pub(crate) logs: Option<Arc<Logs>>,
     phase: CachePadded<AtomicU8>,
     progress: Box<[Mutex<Progress>]>,
     deaths: Mutex<Vec<Death>>,
@@ -152,6 +160,34 @@ impl<A: Actor> Shared<A> {
         }
     }
 
+    /// What its time was when it started: with a log, how long its database had been running.
+    pub(crate) fn began(&self) -> Time {
+        self.logs.as_ref().map_or(Time(0), |logs| logs.began)
+    }
+
+    /// Its time now.
+    pub(crate) fn time(&self) -> Time {
+        self.began().after(self.started.elapsed())
+    }
+
+    /// Whether answers wait until what they say is durable.
+    pub(crate) fn answers_when_durable(&self) -> bool {
+        self.logs.as_ref().is_some_and(|logs| logs.config.ack == Ack::Durable)
+    }
+
+    /// The latest state of a published object that may be shown.
+    pub(crate) fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
+        if self.answers_when_durable() { self.mvcc.latest_durable(id) } else { self.mvcc.latest(id) }
+    }
+
+    /// More may be durable: those who wait for it are told.
+    pub(crate) fn tell_durable(&self, by: ShardIndex) {
+        let Some(logs) = &self.logs else { return };
+        for shard in logs.durability.waiting(logs.durability.durable()).filter(|shard| *shard != by) {
+            self.mailboxes[shard.index()].signal(DURABLE, &self.replies);
+        }
+    }
+
     /// Waits until nothing is under way, or `deadline`. Says which.
     fn wait_until_quiet(&self, deadline: Instant) -> bool {
         let ask = || -> Vec<Progress> {
@@ -190,14 +226,36 @@ pub struct Runtime<A: Actor> {
     shared: Arc<Shared<A>>,
     /// Empty once stopped.
     threads: Vec<JoinHandle<Left<A>>>,
+    /// The thread that sees to checkpoints, if there is a log.
+    checkpoints: Option<JoinHandle<()>>,
 }
 
 impl<A: Actor> Runtime<A> {
-    /// Starts a runtime: all its shards are up and take messages when this returns.
+    /// Starts a runtime that keeps nothing from one start to the next: all its shards are up and take messages when this returns.
     ///
     /// # Errors
-    /// See [`StartError`]; whatever had been started is stopped again. Nothing is kept from one start to the next.
+    /// See [`StartError`]; whatever had been started is stopped again.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::bring_up(config, None)
+    }
+
+    /// Starts a runtime with a log: it has the objects that the log's directory has, and what it acknowledges outlives any crash. The
+    /// directory is made if it is missing. The number of shards need not be what it was.
+    ///
+    /// What a message told ([`Objects::tell`](crate::Objects::tell)) is in the log too, so messages are to be written and read.
+    ///
+    /// # Errors
+    /// See [`StartError`], above all [`StartError::Log`]; whatever had been started is stopped again, and nothing that was acknowledged is
+    /// lost by it.
+    pub fn open(config: Config, log: LogConfig) -> Result<Self, StartError>
+    where
+        A::Message: Serialize + DeserializeOwned,
+    {
+        log.check()?;
+        Self::bring_up(config, Some((log, Codec::new())))
+    }
+
+    fn bring_up(config: Config, log: Option<(LogConfig, Codec<A>)>) -> Result<Self, StartError> {
         let begun = Instant::now();
         config.check()?;
         // Registering for membarrier takes up to 80 ms once there are threads, and a few microseconds before.
@@ -231,12 +289,29 @@ impl<A: Actor> Runtime<A> {
             if placement.is_pinned() && shards < allowed { Patience::Look } else { Patience::Park };
         let mailboxes: Result<Box<[_]>, _> =
             (0..shards).map(|_| Mailbox::new(config.ingress_entries_max)).collect();
+        let opened =
+            log.map(|(log, codec)| log::open::open::<A>(&log, &codec, config.placement_key, shards, random));
+        let (logs, router, restored) = match opened.transpose()? {
+            Some(Opened { logs, router, restored }) => {
+                tracing::info!(recovery = %logs.recovery, directory = %logs.directory.path().display(), "the log is open");
+                (Some(Arc::new(logs)), router, restored.into_iter().map(Some).collect())
+            }
+            None => {
+                let key = config.placement_key.unwrap_or_else(|| PlacementKey(random()));
+                (None, Router::new(key, shards), (0..shards).map(|_| None).collect::<Vec<_>>())
+            }
+        };
+        let mvcc = match &logs {
+            Some(logs) => Mvcc::logged(shards, logs.durability.clone()),
+            None => Mvcc::new(shards),
+        };
         let shared = Arc::new(Shared {
-            router: Router::new(config.placement_key.unwrap_or_else(|| PlacementKey(random())), shards),
+            router,
+            logs,
             mailboxes: mailboxes.map_err(StartError::System)?,
             published: (0..shards).map(|_| CachePadded::new(Published::new())).collect(),
             replies: Arc::new(Replies::new(config.asks_in_flight_max, patience)),
-            mvcc: Arc::new(Mvcc::new(shards)),
+            mvcc: Arc::new(mvcc),
             patience,
             spin: config.spin(placement.is_pinned()),
             cpus: placement.cpus().to_vec(),
@@ -247,18 +322,22 @@ impl<A: Actor> Runtime<A> {
             staying: AtomicUsize::new(shards),
             config,
         });
-        let plans = lanes(shards, shared.config.lane_entries(shards)).into_iter().enumerate().map(
-            |(shard, lanes)| Plan {
-                shard: ShardIndex(shard as u16),
-                shared: shared.clone(),
-                lanes,
-                table_seed: random(),
-            },
-        );
+        let plans =
+            lanes(shards, shared.config.lane_entries(shards)).into_iter().zip(restored).enumerate().map(
+                |(shard, (lanes, restored))| Plan {
+                    shard: ShardIndex(shard as u16),
+                    shared: shared.clone(),
+                    lanes,
+                    table_seed: random(),
+                    restored,
+                },
+            );
         match bring_up(plans.collect()) {
             Ok(threads) => {
                 tracing::info!(shards, cpus = ?shared.cpus, took = ?begun.elapsed(), "the runtime is ready");
-                Ok(Runtime { shared, threads })
+                let mut runtime = Runtime { shared, threads, checkpoints: None };
+                runtime.checkpoints = runtime.keep_checkpoints().map_err(StartError::System)?;
+                Ok(runtime)
             }
             Err((error, threads)) => {
                 shared.advance(Phase::Stopping);
@@ -267,6 +346,30 @@ impl<A: Actor> Runtime<A> {
                 Err(error)
             }
         }
+    }
+
+    fn keep_checkpoints(&self) -> std::io::Result<Option<JoinHandle<()>>> {
+        let Some(logs) = self.shared.logs.clone() else { return Ok(None) };
+        let shared = self.shared.clone();
+        let thread = std::thread::Builder::new().name("freehold-checkpoint".into());
+        thread.spawn(move || log::checkpoint::keep(&shared, &logs)).map(Some)
+    }
+
+    /// What was found in the log's directory at the start; `None` without a log.
+    pub fn recovery(&self) -> Option<Recovery> {
+        self.shared.logs.as_ref().map(|logs| logs.recovery)
+    }
+
+    /// Makes a checkpoint now, beside whatever runs, and waits for it: all objects as of one instant are written down, and the logs before
+    /// are let go of. It happens by itself when there is enough log ([`LogConfig::checkpoint_bytes`]).
+    ///
+    /// # Errors
+    /// See [`CheckpointError`]. The checkpoint before still counts, and nothing is lost.
+    pub fn checkpoint(&self) -> Result<Checkpoint, Arc<CheckpointError>> {
+        if waiting::on_shard_thread() {
+            return Err(Arc::new(SnapshotError::WaitOnShard.into()));
+        }
+        self.shared.logs.as_ref().ok_or(CheckpointError::NoLog)?.checkpoints.ask()
     }
 
     /// A door for any thread, sending as owner 0.
@@ -319,6 +422,10 @@ impl<A: Actor> Runtime<A> {
     fn stop(&mut self) -> Report {
         let threads = std::mem::take(&mut self.threads);
         let shared = self.shared.clone();
+        if let Some(logs) = &shared.logs {
+            logs.checkpoints.end();
+        }
+        let checkpoints = self.checkpoints.take();
         if waiting::on_shard_thread() {
             let report = Report { stats: shared.stats(), ..Report::default() };
             tracing::warn!("a runtime is stopped by a shard's thread, which cannot wait for it");
@@ -326,18 +433,22 @@ impl<A: Actor> Runtime<A> {
             let stopping = shared.clone();
             if std::thread::Builder::new()
                 .name("freehold-stop".into())
-                .spawn(move || stop(&stopping, threads))
+                .spawn(move || stop(&stopping, threads, checkpoints))
                 .is_err()
             {
                 shared.advance(Phase::Stopping);
             }
             return report;
         }
-        stop(&shared, threads)
+        stop(&shared, threads, checkpoints)
     }
 }
 
-fn stop<A: Actor>(shared: &Shared<A>, threads: Vec<JoinHandle<Left<A>>>) -> Report {
+fn stop<A: Actor>(
+    shared: &Shared<A>,
+    threads: Vec<JoinHandle<Left<A>>>,
+    checkpoints: Option<JoinHandle<()>>,
+) -> Report {
     let begun = Instant::now();
     tracing::info!("the runtime stops");
     shared.advance(Phase::Draining);
@@ -354,6 +465,11 @@ fn stop<A: Actor>(shared: &Shared<A>, threads: Vec<JoinHandle<Left<A>>>) -> Repo
     shared.advance(Phase::Stopping);
     // A shard's thread catches what the shard dies of.
     let mut left: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().ok()).collect();
+    if let Some(checkpoints) = checkpoints {
+        // One that was being made has been given up.
+        let _ = checkpoints.join();
+    }
+    end_logs(shared, &left);
     // What a shard has put into the lanes of one that had left.
     let in_lanes: u64 = left.iter_mut().map(Left::in_lanes).sum();
     let report = Report {
@@ -367,6 +483,28 @@ fn stop<A: Actor>(shared: &Shared<A>, threads: Vec<JoinHandle<Left<A>>>) -> Repo
     };
     tracing::info!(%report, "the runtime has stopped");
     report
+}
+
+/// Writes down where the logs end, if all is on disk: whatever is missing of them later is then known to be.
+fn end_logs<A: Actor>(shared: &Shared<A>, left: &[Left<A>]) {
+    let Some(logs) = &shared.logs else { return };
+    let ends: Option<Vec<_>> = left.iter().map(|left| left.log_end).collect();
+    let Some(ends) =
+        ends.filter(|ends| ends.len() == shared.mailboxes.len() && shared.phase() != Phase::Dead)
+    else {
+        return tracing::warn!(
+            "the logs were not brought to an end: the next start recovers as from a crash"
+        );
+    };
+    let cut = logs.durability.advance(shared.mvcc.epochs());
+    let ended = logs.store(|manifest| {
+        if let Some(run) = manifest.runs.last_mut() {
+            run.end = Some(RunEnd { cut, logs: ends });
+        }
+    });
+    if let Err(error) = ended {
+        tracing::warn!(%error, "the end of the logs could not be written: the next start recovers as from a crash");
+    }
 }
 
 impl<A: Actor> Drop for Runtime<A> {

@@ -45,17 +45,32 @@ impl<A: Actor> Drop for Open<A> {
     }
 }
 
-/// Opens a snapshot.
+/// Opens a snapshot. Where answers wait until they are durable, so does it.
 pub(crate) fn open<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A>> {
+    open_with(shared, shared.answers_when_durable())
+}
+
+/// Opens a snapshot, and waits until what it sees is durable.
+pub(crate) fn open_durable<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A>> {
+    open_with(shared, true)
+}
+
+fn open_with<A: Actor>(shared: &Arc<Shared<A>>, is_durable: bool) -> SnapshotRead<Snapshot<A>> {
     if !shared.is_open() {
         return SnapshotRead::known(Err(SnapshotError::Stopped));
     }
     let now = Time(u64::try_from(shared.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
     let epoch = shared.mvcc.epochs().open(now);
+    let before = Epoch(epoch.0 - 1);
     let snapshot = Snapshot { open: Arc::new(Open { shared: shared.clone(), epoch }) };
     let shards = (0..shared.mailboxes.len()).map(|shard| ShardIndex(shard as u16));
     let closed = snapshot.on_shards(shards, true, move |_| {
-        move |shard: &mut freehold_shard::Shard<A, _>| shard.has_closed(epoch).then_some(())
+        let mut has_closed = false;
+        move |shard: &mut freehold_shard::Shard<A, _>| {
+            // Once closed it stays so; and a shard that rests is in no epoch.
+            has_closed |= shard.has_closed(epoch);
+            (has_closed && (!is_durable || shard.want_durable(before))).then_some(())
+        }
     });
     SnapshotRead::new(async move {
         for closed in closed.await {
@@ -212,7 +227,7 @@ impl<A: Actor> fmt::Debug for Snapshot<A> {
 }
 
 impl SnapshotError {
-    fn of(error: TaskError) -> Self {
+    pub(crate) fn of(error: TaskError) -> Self {
         match error {
             TaskError::Panicked(message) => SnapshotError::Panicked(message),
             TaskError::Cancelled => SnapshotError::Stopped,

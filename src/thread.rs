@@ -24,6 +24,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 use crate::error::{Death, DeathCause, StartError, panic_message};
 use crate::executor::{Left, LocalShard};
 use crate::guard::Guard;
+use crate::log::open::Restored;
 use crate::mailbox::{Door, Lanes, unknown};
 use crate::pump::pump;
 use crate::runtime::Shared;
@@ -41,6 +42,8 @@ pub(crate) struct Plan<A: Actor> {
     pub(crate) shared: Arc<Shared<A>>,
     pub(crate) lanes: Lanes<A>,
     pub(crate) table_seed: u64,
+    /// What its log has, if it has one.
+    pub(crate) restored: Option<Restored<A>>,
 }
 
 /// A plan on offer to the threads that may come to life.
@@ -177,8 +180,13 @@ fn live<A: Actor>(
         executor.run(async {
             let guard = Guard::new();
             let Some(plan) = take() else { return Ok(()) };
-            let local = Rc::new(LocalShard::new(shard, plan.shared, plan.lanes, plan.table_seed));
+            let log = plan.restored.as_ref().map(|restored| restored.log);
+            let local = Rc::new(LocalShard::new(plan));
             *here.borrow_mut() = Some(local.clone());
+            if let (Some(log), Some(logs)) = (log, shared.logs.clone()) {
+                let first = crate::log::writer::first(&logs, log).await?;
+                glommio::spawn_local(crate::log::writer::write(local.clone(), logs, log, first)).detach();
+            }
             let bell = local.mailbox().bell().map_err(StartError::System)?;
             let bell = PollableFd::new(bell).map_err(|error| failed(error.into()))?;
             // The first timer of a process may take 30 to 80 ms; nobody's message is to be the one that pays.

@@ -611,6 +611,21 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.desk.journal.as_ref().is_some_and(|journal| journal.in_flight.is_some())
     }
 
+    /// Whether nothing is under way: all is on disk, in all logs that matter, and nobody waits.
+    pub fn is_log_settled(&self) -> bool {
+        self.desk.journal.as_ref().is_none_or(|journal| !journal.is_active && journal.held.is_empty())
+    }
+
+    /// Whether all that the shard has shown is durable, whether or not answers wait for it.
+    pub fn has_shown_only_durable(&self) -> bool {
+        self.desk.journal.as_ref().is_none_or(|journal| journal.shown <= journal.durable)
+    }
+
+    /// A number from which on no debt of this shard has one.
+    pub fn next_debt(&self) -> u64 {
+        self.desk.journal.as_ref().map_or(0, |journal| journal.next_debt)
+    }
+
     /// How many bytes wait for the disk.
     pub fn log_backlog(&self) -> usize {
         let waiting = |journal: &Journal<A>| {

@@ -243,6 +243,11 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
+    /// Where it ends in the segment, padding and all.
+    pub fn end(&self) -> usize {
+        self.offset + (HEADER + self.records.len()).next_multiple_of(BLOCK)
+    }
+
     /// Its records, in the order they were written. The crc has vouched for their bytes; a length beyond them ends the list.
     pub fn records(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let (mut rest, mut left) = (self.records, self.count);
@@ -376,7 +381,7 @@ pub fn scan<'a>(
         let found = match read(bytes, offset, segment) {
             Ok((batch, crc, previous)) if (batch.sequence, previous) == (tail.sequence, tail.previous) => {
                 *tail = Tail { sequence: tail.sequence + 1, previous: crc };
-                offset += (HEADER + batch.records.len()).next_multiple_of(BLOCK);
+                offset = batch.end();
                 each(batch);
                 continue;
             }

@@ -152,11 +152,12 @@ impl<A: Actor> Replay<A> {
         Replay { router, objects, owed: BTreeMap::new(), paid: HashSet::default() }
     }
 
-    /// Takes over what a batch says, but for what was committed after `cut`.
+    /// Takes over what a batch says of the epochs from `from` on, up to `cut`. What is older is in the checkpoint; and it must not be taken
+    /// over again, because of a debt that was paid long ago the logs may still have that it was made, and not that it was paid.
     ///
     /// # Errors
     /// A record that this actor cannot understand.
-    pub fn apply(&mut self, batch: &Batch<'_>, cut: Epoch) -> Result<(), NotUnderstood> {
+    pub fn apply(&mut self, batch: &Batch<'_>, from: Epoch, cut: Epoch) -> Result<(), NotUnderstood> {
         let mut epoch = Epoch(0);
         for (at, record) in batch.records().enumerate() {
             let not = |what| NotUnderstood { record: at, what };
@@ -164,7 +165,7 @@ impl<A: Actor> Replay<A> {
             if let Record::Epoch(of) = record {
                 epoch = of;
             }
-            if epoch > cut {
+            if epoch < from || epoch > cut {
                 if fault::is_on(Fault::Truncate) {
                     return Ok(());
                 }

@@ -9,7 +9,7 @@
 //! Everything blocks, so it is called outside the executors, or on an executor's blocking thread.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -162,6 +162,22 @@ impl Directory {
             file.sync_all().map_err(|source| LogError::io("syncing", &path, source))?;
         }
         Ok(())
+    }
+
+    /// Makes a file of so many bytes, all zero, and syncs it, but not its name. What has the name already is replaced.
+    pub(crate) fn create_zeroed(&self, name: &str, bytes: u64) -> Result<(), LogError> {
+        self.remove_if_there(name)?;
+        let path = self.file(name);
+        let failed = |source| LogError::io("making", &path, source);
+        let mut file = File::create_new(&path).map_err(failed)?;
+        let mut zeros = std::io::repeat(0).take(bytes);
+        let filled = std::io::copy(&mut zeros, &mut file)
+            .and_then(|_| if self.syncs() { file.sync_all() } else { Ok(()) });
+        if filled.is_err() {
+            // The error is told, and what this one says would change nothing.
+            let _ = fs::remove_file(&path);
+        }
+        filled.map_err(failed)
     }
 
     /// Gives a file a second name, and takes that from whatever had it; or says that there is no such file. Where the file system has no

@@ -63,6 +63,21 @@ pub enum LogError {
         /// What to do.
         advice: String,
     },
+    /// A record is whole, and the actor's types cannot be read from it.
+    #[error(
+        "{}: record {record} of the batch at byte {offset} cannot be read as {what}: open the directory with the actor that wrote it, its types as they were",
+        .file.display()
+    )]
+    NotUnderstood {
+        /// Which file.
+        file: PathBuf,
+        /// Where the batch begins, in bytes.
+        offset: u64,
+        /// Which of its records it is, from 0.
+        record: usize,
+        /// What it should have been.
+        what: &'static str,
+    },
     /// The disk is full, or a quota is used up, or the file may not be as large.
     #[error(
         "no room for {}: {source}; make room or raise the quota (`df -h`, `df -i`, `quota`, `ulimit -f`), and start again",

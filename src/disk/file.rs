@@ -130,6 +130,54 @@ impl LogFile {
     }
 }
 
+/// A file that is written once, from its begin to its end, and is nobody's before it is whole: nothing of it is synced until then.
+#[derive(Debug)]
+pub(crate) struct NewFile {
+    handle: Handle,
+    directory: Directory,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl NewFile {
+    /// Makes it, empty. There must be none of that name.
+    pub(crate) async fn create(directory: &Directory, name: &str) -> Result<NewFile, LogError> {
+        directory.assert_ours();
+        let path = directory.file(name);
+        let failed = |source| LogError::io("making", &path, source);
+        let mut new = OpenOptions::new();
+        let new =
+            new.write(true).create_new(true).buffered_open(&path).await.map_err(plain).map_err(failed)?;
+        new.close().await.map_err(plain).map_err(failed)?;
+        let handle = Handle::open(directory, &path, EachWrite::NotSynced).await.map_err(failed)?;
+        Ok(NewFile { handle, directory: directory.clone(), path, bytes: 0 })
+    }
+
+    /// Writes on. The length is a multiple of [`BLOCK_BYTES`].
+    pub(crate) async fn append(&mut self, bytes: &[u8]) -> Result<(), LogError> {
+        debug_assert!(bytes.len().is_multiple_of(BLOCK_BYTES), "{} bytes are whole blocks", bytes.len());
+        let written = self.handle.write(bytes, self.bytes).await;
+        let written = written.map_err(|source| LogError::io("writing", &self.path, source))?;
+        if written != bytes.len() {
+            let (file, offset) = (self.path.clone(), self.bytes);
+            return Err(LogError::ShortWrite { file, offset, written, wanted: bytes.len() });
+        }
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Syncs it, and its name, and closes it. Returns its length.
+    pub(crate) async fn finish(self) -> Result<u64, LogError> {
+        let failed = |source| LogError::io("syncing", &self.path, source);
+        if self.directory.syncs() {
+            self.handle.sync().await.map_err(failed)?;
+        }
+        sync_name(&self.directory).await?;
+        self.handle.close().await.map_err(failed)?;
+        Ok(self.bytes)
+    }
+}
+
 /// Writes zeros to all of a file of no length, and syncs it.
 async fn fill(directory: &Directory, path: &Path, bytes: u64) -> Result<(), LogError> {
     loop {

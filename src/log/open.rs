@@ -11,10 +11,14 @@ use std::time::Instant;
 use freehold_shard::log::{Batch, Damage, Tail};
 use freehold_shard::manifest::{LogBegin, MANIFEST_VERSION, Manifest, NoManifest, RunEnd};
 use freehold_shard::recovery::{LogReader, Owed, Replay, Survey, last_complete};
-use freehold_shard::{Actor, Codec, Debt, Durability, Epoch, OwnerId, Ownership, PlacementKey, Router, Time};
+use freehold_shard::{
+    Actor, Codec, Debt, Durability, Effects, Epoch, LogStart, OwnerId, Ownership, PlacementKey, Prefetch,
+    Router, Shard, Time,
+};
 
 use super::{
-    LogConfig, Logs, MANIFEST, Recovery, Spares, checkpoint, checkpoint_name, parse_segment_name, segment_name,
+    LogConfig, Logs, MANIFEST, Recovery, Spares, checkpoint, checkpoint_name, parse_segment_name,
+    parse_spare_name, segment_name,
 };
 use crate::disk::directory::{Directory, Options};
 use crate::disk::error::LogError;
@@ -33,6 +37,32 @@ pub(crate) struct Restored<A: Actor> {
     pub(crate) objects: Vec<(A::Id, Ownership, A::State)>,
     pub(crate) owes: Vec<Owes<A>>,
     pub(crate) log: u64,
+    pub(crate) codec: Codec<A>,
+}
+
+impl<A: Actor> Restored<A> {
+    /// Puts everything into a shard, which is empty. Messages that are owed at once, to other shards, are in `effects` then.
+    pub(crate) fn into_shard<P: Prefetch>(
+        self,
+        shard: Shard<A, P>,
+        logs: &Logs,
+        effects: &mut Effects<A>,
+    ) -> Shard<A, P> {
+        let mut shard = shard.with_log(LogStart {
+            codec: self.codec,
+            ack: logs.config.ack,
+            database: logs.manifest().database,
+            log: self.log,
+            segment_bytes: logs.config.segment_bytes,
+            first_debt: logs.next_debt,
+            durability: logs.durability.clone(),
+        });
+        self.objects.into_iter().for_each(|(id, ownership, state)| shard.restore(id, ownership, state));
+        for Owes { debt, sender, due, message, bytes } in self.owes {
+            shard.restore_debt(debt, sender, due, message, &bytes, effects);
+        }
+        shard
+    }
 }
 
 /// A database, ready for another run.
@@ -92,7 +122,8 @@ pub(crate) fn read_manifest(directory: &Directory) -> Result<Option<Manifest>, L
             offset: 0,
             what: error.to_string(),
             lost: "which logs belong to the database is not known".to_string(),
-            advice: "bring the directory back from a copy; manifest.old beside it is the one before".to_string(),
+            advice: "bring the directory back from a copy; manifest.old beside it is the one before"
+                .to_string(),
         }),
     }
 }
@@ -221,7 +252,8 @@ pub(crate) fn cuts(
     surveyed: &[Surveyed],
 ) -> Result<Vec<Epoch>, LogError> {
     let runs = contents.manifest.runs.iter().enumerate();
-    let floor = contents.manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| Epoch(checkpoint.epoch.0 - 1));
+    let floor =
+        contents.manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| Epoch(checkpoint.epoch.0 - 1));
     runs.map(|(number, run)| {
         let of_run = contents.sources.iter().zip(surveyed).filter(|(source, _)| source.run == Some(number));
         let logs: Vec<Surveyed> = of_run.map(|(_, surveyed)| surveyed.clone()).collect();
@@ -348,11 +380,15 @@ pub(crate) fn open<A: Actor>(
 
     let surveys = || surveyed.iter().map(|surveyed| &surveyed.survey);
     let latest = surveys().flat_map(|survey| [Some(survey.latest), survey.closed()]).flatten();
-    let latest = latest.chain(cuts.iter().copied()).chain(manifest.runs.iter().map(|run| run.after)).chain([from]);
+    let latest =
+        latest.chain(cuts.iter().copied()).chain(manifest.runs.iter().map(|run| run.after)).chain([from]);
     let latest = latest.max().unwrap_or_default();
-    let time = surveys().map(|survey| survey.time).chain(manifest.checkpoint.iter().map(|checkpoint| checkpoint.time));
+    let time = surveys()
+        .map(|survey| survey.time)
+        .chain(manifest.checkpoint.iter().map(|checkpoint| checkpoint.time));
     let began_at = time.max().unwrap_or_default();
-    let debts = surveys().map(|survey| survey.next_debt).chain(manifest.checkpoint.iter().map(|it| it.next_debt));
+    let debts =
+        surveys().map(|survey| survey.next_debt).chain(manifest.checkpoint.iter().map(|it| it.next_debt));
     let next_debt = debts.max().unwrap_or_default();
     let recovery = Recovery {
         objects: objects.iter().map(|objects| objects.len() as u64).sum(),
@@ -373,7 +409,8 @@ pub(crate) fn open<A: Actor>(
     let mut manifest = contents.manifest.clone();
     manifest.placement_key = key.unwrap_or(manifest.key()).0;
     manifest.begin_run(end, latest, shards);
-    let numbers: Vec<u64> = manifest.runs.last().map_or_else(Vec::new, |run| run.logs.iter().map(|log| log.log).collect());
+    let numbers: Vec<u64> =
+        manifest.runs.last().map_or_else(Vec::new, |run| run.logs.iter().map(|log| log.log).collect());
 
     let logs = Logs {
         config: LogConfig { segment_bytes: manifest.segment_bytes as usize, ..config.clone() },
@@ -389,7 +426,8 @@ pub(crate) fn open<A: Actor>(
     };
     begin(&logs, &numbers)?;
     let restored = objects.into_iter().zip(owed).zip(numbers);
-    let restored = restored.map(|((objects, owes), log)| Restored { objects, owes, log }).collect();
+    let restored =
+        restored.map(|((objects, owes), log)| Restored { objects, owes, log, codec: *codec }).collect();
     Ok(Opened { logs, router, restored })
 }
 
@@ -420,14 +458,23 @@ fn begin(logs: &Logs, numbers: &[u64]) -> Result<(), LogError> {
     let is_needed = |name: &str| {
         let is_segment = parse_segment_name(name).is_some_and(|(log, segment)| {
             let begins = manifest.runs.iter().flat_map(|run| &run.logs);
-            begins.into_iter().any(|begin| begin.log == log && segment >= begin.segment) && !numbers.contains(&log)
+            begins.into_iter().any(|begin| begin.log == log && segment >= begin.segment)
+                && !numbers.contains(&log)
         });
         let mut parts = manifest.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts);
         is_segment || parts.any(|part| checkpoint_name(part.log) == name)
     };
-    let is_old_spare = |name: &str| name.starts_with("spare-");
-    for (name, bytes) in logs.directory.list()? {
-        let is_ours = parse_segment_name(&name).is_some() || name.starts_with("checkpoint-") || is_old_spare(&name);
+    let files = logs.directory.list()?;
+    for (name, bytes) in &files {
+        if let Some(number) = parse_spare_name(name) {
+            match *bytes == manifest.segment_bytes {
+                true => logs.keep_spare(name, number),
+                false => logs.directory.remove(name)?,
+            }
+        }
+    }
+    for (name, bytes) in files {
+        let is_ours = parse_segment_name(&name).is_some() || name.starts_with("checkpoint-");
         if !is_ours || is_needed(&name) {
             continue;
         }

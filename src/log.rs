@@ -27,6 +27,7 @@ use freehold_shard::{Ack, Durability, Time};
 
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
+use crate::disk::faults::{Fault, Faults};
 use crate::error::ConfigError;
 
 /// What a runtime is told of a recovery that takes its time.
@@ -71,6 +72,17 @@ pub struct DiskOptions {
     pub without_syncs: bool,
     /// After so many writes, one fails with this error of the system, or, without one, writes only a part.
     pub fails: Option<(u64, Option<i32>)>,
+}
+
+impl DiskOptions {
+    fn faults(&self) -> Option<Arc<Faults>> {
+        let (after, errno) = self.fails?;
+        let fault = match errno {
+            Some(errno) => Fault::Error { errno: rustix::io::Errno::from_raw_os_error(errno), written: 0 },
+            None => Fault::Short { written: 0 },
+        };
+        Some(Arc::new(Faults::new(fault, after)))
+    }
 }
 
 impl LogConfig {
@@ -140,7 +152,10 @@ pub struct Recovery {
 impl fmt::Display for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Recovery { bytes, records, objects, owed, took, .. } = self;
-        write!(f, "{objects} objects and {owed} messages owed, from {records} records in {bytes} bytes, in {took:?}")
+        write!(
+            f,
+            "{objects} objects and {owed} messages owed, from {records} records in {bytes} bytes, in {took:?}"
+        )
     }
 }
 
@@ -202,6 +217,13 @@ impl Logs {
         Ok(())
     }
 
+    /// There is a spare from an earlier run.
+    fn keep_spare(&self, name: &str, number: u64) {
+        let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        spares.made = spares.made.max(number);
+        spares.names.push(name.to_string());
+    }
+
     pub(crate) fn count_written(&self, bytes: u64) {
         self.since_checkpoint.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -221,4 +243,9 @@ pub(crate) fn checkpoint_name(log: u64) -> String {
 pub(crate) fn parse_segment_name(name: &str) -> Option<(u64, u64)> {
     let (log, segment) = name.strip_prefix("log-")?.split_once('-')?;
     Some((u64::from_str_radix(log, 16).ok()?, u64::from_str_radix(segment, 16).ok()?))
+}
+
+/// The number of a spare.
+fn parse_spare_name(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.strip_prefix("spare-")?, 16).ok()
 }

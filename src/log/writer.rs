@@ -1,0 +1,146 @@
+//! Writes one shard's batches, one at a time, to the segments of its log, and sees to it that there is a next segment before it is needed.
+//!
+//! A write that fails is not tried again: what of it is on disk nobody knows. The runtime goes down with that error, and whoever waits is
+//! answered `Unknown`.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use freehold_shard::{Actor, Write};
+
+use super::{Logs, segment_name};
+use crate::disk::error::LogError;
+use crate::disk::file::LogFile;
+use crate::error::{Death, DeathCause};
+use crate::executor::LocalShard;
+
+/// Where the pump leaves the next batch for the writer.
+#[derive(Default)]
+pub(crate) struct Desk {
+    write: Option<Write>,
+    waker: Option<Waker>,
+    /// The runtime stops, and all is written.
+    is_closed: bool,
+}
+
+impl Desk {
+    /// There is something to be written.
+    pub(crate) fn put(&mut self, write: Write) {
+        debug_assert!(self.write.is_none(), "one batch is written at a time");
+        self.write = Some(write);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Nothing more comes.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The next segment, being made.
+type Next = Rc<RefCell<Option<Result<LogFile, LogError>>>>;
+
+/// Opens the first segment of a log.
+pub(crate) async fn first(logs: &Logs, log: u64) -> Result<LogFile, LogError> {
+    LogFile::open(&logs.directory, &segment_name(log, 0)).await
+}
+
+/// Writes what the shard gives, until it stops or a write fails.
+pub(crate) async fn write<A: Actor>(here: Rc<LocalShard<A>>, logs: Arc<Logs>, log: u64, file: LogFile) {
+    let mut writing = Writing { logs, log, file, segment: 0, next: None };
+    loop {
+        let desk = &here.desk;
+        let write = poll_fn(|cx| {
+            let mut desk = desk.borrow_mut();
+            if let Some(write) = desk.write.take() {
+                return Poll::Ready(Some(write));
+            }
+            if desk.is_closed {
+                return Poll::Ready(None);
+            }
+            desk.waker = Some(cx.waker().clone());
+            Poll::Pending
+        });
+        let Some(write) = write.await else { break };
+        match writing.write(&write).await {
+            Ok(()) => here.written(write.batch),
+            Err(error) => {
+                let cause = DeathCause::Log(error.to_string());
+                return here.shared.die(Death { shard: here.index, cause });
+            }
+        }
+    }
+}
+
+struct Writing {
+    logs: Arc<Logs>,
+    log: u64,
+    file: LogFile,
+    segment: u64,
+    next: Option<Next>,
+}
+
+impl Writing {
+    async fn write(&mut self, write: &Write) -> Result<(), LogError> {
+        if write.segment != self.segment {
+            let next = self.next().await?;
+            std::mem::replace(&mut self.file, next).close().await?;
+            self.segment = write.segment;
+        }
+        let bytes = write.batch.sealed();
+        self.file.write(bytes, write.offset).await?;
+        self.logs.count_written(bytes.len() as u64);
+        if self.next.is_none() && write.offset + bytes.len() as u64 > self.file.bytes() / 2 {
+            self.prepare();
+        }
+        Ok(())
+    }
+
+    /// Begins to make the next segment, beside what is written.
+    fn prepare(&mut self) {
+        let next = Next::default();
+        self.next = Some(next.clone());
+        let (logs, log, segment) = (self.logs.clone(), self.log, self.segment + 1);
+        glommio::spawn_local(async move {
+            let made = make(&logs, log, segment).await;
+            *next.borrow_mut() = Some(made);
+        })
+        .detach();
+    }
+
+    /// The next segment, when it is there.
+    async fn next(&mut self) -> Result<LogFile, LogError> {
+        let Some(next) = self.next.take() else { return make(&self.logs, self.log, self.segment + 1).await };
+        loop {
+            if let Some(next) = next.take() {
+                return next;
+            }
+            // The log has filled half a segment while the other was being made: it waits for the disk anyway.
+            glommio::timer::sleep(std::time::Duration::from_micros(200)).await;
+        }
+    }
+}
+
+/// Makes a segment: of one that is not needed, if there is one.
+async fn make(logs: &Arc<Logs>, log: u64, segment: u64) -> Result<LogFile, LogError> {
+    let name = segment_name(log, segment);
+    let Some(spare) = logs.take_spare() else {
+        return LogFile::create(&logs.directory, &name, logs.config.segment_bytes as u64).await;
+    };
+    let (shared, to) = (logs.clone(), name.clone());
+    let renamed = glommio::executor().spawn_blocking(move || {
+        shared.directory.rename(&spare, &to)?;
+        // Before anything is in it: its name is where recovery looks for it.
+        shared.directory.sync()
+    });
+    renamed.await?;
+    LogFile::open(&logs.directory, &name).await
+}
