@@ -94,6 +94,8 @@ struct Core<A: Actor> {
     /// What is done for others, and what of it is done and to be reported.
     errands: VecDeque<Box<dyn Errand<A>>>,
     errands_done: Vec<Box<dyn Errand<A>>>,
+    /// What errands wait for that nothing else is a reason to look for has happened.
+    errands_due: bool,
     is_logged: bool,
     /// `counters().revoked` as of when the other shards were last told of it.
     revoked_told: u64,
@@ -225,6 +227,7 @@ impl<A: Actor> LocalShard<A> {
                 is_logged: shared.logs.is_some(),
                 revoked_told: 0,
                 errands_done: Vec::new(),
+                errands_due: false,
                 wakers: Vec::new(),
                 flushed: Vec::new(),
             }),
@@ -333,9 +336,9 @@ impl<A: Actor> LocalShard<A> {
             core.shard.written(batch);
             self.see_to_log(core);
             self.carry_out(core);
-            if core.backlog > 0 && self.pump.is_parked.get() {
-                core.has_outgoing = true;
-                self.tell_pump(core);
+            // What full lanes left is the pump's to go on with; and one that drains has to say that it is through.
+            if (core.backlog > 0 || self.is_draining.get()) && self.pump.is_parked.get() {
+                self.wake_pump();
             }
         }
         self.wake_answered();
@@ -350,14 +353,19 @@ impl<A: Actor> LocalShard<A> {
     }
 
     fn see_to_the_log(&self, core: &mut Core<A>) {
-        if let Some(write) = core.shard.next_write(core.clock.now) {
-            self.desk.borrow_mut().put(write);
-        }
-        if core.shard.release(&mut core.effects) {
-            // An errand waited for it.
-            core.has_outgoing = true;
-            if self.pump.is_parked.get() {
-                self.tell_pump(core);
+        loop {
+            if let Some(write) = core.shard.next_write(core.clock.now) {
+                self.desk.borrow_mut().put(write);
+            }
+            if core.shard.release(&mut core.effects) {
+                core.errands_due = true;
+                if self.pump.is_parked.get() {
+                    self.tell_pump(core);
+                }
+            }
+            // It could not rest, because another shard awaits it: then there is a close to be written.
+            if !core.shard.has_log_work() {
+                break;
             }
         }
         self.shared.tell_durable(self.index);
@@ -412,11 +420,19 @@ impl<A: Actor> LocalShard<A> {
     /// Wakes the pump if a task sent something.
     #[cold]
     fn tell_pump(&self, core: &Core<A>) {
-        if core.has_outgoing || core.shard.counters().told != core.told_flushed || core.shard.has_log_work() {
-            self.pump.is_parked.set(false);
-            if let Some(waker) = &*self.pump.waker.borrow() {
-                waker.wake_by_ref();
-            }
+        if core.has_outgoing
+            || core.errands_due
+            || core.shard.counters().told != core.told_flushed
+            || core.shard.has_log_work()
+        {
+            self.wake_pump();
+        }
+    }
+
+    fn wake_pump(&self) {
+        self.pump.is_parked.set(false);
+        if let Some(waker) = &*self.pump.waker.borrow() {
+            waker.wake_by_ref();
         }
     }
 
@@ -765,6 +781,7 @@ impl<A: Actor> Core<A> {
     /// Goes on with what is done for others.
     #[inline]
     fn run_errands(&mut self) {
+        self.errands_due = false;
         if self.errands.is_empty() {
             return;
         }
@@ -793,7 +810,7 @@ impl<A: Actor> Core<A> {
     /// Whether there is something to do for others now.
     #[inline]
     fn has_errands(&self) -> bool {
-        self.errands.iter().any(|errand| !errand.waits())
+        self.errands_due || self.errands.iter().any(|errand| !errand.waits())
     }
 
     /// Whether there is something to do though nothing has come.

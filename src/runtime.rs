@@ -488,6 +488,12 @@ fn stop<A: Actor>(
 /// Writes down where the logs end, if all is on disk: whatever is missing of them later is then known to be.
 fn end_logs<A: Actor>(shared: &Shared<A>, left: &[Left<A>]) {
     let Some(logs) = &shared.logs else { return };
+    write_ends(shared, logs, left);
+    // Handles may live on.
+    logs.directory.unlock();
+}
+
+fn write_ends<A: Actor>(shared: &Shared<A>, logs: &Logs, left: &[Left<A>]) {
     let ends: Option<Vec<_>> = left.iter().map(|left| left.log_end).collect();
     let Some(ends) =
         ends.filter(|ends| ends.len() == shared.mailboxes.len() && shared.phase() != Phase::Dead)

@@ -139,3 +139,258 @@ fn what_was_acknowledged_is_there_again_whatever_the_number_of_shards() {
     assert_eq!(recovery.objects, 199);
     assert_eq!((0..200).map(|id| read(&runtime, id)).collect::<Vec<_>>(), expected);
 }
+
+#[test]
+fn messages_that_are_owed_run_after_the_next_start_and_once() {
+    let _watchdog = Watchdog::new("messages_that_are_owed");
+    let directory = tempfile::tempdir().expect("there is room");
+    let runtime = open(2, directory.path());
+    let handle = runtime.handle();
+    // One that runs at once, and two that are due later: one in this life, one in the next.
+    handle.ask(Message::Pass(1, 2, 5)).wait().expect("it is put");
+    handle.ask(Message::Later(1, 3, 7, 1)).wait().expect("it is put");
+    for id in 10..60 {
+        handle.ask(Message::Later(id, 1000 + id, 9, 60_000)).wait().expect("it is put");
+    }
+    until(|| read(&runtime, 2) == Some(5) && read(&runtime, 3) == Some(7));
+    (2..=3).for_each(|id| _ = handle.ask(Message::Put(id, 0)).wait());
+    assert_eq!(read(&runtime, 1010), None, "it is not due");
+    let report = runtime.shutdown();
+    assert_eq!(report.timers_unfinished, 50, "{report}");
+    for shards in [1, 3] {
+        let runtime = open(shards, directory.path());
+        assert_eq!(runtime.recovery().expect("there is a log").owed, 50);
+        assert_eq!(
+            (read(&runtime, 2), read(&runtime, 3)),
+            (Some(5), Some(7)),
+            "what has run does not run again"
+        );
+        // Removing and putting, so that this life leaves something, too.
+        runtime.handle().ask(Message::Put(5000, 1)).wait().expect("it is put");
+        let stats = runtime.stats();
+        let waiting: u64 = stats.shards.iter().map(|shard| shard.activity.timers_waiting).sum();
+        assert_eq!(waiting, 50, "they wait on");
+        runtime.shutdown();
+    }
+}
+
+#[test]
+fn time_stands_still_while_nothing_runs() {
+    let _watchdog = Watchdog::new("time_stands_still");
+    let directory = tempfile::tempdir().expect("there is room");
+    let runtime = open(1, directory.path());
+    runtime.handle().ask(Message::Later(1, 2, 7, 300)).wait().expect("it is put");
+    runtime.shutdown();
+    std::thread::sleep(Duration::from_millis(400));
+    let runtime = open(2, directory.path());
+    assert_eq!(read(&runtime, 2), None, "it is not due: its time did not go on");
+    until(|| read(&runtime, 2) == Some(7));
+    runtime.shutdown();
+    let runtime = open(1, directory.path());
+    assert_eq!(runtime.recovery().expect("there is a log").owed, 0);
+    assert_eq!(read(&runtime, 2), Some(7));
+}
+
+#[test]
+fn ownership_and_what_is_published_are_there_again() {
+    let _watchdog = Watchdog::new("ownership_and_what_is_published");
+    let directory = tempfile::tempdir().expect("there is room");
+    let runtime = open(2, directory.path());
+    let handle = runtime.handle();
+    for id in 0..30 {
+        handle.ask(Message::Put(id, id as i64)).wait().expect("it is put");
+    }
+    (0..10).for_each(|id| _ = handle.ask(Message::Share(id)).wait().expect("it is shared"));
+    (10..20).for_each(|id| _ = handle.ask(Message::Freeze(id)).wait().expect("it is frozen"));
+    (20..30).for_each(|id| _ = handle.ask(Message::Give(id, OwnerId(7))).wait().expect("it is given"));
+    // As it is, over a stop, and over a checkpoint.
+    let check = |runtime: &Runtime<Ledger>| {
+        let handle = runtime.handle();
+        for id in 0..20 {
+            assert_eq!(handle.published(&id).map(|state| state.0), Some(id as i64), "object {id}");
+        }
+        let frozen = handle.ask(Message::Put(12, 1)).wait();
+        assert_eq!(frozen, Err(AskError::Aborted(AccessError::Immutable { id: 12 })));
+        let not_ours = handle.ask(Message::Put(22, 1)).wait();
+        assert!(
+            matches!(not_ours, Err(AskError::Aborted(AccessError::NotOwner { id: 22, .. }))),
+            "{not_ours:?}"
+        );
+        handle.sending_as(OwnerId(7)).ask(Message::Put(22, 0)).wait().expect("it is its own");
+    };
+    check(&runtime);
+    runtime.shutdown();
+    for shards in [3, 1] {
+        let runtime = open(shards, directory.path());
+        check(&runtime);
+        runtime.checkpoint().expect("it is made");
+        runtime.shutdown();
+    }
+}
+
+#[test]
+fn checkpoints_bound_the_logs_while_messages_run() {
+    let _watchdog = Watchdog::new("checkpoints_bound_the_logs");
+    let directory = tempfile::tempdir().expect("there is room");
+    let log =
+        LogConfig { segment_bytes: 256 << 10, checkpoint_bytes: 1 << 20, ..LogConfig::at(directory.path()) };
+    let runtime = Runtime::<Ledger>::open(config(2), log.clone()).expect("it opens");
+    let handle = runtime.handle();
+    let sizes = || -> u64 {
+        let files = std::fs::read_dir(directory.path()).expect("it can be listed");
+        files.map(|file| file.expect("it can be listed").metadata().map_or(0, |file| file.len())).sum()
+    };
+    let mut largest = 0;
+    for round in 0..400_u64 {
+        let messages = (0..500).map(|id| match round % 2 {
+            0 => Message::Put(id, 1),
+            _ => Message::Move(id, (id * 7 + round) % 500, 1),
+        });
+        handle.ask_all(messages).wait().into_iter().for_each(|done| assert!(done.is_ok(), "{done:?}"));
+        largest = largest.max(sizes());
+    }
+    // Some 6 MB were written. (Two checkpoints' worth of log, segments that are prepared or spare, and the checkpoints themselves.)
+    assert!(largest < 6 << 20, "{largest} bytes");
+    let asked = runtime.checkpoint().expect("it is made");
+    assert!(asked.bytes > 0, "{asked:?}");
+    let total: i64 = (0..500).filter_map(|id| read(&runtime, id)).sum();
+    assert_eq!(total, 200 * 500);
+    runtime.shutdown();
+    let runtime = Runtime::<Ledger>::open(config(3), log).expect("it opens");
+    assert_eq!((0..500).filter_map(|id| read(&runtime, id)).sum::<i64>(), total);
+    assert!(runtime.recovery().expect("there is a log").records < 10_000, "{:?}", runtime.recovery());
+}
+
+#[test]
+fn debts_outlive_checkpoints() {
+    let _watchdog = Watchdog::new("debts_outlive_checkpoints");
+    let directory = tempfile::tempdir().expect("there is room");
+    let runtime = open(2, directory.path());
+    let handle = runtime.handle();
+    for id in 0..20 {
+        handle.ask(Message::Later(id, 100 + id, 9, 120_000)).wait().expect("it is put");
+        handle.ask(Message::Later(id, 200 + id, 9, 1)).wait().expect("it is put");
+        handle.ask(Message::Pass(id, 300 + id, 9)).wait().expect("it is put");
+    }
+    runtime.checkpoint().expect("it is made");
+    until(|| (0..20).all(|id| read(&runtime, 200 + id) == Some(9) && read(&runtime, 300 + id) == Some(9)));
+    runtime.checkpoint().expect("it is made");
+    runtime.shutdown();
+    let runtime = open(1, directory.path());
+    assert_eq!(runtime.recovery().expect("there is a log").owed, 20);
+    for id in 0..20 {
+        assert_eq!(
+            (read(&runtime, 200 + id), read(&runtime, 300 + id)),
+            (Some(9), Some(9)),
+            "once, and not again"
+        );
+    }
+}
+
+#[test]
+fn a_state_that_no_segment_holds_is_refused_and_changes_nothing() {
+    let _watchdog = Watchdog::new("a_state_that_no_segment_holds");
+    let directory = tempfile::tempdir().expect("there is room");
+    let runtime = open(2, directory.path());
+    let handle = runtime.handle();
+    handle.ask(Message::Put(1, 5)).wait().expect("it is put");
+    let refused = handle.ask(Message::Long(1, 2 << 20)).wait();
+    assert!(matches!(refused, Err(AskError::NotRecorded(_))), "{refused:?}");
+    assert_eq!(read(&runtime, 1), Some(5));
+    // As large as it may be, and many of them: a batch for each.
+    let longs = (0..8).map(|id| Message::Long(id, (1 << 20) - 4096));
+    handle.ask_all(longs).wait().into_iter().for_each(|done| assert!(done.is_ok(), "{done:?}"));
+    runtime.shutdown();
+    let runtime = open(1, directory.path());
+    assert_eq!((0..8).map(|id| read(&runtime, id)).collect::<Vec<_>>(), [Some(1); 8]);
+}
+
+#[test]
+fn a_snapshot_sees_what_is_durable_and_tasks_can_wait_for_it() {
+    let _watchdog = Watchdog::new("a_snapshot_sees_what_is_durable");
+    let directory = tempfile::tempdir().expect("there is room");
+    let runtime = open(2, directory.path());
+    let handle = runtime.handle();
+    let done = runtime.on_each_shard(|local| async move {
+        let mine: Vec<u64> = (0..1000).filter(|id| local.home(id) == local.shard()).collect();
+        for id in &mine {
+            local.ask_now(&Message::Put(*id, 1)).expect("it is put");
+        }
+        local.durable().await.expect("it becomes durable");
+        local.durable().await.expect("it is at once");
+        for id in &mine {
+            assert_eq!(local.ask(Message::Put(*id, 1)).await, Ok(Some(2)));
+        }
+        mine.len()
+    });
+    assert_eq!(done.wait().into_iter().map(|mine| mine.expect("it ends")).sum::<usize>(), 1000);
+    let snapshot = handle.snapshot().wait().expect("it opens");
+    assert_eq!(snapshot.fold(|| 0, |sum, _, account| *sum += account.0, |a, b| a + b).wait(), Ok(2000));
+}
+
+#[test]
+fn applied_answers_do_not_wait_and_a_stop_loses_none() {
+    let _watchdog = Watchdog::new("applied_answers_do_not_wait");
+    let directory = tempfile::tempdir().expect("there is room");
+    let log = LogConfig { ack: Ack::Applied, ..log(directory.path()) };
+    let runtime = Runtime::<Ledger>::open(config(2), log.clone()).expect("it opens");
+    let moves = (0..5000).map(|id| Message::Move(id % 100, (id + 1) % 100, 1));
+    runtime.handle().ask_all(moves).wait().into_iter().for_each(|done| assert!(done.is_ok(), "{done:?}"));
+    runtime.handle().ask(Message::Put(7, 3)).wait().expect("it is put");
+    assert!(runtime.shutdown().drained);
+    let runtime = Runtime::<Ledger>::open(config(1), log).expect("it opens");
+    assert_eq!((0..100).filter_map(|id| read(&runtime, id)).sum::<i64>(), 3);
+}
+
+#[test]
+fn what_cannot_be_opened_says_why() {
+    let _watchdog = Watchdog::new("what_cannot_be_opened");
+    let directory = tempfile::tempdir().expect("there is room");
+    let runtime = open(1, directory.path());
+    let again = Runtime::<Ledger>::open(config(1), log(directory.path()));
+    assert!(matches!(again, Err(StartError::Log(LogError::InUse { .. }))), "{again:?}");
+    runtime.handle().ask(Message::Put(1, 1)).wait().expect("it is put");
+    runtime.shutdown();
+    let odd = LogConfig { segment_bytes: 100_000, ..log(directory.path()) };
+    assert!(matches!(Runtime::<Ledger>::open(config(1), odd), Err(StartError::Config(_))));
+    // Another actor, whose types cannot be read from it.
+    let other = Runtime::<Words>::open(config(1), log(directory.path()));
+    assert!(matches!(other, Err(StartError::Log(LogError::NotUnderstood { .. }))), "{other:?}");
+    // And nothing came of all that.
+    assert_eq!(read(&open(1, directory.path()), 1), Some(1));
+}
+
+/// Another actor.
+struct Words;
+
+impl Actor for Words {
+    type Id = [u8; 32];
+    type State = String;
+    type Message = u64;
+    type Reply = ();
+    type Error = AccessError<[u8; 32]>;
+
+    fn addressees(word: &u64, to: &mut Addressees<[u8; 32]>) {
+        to.read([*word as u8; 32]);
+    }
+
+    fn receive(_: &u64, _: &mut Objects<'_, Self>) -> Result<(), AccessError<[u8; 32]>> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_database_keeps_its_segment_size() {
+    let _watchdog = Watchdog::new("a_database_keeps_its_segment_size");
+    let directory = tempfile::tempdir().expect("there is room");
+    open(1, directory.path()).shutdown();
+    let larger = LogConfig { segment_bytes: 4 << 20, ..log(directory.path()) };
+    let runtime = Runtime::<Ledger>::open(config(1), larger).expect("it opens");
+    runtime.handle().ask(Message::Put(1, 1)).wait().expect("it is put");
+    runtime.shutdown();
+    let segments = std::fs::read_dir(directory.path()).expect("it can be listed").filter_map(|file| {
+        let file = file.ok()?;
+        file.file_name().to_str()?.starts_with("log-").then(|| file.metadata().map_or(0, |file| file.len()))
+    });
+    assert!(segments.into_iter().all(|bytes| bytes == 1 << 20));
+}

@@ -97,6 +97,15 @@ impl Directory {
         })
     }
 
+    /// Lets another have the directory, though somebody may still hold this.
+    pub(crate) fn unlock(&self) {
+        if let Some(lock) = &self.inner.lock
+            && let Err(error) = lock.unlock()
+        {
+            tracing::warn!(%error, directory = %self.path().display(), "the directory stays locked until the process ends");
+        }
+    }
+
     /// The directory's absolute path.
     pub(crate) fn path(&self) -> &Path {
         &self.inner.path
