@@ -60,6 +60,7 @@ pub(crate) struct LocalShard<A: Actor> {
     /// Where the next batch for the log lies.
     pub(crate) desk: RefCell<Desk>,
     pub(crate) pump: PumpState,
+    pub(crate) segments_being_made: Cell<u32>,
     /// Tasks of users have been let in, and some may still be here even if none is watched.
     has_guests: Cell<bool>,
     is_draining: Cell<bool>,
@@ -232,6 +233,7 @@ impl<A: Actor> LocalShard<A> {
                 flushed: Vec::new(),
             }),
             desk: RefCell::default(),
+            segments_being_made: Cell::new(0),
             pump: PumpState { is_parked: Cell::new(false), waker: RefCell::new(None) },
             has_guests: Cell::new(false),
             is_draining: Cell::new(false),
@@ -583,6 +585,11 @@ impl<A: Actor> LocalShard<A> {
     #[inline]
     pub(crate) fn has_backlog(&self) -> bool {
         self.core.borrow().backlog > 0
+    }
+
+    /// Whether something goes on beside the pump that the runtime itself has begun.
+    pub(crate) fn has_work_of_its_own(&self) -> bool {
+        self.is_writing() || self.segments_being_made.get() > 0 || self.tasks.live() > 0 && !self.has_guests()
     }
 
     /// Whether the disk writes a batch of its log.

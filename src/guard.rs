@@ -31,6 +31,9 @@ use glommio::timer::Timer;
 /// An idle shard with such tasks takes some 0.4 % of a core because of it (a park and a wake cost 70 us here).
 pub(crate) const WATCH_EVERY: Duration = Duration::from_millis(20);
 
+/// The same while the log is written, or the runtime does something else beside the pump that it is known to: others wait for that.
+pub(crate) const WATCH_WORK_EVERY: Duration = Duration::from_millis(2);
+
 /// How long after the time it guards each rung of the ladder is.
 const RUNGS: [Duration; 5] = [
     Duration::from_millis(2),

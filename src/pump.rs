@@ -21,7 +21,7 @@ use glommio::io::{PollState, PollableFd};
 use glommio::timer::Timer;
 
 use crate::executor::{Heed, LocalShard};
-use crate::guard::{BellWaker, Guard, WATCH_EVERY};
+use crate::guard::{BellWaker, Guard, WATCH_EVERY, WATCH_WORK_EVERY};
 use crate::runtime::Phase;
 
 /// How many empty looks a spinning pump takes between two looks at the clock.
@@ -140,7 +140,11 @@ async fn flush<A: Actor>(here: &LocalShard<A>) {
 /// and not only time has passed.
 async fn park<A: Actor>(here: &LocalShard<A>, bed: &mut Bed, guard: &mut Guard) -> bool {
     let due = here.until_timer();
-    let watch = here.has_guests().then_some(WATCH_EVERY);
+    let watch = if here.has_work_of_its_own() {
+        Some(WATCH_WORK_EVERY)
+    } else {
+        here.has_guests().then_some(WATCH_EVERY)
+    };
     let timer = due.into_iter().chain(watch).min();
     if !here.mailbox().parking().park(|| here.is_idle()) {
         return true;

