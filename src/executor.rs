@@ -540,6 +540,7 @@ impl<A: Actor> LocalShard<A> {
         activity.lane_received = core.lanes.received;
         activity.outbox_waiting = core.backlog as u64;
         activity.timers_waiting = core.shard.timers() as u64;
+        (activity.log_bytes, activity.log_writes) = core.shard.log_written();
         core.handled_published = core.shard.counters().handled();
         self.shared.published[self.index.index()].publish(&core.shard.counters(), activity);
     }

@@ -62,6 +62,10 @@ activity! {
     parked_ns,
     /// Turns that took at least `slow_turn`.
     slow_turns,
+    /// Bytes given to the disk for the log, padding and all.
+    log_bytes,
+    /// Writes of the log: each is one batch, and one sync.
+    log_writes,
 }
 
 /// One shard's numbers, where others can read them. To be padded by its owner: the shard writes it every turn.

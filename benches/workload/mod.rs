@@ -42,7 +42,7 @@ pub struct State {
 const _: () = assert!(size_of::<State>() == 64);
 
 /// What counters are told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// Creates the counter at zero.
     Open {

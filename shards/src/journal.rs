@@ -189,8 +189,8 @@ pub(crate) struct Journal<A: Actor> {
     next_debt: u64,
     /// How many shards have said that all they paid before this epoch they have told of.
     marks: (Epoch, usize),
-    pub(crate) bytes: u64,
-    pub(crate) batches: u64,
+    bytes: u64,
+    batches: u64,
 }
 
 impl<A: Actor> Journal<A> {
@@ -609,6 +609,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Whether the disk writes a batch.
     pub fn is_writing(&self) -> bool {
         self.desk.journal.as_ref().is_some_and(|journal| journal.in_flight.is_some())
+    }
+
+    /// How many bytes were given to the disk, and in how many batches.
+    pub fn log_written(&self) -> (u64, u64) {
+        self.desk.journal.as_ref().map_or((0, 0), |journal| (journal.bytes, journal.batches))
     }
 
     /// Whether nothing is under way: all is on disk, in all logs that matter, and nobody waits.
