@@ -15,7 +15,7 @@ use crate::addressees::{ADDRESSEES_MAX, Access, Addressees, Rest, Target};
 use crate::batches::Batches;
 use crate::epoch::{Epoch, Line, TransactionId};
 use crate::index::IdHash;
-use crate::journal::Journal;
+use crate::journal::{Journal, Written};
 use crate::locks::Locks;
 use crate::message::{AskError, Envelope, Outcome, ReturnAddress};
 use crate::mvcc::Mvcc;
@@ -38,6 +38,14 @@ pub(crate) struct BeforeImage<A: Actor> {
     pub(crate) ownership: Ownership,
     /// `None` if the object did not exist.
     pub(crate) state: Option<A::State>,
+}
+
+impl<A: Actor> BeforeImage<A> {
+    /// Which object it is of, and whether that existed.
+    #[inline]
+    pub(crate) fn written(&self) -> Written {
+        (self.slot, self.state.is_some())
+    }
 }
 
 impl<A: Actor> Slot<A> {
@@ -313,11 +321,17 @@ impl<A: Actor> Desk<A> {
         }
         Step::Done(match result {
             Ok(Ok(reply)) => {
-                if self.unsealed != 0
-                    && let Err(error) = self.seal(first_before.take())
-                {
-                    drop_quietly(reply);
-                    return Step::Done(Err(error));
+                if self.unsealed != 0 {
+                    let sealed = if self.unsealed == LOGGED && self.told.is_empty() {
+                        let recorded = self.record(first_before.as_ref().map(BeforeImage::written));
+                        recorded.map_err(|error| self.not_recorded(first_before.take(), error))
+                    } else {
+                        self.seal(first_before.take())
+                    };
+                    if let Err(error) = sealed {
+                        drop_quietly(reply);
+                        return Step::Done(Err(error));
+                    }
                 }
                 self.before.clear();
                 if !self.told.is_empty() {

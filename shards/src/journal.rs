@@ -26,7 +26,7 @@ use crate::log::{BATCH_MAX, BatchWriter, HEADER, Logs, Marks, SegmentId, Tail};
 use crate::message::{Batch, Envelope, Outcome, ReturnAddress};
 use crate::mvcc::Expired;
 use crate::object::{OwnerId, Ownership};
-use crate::partition::Partition;
+use crate::partition::{Partition, SlotIndex};
 use crate::record::{Debt, RecordError, decode, encode, write_epoch, write_object, write_owe, write_paid};
 use crate::router::{Destination, ShardIndex};
 use crate::shard::{Effects, Prefetch, Shard};
@@ -443,18 +443,51 @@ impl<A: Actor> Desk<A> {
     pub(crate) fn stage(&mut self, first_before: Option<&BeforeImage<A>>) -> Result<(), RecordError> {
         let Desk { journal, partition, before, told, .. } = self;
         let Some(journal) = journal else { return Ok(()) };
-        let staged = catch_unwind(AssertUnwindSafe(|| {
-            journal.stage_objects(partition, first_before.into_iter().chain(&*before))?;
-            journal.stage_told(told)
-        }));
-        let staged = staged.unwrap_or_else(|payload| {
-            drop_quietly(payload);
-            Err(RecordError::Refused("its `Serialize` panicked".to_string()))
+        let record_max = journal.record_max();
+        let staged = quietly(|| {
+            let written = first_before.into_iter().chain(&*before).map(BeforeImage::written);
+            push_objects(&mut journal.staged, partition, written, record_max)?;
+            journal.stage_told(told, record_max)
         });
         if staged.is_err() {
             journal.staged.truncate(BatchWriter::EMPTY);
         }
         staged
+    }
+
+    /// Records a message that did no more than change states, and has succeeded. As [`Desk::stage`] and [`Desk::commit`] together, without
+    /// what it seldom needs.
+    ///
+    /// # Errors
+    /// As [`Desk::stage`].
+    pub(crate) fn record(&mut self, first: Option<Written>) -> Result<(), RecordError> {
+        let Desk { journal, partition, before, line, .. } = self;
+        let Some(journal) = journal else { return Ok(()) };
+        if first.is_none() && before.is_empty() {
+            return Ok(());
+        }
+        journal.mark_epoch(line.epoch);
+        let (mark, record_max) = (journal.filling.mark(), journal.record_max());
+        let filling = &mut journal.filling;
+        let recorded = quietly(|| {
+            push_objects(filling, partition, first.into_iter(), record_max)?;
+            push_objects(filling, partition, before.iter().map(BeforeImage::written), record_max)
+        });
+        if recorded.is_err() {
+            journal.filling.truncate(mark);
+            return recorded;
+        }
+        if journal.filling.mark() == mark {
+            // All of it is at home elsewhere.
+            return Ok(());
+        }
+        if journal.filling.len() > journal.batch_max() {
+            journal.filling.move_since(mark, &mut journal.staged);
+            journal.commit(line.epoch);
+        }
+        journal.recorded = journal.recorded.max(line.epoch);
+        journal.shown = journal.shown.max(line.epoch);
+        Ok(())
     }
 
     /// The running message is undone after all.
@@ -480,28 +513,48 @@ impl<A: Actor> Desk<A> {
     }
 }
 
-impl<A: Actor> Journal<A> {
-    fn stage_objects<'a>(
-        &mut self,
-        partition: &Partition<A>,
-        written: impl Iterator<Item = &'a BeforeImage<A>>,
-    ) -> Result<(), RecordError> {
-        for before in written {
-            let slot = partition.slot(before.slot);
-            if slot.state.is_some() || before.state.is_some() {
-                let mark = self.staged.mark();
-                self.staged.push(|to| write_object(&slot.id, slot.ownership(), slot.state.as_ref(), to))?;
-                self.check_length(mark)?;
-                if !slot.live {
-                    // It is recorded at home. Here it was made sure that it can be.
-                    self.staged.truncate(mark);
-                }
+/// What a message wrote: where it is, and whether it was there before.
+pub(crate) type Written = (SlotIndex, bool);
+
+/// Does what calls a user's `Serialize`.
+fn quietly(work: impl FnOnce() -> Result<(), RecordError>) -> Result<(), RecordError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        drop_quietly(payload);
+        Err(RecordError::Refused("its `Serialize` panicked".to_string()))
+    })
+}
+
+/// Adds what these objects are now to a batch.
+#[inline(always)]
+fn push_objects<A: Actor>(
+    batch: &mut BatchWriter,
+    partition: &Partition<A>,
+    written: impl Iterator<Item = Written>,
+    record_max: usize,
+) -> Result<(), RecordError> {
+    for (slot, existed) in written {
+        let slot = partition.slot(slot);
+        if slot.state.is_some() || existed {
+            let mark = batch.mark();
+            batch.push(|to| write_object(&slot.id, slot.ownership(), slot.state.as_ref(), to))?;
+            check_length(batch, mark, record_max)?;
+            if !slot.live {
+                // It is recorded at home. Here it was made sure that it can be.
+                batch.truncate(mark);
             }
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    fn stage_told(&mut self, told: &mut [Told<A>]) -> Result<(), RecordError> {
+#[inline]
+fn check_length(batch: &BatchWriter, mark: (usize, u32), max: usize) -> Result<(), RecordError> {
+    let bytes = batch.len() - mark.0;
+    if bytes > max { Err(RecordError::TooLong { bytes, max }) } else { Ok(()) }
+}
+
+impl<A: Actor> Journal<A> {
+    fn stage_told(&mut self, told: &mut [Told<A>], record_max: usize) -> Result<(), RecordError> {
         for told in told {
             let mut message = Vec::new();
             (self.codec.encode)(&told.message, &mut message)?;
@@ -509,15 +562,10 @@ impl<A: Actor> Journal<A> {
             self.next_debt += self.shards as u64;
             let mark = self.staged.mark();
             self.staged.push_with(|to| write_owe(debt, told.sender, told.due, &message, to));
-            self.check_length(mark)?;
+            check_length(&self.staged, mark, record_max)?;
             told.owed = Some((debt, message.into()));
         }
         Ok(())
-    }
-
-    fn check_length(&self, mark: (usize, u32)) -> Result<(), RecordError> {
-        let (bytes, max) = (self.staged.len() - mark.0, self.record_max());
-        if bytes > max { Err(RecordError::TooLong { bytes, max }) } else { Ok(()) }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::fault::{self, Fault};
 use crate::message::AskError;
 use crate::object::Ownership;
 use crate::partition::SlotIndex;
+use crate::record::RecordError;
 
 impl<A: Actor> Desk<A> {
     /// Copies those of the objects just written that anyone may read from now on, and notes those that anyone could until now. Before the
@@ -39,15 +40,25 @@ impl<A: Actor> Desk<A> {
     #[cold]
     pub(crate) fn seal(&mut self, first_before: Option<BeforeImage<A>>) -> Result<(), AskError<A::Error>> {
         if let Err(error) = self.stage(first_before.as_ref()) {
-            self.undo(first_before);
-            self.counters.aborted += 1;
-            return Err(AskError::NotRecorded(error));
+            return Err(self.not_recorded(first_before, error));
         }
         if self.unsealed & MORE != 0 {
             self.seal_more(first_before)?;
         }
         self.commit();
         Ok(())
+    }
+
+    /// Undoes a message that the log cannot hold.
+    #[cold]
+    pub(crate) fn not_recorded(
+        &mut self,
+        first_before: Option<BeforeImage<A>>,
+        error: RecordError,
+    ) -> AskError<A::Error> {
+        self.undo(first_before);
+        self.counters.aborted += 1;
+        AskError::NotRecorded(error)
     }
 
     fn seal_more(&mut self, first_before: Option<BeforeImage<A>>) -> Result<(), AskError<A::Error>> {
