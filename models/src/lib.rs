@@ -8,6 +8,9 @@
 #[path = "../../src/blocked.rs"]
 mod blocked;
 #[allow(dead_code)]
+#[path = "../../shards/src/durable.rs"]
+mod durable;
+#[allow(dead_code)]
 #[path = "../../shards/src/epoch.rs"]
 mod epoch;
 #[allow(dead_code)]
@@ -21,6 +24,29 @@ mod time;
 mod router {
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub struct ShardIndex(pub u16);
+
+    impl ShardIndex {
+        pub fn index(self) -> usize {
+            usize::from(self.0)
+        }
+    }
+}
+
+/// Whom a close awaits.
+mod log {
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct Logs(u64);
+
+    impl Logs {
+        pub fn insert(&mut self, place: usize) {
+            self.0 |= 1 << place;
+        }
+
+        pub fn iter(&self) -> impl Iterator<Item = usize> + use<> {
+            let logs = self.0;
+            (0..64).filter(move |place| logs >> place & 1 == 1)
+        }
+    }
 }
 
 /// What they are built on, here of loom.
@@ -44,8 +70,10 @@ mod models {
     use loom::thread;
 
     use crate::blocked::Blocked;
+    use crate::durable::Durability;
     use crate::epoch::{Epoch, Epochs};
     use crate::parking::{Duty, Parking, Room, publish};
+    use crate::router::ShardIndex;
     use crate::time::Time;
 
     /// A bell is an eventfd: it stays rung until it is read.
@@ -336,5 +364,79 @@ mod models {
     #[test]
     fn a_blocked_thread_hears_of_two_answers_of_two_threads() {
         a_thread_waits_for(2, 2);
+    }
+
+    // A shard that commits in an epoch, and never closes it, keeps everybody from finding it durable, from the first moment on.
+    #[test]
+    fn what_is_committed_and_not_closed_is_not_durable() {
+        loom::model(|| {
+            let epochs = Arc::new(Epochs::new());
+            let durability = Arc::new(Durability::new(2, Epoch(0)));
+            let committing = {
+                let (epochs, durability) = (epochs.clone(), durability.clone());
+                thread::spawn(move || {
+                    durability.activate(ShardIndex(1));
+                    epochs.line().epoch
+                })
+            };
+            durability.activate(ShardIndex(0));
+            let first = epochs.epoch();
+            epochs.advance(first);
+            durability.close(ShardIndex(0), first);
+            durability.advance(&epochs);
+            let committed_in = committing.join().expect("it does not panic");
+            assert!(durability.durable() < committed_in, "active-before-epoch");
+        });
+    }
+
+    // A shard is named and rests: not both, unless it closes in between.
+    #[test]
+    fn who_was_named_knows_it_before_it_rests() {
+        loom::model(|| {
+            let epochs = Arc::new(Epochs::new());
+            let durability = Arc::new(Durability::new(2, Epoch(0)));
+            durability.activate(ShardIndex(1));
+            let first = epochs.epoch();
+            let resting = {
+                let durability = durability.clone();
+                thread::spawn(move || {
+                    // What it had under way was of an epoch before.
+                    durability.close(ShardIndex(1), Epoch(0));
+                    durability.rest(ShardIndex(1))
+                })
+            };
+            durability.activate(ShardIndex(0));
+            epochs.advance(first);
+            let is_awaited = durability.name(ShardIndex(0), first).iter().any(|place| place == 1);
+            let rests = resting.join().expect("it does not panic");
+            assert!(!(is_awaited && rests), "named-before-idle");
+            if is_awaited {
+                assert_eq!(durability.named_for(ShardIndex(1)), Some(first));
+            }
+        });
+    }
+
+    // Who waits for an epoch is found by whoever makes it durable, or finds that it is.
+    #[test]
+    fn nobody_waits_for_what_is_durable_already() {
+        loom::model(|| {
+            let epochs = Arc::new(Epochs::new());
+            let durability = Arc::new(Durability::new(2, Epoch(0)));
+            let first = epochs.epoch();
+            durability.activate(ShardIndex(0));
+            epochs.advance(first);
+            let waiting = {
+                let (epochs, durability) = (epochs.clone(), durability.clone());
+                thread::spawn(move || {
+                    durability.want(ShardIndex(1), Some(first));
+                    durability.advance(&epochs) >= first
+                })
+            };
+            durability.close(ShardIndex(0), first);
+            let durable = durability.advance(&epochs);
+            let is_told = durability.waiting(durable).any(|shard| shard == ShardIndex(1));
+            let knows = waiting.join().expect("it does not panic");
+            assert!(is_told || knows, "somebody waits and is not told");
+        });
     }
 }

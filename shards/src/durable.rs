@@ -61,8 +61,8 @@ impl Durability {
     /// The shard has closed this epoch, and what it has committed in it and before is on disk.
     pub fn close(&self, shard: ShardIndex, closed: Epoch) {
         let words = &self.words[shard.index()];
-        words.state.store(closed.0 << CLOSED | ACTIVE, Ordering::SeqCst);
-        // Who names it afterwards sees what it has closed; who had before has left word.
+        // Who names it afterwards sees what it has closed; who had before has left word. (A swap and not a store, so that this is seen.)
+        words.state.swap(closed.0 << CLOSED | ACTIVE, Ordering::SeqCst);
         if words.named_for.load(Ordering::SeqCst) > closed.0 {
             words.state.fetch_or(NAMED, Ordering::SeqCst);
         }
@@ -140,46 +140,53 @@ impl Durability {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::atomics::explore;
 
     const A: ShardIndex = ShardIndex(0);
     const B: ShardIndex = ShardIndex(1);
 
     #[test]
     fn an_epoch_is_durable_when_it_has_ended_and_every_active_shard_has_closed_it() {
-        let (epochs, durability) = (Epochs::new(), Durability::new(2, Epoch(0)));
-        assert_eq!(durability.advance(&epochs), Epoch(0));
-        durability.activate(A);
-        let first = epochs.epoch();
-        epochs.advance(first);
-        assert_eq!(durability.advance(&epochs), Epoch(0), "A has not closed it");
-        durability.close(A, first);
-        assert_eq!(durability.advance(&epochs), first, "B is idle");
-        assert!(durability.rest(A));
+        explore(|| {
+            let (epochs, durability) = (Epochs::new(), Durability::new(2, Epoch(0)));
+            assert_eq!(durability.advance(&epochs), Epoch(0));
+            durability.activate(A);
+            let first = epochs.epoch();
+            epochs.advance(first);
+            assert_eq!(durability.advance(&epochs), Epoch(0), "A has not closed it");
+            durability.close(A, first);
+            assert_eq!(durability.advance(&epochs), first, "B is idle");
+            assert!(durability.rest(A));
+        });
     }
 
     #[test]
     fn who_was_named_closes_before_it_rests() {
-        let (epochs, durability) = (Epochs::new(), Durability::new(2, Epoch(0)));
-        durability.activate(A);
-        durability.activate(B);
-        let first = epochs.epoch();
-        epochs.advance(first);
-        assert_eq!(durability.name(A, first).iter().collect::<Vec<_>>(), [1]);
-        assert!(!durability.rest(B));
-        assert_eq!(durability.named_for(B), Some(first));
-        durability.close(B, first);
-        assert_eq!(durability.named_for(B), None);
-        assert!(durability.rest(B));
-        assert_eq!(durability.name(A, first).iter().count(), 0, "one who is idle is not named");
+        explore(|| {
+            let (epochs, durability) = (Epochs::new(), Durability::new(2, Epoch(0)));
+            durability.activate(A);
+            durability.activate(B);
+            let first = epochs.epoch();
+            epochs.advance(first);
+            assert_eq!(durability.name(A, first).iter().collect::<Vec<_>>(), [1]);
+            assert!(!durability.rest(B));
+            assert_eq!(durability.named_for(B), Some(first));
+            durability.close(B, first);
+            assert_eq!(durability.named_for(B), None);
+            assert!(durability.rest(B));
+            assert_eq!(durability.name(A, first).iter().count(), 0, "one who is idle is not named");
+        });
     }
 
     #[test]
     fn those_who_wait_are_found() {
-        let durability = Durability::new(2, Epoch(0));
-        durability.want(B, Some(Epoch(4)));
-        assert_eq!(durability.waiting(Epoch(3)).count(), 0);
-        assert_eq!(durability.waiting(Epoch(4)).collect::<Vec<_>>(), [B]);
-        durability.want(B, None);
-        assert_eq!(durability.waiting(Epoch(u64::MAX - 1)).count(), 0);
+        explore(|| {
+            let durability = Durability::new(2, Epoch(0));
+            durability.want(B, Some(Epoch(4)));
+            assert_eq!(durability.waiting(Epoch(3)).count(), 0);
+            assert_eq!(durability.waiting(Epoch(4)).collect::<Vec<_>>(), [B]);
+            durability.want(B, None);
+            assert_eq!(durability.waiting(Epoch(u64::MAX - 1)).count(), 0);
+        });
     }
 }
