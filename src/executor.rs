@@ -296,20 +296,6 @@ impl<A: Actor> LocalShard<A> {
         Err(call)
     }
 
-    /// A call that is answered when all that has run here is durable; none if it is.
-    pub(crate) fn wait_until_durable(&self) -> Result<Option<u32>, AskError<A::Error>> {
-        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
-        if core.shard.has_shown_only_durable() {
-            return Ok(None);
-        }
-        let call = self.calls.borrow_mut().begin().ok_or(AskError::Overloaded)?;
-        core.shard.hold(ReturnAddress::Shard { shard: self.index, call }, Err(AskError::Unaddressed));
-        if self.pump.is_parked.get() {
-            self.tell_pump(&core);
-        }
-        Ok(Some(call))
-    }
-
     /// Whether a call of this shard's own can wait for its answer.
     pub(crate) fn has_room_for_call(&self) -> bool {
         self.calls.borrow().has_room()
@@ -616,6 +602,9 @@ impl<A: Actor> LocalShard<A> {
         let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
         core.errands.push_back(errand);
         core.has_outgoing = true;
+        if self.pump.is_parked.get() {
+            self.tell_pump(&core);
+        }
     }
 
     /// Whether there may be tasks of users.

@@ -13,8 +13,9 @@ use std::task::{Context, Poll};
 
 use freehold_shard::{Actor, AskError, Destination, Envelope, Outcome, OwnerId, ReturnAddress, ShardIndex};
 
-use crate::errands::Errand;
-use crate::error::TellError;
+use crate::each_shard::EachShard;
+use crate::errands::{Errand, errand};
+use crate::error::{TaskError, TellError};
 use crate::executor::LocalShard;
 use crate::handle::Handle;
 use crate::snapshot::{self, Snapshot, SnapshotRead};
@@ -182,18 +183,14 @@ impl<A: Actor> Local<A> {
     /// Ready when everything this shard has run so far is on disk, with everything it depends on; at once without a log.
     ///
     /// # Errors
-    /// [`AskError::Unknown`] if the runtime died before, [`AskError::Overloaded`] if too many wait.
-    pub fn durable(&self) -> impl Future<Output = Result<(), AskError<A::Error>>> + use<A> {
-        let waits = self.here.wait_until_durable();
-        let here = self.here.clone();
-        async move {
-            let Some(call) = waits? else { return Ok(()) };
-            match (LocalAsk { state: LocalAskState::Sent { here, call } }).await {
-                // It is not an answer to a message: that it has come is what counts.
-                Err(AskError::Unaddressed) | Ok(_) => Ok(()),
-                Err(error) => Err(error),
-            }
+    /// [`TaskError::Cancelled`](crate::TaskError::Cancelled) if the runtime stopped or died before.
+    pub fn durable(&self) -> impl Future<Output = Result<(), TaskError>> + use<A> {
+        let need = self.here.with_core(|shard, _| shard.shown());
+        let (each, reporters) = EachShard::new(1);
+        for reporter in reporters {
+            self.take_up(errand(reporter, true, move |shard| shard.want_durable(need).then_some(())));
         }
+        async move { each.await.pop().expect("one shard was asked") }
     }
 
     /// Ready when the runtime begins to stop. A task that serves for ever waits for it beside its work.
@@ -212,7 +209,7 @@ impl<A: Actor> Local<A> {
     pub(crate) fn spawn_watched<F>(
         &self,
         future: F,
-        ended: impl FnOnce(Result<F::Output, crate::error::TaskError>) + 'static,
+        ended: impl FnOnce(Result<F::Output, TaskError>) + 'static,
     ) where
         F: Future + 'static,
     {

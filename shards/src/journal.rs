@@ -669,9 +669,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.desk.journal.as_ref().is_none_or(|journal| !journal.is_active && journal.held.is_empty())
     }
 
-    /// Whether all that the shard has shown is durable, whether or not answers wait for it.
-    pub fn has_shown_only_durable(&self) -> bool {
-        self.desk.journal.as_ref().is_none_or(|journal| journal.shown <= journal.durable)
+    /// The latest epoch that something was committed in which this shard may have shown.
+    pub fn shown(&self) -> Epoch {
+        self.desk.journal.as_ref().map_or(Epoch(0), |journal| journal.shown)
     }
 
     /// A number from which on no debt of this shard has one.
