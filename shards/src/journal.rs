@@ -10,6 +10,7 @@
 //! What a message told is a *debt* until it has run. The shard that owes it keeps it, so that it can be written into a checkpoint; the shard
 //! where it ran records that it is paid, with what it did, and lets the other know.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -356,7 +357,12 @@ impl<A: Actor> Journal<A> {
 
     /// Another shard has told of everything it paid before `epoch`.
     pub(crate) fn mark(&mut self, epoch: Epoch) {
-        self.marks = if self.marks.0 == epoch { (epoch, self.marks.1 + 1) } else { (epoch, 1) };
+        match epoch.cmp(&self.marks.0) {
+            // For a checkpoint that was given up; of some shards the mark for the next has come already.
+            Ordering::Less => {}
+            Ordering::Equal => self.marks.1 += 1,
+            Ordering::Greater => self.marks = (epoch, 1),
+        }
     }
 
     pub(crate) fn arrived(&mut self, to: ReturnAddress, outcome: Outcome<A>) {
