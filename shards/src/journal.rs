@@ -647,7 +647,15 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             journal.is_active = false;
             line.epoch = NO_EPOCH;
         }
-        journal.release(mvcc.epochs(), effects)
+        let has_wanted = journal.release(mvcc.epochs(), effects);
+        let epoch = mvcc.epochs().epoch();
+        if journal.is_active || journal.told_wanted != Some(epoch) {
+            return has_wanted;
+        }
+        // Who waits here may be the only one who wants it to end: what a transaction wrote elsewhere, and was shown here, may have left no
+        // record there (it removed what did not exist), and then no log will ever close it.
+        mvcc.epochs().advance(epoch);
+        journal.release(mvcc.epochs(), effects) || has_wanted
     }
 
     /// Whether [`Shard::next_write`] or [`Shard::release`] could do something.
