@@ -132,14 +132,14 @@ enum Held<A: Actor> {
     Batch(Batch<A>),
 }
 
-/// A segment that was begun, and the latest epoch something in it was committed in.
+/// A segment that was begun, and the latest epoch that it says something of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begun {
     /// Its number.
     pub segment: u64,
     /// Where the log went on in it.
     pub tail: Tail,
-    /// The latest epoch something in it was committed in.
+    /// The latest epoch something in it was committed in, or that it closes.
     pub through: Epoch,
 }
 
@@ -827,8 +827,9 @@ impl<A: Actor> Journal<A> {
         self.closed = marks.closed;
         self.in_flight = Some(marks.closed);
         let begun = self.begun.back_mut().expect("there is always one");
-        // At least: what is still to be filled may be counted too.
-        begun.through = self.recorded;
+        // At least: what is still to be filled may be counted too. What it closes counts as well: others may await that, and the segment
+        // after it may be lost with the only batch in it.
+        begun.through = self.recorded.max(marks.closed);
         self.bytes += batch.padded() as u64;
         self.batches += 1;
         Write { segment: self.id.segment, offset, batch }
