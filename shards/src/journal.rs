@@ -168,6 +168,9 @@ pub(crate) struct Journal<A: Actor> {
     in_flight: Option<Epoch>,
     /// What is closed on disk, or will be with what is in flight.
     closed: Epoch,
+    /// The latest epoch that this log closes, on disk, and that is closed in all logs that this close awaits: what recovery must find. (Later
+    /// epochs may be durable without that, because everybody was idle in them; recovery knows nothing of those, and misses nothing.)
+    vouched: Epoch,
     /// The logs that this close awaits.
     awaits: Logs,
     /// The latest epoch of a record of this log.
@@ -215,6 +218,7 @@ impl<A: Actor> Journal<A> {
             spare: None,
             in_flight: None,
             closed: durable,
+            vouched: durable,
             awaits: Logs::default(),
             recorded: durable,
             shown: durable,
@@ -593,7 +597,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     pub fn next_write(&mut self, now: Time) -> Option<Write> {
         let Desk { journal, line, mvcc, in_doubt, shard, .. } = &mut self.desk;
         let journal = journal.as_mut().filter(|journal| journal.is_active && journal.in_flight.is_none())?;
-        let durable = journal.durability.durable();
+        if journal.durability.have_closed(journal.awaits, journal.closed) {
+            journal.vouched = journal.closed;
+        }
+        let durable = journal.vouched;
         if let Some(batch) = journal.full.pop_front() {
             let marks = Marks { closed: journal.closed, durable, time: now, awaits: journal.awaits };
             return Some(journal.seal(batch, marks));

@@ -71,7 +71,7 @@ pub struct Survey {
     closes: Vec<(Epoch, Logs)>,
     /// The latest epoch of a record.
     pub latest: Epoch,
-    /// The latest epoch that was known to be durable.
+    /// The latest epoch that was known to be complete: if it is not, something is missing that had been written.
     pub durable: Epoch,
     /// When the last batch was sealed.
     pub time: Time,
