@@ -157,7 +157,9 @@ impl<A: Actor> Desk<A> {
 
     /// What a transaction has seen elsewhere may be seen here from now on.
     fn show_what_is_in(&mut self, transaction: &Transaction<A>) {
-        if let Some(journal) = &mut self.journal {
+        if let Some(journal) = &mut self.journal
+            && !fault::is_on(Fault::ForgetSeen)
+        {
             journal.show(transaction.seen);
         }
     }

@@ -10,10 +10,12 @@
 //! After a crash nobody is idle or active, and the logs have to say for themselves which epochs are complete. A batch that closes an epoch
 //! names the logs that its shard *awaits*: the active ones that had not closed it. The epoch is complete when those have closed it too.
 //! Invariant *named-before-idle*: a shard that was named closes what it was named for before it is idle. So of the batches on disk that
-//! close an epoch which was ever durable, or a later one, the one with the earliest is always complete: it was not named in vain.
+//! close an epoch which was ever durable, and in which something was committed, or a later one, the one with the earliest is always
+//! complete: nobody was named in vain. (An epoch in which everybody was idle is durable as well, and may be closed by nobody.)
 
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::epoch::{Epoch, Epochs};
+use crate::fault::{self, Fault};
 use crate::log::Logs;
 use crate::router::ShardIndex;
 
@@ -73,7 +75,7 @@ impl Durability {
     pub fn rest(&self, shard: ShardIndex) -> bool {
         let state = &self.words[shard.index()].state;
         let was = state.load(Ordering::SeqCst);
-        was & NAMED == 0
+        (was & NAMED == 0 || fault::is_on(Fault::RestNamed))
             && state.compare_exchange(was, was & !ACTIVE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
@@ -103,6 +105,11 @@ impl Durability {
             }
         }
         awaits
+    }
+
+    /// Whether all of these shards have closed `epoch`, on disk.
+    pub(crate) fn have_closed(&self, shards: Logs, epoch: Epoch) -> bool {
+        shards.iter().all(|place| self.words[place].state.load(Ordering::SeqCst) >> CLOSED >= epoch.0)
     }
 
     /// Finds out how far everything is durable.

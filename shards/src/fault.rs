@@ -42,7 +42,18 @@ pub(crate) enum Fault {
     Truncate,
     /// Recovery takes what is not of a complete epoch as well.
     TakeAll,
+    /// Recovery applies records that are older than the checkpoint.
+    ReplayOld,
+    /// A checkpoint does not wait until it knows of all debts that were paid before.
+    SkipMarks,
+    /// A segment of a log is let go of too early.
+    TrimEarly,
+    /// A shard that was named is idle all the same.
+    RestNamed,
+    /// What a transaction may have seen elsewhere is not waited for.
+    ForgetSeen,
     /// A batch is not synced before it counts as written.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what syncs is the simulator's disk"))]
     NoSync,
 }
 
@@ -79,7 +90,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 20] = [
+    pub(crate) const ALL: [Fault; 25] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -99,6 +110,11 @@ impl Fault {
         Fault::AwaitNobody,
         Fault::Truncate,
         Fault::TakeAll,
+        Fault::ReplayOld,
+        Fault::SkipMarks,
+        Fault::TrimEarly,
+        Fault::RestNamed,
+        Fault::ForgetSeen,
         Fault::NoSync,
     ];
 }

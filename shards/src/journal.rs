@@ -10,6 +10,7 @@
 //! What a message told is a *debt* until it has run. The shard that owes it keeps it, so that it can be written into a checkpoint; the shard
 //! where it ran records that it is paid, with what it did, and lets the other know.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -131,14 +132,14 @@ enum Held<A: Actor> {
     Batch(Batch<A>),
 }
 
-/// A segment that was begun, and the latest epoch something in it was committed in.
+/// A segment that was begun, and the latest epoch that it says something of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begun {
     /// Its number.
     pub segment: u64,
     /// Where the log went on in it.
     pub tail: Tail,
-    /// The latest epoch something in it was committed in.
+    /// The latest epoch something in it was committed in, or that it closes.
     pub through: Epoch,
 }
 
@@ -167,6 +168,9 @@ pub(crate) struct Journal<A: Actor> {
     in_flight: Option<Epoch>,
     /// What is closed on disk, or will be with what is in flight.
     closed: Epoch,
+    /// The latest epoch that this log closes, on disk, and that is closed in all logs that this close awaits: what recovery must find. (Later
+    /// epochs may be durable without that, because everybody was idle in them; recovery knows nothing of those, and misses nothing.)
+    vouched: Epoch,
     /// The logs that this close awaits.
     awaits: Logs,
     /// The latest epoch of a record of this log.
@@ -214,6 +218,7 @@ impl<A: Actor> Journal<A> {
             spare: None,
             in_flight: None,
             closed: durable,
+            vouched: durable,
             awaits: Logs::default(),
             recorded: durable,
             shown: durable,
@@ -356,7 +361,12 @@ impl<A: Actor> Journal<A> {
 
     /// Another shard has told of everything it paid before `epoch`.
     pub(crate) fn mark(&mut self, epoch: Epoch) {
-        self.marks = if self.marks.0 == epoch { (epoch, self.marks.1 + 1) } else { (epoch, 1) };
+        match epoch.cmp(&self.marks.0) {
+            // For a checkpoint that was given up; of some shards the mark for the next has come already.
+            Ordering::Less => {}
+            Ordering::Equal => self.marks.1 += 1,
+            Ordering::Greater => self.marks = (epoch, 1),
+        }
     }
 
     pub(crate) fn arrived(&mut self, to: ReturnAddress, outcome: Outcome<A>) {
@@ -587,7 +597,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     pub fn next_write(&mut self, now: Time) -> Option<Write> {
         let Desk { journal, line, mvcc, in_doubt, shard, .. } = &mut self.desk;
         let journal = journal.as_mut().filter(|journal| journal.is_active && journal.in_flight.is_none())?;
-        let durable = journal.durability.durable();
+        if journal.durability.have_closed(journal.awaits, journal.closed) {
+            journal.vouched = journal.closed;
+        }
+        let durable = journal.vouched;
         if let Some(batch) = journal.full.pop_front() {
             let marks = Marks { closed: journal.closed, durable, time: now, awaits: journal.awaits };
             return Some(journal.seal(batch, marks));
@@ -641,7 +654,15 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             journal.is_active = false;
             line.epoch = NO_EPOCH;
         }
-        journal.release(mvcc.epochs(), effects)
+        let has_wanted = journal.release(mvcc.epochs(), effects);
+        let epoch = mvcc.epochs().epoch();
+        if journal.is_active || journal.told_wanted != Some(epoch) {
+            return has_wanted;
+        }
+        // Who waits here may be the only one who wants it to end: what a transaction wrote elsewhere, and was shown here, may have left no
+        // record there (it removed what did not exist), and then no log will ever close it.
+        mvcc.epochs().advance(epoch);
+        journal.release(mvcc.epochs(), effects) || has_wanted
     }
 
     /// Whether [`Shard::next_write`] or [`Shard::release`] could do something.
@@ -719,6 +740,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Everything before `epoch` is in a checkpoint: forgets the segments that hold nothing later. Returns the first that is needed.
     pub fn trim_log(&mut self, epoch: Epoch) -> Option<Begun> {
         let journal = self.desk.journal.as_mut()?;
+        let epoch = if fault::is_on(Fault::TrimEarly) { epoch.next() } else { epoch };
         while journal.begun.len() > 1 && journal.begun[0].through < epoch {
             journal.begun.pop_front();
         }
@@ -734,7 +756,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Whether every other shard has told of all that was paid there before `epoch`.
     pub fn has_marks(&self, epoch: Epoch) -> bool {
         let others = self.desk.router.shards() - 1;
-        others == 0 || self.desk.journal.as_ref().is_none_or(|journal| journal.marks == (epoch, others))
+        others == 0
+            || fault::is_on(Fault::SkipMarks)
+            || self.desk.journal.as_ref().is_none_or(|journal| journal.marks == (epoch, others))
     }
 
     /// Goes on with writing all objects as they were at the start of `snapshot` into batches, as [`Shard::walk_at`] goes by them, until `batch`
@@ -813,8 +837,9 @@ impl<A: Actor> Journal<A> {
         self.closed = marks.closed;
         self.in_flight = Some(marks.closed);
         let begun = self.begun.back_mut().expect("there is always one");
-        // At least: what is still to be filled may be counted too.
-        begun.through = self.recorded;
+        // At least: what is still to be filled may be counted too. What it closes counts as well: others may await that, and the segment
+        // after it may be lost with the only batch in it.
+        begun.through = self.recorded.max(marks.closed);
         self.bytes += batch.padded() as u64;
         self.batches += 1;
         Write { segment: self.id.segment, offset, batch }

@@ -66,7 +66,8 @@ pub struct Tail {
 pub struct Marks {
     /// Nothing of this epoch or an earlier one comes in later batches of the log.
     pub closed: Epoch,
-    /// All of this epoch and of earlier ones was durable when the batch was sealed, in all logs.
+    /// All of this epoch and of earlier ones was durable when the batch was sealed, in all logs, and closed by a batch before it: recovery must
+    /// find it complete.
     pub durable: Epoch,
     /// The time when it was sealed.
     pub time: Time,

@@ -71,7 +71,7 @@ pub struct Survey {
     closes: Vec<(Epoch, Logs)>,
     /// The latest epoch of a record.
     pub latest: Epoch,
-    /// The latest epoch that was known to be durable.
+    /// The latest epoch that was known to be complete: if it is not, something is missing that had been written.
     pub durable: Epoch,
     /// When the last batch was sealed.
     pub time: Time,
@@ -113,7 +113,7 @@ impl Survey {
     }
 }
 
-/// The last complete epoch of a run whose logs say this. All up to `after` was complete before it.
+/// The last complete epoch of a run whose logs say this. All up to `after` is complete without them.
 pub fn last_complete(after: Epoch, logs: &[Survey]) -> Epoch {
     if fault::is_on(Fault::TakeAll) {
         return logs.iter().map(|log| log.latest).fold(after, Epoch::max);
@@ -127,11 +127,14 @@ pub fn last_complete(after: Epoch, logs: &[Survey]) -> Epoch {
 /// A message that is owed: who sent it, when it is due, and it in bytes.
 pub type Owed = (OwnerId, Option<Time>, Box<[u8]>);
 
+/// Objects by id.
+type Objects<A> = HashMap<<A as Actor>::Id, Option<(Ownership, <A as Actor>::State)>, ahash::RandomState>;
+
 /// What a checkpoint's part or a log leaves of objects and debts, the objects by their home.
 pub struct Replay<A: Actor> {
     router: Router,
     /// By home; `None` for an object that was removed.
-    objects: Vec<HashMap<A::Id, Option<(Ownership, A::State)>, ahash::RandomState>>,
+    objects: Vec<Objects<A>>,
     owed: BTreeMap<Debt, Owed>,
     paid: HashSet<Debt, ahash::RandomState>,
 }
@@ -165,10 +168,11 @@ impl<A: Actor> Replay<A> {
             if let Record::Epoch(of) = record {
                 epoch = of;
             }
-            if epoch < from || epoch > cut {
-                if fault::is_on(Fault::Truncate) {
-                    return Ok(());
-                }
+            if epoch > cut && fault::is_on(Fault::Truncate) {
+                return Ok(());
+            }
+            let is_old = epoch < from && !fault::is_on(Fault::ReplayOld);
+            if is_old || epoch > cut {
                 continue;
             }
             match record {

@@ -4,11 +4,15 @@
 //! ran, at their lock points, of which one thread has one after another. The history is replayed on a plain map in that order, and every
 //! read, every refusal, every snapshot and the final state must come out the same. And what ended before something else began must not
 //! come after it in the order.
+//!
+//! In a life that ended in a crash, only what was committed up to an epoch, the *cut*, is left: the replay leaves out the later messages, and
+//! still has to come to what was recovered. Nobody may have been told for good what a message did that is left out, nor what it left behind:
+//! whatever was answered for good must be explained by what is left. What was told is owed until it has run, over all lives.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use freehold_shard::{AccessError, AskError, Epoch, OwnerId, Ownership, TransactionId};
+use freehold_shard::{AccessError, AskError, Epoch, OwnerId, Ownership, Time, TransactionId};
 
 use super::world::{Refusal, Script, Seen, Value, apply};
 
@@ -20,6 +24,9 @@ pub(crate) struct Run {
     pub(crate) id: TransactionId,
     pub(crate) seen: Vec<Seen>,
     pub(crate) end: Result<(), Refusal>,
+    /// That is what came of the message: it did not begin anew.
+    pub(crate) is_last: bool,
+    pub(crate) time: Time,
 }
 
 /// What somebody read at a snapshot.
@@ -34,6 +41,8 @@ pub(crate) struct Audit {
     pub(crate) is_whole: bool,
     pub(crate) is_expired: bool,
     pub(crate) published: Vec<(u64, Option<Value>)>,
+    /// It waited until everything it could see was durable.
+    pub(crate) is_durable: bool,
 }
 
 /// A read of a published object at its latest.
@@ -46,6 +55,8 @@ pub(crate) struct Peek {
     /// The epoch then.
     pub(crate) epoch: Epoch,
     pub(crate) step: u64,
+    /// It was a read of what is durable; then `epoch` is how far that was.
+    pub(crate) is_durable: bool,
 }
 
 #[derive(Default)]
@@ -61,10 +72,18 @@ pub(crate) struct History {
     pub(crate) answered: BTreeMap<u32, u64>,
     /// Found while explaining: messages that were given up because their objects did not settle.
     pub(crate) unsettled: Cell<u64>,
+    /// Messages whose answers a crash may make untrue.
+    pub(crate) applied: BTreeSet<u32>,
+    /// What there was in the beginning.
+    pub(crate) start: Model,
+    pub(crate) owed: Owed,
 }
 
 /// Objects as the replay has them.
 pub(crate) type Model = BTreeMap<u64, (Ownership, Value)>;
+
+/// Messages that were told and have not run, and when they are due.
+pub(crate) type Owed = BTreeMap<u32, Time>;
 
 /// Something that has its place in the order.
 #[derive(Clone, Copy)]
@@ -74,50 +93,115 @@ enum Event<'a> {
     Peek(&'a Peek),
 }
 
-/// A place in the order: the epoch; 0 for a snapshot and 1 for the rest; the lock point. Those of runs are odd, and even is between two.
+/// A place in the order: the epoch; 0 for a snapshot, 2 for a read of what is durable, and 1 for the rest; the lock point. Those of runs are
+/// odd, and even is between two.
 type Key = (Epoch, u8, usize);
 
 impl History {
-    /// Replays the history; returns what must be left.
-    pub(crate) fn explain(&self, told: impl Fn(u32) -> bool) -> Result<Model, String> {
+    /// Replays the history; returns what must be left, of objects and of what is owed. Of what was committed after `cut` nothing is.
+    pub(crate) fn explain(
+        &self,
+        told: impl Fn(u32) -> bool,
+        cut: Option<Epoch>,
+    ) -> Result<(Model, Owed), String> {
         let mut events: Vec<(Key, Event<'_>)> = Vec::new();
         let (mut last, mut names) = (BTreeMap::new(), BTreeSet::new());
+        let is_gone = |epoch: Epoch| cut.is_some_and(|cut| epoch > cut);
         for (at, run) in self.runs.iter().enumerate() {
             last.insert(run.script.message, at);
         }
         for (at, run) in self.runs.iter().enumerate() {
-            if last[&run.script.message] == at && self.counts(run, &told)? {
+            let is_it = last[&run.script.message] == at && self.counts(run, &told, cut.is_some())?;
+            if is_it && (!is_gone(run.id.epoch) || self.is_for_good(run)) {
                 events.push(((run.id.epoch, 1, 2 * at + 1), Event::Run(run)));
                 if run.end.is_ok() && !names.insert(run.id) {
                     return Err(format!("{:?} is the name of two messages that took effect", run.id));
                 }
             }
         }
-        events.extend(self.audits.iter().map(|audit| ((audit.epoch, 0, 0), Event::Audit(audit))));
-        events.extend(self.peeks.iter().map(|peek| ((peek.epoch, 1, 2 * peek.at), Event::Peek(peek))));
+        let audits =
+            self.audits.iter().filter(|audit| audit.is_durable || !is_gone(Epoch(audit.epoch.0 - 1)));
+        events.extend(audits.map(|audit| ((audit.epoch, 0, 0), Event::Audit(audit))));
+        let peeks = self.peeks.iter().filter(|peek| peek.is_durable || !is_gone(peek.epoch));
+        events.extend(peeks.map(|peek| {
+            let key = if peek.is_durable { (peek.epoch, 2, 0) } else { (peek.epoch, 1, 2 * peek.at) };
+            (key, Event::Peek(peek))
+        }));
         events.sort_by_key(|(key, _)| *key);
         self.check_real_time(&events)?;
-        let mut model = Model::new();
+        let (mut model, mut owed) = (self.start.clone(), self.owed.clone());
+        // Those that changed something and were answered for good: when, and in which epoch.
+        let mut acknowledged = Vec::new();
         for (key, event) in &events {
             match event {
                 Event::Audit(audit) => audit.check(&model)?,
                 Event::Peek(peek) => peek.check(&model)?,
                 Event::Run(run) => {
-                    self.replay(run, &mut model).map_err(|error| format!("{key:?}: {error}"))?
+                    let has_changed =
+                        self.replay(run, &mut model).map_err(|error| format!("{key:?}: {error}"))?;
+                    let message = run.script.message;
+                    if is_gone(run.id.epoch) && has_changed {
+                        return Err(format!(
+                            "{key:?}: message {message} was acknowledged, and is lost: {cut:?}"
+                        ));
+                    }
+                    if has_changed && self.is_for_good(run) {
+                        acknowledged.push((self.answered[&message], run.id.epoch));
+                    }
+                    if told(message) {
+                        let due = owed.remove(&message);
+                        if due.is_none_or(|due| due > run.time) {
+                            return Err(format!(
+                                "{key:?}: message {message} ran at {:?}, and was to run at {due:?}",
+                                run.time
+                            ));
+                        }
+                    }
+                    if let (Ok(()), Some(told)) = (&run.end, &run.script.tells) {
+                        owed.insert(told.message, Time(run.time.0 + told.delay));
+                    }
                 }
             }
         }
-        Ok(model)
+        for peek in self.peeks.iter().filter(|peek| peek.is_durable) {
+            if acknowledged.iter().any(|(step, epoch)| *step < peek.step && *epoch > peek.epoch) {
+                return Err(format!("{peek:?} does not see all that was acknowledged before"));
+            }
+        }
+        owed.retain(|message, _| {
+            // Nobody hears that what was told was given up.
+            !last.get(message).is_some_and(|at| self.never_settled(&self.runs[*at])) || cut.is_some()
+        });
+        Ok((model, owed))
+    }
+
+    /// Whether somebody was told what came of it, and that no crash can change that.
+    fn is_for_good(&self, run: &Run) -> bool {
+        let message = &run.script.message;
+        self.answers.contains_key(message) && !self.applied.contains(message)
+    }
+
+    fn never_settled(&self, run: &Run) -> bool {
+        matches!(run.end, Err(Refusal::Access(AccessError::Undeclared { .. })))
+    }
+
+    /// Whether a told message may have been given up in this life.
+    pub(crate) fn may_be_given_up(&self, message: u32) -> bool {
+        let run = self.runs.iter().rfind(|run| run.script.message == message);
+        run.is_some_and(|run| self.never_settled(run))
     }
 
     /// Whether a message's last run is one that its sender heard of.
-    fn counts(&self, run: &Run, told: impl Fn(u32) -> bool) -> Result<bool, String> {
+    fn counts(&self, run: &Run, told: impl Fn(u32) -> bool, is_crashed: bool) -> Result<bool, String> {
         let message = run.script.message;
         let answer = self.answers.get(&message);
         if answer.is_none() && !told(message) {
+            if is_crashed {
+                return Ok(run.is_last);
+            }
             return Err(format!("message {message} ran and was not answered"));
         }
-        let never_settled = matches!(run.end, Err(Refusal::Access(AccessError::Undeclared { .. })));
+        let never_settled = self.never_settled(run);
         match answer {
             Some(Err(AskError::Busy)) => Ok(false),
             Some(Err(AskError::Unsettled)) => {
@@ -128,6 +212,7 @@ impl History {
                 self.unsettled.set(self.unsettled.get() + 1);
                 Ok(false)
             }
+            _ if !run.is_last => Err(format!("message {message} began anew and did not run again")),
             _ => Ok(true),
         }
     }
@@ -139,6 +224,8 @@ impl History {
         for (key, event) in events.iter().rev() {
             let (began, ended) = match event {
                 Event::Audit(audit) => (audit.began, audit.ended),
+                // What is durable is behind: see [`History::explain`].
+                Event::Peek(peek) if peek.is_durable => (u64::MAX, peek.step),
                 Event::Peek(peek) => (peek.step, peek.step),
                 // What a message tells begins and ends unseen.
                 Event::Run(run) => {
@@ -161,7 +248,8 @@ impl History {
         Ok(())
     }
 
-    fn replay(&self, run: &Run, model: &mut Model) -> Result<(), String> {
+    /// Says whether it has changed anything.
+    fn replay(&self, run: &Run, model: &mut Model) -> Result<bool, String> {
         let message = run.script.message;
         let answer = self.answers.get(&message);
         let mut after = model.clone();
@@ -182,10 +270,11 @@ impl History {
                 return Err(format!("message {message} ended with {end:?} and was answered {other:?}"));
             }
         }
+        let has_changed = end.is_ok() && (*model != after || run.script.tells.is_some());
         if end.is_ok() {
             *model = after;
         }
-        Ok(())
+        Ok(has_changed)
     }
 }
 

@@ -1,24 +1,44 @@
 //! The simulated runtime: shards, lanes, clients, and a seed that decides everything.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use freehold_shard::*;
+use serde::{Deserialize, Serialize};
 
-use super::checker::{Audit, History, Peek, Replay, Run};
+use super::checker::{Audit, History, Model, Owed, Peek, Replay, Run};
+use super::lives::Lives;
 
 /// The last message that wrote an object, and how many did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub(crate) struct Value {
     writer: u32,
     writes: u64,
 }
 
+/// A value as a log has it: some are long, so that there are batches of several blocks.
+#[derive(Serialize, Deserialize)]
+struct Written(u32, u64, Vec<u8>);
+
+impl From<Value> for Written {
+    fn from(Value { writer, writes }: Value) -> Self {
+        Written(writer, writes, vec![writer as u8; if writer % 16 == 7 { 1500 } else { 0 }])
+    }
+}
+
+impl From<Written> for Value {
+    fn from(Written(writer, writes, _): Written) -> Self {
+        Value { writer, writes }
+    }
+}
+
 /// What a message saw of an object: its value, and whose it is.
 pub(crate) type Seen = (u64, Option<Value>, Option<Ownership>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Step {
     Read(u64),
     Write(u64),
@@ -32,15 +52,31 @@ pub(crate) enum Step {
     Careless(u64),
 }
 
-#[derive(Clone, Debug)]
+/// What an object is declared for.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Use {
+    Read,
+    Write,
+}
+
+/// How a script ends that does not succeed.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Failure {
+    Asked,
+    Panics,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Script {
     pub(crate) message: u32,
     pub(crate) sender: OwnerId,
-    declared: Vec<(u64, Access)>,
+    declared: Vec<(u64, Use)>,
     steps: Vec<Step>,
-    end: Option<Refusal>,
+    end: Option<Failure>,
     objects: u64,
-    tells: Option<Box<Script>>,
+    pub(crate) tells: Option<Box<Script>>,
+    /// If it is told: how much later it is to run.
+    pub(crate) delay: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +130,11 @@ pub(crate) fn apply(script: &Script, place: &mut impl Place, seen: &mut Vec<Seen
             }
         }
     }
-    script.end.clone().map_or(Ok(()), Err)
+    match script.end {
+        None => Ok(()),
+        Some(Failure::Asked) => Err(Refusal::Asked),
+        Some(Failure::Panics) => Err(Refusal::Panics),
+    }
 }
 
 impl Place for Objects<'_, Simulated> {
@@ -188,8 +228,8 @@ impl Actor for Simulated {
     fn addressees(script: &Script, to: &mut Addressees<u64>) {
         for &(id, access) in &script.declared {
             match access {
-                Access::Read => to.read(id),
-                Access::Write => to.write(id),
+                Use::Read => to.read(id),
+                Use::Write => to.write(id),
             }
         }
     }
@@ -201,12 +241,21 @@ impl Actor for Simulated {
         if end.is_ok()
             && let Some(told) = &script.tells
         {
-            objects.tell((**told).clone())?;
+            match told.delay {
+                0 => objects.tell((**told).clone())?,
+                delay => objects.tell_after(Duration::from_nanos(delay), (**told).clone())?,
+            }
         }
         let id = objects.transaction_id();
-        RUNS.with_borrow_mut(|runs| {
-            runs.push(Run { script: script.clone(), id, seen: seen.clone(), end: end.clone() })
-        });
+        let run = Run {
+            script: script.clone(),
+            id,
+            seen: seen.clone(),
+            end: end.clone(),
+            is_last: false,
+            time: Time(0),
+        };
+        RUNS.with_borrow_mut(|runs| runs.push(run));
         match end {
             Err(Refusal::Panics) => panic!("as the script says"),
             end => end.map(|()| seen),
@@ -224,85 +273,116 @@ pub(crate) struct Shape {
 }
 
 /// The source of all decisions: xorshift64*, which is enough.
-struct Dice(u64);
+pub(super) struct Dice(u64);
 
 impl Dice {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub(super) fn below(&mut self, end: usize) -> usize {
         self.next() as usize % end
     }
 
-    fn chance(&mut self, percent: usize) -> bool {
+    pub(super) fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 }
 
 pub(crate) struct World {
-    dice: Dice,
-    shape: Shape,
-    router: Router,
-    mvcc: Arc<Mvcc<Simulated>>,
-    shards: Vec<Shard<Simulated>>,
+    pub(super) dice: Dice,
+    pub(super) shape: Shape,
+    pub(super) router: Router,
+    pub(super) mvcc: Arc<Mvcc<Simulated>>,
+    pub(super) shards: Vec<Shard<Simulated>>,
     inboxes: Vec<Inbox<Simulated>>,
-    effects: Vec<Effects<Simulated>>,
+    pub(super) effects: Vec<Effects<Simulated>>,
     /// From, to.
-    lanes: Vec<Vec<VecDeque<Envelope<Simulated>>>>,
-    ingress: Vec<VecDeque<Ingress>>,
+    pub(super) lanes: Vec<Vec<VecDeque<Envelope<Simulated>>>>,
+    pub(super) ingress: Vec<VecDeque<Ingress>>,
     batches: BTreeMap<u32, Vec<u32>>,
-    /// What a shard's task waits for, by call: the message.
-    history: History,
-    audits: Vec<Auditor>,
-    sent: u32,
-    told: Vec<u32>,
-    steps: u64,
+    /// Of this life.
+    pub(super) history: History,
+    pub(super) audits: Vec<Auditor>,
+    pub(super) sent: u32,
+    pub(super) told: BTreeSet<u32>,
+    pub(super) steps: u64,
+    /// What a world with disks has beside.
+    pub(super) lives: Option<Lives>,
 }
 
 /// Somebody who opened a snapshot and reads all of it: object by object what is published, and then shard by shard what there is.
-struct Auditor {
-    audit: Audit,
+pub(super) struct Auditor {
+    pub(super) audit: Audit,
     is_ready: bool,
+    /// The shards that have closed the epochs before.
+    closed: Vec<bool>,
     /// The shard that is walked now, and from where.
     at: (usize, u32),
     patience: u32,
 }
 
-enum Ingress {
+pub(super) enum Ingress {
     One(Envelope<Simulated>),
     Batch(Batch<Simulated>),
 }
 
 impl World {
+    /// A runtime without logs.
     pub(crate) fn new(seed: u64, shape: Shape) -> Self {
-        let router = Router::new(PlacementKey(seed), shape.shards);
-        let limits = shape.limits;
-        RUNS.with_borrow_mut(Vec::clear);
         let mvcc = Arc::new(Mvcc::new(shape.shards));
-        let lane = || (0..shape.shards).map(|_| VecDeque::new()).collect();
-        World {
+        World::over(seed, shape, Router::new(PlacementKey(seed), shape.shards), mvcc)
+    }
+
+    pub(super) fn over(seed: u64, shape: Shape, router: Router, mvcc: Arc<Mvcc<Simulated>>) -> Self {
+        let mut world = World {
             dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             shape,
             router,
             mvcc: mvcc.clone(),
-            shards: (0..shape.shards)
-                .map(|shard| Shard::new(ShardIndex(shard as u16), router, limits, seed, mvcc.clone()))
-                .collect(),
-            inboxes: (0..shape.shards).map(|_| Inbox::new()).collect(),
-            effects: (0..shape.shards).map(|_| Effects::new(shape.shards)).collect(),
-            lanes: (0..shape.shards).map(|_| lane()).collect(),
-            ingress: (0..shape.shards).map(|_| VecDeque::new()).collect(),
+            shards: Vec::new(),
+            inboxes: Vec::new(),
+            effects: Vec::new(),
+            lanes: Vec::new(),
+            ingress: Vec::new(),
             batches: BTreeMap::new(),
             history: History::default(),
             audits: Vec::new(),
             sent: 0,
-            told: Vec::new(),
+            told: BTreeSet::new(),
             steps: 0,
-        }
+            lives: None,
+        };
+        world.begin(router, mvcc);
+        world
+    }
+
+    /// Begins a life, with shards that are empty. Nothing of the life before is left.
+    pub(super) fn begin(&mut self, router: Router, mvcc: Arc<Mvcc<Simulated>>) {
+        RUNS.with_borrow_mut(Vec::clear);
+        let (shards, limits) = (router.shards(), self.shape.limits);
+        let seed = self.dice.next();
+        let shard =
+            |shard| Shard::new(ShardIndex(shard as u16), router, limits, seed ^ shard as u64, mvcc.clone());
+        let lane = || (0..shards).map(|_| VecDeque::new()).collect();
+        self.shards = (0..shards).map(shard).collect();
+        self.inboxes = (0..shards).map(|_| Inbox::new()).collect();
+        self.effects = (0..shards).map(|_| Effects::new(shards)).collect();
+        self.lanes = (0..shards).map(|_| lane()).collect();
+        self.ingress = (0..shards).map(|_| VecDeque::new()).collect();
+        self.batches = BTreeMap::new();
+        self.history = History::default();
+        self.audits = Vec::new();
+        self.shape.shards = shards;
+        (self.router, self.mvcc) = (router, mvcc);
+    }
+
+    /// The time, as the shards are told it.
+    pub(super) fn now(&self) -> Time {
+        self.lives.as_ref().map_or(Time(self.steps), |lives| lives.time(self.steps))
     }
 
     pub(crate) fn run(mut self) -> Result<u64, String> {
@@ -330,14 +410,19 @@ impl World {
         for _ in 0..100 {
             (0..self.shape.shards).for_each(|shard| self.turn(shard));
         }
-        self.judge()
+        self.judge()?;
+        Ok(self.steps)
     }
 
-    fn step(&mut self, sends: bool) {
+    pub(super) fn step(&mut self, sends: bool) {
         self.steps += 1;
+        if self.lives.is_some() && self.disk_step() {
+            return;
+        }
         match self.dice.below(20) {
-            0..=5 if sends => self.send(),
-            6..=11 => self.deliver(),
+            0..=5 if sends && self.is_busy() => self.send(),
+            6..=11 if self.is_fast() => self.deliver(),
+            6..=11 => {}
             12 => self.audit(sends),
             13 if sends => self.peek(),
             _ => {
@@ -348,12 +433,14 @@ impl World {
     }
 
     /// Opens a snapshot, goes on with one, or closes one.
-    fn audit(&mut self, opens: bool) {
+    pub(super) fn audit(&mut self, opens: bool) {
         if opens && (self.audits.is_empty() || self.dice.chance(20)) {
-            let epoch = self.mvcc.epochs().open(Time(self.steps));
+            let epoch = self.mvcc.epochs().open(self.now());
             let patience = [0, 0, 1, 3, 20][self.dice.below(5)];
-            let audit = Audit { epoch, began: self.steps, ..Audit::default() };
-            self.audits.push(Auditor { audit, is_ready: false, at: (0, 0), patience });
+            let is_durable = self.lives.is_some() && self.dice.chance(50);
+            let audit = Audit { epoch, began: self.steps, is_durable, ..Audit::default() };
+            let closed = vec![false; self.shape.shards];
+            self.audits.push(Auditor { audit, is_ready: false, closed, at: (0, 0), patience });
             return;
         }
         if self.audits.is_empty() {
@@ -366,7 +453,16 @@ impl World {
             // A command, which wakes the shard.
             let told = self.dice.below(self.shape.shards);
             self.shards[told].enter();
-            auditor.is_ready = self.shards.iter().all(|shard| shard.has_closed(epoch));
+            for (closed, shard) in auditor.closed.iter_mut().zip(&self.shards) {
+                *closed |= shard.has_closed(epoch);
+            }
+            auditor.is_ready = auditor.closed.iter().all(|closed| *closed);
+            let is_durable = auditor.audit.is_durable;
+            self.write_and_release(told);
+            if self.audits[one].is_ready && is_durable {
+                // What is looked at now could still be undone by a crash.
+                self.audits[one].is_ready = self.is_durable(Epoch(epoch.0 - 1));
+            }
             return;
         }
         auditor.audit.ended = self.steps;
@@ -407,6 +503,7 @@ impl World {
                 let shard = self.dice.below(self.shape.shards);
                 self.shards[shard].enter();
                 assert_eq!(self.shards[shard].read_at(epoch, &0), Err(Expired), "closed is closed");
+                self.write_and_release(shard);
             }
             let done = self.audits.swap_remove(one);
             self.history.audits.push(done.audit);
@@ -416,16 +513,21 @@ impl World {
     /// Reads a published object at its latest, as any thread may.
     fn peek(&mut self) {
         let id = self.dice.next() % self.shape.objects;
-        let value = self.mvcc.latest(&id).map(|value| *value);
-        let (at, epoch) = (self.history.runs.len(), self.mvcc.epochs().epoch());
-        self.history.peeks.push(Peek { id, value, at, epoch, step: self.steps });
+        let durable = self.lives.as_ref().map(Lives::durable).filter(|_| self.dice.chance(50));
+        let (value, epoch) = match durable {
+            Some(durable) => (self.mvcc.latest_durable(&id), durable),
+            None => (self.mvcc.latest(&id), self.mvcc.epochs().epoch()),
+        };
+        let (at, value) = (self.history.runs.len(), value.map(|value| *value));
+        let is_durable = durable.is_some();
+        self.history.peeks.push(Peek { id, value, at, epoch, step: self.steps, is_durable });
     }
 
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.ingress.iter().all(VecDeque::is_empty)
             && self.lanes.iter().flatten().all(VecDeque::is_empty)
             && self.effects.iter().all(|effects| effects.outboxes.iter().all(VecDeque::is_empty))
-            && self.shards.iter().all(|shard| shard.own_messages() == 0)
+            && self.shards.iter().all(|shard| shard.own_messages() == 0 && shard.next_timer().is_none())
     }
 
     fn script(&mut self, tells: bool) -> Script {
@@ -453,9 +555,9 @@ impl World {
             };
             // Mostly as it will be used; now and then too little, or not at all.
             let access = match step {
-                Step::Read(_) | Step::Follow(_) => Access::Read,
-                _ if self.dice.chance(10) => Access::Read,
-                _ => Access::Write,
+                Step::Read(_) | Step::Follow(_) => Use::Read,
+                _ if self.dice.chance(10) => Use::Read,
+                _ => Use::Write,
             };
             if declared.is_empty() || self.dice.chance(90) {
                 declared.push((id, access));
@@ -463,18 +565,20 @@ impl World {
             steps.push(step);
         }
         let end = match self.dice.below(20) {
-            0 => Some(Refusal::Asked),
-            1 => Some(Refusal::Panics),
+            0 => Some(Failure::Asked),
+            1 => Some(Failure::Panics),
             _ => None,
         };
-        let tells = (tells && self.dice.chance(5)).then(|| {
-            let told = Script { sender, ..self.script(false) };
-            self.told.push(told.message);
+        let often = self.lives.as_ref().map_or(5, |lives| lives.tells);
+        let tells = (tells && self.dice.chance(often)).then(|| {
+            let delay = [0, 0, 1, 20, 300][self.dice.below(5)];
+            let told = Script { sender, delay, ..self.script(false) };
+            self.told.insert(told.message);
             // When it is sent, nobody knows.
             self.history.sent.remove(&told.message);
             Box::new(told)
         });
-        Script { message, sender, declared, steps, end, objects, tells }
+        Script { message, sender, declared, steps, end, objects, tells, delay: 0 }
     }
 
     fn destination(&self, script: &Script) -> usize {
@@ -512,14 +616,14 @@ impl World {
             2 => {
                 let script = self.script(true);
                 let shard = self.destination(&script);
-                let outcome = self.shards[shard].ask_now(
-                    Time(self.steps),
-                    script.sender,
-                    &script,
-                    &mut self.effects[shard],
-                );
-                self.keep_runs();
+                self.release_late(shard);
+                let now = self.now();
+                let outcome =
+                    self.shards[shard].ask_now(now, script.sender, &script, &mut self.effects[shard]);
+                self.keep_runs(shard);
+                self.history.applied.insert(script.message);
                 self.answered(script.message, outcome);
+                self.write_and_release(shard);
             }
             // A task on a shard, to another or its own.
             3 | 4 => {
@@ -551,7 +655,8 @@ impl World {
         self.lanes[from][to].extend(outbox.drain(..some.min(outbox.len())));
     }
 
-    fn turn(&mut self, shard: usize) {
+    pub(super) fn turn(&mut self, shard: usize) {
+        self.release_late(shard);
         let start = self.dice.below(self.shape.shards);
         for from in (0..self.shape.shards).map(|from| (from + start) % self.shape.shards) {
             let some = self.dice.below(4);
@@ -568,9 +673,16 @@ impl World {
                 None => break,
             }
         }
-        self.shards[shard].turn(Time(self.steps), &mut self.inboxes[shard], &mut self.effects[shard]);
-        self.shards[shard].revoke_old(Time(self.steps));
-        self.keep_runs();
+        let now = self.now();
+        self.shards[shard].turn(now, &mut self.inboxes[shard], &mut self.effects[shard]);
+        self.shards[shard].revoke_old(now);
+        self.keep_runs(shard);
+        self.write_and_release(shard);
+        self.hand_out(shard);
+    }
+
+    /// Gives answers to whom they are for.
+    pub(super) fn hand_out(&mut self, shard: usize) {
         let answers: Vec<_> = self.effects[shard].answers.drain(..).collect();
         for (to, outcome) in answers {
             match to {
@@ -593,26 +705,40 @@ impl World {
         }
     }
 
-    fn keep_runs(&mut self) {
-        self.history.runs.extend(RUNS.with_borrow_mut(std::mem::take));
+    /// Keeps what ran on a shard just now. Of the runs of one message the last is the one that has no other of its name after it, and that
+    /// the shard has counted.
+    fn keep_runs(&mut self, shard: usize) {
+        let mut runs = RUNS.with_borrow_mut(std::mem::take);
+        let Counters { fast, consensus, aborted, panicked, .. } = self.shards[shard].counters();
+        let mut next = fast + consensus + aborted + panicked;
+        for run in runs.iter_mut().rev() {
+            run.is_last = run.id.sequence < next;
+            run.time = self.now();
+            next = run.id.sequence;
+        }
+        self.history.runs.extend(runs);
     }
 
     fn answered(&mut self, message: u32, outcome: Outcome<Simulated>) {
+        if self.lives.as_ref().is_some_and(|lives| lives.ack == Ack::Applied) {
+            self.history.applied.insert(message);
+        }
         self.history.answered.insert(message, self.steps);
         let before = self.history.answers.insert(message, outcome);
         assert!(before.is_none(), "message {message} was answered twice");
     }
 
-    fn judge(self) -> Result<u64, String> {
-        for message in 1..=self.sent {
-            if !self.history.answers.contains_key(&message) && !self.told.contains(&message) {
+    /// Judges a life that came to a good end. Returns what must be left of objects, and what is still owed.
+    pub(super) fn judge(&self) -> Result<(Model, Owed), String> {
+        for message in self.history.sent.keys() {
+            if !self.history.answers.contains_key(message) {
                 return Err(format!("message {message} was never answered"));
             }
         }
         if let Some(shard) = self.shards.iter().find(|shard| shard.transactions() != (0, 0)) {
             return Err(format!("a transaction is left over: {:?}", shard.transactions()));
         }
-        let expected = self.history.explain(|message| self.told.contains(&message))?;
+        let (expected, owed) = self.history.explain(|message| self.told.contains(&message), None)?;
         let given_up: u64 = self.shards.iter().map(|shard| shard.counters().unsettled).sum();
         if given_up != self.history.unsettled.get() {
             return Err(format!(
@@ -652,6 +778,9 @@ impl World {
         if found != expected {
             return Err(format!("left    {found:?}\nexpected {expected:?}"));
         }
-        Ok(self.steps)
+        if self.lives.is_none() && !owed.is_empty() {
+            return Err(format!("told and never run: {owed:?}"));
+        }
+        Ok((expected, owed))
     }
 }
