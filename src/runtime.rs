@@ -339,7 +339,8 @@ impl<A: Actor> Runtime<A> {
                 runtime.checkpoints = runtime.keep_checkpoints().map_err(StartError::System)?;
                 Ok(runtime)
             }
-            Err((error, threads)) => {
+            Err(failed) => {
+                let (error, threads) = *failed;
                 shared.advance(Phase::Stopping);
                 // How they end does not matter any more.
                 threads.into_iter().for_each(|thread| drop(thread.join()));

@@ -65,11 +65,8 @@ fn open_with<A: Actor>(shared: &Arc<Shared<A>>, is_durable: bool) -> SnapshotRea
     let snapshot = Snapshot { open: Arc::new(Open { shared: shared.clone(), epoch }) };
     let shards = (0..shared.mailboxes.len()).map(|shard| ShardIndex(shard as u16));
     let closed = snapshot.on_shards(shards, true, move |_| {
-        let mut has_closed = false;
         move |shard: &mut freehold_shard::Shard<A, _>| {
-            // Once closed it stays so; and a shard that rests is in no epoch.
-            has_closed |= shard.has_closed(epoch);
-            (has_closed && (!is_durable || shard.want_durable(before))).then_some(())
+            (shard.has_closed(epoch) && (!is_durable || shard.want_durable(before))).then_some(())
         }
     });
     SnapshotRead::new(async move {

@@ -108,7 +108,7 @@ impl<A: Actor> Starting<A> {
 }
 
 /// Brings up a thread for each plan. Returns them when all are ready; or what went wrong first, with those that run.
-pub(crate) fn bring_up<A: Actor>(plans: Vec<Plan<A>>) -> Result<Threads<A>, (StartError, Threads<A>)> {
+pub(crate) fn bring_up<A: Actor>(plans: Vec<Plan<A>>) -> Result<Threads<A>, Box<(StartError, Threads<A>)>> {
     let mut shards: Vec<_> = plans
         .into_iter()
         .map(|plan| Starting {
@@ -122,7 +122,7 @@ pub(crate) fn bring_up<A: Actor>(plans: Vec<Plan<A>>) -> Result<Threads<A>, (Sta
     let threads = shards.into_iter().filter_map(Starting::into_thread).collect();
     match ready {
         Ok(()) => Ok(threads),
-        Err(error) => Err((error, threads)),
+        Err(error) => Err(Box::new((error, threads))),
     }
 }
 

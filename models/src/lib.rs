@@ -14,6 +14,9 @@ mod durable;
 #[path = "../../shards/src/epoch.rs"]
 mod epoch;
 #[allow(dead_code)]
+#[path = "../../shards/src/fault.rs"]
+mod fault;
+#[allow(dead_code)]
 #[path = "../../src/parking.rs"]
 mod parking;
 #[allow(dead_code)]

@@ -446,6 +446,11 @@ fn is_abroad(to: ReturnAddress, shard: ShardIndex) -> bool {
 }
 
 impl<A: Actor> Desk<A> {
+    /// Whether it has a log and nothing under way: then it is in no epoch.
+    pub(crate) fn rests(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| !journal.is_active)
+    }
+
     /// Stages the records of what the running message did, before anybody sees it.
     ///
     /// # Errors

@@ -98,7 +98,9 @@ impl<A: Actor> Desk<A> {
 
     fn has_closed(&self, snapshot: Epoch) -> bool {
         let is_in_doubt = self.in_doubt.front().is_some_and(|(epoch, _)| *epoch < snapshot);
-        self.line.epoch >= snapshot && (!is_in_doubt || fault::is_on(Fault::CloseBlind))
+        // With a log, a shard that rests is in no epoch, and the next it enters is not before the one that is now.
+        let epoch = if self.rests() { self.mvcc.epochs().epoch() } else { self.line.epoch };
+        epoch >= snapshot && (!is_in_doubt || fault::is_on(Fault::CloseBlind))
     }
 
     /// Once a turn: lets go of what no snapshot needs any more, and of snapshots that need too much.

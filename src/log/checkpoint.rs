@@ -165,6 +165,10 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
         Ok(wrote) => wrote,
         Err(error) => return given_up(error),
     };
+    // Debts, unlike objects, do not say so by themselves if what the snapshot saw of them is gone.
+    if !shared.mvcc.epochs().is_open(epoch) {
+        return given_up(SnapshotError::Expired.into());
+    }
     let old = logs.manifest().clone();
     let numbers = old.runs.last().map(|run| run.logs.clone()).unwrap_or_default();
     let begins: Vec<LogBegin> = numbers
