@@ -324,8 +324,9 @@ impl<A: Actor> LocalShard<A> {
             core.shard.written(batch);
             self.see_to_log(core);
             self.carry_out(core);
-            // What full lanes left is the pump's to go on with; and one that drains has to say that it is through.
-            if (core.backlog > 0 || self.is_draining.get()) && self.pump.is_parked.get() {
+            // It says that it is through, if it drains; goes on with what full lanes left; and spins, as after any round: whoever was answered
+            // may soon ask again.
+            if self.pump.is_parked.get() {
                 self.wake_pump();
             }
         }
