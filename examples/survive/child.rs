@@ -87,7 +87,7 @@ fn arrived(handle: &Handle<Ledger>) -> Result<BTreeMap<u64, Account>, Error> {
         );
         let all = all.wait()?;
         let numbers = |of: fn(&Account) -> &Vec<u64>| -> Vec<u64> {
-            let mut numbers: Vec<u64> = all.values().flat_map(|account| of(account)).copied().collect();
+            let mut numbers: Vec<u64> = all.values().flat_map(of).copied().collect();
             numbers.sort_unstable();
             numbers
         };

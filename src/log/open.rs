@@ -106,7 +106,8 @@ pub(crate) fn read_manifest(directory: &Directory) -> Result<Option<Manifest>, L
     let files = directory.list()?;
     if !files.iter().any(|(name, _)| name == MANIFEST) {
         let is_ours = |(name, _): &(String, u64)| {
-            ["manifest.", "log-", "checkpoint-"].iter().any(|prefix| name.starts_with(prefix))
+            // Not `manifest.new`: a first start that was killed leaves it, and it is all that there is then.
+            ["manifest.old", "log-", "checkpoint-"].iter().any(|prefix| name.starts_with(prefix))
         };
         return match files.iter().any(is_ours) {
             true => Err(LogError::NoManifest { directory: directory.path().to_path_buf() }),
@@ -345,7 +346,16 @@ pub(crate) fn open<A: Actor>(
         checkpoint: None,
         runs: Vec::new(),
     };
-    let contents = contents(&directory, read_manifest(&directory)?.unwrap_or_else(fresh))?;
+    let manifest = match read_manifest(&directory)? {
+        Some(manifest) => manifest,
+        None => {
+            // Before there is any log: files without a manifest are taken for a database whose manifest was lost.
+            let fresh = fresh();
+            directory.replace(MANIFEST, &fresh.to_bytes())?;
+            fresh
+        }
+    };
+    let contents = contents(&directory, manifest)?;
     let Contents { manifest, sources } = &contents;
     let router = Router::new(key.unwrap_or(manifest.key()), shards);
     let bytes = sources.iter().flat_map(|source| &source.files).map(|(_, bytes)| bytes).sum();
@@ -563,5 +573,21 @@ mod tests {
         let logs_of_this_run = [2, 3, 4].map(|log| segment_name(log, 0));
         assert_eq!(files()[..3], logs_of_this_run, "what belongs to nothing is not kept as it was");
         assert!(files()[3..].iter().all(|name| name.starts_with("spare-")), "{:?}", files());
+    }
+
+    /// A first start made its segments before its manifest. One that was killed in between left a directory that could not be opened: files, and
+    /// no manifest. Now there is a manifest first, and what is left of writing that is taken for nothing.
+    #[test]
+    fn a_first_start_that_is_killed_leaves_a_directory_to_start_in() {
+        let place = tempfile::tempdir().expect("there is room");
+        let directory = Directory::open(place.path()).expect("it is new");
+        assert!(read_manifest(&directory).is_ok_and(|found| found.is_none()));
+        std::fs::write(place.path().join("manifest.new"), [1, 2, 3]).expect("there is room");
+        assert!(read_manifest(&directory).is_ok_and(|found| found.is_none()), "killed before it was renamed");
+        for name in ["manifest.old", "log-00000000-00000000", "checkpoint-00000003"] {
+            std::fs::write(place.path().join(name), [1, 2, 3]).expect("there is room");
+            assert!(matches!(read_manifest(&directory), Err(LogError::NoManifest { .. })), "{name}");
+            directory.remove(name).expect("it is there");
+        }
     }
 }
