@@ -105,8 +105,9 @@ pub(crate) struct Contents {
 pub(crate) fn read_manifest(directory: &Directory) -> Result<Option<Manifest>, LogError> {
     let files = directory.list()?;
     if !files.iter().any(|(name, _)| name == MANIFEST) {
+        // A first manifest that was being written when there was a crash is nothing yet: it comes before all other files.
         let is_ours = |(name, _): &(String, u64)| {
-            ["manifest.", "log-", "checkpoint-"].iter().any(|prefix| name.starts_with(prefix))
+            ["manifest.old", "log-", "checkpoint-"].iter().any(|prefix| name.starts_with(prefix))
         };
         return match files.iter().any(is_ours) {
             true => Err(LogError::NoManifest { directory: directory.path().to_path_buf() }),
@@ -345,7 +346,16 @@ pub(crate) fn open<A: Actor>(
         checkpoint: None,
         runs: Vec::new(),
     };
-    let contents = contents(&directory, read_manifest(&directory)?.unwrap_or_else(fresh))?;
+    let manifest = match read_manifest(&directory)? {
+        Some(manifest) => manifest,
+        None => {
+            // Before there is any other file: one that is found without a manifest is of a database that has lost it.
+            let fresh = fresh();
+            directory.replace(MANIFEST, &fresh.to_bytes())?;
+            fresh
+        }
+    };
+    let contents = contents(&directory, manifest)?;
     let Contents { manifest, sources } = &contents;
     let router = Router::new(key.unwrap_or(manifest.key()), shards);
     let bytes = sources.iter().flat_map(|source| &source.files).map(|(_, bytes)| bytes).sum();
