@@ -3,6 +3,7 @@
 //!
 //! One directory with files, for one process. It is honest about what was synced: fsync of a file keeps its content and its length and says
 //! nothing of names; fsync of the directory keeps names and says nothing of content.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -44,6 +45,8 @@ struct Disk {
     next: u64,
     random: Pcg64Mcg,
     has_power: bool,
+    /// After so many more syncs of names, one fails.
+    fails_after: Option<u64>,
     /// Sectors that were written and not synced, and what became of them.
     forgotten: u64,
     torn: u64,
@@ -170,6 +173,7 @@ impl Forgetful {
             next: INodeNo::ROOT.0 + 1,
             random: Pcg64Mcg::new(u128::from(seed) << 1 | 1),
             has_power: true,
+            fails_after: None,
             forgotten: 0,
             torn: 0,
         };
@@ -192,9 +196,26 @@ impl Forgetful {
         fuser::spawn_mount(self.clone(), at, &fuser::Config::default())
     }
 
+    /// Unmounts it, as soon as whoever used it has let go of it.
+    pub fn unmount(session: BackgroundSession, at: &Path) {
+        crate::mounts::unmount(at);
+        // It may find itself mounted still, and then that it is not.
+        let _ = session.umount_and_join();
+    }
+
     /// Whatever was not synced is forgotten, and nothing is written or read from now on.
     pub fn cut(&self) {
         self.disk().cut();
+    }
+
+    /// After so many more syncs of the directory, one fails: what it should have kept may be kept or not.
+    pub fn fail_after(&self, syncs: u64) {
+        self.disk().fails_after = Some(syncs);
+    }
+
+    /// Whether that has happened since it was last asked; if not, it does not happen any more.
+    pub fn has_failed(&self) -> bool {
+        self.disk().fails_after.take().is_none()
     }
 
     /// How many sectors were ever forgotten, and how many files were left torn.
@@ -351,6 +372,13 @@ impl Filesystem for Forgetful {
 
     fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         let sync = |disk: &mut Disk| {
+            disk.fails_after = match disk.fails_after {
+                Some(0) => {
+                    disk.fails_after = None;
+                    return Err(Errno::EIO);
+                }
+                syncs => syncs.map(|syncs| syncs - 1),
+            };
             disk.names_before.clear();
             Ok(())
         };

@@ -1,4 +1,5 @@
 //! File systems of a test's own, in mounts that nobody else sees and that end with the test, however it ends.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -81,11 +82,7 @@ impl Mount {
         run("mount", &["-o", &format!("remount,{options}"), text(&self.at)])
     }
 
-    pub fn at(&self) -> &Path {
-        &self.at
-    }
-
-    /// Unmounts it, as soon as whoever was killed has let go of it.
+    /// Unmounts it.
     pub fn end(self) {
         drop(self);
     }
@@ -93,16 +90,20 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        for _ in 0..100 {
-            if run("umount", &[text(&self.at)]).is_ok() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        let lazily = run("umount", &["-l", text(&self.at)]);
-        let at = self.at.display();
-        let _ = writeln!(std::io::stderr(), "{at} was in use and is unmounted lazily: {lazily:?}");
+        unmount(&self.at);
     }
+}
+
+/// Unmounts what is mounted there, as soon as whoever was killed has let go of it.
+pub fn unmount(at: &Path) {
+    for _ in 0..200 {
+        if run("umount", &[text(at)]).is_ok() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let lazily = run("umount", &["-l", text(at)]);
+    let _ = writeln!(std::io::stderr(), "{} is in use and unmounted lazily: {lazily:?}", at.display());
 }
 
 /// Makes an ext4 of so many MiB in a file, which takes up only what is written to it.

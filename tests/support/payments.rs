@@ -5,12 +5,13 @@
 //! sends the next when all of it was answered. So what survives of a client is all of its windows but the last, and of the last any part:
 //! the accounts remember the notes of the last window they saw of each client, and a payment that is torn, or there twice, shows in them,
 //! and in the sums.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use freehold::{
-    AccessError, Actor, Addressees, AskError, Config, Handle, Idle, Limits, Objects, Outcome, Shards,
+    AccessError, Actor, Addressees, AskError, Config, Handle, Idle, Local, Objects, Outcome, Shards,
     SnapshotError,
 };
 use serde::{Deserialize, Serialize};
@@ -18,8 +19,12 @@ use serde::{Deserialize, Serialize};
 /// How many accounts there are. Every eighth is public.
 const ACCOUNTS: u64 = 40;
 
-/// Of each client, how many payments it has under way, and whether a payment's second half is told.
-const CLIENTS: [(u8, bool); 5] = [(1, false), (1, true), (32, false), (12, true), (1, false)];
+/// Of each client, how many payments it has under way, and whether a payment's second half is told. The last are tasks on shards.
+const CLIENTS: [(u8, bool); 7] =
+    [(1, false), (1, true), (32, false), (12, true), (1, false), (1, true), (1, false)];
+
+/// How many of them are tasks.
+const TASKS: usize = 2;
 
 /// A window of each client.
 pub type Windows = [u32; CLIENTS.len()];
@@ -43,6 +48,8 @@ pub enum Message {
     /// Takes from the first and tells the second.
     Pass(Note),
     Receive(Note),
+    /// Only looks at an account.
+    Look(u64),
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -108,6 +115,7 @@ impl Actor for Payments {
             }
             Message::Pass(note) => to.write(note.route().0),
             Message::Receive(note) => to.write(note.route().1),
+            Message::Look(id) => to.read(*id),
         }
     }
 
@@ -127,18 +135,14 @@ impl Actor for Payments {
                 objects.tell(Message::Receive(note))
             }
             Message::Receive(note) => take(note.route().1, note, 1),
+            Message::Look(id) => objects.get(id).map(drop),
         }
     }
 }
 
 /// A runtime of so many shards that leaves the CPUs to others.
 pub fn config(shards: usize) -> Config {
-    Config {
-        shards: Shards::Count(shards),
-        idle: Idle::Spin(std::time::Duration::ZERO),
-        limits: Limits::default(),
-        ..Config::default()
-    }
+    Config { shards: Shards::Count(shards), idle: Idle::Spin(std::time::Duration::ZERO), ..Config::default() }
 }
 
 /// What a client was told of a window.
@@ -148,7 +152,7 @@ pub type Told = Vec<Outcome<Payments>>;
 /// threads of the clients.
 pub fn pay(handle: &Handle<Payments>, from: Windows, windows: u32, heard: impl Fn(u8, u32, Told) + Sync) {
     std::thread::scope(|scope| {
-        for client in 0..CLIENTS.len() as u8 {
+        for client in 0..(CLIENTS.len() - TASKS) as u8 {
             let (handle, heard) = (handle.clone(), &heard);
             scope.spawn(move || {
                 let first = from[usize::from(client)];
@@ -169,6 +173,26 @@ pub fn pay(handle: &Handle<Payments>, from: Windows, windows: u32, heard: impl F
             });
         }
     });
+}
+
+/// The same on a shard, by the client that is its task, if it has one.
+pub async fn pay_on_shard(
+    local: Local<Payments>,
+    from: Windows,
+    windows: u32,
+    heard: impl Fn(u8, u32, Told),
+) {
+    let task = CLIENTS.len() - TASKS + local.shard().index();
+    let Some(first) = from.get(task) else { return };
+    for window in *first..first.saturating_add(windows) {
+        let one = Note { client: task as u8, window, place: 0 };
+        let told = local.ask(one.message()).await;
+        let is_over = told.is_err();
+        heard(task as u8, window, vec![told]);
+        if is_over {
+            return;
+        }
+    }
 }
 
 /// What clients were told since the books were last judged.
