@@ -194,12 +194,15 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
     }
     let needed = |log: u64| begins.iter().find(|begin| begin.log == log).map(|begin| begin.segment);
     for begin in old.runs.iter().flat_map(|run| &run.logs) {
-        for (name, _) in logs.directory.list().unwrap_or_default() {
+        for (name, bytes) in logs.directory.list().unwrap_or_default() {
             if let Some((log, segment)) = super::parse_segment_name(&name)
                 && log == begin.log
                 && needed(log).is_none_or(|first| segment < first)
             {
-                let _ = logs.discard(&segment_name(log, segment), shards);
+                // A crash while it was being made may have left one that is shorter, with nothing in it.
+                let is_whole = bytes == logs.config.segment_bytes as u64;
+                let name = segment_name(log, segment);
+                let _ = if is_whole { logs.discard(&name, shards) } else { logs.directory.remove(&name) };
             }
         }
     }
