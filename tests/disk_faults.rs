@@ -294,6 +294,46 @@ fn a_checkpoint_whose_names_cannot_be_synced_takes_nothing_away() {
     });
 }
 
+/// What a start lets go of counts until its manifest is on the disk: the segments of a run that left nothing were taken for the next before that,
+/// and when the power was cut in between, the directory could not be opened any more.
+#[test]
+fn a_start_whose_names_cannot_be_synced_takes_nothing_away() {
+    let test = "a_start_whose_names_cannot_be_synced_takes_nothing_away";
+    in_own_mounts(test, || {
+        let watchdog = Watchdog::new(test);
+        let mut failed = 0;
+        for (point, lives) in (0..12).flat_map(|point| [0, 1, 2].map(|lives| (point, lives))) {
+            watchdog.feed();
+            let at = tempfile::tempdir().expect("there is room");
+            let disk = Forgetful::new(point);
+            let mount = match disk.mount(at.path()) {
+                Ok(mount) => mount,
+                Err(why) => return skip(test, &format!("no FUSE: {why}")),
+            };
+            let mut heard = Heard::default();
+            for life in 0..lives {
+                let pays = life == 0 && lives == 2;
+                let (now, _) =
+                    pay_until_it_fails(open(2, log(at.path())), &Books::default(), u32::from(pays));
+                // The last one leaves nothing.
+                heard = if pays { now } else { heard };
+            }
+            disk.fail_after(point % 6);
+            match Runtime::<Payments>::open(config(2), log(at.path())) {
+                Ok(runtime) => drop(runtime),
+                Err(StartError::Log(LogError::Io { .. })) => failed += 1,
+                Err(other) => panic!("{other}"),
+            }
+            disk.cut();
+            Forgetful::unmount(mount, at.path());
+            let mount = disk.mount(at.path()).expect("it could be mounted before");
+            judge(at.path(), &Books::default(), &heard, &format!("point {point} after {lives} lives"));
+            Forgetful::unmount(mount, at.path());
+        }
+        assert!(failed > 12, "{failed} failed");
+    });
+}
+
 /// At the first start of a directory, and at a later one.
 #[test]
 fn without_room_there_is_no_start_and_with_room_there_is() {
@@ -301,7 +341,7 @@ fn without_room_there_is_no_start_and_with_room_there_is() {
     in_own_mounts(test, || {
         let watchdog = Watchdog::new(test);
         let (mut refused, mut started) = (0, 0);
-        for room in (0..9).map(|steps| steps * 24 << 10) {
+        for room in (0..9).map(|steps| steps * (24 << 10)) {
             watchdog.feed();
             let Some((at, _mount, directory)) = small_disk(test, "32m") else { return };
             let mut heard = Heard::default();

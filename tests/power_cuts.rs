@@ -95,7 +95,7 @@ fn a_life() {
     pay(&runtime.handle(), books.next(), u32::MAX, |client, window, told| {
         match told.iter().find(|told| told.is_err()) {
             None => say(&format!("acknowledged {client} {window}")),
-            Some(failed) => say(&format!("wrong a payment was answered {failed:?}")),
+            Some(failed) => say(&format!("failed {failed:?}")),
         }
     });
     say(&format!("wrong it stopped: {}", runtime.shutdown()));
@@ -108,6 +108,8 @@ struct Said {
     books: Books,
     is_ready: bool,
     acknowledged: Windows,
+    /// A payment was not answered `Ok`. Why, is `wrong` a little later.
+    has_failed: bool,
     wrong: Option<String>,
     has_ended: bool,
 }
@@ -124,6 +126,7 @@ impl Said {
                 let client: usize = client.parse().expect("a number");
                 self.acknowledged[client] = window.parse().expect("a number");
             }
+            "failed" => self.has_failed = true,
             "wrong" => drop(self.wrong.get_or_insert(rest.to_string())),
             _ => panic!("nobody says {line}"),
         }
@@ -160,16 +163,18 @@ impl Life {
         self.said.lock().expect("nobody panics")
     }
 
-    /// Waits until it pays, or something is wrong, or for so long.
-    fn wait_until_ready(&self, at_most: Duration) {
+    /// Waits until it has said so, or has ended, or for so long.
+    fn wait_until(&self, at_most: Duration, has_said: impl Fn(&Said) -> bool) {
         let begin = Instant::now();
-        let is_there = || {
-            let said = self.said();
-            said.is_ready || said.wrong.is_some() || said.has_ended
-        };
+        let is_there = || has_said(&self.said()) || self.said().has_ended;
         while !is_there() && begin.elapsed() < at_most {
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Waits until it pays, or something is wrong, or for so long.
+    fn wait_until_ready(&self, at_most: Duration) {
+        self.wait_until(at_most, |said| said.is_ready || said.wrong.is_some());
     }
 }
 
@@ -379,7 +384,11 @@ fn cut_off(disk: &mut dyn Disk, cuts: u64, syncs: bool, watchdog: &Watchdog) -> 
                 std::thread::sleep(Duration::from_micros(draw(200_000)));
             }
             // What is acknowledged from here on may be lost.
-            let said = life.said().clone();
+            let mut said = life.said().clone();
+            if said.has_failed {
+                life.wait_until(OPENING_MAX, |said| said.wrong.is_some());
+                said = life.said().clone();
+            }
             if !is_last {
                 disk.cut();
                 outcome.cuts += 1;
