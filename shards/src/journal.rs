@@ -508,6 +508,14 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
+    /// Holds the answers of a turn that was not finished, because something panicked in it: a shard that leaves delivers what it has come to,
+    /// and that may not be durable.
+    pub fn hold_back(&mut self, effects: &mut Effects<A>) {
+        if let Some(journal) = &mut self.desk.journal {
+            journal.hold(effects);
+        }
+    }
+
     /// Whether everything up to `epoch` is durable. If not, [`Shard::release`] says when it is.
     pub fn want_durable(&mut self, epoch: Epoch) -> bool {
         let Some(journal) = &mut self.desk.journal else { return true };

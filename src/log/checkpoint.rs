@@ -18,7 +18,7 @@ use freehold_shard::log::{BatchWriter, Marks, SegmentId, Tail};
 use freehold_shard::manifest::{Checkpoint as Written, LogBegin, Part};
 use freehold_shard::{Actor, Begun, Epoch};
 
-use super::{Logs, checkpoint_name, segment_name};
+use super::{Logs, MANIFEST, checkpoint_name, segment_name};
 use crate::disk::error::LogError;
 use crate::disk::file::NewFile;
 use crate::each_shard::EachShard;
@@ -181,7 +181,10 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
     let bytes = parts.iter().map(|part| part.bytes).sum();
     let written = Written { epoch, time, next_debt, parts };
     if let Err(error) = logs.store(|manifest| manifest.switch(written, begins.clone())) {
-        return given_up(error.into());
+        // The new manifest may be in its place all the same, if only the last sync failed, and then it names these parts. With all logs there
+        // still, either manifest is right.
+        let is_as_before = logs.directory.read(MANIFEST).is_ok_and(|bytes| bytes == old.to_bytes());
+        return if is_as_before { given_up(error.into()) } else { Err(error.into()) };
     }
     drop(snapshot);
     logs.since_checkpoint.fetch_sub(before, Ordering::Relaxed);
@@ -191,12 +194,15 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
     }
     let needed = |log: u64| begins.iter().find(|begin| begin.log == log).map(|begin| begin.segment);
     for begin in old.runs.iter().flat_map(|run| &run.logs) {
-        for (name, _) in logs.directory.list()? {
+        for (name, bytes) in logs.directory.list().unwrap_or_default() {
             if let Some((log, segment)) = super::parse_segment_name(&name)
                 && log == begin.log
                 && needed(log).is_none_or(|first| segment < first)
             {
-                let _ = logs.discard(&segment_name(log, segment), shards);
+                // A crash while it was being made may have left one that is shorter, with nothing in it.
+                let is_whole = bytes == logs.config.segment_bytes as u64;
+                let name = segment_name(log, segment);
+                let _ = if is_whole { logs.discard(&name, shards) } else { logs.directory.remove(&name) };
             }
         }
     }

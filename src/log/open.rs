@@ -105,8 +105,9 @@ pub(crate) struct Contents {
 pub(crate) fn read_manifest(directory: &Directory) -> Result<Option<Manifest>, LogError> {
     let files = directory.list()?;
     if !files.iter().any(|(name, _)| name == MANIFEST) {
+        // A first manifest that was being written when there was a crash is nothing yet: it comes before all other files.
         let is_ours = |(name, _): &(String, u64)| {
-            ["manifest.", "log-", "checkpoint-"].iter().any(|prefix| name.starts_with(prefix))
+            ["manifest.old", "log-", "checkpoint-"].iter().any(|prefix| name.starts_with(prefix))
         };
         return match files.iter().any(is_ours) {
             true => Err(LogError::NoManifest { directory: directory.path().to_path_buf() }),
@@ -345,7 +346,16 @@ pub(crate) fn open<A: Actor>(
         checkpoint: None,
         runs: Vec::new(),
     };
-    let contents = contents(&directory, read_manifest(&directory)?.unwrap_or_else(fresh))?;
+    let manifest = match read_manifest(&directory)? {
+        Some(manifest) => manifest,
+        None => {
+            // Before there is any other file: one that is found without a manifest is of a database that has lost it.
+            let fresh = fresh();
+            directory.replace(MANIFEST, &fresh.to_bytes())?;
+            fresh
+        }
+    };
+    let contents = contents(&directory, manifest)?;
     let Contents { manifest, sources } = &contents;
     let router = Router::new(key.unwrap_or(manifest.key()), shards);
     let bytes = sources.iter().flat_map(|source| &source.files).map(|(_, bytes)| bytes).sum();
@@ -424,7 +434,7 @@ pub(crate) fn open<A: Actor>(
         checkpoints: checkpoint::Demands::new(),
         directory,
     };
-    begin(&logs, &numbers)?;
+    begin(&logs, &contents.manifest, &numbers)?;
     let restored = objects.into_iter().zip(owed).zip(numbers);
     let restored =
         restored.map(|((objects, owes), log)| Restored { objects, owes, log, codec: *codec }).collect();
@@ -451,40 +461,31 @@ fn understood<A: Actor>(
     Ok(by_shard)
 }
 
-/// Makes the first segments of the run's logs, writes the manifest, and removes what belongs to nothing.
-fn begin(logs: &Logs, numbers: &[u64]) -> Result<(), LogError> {
+/// Removes what belongs to nothing, makes the first segments of the run's logs, and writes the manifest. What only the manifest `before` names,
+/// which counts until then, is removed afterwards.
+fn begin(logs: &Logs, before: &Manifest, numbers: &[u64]) -> Result<(), LogError> {
     let shards = numbers.len();
     let manifest = logs.manifest().clone();
-    let is_needed = |name: &str| {
+    let names = |manifest: &Manifest, name: &str| {
         let is_segment = parse_segment_name(name).is_some_and(|(log, segment)| {
             let begins = manifest.runs.iter().flat_map(|run| &run.logs);
             begins.into_iter().any(|begin| begin.log == log && segment >= begin.segment)
-                && !numbers.contains(&log)
         });
         let mut parts = manifest.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts);
         is_segment || parts.any(|part| checkpoint_name(part.log) == name)
     };
-    let files = logs.directory.list()?;
-    for (name, bytes) in &files {
-        if let Some(number) = parse_spare_name(name) {
-            match *bytes == manifest.segment_bytes {
-                true => logs.keep_spare(name, number),
-                false => logs.directory.remove(name)?,
+    // Of a start that was given up, with the numbers that this one has.
+    let is_left_over = |name: &str| parse_segment_name(name).is_some_and(|(log, _)| numbers.contains(&log));
+    for (name, bytes) in logs.directory.list()? {
+        if let Some(number) = parse_spare_name(&name) {
+            match bytes == manifest.segment_bytes {
+                true => logs.keep_spare(&name, number),
+                false => logs.directory.remove(&name)?,
             }
         }
     }
-    for (name, bytes) in files {
-        let is_ours = parse_segment_name(&name).is_some() || name.starts_with("checkpoint-");
-        if !is_ours || is_needed(&name) {
-            continue;
-        }
-        // Segments of what the manifest does not name any more, or of a start that was given up, are used again.
-        if bytes == manifest.segment_bytes && !name.starts_with("checkpoint-") {
-            logs.discard(&name, shards)?;
-        } else {
-            logs.directory.remove(&name)?;
-        }
-    }
+    let is_needed = |name: &str| names(before, name) || names(&manifest, name) && !is_left_over(name);
+    clear(logs, shards, is_needed)?;
     in_parallel(numbers, |log| {
         let name = segment_name(*log, 0);
         match logs.take_spare() {
@@ -493,5 +494,23 @@ fn begin(logs: &Logs, numbers: &[u64]) -> Result<(), LogError> {
         }
     })?;
     logs.directory.sync()?;
-    logs.store(|_| {})
+    logs.store(|_| {})?;
+    clear(logs, shards, |name| names(&manifest, name))
+}
+
+/// Removes segments and parts of checkpoints that are not needed, or keeps them as spares.
+fn clear(logs: &Logs, shards: usize, is_needed: impl Fn(&str) -> bool) -> Result<(), LogError> {
+    for (name, bytes) in logs.directory.list()? {
+        let is_segment = parse_segment_name(&name).is_some();
+        if !(is_segment || name.starts_with("checkpoint-")) || is_needed(&name) {
+            continue;
+        }
+        // Segments of what the manifest does not name any more, or of a start that was given up, are used again.
+        if is_segment && bytes == logs.config.segment_bytes as u64 {
+            logs.discard(&name, shards)?;
+        } else {
+            logs.directory.remove(&name)?;
+        }
+    }
+    Ok(())
 }

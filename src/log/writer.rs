@@ -24,9 +24,21 @@ pub(crate) struct Desk {
     waker: Option<Waker>,
     /// The runtime stops, and all is written.
     is_closed: bool,
+    /// There is a writer, and it has files open.
+    is_manned: bool,
 }
 
 impl Desk {
+    /// From now on there is a writer.
+    pub(crate) fn man(&mut self) {
+        self.is_manned = true;
+    }
+
+    /// Whether the writer has not ended, and closed its files.
+    pub(crate) fn is_manned(&self) -> bool {
+        self.is_manned
+    }
+
     /// There is something to be written.
     pub(crate) fn put(&mut self, write: Write) {
         debug_assert!(self.write.is_none(), "one batch is written at a time");
@@ -74,10 +86,13 @@ pub(crate) async fn write<A: Actor>(here: Rc<LocalShard<A>>, logs: Arc<Logs>, lo
             Ok(()) => here.written(write.batch),
             Err(error) => {
                 let cause = DeathCause::Log(error.to_string());
-                return here.shared.die(Death { shard: here.index, cause });
+                here.shared.die(Death { shard: here.index, cause });
+                break;
             }
         }
     }
+    writing.end().await;
+    here.desk.borrow_mut().is_manned = false;
 }
 
 struct Writing<A: Actor> {
@@ -103,6 +118,17 @@ impl<A: Actor> Writing<A> {
             self.prepare();
         }
         Ok(())
+    }
+
+    /// Closes what is open. An executor that ends does not: the files would stay open, and their file system busy, until the process ends.
+    async fn end(mut self) {
+        if self.next.is_some()
+            && let Ok(next) = self.next().await
+        {
+            let _ = next.close().await;
+        }
+        // Of what was written nothing depends on it.
+        let _ = self.file.close().await;
     }
 
     /// Begins to make the next segment, beside what is written.
