@@ -90,7 +90,7 @@ pub use local::{Local, LocalAsk};
 #[doc(hidden)]
 pub use log::DiskOptions;
 pub use log::checkpoint::Checkpoint;
-pub use log::{LogConfig, Progress, Recovery};
+pub use log::{LogConfig, Progress, Recovery, inspect};
 pub use replies::Ask;
 pub use runtime::{Report, Runtime};
 pub use snapshot::{Snapshot, SnapshotRead};

@@ -180,9 +180,8 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
     let parts: Vec<Part> = wrote.into_iter().map(|(part, ..)| part).collect();
     let bytes = parts.iter().map(|part| part.bytes).sum();
     let written = Written { epoch, time, next_debt, parts };
-    if let Err(error) = logs.store(|manifest| manifest.switch(written, begins.clone())) {
-        return given_up(error.into());
-    }
+    // If this fails, the manifest on disk may be the old or the new: the files of both stay. The next start removes what it does not need.
+    logs.store(|manifest| manifest.switch(written, begins.clone()))?;
     drop(snapshot);
     logs.since_checkpoint.fetch_sub(before, Ordering::Relaxed);
     // From here on nothing of the old is needed. What cannot be removed now is removed at the next start.
