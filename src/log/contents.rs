@@ -128,11 +128,8 @@ pub(crate) fn contents(directory: &Directory, manifest: Manifest) -> Result<Cont
             let last = found.and_then(|found| found.last_key_value()).map(|(last, _)| *last);
             let last = end.map_or(last.unwrap_or_default(), |(last, _)| last).max(begin.segment);
             let found = found.iter().flat_map(|found| found.range(begin.segment..=last));
-            let file = |segment, bytes| LogFileFound {
-                name: segment_name(begin.log, segment),
-                segment,
-                bytes,
-            };
+            let file =
+                |segment, bytes| LogFileFound { name: segment_name(begin.log, segment), segment, bytes };
             let (mut files, mut next) = (Vec::new(), Some(begin.segment));
             for (segment, bytes) in found {
                 files.extend(next.filter(|next| next < segment).map(|missing| file(missing, None)));
@@ -221,7 +218,8 @@ pub(crate) fn read(
                 Damage { found: Invalid::OutOfOrder { .. }, .. } if is_lost => {}
                 // The gap is behind what was read of the segment before.
                 Damage { offset: 0, found: Invalid::OutOfOrder { found, expected }, .. } if at.0 != *name => {
-                    let what = format!("batch {expected} cannot be read, and batch {found} follows in {name}");
+                    let what =
+                        format!("batch {expected} cannot be read, and batch {found} follows in {name}");
                     damage(damaged(directory, &at.0, at.1, what))?;
                 }
                 Damage { offset, .. } => {
@@ -236,7 +234,8 @@ pub(crate) fn read(
         }
         if let Some(end) = seen.into_inner() {
             is_lost &= read.is_err();
-            at = (name.clone(), end);
+            // Of a file that was cut, the padding behind the last batch may be missing.
+            at = (name.clone(), end.min(bytes.len() as u64));
         }
         let is_short = (bytes.len() as u64) < manifest.segment_bytes;
         if source.end.is_none() && is_short && !is_lost {

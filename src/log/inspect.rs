@@ -136,11 +136,17 @@ pub fn verify(directory: &Path) -> Result<Verified, LogError> {
         for source in sources.iter().filter(|source| source.run.is_none()) {
             found.bytes += source.bytes();
             // What is wrong with it has been told.
-            each_record(&directory, &contents, source, |_| Ok(()), |entry| match entry.record {
-                Record::Put { .. } => found.objects += 1,
-                Record::Owe { .. } => found.owed += 1,
-                _ => {}
-            })?;
+            each_record(
+                &directory,
+                &contents,
+                source,
+                |_| Ok(()),
+                |entry| match entry.record {
+                    Record::Put { .. } => found.objects += 1,
+                    Record::Owe { .. } => found.owed += 1,
+                    _ => {}
+                },
+            )?;
         }
         checkpoint = Some(found);
     }
