@@ -15,6 +15,7 @@
 //! name, so one that is shorter was cut.
 
 pub(crate) mod checkpoint;
+pub(crate) mod commit;
 pub(crate) mod contents;
 pub mod inspect;
 pub(crate) mod open;
