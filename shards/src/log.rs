@@ -408,7 +408,8 @@ pub fn scan_from<'a>(
     while offset < bytes.len() {
         let found = match read(bytes, offset, segment) {
             Ok((batch, crc, previous)) if (batch.sequence, previous) == (tail.sequence, tail.previous) => {
-                *tail = Tail { sequence: tail.sequence + 1, previous: crc };
+                // The number is the disk's: it need not be one that was ever counted to.
+                *tail = Tail { sequence: tail.sequence.wrapping_add(1), previous: crc };
                 offset = batch.end();
                 each(batch);
                 continue;

@@ -81,7 +81,7 @@ impl LogReader {
             *last = segment;
             each(batch);
         })?;
-        self.next.segment += 1;
+        self.next.segment = self.next.segment.wrapping_add(1);
         Ok(end)
     }
 
