@@ -854,3 +854,65 @@ impl<A: Actor> Journal<A> {
         Write { segment: self.id.segment, offset, batch }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AccessError, Addressees, Inbox, Limits, Mvcc, Objects, PlacementKey, Router};
+
+    /// Bytes by number.
+    struct Bytes;
+
+    impl Actor for Bytes {
+        type Id = u64;
+        type State = Vec<u8>;
+        type Message = (u64, usize);
+        type Reply = ();
+        type Error = AccessError<u64>;
+
+        fn addressees((id, _): &(u64, usize), to: &mut Addressees<u64>) {
+            to.write(*id);
+        }
+
+        fn receive(
+            (id, bytes): &(u64, usize),
+            objects: &mut Objects<'_, Self>,
+        ) -> Result<(), AccessError<u64>> {
+            objects.insert(*id, vec![7; *bytes]).map(drop)
+        }
+    }
+
+    // A checkpoint's manifest once named a segment as the first that is needed which was still being made: the batch that begins it had been
+    // sealed, and its write waited for the file. After a crash then the file was missing, and the directory could not be opened.
+    #[test]
+    fn a_segment_stays_until_the_next_has_something_in_it() {
+        let durability = Arc::new(Durability::new(1, Epoch(0)));
+        let mvcc = Arc::new(Mvcc::logged(1, durability.clone()));
+        let router = Router::new(PlacementKey(5), 1);
+        let shard = Shard::<Bytes>::new(ShardIndex(0), router, Limits::default(), 3, mvcc);
+        let mut shard = shard.with_log(LogStart {
+            codec: Codec::new(),
+            ack: Ack::Durable,
+            database: 1,
+            log: 2,
+            segment_bytes: 8192,
+            first_debt: 0,
+            durability,
+        });
+        let (mut inbox, mut effects) = (Inbox::new(), Effects::new(1));
+        let mut fill = |shard: &mut Shard<Bytes>| {
+            let (message, answer_to) = ((1, 5000), ReturnAddress::Nobody);
+            inbox.envelopes.push(Envelope::Message { message, sender: OwnerId(0), answer_to });
+            shard.turn(Time(0), &mut inbox, &mut effects);
+            shard.next_write(Time(0)).expect("there is something to be written")
+        };
+        let later = Epoch(u64::MAX);
+        let first = fill(&mut shard);
+        assert_eq!(first.segment, 0);
+        shard.written(first.batch);
+        let second = fill(&mut shard);
+        assert_eq!((second.segment, shard.trim_log(later).map(|begun| begun.segment)), (1, Some(0)));
+        shard.written(second.batch);
+        assert_eq!(shard.trim_log(later).map(|begun| begun.segment), Some(1));
+    }
+}

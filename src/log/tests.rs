@@ -7,7 +7,7 @@
 //! - in the crashed database, a bit of the very last batch of a log was hit: that reads as a torn tail. Then the state is what it is when
 //!   that batch had never been written, and only what it held is gone.
 //!
-//! `FREEHOLD_DAMAGES=100000 cargo test --release --lib damage` runs more cases.
+//! `FREEHOLD_DAMAGES=100000 cargo test --release -p freehold --lib damage` runs more cases.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -514,4 +514,44 @@ fn every_damage_is_found(patient: &Patient) {
     let mut all = 0;
     dump(&patient.directory, |_| all += 1).expect("it is whole");
     assert!(dumped < all && dumped > all - 100, "{dumped} of {all}: what is behind the damage is given too");
+}
+
+/// A start that fails where it makes the first segment of this log; and what it leaves behind.
+fn fail_to_start(directory: &Path, shards: usize, log: u64) {
+    let in_the_way = directory.join(super::segment_name(log, 0));
+    fs::create_dir_all(&in_the_way).expect("it can be made");
+    let log = LogConfig { segment_bytes: SEGMENT, ..LogConfig::at(directory) };
+    let config = Config { shards: Shards::Count(shards), ..Config::default() };
+    assert!(Runtime::<Texts>::open(config, log).is_err());
+    fs::remove_dir(&in_the_way).expect("it is there");
+}
+
+// The first start of all made its segments before there was a manifest. If it ended between the two, the next found logs that nobody vouched
+// for, and refused.
+#[test]
+fn a_first_start_that_ends_half_way_can_be_repeated() {
+    let directory = tempfile::tempdir().expect("there is room");
+    fail_to_start(directory.path(), 2, 0);
+    fs::write(directory.path().join("manifest.new"), "half of").expect("it can be written");
+    open(directory.path(), 2).shutdown();
+}
+
+// A start let go of the logs of a run that had left nothing before the manifest on disk forgot that run. If it ended between the two, the
+// next missed the files.
+#[test]
+fn a_start_that_ends_half_way_leaves_what_the_manifest_names() {
+    let [directory, crashed] = [(); 2].map(|()| tempfile::tempdir().expect("there is room"));
+    let mut random = Pcg64Mcg::seed_from_u64(3);
+    let runtime = open(directory.path(), 1);
+    work(&runtime, &mut random, 5);
+    runtime.shutdown();
+    let runtime = open(directory.path(), 2);
+    // It runs and has not done anything.
+    copy(directory.path(), crashed.path());
+    runtime.shutdown();
+    let before = state(crashed.path()).expect("it is whole");
+    fail_to_start(crashed.path(), 1, manifest(crashed.path()).next_log);
+    assert!(state(crashed.path()).expect("it still is") == before);
+    open(crashed.path(), 1).shutdown();
+    assert!(state(crashed.path()).expect("it still is") == before);
 }
