@@ -33,9 +33,12 @@ pub(crate) struct Owes<A: Actor> {
     pub(crate) bytes: Box<[u8]>,
 }
 
+/// An object as a log has it.
+type Object<A> = (<A as Actor>::Id, Ownership, <A as Actor>::State);
+
 /// What a shard begins with.
 pub(crate) struct Restored<A: Actor> {
-    pub(crate) objects: Vec<(A::Id, Ownership, A::State)>,
+    pub(crate) objects: Vec<Object<A>>,
     pub(crate) owes: Vec<Owes<A>>,
     pub(crate) log: u64,
     pub(crate) codec: Codec<A>,
@@ -134,7 +137,7 @@ impl Meter {
 /// What a database was when its last run ended.
 pub(crate) struct Recovered<A: Actor> {
     /// By the shard that is their home from now on.
-    pub(crate) objects: Vec<Vec<(A::Id, Ownership, A::State)>>,
+    pub(crate) objects: Vec<Vec<Object<A>>>,
     pub(crate) owed: BTreeMap<Debt, Owed>,
     /// How the last run ended, if there was one.
     pub(crate) end: Option<RunEnd>,
