@@ -24,11 +24,16 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.desk.journal.iter().flat_map(|journal| journal.begun.iter().copied())
     }
 
-    /// Everything before `epoch` is in a checkpoint: forgets the segments that hold nothing later. Returns the first that is needed.
+    /// Everything before `epoch` is in a checkpoint: forgets the segments that hold nothing later and close nothing later. Returns the first
+    /// that is needed.
+    ///
+    /// A segment stays that is on disk with something in it. While its first batch is on the way, the last one may still be empty, or even a
+    /// file that is yet to be made, and a manifest that begins with a missing file cannot be opened: then the one before stays as well.
     pub fn trim_log(&mut self, epoch: Epoch) -> Option<Begun> {
         let journal = self.desk.journal.as_mut()?;
+        let stay = if journal.is_writing() { 2 } else { 1 };
         let epoch = if fault::is_on(Fault::TrimEarly) { epoch.next() } else { epoch };
-        while journal.begun.len() > 1 && journal.begun[0].through < epoch {
+        while journal.begun.len() > stay && journal.begun[0].through < epoch {
             journal.begun.pop_front();
         }
         journal.begun.front().copied()

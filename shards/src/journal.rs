@@ -291,6 +291,11 @@ impl<A: Actor> Journal<A> {
         self.arrived.push((to, outcome));
     }
 
+    /// Whether the disk writes a batch.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
     /// Whether there is nothing to be written.
     fn is_written(&self) -> bool {
         self.filling.is_empty() && self.full.is_empty() && self.in_flight.is_none()
@@ -468,7 +473,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// Whether the disk writes a batch.
     pub fn is_writing(&self) -> bool {
-        self.desk.journal.as_ref().is_some_and(|journal| journal.in_flight.is_some())
+        self.desk.journal.as_ref().is_some_and(|journal| journal.is_writing())
     }
 
     /// How many bytes were given to the disk, and in how many batches.
@@ -552,5 +557,67 @@ impl<A: Actor> Journal<A> {
         self.bytes += batch.padded() as u64;
         self.batches += 1;
         Write { segment: self.id.segment, offset, batch }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AccessError, Addressees, Inbox, Limits, Mvcc, Objects, PlacementKey, Router};
+
+    /// Bytes by number.
+    struct Bytes;
+
+    impl Actor for Bytes {
+        type Id = u64;
+        type State = Vec<u8>;
+        type Message = (u64, usize);
+        type Reply = ();
+        type Error = AccessError<u64>;
+
+        fn addressees((id, _): &(u64, usize), to: &mut Addressees<u64>) {
+            to.write(*id);
+        }
+
+        fn receive(
+            (id, bytes): &(u64, usize),
+            objects: &mut Objects<'_, Self>,
+        ) -> Result<(), AccessError<u64>> {
+            objects.insert(*id, vec![7; *bytes]).map(drop)
+        }
+    }
+
+    // A checkpoint's manifest once named a segment as the first that is needed which was still being made: the batch that begins it had been
+    // sealed, and its write waited for the file. After a crash then the file was missing, and the directory could not be opened.
+    #[test]
+    fn a_segment_stays_until_the_next_has_something_in_it() {
+        let durability = Arc::new(Durability::new(1, Epoch(0)));
+        let mvcc = Arc::new(Mvcc::logged(1, durability.clone()));
+        let router = Router::new(PlacementKey(5), 1);
+        let shard = Shard::<Bytes>::new(ShardIndex(0), router, Limits::default(), 3, mvcc);
+        let mut shard = shard.with_log(LogStart {
+            codec: Codec::new(),
+            ack: Ack::Durable,
+            database: 1,
+            log: 2,
+            segment_bytes: 8192,
+            first_debt: 0,
+            durability,
+        });
+        let (mut inbox, mut effects) = (Inbox::new(), Effects::new(1));
+        let mut fill = |shard: &mut Shard<Bytes>| {
+            let (message, answer_to) = ((1, 5000), ReturnAddress::Nobody);
+            inbox.envelopes.push(Envelope::Message { message, sender: OwnerId(0), answer_to });
+            shard.turn(Time(0), &mut inbox, &mut effects);
+            shard.next_write(Time(0)).expect("there is something to be written")
+        };
+        let later = Epoch(u64::MAX);
+        let first = fill(&mut shard);
+        assert_eq!(first.segment, 0);
+        shard.written(first.batch);
+        let second = fill(&mut shard);
+        assert_eq!((second.segment, shard.trim_log(later).map(|begun| begun.segment)), (1, Some(0)));
+        shard.written(second.batch);
+        assert_eq!(shard.trim_log(later).map(|begun| begun.segment), Some(1));
     }
 }

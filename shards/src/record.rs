@@ -139,7 +139,8 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     }
 }
 
-pub(crate) fn write_epoch(epoch: Epoch, to: &mut Vec<u8>) {
+/// Appends that what follows in the batch was committed in this epoch.
+pub fn write_epoch(epoch: Epoch, to: &mut Vec<u8>) {
     to.push(EPOCH);
     to.extend_from_slice(&epoch.0.to_le_bytes());
 }

@@ -18,7 +18,7 @@ use freehold_shard::log::{BatchWriter, Marks, SegmentId, Tail};
 use freehold_shard::manifest::{Checkpoint as Written, LogBegin, Part};
 use freehold_shard::{Actor, Begun, Epoch};
 
-use super::{Logs, MANIFEST, checkpoint_name, segment_name};
+use super::{Logs, checkpoint_name, segment_name};
 use crate::disk::error::LogError;
 use crate::disk::file::NewFile;
 use crate::each_shard::EachShard;
@@ -180,12 +180,8 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
     let parts: Vec<Part> = wrote.into_iter().map(|(part, ..)| part).collect();
     let bytes = parts.iter().map(|part| part.bytes).sum();
     let written = Written { epoch, time, next_debt, parts };
-    if let Err(error) = logs.store(|manifest| manifest.switch(written, begins.clone())) {
-        // The new manifest may be in its place all the same, if only the last sync failed, and then it names these parts. With all logs there
-        // still, either manifest is right.
-        let is_as_before = logs.directory.read(MANIFEST).is_ok_and(|bytes| bytes == old.to_bytes());
-        return if is_as_before { given_up(error.into()) } else { Err(error.into()) };
-    }
+    // If this fails, the manifest on disk may be the old or the new: the files of both stay. The next start removes what it does not need.
+    logs.store(|manifest| manifest.switch(written, begins.clone()))?;
     drop(snapshot);
     logs.since_checkpoint.fetch_sub(before, Ordering::Relaxed);
     // From here on nothing of the old is needed. What cannot be removed now is removed at the next start.

@@ -161,8 +161,15 @@ impl<A: Actor> Writing<A> {
 /// Makes a segment: of one that is not needed, if there is one.
 async fn make(logs: &Arc<Logs>, log: u64, segment: u64) -> Result<LogFile, LogError> {
     let name = segment_name(log, segment);
-    let Some(spare) = logs.take_spare() else {
-        return LogFile::create(&logs.directory, &name, logs.config.segment_bytes as u64).await;
+    let spare = match logs.take_spare() {
+        Some(spare) => spare,
+        // It gets its name when it has its full size: then a segment that is shorter is known to be damaged.
+        None => {
+            let spare = logs.name_spare();
+            let made = LogFile::create(&logs.directory, &spare, logs.config.segment_bytes as u64).await?;
+            made.close().await?;
+            spare
+        }
     };
     let (shared, to) = (logs.clone(), name.clone());
     let renamed = glommio::executor().spawn_blocking(move || {
