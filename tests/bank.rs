@@ -6,6 +6,8 @@
 #[path = "../examples/bank/audit.rs"]
 #[allow(dead_code, reason = "one audit is tested here by itself, and all of it as the bank runs it")]
 mod audit;
+#[path = "../examples/bank/decided.rs"]
+mod decided;
 #[path = "../examples/bank/ledger.rs"]
 #[allow(dead_code, reason = "of the actor only what an audit needs")]
 mod ledger;
@@ -17,7 +19,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -28,7 +30,8 @@ use support::example;
 use tempfile::TempDir;
 
 use crate::audit::{Auditor, Census};
-use crate::ledger::{Ledger, Order};
+use crate::decided::Decided;
+use crate::ledger::{Key, Ledger, Order};
 use crate::replay::{Payments, accounted, balances_csv, count_of, messy, parsed, refused, replay};
 
 /// Nothing here takes five seconds. Whatever takes this long hangs.
@@ -71,7 +74,7 @@ impl Ended {
     #[track_caller]
     fn expect_each_handled_once(&self, payments: usize, accounts: usize) {
         let orders = (payments + accounts) as u64;
-        assert_eq!(self.column("accounts"), accounts as u64, "{}", self.said);
+        assert_eq!(self.column("objects"), accounts as u64, "{}", self.said);
         assert_eq!(self.column("orders"), orders, "{}", self.said);
         assert_eq!(self.column("done"), self.number("done") + accounts as u64, "{}", self.said);
         assert_eq!(self.column("refused"), self.number("refused"), "{}", self.said);
@@ -91,16 +94,22 @@ impl Ended {
     }
 }
 
-/// Runs the bank in `directory`, with `input` on its standard input.
-fn bank(directory: &Path, arguments: &str, input: &str) -> Ended {
-    let mut child = Command::new(example("bank"))
+/// Starts the bank in `directory`, as it is told and no more.
+fn start(directory: &Path, arguments: &str) -> Child {
+    Command::new(example("bank"))
         .current_dir(directory)
         .args(arguments.split_whitespace())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("the bank starts");
+        .expect("the bank starts")
+}
+
+/// Runs the bank in `directory`, with `input` on its standard input; in memory only, if it is not told where its log is.
+fn bank(directory: &Path, arguments: &str, input: &str) -> Ended {
+    let no_log = if arguments.contains("--data") { "" } else { "--no-log" };
+    let mut child = start(directory, &format!("{arguments} {no_log}"));
     let pid = Pid::from_child(&child);
     let mut stdin = child.stdin.take().expect("it was piped");
     let input = input.to_string();
@@ -255,7 +264,7 @@ fn audits_in_the_midst_of_payments_are_exact() {
             "--shards {shards} --cross {cross} --accounts 5000 --generate 100000 --batch 500 --audit-every 0.0002"
         );
         let ended = bank(directory.path(), &arguments, "").expect(0);
-        let accounts = ended.column("accounts") as usize;
+        let accounts = ended.column("objects") as usize;
         ended.expect_each_handled_once(100_000, accounts);
         assert!(ended.number("audits") >= 3, "too few to mean much: {}", ended.said);
         let line = ended.said.lines().find(|line| line.starts_with("audits")).expect("it was just read");
@@ -277,7 +286,9 @@ fn audits_in_the_midst_of_payments_are_exact() {
 fn an_audit_finds_a_coin_or_an_account_too_many_or_too_few() {
     let runtime = support::start::<Ledger>(2, Config::default());
     let handle = runtime.handle();
-    let (on_each, census) = (support::ids(&handle, 2), Census::default());
+    let home = |account| handle.home(&Key::Account(account)).index();
+    let on_each = [0, 1].map(|shard| (1..).filter(|&id| home(id) == shard).take(2).collect::<Vec<_>>());
+    let census = Census::default();
     let auditor = Auditor { handle: &handle, opening: 100, census: &census };
     let open = |account, opening| {
         census.named.fetch_add(1, Ordering::Release);
@@ -426,6 +437,8 @@ fn what_cannot_be_done_is_said_and_ends_in_2() {
         ("--input .", "", "no payments in .: cannot be read: Is a directory"),
         ("--input - --balances no/such/place", "from,to,amount\n", "cannot write no/such/place"),
         ("--input - --cross 5", "", "cannot be used with"),
+        ("--data d --no-log", "", "cannot be used with"),
+        ("--data /proc/nowhere", "", "the runtime does not start: the log: "),
         ("--cross 101", "", "a number from 0 to 100"),
         ("--accounts 1", "", "1 is not in 2.."),
         ("--audit-every soon", "", "a number from 0 to 86400"),
@@ -442,4 +455,157 @@ fn what_cannot_be_done_is_said_and_ends_in_2() {
     let ended = bank(directory.path(), "--shards 1 --input -", "from,to,amount\n").expect(0);
     assert_eq!(ended.number("payments"), 0, "no payments are payments that balance");
     ended.expect_exact_audits(0);
+}
+
+/// A small log, of which a run fills many segments and makes many checkpoints.
+const SMALL_LOG: &str = "--segment-bytes 65536 --checkpoint-bytes 1000000";
+
+/// Kills the bank so long after it was started, unless it has ended: says whether.
+fn kill(directory: &Path, arguments: &str, after: Duration) -> bool {
+    let mut child = start(directory, arguments);
+    std::thread::sleep(after);
+    child.kill().expect("it is there until it was waited for");
+    // The signal, if it was that.
+    child.wait().expect("it can be waited for").code().is_none()
+}
+
+/// Kills the bank again and again and has it pay to the end then, with another number of shards each time, and what it said in the end.
+fn pay_in_spite_of_kills(directory: &TempDir, arguments: &str, shards: &[usize]) -> Ended {
+    let mut kills = 0;
+    for (round, shards) in (0..).zip(shards.iter().cycle()).take(8) {
+        let after = Duration::from_millis(40 + 37 * (round * 5 % 8));
+        let arguments = format!("--data d {SMALL_LOG} --shards {shards} {arguments}");
+        kills += usize::from(kill(directory.path(), &arguments, after));
+    }
+    assert!(kills >= 3, "it was killed {kills} times only: the test tests little");
+    let last = format!("--data d {SMALL_LOG} --shards {} {arguments}", shards[0]);
+    let ended = bank(directory.path(), &last, "").expect(0);
+    assert!(ended.number("before") > 0, "{}", ended.said);
+    assert!(ended.said.contains("they balance"), "{}", ended.said);
+    ended
+}
+
+const LISTED: &str = "--input payments.csv --balances balances.csv --refused refused.csv";
+
+// On one shard the order is kept, over a crash too: so even what is refused is the same.
+#[test]
+fn a_bank_that_is_killed_goes_on_and_ends_as_by_a_replay() {
+    let (directory, payments) = (TempDir::new().unwrap(), messy(40_000));
+    fs::write(directory.path().join("payments.csv"), &payments.text).unwrap();
+    let arguments = format!("--batch 100 --in-flight 2 {LISTED}");
+    let ended = pay_in_spite_of_kills(&directory, &arguments, &[1]);
+    let (held, wanted) = replay(&payments.good, 1000);
+    assert_eq!(refused(&read(&directory, "refused.csv"), &payments.good), wanted);
+    assert_eq!(read(&directory, "balances.csv"), balances_csv(&held));
+    assert_eq!((ended.number("payments"), ended.number("refused")), (40_000, wanted.len() as u64));
+    assert_eq!(ended.number("done"), 40_000 - wanted.len() as u64);
+    expect_trouble(&wanted);
+    verify_by_script(&directory, "payments.csv", &["--in-order"]);
+
+    // Once more changes nothing.
+    let balances = read(&directory, "balances.csv");
+    let ended = bank(directory.path(), &format!("--data d {arguments} --shards 2"), "").expect(0);
+    assert_eq!(read(&directory, "balances.csv"), balances);
+    assert_eq!(refused(&read(&directory, "refused.csv"), &payments.good), wanted);
+    assert_eq!((ended.number("before"), ended.number("payments")), (40_000, 40_000));
+    assert_eq!(
+        (ended.number("done"), ended.number("last audit")),
+        (40_000 - wanted.len() as u64, held.len() as u64)
+    );
+}
+
+// Where some payments overtake others it depends on them which lack funds. With enough of them nothing does.
+#[test]
+fn a_bank_that_is_killed_on_several_shards_decides_everything_once() {
+    for opening in [100_000_000, 1000] {
+        let (directory, payments) = (TempDir::new().unwrap(), messy(40_000));
+        fs::write(directory.path().join("payments.csv"), &payments.text).unwrap();
+        let arguments = format!("--batch 100 --in-flight 3 --opening {opening} {LISTED}");
+        pay_in_spite_of_kills(&directory, &arguments, &[2, 3, 1]);
+        let refused = refused(&read(&directory, "refused.csv"), &payments.good);
+        let held = accounted(&payments.good, opening, &refused);
+        assert_eq!(read(&directory, "balances.csv"), balances_csv(&held));
+        if opening > 1000 {
+            assert_eq!((held, refused), replay(&payments.good, opening), "as an uninterrupted run");
+        } else {
+            expect_trouble(&refused);
+        }
+        verify_by_script(&directory, "payments.csv", &[&opening.to_string()]);
+    }
+}
+
+#[test]
+fn a_log_goes_with_its_input() {
+    let directory = TempDir::new().unwrap();
+    let write =
+        |lines: &str| fs::write(directory.path().join("payments.csv"), format!("from,to,amount\n{lines}"));
+    let pay = |more: &str| {
+        let arguments = format!("--data d {SMALL_LOG} --input payments.csv --balances balances.csv {more}");
+        bank(directory.path(), &arguments, "")
+    };
+    write("1,2,5\n2,3,7\n").unwrap();
+    pay("").expect(0);
+    let balances = "account,balance\n1,995\n2,998\n3,1007\n";
+    assert_eq!(read(&directory, "balances.csv"), balances);
+    for (lines, more, said) in [
+        ("1,2,5\n", "", "2 payments were handed over before, and this input has 1 and is over"),
+        ("1,2,5\n2,3,8\n", "", "of the 2 payments handed over before, at least one is not what it was"),
+        ("2,3,7\n1,2,5\n", "", "at least one is not what it was"),
+        ("\n1,2,5\n2,3,7\n", "", "at least one is not what it was"),
+        ("1,2,5\n2,3,7\n", "--opening 999", "accounts opened with 1000, not with 999"),
+    ] {
+        write(lines).unwrap();
+        let ended = pay(more).expect(2);
+        assert!(
+            ended.complained.contains("nothing was paid: ") && ended.complained.contains(said),
+            "{}",
+            ended.complained
+        );
+    }
+    // It may have grown.
+    write("1,2,5\n2,3,7\n3,1,2\n").unwrap();
+    let ended = pay("").expect(0);
+    assert_eq!((ended.number("payments"), ended.number("before")), (3, 2));
+    assert_eq!(read(&directory, "balances.csv"), "account,balance\n1,997\n2,998\n3,1005\n");
+    // Strict stops where it stopped before, or would have.
+    write("1,2,5\noops\n").unwrap();
+    let ended = pay("--strict").expect(3);
+    assert!(ended.complained.contains("line 3: 1 fields"), "{}", ended.complained);
+}
+
+fn temporary_logs() -> Vec<std::path::PathBuf> {
+    let beside = example("bank").parent().expect("it is in a directory").to_path_buf();
+    let files = fs::read_dir(beside).unwrap().map(|file| file.unwrap().path());
+    files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("bank-log-")).collect()
+}
+
+#[test]
+fn a_log_that_nobody_named_is_removed() {
+    let (directory, before) = (TempDir::new().unwrap(), temporary_logs());
+    let output = start(directory.path(), "--generate 5000 --segment-bytes 65536").wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("log         on disk, and removed now"), "{output:?}");
+    assert_eq!(temporary_logs(), before);
+
+    // Also if it is told to end.
+    let mut child = start(directory.path(), "--generate 100000000 --segment-bytes 65536");
+    support::until(|| temporary_logs().len() > before.len());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+    assert_eq!(temporary_logs(), before);
+}
+
+#[test]
+fn what_is_decided_is_kept_in_short() {
+    // Payments overtake each other by up to 200; each is decided twice.
+    let mut decided = Decided::default();
+    let mut known = std::collections::BTreeSet::new();
+    for step in 0..5000_u64 {
+        let nth = if step % 200 < 100 { step + 100 } else { step - 100 };
+        assert_eq!(decided.insert(nth), known.insert(nth), "{nth}");
+        assert!(!decided.insert(nth), "{nth}");
+    }
+    assert_eq!(known.len(), 5000);
+    assert!(known.iter().all(|nth| !decided.insert(*nth)));
+    assert!(decided.insert(5000) && !decided.insert(5000));
 }

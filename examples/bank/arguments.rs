@@ -64,6 +64,23 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 0.05, value_parser = |text: &str| number(text, AUDIT_EVERY_MAX))]
     audit_every: f64,
 
+    /// Keep a log in this directory, and go on where it ends: run again with the same payments, after whatever happened, and each is made or
+    /// refused once [default: a directory that is removed in the end]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_log")]
+    pub data: Option<PathBuf>,
+
+    /// Keep everything in memory only
+    #[arg(long)]
+    pub no_log: bool,
+
+    /// The size of the files a log is made of
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, conflicts_with = "no_log")]
+    pub segment_bytes: usize,
+
+    /// Write a checkpoint after so many bytes of log
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, conflicts_with = "no_log")]
+    pub checkpoint_bytes: u64,
+
     /// Stop at the first line that is no payment
     #[arg(long)]
     pub strict: bool,

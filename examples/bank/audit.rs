@@ -13,7 +13,7 @@ use freehold::{Handle, SnapshotError};
 use hdrhistogram::Histogram;
 use thiserror::Error;
 
-use crate::ledger::Ledger;
+use crate::ledger::{Entry, Ledger};
 
 /// How many accounts there are, as far as is known from outside.
 #[derive(Default)]
@@ -22,6 +22,26 @@ pub struct Census {
     pub named: AtomicU64,
     /// Counted after they were answered to be open.
     pub open: AtomicU64,
+}
+
+impl Census {
+    /// Counts the accounts that there are before any is named, if a log was kept of them. Those among them that are then named count twice
+    /// among the named: it is at most so many that an audit may find.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn found(&self, handle: &Handle<Ledger>) -> Result<(), SnapshotError> {
+        let count =
+            |found: &mut u64, _, entry: &Entry| *found += u64::from(matches!(entry, Entry::Account(_)));
+        let found = handle.snapshot().wait()?.fold(|| 0, count, |a, b| a + b).wait()?;
+        self.named.store(found, Ordering::Release);
+        Ok(())
+    }
+
+    /// All payments were read, and name so many.
+    pub fn all_are(&self, accounts: u64) {
+        self.named.store(accounts, Ordering::Release);
+    }
 }
 
 /// What an audit found.
@@ -104,9 +124,11 @@ impl Auditor<'_> {
         let begun = Instant::now();
         let fold = snapshot.fold(
             || (0, 0),
-            |(accounts, held), _, account| {
-                *accounts += 1;
-                *held += u128::from(account.balance);
+            |(accounts, held), _, entry| {
+                if let Entry::Account(account) = entry {
+                    *accounts += 1;
+                    *held += u128::from(account.balance);
+                }
             },
             |a, b| (a.0 + b.0, a.1 + b.1),
         );

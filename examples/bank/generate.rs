@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 
-use freehold::{Actor, Handle, ShardIndex};
+use freehold::ShardIndex;
 use rand_distr::uniform::Uniform;
 use rand_distr::{Bernoulli, Distribution, Zipf};
 use rand_pcg::Pcg64;
@@ -62,12 +62,6 @@ pub struct Generator<W: Write, H> {
     random: Pcg64,
     home: H,
     copy: Option<W>,
-}
-
-/// Tells where accounts live.
-pub fn homes<A: Actor<Id = u64>>(handle: &Handle<A>) -> impl Fn(u64) -> ShardIndex + use<A> {
-    let handle = handle.clone();
-    move |account| handle.home(&account)
 }
 
 impl<W: Write, H: Fn(u64) -> ShardIndex> Generator<W, H> {

@@ -2,8 +2,13 @@
 //! snapshots: at every instant all accounts together must hold what they were opened with, to the coin. And in the end the books must
 //! balance.
 //!
+//! It keeps a log: a payment that was answered is on disk. With `--data` the log stays, and the bank goes on where it was when it is run again
+//! with the same payments, however it ended: each is made or refused once. See [`run`] and [`decided`] for how.
+//!
 //! ```text
-//! cargo run --release --example bank                        # a million payments, made up
+//! cargo run --release --example bank                        # a million payments, made up; the log is removed in the end
+//! cargo run --release --example bank -- --data ledger       # the same, and can be killed and run again
+//! cargo run --release --example bank -- --no-log            # in memory only
 //! cargo run --release --example bank -- --input payments.csv --balances balances.csv
 //! cargo run --release --example bank -- --generate 100000 --accounts 10000 --write-payments payments.csv
 //! ```
@@ -11,16 +16,19 @@
 //! by a script that shares no code with it; `examples/bank/verify.py` is one. From the payments and the list of those refused it can tell exactly
 //! what must be on every account: see there.
 //!
-//! The exit status is 0 if every audit was exact, the books balance and every payment was made or refused; 1 if not; 2 if the bank could not begin or not go on; 3 if `--strict`
-//! met a bad line.
+//! The exit status is 0 if every audit was exact, the books balance and every payment was made or refused; 1 if not; 2 if the bank could not begin or not go on, as with
+//! another input than its log is of; 3 if `--strict` met a bad line.
 
 mod arguments;
 mod audit;
 mod books;
+mod decided;
 mod generate;
 mod input;
 mod ledger;
+mod place;
 mod progress;
+mod refusals;
 mod report;
 mod run;
 
@@ -32,18 +40,22 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use freehold::{AskError, Config, Handle, PlacementKey, Runtime, Shards, StartError, Stats};
+use freehold::{
+    AskError, Config, Handle, LogConfig, PlacementKey, Runtime, Shards, SnapshotError, StartError, Stats,
+};
 use thiserror::Error;
 
 use crate::arguments::{Arguments, BATCH_MAX};
 use crate::audit::{AuditError, Auditor, Census};
 use crate::books::check_books;
-use crate::generate::{GenerateError, Generator, Recipe, homes};
+use crate::generate::{GenerateError, Generator, Recipe};
 use crate::input::{CsvPayments, HeaderError, InputError, Payment};
-use crate::ledger::{Ledger, Refusal};
+use crate::ledger::{Key, Ledger, Refusal};
+use crate::place::Place;
 use crate::progress::Progress;
-use crate::report::Report;
-use crate::run::{OnBadLine, Plan, Run};
+use crate::refusals::Refusals;
+use crate::report::{Kept, Report};
+use crate::run::{OnBadLine, Plan, Run, RunError};
 
 /// What each shard gets of a batch, about, if nothing else is said.
 const BATCH_PER_SHARD: u64 = 1 << 10;
@@ -65,6 +77,14 @@ enum Failure {
     Generate(#[from] GenerateError),
     #[error("the runtime does not start")]
     Start(#[from] StartError),
+    #[error(
+        "there is no place for a log that is removed in the end; name a directory by `--data`, or say `--no-log`"
+    )]
+    Place(#[source] io::Error),
+    #[error("nothing was paid")]
+    Unpaid(#[source] RunError),
+    #[error("the payments refused cannot be read")]
+    Refusals(#[from] SnapshotError),
     #[error("cannot print the report")]
     Print(#[source] io::Error),
     #[error("stopped before the end of the payments")]
@@ -89,7 +109,8 @@ impl Failure {
             | Failure::Audit { .. }
             | Failure::LastAudit(_)
             | Failure::Imbalance => 1,
-            Failure::Stopped(InputError::BadLine { .. }) => 3,
+            Failure::Stopped(InputError::BadLine { .. })
+            | Failure::Unpaid(RunError::Unread(InputError::BadLine { .. })) => 3,
             _ => 2,
         })
     }
@@ -111,7 +132,7 @@ fn main() -> ExitCode {
 }
 
 fn bank(arguments: &Arguments) -> Result<(), Failure> {
-    let refused = created(&arguments.refused)?;
+    let mut refused = created(&arguments.refused)?;
     let balances = created(&arguments.balances)?;
     let mut plan = Plan {
         batch: arguments.batch.unwrap_or(BATCH_MAX) as usize,
@@ -127,7 +148,15 @@ fn bank(arguments: &Arguments) -> Result<(), Failure> {
         ingress_entries_max: plan.ingress_entries(config.batch_messages_max).max(config.ingress_entries_max),
         ..config
     };
-    let runtime = Runtime::<Ledger>::start(config)?;
+    let place = match &arguments.data {
+        Some(path) => Some(Place::Named(path.clone())),
+        None if arguments.no_log => None,
+        None => Some(Place::temporary().map_err(Failure::Place)?),
+    };
+    let runtime = match &place {
+        None => Runtime::<Ledger>::start(config)?,
+        Some(place) => open(arguments, place, config)?,
+    };
     let handle = runtime.handle();
     if arguments.batch.is_none() {
         plan.batch = (BATCH_PER_SHARD * handle.shards() as u64).min(BATCH_MAX) as usize;
@@ -135,21 +164,43 @@ fn bank(arguments: &Arguments) -> Result<(), Failure> {
 
     let (progress, payments) = payments(arguments, &handle)?;
     let census = Census::default();
-    let run = Run::new(&handle, &plan, &progress, &census, refused);
+    let failed = |error| match error {
+        RunError::List(source) => cannot_write(&arguments.refused, source),
+        error => Failure::Unpaid(error),
+    };
+    let run = match &place {
+        None => Run::new(&handle, &plan, &progress, &census, refused.take()),
+        Some(_) => {
+            census.found(&handle)?;
+            Run::new(&handle, &plan, &progress, &census, None).with_bookmark().map_err(failed)?
+        }
+    };
     let auditor = Auditor { handle: &handle, opening: plan.opening, census: &census };
     let (paid, audits) = auditor.audit_during(arguments.audit_every(), || run.pay(payments));
-    let (tally, accounts) = paid.map_err(|source| cannot_write(&arguments.refused, source))?;
     progress.finish();
-    let stats = settled_stats(&handle, tally.read + accounts.len() as u64);
-    let last_audit = auditor.audit();
-
-    let mut accounts: Vec<u64> = accounts.into_iter().collect();
+    let (mut tally, accounts) = paid.map_err(failed)?;
+    let stats = settled_stats(&handle, tally.orders);
+    let mut accounts: Vec<u64> = accounts.into_keys().collect();
     accounts.sort_unstable();
+    if tally.stopped.is_none() {
+        census.all_are(accounts.len() as u64);
+    }
+    let last_audit = auditor.audit();
+    if place.is_some() {
+        let refusals = Refusals::read(&handle)?;
+        tally.refused_are(refusals.count());
+        if let Some(to) = &mut refused {
+            refusals.list(to).map_err(|source| cannot_write(&arguments.refused, source))?;
+        }
+    }
     let books = check_books(&handle, &plan, &accounts, balances)
         .map_err(|source| cannot_write(&arguments.balances, source))?;
+    let recovery = runtime.recovery();
     runtime.shutdown();
 
+    let kept = place.as_ref().zip(recovery).map(|(place, recovery)| Kept { place, recovery });
     let report = Report {
+        kept: &kept,
         tally: &tally,
         audits: &audits,
         last_audit: &last_audit,
@@ -175,6 +226,20 @@ fn bank(arguments: &Arguments) -> Result<(), Failure> {
     tally.stopped.map_or(Ok(()), |error| Err(Failure::Stopped(error)))
 }
 
+/// The runtime with its log, and a bar as long as it reads it.
+fn open(arguments: &Arguments, place: &Place, config: Config) -> Result<Runtime<Ledger>, StartError> {
+    let (progress, bar) = Progress::of_recovery();
+    let log = LogConfig {
+        segment_bytes: arguments.segment_bytes,
+        checkpoint_bytes: arguments.checkpoint_bytes,
+        progress: Some(progress),
+        ..LogConfig::at(place.path())
+    };
+    let opened = Runtime::open(config, log);
+    bar.finish_and_clear();
+    opened
+}
+
 /// The payments to make, and the progress bar that suits them.
 fn payments(arguments: &Arguments, handle: &Handle<Ledger>) -> Result<(Progress, Payments), Failure> {
     let Some(path) = &arguments.input else {
@@ -182,7 +247,9 @@ fn payments(arguments: &Arguments, handle: &Handle<Ledger>) -> Result<(Progress,
         let cross = arguments.cross(handle.shards());
         let recipe = Recipe { payments, accounts, cross, skew, seed };
         let copy = created(&arguments.write_payments)?;
-        let generator = Generator::new(&recipe, handle.shards(), homes(handle), copy)?;
+        let home = handle.clone();
+        let generator =
+            Generator::new(&recipe, handle.shards(), move |account| home.home(&Key::Account(account)), copy)?;
         let progress = Progress::of_payments(payments);
         if payments > MADE_AHEAD_MAX {
             return Ok((progress, Box::new(generator)));

@@ -2,8 +2,14 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
 
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use freehold::Recovery;
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A recovery that takes less is over before anybody could read of it.
+const RECOVERY_SHOWN_AFTER: Duration = Duration::from_millis(300);
 
 /// How far the run is.
 pub struct Progress {
@@ -35,6 +41,31 @@ impl Progress {
     fn new(bar: ProgressBar, is_in_payments: bool, template: &str) -> Self {
         bar.set_style(ProgressStyle::with_template(template).expect("the templates above are right"));
         Progress { bar, is_in_payments, paid: std::cell::Cell::new(0) }
+    }
+
+    /// A bar for a recovery: what it is told by, and itself, to be taken away when the recovery is done.
+    pub fn of_recovery() -> (freehold::Progress, ProgressBar) {
+        let bar = ProgressBar::hidden();
+        let template = "{bar:40} {percent} %  {msg}  {eta} to go";
+        bar.set_style(ProgressStyle::with_template(template).expect("the template above is right"));
+        let shown = bar.clone();
+        let progress = move |Recovery { bytes, bytes_read, took, .. }: Recovery| {
+            // All is read twice.
+            bar.set_length(2 * bytes);
+            bar.set_position(bytes_read);
+            if took >= RECOVERY_SHOWN_AFTER && bar.is_hidden() {
+                bar.set_message(format!("reading the log, {}", HumanBytes(bytes)));
+                bar.set_draw_target(ProgressDrawTarget::stderr());
+            }
+        };
+        (Arc::new(progress), shown)
+    }
+
+    /// So many payments need not be made any more.
+    pub fn skipped(&self, payments: u64) {
+        if self.is_in_payments {
+            self.bar.inc(payments);
+        }
     }
 
     /// So many more payments have been answered.

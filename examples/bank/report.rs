@@ -4,17 +4,26 @@ use std::fmt;
 use std::time::Duration;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use freehold::{ShardStats, Stats};
+use freehold::{Recovery, ShardStats, Stats};
 use hdrhistogram::Histogram;
 use indicatif::HumanCount;
 
 use crate::audit::{Audit, AuditError, Audits};
 use crate::books::Books;
 use crate::ledger::Reason;
+use crate::place::Place;
 use crate::run::{Plan, Tally};
+
+/// The log that was kept.
+pub struct Kept<'a> {
+    pub place: &'a Place,
+    /// What was in it at the start.
+    pub recovery: Recovery,
+}
 
 /// All that is to be told of a run.
 pub struct Report<'a> {
+    pub kept: &'a Option<Kept<'a>>,
     pub tally: &'a Tally,
     /// Those made during the run,
     pub audits: &'a Audits,
@@ -29,6 +38,7 @@ pub struct Report<'a> {
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.payments(f)?;
+        self.log(f)?;
         self.speed(f)?;
         writeln!(f, "{}", self.shards())?;
         self.audits(f)?;
@@ -57,13 +67,39 @@ impl Report<'_> {
         Ok(())
     }
 
+    fn log(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(Kept { place, recovery }) = self.kept else {
+            return writeln!(f, "log         none: it was all in memory only");
+        };
+        let Tally { skipped, before, orders, .. } = self.tally;
+        match place {
+            Place::Named(path) => writeln!(f, "log         in {}", path.display())?,
+            Place::Temporary(_) => writeln!(f, "log         on disk, and removed now: `--data` keeps it")?,
+        }
+        match recovery.records {
+            0 => writeln!(f, "  found     nothing: it is new")?,
+            _ => writeln!(f, "  found     {recovery}")?,
+        }
+        if skipped + before > 0 {
+            write!(f, "  before    {} payments were decided in runs before", HumanCount(skipped + before))?;
+            writeln!(f, ": {} only read, {} handed over again", HumanCount(*skipped), HumanCount(*before))?;
+        }
+        writeln!(
+            f,
+            "  durable   {} orders: {} payments, and openings and bookmarks, all on disk before they were answered",
+            HumanCount(*orders),
+            HumanCount(self.tally.paid()),
+        )
+    }
+
     fn speed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { read, elapsed, reading, latency, .. } = self.tally;
-        if *read == 0 {
+        let Tally { read, skipped, elapsed, reading, latency, .. } = self.tally;
+        let handed_over = read - skipped;
+        if handed_over == 0 {
             return Ok(());
         }
         let seconds = elapsed.as_secs_f64();
-        let rate = *read as f64 / seconds.max(f64::EPSILON);
+        let rate = handed_over as f64 / seconds.max(f64::EPSILON);
         let share = 100.0 * reading.as_secs_f64() / seconds.max(f64::EPSILON);
         writeln!(
             f,
@@ -87,7 +123,7 @@ impl Report<'_> {
         table.set_header([
             "shard",
             "CPU",
-            "accounts",
+            "objects",
             "orders",
             "done",
             "consensus",

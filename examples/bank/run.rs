@@ -9,6 +9,11 @@
 //! a shard gets all payments of its accounts from this one thread, first in, first out. For that no batch may have to wait in front of a shard while
 //! a later one finds room, and so [`Plan::ingress_entries`] is enough for all that can be in flight.
 //!
+//! *noted-before-paid*, where a log is kept: a batch is handed over once a [`Bookmark`] that includes it is on disk, which is sent with its
+//! openings. So after a crash the bookmark says which payments may have been made: all the others were not. What may have been is handed over
+//! again, and changes nothing if it was decided ([`Decided`](crate::decided::Decided)). What the bookmark says is decided is only read, for
+//! its accounts. The payments before the bookmark have to be those of the run before: it has their checksum.
+//!
 //! A payment that spans shards reaches the lower one first, and another that is in flight with it may overtake it on the higher. So where
 //! some do, only this is certain: a payment is made before all that are handed over after its batch was answered.
 
@@ -16,14 +21,17 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use std::vec;
 
-use ahash::AHashSet;
+use ahash::AHashMap;
 use freehold::{AskAll, AskError, Handle, Outcome};
 use hdrhistogram::Histogram;
+use thiserror::Error;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::audit::Census;
 use crate::input::{InputError, Payment};
-use crate::ledger::{Ledger, Order, Reason, Refusal};
+use crate::ledger::{Bookmark, Ledger, Order, Reason, Receipt, Refusal};
 use crate::progress::Progress;
 
 /// Batches whose accounts are being opened while earlier ones are paid.
@@ -42,6 +50,33 @@ pub struct Plan {
     pub on_bad_line: OnBadLine,
 }
 
+/// Why payments were not begun, or not gone on with.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// Refused payments cannot be listed. Some payments may not have been made.
+    #[error("cannot list what is refused")]
+    List(#[from] io::Error),
+    /// Nothing was paid.
+    #[error("the input ended before the payments that were handed over in the run before")]
+    Unread(#[source] InputError),
+    /// Nothing was paid.
+    #[error(
+        "the log is that of another input: {begun} payments were handed over before, and this input has {read} and is over"
+    )]
+    Shorter { begun: u64, read: u64 },
+    /// Nothing was paid.
+    #[error(
+        "the log is that of another input: of the {begun} payments handed over before, at least one is not what it was"
+    )]
+    OtherPayments { begun: u64 },
+    /// Nothing was paid.
+    #[error("the log is that of accounts opened with {found}, not with {told}")]
+    OtherOpening { found: u64, told: u64 },
+    /// Nothing was paid.
+    #[error("the bookmark cannot be read or set")]
+    Bookmark(#[source] AskError<Refusal>),
+}
+
 /// What a line that is no payment means.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum OnBadLine {
@@ -55,7 +90,7 @@ impl Plan {
     /// Batches that may wait in front of one shard, if the runtime splits them into parts of at most `part` messages: all in flight, and
     /// the openings of all staged, which are two accounts a payment.
     pub fn ingress_entries(&self, part: usize) -> usize {
-        self.in_flight * self.batch.div_ceil(part) + (STAGED_MAX + 1) * (2 * self.batch).div_ceil(part)
+        self.in_flight * self.batch.div_ceil(part) + (STAGED_MAX + 1) * (2 * self.batch + 1).div_ceil(part)
     }
 }
 
@@ -63,8 +98,12 @@ impl Plan {
 pub struct Tally {
     pub read: u64,
     pub bad_lines: u64,
+    /// Read, and not handed over: decided in a run before.
+    pub skipped: u64,
+    /// Handed over, and found to have been decided in a run before.
+    pub before: u64,
     pub done: u64,
-    /// By [`Reason::index`].
+    /// By [`Reason::index`]. Where a log is kept, [`Tally::refused_are`] says what all runs refused.
     pub refused: [u64; Reason::ALL.len()],
     /// Neither done nor refused: what the runtime could not handle, and the first such case.
     pub unhandled: u64,
@@ -77,19 +116,62 @@ pub struct Tally {
     pub elapsed: Duration,
     /// How much of it went into reading or making payments.
     pub reading: Duration,
+    /// All that was sent: payments, openings, and bookmarks.
+    pub orders: u64,
+}
+
+impl Tally {
+    /// What was refused, in this run and those before, of which the rest was made.
+    pub fn refused_are(&mut self, refused: [u64; Reason::ALL.len()]) {
+        self.refused = refused;
+        self.done = self.read - self.unhandled - refused.iter().sum::<u64>();
+    }
+
+    /// Payments that were decided in this run, or could not be.
+    pub fn paid(&self) -> u64 {
+        self.read - self.skipped - self.before
+    }
+}
+
+/// A payment, and how many of the same account come before it.
+struct Due {
+    payment: Payment,
+    nth: u64,
 }
 
 /// Payments whose accounts are being opened.
 struct Staged {
     openings: AskAll<Ledger>,
-    payments: Vec<Payment>,
+    payments: Vec<Due>,
 }
 
 /// Payments handed over.
 struct Flight {
     begun: Instant,
-    payments: Vec<Payment>,
+    payments: Vec<Due>,
     outcomes: AskAll<Ledger>,
+}
+
+/// How far the input is, where a log is kept.
+struct Pages {
+    /// As it was found.
+    found: Bookmark,
+    /// As it is: what is read is begun, as soon as that is noted.
+    now: Bookmark,
+    /// What is between the two that were found, and is to be handed over again.
+    again: vec::IntoIter<Payment>,
+    /// A payment could not be handled: it and those after it are not decided.
+    is_broken: bool,
+}
+
+impl Pages {
+    /// Reads on by one payment.
+    fn turn(&mut self, payment: &Payment) {
+        let Payment { line, from, to, amount } = *payment;
+        let numbers = [line, from, to, amount].map(u64::to_le_bytes);
+        self.now.checksum = xxh3_64_with_seed(numbers.as_flattened(), self.now.checksum);
+        self.now.begun += 1;
+    }
 }
 
 /// A run of payments.
@@ -98,10 +180,11 @@ pub struct Run<'a> {
     plan: &'a Plan,
     progress: &'a Progress,
     census: &'a Census,
-    /// Where refused payments are listed.
+    /// Where refused payments are listed as they are refused.
     refused: Option<Box<dyn Write>>,
-    /// All accounts named so far.
-    accounts: AHashSet<u64>,
+    pages: Option<Pages>,
+    /// All accounts named so far, and how many payments each was to make.
+    accounts: AHashMap<u64, u64>,
     staged: VecDeque<Staged>,
     flights: VecDeque<Flight>,
     tally: Tally,
@@ -118,6 +201,8 @@ impl<'a> Run<'a> {
         let tally = Tally {
             read: 0,
             bad_lines: 0,
+            skipped: 0,
+            before: 0,
             done: 0,
             refused: [0; Reason::ALL.len()],
             unhandled: 0,
@@ -126,22 +211,52 @@ impl<'a> Run<'a> {
             latency: Histogram::new(3).expect("three digits are allowed"),
             elapsed: Duration::ZERO,
             reading: Duration::ZERO,
+            orders: 0,
         };
-        let (accounts, staged, flights) = (AHashSet::new(), VecDeque::new(), VecDeque::new());
-        Run { handle, plan, progress, census, refused, accounts, staged, flights, tally }
+        let (accounts, staged, flights) = (AHashMap::new(), VecDeque::new(), VecDeque::new());
+        Run { handle, plan, progress, census, refused, pages: None, accounts, staged, flights, tally }
+    }
+
+    /// Has every payment decided once, ever: goes on where the bookmark is, and moves it.
+    ///
+    /// # Errors
+    /// If there is no telling where it is, or accounts were opened with another amount.
+    pub fn with_bookmark(mut self) -> Result<Self, RunError> {
+        let opening = self.plan.opening;
+        let found = match self.handle.ask(Order::Find).wait().map_err(RunError::Bookmark)? {
+            Receipt::Bookmark(Some(found)) => found,
+            _ => {
+                // Before any account is opened, so that all are opened with as much.
+                let first = Bookmark { opening, decided: 0, begun: 0, checksum: 0 };
+                self.note(first)?;
+                first
+            }
+        };
+        if found.opening != opening {
+            return Err(RunError::OtherOpening { found: found.opening, told: opening });
+        }
+        let now = Bookmark { begun: 0, checksum: 0, ..found };
+        self.pages = Some(Pages { found, now, again: Vec::new().into_iter(), is_broken: false });
+        Ok(self)
+    }
+
+    fn note(&mut self, bookmark: Bookmark) -> Result<(), RunError> {
+        self.tally.orders += 1;
+        self.handle.ask(Order::Note(bookmark)).wait().map(drop).map_err(RunError::Bookmark)
     }
 
     /// Makes all payments, and returns what came of them and the accounts they named.
     ///
     /// # Errors
-    /// If refused payments cannot be listed. Some payments may not have been made.
+    /// See [`RunError`].
     pub fn pay(
         mut self,
         mut payments: impl Iterator<Item = Result<Payment, InputError>>,
-    ) -> io::Result<(Tally, AHashSet<u64>)> {
+    ) -> Result<(Tally, AHashMap<u64, u64>), RunError> {
         if let Some(refused) = &mut self.refused {
             writeln!(refused, "line,from,to,amount,reason")?;
         }
+        self.skip(&mut payments)?;
         let begun = Instant::now();
         loop {
             let batch = self.read(&mut payments);
@@ -159,6 +274,10 @@ impl<'a> Run<'a> {
         while !self.flights.is_empty() {
             self.land()?;
         }
+        if let Some(pages) = self.pages.as_ref().filter(|pages| !pages.is_broken) {
+            let last = pages.now;
+            self.note(last)?;
+        }
         self.tally.elapsed = begun.elapsed();
         if let Some(refused) = &mut self.refused {
             refused.flush()?;
@@ -170,14 +289,62 @@ impl<'a> Run<'a> {
         Ok((self.tally, self.accounts))
     }
 
+    /// Reads up to the bookmark that was found.
+    fn skip(
+        &mut self,
+        payments: &mut impl Iterator<Item = Result<Payment, InputError>>,
+    ) -> Result<(), RunError> {
+        let Some(mut pages) = self.pages.take() else { return Ok(()) };
+        let Bookmark { decided, begun, checksum, .. } = pages.found;
+        let mut again = Vec::new();
+        while pages.now.begun < begun {
+            match payments.next() {
+                Some(Ok(payment)) => {
+                    pages.turn(&payment);
+                    if pages.now.begun > decided {
+                        again.push(payment);
+                        continue;
+                    }
+                    *self.accounts.entry(payment.from).or_default() += 1;
+                    self.accounts.entry(payment.to).or_default();
+                }
+                Some(Err(error)) => {
+                    self.bad(error);
+                    if let Some(error) = self.tally.stopped.take() {
+                        return Err(RunError::Unread(error));
+                    }
+                }
+                None => return Err(RunError::Shorter { begun, read: pages.now.begun }),
+            }
+        }
+        if pages.now.checksum != checksum {
+            return Err(RunError::OtherPayments { begun });
+        }
+        (self.tally.read, self.tally.skipped) = (decided, decided);
+        self.census.open.store(self.accounts.len() as u64, Ordering::Release);
+        self.progress.skipped(decided);
+        pages.again = again.into_iter();
+        self.pages = Some(pages);
+        Ok(())
+    }
+
     /// The next batch; empty at the end.
     fn read(&mut self, payments: &mut impl Iterator<Item = Result<Payment, InputError>>) -> Vec<Payment> {
         let begun = Instant::now();
         let mut batch = Vec::with_capacity(self.plan.batch);
         while batch.len() < self.plan.batch && self.tally.stopped.is_none() {
+            if let Some(payment) = self.pages.as_mut().and_then(|pages| pages.again.next()) {
+                batch.push(payment);
+                continue;
+            }
             match payments.next() {
-                Some(Ok(payment)) => batch.push(payment),
-                Some(Err(error)) => self.note(error),
+                Some(Ok(payment)) => {
+                    if let Some(pages) = &mut self.pages {
+                        pages.turn(&payment);
+                    }
+                    batch.push(payment);
+                }
+                Some(Err(error)) => self.bad(error),
                 None => break,
             }
         }
@@ -186,7 +353,7 @@ impl<'a> Run<'a> {
         batch
     }
 
-    fn note(&mut self, error: InputError) {
+    fn bad(&mut self, error: InputError) {
         if let InputError::BadLine { .. } = error {
             self.tally.bad_lines += 1;
             if self.tally.bad_lines <= BAD_LINES_SHOWN_MAX {
@@ -202,12 +369,24 @@ impl<'a> Run<'a> {
     /// Has the accounts opened that were not named before.
     fn stage(&mut self, payments: Vec<Payment>) {
         let opening = self.plan.opening;
-        let named = payments.iter().flat_map(|payment| [payment.from, payment.to]);
-        let openings: Vec<_> = named
-            .filter(|&account| self.accounts.insert(account))
-            .map(|account| Order::Open { account, opening })
-            .collect();
+        let mut openings = Vec::new();
+        let mut named = |account: u64, payments: u64| {
+            let made = self.accounts.entry(account).or_insert_with(|| {
+                openings.push(Order::Open { account, opening });
+                0
+            });
+            *made += payments;
+            *made
+        };
+        let due = payments.into_iter().map(|payment| {
+            let nth = named(payment.from, 1) - 1;
+            named(payment.to, 0);
+            Due { payment, nth }
+        });
+        let payments = due.collect();
         self.census.named.fetch_add(openings.len() as u64, Ordering::Release);
+        openings.extend(self.pages.as_ref().map(|pages| Order::Note(pages.now)));
+        self.tally.orders += openings.len() as u64;
         let openings = self.handle.ask_all(openings);
         self.staged.push_back(Staged { openings, payments });
     }
@@ -219,24 +398,38 @@ impl<'a> Run<'a> {
         }
         let Staged { openings, payments } =
             self.staged.pop_front().expect("launched only if something is staged");
+        let mut is_noted = true;
         for outcome in openings.wait() {
             match outcome {
-                Ok(_) => {
+                Ok(Receipt::Opened) => {
                     self.census.open.fetch_add(1, Ordering::Release);
                 }
+                Ok(_) => {}
                 // Its payments will fail and be counted; this is why.
                 Err(error) => {
+                    is_noted = false;
                     self.tally.first_unhandled.get_or_insert(error);
                 }
             }
         }
         let begun = Instant::now();
-        let outcomes =
-            self.handle.ask_all(payments.iter().map(|&Payment { from, to, amount, .. }| Order::Pay {
-                from,
-                to,
-                amount,
-            }));
+        let outcomes = match &mut self.pages {
+            None => self.handle.ask_all(payments.iter().map(|due| {
+                let Payment { from, to, amount, .. } = due.payment;
+                Order::Pay { from, to, amount }
+            })),
+            // They must not be made, for another run would not know of it. Nor may those after them.
+            Some(pages) if !is_noted || pages.is_broken => {
+                pages.is_broken = true;
+                self.tally.unhandled += payments.len() as u64;
+                return Ok(());
+            }
+            Some(_) => self.handle.ask_all(payments.iter().map(|due| {
+                let Payment { from, to, amount, line } = due.payment;
+                Order::PayOnce { from, to, amount, nth: due.nth, line }
+            })),
+        };
+        self.tally.orders += payments.len() as u64;
         self.flights.push_back(Flight { begun, payments, outcomes });
         Ok(())
     }
@@ -252,8 +445,15 @@ impl<'a> Run<'a> {
             .record_n(nanoseconds, payments.len() as u64)
             .expect("the histogram grows with its values");
         assert_eq!(outcomes.len(), payments.len(), "the runtime answers each message once");
-        for (payment, outcome) in payments.iter().zip(outcomes) {
-            self.count(payment, outcome)?;
+        let unhandled = self.tally.unhandled;
+        for (due, outcome) in payments.iter().zip(outcomes) {
+            self.count(&due.payment, outcome)?;
+        }
+        if let Some(pages) = &mut self.pages {
+            pages.is_broken |= self.tally.unhandled > unhandled;
+            if !pages.is_broken {
+                pages.now.decided += payments.len() as u64;
+            }
         }
         self.progress.paid(payments.len() as u64);
         Ok(())
@@ -261,8 +461,9 @@ impl<'a> Run<'a> {
 
     fn count(&mut self, payment: &Payment, outcome: Outcome<Ledger>) -> io::Result<()> {
         let error = match outcome {
-            Ok(_) => {
-                self.tally.done += 1;
+            Ok(receipt) => {
+                self.tally.done += u64::from(receipt == Receipt::Paid);
+                self.tally.before += u64::from(receipt == Receipt::Before);
                 return Ok(());
             }
             Err(error) => error,

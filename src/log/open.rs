@@ -295,10 +295,27 @@ fn understood<A: Actor>(
     Ok(by_shard)
 }
 
-/// Makes the first segments of the run's logs and writes the manifest. What neither `before`, the manifest until now, nor the new one names
-/// is let go of: first what the old one does not name, and what the new one does not when it is on disk. In between a crash leaves the old
-/// one, and all its files.
+/// Whether a file is one that this manifest names.
+fn names(manifest: &Manifest, name: &str) -> bool {
+    let is_segment = parse_segment_name(name).is_some_and(|(log, segment)| {
+        let mut begins = manifest.runs.iter().flat_map(|run| &run.logs);
+        begins.any(|begin| begin.log == log && segment >= begin.segment)
+    });
+    let mut parts = manifest.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts);
+    is_segment || parts.any(|part| checkpoint_name(part.log) == name)
+}
+
+/// Makes the first segments of the run's logs, writes the manifest in place of the one `before`, and lets go of what belongs to nothing.
 fn begin(logs: &Logs, before: &Manifest, numbers: &[u64]) -> Result<(), LogError> {
+    prepare(logs, before, numbers)?;
+    logs.store(|_| {})?;
+    // What only the manifest before named, as the logs of a run that left nothing.
+    let manifest = logs.manifest().clone();
+    discard(logs, numbers.len(), |name| names(&manifest, name))
+}
+
+/// Makes the first segments of the run's logs. What the manifest on disk names is as it was: a crash leaves a directory that can be opened.
+fn prepare(logs: &Logs, before: &Manifest, numbers: &[u64]) -> Result<(), LogError> {
     let manifest = logs.manifest().clone();
     for (name, bytes) in logs.directory.list()? {
         if let Some(number) = parse_spare_name(&name) {
@@ -308,7 +325,8 @@ fn begin(logs: &Logs, before: &Manifest, numbers: &[u64]) -> Result<(), LogError
             }
         }
     }
-    discard_unnamed(logs, before, numbers.len())?;
+    // Segments of a start that was given up may have the numbers of this run's.
+    discard(logs, numbers.len(), |name| names(before, name))?;
     in_parallel(numbers, |log| {
         let name = segment_name(*log, 0);
         match logs.take_spare() {
@@ -316,33 +334,80 @@ fn begin(logs: &Logs, before: &Manifest, numbers: &[u64]) -> Result<(), LogError
             None => logs.directory.create_zeroed(&name, manifest.segment_bytes),
         }
     })?;
-    logs.directory.sync()?;
-    logs.store(|_| {})?;
-    discard_unnamed(logs, &manifest, numbers.len())
+    logs.directory.sync()
 }
 
-/// Lets go of logs and checkpoints that `manifest` does not name: of what it does not need any more, of a start or a checkpoint that was
-/// given up.
-fn discard_unnamed(logs: &Logs, manifest: &Manifest, shards: usize) -> Result<(), LogError> {
-    let is_named = |name: &str| {
-        let is_segment = parse_segment_name(name).is_some_and(|(log, segment)| {
-            let begins = manifest.runs.iter().flat_map(|run| &run.logs);
-            begins.into_iter().any(|begin| begin.log == log && segment >= begin.segment)
-        });
-        let mut parts = manifest.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts);
-        is_segment || parts.any(|part| checkpoint_name(part.log) == name)
-    };
+/// Segments that are not needed are kept to be used again, and parts of checkpoints that are not are removed.
+fn discard(logs: &Logs, shards: usize, is_needed: impl Fn(&str) -> bool) -> Result<(), LogError> {
     for (name, bytes) in logs.directory.list()? {
-        let is_segment = parse_segment_name(&name).is_some();
-        let is_ours = is_segment || name.starts_with("checkpoint-");
-        if !is_ours || is_named(&name) {
+        let is_checkpoint = name.starts_with("checkpoint-");
+        if is_needed(&name) || !is_checkpoint && parse_segment_name(&name).is_none() {
             continue;
         }
-        if is_segment && bytes == manifest.segment_bytes {
+        if bytes == logs.config.segment_bytes as u64 && !is_checkpoint {
             logs.discard(&name, shards)?;
         } else {
             logs.directory.remove(&name)?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use freehold_shard::log::Tail;
+
+    use super::*;
+
+    /// A run that left nothing is forgotten. A start let go of its logs, and was killed before it had written that down: the manifest named
+    /// files that were gone, and the directory could never be opened again. Found by `survive --kills 400 --seed 7`, in its life 109.
+    #[test]
+    fn a_start_that_is_killed_leaves_all_that_the_manifest_names() {
+        const SEGMENT_BYTES: u64 = 64 << 10;
+        let place = tempfile::tempdir().expect("there is room");
+        let directory = Directory::open(place.path()).expect("it is new");
+        let mut before = Manifest {
+            database: 5,
+            placement_key: 9,
+            segment_bytes: SEGMENT_BYTES,
+            next_log: 0,
+            checkpoint: None,
+            runs: Vec::new(),
+        };
+        before.begin_run(None, Epoch(0), 2);
+        for log in 0..2 {
+            directory.create_zeroed(&segment_name(log, 0), SEGMENT_BYTES).expect("there is room");
+        }
+        directory.replace(MANIFEST, &before.to_bytes()).expect("it is written");
+        let mut now = before.clone();
+        now.begin_run(Some(RunEnd { cut: Epoch(0), logs: vec![(0, Tail::default()); 2] }), Epoch(0), 3);
+        assert_eq!(now.runs.len(), 1, "what was there before is forgotten");
+        let logs = Logs {
+            config: LogConfig { segment_bytes: SEGMENT_BYTES as usize, ..LogConfig::at(place.path()) },
+            durability: Arc::new(Durability::new(3, Epoch(0))),
+            manifest: Mutex::new(now),
+            began: Time(0),
+            next_debt: 0,
+            recovery: Recovery::default(),
+            since_checkpoint: AtomicU64::new(0),
+            spares: Mutex::new(Spares::default()),
+            checkpoints: checkpoint::Demands::new(),
+            directory,
+        };
+        let found = || {
+            let manifest = read_manifest(&logs.directory).expect("it can be read").expect("it is there");
+            contents(&logs.directory, manifest).expect("all it names is there").sources.len()
+        };
+        let files = || {
+            let files = logs.directory.list().expect("it can be listed").into_iter();
+            files.map(|(name, _)| name).filter(|name| !name.starts_with(MANIFEST)).collect::<Vec<_>>()
+        };
+        prepare(&logs, &before, &[2, 3, 4]).expect("there is room");
+        assert_eq!(found(), 2, "it is killed here, and nothing is missing");
+        begin(&logs, &before, &[2, 3, 4]).expect("there is room");
+        assert_eq!(found(), 3);
+        let logs_of_this_run = [2, 3, 4].map(|log| segment_name(log, 0));
+        assert_eq!(files()[..3], logs_of_this_run, "what belongs to nothing is not kept as it was");
+        assert!(files()[3..].iter().all(|name| name.starts_with("spare-")), "{:?}", files());
+    }
 }
