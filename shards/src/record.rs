@@ -35,7 +35,7 @@ const PAID: u8 = 9;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Debt(pub u64);
 
-/// A record as it was read. What is the user's is bytes, which [`decode`] understands.
+/// A record as it was read. What is the user's is bytes, as postcard makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
     /// What follows in this batch was committed in this epoch.
