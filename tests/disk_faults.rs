@@ -210,7 +210,7 @@ fn a_checkpoint_without_room_is_given_up() {
     let test = "a_checkpoint_without_room_is_given_up";
     in_own_mounts(test, || {
         let watchdog = Watchdog::new(test);
-        let Some((at, _mount, directory)) = small_disk(test, "48m") else { return };
+        let Some((at, _mount, directory)) = small_disk(test, "128m") else { return };
         let runtime = open(2, LogConfig { segment_bytes: 8 << 20, ..log(&directory) });
         let handle = runtime.handle();
         let none = Books::default();
@@ -324,6 +324,8 @@ fn a_start_whose_names_cannot_be_synced_takes_nothing_away() {
                 Err(StartError::Log(LogError::Io { .. })) => failed += 1,
                 Err(other) => panic!("{other}"),
             }
+            // If it has not failed yet, it does not any more.
+            disk.has_failed();
             disk.cut();
             Forgetful::unmount(mount, at.path());
             let mount = disk.mount(at.path()).expect("it could be mounted before");
