@@ -691,7 +691,8 @@ impl<A: Actor> LocalShard<A> {
         let mut unrun = mailbox.close(replies);
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
-        // A panic in the middle of a turn leaves what it had done.
+        // A panic in the middle of a turn leaves what it had done. Of that nothing is durable; whoever waits for it is answered `Unknown`.
+        core.shard.hold_back(&mut core.effects);
         self.carry_out(core);
         let outgoing = core.effects.outboxes.iter_mut().flat_map(|outbox| outbox.drain(..));
         for envelope in core.inbox.envelopes.drain(..).chain(outgoing) {

@@ -90,7 +90,8 @@ pub use local::{Local, LocalAsk};
 #[doc(hidden)]
 pub use log::DiskOptions;
 pub use log::checkpoint::Checkpoint;
-pub use log::{LogConfig, Progress, Recovery};
+pub use log::commit::{CommitLog, CommitLogError, EpochBatch, EpochBatches, LocalLog};
+pub use log::{LogConfig, Progress, Recovery, inspect};
 pub use replies::Ask;
 pub use runtime::{Report, Runtime};
 pub use snapshot::{Snapshot, SnapshotRead};

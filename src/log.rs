@@ -1,19 +1,26 @@
 //! Logs: how a runtime keeps what it acknowledged.
 //!
 //! What goes into a log, when an epoch is closed and who waits for it is decided in the shards (`freehold_shard`); here is what touches
-//! files. [`open`] reads a directory and leaves it ready for another run; [`writer`] writes one shard's batches; [`checkpoint`] writes all
-//! objects down now and then, so that logs stay short.
+//! files. [`contents`] reads a directory, [`open`] leaves it ready for another run; [`writer`] writes one shard's batches; [`checkpoint`] writes
+//! all objects down now and then, so that logs stay short.
 //!
 //! ```text
 //! lock            taken as long as a runtime has the directory open
 //! manifest        what belongs to the database; manifest.old is the one before
 //! log-L-S         segment S of log L (hexadecimal): batches, one after another
 //! checkpoint-L    a part of a checkpoint, in the same format
-//! spare-N         a segment that is not needed, kept to be used again
+//! spare-N         a segment that is not needed, kept to be used again, or one that is being made
 //! ```
+//! The manifest comes first and goes last: files without one are a database that was damaged. A segment has its full size before it has its
+//! name, so one that is shorter was cut.
 
 pub(crate) mod checkpoint;
+pub(crate) mod commit;
+pub(crate) mod contents;
+pub mod inspect;
 pub(crate) mod open;
+#[cfg(test)]
+mod tests;
 pub(crate) mod writer;
 
 use std::fmt;
@@ -183,6 +190,13 @@ struct Spares {
     made: u64,
 }
 
+impl Spares {
+    fn next_name(&mut self) -> String {
+        self.made += 1;
+        format!("spare-{:x}", self.made)
+    }
+}
+
 impl Logs {
     /// The manifest, to be changed by [`Logs::store`].
     pub(crate) fn manifest(&self) -> MutexGuard<'_, Manifest> {
@@ -204,14 +218,18 @@ impl Logs {
         self.spares.lock().unwrap_or_else(PoisonError::into_inner).names.pop()
     }
 
+    /// The name of a segment that is yet to be made.
+    fn name_spare(&self) -> String {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner).next_name()
+    }
+
     /// A file is not needed any more: it is kept to be used again, or, if there are enough, removed.
     fn discard(&self, name: &str, shards: usize) -> Result<(), LogError> {
         let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
         if spares.names.len() >= 2 * shards {
             return self.directory.remove(name);
         }
-        spares.made += 1;
-        let spare = format!("spare-{:x}", spares.made);
+        let spare = spares.next_name();
         self.directory.rename(name, &spare)?;
         spares.names.push(spare);
         Ok(())

@@ -125,7 +125,7 @@ pub(crate) async fn pump<A: Actor>(here: Rc<LocalShard<A>>, bell: PollableFd<Own
     drop(waker);
 }
 
-/// Waits until all that the shard committed is durable, and no longer than a stuck disk deserves.
+/// Waits until all that the shard committed is durable and the log's writer has closed its files, and no longer than a stuck disk deserves.
 async fn flush<A: Actor>(here: &LocalShard<A>) {
     let begin = Instant::now();
     while here.has_unwritten() && here.shared.phase() != Phase::Dead && begin.elapsed() < FLUSH_MAX {
@@ -134,6 +134,16 @@ async fn flush<A: Actor>(here: &LocalShard<A>) {
         Timer::new(Duration::from_micros(100)).await;
     }
     here.desk.borrow_mut().close();
+    if here.shared.logs.is_none() {
+        return;
+    }
+    loop {
+        // Once at least: what a checkpoint that was cancelled had open is closed when the executor looks at its ring.
+        Timer::new(Duration::from_micros(100)).await;
+        if !here.desk.borrow().is_manned() || begin.elapsed() >= FLUSH_MAX {
+            return;
+        }
+    }
 }
 
 /// Waits for the bell, the next timer, or a task of this shard that sends something. Says whether there may be work,

@@ -577,7 +577,7 @@ impl fmt::Display for Report {
 
 /// A number nobody can guess: the standard library draws its keys from the system, anew for each process and changed
 /// for each use.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

@@ -1,4 +1,4 @@
-//! The example programs, run as a user runs them: `hello`, `tokio_service` and `tcp_per_core`, each from its start to its end. (`bank` has a test file of its
+//! The example programs, run as a user runs them: `hello`, `tokio_service`, `tcp_per_core` and `freehold_log`, each from its start to its end. (`bank` has a test file of its
 //! own.)
 //!
 //! `cargo test` builds the examples before it runs this. `cargo test --test examples` does not; then they are as they were built last.
@@ -11,6 +11,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use freehold::{AccessError, Actor, Addressees, Config, LogConfig, Objects, Runtime, Shards};
 use rustix::process::{Pid, Signal, kill_process};
 use support::example;
 
@@ -269,4 +270,88 @@ fn tcp_per_core_says_that_an_address_is_taken() {
         .expect("it starts");
     assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("in use"), "{output:?}");
+}
+
+/// Numbers by number.
+struct Numbers;
+
+impl Actor for Numbers {
+    type Id = u64;
+    type State = u8;
+    type Message = (u64, u8);
+    type Reply = ();
+    type Error = AccessError<u64>;
+
+    fn addressees((id, _): &(u64, u8), to: &mut Addressees<u64>) {
+        to.write(*id);
+    }
+
+    fn receive((id, number): &(u64, u8), objects: &mut Objects<'_, Self>) -> Result<(), AccessError<u64>> {
+        match number {
+            0 => objects.remove(*id).map(drop),
+            _ => objects.insert(*id, *number).map(drop),
+        }
+    }
+}
+
+#[test]
+fn freehold_log_prints_what_is_there_and_what_is_wrong() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let config = Config { shards: Shards::Count(1), ..Config::default() };
+    let log = LogConfig { segment_bytes: 64 << 10, ..LogConfig::at(directory.path()) };
+    let runtime = Runtime::<Numbers>::open(config, log).expect("it opens");
+    let put = |id, number| runtime.handle().ask((id, number)).wait().expect("it is done");
+    put(5, 17);
+    runtime.checkpoint().expect("it can be made");
+    (1..=20).for_each(|number| put(300, number));
+    put(300, 0);
+    runtime.shutdown();
+    let run = |task: &str| {
+        let output = Command::new(example("freehold_log")).arg(task).arg(directory.path()).output();
+        let output = output.expect("it starts");
+        let said = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("what it says is text");
+        (output.status.code(), said(&output.stdout), said(&output.stderr))
+    };
+
+    let (code, said, _) = run("verify");
+    assert_eq!(code, Some(0), "{said}");
+    for part in ["segment bytes", "65536", "objects, messages owed", "1, 0", "shut down", "no damage"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let (code, said, _) = run("dump");
+    let lines: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    assert_eq!(code, Some(0));
+    let first = &lines[0];
+    assert_eq!((&first["source"], &first["kind"]), (&"checkpoint".into(), &"put".into()), "{said}");
+    assert_eq!((&first["id"], &first["state"], &first["owner"]), (&"05".into(), &"11".into(), &0.into()));
+    let last = lines.last().expect("there are lines");
+    assert_eq!(
+        (&last["source"], &last["kind"], &last["id"]),
+        (&"log".into(), &"remove".into(), &"ac02".into())
+    );
+    let epochs: Vec<_> = lines.iter().filter_map(|line| line["epoch"].as_u64()).collect();
+    assert!(lines.len() >= 22 && epochs.is_sorted(), "{said}");
+
+    // Bits of two batches flip: both are named, and all else is printed.
+    let (name, mut bytes) = std::fs::read_dir(directory.path())
+        .expect("it is there")
+        .map(|file| file.expect("it can be listed").path())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log-")))
+        .map(|path| (path.clone(), std::fs::read(path).expect("it can be read")))
+        .min()
+        .expect("there is a log");
+    (bytes[4096 * 2 + 130], bytes[4096 * 5 + 60]) = (0xff, 0xff);
+    std::fs::write(&name, bytes).expect("it can be written");
+    let (code, said, _) = run("verify");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("is damaged at byte 8192") && said.contains("is damaged at byte 20480"), "{said}");
+    assert!(said.contains("2 damaged"), "{said}");
+    let (code, said, error) = run("dump");
+    assert!(code == Some(1) && error.contains("is damaged at byte 8192"), "{error}");
+    assert_eq!(said.lines().count(), lines.len() - 2);
+
+    std::fs::remove_file(directory.path().join("manifest")).expect("it is there");
+    let (code, _, error) = run("verify");
+    assert!(code == Some(1) && error.contains("has no manifest"), "{error}");
 }

@@ -414,9 +414,9 @@ impl<A: Actor> Desk<A> {
         let Some(journal) = &mut self.journal else { return };
         let epoch = self.line.epoch;
         journal.pay(debt, epoch);
-        let debtor = journal.debtor(debt);
+        let debtor = journal.debts.debtor(debt);
         if debtor == self.shard {
-            journal.is_paid(debt, epoch, &self.line);
+            journal.debts.is_paid(debt, epoch, &self.line);
         } else {
             effects.outboxes[debtor.index()].push_back(Envelope::Paid { debt, epoch });
         }

@@ -1,4 +1,4 @@
-//! A shard's side of its log: what it committed and is not on disk yet, what it owes, and whom it has not answered for that.
+//! A shard's side of its log: what it committed and is not on disk yet, and whom it has not answered for that.
 //!
 //! Every message that succeeds leaves records of what its objects are now ([`record`](crate::record)) in the batch that is being filled.
 //! While the disk writes one batch the next one collects; it goes out when that write returns, so there is no timer, and one write
@@ -6,30 +6,23 @@
 //!
 //! Invariant *durable-before-answered*: an answer waits until all that its shard has ever shown is durable, in the epochs it was committed
 //! in ([`Journal::shown`]). A message that only read waits for nothing if nothing is under way.
-//!
-//! What a message told is a *debt* until it has run. The shard that owes it keeps it, so that it can be written into a checkpoint; the shard
-//! where it ran records that it is paid, with what it did, and lets the other know.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::actor::Actor;
-use crate::desk::{BeforeImage, Desk, Told, drop_quietly};
+use crate::debt::Debts;
+use crate::desk::Desk;
 use crate::durable::Durability;
-use crate::epoch::{Epoch, Line};
+use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::{BATCH_MAX, BatchWriter, HEADER, Logs, Marks, SegmentId, Tail};
 use crate::message::{Batch, Envelope, Outcome, ReturnAddress};
-use crate::mvcc::Expired;
-use crate::object::{OwnerId, Ownership};
-use crate::partition::{Partition, SlotIndex};
-use crate::record::{Debt, RecordError, decode, encode, write_epoch, write_object, write_owe, write_paid};
-use crate::router::{Destination, ShardIndex};
+use crate::record::{RecordError, decode, encode, write_epoch};
+use crate::router::ShardIndex;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
 
@@ -50,7 +43,7 @@ pub enum Ack {
 
 /// How an actor's messages are written into a log and read back.
 pub struct Codec<A: Actor> {
-    encode: fn(&A::Message, &mut Vec<u8>) -> Result<(), RecordError>,
+    pub(crate) encode: fn(&A::Message, &mut Vec<u8>) -> Result<(), RecordError>,
     decode: fn(&[u8]) -> Option<A::Message>,
 }
 
@@ -116,16 +109,6 @@ pub struct Write {
     pub batch: BatchWriter,
 }
 
-/// A message that was told and is owed.
-struct Owed {
-    told_in: Epoch,
-    sender: OwnerId,
-    due: Option<Time>,
-    message: Box<[u8]>,
-    /// When it was paid, if a snapshot sees it still owed.
-    paid_in: Option<Epoch>,
-}
-
 /// An answer that waits until an epoch is durable.
 enum Held<A: Actor> {
     Answer(ReturnAddress, Outcome<A>),
@@ -145,20 +128,19 @@ pub struct Begun {
 
 /// A shard's side of its log.
 pub(crate) struct Journal<A: Actor> {
-    codec: Codec<A>,
+    pub(crate) codec: Codec<A>,
     pub(crate) ack: Ack,
     shard: ShardIndex,
-    shards: usize,
     durability: Arc<Durability>,
     id: SegmentId,
     offset: usize,
     segment_bytes: usize,
     tail: Tail,
     /// Oldest first; the last is being written.
-    begun: VecDeque<Begun>,
+    pub(crate) begun: VecDeque<Begun>,
     /// The records of the message that is about to succeed. Empty between messages.
-    staged: BatchWriter,
-    filling: BatchWriter,
+    pub(crate) staged: BatchWriter,
+    pub(crate) filling: BatchWriter,
     /// The epoch of the records that come next in it, if it says so.
     marked: Option<Epoch>,
     /// Batches that are full and wait for the disk.
@@ -174,9 +156,9 @@ pub(crate) struct Journal<A: Actor> {
     /// The logs that this close awaits.
     awaits: Logs,
     /// The latest epoch of a record of this log.
-    recorded: Epoch,
+    pub(crate) recorded: Epoch,
     /// The latest epoch that something was committed in which this shard has shown, or may show.
-    shown: Epoch,
+    pub(crate) shown: Epoch,
     /// How far everything is durable, as far as this shard knows.
     durable: Epoch,
     is_active: bool,
@@ -187,12 +169,7 @@ pub(crate) struct Journal<A: Actor> {
     wanted: Option<Epoch>,
     /// What [`Durability`] was last told of who waits here.
     told_wanted: Option<Epoch>,
-    debts: BTreeMap<Debt, Owed>,
-    /// Debts that are paid and kept for snapshots, in the order they were paid.
-    paid: VecDeque<(Epoch, Debt)>,
-    next_debt: u64,
-    /// How many shards have said that all they paid before this epoch they have told of.
-    marks: (Epoch, usize),
+    pub(crate) debts: Debts,
     bytes: u64,
     batches: u64,
 }
@@ -205,7 +182,6 @@ impl<A: Actor> Journal<A> {
             codec,
             ack,
             shard,
-            shards,
             id: SegmentId { database, log, segment: 0 },
             offset: 0,
             segment_bytes,
@@ -228,10 +204,7 @@ impl<A: Actor> Journal<A> {
             arrived: Vec::new(),
             wanted: None,
             told_wanted: None,
-            debts: BTreeMap::new(),
-            paid: VecDeque::new(),
-            next_debt: first_debt.next_multiple_of(shards as u64) + u64::from(shard.0),
-            marks: (Epoch(0), 0),
+            debts: Debts::new(shard, shards, first_debt),
             durability,
             bytes: 0,
             batches: 0,
@@ -239,7 +212,7 @@ impl<A: Actor> Journal<A> {
     }
 
     /// The largest batch.
-    fn batch_max(&self) -> usize {
+    pub(crate) fn batch_max(&self) -> usize {
         self.segment_bytes.min(BATCH_MAX)
     }
 
@@ -269,7 +242,7 @@ impl<A: Actor> Journal<A> {
 
     /// Moves the records that are staged into the batch that is being filled: they were committed in `epoch`.
     #[inline]
-    fn commit(&mut self, epoch: Epoch) {
+    pub(crate) fn commit(&mut self, epoch: Epoch) {
         if self.staged.is_empty() {
             return;
         }
@@ -283,7 +256,7 @@ impl<A: Actor> Journal<A> {
     }
 
     #[inline]
-    fn mark_epoch(&mut self, epoch: Epoch) {
+    pub(crate) fn mark_epoch(&mut self, epoch: Epoch) {
         if self.marked != Some(epoch) {
             self.marked = Some(epoch);
             self.filling.push_with(|to| write_epoch(epoch, to));
@@ -310,67 +283,17 @@ impl<A: Actor> Journal<A> {
     }
 
     /// The most a record may have.
-    fn record_max(&self) -> usize {
+    pub(crate) fn record_max(&self) -> usize {
         self.batch_max() - HEADER - EPOCH_RECORD - 4
-    }
-
-    /// Records what an object at home here is since `epoch`. That it can be written was made sure of.
-    pub(crate) fn settle(
-        &mut self,
-        id: &A::Id,
-        ownership: Ownership,
-        state: Option<&A::State>,
-        epoch: Epoch,
-    ) {
-        let staged = self.staged.push(|to| write_object(id, ownership, state, to));
-        staged.expect("a state that could be serialized at the lock point can be at home");
-        self.commit(epoch);
-    }
-
-    /// Records that a debt was paid in `epoch`.
-    pub(crate) fn pay(&mut self, debt: Debt, epoch: Epoch) {
-        self.staged.push_with(|to| write_paid(debt, to));
-        self.commit(epoch);
-    }
-
-    /// Whom this shard, or another, owes `debt`.
-    pub(crate) fn debtor(&self, debt: Debt) -> ShardIndex {
-        ShardIndex((debt.0 % self.shards as u64) as u16)
-    }
-
-    /// A debt of this shard's was paid in `epoch`. It is kept if a snapshot sees it owed.
-    pub(crate) fn is_paid(&mut self, debt: Debt, epoch: Epoch, line: &Line) {
-        let Some(owed) = self.debts.get_mut(&debt) else { return };
-        if line.has_snapshot() && owed.told_in < line.newest_snapshot && line.watermark <= epoch {
-            owed.paid_in = Some(epoch);
-            self.paid.push_back((epoch, debt));
-        } else {
-            self.debts.remove(&debt);
-        }
-    }
-
-    /// Forgets debts that are paid and that no snapshot sees any more.
-    pub(crate) fn forget_paid(&mut self, line: &Line) {
-        while let Some((epoch, debt)) = self.paid.front()
-            && *epoch < line.watermark
-        {
-            self.debts.remove(debt);
-            self.paid.pop_front();
-        }
-    }
-
-    /// Another shard has told of everything it paid before `epoch`.
-    pub(crate) fn mark(&mut self, epoch: Epoch) {
-        match epoch.cmp(&self.marks.0) {
-            // For a checkpoint that was given up; of some shards the mark for the next has come already.
-            Ordering::Less => {}
-            Ordering::Equal => self.marks.1 += 1,
-            Ordering::Greater => self.marks = (epoch, 1),
-        }
     }
 
     pub(crate) fn arrived(&mut self, to: ReturnAddress, outcome: Outcome<A>) {
         self.arrived.push((to, outcome));
+    }
+
+    /// Whether the disk writes a batch.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.in_flight.is_some()
     }
 
     /// Whether there is nothing to be written.
@@ -449,138 +372,6 @@ impl<A: Actor> Desk<A> {
     /// Whether it has a log and nothing under way: then it is in no epoch.
     pub(crate) fn rests(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| !journal.is_active)
-    }
-
-    /// Stages the records of what the running message did, before anybody sees it.
-    ///
-    /// # Errors
-    /// Something of it cannot be written; then nothing is staged.
-    pub(crate) fn stage(&mut self, first_before: Option<&BeforeImage<A>>) -> Result<(), RecordError> {
-        let Desk { journal, partition, before, told, .. } = self;
-        let Some(journal) = journal else { return Ok(()) };
-        let record_max = journal.record_max();
-        let staged = quietly(|| {
-            let written = first_before.into_iter().chain(&*before).map(BeforeImage::written);
-            push_objects(&mut journal.staged, partition, written, record_max)?;
-            journal.stage_told(told, record_max)
-        });
-        if staged.is_err() {
-            journal.staged.truncate(BatchWriter::EMPTY);
-        }
-        staged
-    }
-
-    /// Records a message that did no more than change states, and has succeeded. As [`Desk::stage`] and [`Desk::commit`] together, without
-    /// what it seldom needs.
-    ///
-    /// # Errors
-    /// As [`Desk::stage`].
-    pub(crate) fn record(&mut self, first: Option<Written>) -> Result<(), RecordError> {
-        let Desk { journal, partition, before, line, .. } = self;
-        let Some(journal) = journal else { return Ok(()) };
-        if first.is_none() && before.is_empty() {
-            return Ok(());
-        }
-        journal.mark_epoch(line.epoch);
-        let (mark, record_max) = (journal.filling.mark(), journal.record_max());
-        let filling = &mut journal.filling;
-        let recorded = quietly(|| {
-            push_objects(filling, partition, first.into_iter(), record_max)?;
-            push_objects(filling, partition, before.iter().map(BeforeImage::written), record_max)
-        });
-        if recorded.is_err() {
-            journal.filling.truncate(mark);
-            return recorded;
-        }
-        if journal.filling.mark() == mark {
-            // All of it is at home elsewhere.
-            return Ok(());
-        }
-        if journal.filling.len() > journal.batch_max() {
-            journal.filling.move_since(mark, &mut journal.staged);
-            journal.commit(line.epoch);
-        }
-        journal.recorded = journal.recorded.max(line.epoch);
-        journal.shown = journal.shown.max(line.epoch);
-        Ok(())
-    }
-
-    /// The running message is undone after all.
-    pub(crate) fn unstage(&mut self) {
-        if let Some(journal) = &mut self.journal {
-            journal.staged.truncate(BatchWriter::EMPTY);
-        }
-    }
-
-    /// The running message has succeeded in this epoch: what was staged is recorded, and what it told is owed.
-    pub(crate) fn commit(&mut self) {
-        let Desk { journal, told, line, .. } = self;
-        let Some(journal) = journal else { return };
-        for told in told {
-            if let Some((debt, message)) = told.owed.take() {
-                let owed =
-                    Owed { told_in: line.epoch, sender: told.sender, due: told.due, message, paid_in: None };
-                journal.debts.insert(debt, owed);
-                told.debt = Some(debt);
-            }
-        }
-        journal.commit(line.epoch);
-    }
-}
-
-/// What a message wrote: where it is, and whether it was there before.
-pub(crate) type Written = (SlotIndex, bool);
-
-/// Does what calls a user's `Serialize`.
-fn quietly(work: impl FnOnce() -> Result<(), RecordError>) -> Result<(), RecordError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
-        drop_quietly(payload);
-        Err(RecordError::Refused("its `Serialize` panicked".to_string()))
-    })
-}
-
-/// Adds what these objects are now to a batch.
-#[inline(always)]
-fn push_objects<A: Actor>(
-    batch: &mut BatchWriter,
-    partition: &Partition<A>,
-    written: impl Iterator<Item = Written>,
-    record_max: usize,
-) -> Result<(), RecordError> {
-    for (slot, existed) in written {
-        let slot = partition.slot(slot);
-        if slot.state.is_some() || existed {
-            let mark = batch.mark();
-            batch.push(|to| write_object(&slot.id, slot.ownership(), slot.state.as_ref(), to))?;
-            check_length(batch, mark, record_max)?;
-            if !slot.live {
-                // It is recorded at home. Here it was made sure that it can be.
-                batch.truncate(mark);
-            }
-        }
-    }
-    Ok(())
-}
-
-#[inline]
-fn check_length(batch: &BatchWriter, mark: (usize, u32), max: usize) -> Result<(), RecordError> {
-    let bytes = batch.len() - mark.0;
-    if bytes > max { Err(RecordError::TooLong { bytes, max }) } else { Ok(()) }
-}
-
-impl<A: Actor> Journal<A> {
-    fn stage_told(&mut self, told: &mut [Told<A>], record_max: usize) -> Result<(), RecordError> {
-        for told in told {
-            let mut message = Vec::new();
-            (self.codec.encode)(&told.message, &mut message)?;
-            let debt = Debt(self.next_debt);
-            self.next_debt += self.shards as u64;
-            let mark = self.staged.mark();
-            self.staged.push_with(|to| write_owe(debt, told.sender, told.due, &message, to));
-            check_length(&self.staged, mark, record_max)?;
-            told.owed = Some((debt, message.into()));
-        }
-        Ok(())
     }
 }
 
@@ -682,7 +473,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// Whether the disk writes a batch.
     pub fn is_writing(&self) -> bool {
-        self.desk.journal.as_ref().is_some_and(|journal| journal.in_flight.is_some())
+        self.desk.journal.as_ref().is_some_and(|journal| journal.is_writing())
     }
 
     /// How many bytes were given to the disk, and in how many batches.
@@ -698,11 +489,6 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// The latest epoch that something was committed in which this shard may have shown.
     pub fn shown(&self) -> Epoch {
         self.desk.journal.as_ref().map_or(Epoch(0), |journal| journal.shown)
-    }
-
-    /// A number from which on no debt of this shard has one.
-    pub fn next_debt(&self) -> u64 {
-        self.desk.journal.as_ref().map_or(0, |journal| journal.next_debt)
     }
 
     /// How many bytes wait for the disk.
@@ -727,6 +513,14 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
+    /// Holds the answers of a turn that was not finished, because something panicked in it: a shard that leaves delivers what it has come to,
+    /// and that may not be durable.
+    pub fn hold_back(&mut self, effects: &mut Effects<A>) {
+        if let Some(journal) = &mut self.desk.journal {
+            journal.hold(effects);
+        }
+    }
+
     /// Whether everything up to `epoch` is durable. If not, [`Shard::release`] says when it is.
     pub fn want_durable(&mut self, epoch: Epoch) -> bool {
         let Some(journal) = &mut self.desk.journal else { return true };
@@ -735,91 +529,6 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
         journal.wanted = Some(journal.wanted.map_or(epoch, |wanted| wanted.min(epoch)));
         false
-    }
-
-    /// The segments of the log that are needed, oldest first; those before the last are full.
-    pub fn begun(&self) -> impl Iterator<Item = Begun> + '_ {
-        self.desk.journal.iter().flat_map(|journal| journal.begun.iter().copied())
-    }
-
-    /// Everything before `epoch` is in a checkpoint: forgets the segments that hold nothing later. Returns the first that is needed.
-    pub fn trim_log(&mut self, epoch: Epoch) -> Option<Begun> {
-        let journal = self.desk.journal.as_mut()?;
-        let epoch = if fault::is_on(Fault::TrimEarly) { epoch.next() } else { epoch };
-        while journal.begun.len() > 1 && journal.begun[0].through < epoch {
-            journal.begun.pop_front();
-        }
-        journal.begun.front().copied()
-    }
-
-    /// Tells every other shard that it has been told of all that was paid here before `epoch`, which this shard has closed.
-    pub fn send_marks(&mut self, epoch: Epoch, effects: &mut Effects<A>) {
-        let others = effects.outboxes.iter_mut().enumerate().filter(|(to, _)| *to != self.desk.shard.index());
-        others.for_each(|(_, outbox)| outbox.push_back(Envelope::Mark(epoch)));
-    }
-
-    /// Whether every other shard has told of all that was paid there before `epoch`.
-    pub fn has_marks(&self, epoch: Epoch) -> bool {
-        let others = self.desk.router.shards() - 1;
-        others == 0
-            || fault::is_on(Fault::SkipMarks)
-            || self.desk.journal.as_ref().is_none_or(|journal| journal.marks == (epoch, others))
-    }
-
-    /// Goes on with writing all objects as they were at the start of `snapshot` into batches, as [`Shard::walk_at`] goes by them, until `batch`
-    /// has `enough` bytes or `most` slots were seen.
-    ///
-    /// # Errors
-    /// As [`Shard::walk_at`].
-    pub fn checkpoint_objects(
-        &self,
-        snapshot: Epoch,
-        from: u32,
-        most: usize,
-        batch: &mut BatchWriter,
-    ) -> Result<Option<u32>, Expired> {
-        self.walk_at(snapshot, from, most, |id, ownership, state| {
-            let pushed = batch.push(|to| write_object(&id, ownership, Some(state), to));
-            pushed.expect("a state that was recorded can be written again");
-        })
-    }
-
-    /// Writes what this shard owed at the start of `snapshot`, once it [has all marks](Shard::has_marks).
-    pub fn checkpoint_debts(&self, snapshot: Epoch, batch: &mut BatchWriter) {
-        for (debt, owed) in self.desk.journal.iter().flat_map(|journal| &journal.debts) {
-            let Owed { told_in, sender, due, message, paid_in } = owed;
-            if *told_in < snapshot && paid_in.is_none_or(|paid_in| paid_in >= snapshot) {
-                batch.push_with(|to| write_owe(*debt, *sender, *due, message, to));
-            }
-        }
-    }
-
-    /// Puts an object into the shard, which is its home, as a log has it. The shard has not run anything yet.
-    pub fn restore(&mut self, id: A::Id, ownership: Ownership, state: A::State) {
-        self.desk.restore(id, ownership, state);
-    }
-
-    /// Takes over a debt that a log has, and which is this shard's (its number modulo the shards): its message runs in one of the next turns,
-    /// or when it is due.
-    pub fn restore_debt(
-        &mut self,
-        debt: Debt,
-        sender: OwnerId,
-        due: Option<Time>,
-        message: A::Message,
-        bytes: &[u8],
-        effects: &mut Effects<A>,
-    ) {
-        let Some(journal) = &mut self.desk.journal else { return };
-        let owed = Owed { told_in: Epoch(0), sender, due, message: bytes.into(), paid_in: None };
-        journal.debts.insert(debt, owed);
-        let destination = self.desk.router.destination::<A>(&message, &mut self.desk.scratch);
-        let to = match destination {
-            Destination::One(to) | Destination::Several(to) => to,
-            Destination::Nowhere => self.desk.shard,
-        };
-        self.desk.told.push(Told { message, to, sender, due, owed: None, debt: Some(debt) });
-        self.desk.send_told(effects);
     }
 
     /// Where the log ends: its segment, and what would come next in it.

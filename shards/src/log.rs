@@ -249,7 +249,18 @@ impl<'a> Batch<'a> {
         self.offset + (HEADER + self.records.len()).next_multiple_of(BLOCK)
     }
 
-    /// Its records, in the order they were written. The crc has vouched for their bytes; a length beyond them ends the list.
+    /// How many records it says it has.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// How long its records are, with their lengths.
+    pub fn records_bytes(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Its records, in the order they were written. The crc has vouched for their bytes; a length beyond them ends the list, and
+    /// [`Survey::note`](crate::recovery::Survey::note) says so.
     pub fn records(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let (mut rest, mut left) = (self.records, self.count);
         std::iter::from_fn(move || {
@@ -319,6 +330,8 @@ pub struct Damage {
     pub later: u64,
     /// Where that begins.
     pub at: usize,
+    /// What comes before that batch, as it says itself: from here [`scan_from`] reads on.
+    pub tail: Tail,
 }
 
 fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -375,31 +388,48 @@ pub fn scan<'a>(
     bytes: &'a [u8],
     segment: SegmentId,
     tail: &mut Tail,
+    each: impl FnMut(Batch<'a>),
+) -> Result<End, Damage> {
+    scan_from(bytes, 0, segment, tail, each)
+}
+
+/// [`scan`] from a block in the middle on: for who looks what there is behind a damage.
+///
+/// # Errors
+/// As [`scan`].
+pub fn scan_from<'a>(
+    bytes: &'a [u8],
+    from: usize,
+    segment: SegmentId,
+    tail: &mut Tail,
     mut each: impl FnMut(Batch<'a>),
 ) -> Result<End, Damage> {
-    let mut offset = 0;
+    let mut offset = from;
     while offset < bytes.len() {
         let found = match read(bytes, offset, segment) {
             Ok((batch, crc, previous)) if (batch.sequence, previous) == (tail.sequence, tail.previous) => {
-                *tail = Tail { sequence: tail.sequence + 1, previous: crc };
+                // The number is the disk's: it need not be one that was ever counted to.
+                *tail = Tail { sequence: tail.sequence.wrapping_add(1), previous: crc };
                 offset = batch.end();
                 each(batch);
                 continue;
             }
-            Ok((batch, ..)) => {
+            Ok((batch, _, previous)) => {
                 let later = batch.sequence;
                 let found = Invalid::OutOfOrder { found: later, expected: tail.sequence };
-                return Err(Damage { offset, found, later, at: offset });
+                let tail = Tail { sequence: later, previous };
+                return Err(Damage { offset, found, later, at: offset, tail });
             }
             Err(found @ Invalid::Version { .. }) => {
-                return Err(Damage { offset, found, later: tail.sequence, at: offset });
+                return Err(Damage { offset, found, later: tail.sequence, at: offset, tail: *tail });
             }
             Err(found) => found,
         };
         // An older batch of this very use cannot lie behind: each was written once, and behind the one before.
         for at in (offset + BLOCK..bytes.len()).step_by(BLOCK) {
-            if let Ok((batch, ..)) = read(bytes, at, segment) {
-                return Err(Damage { offset, found, later: batch.sequence, at });
+            if let Ok((batch, _, previous)) = read(bytes, at, segment) {
+                let tail = Tail { sequence: batch.sequence, previous };
+                return Err(Damage { offset, found, later: batch.sequence, at, tail });
             }
         }
         return Ok(End::Tail { offset, found });

@@ -13,8 +13,8 @@ use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::epoch::Epoch;
-use crate::log::Tail;
-use crate::router::PlacementKey;
+use crate::log::{BLOCK, Tail};
+use crate::router::{PlacementKey, SHARDS_MAX};
 use crate::time::Time;
 
 /// What this code writes, and the only one it reads.
@@ -133,14 +133,28 @@ impl Manifest {
         if header[..8] != MAGIC {
             return Err(NoManifest::Damaged);
         }
+        // First: what comes behind it may be another thing in another version.
+        if number(8) != MANIFEST_VERSION {
+            return Err(NoManifest::Version { found: number(8) });
+        }
         let sum = u128::from_le_bytes(header[16..].try_into().expect("sixteen bytes"));
         if number(12) as usize != body.len() || xxh3_128(body) != sum {
             return Err(NoManifest::Damaged);
         }
-        if number(8) != MANIFEST_VERSION {
-            return Err(NoManifest::Version { found: number(8) });
-        }
-        postcard::from_bytes(body).map_err(|_| NoManifest::Damaged)
+        let manifest: Manifest = postcard::from_bytes(body).map_err(|_| NoManifest::Damaged)?;
+        if manifest.is_sound() { Ok(manifest) } else { Err(NoManifest::Damaged) }
+    }
+
+    /// Whether it says nothing that cannot be: who reads it relies on that.
+    fn is_sound(&self) -> bool {
+        let is_sound = |run: &Run| {
+            let ends = run.end.as_ref().map_or(run.logs.len(), |end| end.logs.len());
+            ends == run.logs.len() && (1..=SHARDS_MAX).contains(&ends)
+        };
+        let checkpoint = self.checkpoint.as_ref();
+        self.runs.iter().all(is_sound)
+            && checkpoint.is_none_or(|checkpoint| checkpoint.epoch > Epoch(0))
+            && self.segment_bytes.is_multiple_of(BLOCK as u64)
     }
 
     /// The key of the placement hash.
@@ -154,10 +168,11 @@ impl Manifest {
             run.end = Some(end);
         }
         let is_something = |run: &Run| {
-            let ends = run.end.iter().flat_map(|end| &end.logs);
+            // Of one whose end is not known nobody can say that it left nothing.
+            let Some(end) = &run.end else { return true };
             run.logs
                 .iter()
-                .zip(ends)
+                .zip(&end.logs)
                 .any(|(begin, (segment, tail))| (begin.segment, begin.tail) != (*segment, *tail))
         };
         self.runs.retain(is_something);
@@ -210,6 +225,20 @@ mod tests {
         }
         for length in 0..bytes.len() {
             assert_eq!(Manifest::from_bytes(&bytes[..length]), Err(NoManifest::Damaged));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_no_manifest() {
+        let mut fewer_ends = manifest();
+        fewer_ends.runs[0].end = Some(RunEnd { cut: Epoch(1), logs: vec![(0, Tail::default())] });
+        let mut no_logs = manifest();
+        no_logs.runs[0].logs.clear();
+        let mut before_all = manifest();
+        let checkpoint = Checkpoint { epoch: Epoch(0), time: Time(0), next_debt: 0, parts: Vec::new() };
+        before_all.checkpoint = Some(checkpoint);
+        for manifest in [fewer_ends, no_logs, before_all] {
+            assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Err(NoManifest::Damaged), "{manifest:?}");
         }
     }
 

@@ -35,7 +35,7 @@ const PAID: u8 = 9;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Debt(pub u64);
 
-/// A record as it was read. What is the user's is bytes, which [`decode`] understands.
+/// A record as it was read. What is the user's is bytes, as postcard makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
     /// What follows in this batch was committed in this epoch.
@@ -139,7 +139,8 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     }
 }
 
-pub(crate) fn write_epoch(epoch: Epoch, to: &mut Vec<u8>) {
+/// Appends that what follows in the batch was committed in this epoch.
+pub fn write_epoch(epoch: Epoch, to: &mut Vec<u8>) {
     to.push(EPOCH);
     to.extend_from_slice(&epoch.0.to_le_bytes());
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::actor::Actor;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::log::{Batch, Damage, End, Logs, SegmentId, Tail, scan};
+use crate::log::{Batch, Damage, End, Logs, SegmentId, Tail, scan_from};
 use crate::manifest::LogBegin;
 use crate::object::{OwnerId, Ownership};
 use crate::record::{Debt, Record, decode};
@@ -45,16 +45,43 @@ impl LogReader {
     ///
     /// # Errors
     /// [`Damage`]; the batches before it have been given.
-    pub fn read<'a>(&mut self, bytes: &'a [u8], mut each: impl FnMut(Batch<'a>)) -> Result<End, Damage> {
-        let mut is_used = false;
-        let end = scan(bytes, self.next, &mut self.tail, |batch| {
-            is_used = true;
+    pub fn read<'a>(&mut self, bytes: &'a [u8], each: impl FnMut(Batch<'a>)) -> Result<End, Damage> {
+        self.read_from(bytes, 0, each)
+    }
+
+    /// Reads what is behind a damage that [`LogReader::read`] found in this segment. Recovery never does: this is for who wants to know what
+    /// else there is.
+    ///
+    /// # Errors
+    /// The next [`Damage`]; the batches before it have been given.
+    pub fn read_behind<'a>(
+        &mut self,
+        damage: &Damage,
+        bytes: &'a [u8],
+        each: impl FnMut(Batch<'a>),
+    ) -> Result<End, Damage> {
+        self.tail = damage.tail;
+        self.read_from(bytes, damage.at, each)
+    }
+
+    /// Goes to a later segment, because one cannot be had.
+    pub fn skip_to(&mut self, segment: u64) {
+        self.next.segment = segment;
+    }
+
+    fn read_from<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        from: usize,
+        mut each: impl FnMut(Batch<'a>),
+    ) -> Result<End, Damage> {
+        let SegmentId { segment, .. } = self.next;
+        let last = &mut self.last;
+        let end = scan_from(bytes, from, self.next, &mut self.tail, |batch| {
+            *last = segment;
             each(batch);
         })?;
-        if is_used {
-            self.last = self.next.segment;
-        }
-        self.next.segment += 1;
+        self.next.segment = self.next.segment.wrapping_add(1);
         Ok(end)
     }
 
@@ -96,15 +123,22 @@ impl Survey {
         self.durable = self.durable.max(marks.durable);
         self.time = self.time.max(marks.time);
         self.batches += 1;
+        let (mut count, mut bytes) = (0, 0);
         for (at, record) in batch.records().enumerate() {
             match Record::read(record).ok_or(at)? {
                 Record::Epoch(epoch) => self.latest = self.latest.max(epoch),
-                Record::Owe { debt, .. } => self.next_debt = self.next_debt.max(debt.0 + 1),
+                Record::Owe { debt, .. } => self.next_debt = self.next_debt.max(debt.0.saturating_add(1)),
                 _ => {}
             }
-            self.records += 1;
+            (count, bytes) = (count + 1, bytes + 4 + record.len());
         }
-        Ok(())
+        self.records += count;
+        // The crc is of these bytes, so whoever wrote them was wrong; all the same, nothing is left out in silence.
+        if (count, bytes) == (u64::from(batch.count()), batch.records_bytes()) {
+            Ok(())
+        } else {
+            Err(count as usize)
+        }
     }
 
     /// The latest epoch it closes.

@@ -253,7 +253,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.desk.sweep();
         self.desk.partition.grow();
         if let Some(journal) = &mut self.desk.journal {
-            journal.forget_paid(&self.desk.line);
+            journal.debts.forget_paid(&self.desk.line);
             journal.hold(effects);
         }
     }
@@ -317,12 +317,12 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 }
                 Envelope::Paid { debt, epoch } => {
                     if let Some(journal) = &mut self.desk.journal {
-                        journal.is_paid(debt, epoch, &self.desk.line);
+                        journal.debts.is_paid(debt, epoch, &self.desk.line);
                     }
                 }
                 Envelope::Mark(epoch) => {
                     if let Some(journal) = &mut self.desk.journal {
-                        journal.mark(epoch);
+                        journal.debts.mark(epoch);
                     }
                 }
             }

@@ -27,9 +27,9 @@ pub enum LogError {
         /// What the path leads to.
         directory: PathBuf,
     },
-    /// The directory has files, but not the one that says which of them are the log.
+    /// The directory does not have the file that says which of its files are the log.
     #[error(
-        "{} has files but no manifest: name an empty directory, or bring the log back from a copy",
+        "{} has no manifest: to make a log, name an empty directory; if there was one, bring it back from a copy",
         .directory.display()
     )]
     NoManifest {

@@ -180,9 +180,8 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
     let parts: Vec<Part> = wrote.into_iter().map(|(part, ..)| part).collect();
     let bytes = parts.iter().map(|part| part.bytes).sum();
     let written = Written { epoch, time, next_debt, parts };
-    if let Err(error) = logs.store(|manifest| manifest.switch(written, begins.clone())) {
-        return given_up(error.into());
-    }
+    // If this fails, the manifest on disk may be the old or the new: the files of both stay. The next start removes what it does not need.
+    logs.store(|manifest| manifest.switch(written, begins.clone()))?;
     drop(snapshot);
     logs.since_checkpoint.fetch_sub(before, Ordering::Relaxed);
     // From here on nothing of the old is needed. What cannot be removed now is removed at the next start.
@@ -191,12 +190,15 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
     }
     let needed = |log: u64| begins.iter().find(|begin| begin.log == log).map(|begin| begin.segment);
     for begin in old.runs.iter().flat_map(|run| &run.logs) {
-        for (name, _) in logs.directory.list()? {
+        for (name, bytes) in logs.directory.list().unwrap_or_default() {
             if let Some((log, segment)) = super::parse_segment_name(&name)
                 && log == begin.log
                 && needed(log).is_none_or(|first| segment < first)
             {
-                let _ = logs.discard(&segment_name(log, segment), shards);
+                // A crash while it was being made may have left one that is shorter, with nothing in it.
+                let is_whole = bytes == logs.config.segment_bytes as u64;
+                let name = segment_name(log, segment);
+                let _ = if is_whole { logs.discard(&name, shards) } else { logs.directory.remove(&name) };
             }
         }
     }

@@ -8,16 +8,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use freehold_shard::log::{Batch, Damage, Tail};
-use freehold_shard::manifest::{LogBegin, MANIFEST_VERSION, Manifest, NoManifest, RunEnd};
-use freehold_shard::recovery::{LogReader, Owed, Replay, Survey, last_complete};
+use freehold_shard::log::Batch;
+use freehold_shard::manifest::{Manifest, RunEnd};
+use freehold_shard::recovery::{Owed, Replay};
 use freehold_shard::{
     Actor, Codec, Debt, Durability, Effects, Epoch, LogStart, OwnerId, Ownership, PlacementKey, Prefetch,
     Router, Shard, Time,
 };
 
+use super::contents::{Contents, Place, Source, contents, cuts, read, read_manifest, survey};
 use super::{
-    LogConfig, Logs, MANIFEST, Recovery, Spares, checkpoint, checkpoint_name, parse_segment_name,
+    LogConfig, Logs, MANIFEST, Progress, Recovery, Spares, checkpoint, checkpoint_name, parse_segment_name,
     parse_spare_name, segment_name,
 };
 use crate::disk::directory::{Directory, Options};
@@ -32,9 +33,12 @@ pub(crate) struct Owes<A: Actor> {
     pub(crate) bytes: Box<[u8]>,
 }
 
+/// An object as a log has it.
+type Object<A> = (<A as Actor>::Id, Ownership, <A as Actor>::State);
+
 /// What a shard begins with.
 pub(crate) struct Restored<A: Actor> {
-    pub(crate) objects: Vec<(A::Id, Ownership, A::State)>,
+    pub(crate) objects: Vec<Object<A>>,
     pub(crate) owes: Vec<Owes<A>>,
     pub(crate) log: u64,
     pub(crate) codec: Codec<A>,
@@ -73,208 +77,6 @@ pub(crate) struct Opened<A: Actor> {
     pub(crate) restored: Vec<Restored<A>>,
 }
 
-/// A log to be read: of a run, or a part of a checkpoint.
-#[derive(Clone, Debug)]
-pub(crate) struct Source {
-    pub(crate) begin: LogBegin,
-    /// The files it consists of, oldest first.
-    pub(crate) files: Vec<(String, u64)>,
-    /// Where it has to end, if that is known: its last segment, and what would come next.
-    pub(crate) end: Option<(u64, Tail)>,
-    /// Which run it is of; `None` for a checkpoint.
-    pub(crate) run: Option<usize>,
-}
-
-/// What was found in it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Surveyed {
-    pub(crate) survey: Survey,
-    pub(crate) end: (u64, Tail),
-    /// Where its last batch ends: the file, and the byte.
-    pub(crate) at: (String, u64),
-}
-
-/// What a directory holds.
-pub(crate) struct Contents {
-    pub(crate) manifest: Manifest,
-    /// The checkpoint's parts first, then runs from the oldest on.
-    pub(crate) sources: Vec<Source>,
-}
-
-/// The manifest of a directory, if it has one.
-pub(crate) fn read_manifest(directory: &Directory) -> Result<Option<Manifest>, LogError> {
-    let files = directory.list()?;
-    if !files.iter().any(|(name, _)| name == MANIFEST) {
-        let is_ours = |(name, _): &(String, u64)| {
-            // Not `manifest.new`: a first start that was killed leaves it, and it is all that there is then.
-            ["manifest.old", "log-", "checkpoint-"].iter().any(|prefix| name.starts_with(prefix))
-        };
-        return match files.iter().any(is_ours) {
-            true => Err(LogError::NoManifest { directory: directory.path().to_path_buf() }),
-            false => Ok(None),
-        };
-    }
-    let file = directory.file(MANIFEST);
-    match Manifest::from_bytes(&directory.read(MANIFEST)?) {
-        Ok(manifest) => Ok(Some(manifest)),
-        Err(NoManifest::Version { found }) => Err(LogError::Version { file, found, known: MANIFEST_VERSION }),
-        Err(error) => Err(LogError::Damaged {
-            file,
-            offset: 0,
-            what: error.to_string(),
-            lost: "which logs belong to the database is not known".to_string(),
-            advice: "bring the directory back from a copy; manifest.old beside it is the one before"
-                .to_string(),
-        }),
-    }
-}
-
-/// What belongs to the database of this manifest.
-pub(crate) fn contents(directory: &Directory, manifest: Manifest) -> Result<Contents, LogError> {
-    let mut segments: BTreeMap<u64, BTreeMap<u64, u64>> = BTreeMap::new();
-    for (name, bytes) in directory.list()? {
-        if let Some((log, segment)) = parse_segment_name(&name) {
-            segments.entry(log).or_default().insert(segment, bytes);
-        }
-    }
-    let mut sources = Vec::new();
-    let parts = manifest.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts);
-    for part in parts {
-        let name = checkpoint_name(part.log);
-        sources.push(Source {
-            begin: LogBegin { log: part.log, segment: 0, tail: Tail::default() },
-            files: vec![(name, part.bytes)],
-            end: Some((0, part.end)),
-            run: None,
-        });
-    }
-    for (number, run) in manifest.runs.iter().enumerate() {
-        for (place, begin) in run.logs.iter().enumerate() {
-            let end = run.end.as_ref().map(|end| end.logs[place]);
-            let found = segments.remove(&begin.log).unwrap_or_default();
-            let found: Vec<_> = found.into_iter().filter(|(segment, _)| *segment >= begin.segment).collect();
-            let last = end.map_or(found.last().map_or(begin.segment, |(last, _)| *last), |(last, _)| last);
-            let mut files = Vec::new();
-            for segment in begin.segment..=last {
-                let name = segment_name(begin.log, segment);
-                match found.iter().find(|(number, _)| *number == segment) {
-                    Some((_, bytes)) => files.push((name, *bytes)),
-                    None => return Err(missing(directory, &name)),
-                }
-            }
-            sources.push(Source { begin: *begin, files, end, run: Some(number) });
-        }
-    }
-    Ok(Contents { manifest, sources })
-}
-
-fn missing(directory: &Directory, name: &str) -> LogError {
-    LogError::Damaged {
-        file: directory.file(name),
-        offset: 0,
-        what: "the file is missing".to_string(),
-        lost: "all that was written to it".to_string(),
-        advice: "bring it back, or the whole directory from a copy".to_string(),
-    }
-}
-
-fn damaged(directory: &Directory, name: &str, offset: u64, what: String) -> LogError {
-    LogError::Damaged {
-        file: directory.file(name),
-        offset,
-        what,
-        lost: "what was acknowledged from here on cannot be had from this directory".to_string(),
-        advice: "bring the directory back from a copy; nothing in it was changed".to_string(),
-    }
-}
-
-/// Reads all of a log, and gives each batch with its file to `each`.
-pub(crate) fn read(
-    directory: &Directory,
-    database: u64,
-    source: &Source,
-    mut each: impl FnMut(&str, &Batch<'_>) -> Result<(), LogError>,
-    mut progress: impl FnMut(u64),
-) -> Result<((u64, Tail), (String, u64)), LogError> {
-    let mut reader = LogReader::new(database, source.begin);
-    let mut at = (source.files.first().map_or_else(String::new, |(name, _)| name.clone()), 0);
-    for (name, _) in &source.files {
-        let bytes = directory.read(name)?;
-        let mut failed = None;
-        let read = reader.read(&bytes, |batch| {
-            if failed.is_none() {
-                failed = each(name, &batch).err();
-                at = (name.clone(), batch.end() as u64);
-            }
-        });
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        if let Err(damage @ Damage { offset, .. }) = read {
-            return Err(damaged(directory, name, offset as u64, damage.to_string()));
-        }
-        progress(bytes.len() as u64);
-    }
-    let end = reader.end();
-    if let Some(expected) = source.end
-        && end != expected
-    {
-        let what = format!(
-            "it ends before batch {}, and was written up to batch {}",
-            end.1.sequence, expected.1.sequence
-        );
-        return Err(damaged(directory, &at.0, at.1, what));
-    }
-    Ok((end, at))
-}
-
-/// Looks through a log.
-pub(crate) fn survey(
-    directory: &Directory,
-    database: u64,
-    source: &Source,
-    progress: impl FnMut(u64),
-) -> Result<Surveyed, LogError> {
-    let mut survey = Survey::default();
-    let note = |name: &str, batch: &Batch<'_>| {
-        survey.note(batch).map_err(|record| {
-            let what = format!("record {record} of batch {} is none of this version", batch.sequence);
-            damaged(directory, name, batch.offset as u64, what)
-        })
-    };
-    let (end, at) = read(directory, database, source, note, progress)?;
-    Ok(Surveyed { survey, end, at })
-}
-
-/// How each run ended: its last complete epoch.
-pub(crate) fn cuts(
-    directory: &Directory,
-    contents: &Contents,
-    surveyed: &[Surveyed],
-) -> Result<Vec<Epoch>, LogError> {
-    let runs = contents.manifest.runs.iter().enumerate();
-    let floor =
-        contents.manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| Epoch(checkpoint.epoch.0 - 1));
-    runs.map(|(number, run)| {
-        let of_run = contents.sources.iter().zip(surveyed).filter(|(source, _)| source.run == Some(number));
-        let logs: Vec<Surveyed> = of_run.map(|(_, surveyed)| surveyed.clone()).collect();
-        if let Some(end) = &run.end {
-            return Ok(end.cut);
-        }
-        let surveys: Vec<Survey> = logs.iter().map(|log| log.survey.clone()).collect();
-        let cut = last_complete(run.after.max(floor), &surveys);
-        let durable = surveys.iter().map(|log| log.durable).max().unwrap_or_default();
-        if durable > cut {
-            // Some log lacks what had been acknowledged: one that has not closed that epoch.
-            let behind = logs.iter().min_by_key(|log| log.survey.closed()).expect("a run has a log");
-            let what = format!("it ends here, and another log knows of {durable} being durable");
-            return Err(damaged(directory, &behind.at.0, behind.at.1, what));
-        }
-        Ok(cut)
-    })
-    .collect()
-}
-
 /// Does `work` for each of `items`, on as many threads as there are CPUs.
 fn in_parallel<T: Sync, R: Send, E: Send>(
     items: &[T],
@@ -300,18 +102,23 @@ fn in_parallel<T: Sync, R: Send, E: Send>(
 }
 
 /// Counts what was read and lets the user know.
-struct Meter<'a> {
-    config: &'a LogConfig,
+pub(crate) struct Meter {
+    progress: Option<Progress>,
     began: Instant,
     bytes: u64,
     read: AtomicU64,
     records: AtomicU64,
 }
 
-impl Meter<'_> {
+impl Meter {
+    pub(crate) fn new(progress: Option<Progress>, contents: &Contents) -> Self {
+        let bytes = contents.sources.iter().map(Source::bytes).sum();
+        Meter { progress, began: Instant::now(), bytes, read: AtomicU64::new(0), records: AtomicU64::new(0) }
+    }
+
     fn read(&self, bytes: u64) {
         self.read.fetch_add(bytes, Ordering::Relaxed);
-        if let Some(progress) = &self.config.progress {
+        if let Some(progress) = &self.progress {
             progress(self.so_far());
         }
     }
@@ -327,6 +134,82 @@ impl Meter<'_> {
     }
 }
 
+/// What a database was when its last run ended.
+pub(crate) struct Recovered<A: Actor> {
+    /// By the shard that is their home from now on.
+    pub(crate) objects: Vec<Vec<Object<A>>>,
+    pub(crate) owed: BTreeMap<Debt, Owed>,
+    /// How the last run ended, if there was one.
+    pub(crate) end: Option<RunEnd>,
+    /// No epoch after this one is mentioned anywhere.
+    pub(crate) latest: Epoch,
+    /// How long the database had been running.
+    pub(crate) time: Time,
+    /// No debt has a number from here on.
+    pub(crate) next_debt: u64,
+}
+
+/// Finds out what a database was when its last run ended, and changes nothing.
+pub(crate) fn recover<A: Actor>(
+    directory: &Directory,
+    contents: &Contents,
+    router: Router,
+    meter: &Meter,
+) -> Result<Recovered<A>, LogError> {
+    let Contents { manifest, sources } = contents;
+    let surveyed = in_parallel(sources, |source| {
+        let surveyed = survey(directory, manifest, source, Err, |bytes| meter.read(bytes))?;
+        meter.records.fetch_add(surveyed.survey.records, Ordering::Relaxed);
+        Ok(surveyed)
+    })?;
+    let cuts = cuts(directory, contents, &surveyed)?;
+    let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
+    let replays = in_parallel(sources, |source| {
+        let mut replay = Replay::<A>::new(router);
+        // What a checkpoint holds is of no epoch; what is older than it in the logs is in it.
+        let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (from, cuts[run]));
+        let apply = |place: &Place<'_>, batch: &Batch<'_>| {
+            replay.apply(batch, from, cut).map_err(|not| LogError::NotUnderstood {
+                file: directory.file(place.name),
+                offset: batch.offset as u64,
+                record: not.record,
+                what: not.what,
+            })
+        };
+        read(directory, manifest, source, apply, Err, |bytes| meter.read(bytes))?;
+        Ok(replay)
+    })?;
+    let mut all = Replay::<A>::new(router);
+    replays.into_iter().for_each(|replay| all.follow(replay));
+    let (objects, owed) = all.finish();
+
+    let surveys = || surveyed.iter().map(|surveyed| &surveyed.survey);
+    let latest = surveys().flat_map(|survey| [Some(survey.latest), survey.closed()]).flatten();
+    let latest =
+        latest.chain(cuts.iter().copied()).chain(manifest.runs.iter().map(|run| run.after)).chain([from]);
+    let time = surveys()
+        .map(|survey| survey.time)
+        .chain(manifest.checkpoint.iter().map(|checkpoint| checkpoint.time));
+    let debts =
+        surveys().map(|survey| survey.next_debt).chain(manifest.checkpoint.iter().map(|it| it.next_debt));
+    let end = manifest.runs.last().map(|run| match &run.end {
+        Some(end) => end.clone(),
+        None => {
+            let number = manifest.runs.len() - 1;
+            let of_run = sources.iter().zip(&surveyed).filter(|(source, _)| source.run == Some(number));
+            RunEnd { cut: cuts[number], logs: of_run.map(|(_, surveyed)| surveyed.ended.end).collect() }
+        }
+    });
+    Ok(Recovered {
+        objects,
+        owed,
+        end,
+        latest: latest.max().unwrap_or_default(),
+        time: time.max().unwrap_or_default(),
+        next_debt: debts.max().unwrap_or_default(),
+    })
+}
+
 /// Opens the database for a run of `shards` shards; makes it if there is none. A `key` that is given is used from now on.
 pub(crate) fn open<A: Actor>(
     config: &LogConfig,
@@ -335,7 +218,6 @@ pub(crate) fn open<A: Actor>(
     shards: usize,
     random: impl Fn() -> u64,
 ) -> Result<Opened<A>, LogError> {
-    let began = Instant::now();
     let options = Options { syncs: !config.disk.without_syncs, faults: config.disk.faults() };
     let directory = Directory::open_with(&config.directory, options)?;
     let fresh = || Manifest {
@@ -349,73 +231,25 @@ pub(crate) fn open<A: Actor>(
     let manifest = match read_manifest(&directory)? {
         Some(manifest) => manifest,
         None => {
-            // Before there is any log: files without a manifest are taken for a database whose manifest was lost.
-            let fresh = fresh();
-            directory.replace(MANIFEST, &fresh.to_bytes())?;
-            fresh
+            // Before any other file: a crash while the first logs are made must not leave files that nobody vouches for.
+            let manifest = fresh();
+            directory.replace(MANIFEST, &manifest.to_bytes())?;
+            manifest
         }
     };
     let contents = contents(&directory, manifest)?;
-    let Contents { manifest, sources } = &contents;
-    let router = Router::new(key.unwrap_or(manifest.key()), shards);
-    let bytes = sources.iter().flat_map(|source| &source.files).map(|(_, bytes)| bytes).sum();
-    let meter = Meter { config, began, bytes, read: AtomicU64::new(0), records: AtomicU64::new(0) };
-
-    let surveyed = in_parallel(sources, |source| {
-        let surveyed = survey(&directory, manifest.database, source, |bytes| meter.read(bytes))?;
-        meter.records.fetch_add(surveyed.survey.records, Ordering::Relaxed);
-        Ok(surveyed)
-    })?;
-    let cuts = cuts(&directory, &contents, &surveyed)?;
-    let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
-    let replays = in_parallel(sources, |source| {
-        let mut replay = Replay::<A>::new(router);
-        // What a checkpoint holds is of no epoch; what is older than it in the logs is in it.
-        let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (from, cuts[run]));
-        let apply = |name: &str, batch: &Batch<'_>| {
-            replay.apply(batch, from, cut).map_err(|not| LogError::NotUnderstood {
-                file: directory.file(name),
-                offset: batch.offset as u64,
-                record: not.record,
-                what: not.what,
-            })
-        };
-        read(&directory, manifest.database, source, apply, |bytes| meter.read(bytes))?;
-        Ok(replay)
-    })?;
-    let mut all = Replay::<A>::new(router);
-    replays.into_iter().for_each(|replay| all.follow(replay));
-    let (objects, owed) = all.finish();
-    let owed = understood(&directory, codec, owed, shards)?;
-
-    let surveys = || surveyed.iter().map(|surveyed| &surveyed.survey);
-    let latest = surveys().flat_map(|survey| [Some(survey.latest), survey.closed()]).flatten();
-    let latest =
-        latest.chain(cuts.iter().copied()).chain(manifest.runs.iter().map(|run| run.after)).chain([from]);
-    let latest = latest.max().unwrap_or_default();
-    let time = surveys()
-        .map(|survey| survey.time)
-        .chain(manifest.checkpoint.iter().map(|checkpoint| checkpoint.time));
-    let began_at = time.max().unwrap_or_default();
-    let debts =
-        surveys().map(|survey| survey.next_debt).chain(manifest.checkpoint.iter().map(|it| it.next_debt));
-    let next_debt = debts.max().unwrap_or_default();
+    let router = Router::new(key.unwrap_or(contents.manifest.key()), shards);
+    let meter = Meter::new(config.progress.clone(), &contents);
+    let recovered = recover::<A>(&directory, &contents, router, &meter)?;
+    let owed = understood(&directory, codec, recovered.owed, shards)?;
     let recovery = Recovery {
-        objects: objects.iter().map(|objects| objects.len() as u64).sum(),
+        objects: recovered.objects.iter().map(|objects| objects.len() as u64).sum(),
         owed: owed.iter().map(|owes| owes.len() as u64).sum(),
         ..meter.so_far()
     };
-    let log_bytes = sources.iter().filter(|source| source.run.is_some()).flat_map(|source| &source.files);
-    let since_checkpoint = log_bytes.map(|(_, bytes)| bytes).sum();
-
-    let end = contents.manifest.runs.last().map(|run| match &run.end {
-        Some(end) => end.clone(),
-        None => {
-            let number = contents.manifest.runs.len() - 1;
-            let of_run = sources.iter().zip(&surveyed).filter(|(source, _)| source.run == Some(number));
-            RunEnd { cut: cuts[number], logs: of_run.map(|(_, surveyed)| surveyed.end).collect() }
-        }
-    });
+    let of_runs = contents.sources.iter().filter(|source| source.run.is_some());
+    let since_checkpoint = of_runs.map(Source::bytes).sum();
+    let Recovered { objects, end, latest, time, next_debt, .. } = recovered;
     let mut manifest = contents.manifest.clone();
     manifest.placement_key = key.unwrap_or(manifest.key()).0;
     manifest.begin_run(end, latest, shards);
@@ -426,7 +260,7 @@ pub(crate) fn open<A: Actor>(
         config: LogConfig { segment_bytes: manifest.segment_bytes as usize, ..config.clone() },
         durability: Arc::new(Durability::new(shards, latest)),
         manifest: Mutex::new(manifest),
-        began: began_at,
+        began: time,
         next_debt,
         recovery,
         since_checkpoint: AtomicU64::new(since_checkpoint),
@@ -521,6 +355,8 @@ fn discard(logs: &Logs, shards: usize, is_needed: impl Fn(&str) -> bool) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use freehold_shard::log::Tail;
+
     use super::*;
 
     /// A run that left nothing is forgotten. A start let go of its logs, and was killed before it had written that down: the manifest named
@@ -573,21 +409,5 @@ mod tests {
         let logs_of_this_run = [2, 3, 4].map(|log| segment_name(log, 0));
         assert_eq!(files()[..3], logs_of_this_run, "what belongs to nothing is not kept as it was");
         assert!(files()[3..].iter().all(|name| name.starts_with("spare-")), "{:?}", files());
-    }
-
-    /// A first start made its segments before its manifest. One that was killed in between left a directory that could not be opened: files, and
-    /// no manifest. Now there is a manifest first, and what is left of writing that is taken for nothing.
-    #[test]
-    fn a_first_start_that_is_killed_leaves_a_directory_to_start_in() {
-        let place = tempfile::tempdir().expect("there is room");
-        let directory = Directory::open(place.path()).expect("it is new");
-        assert!(read_manifest(&directory).is_ok_and(|found| found.is_none()));
-        std::fs::write(place.path().join("manifest.new"), [1, 2, 3]).expect("there is room");
-        assert!(read_manifest(&directory).is_ok_and(|found| found.is_none()), "killed before it was renamed");
-        for name in ["manifest.old", "log-00000000-00000000", "checkpoint-00000003"] {
-            std::fs::write(place.path().join(name), [1, 2, 3]).expect("there is room");
-            assert!(matches!(read_manifest(&directory), Err(LogError::NoManifest { .. })), "{name}");
-            directory.remove(name).expect("it is there");
-        }
     }
 }

@@ -24,9 +24,21 @@ pub(crate) struct Desk {
     waker: Option<Waker>,
     /// The runtime stops, and all is written.
     is_closed: bool,
+    /// There is a writer, and it has files open.
+    is_manned: bool,
 }
 
 impl Desk {
+    /// From now on there is a writer.
+    pub(crate) fn man(&mut self) {
+        self.is_manned = true;
+    }
+
+    /// Whether the writer has not ended, and closed its files.
+    pub(crate) fn is_manned(&self) -> bool {
+        self.is_manned
+    }
+
     /// There is something to be written.
     pub(crate) fn put(&mut self, write: Write) {
         debug_assert!(self.write.is_none(), "one batch is written at a time");
@@ -74,10 +86,13 @@ pub(crate) async fn write<A: Actor>(here: Rc<LocalShard<A>>, logs: Arc<Logs>, lo
             Ok(()) => here.written(write.batch),
             Err(error) => {
                 let cause = DeathCause::Log(error.to_string());
-                return here.shared.die(Death { shard: here.index, cause });
+                here.shared.die(Death { shard: here.index, cause });
+                break;
             }
         }
     }
+    writing.end().await;
+    here.desk.borrow_mut().is_manned = false;
 }
 
 struct Writing<A: Actor> {
@@ -103,6 +118,17 @@ impl<A: Actor> Writing<A> {
             self.prepare();
         }
         Ok(())
+    }
+
+    /// Closes what is open. An executor that ends does not: the files would stay open, and their file system busy, until the process ends.
+    async fn end(mut self) {
+        if self.next.is_some()
+            && let Ok(next) = self.next().await
+        {
+            let _ = next.close().await;
+        }
+        // Of what was written nothing depends on it.
+        let _ = self.file.close().await;
     }
 
     /// Begins to make the next segment, beside what is written.
@@ -135,8 +161,15 @@ impl<A: Actor> Writing<A> {
 /// Makes a segment: of one that is not needed, if there is one.
 async fn make(logs: &Arc<Logs>, log: u64, segment: u64) -> Result<LogFile, LogError> {
     let name = segment_name(log, segment);
-    let Some(spare) = logs.take_spare() else {
-        return LogFile::create(&logs.directory, &name, logs.config.segment_bytes as u64).await;
+    let spare = match logs.take_spare() {
+        Some(spare) => spare,
+        // It gets its name when it has its full size: then a segment that is shorter is known to be damaged.
+        None => {
+            let spare = logs.name_spare();
+            let made = LogFile::create(&logs.directory, &spare, logs.config.segment_bytes as u64).await?;
+            made.close().await?;
+            spare
+        }
     };
     let (shared, to) = (logs.clone(), name.clone());
     let renamed = glommio::executor().spawn_blocking(move || {

@@ -1,0 +1,167 @@
+//! What a message that succeeded leaves in its shard's log: what its objects are now, what it told, and that it is paid, if it was owed.
+//!
+//! Nearly all messages do no more than change states, and go by [`Desk::record`]. The others are *staged* before anybody sees what they did,
+//! since they can still fail then, and *committed* when their epoch is known for good: see [`Desk::seal`].
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::actor::Actor;
+use crate::debt::Owed;
+use crate::desk::{BeforeImage, Desk, Told, drop_quietly};
+use crate::epoch::Epoch;
+use crate::journal::Journal;
+use crate::log::BatchWriter;
+use crate::object::Ownership;
+use crate::partition::{Partition, SlotIndex};
+use crate::record::{Debt, RecordError, write_object, write_owe, write_paid};
+
+impl<A: Actor> Desk<A> {
+    /// Stages the records of what the running message did, before anybody sees it.
+    ///
+    /// # Errors
+    /// Something of it cannot be written; then nothing is staged.
+    pub(crate) fn stage(&mut self, first_before: Option<&BeforeImage<A>>) -> Result<(), RecordError> {
+        let Desk { journal, partition, before, told, .. } = self;
+        let Some(journal) = journal else { return Ok(()) };
+        let record_max = journal.record_max();
+        let staged = quietly(|| {
+            let written = first_before.into_iter().chain(&*before).map(BeforeImage::written);
+            push_objects(&mut journal.staged, partition, written, record_max)?;
+            journal.stage_told(told, record_max)
+        });
+        if staged.is_err() {
+            journal.staged.truncate(BatchWriter::EMPTY);
+        }
+        staged
+    }
+
+    /// Records a message that did no more than change states, and has succeeded. As [`Desk::stage`] and [`Desk::commit`] together, without
+    /// what it seldom needs.
+    ///
+    /// # Errors
+    /// As [`Desk::stage`].
+    pub(crate) fn record(&mut self, first: Option<Written>) -> Result<(), RecordError> {
+        let Desk { journal, partition, before, line, .. } = self;
+        let Some(journal) = journal else { return Ok(()) };
+        if first.is_none() && before.is_empty() {
+            return Ok(());
+        }
+        journal.mark_epoch(line.epoch);
+        let (mark, record_max) = (journal.filling.mark(), journal.record_max());
+        let filling = &mut journal.filling;
+        let recorded = quietly(|| {
+            push_objects(filling, partition, first.into_iter(), record_max)?;
+            push_objects(filling, partition, before.iter().map(BeforeImage::written), record_max)
+        });
+        if recorded.is_err() {
+            journal.filling.truncate(mark);
+            return recorded;
+        }
+        if journal.filling.mark() == mark {
+            // All of it is at home elsewhere.
+            return Ok(());
+        }
+        if journal.filling.len() > journal.batch_max() {
+            journal.filling.move_since(mark, &mut journal.staged);
+            journal.commit(line.epoch);
+        }
+        journal.recorded = journal.recorded.max(line.epoch);
+        journal.shown = journal.shown.max(line.epoch);
+        Ok(())
+    }
+
+    /// The running message is undone after all.
+    pub(crate) fn unstage(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.staged.truncate(BatchWriter::EMPTY);
+        }
+    }
+
+    /// The running message has succeeded in this epoch: what was staged is recorded, and what it told is owed.
+    pub(crate) fn commit(&mut self) {
+        let Desk { journal, told, line, .. } = self;
+        let Some(journal) = journal else { return };
+        for told in told {
+            if let Some((debt, message)) = told.owed.take() {
+                let owed = Owed::new(line.epoch, told.sender, told.due, message);
+                journal.debts.owe(debt, owed);
+                told.debt = Some(debt);
+            }
+        }
+        journal.commit(line.epoch);
+    }
+}
+
+/// What a message wrote: where it is, and whether it was there before.
+pub(crate) type Written = (SlotIndex, bool);
+
+/// Does what calls a user's `Serialize`.
+fn quietly(work: impl FnOnce() -> Result<(), RecordError>) -> Result<(), RecordError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        drop_quietly(payload);
+        Err(RecordError::Refused("its `Serialize` panicked".to_string()))
+    })
+}
+
+/// Adds what these objects are now to a batch.
+#[inline(always)]
+fn push_objects<A: Actor>(
+    batch: &mut BatchWriter,
+    partition: &Partition<A>,
+    written: impl Iterator<Item = Written>,
+    record_max: usize,
+) -> Result<(), RecordError> {
+    for (slot, existed) in written {
+        let slot = partition.slot(slot);
+        if slot.state.is_some() || existed {
+            let mark = batch.mark();
+            batch.push(|to| write_object(&slot.id, slot.ownership(), slot.state.as_ref(), to))?;
+            check_length(batch, mark, record_max)?;
+            if !slot.live {
+                // It is recorded at home. Here it was made sure that it can be.
+                batch.truncate(mark);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[inline]
+fn check_length(batch: &BatchWriter, mark: (usize, u32), max: usize) -> Result<(), RecordError> {
+    let bytes = batch.len() - mark.0;
+    if bytes > max { Err(RecordError::TooLong { bytes, max }) } else { Ok(()) }
+}
+
+impl<A: Actor> Journal<A> {
+    /// Records what an object at home here is since `epoch`. That it can be written was made sure of.
+    pub(crate) fn settle(
+        &mut self,
+        id: &A::Id,
+        ownership: Ownership,
+        state: Option<&A::State>,
+        epoch: Epoch,
+    ) {
+        let staged = self.staged.push(|to| write_object(id, ownership, state, to));
+        staged.expect("a state that could be serialized at the lock point can be at home");
+        self.commit(epoch);
+    }
+
+    /// Records that a debt was paid in `epoch`.
+    pub(crate) fn pay(&mut self, debt: Debt, epoch: Epoch) {
+        self.staged.push_with(|to| write_paid(debt, to));
+        self.commit(epoch);
+    }
+
+    fn stage_told(&mut self, told: &mut [Told<A>], record_max: usize) -> Result<(), RecordError> {
+        for told in told {
+            let mut message = Vec::new();
+            (self.codec.encode)(&told.message, &mut message)?;
+            let debt = self.debts.number();
+            let mark = self.staged.mark();
+            self.staged.push_with(|to| write_owe(debt, told.sender, told.due, &message, to));
+            check_length(&self.staged, mark, record_max)?;
+            told.owed = Some((debt, message.into()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! Everything that reads bytes of a log's files, on any bytes at all: nothing panics, everything ends, and what was read says no more than
+//! there is.
+//!
+//! Bytes at random hardly ever have a checksum that is right, so they are read twice: as they are, and made whole, with a header around the
+//! manifest and with sealed batches, of which some are left as they are.
+
+use freehold_shard::log::{BLOCK, Batch, Damage, End, HEADER, SegmentId, Tail, scan};
+use freehold_shard::manifest::{LogBegin, MANIFEST_VERSION, Manifest};
+use freehold_shard::record::Record;
+use freehold_shard::recovery::{LogReader, Replay, Survey, last_complete};
+use freehold_shard::{AccessError, Actor, Addressees, Epoch, Objects, PlacementKey, Router};
+
+/// Words by number.
+struct Words;
+
+impl Actor for Words {
+    type Id = u64;
+    type State = (u8, String, Vec<u32>);
+    type Message = ();
+    type Reply = ();
+    type Error = AccessError<u64>;
+
+    fn addressees(_: &(), to: &mut Addressees<u64>) {
+        to.write(0);
+    }
+
+    fn receive(_: &(), _: &mut Objects<'_, Self>) -> Result<(), AccessError<u64>> {
+        Ok(())
+    }
+}
+
+const SEGMENT: SegmentId = SegmentId { database: 0x5a17, log: 3, segment: 12 };
+
+pub fn decode(bytes: &[u8]) {
+    let _ = Record::read(bytes);
+    let _ = Manifest::from_bytes(bytes);
+    manifest(bytes);
+    segment(bytes);
+    segment(&sealed(bytes));
+}
+
+/// As a manifest whose checksum is right.
+fn manifest(body: &[u8]) {
+    let mut bytes = b"FHMANIF1".to_vec();
+    bytes.extend_from_slice(&MANIFEST_VERSION.to_le_bytes());
+    bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&xxhash_rust::xxh3::xxh3_128(body).to_le_bytes());
+    bytes.extend_from_slice(body);
+    if let Ok(manifest) = Manifest::from_bytes(&bytes) {
+        assert_eq!(Manifest::from_bytes(&manifest.to_bytes()).as_ref(), Ok(&manifest));
+        for run in &manifest.runs {
+            assert!(run.end.as_ref().is_none_or(|end| end.logs.len() == run.logs.len()));
+        }
+    }
+}
+
+/// Batches one after another, with what the bytes say but for what has to be right. The last byte of a header says what is not made right.
+fn sealed(bytes: &[u8]) -> Vec<u8> {
+    let (mut bytes, mut offset, mut sequence, mut previous) = (bytes.to_vec(), 0, 0_u64, 0_u32);
+    while offset + HEADER <= bytes.len() {
+        let spoil = bytes[offset + HEADER - 1];
+        let left = bytes.len() - offset;
+        let length =
+            u32::from_le_bytes(bytes[offset + 8..offset + 12].try_into().expect("four bytes")) as usize;
+        let length = HEADER + length % (left - HEADER + 1).min(3 * BLOCK);
+        let batch = &mut bytes[offset..offset + length];
+        let mut put = |at: usize, number: &[u8]| batch[at..at + number.len()].copy_from_slice(number);
+        put(0, b"FHLB");
+        put(8, &(length as u32).to_le_bytes());
+        put(16, &SEGMENT.database.to_le_bytes());
+        put(24, &SEGMENT.log.to_le_bytes());
+        put(32, &SEGMENT.segment.to_le_bytes());
+        if spoil != 1 {
+            put(40, &sequence.to_le_bytes());
+            put(48, &previous.to_le_bytes());
+        }
+        if spoil != 2 {
+            put(52, &1_u32.to_le_bytes());
+        }
+        let crc = crc32c::crc32c(&batch[8..]) ^ u32::from(spoil == 3);
+        batch[4..8].copy_from_slice(&crc.to_le_bytes());
+        (sequence, previous) = (sequence + 1, crc);
+        offset += length.next_multiple_of(BLOCK);
+    }
+    bytes
+}
+
+fn segment(bytes: &[u8]) {
+    let check = |batch: &Batch<'_>| {
+        let records: usize = batch.records().map(|record| 4 + record.len()).sum();
+        assert!(records <= batch.records_bytes() && batch.records().count() <= batch.count() as usize);
+        assert!(batch.offset.is_multiple_of(BLOCK) && batch.offset + HEADER + records <= bytes.len());
+    };
+    let mut sequences = 0;
+    let mut tail = Tail::default();
+    let end = scan(bytes, SEGMENT, &mut tail, |batch| {
+        assert_eq!(batch.sequence, sequences);
+        sequences += 1;
+        check(&batch);
+    });
+    assert_eq!(tail.sequence, sequences);
+    if let Ok(End::Tail { offset, .. }) | Err(Damage { offset, .. }) = end {
+        assert!(offset < bytes.len());
+    }
+
+    let begin = LogBegin { log: SEGMENT.log, segment: SEGMENT.segment, tail: Tail::default() };
+    let mut reader = LogReader::new(SEGMENT.database, begin);
+    let mut survey = Survey::default();
+    let mut replay = Replay::<Words>::new(Router::new(PlacementKey(1), 3));
+    let mut puts = 0;
+    let mut take = |batch: Batch<'_>| {
+        check(&batch);
+        if survey.note(&batch).is_ok() {
+            assert_eq!(batch.records().filter_map(Record::read).count(), batch.count() as usize);
+        }
+        let _ = replay.apply(&batch, Epoch(1), Epoch(u64::MAX));
+        puts +=
+            batch.records().filter(|record| matches!(Record::read(record), Some(Record::Put { .. }))).count();
+    };
+    let (mut read, mut reached) = (reader.read(bytes, &mut take), 0);
+    while let Err(damage) = read {
+        // One of another version is not passed.
+        if damage.at == damage.offset && damage.tail == reader.end().1 {
+            break;
+        }
+        assert!(damage.at >= reached, "reading on goes on");
+        reached = damage.at;
+        read = reader.read_behind(&damage, bytes, &mut take);
+    }
+    let _ = last_complete(Epoch(0), &[survey, Survey::default()]);
+    let (objects, _) = replay.finish();
+    assert!(objects.iter().map(Vec::len).sum::<usize>() <= puts, "no object without a record");
+}

@@ -1,0 +1,425 @@
+//! The seam for replication: a database as a sequence of epochs, each appended whole or not at all.
+//!
+//! [`CommitLog`] says what it is for. It keeps to the formats of `freehold_shard::log` and `freehold_shard::manifest`, and adds none: what
+//! [`LocalLog`] appends is a run with one log, all of whose epochs are complete by themselves.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use freehold_shard::log::{BATCH_MAX, Batch, BatchWriter, Marks, SegmentId, Tail};
+use freehold_shard::manifest::{Manifest, RunEnd};
+use freehold_shard::record::{Record, write_epoch};
+use freehold_shard::recovery::LogReader;
+use freehold_shard::{Epoch, Time};
+use thiserror::Error;
+
+use super::contents::{Contents, Place, Surveyed, contents, cuts, read, read_manifest, survey};
+use super::{LogConfig, MANIFEST, segment_name};
+use crate::disk::directory::Directory;
+use crate::disk::error::LogError;
+use crate::runtime::random;
+
+/// What a whole database committed in one epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EpochBatch {
+    /// Which epoch.
+    pub epoch: Epoch,
+    /// How long the database had been running.
+    pub time: Time,
+    /// What its objects and debts were then, of those that changed, as [`Record::read`](crate::inspect::Record::read) understands it. Of one
+    /// object the last counts.
+    pub records: Vec<Box<[u8]>>,
+}
+
+/// Epochs in order, as they are read.
+pub type EpochBatches<'a> = Box<dyn Iterator<Item = Result<EpochBatch, CommitLogError>> + 'a>;
+
+/// A database as a sequence of epochs, appended to at its tail and let go of at its head: the seam for replication.
+///
+/// A runtime writes one log for each shard. Whoever copies a database, follows it, or some day agrees on it with others, is to know nothing
+/// of that: for them its unit is what all shards together committed in one epoch. [`CommitLog`] is that view. Nothing in it names cores,
+/// files, addresses or the machine's clock; objects and messages are the bytes they are in the log, and of time it knows how long the
+/// database has been running, because messages may wait for that.
+///
+/// [`LocalLog`] is its first implementation: a log's directory, while no runtime has it open. It is synchronous. A runtime does not write
+/// through it yet; what it writes, it reads.
+///
+/// ```no_run
+/// use freehold::{CommitLog, LocalLog};
+///
+/// // Brings a copy up to date.
+/// let (from, mut to) = (LocalLog::open("/var/lib/ledger")?, LocalLog::open("/var/lib/copy")?);
+/// let mut tail = to.tail();
+/// for batch in from.read(tail.next())? {
+///     let batch = batch?;
+///     to.append(tail, &batch)?;
+///     tail = batch.epoch;
+/// }
+/// # Ok::<(), freehold::CommitLogError>(())
+/// ```
+pub trait CommitLog {
+    /// The last complete epoch; epoch 0 if there is none.
+    fn tail(&self) -> Epoch;
+
+    /// Appends an epoch, if the last one is `expected_tail`. When this returns, it is durable.
+    ///
+    /// # Errors
+    /// [`CommitLogError::NotTheTail`], [`CommitLogError::NotLater`] and [`CommitLogError::NotARecord`]: nothing was changed. After any other
+    /// it is not known whether the epoch is there, in whole, or not; nothing more is appended.
+    fn append(&mut self, expected_tail: Epoch, batch: &EpochBatch) -> Result<(), CommitLogError>;
+
+    /// The complete epochs from `from` on, in order. Those in which nothing was committed do not come.
+    ///
+    /// # Errors
+    /// [`CommitLogError::LetGo`] if some from `from` on cannot be had as epochs any more; or why nothing can be read.
+    fn read(&self, from: Epoch) -> Result<EpochBatches<'_>, CommitLogError>;
+
+    /// Lets go of what was committed before `below`, which is in a checkpoint.
+    ///
+    /// # Errors
+    /// [`CommitLogError::NotInACheckpoint`]: nothing was changed; or why it cannot be written.
+    fn trim(&mut self, below: Epoch) -> Result<(), CommitLogError>;
+}
+
+/// Why something cannot be done with a [`CommitLog`].
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CommitLogError {
+    /// The log has another tail than it was expected to have: somebody else has appended to it, or it is behind.
+    #[error("the log ends with {found}, and was expected to end with {expected}")]
+    NotTheTail {
+        /// The tail that was expected.
+        expected: Epoch,
+        /// The tail.
+        found: Epoch,
+    },
+    /// An epoch that is not later than the tail.
+    #[error("{epoch} cannot be appended behind {tail}")]
+    NotLater {
+        /// The epoch of the batch.
+        epoch: Epoch,
+        /// The tail.
+        tail: Epoch,
+    },
+    /// Something in the batch is no record of this version, or one that does not fit a segment.
+    #[error("record {at} of {epoch} cannot be appended: it is none of this version, or too long")]
+    NotARecord {
+        /// The epoch of the batch.
+        epoch: Epoch,
+        /// Which of its records.
+        at: usize,
+    },
+    /// What was committed before `first` is in a checkpoint, and cannot be read epoch by epoch any more.
+    #[error("epochs can be read from {first} on; what is older is in a checkpoint: copy that")]
+    LetGo {
+        /// The first epoch that can be read.
+        first: Epoch,
+    },
+    /// What was committed from `first` on is in no checkpoint.
+    #[error("what was committed from {first} on is only in the log: make a checkpoint first")]
+    NotInACheckpoint {
+        /// The first epoch that is in no checkpoint.
+        first: Epoch,
+    },
+    /// An append has failed before, so it is not known how the log ends. Open it again.
+    #[error("an append has failed: open the log again")]
+    Failed,
+    /// The files.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// A log's directory as a [`CommitLog`], as long as no runtime has it open. Dropping it writes down where the log ends.
+///
+/// Appending begins a run with one log, so a runtime with any number of shards can go on with the directory. Reading keeps the log of one
+/// run in memory: at most what [`LogConfig::checkpoint_bytes`] lets grow.
+#[derive(Debug)]
+pub struct LocalLog {
+    directory: Directory,
+    manifest: Manifest,
+    tail: Epoch,
+    time: Time,
+    run: Option<Appending>,
+    has_failed: bool,
+}
+
+/// The run that is being appended to.
+#[derive(Debug)]
+struct Appending {
+    id: SegmentId,
+    tail: Tail,
+    offset: u64,
+    file: File,
+}
+
+impl LocalLog {
+    /// Opens the database of a directory, and reads all of it once; makes an empty one, with segments of the default size, if there is
+    /// none. It is locked until this is dropped.
+    ///
+    /// # Errors
+    /// See [`LogError`]: in use, above all, or damaged.
+    pub fn open(directory: impl AsRef<Path>) -> Result<LocalLog, CommitLogError> {
+        let directory = Directory::open(directory.as_ref())?;
+        let manifest = match read_manifest(&directory)? {
+            Some(manifest) => manifest,
+            None => {
+                let manifest = Manifest {
+                    database: random(),
+                    placement_key: random(),
+                    segment_bytes: LogConfig::at(directory.path()).segment_bytes as u64,
+                    next_log: 0,
+                    checkpoint: None,
+                    runs: Vec::new(),
+                };
+                directory.replace(MANIFEST, &manifest.to_bytes())?;
+                manifest
+            }
+        };
+        let (tail, time, run, has_failed) = (Epoch(0), Time(0), None, false);
+        let mut log = LocalLog { directory, manifest, tail, time, run, has_failed };
+        let (contents, surveyed) = log.survey()?;
+        let cuts = cuts(&log.directory, &contents, &surveyed)?;
+        log.tail =
+            cuts.into_iter().chain(log.first().map(|first| Epoch(first.0 - 1))).max().unwrap_or_default();
+        let times = surveyed.iter().map(|surveyed| surveyed.survey.time);
+        log.time = times.chain(log.manifest.checkpoint.iter().map(|it| it.time)).max().unwrap_or_default();
+        if let Some(run) = log.manifest.runs.iter().rposition(|run| run.end.is_none()) {
+            let of_run = contents.sources.iter().zip(&surveyed).filter(|(source, _)| source.run == Some(run));
+            let logs = of_run.map(|(_, surveyed)| surveyed.ended.end).collect();
+            // On disk with the next change; until then it is found again.
+            log.manifest.runs[run].end = Some(RunEnd { cut: log.tail, logs });
+        }
+        Ok(log)
+    }
+
+    /// The first epoch that is not in the checkpoint, if there is one.
+    fn first(&self) -> Option<Epoch> {
+        self.manifest.checkpoint.as_ref().map(|checkpoint| checkpoint.epoch)
+    }
+
+    fn survey(&self) -> Result<(Contents, Vec<Surveyed>), LogError> {
+        let contents = contents(&self.directory, self.manifest.clone())?;
+        let sources = contents.sources.iter();
+        let surveyed = sources.map(|source| survey(&self.directory, &self.manifest, source, Err, |_| {}));
+        let surveyed = surveyed.collect::<Result<_, _>>()?;
+        Ok((contents, surveyed))
+    }
+
+    /// What the logs of a run have of the epochs from `from` on, up to `cut`.
+    fn epochs(
+        &self,
+        contents: &Contents,
+        run: usize,
+        from: Epoch,
+        cut: Epoch,
+    ) -> Result<BTreeMap<Epoch, EpochBatch>, LogError> {
+        let mut epochs = BTreeMap::new();
+        for source in contents.sources.iter().filter(|source| source.run == Some(run)) {
+            let take = |_: &Place<'_>, batch: &Batch<'_>| {
+                let (mut epoch, time) = (Epoch(0), batch.marks.time);
+                for record in batch.records() {
+                    if let Some(Record::Epoch(of)) = Record::read(record) {
+                        epoch = of;
+                    } else if (from..=cut).contains(&epoch) {
+                        let empty = || EpochBatch { epoch, time, records: Vec::new() };
+                        let of_epoch: &mut EpochBatch = epochs.entry(epoch).or_insert_with(empty);
+                        of_epoch.time = of_epoch.time.max(time);
+                        of_epoch.records.push(record.into());
+                    }
+                }
+                Ok(())
+            };
+            read(&self.directory, &self.manifest, source, take, Err, |_| {})?;
+        }
+        Ok(epochs)
+    }
+
+    /// Makes a segment, and gives it its name when it has its size.
+    fn make(&self, id: SegmentId) -> Result<File, LogError> {
+        let (made, name) = ("spare-0", segment_name(id.log, id.segment));
+        self.directory.create_zeroed(made, self.manifest.segment_bytes)?;
+        self.directory.rename(made, &name)?;
+        self.directory.sync()?;
+        let path = self.directory.file(&name);
+        File::options().write(true).open(&path).map_err(|source| LogError::io("opening", &path, source))
+    }
+
+    fn store(&mut self, manifest: Manifest) -> Result<(), LogError> {
+        self.directory.replace(MANIFEST, &manifest.to_bytes())?;
+        self.manifest = manifest;
+        Ok(())
+    }
+
+    /// Begins a run with one log.
+    fn begin(&mut self) -> Result<(), LogError> {
+        let mut manifest = self.manifest.clone();
+        let end = manifest.runs.last().and_then(|run| run.end.clone());
+        // What is later than the tail is of epochs that never became complete. They may be appended now.
+        manifest.begin_run(end, self.tail, 1);
+        let id = SegmentId { database: manifest.database, log: manifest.next_log - 1, segment: 0 };
+        let file = self.make(id)?;
+        self.store(manifest)?;
+        self.run = Some(Appending { id, tail: Tail::default(), offset: 0, file });
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &EpochBatch) -> Result<(), LogError> {
+        if self.run.is_none() {
+            self.begin()?;
+        }
+        let most = BATCH_MAX.min(self.manifest.segment_bytes as usize);
+        let mut records = batch.records.iter().peekable();
+        let mut writer = BatchWriter::new();
+        loop {
+            writer.push_with(|to| write_epoch(batch.epoch, to));
+            while let Some(record) = records.next_if(|record| writer.len() + 4 + record.len() <= most) {
+                writer.push_with(|to| to.extend_from_slice(record));
+            }
+            // It is complete with its last batch.
+            let is_last = records.peek().is_none();
+            let closed = if is_last { batch.epoch } else { self.tail };
+            let time = self.time.max(batch.time);
+            self.write_batch(&mut writer, Marks { closed, durable: self.tail, time, ..Marks::default() })?;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes one batch, and syncs it: a later one is never there without it.
+    fn write_batch(&mut self, writer: &mut BatchWriter, marks: Marks) -> Result<(), LogError> {
+        let mut run = self.run.take().expect("a run was begun");
+        if run.offset + writer.padded() as u64 > self.manifest.segment_bytes {
+            run.id.segment += 1;
+            run.offset = 0;
+            run.file = self.make(run.id)?;
+        }
+        let path = self.directory.file(&segment_name(run.id.log, run.id.segment));
+        writer.seal(run.id, &mut run.tail, &marks);
+        let written = run.file.write_all_at(writer.sealed(), run.offset);
+        written.map_err(|source| LogError::io("writing", &path, source))?;
+        run.file.sync_data().map_err(|source| LogError::io("syncing", &path, source))?;
+        run.offset += writer.sealed().len() as u64;
+        writer.clear();
+        self.run = Some(run);
+        Ok(())
+    }
+
+    /// Writes down where the run ends that was appended to, if there is one.
+    fn end(&mut self) -> Result<(), LogError> {
+        let Some(run) = self.run.take() else { return Ok(()) };
+        let mut manifest = self.manifest.clone();
+        let last = manifest.runs.last_mut().expect("the run that was begun");
+        last.end = Some(RunEnd { cut: self.tail, logs: vec![(run.id.segment, run.tail)] });
+        // Without an end on disk nothing may follow.
+        self.has_failed = true;
+        self.store(manifest)?;
+        self.has_failed = false;
+        Ok(())
+    }
+}
+
+impl CommitLog for LocalLog {
+    fn tail(&self) -> Epoch {
+        self.tail
+    }
+
+    fn append(&mut self, expected_tail: Epoch, batch: &EpochBatch) -> Result<(), CommitLogError> {
+        if self.has_failed {
+            return Err(CommitLogError::Failed);
+        }
+        if expected_tail != self.tail {
+            return Err(CommitLogError::NotTheTail { expected: expected_tail, found: self.tail });
+        }
+        if batch.epoch <= self.tail {
+            return Err(CommitLogError::NotLater { epoch: batch.epoch, tail: self.tail });
+        }
+        let mut with_epoch = BatchWriter::new();
+        with_epoch.push_with(|to| write_epoch(batch.epoch, to));
+        let most = BATCH_MAX.min(self.manifest.segment_bytes as usize) - with_epoch.len() - 4;
+        let is_record = |record: &[u8]| {
+            record.len() <= most && !matches!(Record::read(record), None | Some(Record::Epoch(_)))
+        };
+        if let Some(at) = batch.records.iter().position(|record| !is_record(record)) {
+            return Err(CommitLogError::NotARecord { epoch: batch.epoch, at });
+        }
+        self.has_failed = true;
+        self.write(batch)?;
+        self.has_failed = false;
+        self.tail = batch.epoch;
+        self.time = self.time.max(batch.time);
+        Ok(())
+    }
+
+    fn read(&self, from: Epoch) -> Result<EpochBatches<'_>, CommitLogError> {
+        if let Some(first) = self.first().filter(|first| from < *first) {
+            return Err(CommitLogError::LetGo { first });
+        }
+        let (contents, surveyed) = self.survey()?;
+        let cuts = cuts(&self.directory, &contents, &surveyed)?;
+        let runs = cuts.into_iter().enumerate().flat_map(move |(run, cut)| -> EpochBatches<'_> {
+            match self.epochs(&contents, run, from, cut) {
+                Ok(epochs) => Box::new(epochs.into_values().map(Ok)),
+                Err(error) => Box::new(std::iter::once(Err(error.into()))),
+            }
+        });
+        Ok(Box::new(runs))
+    }
+
+    fn trim(&mut self, below: Epoch) -> Result<(), CommitLogError> {
+        let first = self.first().unwrap_or(Epoch(1));
+        if below > first {
+            return Err(CommitLogError::NotInACheckpoint { first });
+        }
+        if self.has_failed {
+            return Err(CommitLogError::Failed);
+        }
+        // So that where each log ends, and which epochs are complete, is known without the segments that go.
+        self.end()?;
+        let contents = contents(&self.directory, self.manifest.clone())?;
+        let mut manifest = self.manifest.clone();
+        let mut let_go = Vec::new();
+        for source in &contents.sources {
+            let Some(run) = source.run else { continue };
+            let mut reader = LogReader::new(manifest.database, source.begin);
+            let place = manifest.runs[run].logs.iter().position(|begin| begin.log == source.begin.log);
+            let begin = &mut manifest.runs[run].logs[place.expect("a source is of a log")];
+            let (mut latest, mut older) = (Epoch(0), Vec::new());
+            for file in &source.files {
+                if latest >= below {
+                    break;
+                }
+                (begin.segment, begin.tail) = (file.segment, reader.end().1);
+                let_go.append(&mut older);
+                let read = reader.read(&self.directory.read(&file.name)?, |batch| {
+                    for record in batch.records() {
+                        if let Some(Record::Epoch(epoch)) = Record::read(record) {
+                            latest = latest.max(epoch);
+                        }
+                    }
+                });
+                // It was read when the directory was opened, or written since.
+                if read.is_err() {
+                    self.survey()?;
+                    return Err(CommitLogError::Failed);
+                }
+                older.push(file.name.clone());
+            }
+        }
+        self.store(manifest)?;
+        for name in let_go {
+            self.directory.remove(&name)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for LocalLog {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::warn!(%error, "the end of the log could not be written: the next start recovers as from a crash");
+        }
+    }
+}

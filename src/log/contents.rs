@@ -1,0 +1,317 @@
+//! What a directory holds, and how it is read: which files belong to the database, and what is wrong with any of them.
+//!
+//! Whoever reads a log reads it here: [`open`](super::open) for the next run, which stops at the first damage, and
+//! [`inspect`](crate::inspect), which looks at what is behind it too. So the two cannot be of different opinions. Nothing here writes.
+//!
+//! Of a run that was shut down it is known where each log ends, and whatever is missing before that is damage. Of one that crashed it is
+//! not: there a last batch that cannot be read is a torn tail (see `freehold_shard::log`), unless another log knows that what was in it
+//! had been durable.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use freehold_shard::Epoch;
+use freehold_shard::log::{Batch, Damage, Invalid, Tail, VERSION};
+use freehold_shard::manifest::{LogBegin, MANIFEST_VERSION, Manifest, NoManifest};
+use freehold_shard::recovery::{LogReader, Survey, last_complete};
+
+use super::{MANIFEST, checkpoint_name, parse_segment_name, segment_name};
+use crate::disk::directory::Directory;
+use crate::disk::error::LogError;
+
+/// A file of a log.
+#[derive(Clone, Debug)]
+pub(crate) struct LogFileFound {
+    pub(crate) name: String,
+    pub(crate) segment: u64,
+    /// Its length; `None` if it is missing, and with it, perhaps, those that come next.
+    pub(crate) bytes: Option<u64>,
+}
+
+/// A log to be read: of a run, or a part of a checkpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) begin: LogBegin,
+    /// The files it consists of, oldest first.
+    pub(crate) files: Vec<LogFileFound>,
+    /// Where it has to end, if that is known: its last segment, and what would come next.
+    pub(crate) end: Option<(u64, Tail)>,
+    /// Which run it is of; `None` for a checkpoint.
+    pub(crate) run: Option<usize>,
+}
+
+impl Source {
+    /// How long its files are.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.iter().filter_map(|file| file.bytes).sum()
+    }
+}
+
+/// What a directory holds.
+pub(crate) struct Contents {
+    pub(crate) manifest: Manifest,
+    /// The checkpoint's parts first, then runs from the oldest on.
+    pub(crate) sources: Vec<Source>,
+}
+
+/// Where a log was found to end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ended {
+    /// Its last segment with a batch, and what would come next.
+    pub(crate) end: (u64, Tail),
+    /// Where its last batch ends: the file, and the byte.
+    pub(crate) at: (String, u64),
+}
+
+/// What was found in a log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Surveyed {
+    pub(crate) survey: Survey,
+    pub(crate) ended: Ended,
+}
+
+/// The manifest of a directory, if it has one.
+pub(crate) fn read_manifest(directory: &Directory) -> Result<Option<Manifest>, LogError> {
+    let files = directory.list()?;
+    if !files.iter().any(|(name, _)| name == MANIFEST) {
+        // A start that was given up may have left `manifest.new`, and nothing else: the manifest comes before any log.
+        let is_ours = |(name, _): &(String, u64)| {
+            ["manifest.old", "log-", "checkpoint-"].iter().any(|prefix| name.starts_with(prefix))
+        };
+        return match files.iter().any(is_ours) {
+            true => Err(LogError::NoManifest { directory: directory.path().to_path_buf() }),
+            false => Ok(None),
+        };
+    }
+    let file = directory.file(MANIFEST);
+    match Manifest::from_bytes(&directory.read(MANIFEST)?) {
+        Ok(manifest) => Ok(Some(manifest)),
+        Err(NoManifest::Version { found }) => Err(LogError::Version { file, found, known: MANIFEST_VERSION }),
+        Err(error) => Err(LogError::Damaged {
+            file,
+            offset: 0,
+            what: error.to_string(),
+            lost: "which logs belong to the database is not known".to_string(),
+            advice: "bring the directory back from a copy; manifest.old beside it is the one before"
+                .to_string(),
+        }),
+    }
+}
+
+/// What belongs to the database of this manifest.
+pub(crate) fn contents(directory: &Directory, manifest: Manifest) -> Result<Contents, LogError> {
+    let mut segments: BTreeMap<u64, BTreeMap<u64, u64>> = BTreeMap::new();
+    let mut checkpoints: BTreeMap<String, u64> = BTreeMap::new();
+    for (name, bytes) in directory.list()? {
+        match parse_segment_name(&name) {
+            Some((log, segment)) => drop(segments.entry(log).or_default().insert(segment, bytes)),
+            None => drop(checkpoints.insert(name, bytes)),
+        }
+    }
+    let mut sources = Vec::new();
+    let parts = manifest.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts);
+    for part in parts {
+        let name = checkpoint_name(part.log);
+        let bytes = checkpoints.get(&name).copied();
+        sources.push(Source {
+            begin: LogBegin { log: part.log, segment: 0, tail: Tail::default() },
+            files: vec![LogFileFound { name, segment: 0, bytes }],
+            end: Some((0, part.end)),
+            run: None,
+        });
+    }
+    for (number, run) in manifest.runs.iter().enumerate() {
+        for (place, begin) in run.logs.iter().enumerate() {
+            let end = run.end.as_ref().map(|end| end.logs[place]);
+            let found = segments.get(&begin.log);
+            let last = found.and_then(|found| found.last_key_value()).map(|(last, _)| *last);
+            let last = end.map_or(last.unwrap_or_default(), |(last, _)| last).max(begin.segment);
+            let found = found.iter().flat_map(|found| found.range(begin.segment..=last));
+            let file =
+                |segment, bytes| LogFileFound { name: segment_name(begin.log, segment), segment, bytes };
+            let (mut files, mut next) = (Vec::new(), Some(begin.segment));
+            for (segment, bytes) in found {
+                files.extend(next.filter(|next| next < segment).map(|missing| file(missing, None)));
+                files.push(file(*segment, Some(*bytes)));
+                next = segment.checked_add(1);
+            }
+            files.extend(next.filter(|next| *next <= last).map(|missing| file(missing, None)));
+            sources.push(Source { begin: *begin, files, end, run: Some(number) });
+        }
+    }
+    Ok(Contents { manifest, sources })
+}
+
+fn missing(file: PathBuf) -> LogError {
+    LogError::Damaged {
+        file,
+        offset: 0,
+        what: "the file is missing".to_string(),
+        lost: "all that was written to it".to_string(),
+        advice: "bring it back, or the whole directory from a copy".to_string(),
+    }
+}
+
+fn damaged(directory: &Directory, name: &str, offset: u64, what: String) -> LogError {
+    LogError::Damaged {
+        file: directory.file(name),
+        offset,
+        what,
+        lost: "what was acknowledged from here on cannot be had from this directory".to_string(),
+        advice: "bring the directory back from a copy; nothing in it was changed".to_string(),
+    }
+}
+
+/// How a batch is given to whoever reads a log.
+pub(crate) struct Place<'a> {
+    /// Its file.
+    pub(crate) name: &'a str,
+    pub(crate) segment: u64,
+}
+
+/// Reads all of a log, and gives each batch with its place to `each`. What is damaged is given to `damage`; if that lets it pass, reading
+/// goes on behind it. `progress` is told how many bytes were read.
+pub(crate) fn read(
+    directory: &Directory,
+    manifest: &Manifest,
+    source: &Source,
+    mut each: impl FnMut(&Place<'_>, &Batch<'_>) -> Result<(), LogError>,
+    mut damage: impl FnMut(LogError) -> Result<(), LogError>,
+    mut progress: impl FnMut(u64),
+) -> Result<Ended, LogError> {
+    let mut reader = LogReader::new(manifest.database, source.begin);
+    let mut at = (source.files.first().map_or_else(String::new, |file| file.name.clone()), 0);
+    // What comes next is not known, because of a damage that was told.
+    let mut is_lost = false;
+    for LogFileFound { name, segment, bytes } in &source.files {
+        let Some(expected) = *bytes else {
+            damage(missing(directory.file(name)))?;
+            is_lost = true;
+            continue;
+        };
+        reader.skip_to(*segment);
+        let bytes = directory.read(name)?;
+        let place = Place { name, segment: *segment };
+        // The closure keeps both while the loop looks at them.
+        let (failed, seen) = (RefCell::new(None), Cell::new(None));
+        let mut take = |batch: Batch<'_>| {
+            let mut failed = failed.borrow_mut();
+            if failed.is_none() {
+                *failed = each(&place, &batch).err();
+                seen.set(Some(batch.end() as u64));
+            }
+        };
+        let mut read = reader.read(&bytes, &mut take);
+        while let Err(found) = read {
+            if failed.borrow().is_some() {
+                break;
+            }
+            match found {
+                Damage { found: Invalid::Version { found }, .. } => {
+                    let file = directory.file(name);
+                    damage(LogError::Version { file, found, known: VERSION })?;
+                    is_lost = true;
+                    break;
+                }
+                // It follows from what was told already.
+                Damage { found: Invalid::OutOfOrder { .. }, .. } if is_lost => {}
+                // The gap is behind what was read of the segment before.
+                Damage { offset: 0, found: Invalid::OutOfOrder { found, expected }, .. } if at.0 != *name => {
+                    let what =
+                        format!("batch {expected} cannot be read, and batch {found} follows in {name}");
+                    damage(damaged(directory, &at.0, at.1, what))?;
+                }
+                Damage { offset, .. } => {
+                    damage(damaged(directory, name, offset as u64, found.to_string()))?;
+                }
+            }
+            is_lost = false;
+            read = reader.read_behind(&found, &bytes, &mut take);
+        }
+        if let Some(error) = failed.into_inner() {
+            return Err(error);
+        }
+        if let Some(end) = seen.into_inner() {
+            is_lost &= read.is_err();
+            // Of a file that was cut, the padding behind the last batch may be missing.
+            at = (name.clone(), end.min(bytes.len() as u64));
+        }
+        let is_short = (bytes.len() as u64) < manifest.segment_bytes;
+        if source.end.is_none() && is_short && !is_lost {
+            // A file has its full size before it has the name of a segment.
+            let what = format!("the file ends here, and segments have {} bytes", manifest.segment_bytes);
+            damage(damaged(directory, name, expected.min(bytes.len() as u64), what))?;
+            is_lost = true;
+        }
+        progress(bytes.len() as u64);
+    }
+    let end = reader.end();
+    if let Some(expected) = source.end
+        && end != expected
+        && !is_lost
+    {
+        let what = format!(
+            "it ends before batch {}, and was written up to batch {}",
+            end.1.sequence, expected.1.sequence
+        );
+        damage(damaged(directory, &at.0, at.1, what))?;
+    }
+    Ok(Ended { end, at })
+}
+
+/// Looks through a log. What is damaged is given to `damage`, as by [`read`].
+pub(crate) fn survey(
+    directory: &Directory,
+    manifest: &Manifest,
+    source: &Source,
+    damage: impl Fn(LogError) -> Result<(), LogError>,
+    progress: impl FnMut(u64),
+) -> Result<Surveyed, LogError> {
+    let mut survey = Survey::default();
+    let note = |place: &Place<'_>, batch: &Batch<'_>| match survey.note(batch) {
+        Ok(()) => Ok(()),
+        Err(record) => {
+            let what = format!("record {record} of batch {} is none of this version", batch.sequence);
+            damage(damaged(directory, place.name, batch.offset as u64, what))
+        }
+    };
+    let ended = read(directory, manifest, source, note, &damage, progress)?;
+    Ok(Surveyed { survey, ended })
+}
+
+/// How each run ended: its last complete epoch.
+pub(crate) fn cuts(
+    directory: &Directory,
+    contents: &Contents,
+    surveyed: &[Surveyed],
+) -> Result<Vec<Epoch>, LogError> {
+    (0..contents.manifest.runs.len()).map(|run| cut(directory, contents, surveyed, run)).collect()
+}
+
+/// How one of the runs ended.
+pub(crate) fn cut(
+    directory: &Directory,
+    contents: &Contents,
+    surveyed: &[Surveyed],
+    number: usize,
+) -> Result<Epoch, LogError> {
+    let run = &contents.manifest.runs[number];
+    if let Some(end) = &run.end {
+        return Ok(end.cut);
+    }
+    let floor =
+        contents.manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| Epoch(checkpoint.epoch.0 - 1));
+    let of_run = contents.sources.iter().zip(surveyed).filter(|(source, _)| source.run == Some(number));
+    let logs: Vec<&Surveyed> = of_run.map(|(_, surveyed)| surveyed).collect();
+    let surveys: Vec<Survey> = logs.iter().map(|log| log.survey.clone()).collect();
+    let cut = last_complete(run.after.max(floor), &surveys);
+    let durable = surveys.iter().map(|log| log.durable).max().unwrap_or_default();
+    if durable > cut {
+        // Some log lacks what had been acknowledged: one that has not closed that epoch.
+        let behind = logs.iter().min_by_key(|log| log.survey.closed()).expect("a run has a log");
+        let what = format!("it ends here, and another log knows of {durable} being durable");
+        return Err(damaged(directory, &behind.ended.at.0, behind.ended.at.1, what));
+    }
+    Ok(cut)
+}
