@@ -51,7 +51,7 @@ use crate::books::check_books;
 use crate::generate::{GenerateError, Generator, Recipe};
 use crate::input::{CsvPayments, HeaderError, InputError, Payment};
 use crate::ledger::{Key, Ledger, Refusal};
-use crate::place::Place;
+use crate::place::{Place, opening};
 use crate::progress::Progress;
 use crate::refusals::Refusals;
 use crate::report::{Kept, Report};
@@ -235,7 +235,10 @@ fn open(arguments: &Arguments, place: &Place, config: Config) -> Result<Runtime<
         progress: Some(progress),
         ..LogConfig::at(place.path())
     };
-    let opened = Runtime::open(config, log);
+    let opened = {
+        let _is_not_removed = opening();
+        Runtime::open(config, log)
+    };
     bar.finish_and_clear();
     opened
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -11,8 +12,7 @@ use tempfile::{Builder, TempDir};
 /// The directory of a log.
 pub enum Place {
     Named(PathBuf),
-    /// And the directory it is in. A runtime makes the one it is given, if its parent is there: so when that is removed none comes back.
-    Temporary(PathBuf, TempDir),
+    Temporary(TempDir),
 }
 
 impl Place {
@@ -22,25 +22,33 @@ impl Place {
     /// # Errors
     /// If neither can be.
     pub fn temporary() -> io::Result<Self> {
-        let make = |parent: &Path| Builder::new().prefix("bank-log-").tempdir_in(parent);
         // From here on none of these ends the program before its log is removed.
         let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+        let make = |parent: &Path| Builder::new().prefix("bank-log-").tempdir_in(parent);
         let program = std::env::current_exe()?;
         let made = make(program.parent().unwrap_or(Path::new("."))).or_else(|_| make(Path::new(".")))?;
         let path = made.path().to_path_buf();
         thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
+                let _stays_gone = opening();
                 // The log is still written, and there may be a file more while others are removed.
                 while path.exists() && std::fs::remove_dir_all(&path).is_err() {}
                 std::process::exit(128 + signal);
             }
         });
-        Ok(Place::Temporary(made.path().join("log"), made))
+        Ok(Place::Temporary(made))
     }
 
     pub fn path(&self) -> &Path {
         match self {
-            Place::Named(path) | Place::Temporary(path, _) => path,
+            Place::Named(path) => path,
+            Place::Temporary(made) => made.path(),
         }
     }
+}
+
+/// To be held while a log is opened. That makes a directory that is not there, and so must not happen after one was removed.
+pub fn opening() -> MutexGuard<'static, ()> {
+    static OPENING: Mutex<()> = Mutex::new(());
+    OPENING.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -74,7 +74,7 @@ impl Report<'_> {
         let Tally { skipped, before, orders, .. } = self.tally;
         match place {
             Place::Named(path) => writeln!(f, "log         in {}", path.display())?,
-            Place::Temporary(..) => writeln!(f, "log         on disk, and removed now: `--data` keeps it")?,
+            Place::Temporary(_) => writeln!(f, "log         on disk, and removed now: `--data` keeps it")?,
         }
         match recovery.records {
             0 => writeln!(f, "  found     nothing: it is new")?,
