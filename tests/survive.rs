@@ -5,6 +5,7 @@
 #[path = "../examples/survive/check.rs"]
 mod check;
 #[path = "../examples/survive/ledger.rs"]
+#[allow(dead_code, reason = "of the actor only what an account notes")]
 mod ledger;
 mod support;
 

@@ -1,7 +1,7 @@
 //! Where the log is: in the directory that was named, or in one that is removed in the end.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -10,8 +10,9 @@ use tempfile::{Builder, TempDir};
 
 /// The directory of a log.
 pub enum Place {
-    Named(std::path::PathBuf),
-    Temporary(TempDir),
+    Named(PathBuf),
+    /// And the directory it is in. A runtime makes the one it is given, if its parent is there: so when that is removed none comes back.
+    Temporary(PathBuf, TempDir),
 }
 
 impl Place {
@@ -22,9 +23,10 @@ impl Place {
     /// If neither can be.
     pub fn temporary() -> io::Result<Self> {
         let make = |parent: &Path| Builder::new().prefix("bank-log-").tempdir_in(parent);
+        // From here on none of these ends the program before its log is removed.
+        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
         let program = std::env::current_exe()?;
         let made = make(program.parent().unwrap_or(Path::new("."))).or_else(|_| make(Path::new(".")))?;
-        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
         let path = made.path().to_path_buf();
         thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
@@ -33,13 +35,12 @@ impl Place {
                 std::process::exit(128 + signal);
             }
         });
-        Ok(Place::Temporary(made))
+        Ok(Place::Temporary(made.path().join("log"), made))
     }
 
     pub fn path(&self) -> &Path {
         match self {
-            Place::Named(path) => path,
-            Place::Temporary(made) => made.path(),
+            Place::Named(path) | Place::Temporary(path, _) => path,
         }
     }
 }

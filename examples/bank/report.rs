@@ -6,7 +6,7 @@ use std::time::Duration;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use freehold::{Recovery, ShardStats, Stats};
 use hdrhistogram::Histogram;
-use indicatif::HumanCount;
+use indicatif::{HumanBytes, HumanCount};
 
 use crate::audit::{Audit, AuditError, Audits};
 use crate::books::Books;
@@ -74,7 +74,7 @@ impl Report<'_> {
         let Tally { skipped, before, orders, .. } = self.tally;
         match place {
             Place::Named(path) => writeln!(f, "log         in {}", path.display())?,
-            Place::Temporary(_) => writeln!(f, "log         on disk, and removed now: `--data` keeps it")?,
+            Place::Temporary(..) => writeln!(f, "log         on disk, and removed now: `--data` keeps it")?,
         }
         match recovery.records {
             0 => writeln!(f, "  found     nothing: it is new")?,
@@ -89,7 +89,14 @@ impl Report<'_> {
             "  durable   {} orders: {} payments, and openings and bookmarks, all on disk before they were answered",
             HumanCount(*orders),
             HumanCount(self.tally.paid()),
-        )
+        )?;
+        let sum = |of: fn(&ShardStats) -> u64| self.stats.shards.iter().map(of).sum::<u64>();
+        let (bytes, writes) = (sum(|shard| shard.activity.log_bytes), sum(|shard| shard.activity.log_writes));
+        write!(f, "  written   {} in {} writes", HumanBytes(bytes), HumanCount(writes))?;
+        match self.tally.paid() {
+            0 => writeln!(f),
+            paid => writeln!(f, ": {} bytes a payment", bytes / paid),
+        }
     }
 
     fn speed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

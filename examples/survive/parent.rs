@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Of so many lives one is ended while it starts, within so many milliseconds.
 const EARLY_EVERY: u64 = 4;
 const EARLY_MS: u64 = 60;
+/// And the first so many: a directory is made once.
+const EARLY_FIRST: u64 = 3;
 /// What is wrong is shown up to so many times.
 const WRONG_SHOWN_MAX: usize = 20;
 
@@ -158,7 +160,9 @@ pub fn survive(told: &Arguments) -> Result<ExitCode, SurviveError> {
         let shards = 1 + draw(told.shards_max);
         let end = match draw(EARLY_EVERY) {
             _ if life == told.kills => End::Itself,
-            0 => End::Early(Duration::from_micros(draw(EARLY_MS * 1000))),
+            drawn if drawn == 0 || life < EARLY_FIRST => {
+                End::Early(Duration::from_micros(draw(EARLY_MS * 1000)))
+            }
             _ => End::Late(Duration::from_micros(draw(told.load_ms * 1000))),
         };
         result = parent.live(life, shards, &end);
