@@ -12,7 +12,7 @@ use tempfile::{Builder, TempDir};
 pub enum Place {
     Named(PathBuf),
     /// And the directory it is in. A runtime makes the one it is given, if its parent is there: so when that is removed none comes back.
-    Temporary(PathBuf, TempDir),
+    Temporary(PathBuf, #[expect(dead_code, reason = "it is removed when this is dropped")] TempDir),
 }
 
 impl Place {
