@@ -410,4 +410,20 @@ mod tests {
         assert_eq!(files()[..3], logs_of_this_run, "what belongs to nothing is not kept as it was");
         assert!(files()[3..].iter().all(|name| name.starts_with("spare-")), "{:?}", files());
     }
+
+    /// A first start made its segments before its manifest. One that was killed in between left a directory that could not be opened: files, and
+    /// no manifest. Now there is a manifest first, and what is left of writing that is taken for nothing.
+    #[test]
+    fn a_first_start_that_is_killed_leaves_a_directory_to_start_in() {
+        let place = tempfile::tempdir().expect("there is room");
+        let directory = Directory::open(place.path()).expect("it is new");
+        assert!(read_manifest(&directory).is_ok_and(|found| found.is_none()));
+        std::fs::write(place.path().join("manifest.new"), [1, 2, 3]).expect("there is room");
+        assert!(read_manifest(&directory).is_ok_and(|found| found.is_none()), "killed before it was renamed");
+        for name in ["manifest.old", "log-00000000-00000000", "checkpoint-00000003"] {
+            std::fs::write(place.path().join(name), [1, 2, 3]).expect("there is room");
+            assert!(matches!(read_manifest(&directory), Err(LogError::NoManifest { .. })), "{name}");
+            directory.remove(name).expect("it is there");
+        }
+    }
 }
