@@ -29,6 +29,8 @@ use crate::snapshot;
 
 /// Slots whose objects are written between two turns: some 50 microseconds' worth.
 const SLICE: usize = 512;
+/// After each slice the shard works on messages for so many times as long.
+const REST: u32 = 8;
 /// What is written at once.
 const BATCH_BYTES: usize = 1 << 20;
 /// How often it is looked whether there is enough log for a checkpoint.
@@ -213,13 +215,15 @@ async fn write_part<A: Actor>(here: Rc<LocalShard<A>>, log: u64, epoch: Epoch) -
     let id = SegmentId { database: logs.manifest().database, log, segment: 0 };
     let (mut tail, mut batch, mut from) = (Tail::default(), BatchWriter::new(), Some(0));
     while let Some(at) = from {
+        let begin = Instant::now();
         let walked = here.with_core(|shard, _| shard.checkpoint_objects(epoch, at, SLICE, &mut batch));
+        let took = begin.elapsed();
         from = walked.map_err(SnapshotError::from)?;
         if batch.len() >= BATCH_BYTES || from.is_none() && !batch.is_empty() {
             write_batch(&mut file, &mut batch, id, &mut tail).await?;
         }
-        // The messages that have come meanwhile go first.
-        glommio::executor().yield_task_queue_now().await;
+        // The messages that have come meanwhile go first, and go on for some time.
+        glommio::timer::sleep(took * REST).await;
     }
     while !here.with_core(|shard, _| shard.has_marks(epoch)) {
         glommio::timer::sleep(Duration::from_micros(200)).await;

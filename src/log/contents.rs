@@ -197,7 +197,9 @@ pub(crate) fn read(
         let (failed, seen) = (RefCell::new(None), Cell::new(None));
         let mut take = |batch: Batch<'_>| {
             let mut failed = failed.borrow_mut();
-            if failed.is_none() {
+            // What a run that was killed had under way may have come to the disk after the next start had written down where its log ends.
+            let is_late = source.end.is_some_and(|(_, end)| batch.sequence >= end.sequence);
+            if failed.is_none() && !is_late {
                 *failed = each(&place, &batch).err();
                 seen.set(Some(batch.end() as u64));
             }
@@ -248,6 +250,7 @@ pub(crate) fn read(
     }
     let end = reader.end();
     if let Some(expected) = source.end
+        && end.1.sequence <= expected.1.sequence
         && end != expected
         && !is_lost
     {

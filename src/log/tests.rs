@@ -15,9 +15,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use freehold_shard::log::{BatchWriter, Marks, SegmentId};
 use freehold_shard::manifest::Manifest;
 use freehold_shard::record::Record;
-use freehold_shard::{AccessError, Actor, Addressees, Objects, Ownership, Router};
+use freehold_shard::{AccessError, Actor, Addressees, Epoch, Objects, Ownership, Router};
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::contents::{contents, read_manifest};
 use super::inspect::{Entry, dump, verify};
 use super::open::{Meter, recover};
-use super::{LogConfig, parse_segment_name};
+use super::{LogConfig, parse_segment_name, segment_name};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
 use crate::{Config, Idle, Runtime, Shards};
@@ -518,7 +519,7 @@ fn every_damage_is_found(patient: &Patient) {
 
 /// A start that fails where it makes the first segment of this log; and what it leaves behind.
 fn fail_to_start(directory: &Path, shards: usize, log: u64) {
-    let in_the_way = directory.join(super::segment_name(log, 0));
+    let in_the_way = directory.join(segment_name(log, 0));
     fs::create_dir_all(&in_the_way).expect("it can be made");
     let log = LogConfig { segment_bytes: SEGMENT, ..LogConfig::at(directory) };
     let config = Config { shards: Shards::Count(shards), ..Config::default() };
@@ -554,4 +555,28 @@ fn a_start_that_ends_half_way_leaves_what_the_manifest_names() {
     assert!(state(crashed.path()).expect("it still is") == before);
     open(crashed.path(), 1).shutdown();
     assert!(state(crashed.path()).expect("it still is") == before);
+}
+
+// A write of a process that was killed may come to the disk after the next start has written down where the log ends. It is a whole batch that
+// goes on where the log ended, and nobody was told of it; it was once taken for damage.
+#[test]
+fn a_batch_that_comes_late_is_nothing() {
+    let place = tempfile::tempdir().expect("there is room");
+    let runtime = open(place.path(), 1);
+    runtime.handle().ask(Message::Put(1, "there".to_string())).wait().expect("it is put");
+    runtime.shutdown();
+    let before = state(place.path()).expect("nothing is wrong");
+    let manifest = manifest(place.path());
+    let run = manifest.runs.last().expect("there was a run");
+    let (log, (segment, mut tail)) = (run.logs[0].log, run.end.as_ref().expect("it was shut down").logs[0]);
+    let mut late = BatchWriter::new();
+    late.push_with(|to| to.extend_from_slice(&[1, 0xff, 0xff, 0, 0, 0, 0, 0, 0]));
+    late.push_with(|to| to.extend_from_slice(&[6, 1]));
+    let marks = Marks { closed: Epoch(0xfffe), ..Marks::default() };
+    late.seal(SegmentId { database: manifest.database, log, segment }, &mut tail, &marks);
+    let file = fs::File::options().write(true).open(place.path().join(segment_name(log, segment)));
+    let end = BLOCK as u64 * (tail.sequence - 1);
+    file.expect("it is there").write_all_at(late.sealed(), end).expect("there is room");
+    assert_eq!(state(place.path()).expect("nothing is wrong"), before);
+    assert!(verify(place.path()).expect("it can be read").damages.is_empty());
 }
