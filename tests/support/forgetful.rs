@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +21,7 @@ use fuser::{
 };
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::Rng;
+use tempfile::TempDir;
 
 /// What a disk writes as a whole.
 const SECTOR: usize = 512;
@@ -444,5 +447,117 @@ impl Filesystem for Forgetful {
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
         reply.statfs(1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20, 4096, 255, 4096);
+    }
+}
+
+/// A forgetful file system that another process serves: one that has files open there itself must not, because when it ends, however it ends, it
+/// has to close them, and nobody is left to answer that.
+pub struct Served {
+    process: Child,
+    asks: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    at: TempDir,
+}
+
+impl Served {
+    /// To be the body of an ignored test of this name, which is that process.
+    pub const TEST: &str = "a_disk";
+    const AT: &str = "FREEHOLD_DISK_AT";
+    const SEED: &str = "FREEHOLD_DISK_SEED";
+
+    /// Serves, in that process, what the other asks.
+    pub fn serve() {
+        let (Some(at), Ok(seed)) = (std::env::var_os(Self::AT), std::env::var(Self::SEED)) else { return };
+        let (at, disk) = (Path::new(&at), Forgetful::new(seed.parse().expect("a number")));
+        let mut session = None;
+        println!(); // the harness has begun a line
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            let answer = match line.split_once(' ').unwrap_or((&line, "")) {
+                ("mount", _) => match disk.mount(at) {
+                    Ok(mounted) => {
+                        session = Some(mounted);
+                        "yes".to_string()
+                    }
+                    Err(error) => error.to_string(),
+                },
+                ("unmount", _) => {
+                    session.take().into_iter().for_each(|session| Forgetful::unmount(session, at));
+                    "yes".to_string()
+                }
+                ("fail", after) => {
+                    disk.fail_after(after.parse().expect("a number"));
+                    "yes".to_string()
+                }
+                ("failed", _) => if disk.has_failed() { "yes" } else { "no" }.to_string(),
+                ("cut", _) => {
+                    disk.cut();
+                    "yes".to_string()
+                }
+                _ => panic!("nobody asks {line}"),
+            };
+            println!("={answer}");
+        }
+        session.into_iter().for_each(|session| Forgetful::unmount(session, at));
+    }
+
+    /// An empty one, mounted.
+    pub fn mounted(seed: u64) -> Result<Served, String> {
+        let at = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let mut command = crate::mounts::again(&[], Self::TEST);
+        command.env(Self::AT, at.path()).env(Self::SEED, seed.to_string());
+        let process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut process = process.expect("a test can run itself");
+        let asks = process.stdin.take().expect("it is piped");
+        let answers = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+        let mut served = Served { process, asks, answers, at };
+        match served.ask("mount") {
+            answer if answer == "yes" => Ok(served),
+            why => Err(format!("no FUSE: {why}")),
+        }
+    }
+
+    /// Where.
+    pub fn at(&self) -> &Path {
+        self.at.path()
+    }
+
+    fn ask(&mut self, what: &str) -> String {
+        writeln!(self.asks, "{what}").expect("it listens");
+        let answer = self
+            .answers
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix('=').map(String::from));
+        answer.expect("it answers")
+    }
+
+    /// As [`Forgetful::fail_after`].
+    pub fn fail_after(&mut self, syncs: u64) {
+        self.ask(&format!("fail {syncs}"));
+    }
+
+    /// As [`Forgetful::has_failed`].
+    pub fn has_failed(&mut self) -> bool {
+        self.ask("failed") == "yes"
+    }
+
+    /// Cuts its power.
+    pub fn cut(&mut self) {
+        self.ask("cut");
+    }
+
+    /// Unmounts what is left and mounts it anew, with power.
+    pub fn mount_again(&mut self) {
+        self.ask("unmount");
+        assert_eq!(self.ask("mount"), "yes");
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = writeln!(self.asks, "unmount");
+        let _ = self.answers.find(|line| line.as_ref().map_or(true, |line| line.starts_with('=')));
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
