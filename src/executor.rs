@@ -32,7 +32,7 @@ use crate::calls::Calls;
 use crate::errands::{Errand, let_go};
 use crate::gather::Ticket;
 use crate::local::Local;
-use crate::log::writer::Desk;
+use crate::log::writer::Handoff;
 use crate::mailbox::{COMMANDS, DOOR, DURABLE, Ingress, LINE, Lanes, Mailbox, PHASE, refuse, unknown};
 use crate::parking::publish;
 use crate::prefetch::Processor;
@@ -58,7 +58,7 @@ pub(crate) struct LocalShard<A: Actor> {
     pub(crate) scratch: RefCell<Addressees<A::Id>>,
     core: RefCell<Core<A>>,
     /// Where the next batch for the log lies.
-    pub(crate) desk: RefCell<Desk>,
+    pub(crate) handoff: RefCell<Handoff>,
     pub(crate) pump: PumpState,
     pub(crate) segments_being_made: Cell<u32>,
     /// Tasks of users have been let in, and some may still be here even if none is watched.
@@ -232,7 +232,7 @@ impl<A: Actor> LocalShard<A> {
                 wakers: Vec::new(),
                 flushed: Vec::new(),
             }),
-            desk: RefCell::default(),
+            handoff: RefCell::default(),
             segments_being_made: Cell::new(0),
             pump: PumpState { is_parked: Cell::new(false), waker: RefCell::new(None) },
             has_guests: Cell::new(false),
@@ -344,7 +344,7 @@ impl<A: Actor> LocalShard<A> {
     fn see_to_the_log(&self, core: &mut Core<A>) {
         loop {
             if let Some(write) = core.shard.next_write(core.clock.now) {
-                self.desk.borrow_mut().put(write);
+                self.handoff.borrow_mut().put(write);
             }
             if core.shard.release(&mut core.effects) {
                 core.errands_due = true;

@@ -133,14 +133,14 @@ async fn flush<A: Actor>(here: &LocalShard<A>) {
         here.wake_answered();
         Timer::new(Duration::from_micros(100)).await;
     }
-    here.desk.borrow_mut().close();
+    here.handoff.borrow_mut().close();
     if here.shared.logs.is_none() {
         return;
     }
     loop {
         // Once at least: what a checkpoint that was cancelled had open is closed when the executor looks at its ring.
         Timer::new(Duration::from_micros(100)).await;
-        if !here.desk.borrow().is_manned() || begin.elapsed() >= FLUSH_MAX {
+        if !here.handoff.borrow().is_manned() || begin.elapsed() >= FLUSH_MAX {
             return;
         }
     }

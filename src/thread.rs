@@ -185,7 +185,7 @@ fn live<A: Actor>(
             *here.borrow_mut() = Some(local.clone());
             if let (Some(log), Some(logs)) = (log, shared.logs.clone()) {
                 let first = crate::log::writer::first(&logs, log).await?;
-                local.desk.borrow_mut().man();
+                local.handoff.borrow_mut().man();
                 glommio::spawn_local(crate::log::writer::write(local.clone(), logs, log, first)).detach();
             }
             let bell = local.mailbox().bell().map_err(StartError::System)?;

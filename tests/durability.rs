@@ -263,6 +263,22 @@ fn checkpoints_bound_the_logs_while_messages_run() {
 }
 
 #[test]
+fn a_checkpoint_is_made_when_there_is_log_that_is_old() {
+    let _watchdog = Watchdog::new("a_checkpoint_is_made_when_there_is_log");
+    let directory = tempfile::tempdir().expect("there is room");
+    let log = LogConfig { checkpoint_age: Some(Duration::from_secs(1)), ..log(directory.path()) };
+    let runtime = Runtime::<Ledger>::open(config(1), log).expect("it opens");
+    let has_checkpoint = || {
+        let verified = freehold::inspect::verify(directory.path());
+        verified.is_ok_and(|verified| verified.checkpoint.is_some())
+    };
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(!has_checkpoint(), "there is nothing to be written down");
+    runtime.handle().ask(Message::Put(1, 1)).wait().expect("it is put");
+    until(has_checkpoint);
+}
+
+#[test]
 fn debts_outlive_checkpoints() {
     let _watchdog = Watchdog::new("debts_outlive_checkpoints");
     let directory = tempfile::tempdir().expect("there is room");

@@ -19,11 +19,6 @@ use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
 
 impl<A: Actor, P: Prefetch> Shard<A, P> {
-    /// The segments of the log that are needed, oldest first; those before the last are full.
-    pub fn begun(&self) -> impl Iterator<Item = Begun> + '_ {
-        self.desk.journal.iter().flat_map(|journal| journal.begun.iter().copied())
-    }
-
     /// Everything before `epoch` is in a checkpoint: forgets the segments that hold nothing later and close nothing later. Returns the first
     /// that is needed.
     ///

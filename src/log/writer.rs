@@ -19,7 +19,7 @@ use crate::executor::LocalShard;
 
 /// Where the pump leaves the next batch for the writer.
 #[derive(Default)]
-pub(crate) struct Desk {
+pub(crate) struct Handoff {
     write: Option<Write>,
     waker: Option<Waker>,
     /// The runtime stops, and all is written.
@@ -28,7 +28,7 @@ pub(crate) struct Desk {
     is_manned: bool,
 }
 
-impl Desk {
+impl Handoff {
     /// From now on there is a writer.
     pub(crate) fn man(&mut self) {
         self.is_manned = true;
@@ -69,16 +69,16 @@ pub(crate) async fn first(logs: &Logs, log: u64) -> Result<LogFile, LogError> {
 pub(crate) async fn write<A: Actor>(here: Rc<LocalShard<A>>, logs: Arc<Logs>, log: u64, file: LogFile) {
     let mut writing = Writing { here: here.clone(), logs, log, file, segment: 0, next: None };
     loop {
-        let desk = &here.desk;
+        let handoff = &here.handoff;
         let write = poll_fn(|cx| {
-            let mut desk = desk.borrow_mut();
-            if let Some(write) = desk.write.take() {
+            let mut handoff = handoff.borrow_mut();
+            if let Some(write) = handoff.write.take() {
                 return Poll::Ready(Some(write));
             }
-            if desk.is_closed {
+            if handoff.is_closed {
                 return Poll::Ready(None);
             }
-            desk.waker = Some(cx.waker().clone());
+            handoff.waker = Some(cx.waker().clone());
             Poll::Pending
         });
         let Some(write) = write.await else { break };
@@ -92,7 +92,7 @@ pub(crate) async fn write<A: Actor>(here: Rc<LocalShard<A>>, logs: Arc<Logs>, lo
         }
     }
     writing.end().await;
-    here.desk.borrow_mut().is_manned = false;
+    here.handoff.borrow_mut().is_manned = false;
 }
 
 struct Writing<A: Actor> {
