@@ -14,6 +14,11 @@
 //! a task spawned past the runtime, or of a bug), the thread still has everything it needs to answer those who wait:
 //! see [`LocalShard::leave`].
 
+mod leave;
+mod log;
+
+pub(crate) use leave::Left;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -21,19 +26,18 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use freehold_shard::log::{BatchWriter, Tail};
 use freehold_shard::{
-    Actor, Addressees, AskError, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress, Shard,
-    ShardIndex, Time,
+    Actor, Addressees, AskError, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress, Shard, ShardIndex,
 };
 use slab::Slab;
 
 use crate::calls::Calls;
+use crate::clock::Clock;
 use crate::errands::{Errand, let_go};
 use crate::gather::Ticket;
 use crate::local::Local;
 use crate::log::writer::Handoff;
-use crate::mailbox::{COMMANDS, DOOR, DURABLE, Ingress, LINE, Lanes, Mailbox, PHASE, refuse, unknown};
+use crate::mailbox::{COMMANDS, DOOR, DURABLE, Ingress, LINE, Lanes, Mailbox, PHASE};
 use crate::parking::publish;
 use crate::prefetch::Processor;
 use crate::replies::Claim;
@@ -105,52 +109,6 @@ struct Core<A: Actor> {
     flushed: Vec<usize>,
 }
 
-/// The shard's time. Real time, less what passed while it stood still.
-///
-/// `ask_now` is not to pay for a clock that nothing depends on. While no message waits for its time, a task's message
-/// sees the time of the last turn, however long ago; if it is the first to set a timer, time simply goes on from there,
-/// so that no timer is early. While one does wait, the clock is read.
-struct Clock {
-    started: Instant,
-    /// The time then: of a database, what it had been running.
-    began: Time,
-    stood_still: Duration,
-    last: Instant,
-    now: Time,
-}
-
-impl Clock {
-    fn new(started: Instant, began: Time) -> Self {
-        Clock { started, began, stood_still: Duration::ZERO, last: started, now: began }
-    }
-
-    #[inline]
-    fn read(&mut self) -> Time {
-        self.last = Instant::now();
-        let since = self.last.saturating_duration_since(self.started).saturating_sub(self.stood_still);
-        self.now = self.began.after(since);
-        self.now
-    }
-
-    /// Real time since the runtime started, as of when it was last read.
-    fn real(&self) -> Time {
-        Time(nanoseconds(self.last.saturating_duration_since(self.started)))
-    }
-
-    /// Nothing depended on the time since it was last read: it stood still.
-    #[cold]
-    fn stand_still(&mut self) {
-        let was = self.now;
-        let is = self.read();
-        self.stood_still += Duration::from_nanos(is.0.saturating_sub(was.0));
-        self.now = was;
-    }
-}
-
-fn nanoseconds(span: Duration) -> u64 {
-    span.as_secs() * 1_000_000_000 + u64::from(span.subsec_nanos())
-}
-
 /// What tasks know of the pump.
 pub(crate) struct PumpState {
     /// It must be woken for what a task sends. What tasks run here by themselves it will publish without that.
@@ -163,34 +121,6 @@ pub(crate) struct PumpState {
 pub(crate) enum Heed {
     GoOn,
     Leave,
-}
-
-/// What a shard reports when it has left.
-pub(crate) struct Left<A: Actor> {
-    pub(crate) timers: u64,
-    pub(crate) tasks_cancelled: u64,
-    pub(crate) messages_unrun: u64,
-    /// Where its log ends, if all of it is on disk.
-    pub(crate) log_end: Option<(u64, Tail)>,
-    /// Other shards may still put something into them. To be drained when all have left.
-    pub(crate) lanes: Option<Lanes<A>>,
-}
-
-impl<A: Actor> Default for Left<A> {
-    fn default() -> Self {
-        Left { timers: 0, tasks_cancelled: 0, messages_unrun: 0, log_end: None, lanes: None }
-    }
-}
-
-impl<A: Actor> Left<A> {
-    /// How many messages are left in its lanes, which are emptied.
-    pub(crate) fn in_lanes(&mut self) -> u64 {
-        let mut left = Vec::new();
-        if let Some(lanes) = &mut self.lanes {
-            lanes.drain(&mut left, usize::MAX);
-        }
-        left.iter().filter(|envelope| matches!(envelope, Envelope::Message { .. })).count() as u64
-    }
 }
 
 impl<A: Actor> LocalShard<A> {
@@ -275,32 +205,6 @@ impl<A: Actor> LocalShard<A> {
         reply
     }
 
-    /// Whether so much waits for the disk that nothing more is to be run.
-    fn is_behind(&self, core: &Core<A>) -> bool {
-        core.is_logged
-            && self
-                .shared
-                .logs
-                .as_ref()
-                .is_some_and(|logs| core.shard.log_backlog() > logs.config.backlog_bytes)
-    }
-
-    /// Gives a task the answer to a message that has run here: at once, or as a call that waits until it is durable.
-    pub(crate) fn answer_when_durable(&self, outcome: Outcome<A>) -> Result<Outcome<A>, u32> {
-        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
-        if core.shard.undurable().is_none() {
-            return Ok(outcome);
-        }
-        let Some(call) = self.calls.borrow_mut().begin() else { return Ok(Err(AskError::Unknown)) };
-        core.shard.hold(ReturnAddress::Shard { shard: self.index, call }, outcome);
-        Err(call)
-    }
-
-    /// Whether a call of this shard's own can wait for its answer.
-    pub(crate) fn has_room_for_call(&self) -> bool {
-        self.calls.borrow().has_room()
-    }
-
     /// Does something with the shard, for a task of the runtime's own; and sees to it that the pump carries it out.
     pub(crate) fn with_core<R>(
         &self,
@@ -314,56 +218,6 @@ impl<A: Actor> LocalShard<A> {
             self.tell_pump(core);
         }
         result
-    }
-
-    /// A batch of the log is on disk.
-    pub(crate) fn written(&self, batch: BatchWriter) {
-        {
-            let mut core = self.core.borrow_mut();
-            let core = &mut *core;
-            core.shard.written(batch);
-            self.see_to_log(core);
-            self.carry_out(core);
-            // It says that it is through, if it drains; goes on with what full lanes left; and spins, as after any round: whoever was answered
-            // may soon ask again.
-            if self.pump.is_parked.get() {
-                self.wake_pump();
-            }
-        }
-        self.wake_answered();
-    }
-
-    /// Gives the writer the next batch, if there is one, and lets go of what is durable.
-    #[inline]
-    fn see_to_log(&self, core: &mut Core<A>) {
-        if core.is_logged {
-            self.see_to_the_log(core);
-        }
-    }
-
-    fn see_to_the_log(&self, core: &mut Core<A>) {
-        loop {
-            if let Some(write) = core.shard.next_write(core.clock.now) {
-                self.handoff.borrow_mut().put(write);
-            }
-            if core.shard.release(&mut core.effects) {
-                core.errands_due = true;
-                if self.pump.is_parked.get() {
-                    self.tell_pump(core);
-                }
-            }
-            // It could not rest, because another shard awaits it: then there is a close to be written.
-            if !core.shard.has_log_work() {
-                break;
-            }
-        }
-        self.shared.tell_durable(self.index);
-    }
-
-    /// Whether something has still to be written, or waits for others to write it.
-    pub(crate) fn has_unwritten(&self) -> bool {
-        let core = self.core.borrow();
-        core.is_logged && !core.shard.is_log_settled()
     }
 
     #[cold]
@@ -575,18 +429,6 @@ impl<A: Actor> LocalShard<A> {
         self.core.borrow().backlog > 0
     }
 
-    /// Whether something goes on beside the pump that the runtime itself has begun.
-    pub(crate) fn has_work_of_its_own(&self) -> bool {
-        self.is_writing() || self.segments_being_made.get() > 0 || self.tasks.live() > 0 && !self.has_guests()
-    }
-
-    /// Whether the disk writes a batch of its log.
-    #[inline]
-    pub(crate) fn is_writing(&self) -> bool {
-        let core = self.core.borrow();
-        core.is_logged && core.shard.is_writing()
-    }
-
     /// Whether the shard drains.
     #[inline]
     pub(crate) fn is_draining(&self) -> bool {
@@ -680,50 +522,6 @@ impl<A: Actor> LocalShard<A> {
         // from a step.
         while self.tasks.live() > 0 && begin.elapsed() < Duration::from_secs(1) {
             glommio::executor().yield_task_queue_now().await;
-        }
-    }
-
-    /// The last thing the shard does, whether it stops or has died: answers everyone who waits for it, as truly as can
-    /// be said. What never ran is answered `Stopped`; what ran and has its outcome gets it; the rest `Unknown`.
-    pub(crate) fn leave(&self) -> Left<A> {
-        self.has_left.set(true);
-        let (mailbox, replies) = (self.mailbox(), &self.shared.replies);
-        let mut unrun = mailbox.close(replies);
-        let mut core = self.core.borrow_mut();
-        let core = &mut *core;
-        // A panic in the middle of a turn leaves what it had done. Of that nothing is durable; whoever waits for it is answered `Unknown`.
-        core.shard.hold_back(&mut core.effects);
-        self.carry_out(core);
-        let outgoing = core.effects.outboxes.iter_mut().flat_map(|outbox| outbox.drain(..));
-        for envelope in core.inbox.envelopes.drain(..).chain(outgoing) {
-            unrun += usize::from(matches!(envelope, Envelope::Message { .. }));
-            refuse(Ingress::One(envelope, 0), replies);
-        }
-        for batch in core.inbox.batches.drain(..) {
-            unrun += batch.entries.len();
-            let ticket = core.tickets.remove(batch.tag as usize);
-            refuse(Ingress::Batch(batch, ticket), replies);
-        }
-        if let Some(held) = core.held.take() {
-            unrun += 1;
-            refuse(held, replies);
-        }
-        unrun += core.shard.own_messages();
-        // Their messages may have run or not. A ticket that is dropped says so.
-        core.tickets.clear();
-        core.wakers.drain(..).for_each(Waker::wake);
-        let_go(core.errands.drain(..).chain(core.errands_done.drain(..)));
-        let waiting = self.calls.borrow_mut().answer_all(unknown::<A>);
-        // Tasks of an executor that runs no more are not woken, only let go of.
-        drop(waiting);
-        self.tasks.let_go();
-        self.publish(core);
-        Left {
-            timers: core.shard.timers() as u64,
-            tasks_cancelled: self.tasks.cancelled() + self.tasks.live(),
-            messages_unrun: unrun as u64,
-            log_end: core.shard.log_end().filter(|_| core.shard.is_log_settled()),
-            lanes: Some(std::mem::replace(&mut core.lanes, Lanes::none())),
         }
     }
 }

@@ -44,6 +44,7 @@
 
 mod blocked;
 mod calls;
+mod clock;
 mod config;
 #[allow(dead_code, reason = "the log that writes these files is yet to come")]
 mod disk;

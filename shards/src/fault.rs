@@ -117,4 +117,9 @@ impl Fault {
         Fault::ForgetSeen,
         Fault::NoSync,
     ];
+
+    /// Whether it matters only to those who have logs. These come last.
+    pub(crate) fn is_of_logs(self) -> bool {
+        self as u8 >= Fault::AnswerEarly as u8
+    }
 }

@@ -3,8 +3,8 @@
 //! - The file has its full size, all of it zero-written and synced, before it can be written. A write therefore changes no metadata, and
 //!   is one operation of the ring: the file is open with `O_DSYNC`. (4 KiB on ext4: p50 137 us; write and fdatasync 207; into a file that
 //!   is only allocated 314; at the end of a file that grows 4,000.)
-//! - It goes past the page cache, where the file system lets it. Where not, it goes through, still with `O_DSYNC`. FUSE passes that flag
-//!   on and does nothing more about it when a write is direct (seen on kernel 6.18), so there an fdatasync follows.
+//! - It goes past the page cache, where the file system lets it. Where not, it goes through, still with `O_DSYNC`. FUSE may pass that flag
+//!   on and do nothing more about it when a write is direct (seen on kernel 6.18, though not of every writer), so there an fdatasync follows.
 //! - Offsets and lengths are multiples of [`BLOCK_BYTES`], whatever less the device would take.
 //! - A write is there, or there is an error. After an error, or when the future was dropped before its end, any part of what was being
 //!   written may be on the disk.

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_shard::{AccessError, AskError, Epoch, OwnerId, Ownership, Time, TransactionId};
 
-use super::world::{Refusal, Script, Seen, Value, apply};
+use super::script::{Refusal, Script, Seen, Value, apply};
 
 /// One run of a message to the end of its script.
 #[derive(Clone, Debug)]

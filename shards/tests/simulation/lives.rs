@@ -14,7 +14,8 @@ use freehold_shard::*;
 
 use super::checker::{Model, Owed};
 use super::disks::Disks;
-use super::world::{Script, Shape, Simulated, World};
+use super::script::{Script, Simulated, Value};
+use super::world::{Shape, World};
 
 /// What a world with disks has beside the shards.
 pub(crate) struct Lives {
@@ -108,7 +109,7 @@ enum Ended {
 
 /// What recovery found.
 struct Recovered {
-    homes: Vec<Vec<(u64, Ownership, super::world::Value)>>,
+    homes: Vec<Vec<(u64, Ownership, Value)>>,
     owed: BTreeMap<Debt, recovery::Owed>,
     cut: Epoch,
     /// How the last run ended.

@@ -12,6 +12,7 @@
 mod checker;
 mod disks;
 mod lives;
+mod script;
 mod world;
 
 use std::time::Duration;
@@ -33,21 +34,6 @@ const FAILED_WITH_DISKS: &[u64] = &[
     12_008_101,
     // A mark for a checkpoint that was given up came late, and the next checkpoint waited forever.
     13_000_086,
-];
-
-/// Faults that only matter to those who have logs.
-const LOGGED: [Fault; 11] = [
-    Fault::AnswerEarly,
-    Fault::CloseInDoubt,
-    Fault::AwaitNobody,
-    Fault::Truncate,
-    Fault::TakeAll,
-    Fault::ReplayOld,
-    Fault::SkipMarks,
-    Fault::TrimEarly,
-    Fault::RestNamed,
-    Fault::ForgetSeen,
-    Fault::NoSync,
 ];
 
 /// Seeds in which every fault must be found.
@@ -164,13 +150,13 @@ fn every_fault_is_found() {
     let mut unnoticed = Vec::new();
     for fault in Fault::ALL {
         let finds = |seed: &u64| {
-            let kind = if LOGGED.contains(&fault) { Kind::Disks } else { Kind::Memory };
+            let kind = if fault.is_of_logs() { Kind::Disks } else { Kind::Memory };
             fault::switch(Some(fault));
             let outcome = std::panic::catch_unwind(|| live(*seed, kind));
             fault::switch(None);
             !matches!(outcome, Ok(Ok(_)))
         };
-        let seeds = if LOGGED.contains(&fault) { SEEDS_PER_LOGGED_FAULT } else { SEEDS_PER_FAULT };
+        let seeds = if fault.is_of_logs() { SEEDS_PER_LOGGED_FAULT } else { SEEDS_PER_FAULT };
         match (first..first + seeds).find(finds) {
             Some(seed) => println!("{fault:?} is found by seed {}", seed - first),
             None => unnoticed.push(fault),

@@ -1,0 +1,96 @@
+//! What the pump and the tasks of a shard do for its log: they hand batches to its writer, let go of what is durable, and hold what is not.
+
+use freehold_shard::log::BatchWriter;
+use freehold_shard::{Actor, AskError, Outcome, ReturnAddress};
+
+use super::{Core, LocalShard, reentered};
+
+impl<A: Actor> LocalShard<A> {
+    /// Whether so much waits for the disk that nothing more is to be run.
+    pub(super) fn is_behind(&self, core: &Core<A>) -> bool {
+        core.is_logged
+            && self
+                .shared
+                .logs
+                .as_ref()
+                .is_some_and(|logs| core.shard.log_backlog() > logs.config.backlog_bytes)
+    }
+
+    /// Gives a task the answer to a message that has run here: at once, or as a call that waits until it is durable.
+    pub(crate) fn answer_when_durable(&self, outcome: Outcome<A>) -> Result<Outcome<A>, u32> {
+        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+        if core.shard.undurable().is_none() {
+            return Ok(outcome);
+        }
+        let Some(call) = self.calls.borrow_mut().begin() else { return Ok(Err(AskError::Unknown)) };
+        core.shard.hold(ReturnAddress::Shard { shard: self.index, call }, outcome);
+        Err(call)
+    }
+
+    /// Whether a call of this shard's own can wait for its answer.
+    pub(crate) fn has_room_for_call(&self) -> bool {
+        self.calls.borrow().has_room()
+    }
+
+    /// A batch of the log is on disk.
+    pub(crate) fn written(&self, batch: BatchWriter) {
+        {
+            let mut core = self.core.borrow_mut();
+            let core = &mut *core;
+            core.shard.written(batch);
+            self.see_to_log(core);
+            self.carry_out(core);
+            // It says that it is through, if it drains; goes on with what full lanes left; and spins, as after any round: whoever was answered
+            // may soon ask again.
+            if self.pump.is_parked.get() {
+                self.wake_pump();
+            }
+        }
+        self.wake_answered();
+    }
+
+    /// Gives the writer the next batch, if there is one, and lets go of what is durable.
+    #[inline]
+    pub(super) fn see_to_log(&self, core: &mut Core<A>) {
+        if core.is_logged {
+            self.see_to_the_log(core);
+        }
+    }
+
+    fn see_to_the_log(&self, core: &mut Core<A>) {
+        loop {
+            if let Some(write) = core.shard.next_write(core.clock.now) {
+                self.handoff.borrow_mut().put(write);
+            }
+            if core.shard.release(&mut core.effects) {
+                core.errands_due = true;
+                if self.pump.is_parked.get() {
+                    self.tell_pump(core);
+                }
+            }
+            // It could not rest, because another shard awaits it: then there is a close to be written.
+            if !core.shard.has_log_work() {
+                break;
+            }
+        }
+        self.shared.tell_durable(self.index);
+    }
+
+    /// Whether something has still to be written, or waits for others to write it.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        let core = self.core.borrow();
+        core.is_logged && !core.shard.is_log_settled()
+    }
+
+    /// Whether something goes on beside the pump that the runtime itself has begun.
+    pub(crate) fn has_work_of_its_own(&self) -> bool {
+        self.is_writing() || self.segments_being_made.get() > 0 || self.tasks.live() > 0 && !self.has_guests()
+    }
+
+    /// Whether the disk writes a batch of its log.
+    #[inline]
+    pub(crate) fn is_writing(&self) -> bool {
+        let core = self.core.borrow();
+        core.is_logged && core.shard.is_writing()
+    }
+}
