@@ -1,0 +1,32 @@
+//! The workloads Freehold is measured with, as they were published, and the form of what is measured.
+//!
+//! A [`Workload`] says what is in the database, which transactions there are, what each does to its [`Rows`], and what
+//! must hold in the end. It knows no engine: [`Served`] makes it an actor of Freehold, the package `peers` runs the same code
+//! over maps, actors and stores of others, and tests run it over a plain map. A [`Cell`] is one point of a sweep, a
+//! [`Run`] all that one sweep found.
+//!
+//! Every client's transactions are drawn before the clock starts ([`Stream`]), from a seed, so all engines get the same
+//! ones in the same order and no cell measures a generator.
+
+mod actor;
+mod cell;
+mod disturbance;
+mod draw;
+mod part;
+mod run;
+mod smallbank;
+mod stream;
+mod workload;
+
+pub use actor::{Order, Served};
+pub use cell::{Cell, Durability, Load, Spec, Visitor};
+pub use disturbance::{Disturbance, Watch};
+pub use draw::{Popularity, Skew};
+pub use part::{LATENCY_STRIDE, Pace, Part, Phase, latencies};
+pub use run::{
+    Answer, Cache, Engine, Latency, Machine, Measured, Outcome, RUN_FORMAT, Repetition, Run, Spread,
+    SyncTime, Trial,
+};
+pub use smallbank::SmallBank;
+pub use stream::{Client, Cross, Drawn, NoRow, SEED, Stream, Way};
+pub use workload::{Refused, Rows, Workload};

@@ -1,0 +1,152 @@
+//! What one client does and finds in a cell, with any engine.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Instant;
+
+use hdrhistogram::Histogram;
+
+use crate::workload::{Refused, Workload};
+
+/// Of so many transactions that an engine runs at once, in the client's call, one is timed: looking at the clock takes as
+/// long as a transaction.
+pub const LATENCY_STRIDE: u64 = 64;
+
+/// The longest latency told apart from longer ones, in nanoseconds: a minute.
+const LATENCY_MAX_NS: u64 = 60_000_000_000;
+
+/// An empty histogram of latencies in nanoseconds, with an error of 1 % at most.
+pub fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_MAX_NS, 2).expect("the bounds are in order")
+}
+
+/// What clients are to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Work; it is not measured yet.
+    WarmUp,
+    /// Work, and count.
+    Measure,
+    /// Ask nothing more, read what is still to come, and end.
+    Stop,
+}
+
+/// What tells all clients which phase it is. Only ever goes on.
+#[derive(Debug, Default)]
+pub struct Pace(AtomicU8);
+
+impl Pace {
+    /// The phase it is.
+    #[inline]
+    pub fn phase(&self) -> Phase {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Phase::WarmUp,
+            1 => Phase::Measure,
+            _ => Phase::Stop,
+        }
+    }
+
+    /// Begins a phase.
+    pub fn begin(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Relaxed);
+    }
+}
+
+/// One client's part of a cell. It tallies everything it hears of, and counts what it hears of while measuring.
+pub struct Part<W: Workload> {
+    /// Of the whole cell, warm-up included.
+    pub tally: W::Tally,
+    /// While measuring: committed, aborted by the workload's rules, and of both those that spanned shards.
+    pub committed: u64,
+    /// See above.
+    pub aborted: u64,
+    /// See above.
+    pub spanning: u64,
+    /// While measuring, of those timed.
+    pub latency: Histogram<u64>,
+    /// What should not have happened, the first of it.
+    pub broken: Option<String>,
+    measuring: Option<(Instant, Option<Instant>)>,
+}
+
+impl<W: Workload> Default for Part<W> {
+    fn default() -> Self {
+        Part {
+            tally: W::Tally::default(),
+            committed: 0,
+            aborted: 0,
+            spanning: 0,
+            latency: latencies(),
+            broken: None,
+            measuring: None,
+        }
+    }
+}
+
+impl<W: Workload> Part<W> {
+    /// Looks which phase it is and turns to it. To be called every few transactions; says whether to go on.
+    #[inline]
+    pub fn turn_to(&mut self, pace: &Pace) -> bool {
+        match (pace.phase(), &mut self.measuring) {
+            (Phase::WarmUp, _) | (Phase::Measure, Some(_)) => true,
+            (Phase::Measure, None) => {
+                self.measuring = Some((Instant::now(), None));
+                (self.committed, self.aborted, self.spanning) = (0, 0, 0);
+                self.latency.reset();
+                true
+            }
+            (Phase::Stop, measuring) => {
+                if let Some((_, ended @ None)) = measuring {
+                    *ended = Some(Instant::now());
+                }
+                false
+            }
+        }
+    }
+
+    /// How long it measured.
+    pub fn seconds(&self) -> f64 {
+        match self.measuring {
+            Some((begun, Some(ended))) => (ended - begun).as_secs_f64(),
+            _ => 0.0,
+        }
+    }
+
+    /// Whether it has ended measuring: what comes now is tallied and no longer counted.
+    fn is_over(&self) -> bool {
+        matches!(self.measuring, Some((_, Some(_))))
+    }
+
+    /// Takes note of an outcome.
+    #[inline]
+    pub fn note(
+        &mut self,
+        transaction: &W::Transaction,
+        spans: bool,
+        outcome: Result<W::Reply, Refused<W::Id>>,
+    ) {
+        let counts = u64::from(!self.is_over());
+        match outcome {
+            Ok(reply) => {
+                W::tally(&mut self.tally, transaction, &reply);
+                self.committed += counts;
+            }
+            Err(Refused::Aborted(_)) => self.aborted += counts,
+            Err(error) => self.broke(&error.to_string()),
+        }
+        self.spanning += counts & u64::from(spans);
+    }
+
+    /// Takes note of a latency, from when it was asked, or had arrived, until now.
+    #[inline]
+    pub fn time(&mut self, since: Instant) {
+        if !self.is_over() {
+            self.latency.saturating_record(since.elapsed().as_nanos().max(1) as u64);
+        }
+    }
+
+    /// Takes note of what should not have happened.
+    #[cold]
+    pub fn broke(&mut self, why: &str) {
+        self.broken.get_or_insert_with(|| why.to_owned());
+    }
+}

@@ -1,0 +1,197 @@
+//! A client's transactions, drawn before the clock starts.
+//!
+//! There is one client for each shard. The first row of its transactions lives on that shard, as with a client that knows the
+//! placement and sends there; an engine without shards gets the same transactions from as many threads.
+
+use freehold_shard::{Addressees, ObjectId, PlacementKey, Router, ShardIndex};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64;
+use serde::{Deserialize, Serialize};
+
+use crate::workload::Workload;
+
+/// What all draws and the placement begin from, if nobody says otherwise.
+pub const SEED: u64 = 0x0F2E_E401_D000_0005;
+
+/// Draws after which it is said that no row lives where one has to.
+const DRAWS_MAX: usize = 1_000_000;
+
+/// No row lives on a shard where one has to: there are too few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too few rows: none of a million draws lives {}shard {shard} of {shards}; load more rows", if *.elsewhere { "outside of " } else { "on " })]
+pub struct NoRow {
+    shard: usize,
+    shards: usize,
+    elsewhere: bool,
+}
+
+/// How often a transaction that has a choice spans shards.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cross {
+    /// As the workload draws it, whoever lives where.
+    Natural,
+    /// So many in a hundred of those that can, from 0 to 100; the others stay on one shard. With one shard none can.
+    Percent(f64),
+}
+
+impl std::fmt::Display for Cross {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Cross::Natural => write!(f, "natural"),
+            Cross::Percent(percent) => write!(f, "{percent}"),
+        }
+    }
+}
+
+/// Whose transactions are drawn.
+pub struct Client {
+    shard: usize,
+    router: Router,
+    cross: Cross,
+    /// The client's own random numbers.
+    pub random: Pcg64,
+}
+
+impl Client {
+    /// The client of shard `shard` of `shards`.
+    pub fn new(seed: u64, shard: usize, shards: usize, cross: Cross) -> Self {
+        assert!(shard < shards, "client {shard} of {shards}");
+        let random = Pcg64::seed_from_u64(seed ^ (shard as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        Client { shard, router: Router::new(PlacementKey(seed), shards), cross, random }
+    }
+
+    /// The number of this client's shard.
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// How many shards there are, and clients.
+    pub fn shards(&self) -> usize {
+        self.router.shards()
+    }
+
+    /// How often transactions span shards.
+    pub fn cross(&self) -> Cross {
+        self.cross
+    }
+
+    /// The shard a row lives on.
+    pub fn home(&self, id: &impl ObjectId) -> usize {
+        self.router.home(id).index()
+    }
+
+    /// Whether a transaction that has the choice is to span shards; `None` if that is left to the draw.
+    pub fn spans(&mut self) -> Option<bool> {
+        match self.cross {
+            Cross::Natural => None,
+            Cross::Percent(_) if self.shards() == 1 => Some(false),
+            Cross::Percent(percent) => Some(self.random.random_bool(percent / 100.0)),
+        }
+    }
+
+    /// A draw that lives here (`elsewhere` false), or on any other shard.
+    ///
+    /// # Errors
+    /// If there seems to be none.
+    pub fn draw_at<I: ObjectId>(
+        &mut self,
+        elsewhere: bool,
+        mut draw: impl FnMut(&mut Pcg64) -> I,
+    ) -> Result<I, NoRow> {
+        for _ in 0..DRAWS_MAX {
+            let id = draw(&mut self.random);
+            if (self.home(&id) != self.shard) == elsewhere {
+                return Ok(id);
+            }
+        }
+        Err(NoRow { shard: self.shard, shards: self.shards(), elsewhere })
+    }
+
+    /// A draw that lives here.
+    ///
+    /// # Errors
+    /// If there seems to be none.
+    pub fn draw_here<I: ObjectId>(&mut self, draw: impl FnMut(&mut Pcg64) -> I) -> Result<I, NoRow> {
+        self.draw_at(false, draw)
+    }
+
+    /// A draw for a transaction's other side: anywhere, elsewhere or here as `spans` (of [`Client::spans`]) says.
+    ///
+    /// # Errors
+    /// If there seems to be none.
+    pub fn draw_other<I: ObjectId>(
+        &mut self,
+        spans: Option<bool>,
+        mut draw: impl FnMut(&mut Pcg64) -> I,
+    ) -> Result<I, NoRow> {
+        match spans {
+            None => Ok(draw(&mut self.random)),
+            Some(elsewhere) => self.draw_at(elsewhere, draw),
+        }
+    }
+}
+
+/// Where a transaction's rows live, seen from its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// All on the client's shard.
+    Here,
+    /// All on one other.
+    There,
+    /// On several.
+    Across,
+}
+
+/// One transaction of a stream.
+#[derive(Clone, Debug)]
+pub struct Drawn<T> {
+    /// What it does.
+    pub transaction: T,
+    /// Where.
+    pub way: Way,
+}
+
+/// The transactions of one client, over and over.
+#[derive(Clone, Debug)]
+pub struct Stream<W: Workload> {
+    drawn: Vec<Drawn<W::Transaction>>,
+}
+
+impl<W: Workload> Stream<W> {
+    /// Draws the transactions of `client`.
+    ///
+    /// # Errors
+    /// If no row lives where one has to.
+    pub fn draw(workload: &W, client: &mut Client) -> Result<Self, NoRow> {
+        let transactions = workload.draw(client)?;
+        assert!(!transactions.is_empty(), "a client has transactions");
+        let here = ShardIndex(client.shard as u16);
+        let mut to = Addressees::new();
+        let way = |transaction: &W::Transaction| {
+            to.clear();
+            W::addressees(transaction, &mut to);
+            let first =
+                to.iter().next().map(|(id, _)| client.router.home(&id)).expect("a transaction names a row");
+            let spans = to.iter().any(|(id, _)| client.router.home(&id) != first);
+            match (spans, first == here) {
+                (true, _) => Way::Across,
+                (false, true) => Way::Here,
+                (false, false) => Way::There,
+            }
+        };
+        let ways: Vec<_> = transactions.iter().map(way).collect();
+        let drawn = transactions.into_iter().zip(ways).map(|(transaction, way)| Drawn { transaction, way });
+        Ok(Stream { drawn: drawn.collect() })
+    }
+
+    /// All of them, in order.
+    pub fn drawn(&self) -> &[Drawn<W::Transaction>] {
+        &self.drawn
+    }
+
+    /// How much of it spans shards, from 0 to 1.
+    pub fn spanning(&self) -> f64 {
+        self.drawn.iter().filter(|drawn| drawn.way == Way::Across).count() as f64 / self.drawn.len() as f64
+    }
+}

@@ -1,0 +1,129 @@
+//! Every workload over a plain map: its transactions name what they touch, decide before they write, and its invariant holds;
+//! and the invariant is worth something: an engine that loses one write in a hundred is found out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use freehold_shard::{Access, Addressees};
+use freehold_workloads::{Client, Cross, Refused, Rows, SEED, Skew, SmallBank, Stream, Way, Workload};
+
+/// A map of rows that checks every access against what was named.
+struct Plain<W: Workload> {
+    rows: BTreeMap<W::Id, W::Row>,
+    named: BTreeMap<W::Id, Access>,
+    written: BTreeSet<W::Id>,
+}
+
+impl<W: Workload> Rows<W> for Plain<W> {
+    fn get(&mut self, id: W::Id) -> Result<Option<&W::Row>, Refused<W::Id>> {
+        assert!(self.named.contains_key(&id), "{id:?} was read and not named");
+        Ok(self.rows.get(&id))
+    }
+
+    fn get_mut(&mut self, id: W::Id) -> Result<Option<&mut W::Row>, Refused<W::Id>> {
+        assert_eq!(self.named.get(&id), Some(&Access::Write), "{id:?} was written and not named so");
+        self.written.insert(id);
+        Ok(self.rows.get_mut(&id))
+    }
+
+    fn insert(&mut self, id: W::Id, row: W::Row) -> Result<(), Refused<W::Id>> {
+        assert_eq!(self.named.get(&id), Some(&Access::Write), "{id:?} was put in and not named so");
+        self.written.insert(id);
+        self.rows.insert(id, row);
+        Ok(())
+    }
+
+    fn remove(&mut self, id: W::Id) -> Result<bool, Refused<W::Id>> {
+        assert_eq!(self.named.get(&id), Some(&Access::Write), "{id:?} was taken out and not named so");
+        self.written.insert(id);
+        Ok(self.rows.remove(&id).is_some())
+    }
+}
+
+/// Transactions of each client in a lap, the beginning of its stream.
+const LAP: usize = 10_000;
+
+/// Runs two laps of the streams of all clients, one transaction of each in turn. Every `loses`-th transaction that wrote is undone, and acknowledged.
+fn run<W: Workload>(workload: &W, shards: usize, cross: Cross, loses: Option<usize>) -> Result<(), String> {
+    let mut plain = Plain::<W> { rows: BTreeMap::new(), named: BTreeMap::new(), written: BTreeSet::new() };
+    workload.load(&mut |id, row| assert!(plain.rows.insert(id, row).is_none(), "{id:?} is loaded twice"));
+    let streams: Vec<_> = (0..shards)
+        .map(|shard| {
+            Stream::draw(workload, &mut Client::new(SEED, shard, shards, cross)).expect("enough rows")
+        })
+        .collect();
+    let (mut tally, mut written, mut committed, mut to) = (W::Tally::default(), 0, 0, Addressees::new());
+    for lap in 0..2 {
+        for number in 0..LAP.min(streams[0].drawn().len()) {
+            for stream in &streams {
+                let mut transaction = stream.drawn()[number].transaction.clone();
+                if lap > 0 {
+                    W::renew(&mut transaction, lap);
+                }
+                to.clear();
+                W::addressees(&transaction, &mut to);
+                plain.named = to.iter().collect();
+                plain.written.clear();
+                let before: Vec<_> =
+                    plain.named.keys().map(|id| (*id, plain.rows.get(id).cloned())).collect();
+                match W::run(&transaction, &mut plain) {
+                    Ok(reply) => {
+                        W::tally(&mut tally, &transaction, &reply);
+                        committed += 1;
+                        written += usize::from(!plain.written.is_empty());
+                        if loses.is_some_and(|every| !plain.written.is_empty() && written % every == 0) {
+                            for (id, row) in before {
+                                match row {
+                                    Some(row) => drop(plain.rows.insert(id, row)),
+                                    None => drop(plain.rows.remove(&id)),
+                                }
+                            }
+                        }
+                    }
+                    Err(Refused::Aborted(_)) => {
+                        assert!(plain.written.is_empty(), "{transaction:?} wrote and then aborted");
+                    }
+                    Err(error) => panic!("{transaction:?}: {error}"),
+                }
+            }
+        }
+    }
+    assert!(committed > 0, "transactions commit");
+    let mut audit = W::Audit::default();
+    plain.rows.iter().for_each(|(id, row)| workload.audit(&mut audit, id, row));
+    workload.verdict(&tally, &audit)
+}
+
+/// What holds of every workload that writes.
+fn check<W: Workload>(workload: &W) {
+    run(workload, 1, Cross::Natural, None).expect("the invariant holds");
+    run(workload, 3, Cross::Natural, None).expect("the invariant holds");
+    let found = run(workload, 1, Cross::Natural, Some(100));
+    println!("{workload:?} said of lost writes: {found:?}");
+    assert!(found.is_err(), "{workload:?} did not see that writes were lost");
+}
+
+/// How much of the streams spans shards.
+fn spanning<W: Workload>(workload: &W, shards: usize, cross: Cross) -> f64 {
+    let of =
+        |shard| Stream::draw(workload, &mut Client::new(SEED, shard, shards, cross)).expect("enough rows");
+    let stream = of(shards - 1);
+    assert!(stream.drawn().iter().all(|drawn| drawn.way != Way::There), "a client begins on its own shard");
+    stream.spanning()
+}
+
+fn near(found: f64, wanted: f64) {
+    assert!((found - wanted).abs() < 0.01, "{found} is not {wanted}");
+}
+
+#[test]
+fn smallbank_balances_and_spans_as_told() {
+    let bank = |skew| SmallBank { customers: 1_000, skew };
+    check(&bank(Skew::Uniform));
+    check(&bank(Skew::Hotspot { rows: 10, share: 0.9 }));
+    let uniform = bank(Skew::Uniform);
+    // Four in ten have two customers.
+    near(spanning(&uniform, 2, Cross::Natural), 0.2);
+    near(spanning(&uniform, 2, Cross::Percent(0.0)), 0.0);
+    near(spanning(&uniform, 4, Cross::Percent(100.0)), 0.4);
+    near(spanning(&uniform, 1, Cross::Percent(100.0)), 0.0);
+}
