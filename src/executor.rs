@@ -345,7 +345,9 @@ impl<A: Actor> LocalShard<A> {
         core.backlog = core.lanes.flush(&mut core.effects.outboxes, &mut core.flushed);
         if !core.flushed.is_empty() {
             publish();
+            let published = &self.shared.published[self.index.index()];
             for shard in core.flushed.drain(..) {
+                published.publish_sent(shard, core.lanes.sent_to[shard]);
                 self.shared.mailboxes[shard].look(&self.shared.replies);
             }
         }

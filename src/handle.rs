@@ -167,6 +167,7 @@ impl<A: Actor> Shared<A> {
                 cpu: self.cpus[at],
                 counters: self.published[at].counters(),
                 activity: self.published[at].activity(),
+                sent_to: self.published[at].sent_to(),
                 rings,
                 overloaded,
                 tasks: self.published[at].tasks.live.load(Ordering::Relaxed),

@@ -289,13 +289,15 @@ pub(crate) struct Lanes<A: Actor> {
     /// Where the next drain begins, so that no lane is always first.
     first: usize,
     pub(crate) sent: u64,
+    /// The same by receiving shard.
+    pub(crate) sent_to: Vec<u64>,
     pub(crate) received: u64,
 }
 
 impl<A: Actor> Lanes<A> {
     /// No lanes.
     pub(crate) fn none() -> Self {
-        Lanes { to: Vec::new(), from: Vec::new(), first: 0, sent: 0, received: 0 }
+        Lanes { to: Vec::new(), from: Vec::new(), first: 0, sent: 0, sent_to: Vec::new(), received: 0 }
     }
 }
 
@@ -310,6 +312,7 @@ pub(crate) fn lanes<A: Actor>(shards: usize, entries: usize) -> Vec<Lanes<A>> {
                 producer
             });
             all[from].to.push(producer);
+            all[from].sent_to.push(0);
         }
     }
     all
@@ -357,6 +360,7 @@ impl<A: Actor> Lanes<A> {
                 let chunk = lane.write_chunk_uninit(room).expect("there is as much room as there is");
                 chunk.fill_from_iter(outbox.drain(..room));
                 self.sent += room as u64;
+                self.sent_to[to] += room as u64;
                 flushed.push(to);
             }
             left += outbox.len();
@@ -434,6 +438,7 @@ mod tests {
         }
         assert_eq!(coins(inbox), (0..40).collect::<Vec<_>>());
         assert_eq!((shards[0].sent, shards[1].received), (40, 40));
+        assert_eq!(shards[0].sent_to, [0, 40]);
         assert!(shards[1].is_empty());
     }
 
@@ -445,6 +450,7 @@ mod tests {
                 .map(|to| if to == from { VecDeque::new() } else { [tell(from as u64)].into() })
                 .collect();
             assert_eq!(shard.flush(&mut outboxes, &mut Vec::new()), 0);
+            assert_eq!(shard.sent_to, (0..3).map(|to| u64::from(to != from)).collect::<Vec<_>>());
         }
         for (to, shard) in shards.iter_mut().enumerate() {
             let mut inbox = Vec::new();

@@ -309,7 +309,7 @@ impl<A: Actor> Runtime<A> {
             router,
             logs,
             mailboxes: mailboxes.map_err(StartError::System)?,
-            published: (0..shards).map(|_| CachePadded::new(Published::new())).collect(),
+            published: (0..shards).map(|_| CachePadded::new(Published::new(shards))).collect(),
             replies: Arc::new(Replies::new(config.asks_in_flight_max, patience)),
             mvcc: Arc::new(mvcc),
             patience,

@@ -73,6 +73,8 @@ pub(crate) struct Published {
     counters: [AtomicU64; Counters::COUNT],
     activity: [AtomicU64; Activity::COUNT],
     latency: Mutex<Histogram<u64>>,
+    /// Messages and answers put into lanes, by receiving shard; stored when there were any.
+    sent_to: Box<[AtomicU64]>,
     /// Kept by the tasks themselves, for they begin and end between turns.
     pub(crate) tasks: Arc<TaskCounts>,
 }
@@ -86,7 +88,8 @@ pub(crate) struct TaskCounts {
 }
 
 impl Published {
-    pub(crate) fn new() -> Self {
+    /// Of one shard of `shards`.
+    pub(crate) fn new(shards: usize) -> Self {
         let nanoseconds_max = LATENCY_MAX.as_nanos() as u64;
         Published {
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -95,6 +98,7 @@ impl Published {
             latency: Mutex::new(
                 Histogram::new_with_bounds(1, nanoseconds_max, 2).expect("the bounds are in order"),
             ),
+            sent_to: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             tasks: Arc::default(),
         }
     }
@@ -108,6 +112,12 @@ impl Published {
         for (to, value) in self.activity.iter().zip(activity.values()) {
             to.store(value, Ordering::Relaxed);
         }
+    }
+
+    /// Publishes how much this shard has put into its lane to `shard`.
+    #[inline]
+    pub(crate) fn publish_sent(&self, shard: usize, sent: u64) {
+        self.sent_to[shard].store(sent, Ordering::Relaxed);
     }
 
     /// Adds sampled latencies: of messages that were begun then, each with how many samples it stands for. All ended at
@@ -128,6 +138,10 @@ impl Published {
         Activity::from_values(std::array::from_fn(|at| self.activity[at].load(Ordering::Relaxed)))
     }
 
+    pub(crate) fn sent_to(&self) -> Vec<u64> {
+        self.sent_to.iter().map(|sent| sent.load(Ordering::Relaxed)).collect()
+    }
+
     /// Adds this shard's sampled latencies to those of others.
     pub(crate) fn add_latency_to(&self, all: &mut Histogram<u64>) {
         let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,7 +159,7 @@ pub struct Stats {
 }
 
 /// What one shard has done since it started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardStats {
     /// Which shard.
     pub shard: ShardIndex,
@@ -155,6 +169,8 @@ pub struct ShardStats {
     pub counters: Counters,
     /// What its runtime half did.
     pub activity: Activity,
+    /// Messages and answers it put into lanes, by receiving shard.
+    pub sent_to: Vec<u64>,
     /// Times a sender found it parked and rang its bell.
     pub rings: u64,
     /// Single messages from outside it refused because its ingress was full.
@@ -227,7 +243,7 @@ mod tests {
 
     #[test]
     fn what_is_published_is_what_is_read() {
-        let published = Published::new();
+        let published = Published::new(1);
         let counters = Counters { fast: 7, objects: 3, ..Counters::default() };
         let activity = Activity { turns: 5, parks: 1, ..Activity::default() };
         published.publish(&counters, &activity);
@@ -237,7 +253,7 @@ mod tests {
 
     #[test]
     fn latency_is_that_of_all_shards_together() {
-        let shards = [Published::new(), Published::new()];
+        let shards = [Published::new(1), Published::new(1)];
         assert_eq!(Latency::of(shards.iter()), Latency::default());
         let now = Instant::now() + Duration::from_secs(1);
         shards[0].sample(now, &mut vec![(now - Duration::from_micros(10), 99)]);
