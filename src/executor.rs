@@ -489,11 +489,7 @@ impl<A: Actor> LocalShard<A> {
             self.core.borrow_mut().shard.enter();
         }
         if signals & DURABLE != 0 {
-            let mut core = self.core.borrow_mut();
-            self.see_to_log(&mut core);
-            self.carry_out(&mut core);
-            drop(core);
-            self.wake_answered();
+            self.is_further();
         }
         if signals & COMMANDS != 0 {
             let local = Local::new(self.clone());

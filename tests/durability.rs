@@ -359,6 +359,31 @@ fn applied_answers_do_not_wait_and_a_stop_loses_none() {
     assert_eq!((0..100).filter_map(|id| read(&runtime, id)).sum::<i64>(), 3);
 }
 
+/// Answers that wait for the disk are sent when it is done, which is no turn of the shard. The statistics were published by turns only, so the
+/// last answers were missing for as long as nothing more came: more had been received than sent.
+#[test]
+fn answers_sent_between_turns_are_in_the_statistics() {
+    let _watchdog = Watchdog::new("answers_sent_between_turns");
+    let directory = tempfile::tempdir().expect("a directory");
+    let runtime = open(2, directory.path());
+    let moves = runtime.on_each_shard(|local| async move {
+        for round in 0..50 {
+            let ids = (0..64).map(|id| id * 50 + round).collect::<Vec<u64>>();
+            let asks: Vec<_> = ids.iter().map(|&id| local.ask(Message::Move(id, id + 10_000, 1))).collect();
+            for ask in asks {
+                ask.await.expect("it is moved");
+            }
+        }
+    });
+    moves.wait().into_iter().for_each(|moved| moved.expect("the task does not panic"));
+    until(|| {
+        let shards = runtime.stats().shards;
+        let sum = |of: fn(&freehold::ShardStats) -> u64| shards.iter().map(of).sum::<u64>();
+        let (sent, received) = (sum(|it| it.activity.lane_sent), sum(|it| it.activity.lane_received));
+        sent > 0 && sent == received && sent == sum(|it| it.sent_to.iter().sum())
+    });
+}
+
 #[test]
 fn what_cannot_be_opened_says_why() {
     let _watchdog = Watchdog::new("what_cannot_be_opened");

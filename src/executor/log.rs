@@ -38,8 +38,7 @@ impl<A: Actor> LocalShard<A> {
             let mut core = self.core.borrow_mut();
             let core = &mut *core;
             core.shard.written(batch);
-            self.see_to_log(core);
-            self.carry_out(core);
+            self.let_go(core);
             // It says that it is through, if it drains; goes on with what full lanes left; and spins, as after any round: whoever was answered
             // may soon ask again.
             if self.pump.is_parked.get() {
@@ -47,6 +46,20 @@ impl<A: Actor> LocalShard<A> {
             }
         }
         self.wake_answered();
+    }
+
+    /// Other logs have got further.
+    pub(super) fn is_further(&self) {
+        self.let_go(&mut self.core.borrow_mut());
+        self.wake_answered();
+    }
+
+    /// Goes on writing and answers what is durable, outside a round.
+    fn let_go(&self, core: &mut Core<A>) {
+        self.see_to_log(core);
+        self.carry_out(core);
+        // No round may come for long, and answers were sent.
+        self.publish(core);
     }
 
     /// Gives the writer the next batch, if there is one, and lets go of what is durable.

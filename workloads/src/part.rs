@@ -94,16 +94,22 @@ impl<W: Workload> Part<W> {
                 self.latency.reset();
                 true
             }
-            (Phase::Stop, measuring) => {
-                if let Some((_, ended @ None)) = measuring {
-                    *ended = Some(Instant::now());
-                }
+            (Phase::Stop, Some((_, ended))) => {
+                ended.get_or_insert_with(Instant::now);
+                false
+            }
+            // It heard of nothing while the others measured.
+            (Phase::Stop, None) => {
+                let now = Instant::now();
+                self.measuring = Some((now, Some(now)));
+                (self.committed, self.aborted, self.spanning) = (0, 0, 0);
+                self.latency.reset();
                 false
             }
         }
     }
 
-    /// How long it measured.
+    /// How long it measured; 0 if it never came to it.
     pub fn seconds(&self) -> f64 {
         match self.measuring {
             Some((begun, Some(ended))) => (ended - begun).as_secs_f64(),

@@ -86,7 +86,8 @@ pub trait Workload: Clone + PartialEq + Debug + Send + Sync + Serialize + Deseri
     /// If no row lives where one has to.
     fn draw(&self, client: &mut Client) -> Result<Vec<Self::Transaction>, NoRow>;
 
-    /// Makes a transaction of the stream's first lap (0) one of a later lap. Its rows must live where they did.
+    /// Makes a transaction of the stream's first lap (0) one of a later lap. Its rows must live where they did, and its answer must tally as
+    /// before: engines tally the transaction of the first lap.
     fn renew(_transaction: &mut Self::Transaction, _lap: u64) {}
 
     /// Names the transaction's rows.
