@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hstore_micro::HStoreMicro;
 use crate::smallbank::SmallBank;
 use crate::stream::Cross;
 use crate::workload::Workload;
@@ -68,6 +69,9 @@ impl fmt::Display for Load {
 pub enum Spec {
     /// SmallBank.
     SmallBank(SmallBank),
+    /// The microbenchmark of H-Store.
+    #[serde(rename = "micro")]
+    HStoreMicro(HStoreMicro),
 }
 
 /// Something to do with a workload, whichever it is.
@@ -83,6 +87,7 @@ impl Spec {
     pub fn visit<V: Visitor>(&self, visitor: V) -> V::Result {
         match self {
             Spec::SmallBank(workload) => visitor.visit(workload),
+            Spec::HStoreMicro(workload) => visitor.visit(workload),
         }
     }
 
@@ -91,8 +96,8 @@ impl Spec {
         struct Name;
         impl Visitor for Name {
             type Result = &'static str;
-            fn visit<W: Workload>(self, _: &W) -> &'static str {
-                W::NAME
+            fn visit<W: Workload>(self, workload: &W) -> &'static str {
+                workload.name()
             }
         }
         self.visit(Name)

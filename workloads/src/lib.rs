@@ -12,6 +12,7 @@ mod actor;
 mod cell;
 mod disturbance;
 mod draw;
+mod hstore_micro;
 mod part;
 mod run;
 mod smallbank;
@@ -22,6 +23,7 @@ pub use actor::{Order, Served};
 pub use cell::{Cell, Durability, Load, Spec, Visitor};
 pub use disturbance::{Disturbance, Watch};
 pub use draw::{Popularity, Skew};
+pub use hstore_micro::HStoreMicro;
 pub use part::{LATENCY_STRIDE, Pace, Part, Phase, latencies};
 pub use run::{
     Answer, Cache, Engine, Latency, Machine, Measured, Outcome, RUN_FORMAT, Repetition, Run, Spread,
