@@ -8,6 +8,7 @@ use crate::hstore_micro::HStoreMicro;
 use crate::smallbank::SmallBank;
 use crate::stream::Cross;
 use crate::workload::Workload;
+use crate::ycsb::{Ycsb, YcsbGrowing, YcsbTransactional};
 
 /// What is kept of what was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +73,12 @@ pub enum Spec {
     /// The microbenchmark of H-Store.
     #[serde(rename = "micro")]
     HStoreMicro(HStoreMicro),
+    /// YCSB A, B, C and F.
+    Ycsb(Ycsb),
+    /// YCSB D and E.
+    YcsbGrowing(YcsbGrowing),
+    /// Transactional YCSB.
+    YcsbTransactional(YcsbTransactional),
 }
 
 /// Something to do with a workload, whichever it is.
@@ -88,6 +95,9 @@ impl Spec {
         match self {
             Spec::SmallBank(workload) => visitor.visit(workload),
             Spec::HStoreMicro(workload) => visitor.visit(workload),
+            Spec::Ycsb(workload) => visitor.visit(workload),
+            Spec::YcsbGrowing(workload) => visitor.visit(workload),
+            Spec::YcsbTransactional(workload) => visitor.visit(workload),
         }
     }
 

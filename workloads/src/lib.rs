@@ -18,6 +18,7 @@ mod run;
 mod smallbank;
 mod stream;
 mod workload;
+mod ycsb;
 
 pub use actor::{Order, Served};
 pub use cell::{Cell, Durability, Load, Spec, Visitor};
@@ -32,3 +33,4 @@ pub use run::{
 pub use smallbank::SmallBank;
 pub use stream::{Client, Cross, Drawn, NoRow, SEED, Stream, Way};
 pub use workload::{Refused, Rows, Workload};
+pub use ycsb::{Growth, Mix, Ycsb, YcsbGrowing, YcsbTransactional};

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_shard::{Access, Addressees};
 use freehold_workloads::{
-    Client, Cross, HStoreMicro, Refused, Rows, SEED, Skew, SmallBank, Stream, Way, Workload,
+    Client, Cross, Growth, HStoreMicro, Mix, Refused, Rows, SEED, Skew, SmallBank, Stream, Way, Workload,
+    Ycsb, YcsbGrowing, YcsbTransactional,
 };
 
 /// A map of rows that checks every access against what was named.
@@ -172,4 +173,43 @@ fn the_micro_of_hstore_counts_and_spans_as_told() {
     near(spanning(&uniform, 4, Cross::Percent(10.0)), 0.1);
     near(spanning(&uniform, 4, Cross::Percent(100.0)), 1.0);
     near(spanning(&uniform, 1, Cross::Percent(100.0)), 0.0);
+}
+
+#[test]
+fn ycsb_of_single_rows_counts_and_never_spans() {
+    let ycsb = |mix| Ycsb { mix, records: 1_000, skew: Skew::Zipf(0.99) };
+    for mix in [Mix::A, Mix::B, Mix::F] {
+        check(&ycsb(mix));
+    }
+    check_reads(&ycsb(Mix::C));
+    let latest = YcsbGrowing { growth: Growth::D, records: 1_000, skew: Skew::Zipf(0.99) };
+    check(&latest);
+    near(spanning(&ycsb(Mix::A), 4, Cross::Percent(100.0)), 0.0);
+    near(spanning(&latest, 4, Cross::Percent(100.0)), 0.0);
+    assert!(ycsb(Mix::A).is_of_single_rows() && latest.is_of_single_rows());
+}
+
+#[test]
+fn scans_of_ycsb_count_and_span_as_told() {
+    let scans = YcsbGrowing { growth: Growth::E, records: 10_000, skew: Skew::Zipf(0.99) };
+    assert!(!scans.is_of_single_rows());
+    check(&scans);
+    // Of a hundred transactions 95 scan, and one in fifty of these has one record.
+    near(spanning(&scans, 2, Cross::Percent(0.0)), 0.0);
+    near(spanning(&scans, 4, Cross::Percent(100.0)), 0.95 * 0.98);
+    near(spanning(&scans, 1, Cross::Percent(100.0)), 0.0);
+}
+
+#[test]
+fn transactional_ycsb_counts_and_spans_as_told() {
+    let ycsb = |theta, spread| {
+        let skew = if theta == 0.0 { Skew::Uniform } else { Skew::Zipf(theta) };
+        YcsbTransactional { records: 10_000, skew, writes: 0.5, spread }
+    };
+    check(&ycsb(0.0, 16));
+    check(&ycsb(0.99, 2));
+    near(spanning(&ycsb(0.99, 2), 2, Cross::Percent(0.0)), 0.0);
+    near(spanning(&ycsb(0.6, 16), 4, Cross::Percent(10.0)), 0.1);
+    near(spanning(&ycsb(0.6, 1), 4, Cross::Percent(100.0)), 0.0);
+    near(spanning(&ycsb(0.6, 4), 4, Cross::Natural), 1.0);
 }
