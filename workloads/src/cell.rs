@@ -4,9 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hstore_micro::HStoreMicro;
 use crate::smallbank::SmallBank;
 use crate::stream::Cross;
 use crate::workload::Workload;
+use crate::ycsb::{Ycsb, YcsbGrowing, YcsbTransactional};
 
 /// What is kept of what was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +70,15 @@ impl fmt::Display for Load {
 pub enum Spec {
     /// SmallBank.
     SmallBank(SmallBank),
+    /// The microbenchmark of H-Store.
+    #[serde(rename = "micro")]
+    HStoreMicro(HStoreMicro),
+    /// YCSB A, B, C and F.
+    Ycsb(Ycsb),
+    /// YCSB D and E.
+    YcsbGrowing(YcsbGrowing),
+    /// Transactional YCSB.
+    YcsbTransactional(YcsbTransactional),
 }
 
 /// Something to do with a workload, whichever it is.
@@ -83,6 +94,10 @@ impl Spec {
     pub fn visit<V: Visitor>(&self, visitor: V) -> V::Result {
         match self {
             Spec::SmallBank(workload) => visitor.visit(workload),
+            Spec::HStoreMicro(workload) => visitor.visit(workload),
+            Spec::Ycsb(workload) => visitor.visit(workload),
+            Spec::YcsbGrowing(workload) => visitor.visit(workload),
+            Spec::YcsbTransactional(workload) => visitor.visit(workload),
         }
     }
 
@@ -91,8 +106,8 @@ impl Spec {
         struct Name;
         impl Visitor for Name {
             type Result = &'static str;
-            fn visit<W: Workload>(self, _: &W) -> &'static str {
-                W::NAME
+            fn visit<W: Workload>(self, workload: &W) -> &'static str {
+                workload.name()
             }
         }
         self.visit(Name)

@@ -12,16 +12,19 @@ mod actor;
 mod cell;
 mod disturbance;
 mod draw;
+mod hstore_micro;
 mod part;
 mod run;
 mod smallbank;
 mod stream;
 mod workload;
+mod ycsb;
 
 pub use actor::{Order, Served};
 pub use cell::{Cell, Durability, Load, Spec, Visitor};
 pub use disturbance::{Disturbance, Watch};
 pub use draw::{Popularity, Skew};
+pub use hstore_micro::HStoreMicro;
 pub use part::{LATENCY_STRIDE, Pace, Part, Phase, latencies};
 pub use run::{
     Answer, Cache, Engine, Latency, Machine, Measured, Outcome, RUN_FORMAT, Repetition, Run, Spread,
@@ -30,3 +33,4 @@ pub use run::{
 pub use smallbank::SmallBank;
 pub use stream::{Client, Cross, Drawn, NoRow, SEED, Stream, Way};
 pub use workload::{Refused, Rows, Workload};
+pub use ycsb::{Growth, Mix, Ycsb, YcsbGrowing, YcsbTransactional};

@@ -112,7 +112,9 @@ impl Workload for SmallBank {
     type Tally = Money;
     type Audit = Money;
 
-    const NAME: &'static str = "smallbank";
+    fn name(&self) -> &'static str {
+        "smallbank"
+    }
 
     fn load(&self, put: &mut dyn FnMut(Account, i64)) {
         for customer in 0..self.customers as u32 {

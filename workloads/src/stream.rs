@@ -4,6 +4,7 @@
 //! placement and sends there; an engine without shards gets the same transactions from as many threads.
 
 use freehold_shard::{Addressees, ObjectId, PlacementKey, Router, ShardIndex};
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
@@ -18,11 +19,12 @@ const DRAWS_MAX: usize = 1_000_000;
 
 /// No row lives on a shard where one has to: there are too few.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too few rows: none of a million draws lives {}shard {shard} of {shards}; load more rows", if *.elsewhere { "outside of " } else { "on " })]
+#[error(
+    "too few rows: of a million draws for the client of shard {shard} of {shards} none lives where it has to; load more rows"
+)]
 pub struct NoRow {
     shard: usize,
     shards: usize,
-    elsewhere: bool,
 }
 
 /// How often a transaction that has a choice spans shards.
@@ -90,6 +92,24 @@ impl Client {
         }
     }
 
+    /// A draw that fits.
+    ///
+    /// # Errors
+    /// If there seems to be none.
+    pub fn draw_fitting<T>(
+        &mut self,
+        mut draw: impl FnMut(&mut Pcg64) -> T,
+        fits: impl Fn(&Self, &T) -> bool,
+    ) -> Result<T, NoRow> {
+        for _ in 0..DRAWS_MAX {
+            let drawn = draw(&mut self.random);
+            if fits(self, &drawn) {
+                return Ok(drawn);
+            }
+        }
+        Err(NoRow { shard: self.shard, shards: self.shards() })
+    }
+
     /// A draw that lives here (`elsewhere` false), or on any other shard.
     ///
     /// # Errors
@@ -97,15 +117,9 @@ impl Client {
     pub fn draw_at<I: ObjectId>(
         &mut self,
         elsewhere: bool,
-        mut draw: impl FnMut(&mut Pcg64) -> I,
+        draw: impl FnMut(&mut Pcg64) -> I,
     ) -> Result<I, NoRow> {
-        for _ in 0..DRAWS_MAX {
-            let id = draw(&mut self.random);
-            if (self.home(&id) != self.shard) == elsewhere {
-                return Ok(id);
-            }
-        }
-        Err(NoRow { shard: self.shard, shards: self.shards(), elsewhere })
+        self.draw_fitting(draw, |client, id| (client.home(id) != client.shard) == elsewhere)
     }
 
     /// A draw that lives here.
@@ -129,6 +143,37 @@ impl Client {
             None => Ok(draw(&mut self.random)),
             Some(elsewhere) => self.draw_at(elsewhere, draw),
         }
+    }
+
+    /// Different ids for one transaction. If it is to span shards they are dealt evenly over so many of them, this client's
+    /// first and then others at random, or over all if there are not so many; if not, they live here. If that is left to the draw
+    /// ([`Cross::Natural`]), the first lives here and the others anywhere.
+    ///
+    /// # Errors
+    /// If there seem to be too few.
+    pub fn draw_dealt<I: ObjectId, const N: usize>(
+        &mut self,
+        shards: usize,
+        mut draw: impl FnMut(&mut Pcg64) -> I,
+    ) -> Result<[I; N], NoRow> {
+        let homes = self.spans().map(|spans| self.shards_of_one(if spans { shards } else { 1 }));
+        let mut ids = [self.draw_here(&mut draw)?; N];
+        for place in 1..N {
+            let home = homes.as_ref().map(|homes| homes[place * homes.len() / N]);
+            let (before, rest) = ids.split_at_mut(place);
+            rest[0] = self.draw_fitting(&mut draw, |client, id| {
+                !before.contains(id) && home.is_none_or(|home| client.home(id) == home)
+            })?;
+        }
+        Ok(ids)
+    }
+
+    /// So many shards, or all, this client's first and then others at random.
+    fn shards_of_one(&mut self, count: usize) -> Vec<usize> {
+        let mut others: Vec<_> = (0..self.shards()).filter(|shard| *shard != self.shard).collect();
+        let chosen = count.saturating_sub(1).min(others.len());
+        let (chosen, _) = others.partial_shuffle(&mut self.random, chosen);
+        std::iter::once(self.shard).chain(chosen.iter().copied()).collect()
     }
 }
 

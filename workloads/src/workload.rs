@@ -65,12 +65,14 @@ pub trait Workload: Clone + PartialEq + Debug + Send + Sync + Serialize + Deseri
     /// What a part of the rows holds together, once all is done.
     type Audit: Debug + Default + AddAssign + Send + 'static;
 
-    /// What it is called on the command line and in results: lower case.
-    const NAME: &'static str;
     /// How many transactions a client draws before it begins with the first again.
     const STREAM: usize = 1 << 17;
     /// Whether a transaction has to be changed when its stream is gone through again.
     const RENEWS: bool = false;
+
+    /// What it is called on the command line and in results: lower case.
+    fn name(&self) -> &'static str;
+
     /// Whether every transaction touches one row only, so that an engine without transactions serves it as well.
     fn is_of_single_rows(&self) -> bool {
         false

@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_shard::{Access, Addressees};
-use freehold_workloads::{Client, Cross, Refused, Rows, SEED, Skew, SmallBank, Stream, Way, Workload};
+use freehold_workloads::{
+    Client, Cross, Growth, HStoreMicro, Mix, Refused, Rows, SEED, Skew, SmallBank, Stream, Way, Workload,
+    Ycsb, YcsbGrowing, YcsbTransactional,
+};
 
 /// A map of rows that checks every access against what was named.
 struct Plain<W: Workload> {
@@ -40,9 +43,10 @@ impl<W: Workload> Rows<W> for Plain<W> {
 }
 
 /// Transactions of each client in a lap, the beginning of its stream.
-const LAP: usize = 10_000;
+const LAP: usize = 4_000;
 
 /// Runs two laps of the streams of all clients, one transaction of each in turn. Every `loses`-th transaction that wrote is undone, and acknowledged.
+/// Says what does not hold: a transaction that met what cannot be, or the verdict.
 fn run<W: Workload>(workload: &W, shards: usize, cross: Cross, loses: Option<usize>) -> Result<(), String> {
     let mut plain = Plain::<W> { rows: BTreeMap::new(), named: BTreeMap::new(), written: BTreeSet::new() };
     workload.load(&mut |id, row| assert!(plain.rows.insert(id, row).is_none(), "{id:?} is loaded twice"));
@@ -56,7 +60,7 @@ fn run<W: Workload>(workload: &W, shards: usize, cross: Cross, loses: Option<usi
         for number in 0..LAP.min(streams[0].drawn().len()) {
             for stream in &streams {
                 let mut transaction = stream.drawn()[number].transaction.clone();
-                if lap > 0 {
+                if lap > 0 && W::RENEWS {
                     W::renew(&mut transaction, lap);
                 }
                 to.clear();
@@ -82,7 +86,7 @@ fn run<W: Workload>(workload: &W, shards: usize, cross: Cross, loses: Option<usi
                     Err(Refused::Aborted(_)) => {
                         assert!(plain.written.is_empty(), "{transaction:?} wrote and then aborted");
                     }
-                    Err(error) => panic!("{transaction:?}: {error}"),
+                    Err(error) => return Err(format!("{transaction:?}: {error}")),
                 }
             }
         }
@@ -93,10 +97,40 @@ fn run<W: Workload>(workload: &W, shards: usize, cross: Cross, loses: Option<usi
     workload.verdict(&tally, &audit)
 }
 
-/// What holds of every workload that writes.
-fn check<W: Workload>(workload: &W) {
+/// The homes of a transaction's rows, in the order named.
+fn homes<W: Workload>(client: &Client, transaction: &W::Transaction) -> Vec<usize> {
+    let mut to = Addressees::new();
+    W::addressees(transaction, &mut to);
+    to.iter().map(|(id, _)| client.home(&id)).collect()
+}
+
+/// A transaction of a later lap has its rows where that of the first has them.
+fn renewed_keep_their_homes<W: Workload>(workload: &W) {
+    let mut client = Client::new(SEED, 2, 3, Cross::Percent(50.0));
+    let stream = Stream::draw(workload, &mut client).expect("enough rows");
+    for drawn in stream.drawn() {
+        let first = homes::<W>(&client, &drawn.transaction);
+        for lap in [1, 1000] {
+            let mut transaction = drawn.transaction.clone();
+            W::renew(&mut transaction, lap);
+            assert_eq!(homes::<W>(&client, &transaction), first, "{transaction:?} of lap {lap}");
+        }
+    }
+}
+
+/// What holds of every workload.
+fn check_reads<W: Workload>(workload: &W) {
     run(workload, 1, Cross::Natural, None).expect("the invariant holds");
     run(workload, 3, Cross::Natural, None).expect("the invariant holds");
+    run(workload, 3, Cross::Percent(50.0), None).expect("the invariant holds");
+    if W::RENEWS {
+        renewed_keep_their_homes(workload);
+    }
+}
+
+/// What holds of every workload that writes.
+fn check<W: Workload>(workload: &W) {
+    check_reads(workload);
     let found = run(workload, 1, Cross::Natural, Some(100));
     println!("{workload:?} said of lost writes: {found:?}");
     assert!(found.is_err(), "{workload:?} did not see that writes were lost");
@@ -126,4 +160,56 @@ fn smallbank_balances_and_spans_as_told() {
     near(spanning(&uniform, 2, Cross::Percent(0.0)), 0.0);
     near(spanning(&uniform, 4, Cross::Percent(100.0)), 0.4);
     near(spanning(&uniform, 1, Cross::Percent(100.0)), 0.0);
+}
+
+#[test]
+fn the_micro_of_hstore_counts_and_spans_as_told() {
+    let micro = |skew, aborts| HStoreMicro { rows: 10_000, skew, aborts };
+    check(&micro(Skew::Uniform, 0.1));
+    check(&micro(Skew::Zipf(0.9), 0.0));
+    let uniform = micro(Skew::Uniform, 0.1);
+    near(spanning(&uniform, 2, Cross::Natural), 1.0);
+    near(spanning(&uniform, 2, Cross::Percent(0.0)), 0.0);
+    near(spanning(&uniform, 4, Cross::Percent(10.0)), 0.1);
+    near(spanning(&uniform, 4, Cross::Percent(100.0)), 1.0);
+    near(spanning(&uniform, 1, Cross::Percent(100.0)), 0.0);
+}
+
+#[test]
+fn ycsb_of_single_rows_counts_and_never_spans() {
+    let ycsb = |mix| Ycsb { mix, records: 1_000, skew: Skew::Zipf(0.99) };
+    for mix in [Mix::A, Mix::B, Mix::F] {
+        check(&ycsb(mix));
+    }
+    check_reads(&ycsb(Mix::C));
+    let latest = YcsbGrowing { growth: Growth::D, records: 1_000, skew: Skew::Zipf(0.99) };
+    check(&latest);
+    near(spanning(&ycsb(Mix::A), 4, Cross::Percent(100.0)), 0.0);
+    near(spanning(&latest, 4, Cross::Percent(100.0)), 0.0);
+    assert!(ycsb(Mix::A).is_of_single_rows() && latest.is_of_single_rows());
+}
+
+#[test]
+fn scans_of_ycsb_count_and_span_as_told() {
+    let scans = YcsbGrowing { growth: Growth::E, records: 10_000, skew: Skew::Zipf(0.99) };
+    assert!(!scans.is_of_single_rows());
+    check(&scans);
+    // Of a hundred transactions 95 scan, and one in fifty of these has one record.
+    near(spanning(&scans, 2, Cross::Percent(0.0)), 0.0);
+    near(spanning(&scans, 4, Cross::Percent(100.0)), 0.95 * 0.98);
+    near(spanning(&scans, 1, Cross::Percent(100.0)), 0.0);
+}
+
+#[test]
+fn transactional_ycsb_counts_and_spans_as_told() {
+    let ycsb = |theta, spread| {
+        let skew = if theta == 0.0 { Skew::Uniform } else { Skew::Zipf(theta) };
+        YcsbTransactional { records: 10_000, skew, writes: 0.5, spread }
+    };
+    check(&ycsb(0.0, 16));
+    check(&ycsb(0.99, 2));
+    near(spanning(&ycsb(0.99, 2), 2, Cross::Percent(0.0)), 0.0);
+    near(spanning(&ycsb(0.6, 16), 4, Cross::Percent(10.0)), 0.1);
+    near(spanning(&ycsb(0.6, 1), 4, Cross::Percent(100.0)), 0.0);
+    near(spanning(&ycsb(0.6, 4), 4, Cross::Natural), 1.0);
 }
