@@ -1,0 +1,247 @@
+//! The paths whose instructions are counted: pure shards on one thread, with objects, order and table keys from one seed.
+//!
+//! A path sets its shards up, does some rounds to warm them up (tables grow, buffers find their size), and then so many
+//! operations. It checks what came of them. Set-up and warm-up are the same however many operations follow, so the
+//! difference of two runs is that of the operations alone.
+
+use std::sync::Arc;
+
+use freehold_shard::{
+    Ack, Actor, Batch, BatchEntry, Codec, Durability, Effects, Envelope, Epoch, Inbox, Limits, LogStart,
+    Mvcc, NoPrefetch, OwnerId, Ownership, PlacementKey, ReturnAddress, Router, Shard, ShardIndex, Time,
+};
+
+use crate::workload::transfers::{Bank, OPENING, Order};
+use crate::workload::{Counter, Draws, Message, SEED, id_of};
+
+/// Counters that stay in the cache, and so many that a turn stages its messages and prefetches.
+const FEW: u64 = 10_000;
+const MANY: u64 = 200_000;
+/// Accounts of each shard, for transfers. More than are under way, so none waits for another.
+const ACCOUNTS: usize = 1_000;
+/// Messages of a batch, and transactions under way together.
+const TOGETHER: u64 = 64;
+/// Batches before anything is counted.
+const WARM_UP: u64 = 64;
+/// The log's segments: a few are filled.
+const SEGMENT_BYTES: usize = 1 << 20;
+
+const NOW: Time = Time(0);
+const SENDER: OwnerId = OwnerId(0);
+
+/// A path, by its name in the table.
+pub struct Path {
+    pub name: &'static str,
+    /// What is counted, in a few words.
+    pub about: &'static str,
+    /// Does so many operations, a multiple of [`TOGETHER`], and checks them.
+    pub run: fn(u64),
+}
+
+/// All of them. What a record adds is the difference of two: see [`LOGGED`].
+pub const PATHS: [Path; 6] = [
+    Path { name: "ask_now", about: "a message to one object, at once", run: ask_now },
+    Path { name: "turn", about: "the same in batches of 64", run: |count| turn(FEW, count) },
+    Path { name: "turn_staged", about: "the same with a table out of cache", run: |count| turn(MANY, count) },
+    Path { name: "turn_logged", about: "batches of 64, each written and closed", run: turn_logged },
+    Path {
+        name: "chain_of_two",
+        about: "a transaction over two shards, alone",
+        run: |count| chain_of_two(1, count),
+    },
+    Path {
+        name: "chain_of_two_64",
+        about: "the same with 64 under way",
+        run: |count| chain_of_two(TOGETHER, count),
+    },
+];
+
+/// What a record costs, encoded, checksummed and closed: the first path less the second.
+pub const LOGGED: (&str, &str, &str) = ("log_record", "turn_logged", "turn");
+
+fn shard<A: Actor>(index: u16, router: Router, mvcc: &Arc<Mvcc<A>>) -> Shard<A, NoPrefetch> {
+    Shard::new(ShardIndex(index), router, Limits::default(), SEED, mvcc.clone())
+}
+
+fn open_counters(shard: &mut Shard<Counter>, effects: &mut Effects<Counter>, objects: u64) {
+    for object in 0..objects {
+        let opened = shard.ask_now(NOW, SENDER, &Message::Open { id: id_of(object) }, effects);
+        opened.unwrap_or_else(|error| panic!("counter {object} is not opened: {error}"));
+    }
+}
+
+/// Every message was applied once.
+fn check_counters(shard: &Shard<Counter>, applied: u64) {
+    let found: u64 = shard.objects().map(|(_, _, state)| state.total).sum();
+    assert_eq!(found, applied, "each message is applied once");
+}
+
+fn ask_now(count: u64) {
+    let router = Router::new(PlacementKey(SEED), 1);
+    let mut shard = shard::<Counter>(0, router, &Arc::new(Mvcc::new(1)));
+    let mut effects = Effects::new(1);
+    open_counters(&mut shard, &mut effects, FEW);
+    let (mut draws, mut replies, all) = (Draws::new(FEW, 0), 0_u64, WARM_UP * TOGETHER + count);
+    for _ in 0..all {
+        let message = Message::Add { id: id_of(draws.next_object()), amount: 1 };
+        let reply = shard.ask_now(NOW, SENDER, &message, &mut effects);
+        replies += reply.unwrap_or_else(|error| panic!("{error}"));
+    }
+    assert!(replies >= all, "every reply is 1 at least");
+    check_counters(&shard, all);
+}
+
+/// The same batch over and over: its memory is used again, as by a client that reads its replies in place.
+struct Batches {
+    inbox: Inbox<Counter>,
+    effects: Effects<Counter>,
+    spare: Option<Batch<Counter>>,
+    draws: Draws,
+    asked: u64,
+}
+
+impl Batches {
+    fn new(objects: u64) -> Self {
+        let spare = Batch { sender: SENDER, entries: Vec::with_capacity(TOGETHER as usize), tag: 0 };
+        Batches {
+            inbox: Inbox::new(),
+            effects: Effects::new(1),
+            spare: Some(spare),
+            draws: Draws::new(objects, 0),
+            asked: 0,
+        }
+    }
+
+    fn ask(&mut self) {
+        let mut batch = self.spare.take().expect("the last batch was answered");
+        let Batches { draws, inbox, .. } = self;
+        let message = |_| Message::Add { id: id_of(draws.next_object()), amount: 1 };
+        batch.entries.extend((0..TOGETHER).map(message).map(BatchEntry::Waiting));
+        inbox.batches.push(batch);
+        self.asked += TOGETHER;
+    }
+
+    fn read(&mut self) {
+        let mut batch = self.effects.batches.pop().expect("a batch is answered when it was run, and closed");
+        for entry in batch.entries.drain(..) {
+            assert!(matches!(entry, BatchEntry::Answered(Ok(1..))), "every message is applied");
+        }
+        self.spare = Some(batch);
+    }
+}
+
+fn turn(objects: u64, count: u64) {
+    let router = Router::new(PlacementKey(SEED), 1);
+    let mut shard = shard::<Counter>(0, router, &Arc::new(Mvcc::new(1)));
+    let mut batches = Batches::new(objects);
+    open_counters(&mut shard, &mut batches.effects, objects);
+    for _ in 0..WARM_UP + count / TOGETHER {
+        batches.ask();
+        shard.turn(NOW, &mut batches.inbox, &mut batches.effects);
+        batches.read();
+    }
+    check_counters(&shard, batches.asked);
+}
+
+fn turn_logged(count: u64) {
+    let router = Router::new(PlacementKey(SEED), 1);
+    let durability = Arc::new(Durability::new(1, Epoch(0)));
+    let mvcc = Arc::new(Mvcc::logged(1, durability.clone()));
+    let mut shard = shard::<Counter>(0, router, &mvcc).with_log(LogStart {
+        codec: Codec::new(),
+        ack: Ack::Durable,
+        database: 1,
+        log: 0,
+        segment_bytes: SEGMENT_BYTES,
+        first_debt: 0,
+        durability,
+    });
+    let mut batches = Batches::new(FEW);
+    open_counters(&mut shard, &mut batches.effects, FEW);
+    let mut written_bytes = 0;
+    for _ in 0..WARM_UP + count / TOGETHER {
+        batches.ask();
+        shard.turn(NOW, &mut batches.inbox, &mut batches.effects);
+        assert!(batches.effects.batches.is_empty(), "durable-before-answered");
+        while let Some(write) = shard.next_write(NOW) {
+            written_bytes += write.batch.padded();
+            shard.written(write.batch);
+        }
+        shard.release(&mut batches.effects);
+        batches.read();
+    }
+    assert!(written_bytes as u64 > batches.asked * size_of::<u64>() as u64, "every message left a record");
+    check_counters(&shard, batches.asked);
+}
+
+/// Two shards and the accounts of each. What one sends the other is moved when its turn is over.
+struct Pair {
+    shards: [Shard<Bank>; 2],
+    inboxes: [Inbox<Bank>; 2],
+    effects: [Effects<Bank>; 2],
+    accounts: [Vec<u64>; 2],
+}
+
+impl Pair {
+    fn open() -> Self {
+        let router = Router::new(PlacementKey(SEED), 2);
+        let mvcc = Arc::new(Mvcc::new(2));
+        let mut shards = [shard::<Bank>(0, router, &mvcc), shard::<Bank>(1, router, &mvcc)];
+        let mut effects = [Effects::new(2), Effects::new(2)];
+        let accounts = [0_u16, 1].map(|at| {
+            let lives_there = |id: &u64| router.home(id) == ShardIndex(at);
+            let ids: Vec<u64> = (0..).map(id_of).filter(lives_there).take(ACCOUNTS).collect();
+            for &id in &ids {
+                let place = usize::from(at);
+                let open = Order::Open { id, ownership: Ownership::default() };
+                let opened = shards[place].ask_now(NOW, SENDER, &open, &mut effects[place]);
+                opened.unwrap_or_else(|error| panic!("account {id} is not opened: {error}"));
+            }
+            ids
+        });
+        Pair { shards, inboxes: [Inbox::new(), Inbox::new()], effects, accounts }
+    }
+
+    /// Begins a transfer from a shard's account to the other's.
+    fn send(&mut self, number: u64) {
+        let nth = number as usize % ACCOUNTS;
+        let message = Order::Transfer { from: self.accounts[0][nth], to: self.accounts[1][nth], amount: 1 };
+        let answer_to = ReturnAddress::Outside { slot: nth as u32, generation: 0 };
+        self.inboxes[0].envelopes.push(Envelope::Message { message, sender: SENDER, answer_to });
+    }
+
+    /// Turns and deliveries until nothing moves. Says how many transfers were answered.
+    fn settle(&mut self) -> u64 {
+        let mut answered = 0;
+        while self.inboxes.iter().any(|inbox| !inbox.envelopes.is_empty()) {
+            for (at, other) in [(0, 1), (1, 0)] {
+                let effects = &mut self.effects[at];
+                self.shards[at].turn(NOW, &mut self.inboxes[at], effects);
+                self.inboxes[other].envelopes.extend(effects.outboxes[other].drain(..));
+                for (_, outcome) in effects.answers.drain(..) {
+                    assert!(outcome.is_ok(), "every transfer is made");
+                    answered += 1;
+                }
+            }
+        }
+        answered
+    }
+}
+
+fn chain_of_two(together: u64, count: u64) {
+    let mut pair = Pair::open();
+    let all = WARM_UP * TOGETHER + count;
+    for first in (0..all).step_by(together as usize) {
+        (first..first + together).for_each(|number| pair.send(number));
+        assert_eq!(pair.settle(), together, "every transfer is answered");
+    }
+    for (shard, expected) in pair.shards.iter().zip([-1, 1]) {
+        assert_eq!(shard.transactions(), (0, 0), "nothing is left under way");
+        let (mut moved, mut parts) = (0, 0);
+        for (_, _, account) in shard.objects() {
+            moved += account.balance as i64 - OPENING as i64;
+            parts += account.transfers;
+        }
+        assert_eq!((moved, parts), (expected * all as i64, all), "each transfer is made once");
+    }
+}
