@@ -308,6 +308,8 @@ impl<A: Actor> LocalShard<A> {
         core.shard.turn(begin, &mut core.inbox, &mut core.effects);
         core.run_errands();
         self.see_to_log(core);
+        // Only a round has done all that tasks asked for; what is carried out between rounds is the log's.
+        core.has_outgoing = false;
         self.carry_out(core);
         core.clock.read();
         core.shard.revoke_old(core.clock.real());
@@ -341,7 +343,6 @@ impl<A: Actor> LocalShard<A> {
     #[inline]
     fn carry_out(&self, core: &mut Core<A>) {
         core.told_flushed = core.shard.counters().told;
-        core.has_outgoing = false;
         core.backlog = core.lanes.flush(&mut core.effects.outboxes, &mut core.flushed);
         if !core.flushed.is_empty() {
             publish();

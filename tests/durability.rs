@@ -436,3 +436,24 @@ fn a_database_keeps_its_segment_size() {
     });
     assert!(segments.into_iter().all(|bytes| bytes == 1 << 20));
 }
+
+/// A write that ended between a task's request and the pump's next round carried out effects, and thereby forgot that there was a request:
+/// a task that waited for the disk, or a message the shard had sent itself, then waited for as long as nothing else came.
+#[test]
+fn a_write_that_ends_hides_no_request() {
+    let _watchdog = Watchdog::new("a_write_that_ends_hides_no_request");
+    let directory = tempfile::tempdir().expect("a directory");
+    let runtime = open(2, directory.path());
+    let tasks = runtime.on_each_shard(|local| async move {
+        let here: Vec<u64> = (0..).filter(|id| local.home(id) == local.shard()).take(100).collect();
+        for round in 0..2_000 {
+            // Writes begin and end meanwhile, the last of them now or a moment later.
+            for &id in &here[..1 + round % 100] {
+                local.ask_now(&Message::Put(id, 1)).expect("it is put");
+                freehold::glommio::yield_if_needed().await;
+            }
+            local.durable().await.expect("the disk keeps up");
+        }
+    });
+    tasks.wait().into_iter().for_each(|done| done.expect("the task does not panic"));
+}
