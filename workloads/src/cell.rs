@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::smallbank::SmallBank;
 use crate::stream::Cross;
+use crate::tpcc::Tpcc;
 use crate::workload::Workload;
 
 /// What is kept of what was done.
@@ -68,6 +69,8 @@ impl fmt::Display for Load {
 pub enum Spec {
     /// SmallBank.
     SmallBank(SmallBank),
+    /// TPC-C, NewOrder and Payment.
+    Tpcc(Tpcc),
 }
 
 /// Something to do with a workload, whichever it is.
@@ -83,6 +86,7 @@ impl Spec {
     pub fn visit<V: Visitor>(&self, visitor: V) -> V::Result {
         match self {
             Spec::SmallBank(workload) => visitor.visit(workload),
+            Spec::Tpcc(workload) => visitor.visit(workload),
         }
     }
 

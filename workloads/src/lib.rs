@@ -16,6 +16,7 @@ mod part;
 mod run;
 mod smallbank;
 mod stream;
+mod tpcc;
 mod workload;
 
 pub use actor::{Order, Served};
@@ -29,4 +30,5 @@ pub use run::{
 };
 pub use smallbank::SmallBank;
 pub use stream::{Client, Cross, Drawn, NoRow, SEED, Stream, Way};
+pub use tpcc::Tpcc;
 pub use workload::{Refused, Rows, Workload};
