@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::smallbank::SmallBank;
 use crate::stream::Cross;
+use crate::tatp::Tatp;
 use crate::tpcc::Tpcc;
 use crate::workload::Workload;
 
@@ -71,6 +72,8 @@ pub enum Spec {
     SmallBank(SmallBank),
     /// TPC-C, NewOrder and Payment.
     Tpcc(Tpcc),
+    /// TATP.
+    Tatp(Tatp),
 }
 
 /// Something to do with a workload, whichever it is.
@@ -87,6 +90,7 @@ impl Spec {
         match self {
             Spec::SmallBank(workload) => visitor.visit(workload),
             Spec::Tpcc(workload) => visitor.visit(workload),
+            Spec::Tatp(workload) => visitor.visit(workload),
         }
     }
 

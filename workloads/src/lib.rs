@@ -16,6 +16,7 @@ mod part;
 mod run;
 mod smallbank;
 mod stream;
+mod tatp;
 mod tpcc;
 mod workload;
 
@@ -30,5 +31,6 @@ pub use run::{
 };
 pub use smallbank::SmallBank;
 pub use stream::{Client, Cross, Drawn, NoRow, SEED, Stream, Way};
+pub use tatp::Tatp;
 pub use tpcc::Tpcc;
 pub use workload::{Refused, Rows, Workload};

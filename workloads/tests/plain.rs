@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_shard::{Access, Addressees};
-use freehold_workloads::{Client, Cross, Refused, Rows, SEED, Skew, SmallBank, Stream, Tpcc, Way, Workload};
+use freehold_workloads::{
+    Client, Cross, Refused, Rows, SEED, Skew, SmallBank, Stream, Tatp, Tpcc, Way, Workload,
+};
 
 /// A map of rows that checks every access against what was named.
 struct Plain<W: Workload> {
@@ -197,4 +199,12 @@ fn tpcc_spans_as_its_remote_shares_say() {
     near(spanning(&tpcc(1.0), 4, Cross::Percent(30.0)), 0.3);
     near(spanning(&tpcc(0.0), 2, Cross::Percent(100.0)), 1.0);
     near(spanning(&tpcc(1.0), 1, Cross::Percent(100.0)), 0.0);
+}
+
+#[test]
+fn tatp_balances_and_never_spans() {
+    let tatp = Tatp { subscribers: 1_000 };
+    check(&tatp);
+    near(spanning(&tatp, 4, Cross::Natural), 0.0);
+    near(spanning(&tatp, 2, Cross::Percent(100.0)), 0.0);
 }
