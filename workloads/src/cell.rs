@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::hstore_micro::HStoreMicro;
 use crate::smallbank::SmallBank;
 use crate::stream::Cross;
+use crate::tatp::Tatp;
+use crate::tpcc::Tpcc;
 use crate::workload::Workload;
 use crate::ycsb::{Ycsb, YcsbGrowing, YcsbTransactional};
 
@@ -79,6 +81,10 @@ pub enum Spec {
     YcsbGrowing(YcsbGrowing),
     /// Transactional YCSB.
     YcsbTransactional(YcsbTransactional),
+    /// TPC-C, NewOrder and Payment.
+    Tpcc(Tpcc),
+    /// TATP.
+    Tatp(Tatp),
 }
 
 /// Something to do with a workload, whichever it is.
@@ -98,6 +104,8 @@ impl Spec {
             Spec::Ycsb(workload) => visitor.visit(workload),
             Spec::YcsbGrowing(workload) => visitor.visit(workload),
             Spec::YcsbTransactional(workload) => visitor.visit(workload),
+            Spec::Tpcc(workload) => visitor.visit(workload),
+            Spec::Tatp(workload) => visitor.visit(workload),
         }
     }
 

@@ -17,6 +17,8 @@ mod part;
 mod run;
 mod smallbank;
 mod stream;
+mod tatp;
+mod tpcc;
 mod workload;
 mod ycsb;
 
@@ -32,5 +34,7 @@ pub use run::{
 };
 pub use smallbank::SmallBank;
 pub use stream::{Client, Cross, Drawn, NoRow, SEED, Stream, Way};
+pub use tatp::Tatp;
+pub use tpcc::Tpcc;
 pub use workload::{Refused, Rows, Workload};
 pub use ycsb::{Growth, Mix, Ycsb, YcsbGrowing, YcsbTransactional};

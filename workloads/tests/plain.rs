@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_shard::{Access, Addressees};
 use freehold_workloads::{
-    Client, Cross, Growth, HStoreMicro, Mix, Refused, Rows, SEED, Skew, SmallBank, Stream, Way, Workload,
-    Ycsb, YcsbGrowing, YcsbTransactional,
+    Client, Cross, Growth, HStoreMicro, Mix, Refused, Rows, SEED, Skew, SmallBank, Stream, Tatp, Tpcc, Way,
+    Workload, Ycsb, YcsbGrowing, YcsbTransactional,
 };
 
 /// A map of rows that checks every access against what was named.
@@ -212,4 +212,83 @@ fn transactional_ycsb_counts_and_spans_as_told() {
     near(spanning(&ycsb(0.6, 16), 4, Cross::Percent(10.0)), 0.1);
     near(spanning(&ycsb(0.6, 1), 4, Cross::Percent(100.0)), 0.0);
     near(spanning(&ycsb(0.6, 4), 4, Cross::Natural), 1.0);
+}
+
+/// Transactions of later laps live where those of the first do, and each inserts one row, another in every lap.
+fn renews_in_place<W: Workload>(workload: &W) {
+    let mut client = Client::new(SEED, 0, 3, Cross::Natural);
+    let stream = Stream::draw(workload, &mut client).expect("enough rows");
+    let named = |transaction: &W::Transaction| {
+        let mut to = Addressees::new();
+        W::addressees(transaction, &mut to);
+        to.iter().collect::<Vec<_>>()
+    };
+    let mut seen = BTreeSet::new();
+    for drawn in &stream.drawn()[..LAP] {
+        let first = named(&drawn.transaction);
+        let mut renewed = drawn.transaction.clone();
+        let mut other = BTreeSet::from_iter(first.iter().copied());
+        for lap in [1, 2, 1 << 20] {
+            W::renew(&mut renewed, lap);
+            let later = named(&renewed);
+            assert_eq!(first.len(), later.len());
+            for ((id, access), (of_later, later_access)) in first.iter().zip(&later) {
+                assert_eq!(
+                    (client.home(id), access),
+                    (client.home(of_later), later_access),
+                    "{id:?}, {of_later:?}"
+                );
+                other.insert((*of_later, *later_access));
+            }
+        }
+        assert_eq!(other.len(), first.len() + 3, "{:?} inserts one row in each lap", drawn.transaction);
+        other.iter().filter(|named| !first.contains(named)).for_each(|(id, _)| assert!(seen.insert(*id)));
+    }
+}
+
+/// How much of the natural draw of `shards - 1` spans, by where the warehouses live.
+fn remote_share(tpcc: &Tpcc, shards: usize) -> f64 {
+    let client = Client::new(SEED, shards - 1, shards, Cross::Natural);
+    let (mut elsewhere, mut rows) = (0.0, 0.0);
+    tpcc.load(&mut |id, _| {
+        elsewhere += f64::from(u8::from(client.home(&id) != client.shard()));
+        rows += 1.0;
+    });
+    // Another warehouse than one's own, on another shard.
+    let others = f64::from(tpcc.warehouses);
+    let elsewhere = elsewhere / rows * others / (others - 1.0);
+    let of_lines = |lines| 1.0 - (1.0 - elsewhere * tpcc.remote_items / 100.0).powi(lines);
+    // The last line of one order in a hundred has no stock.
+    let orders =
+        (5..=15).map(|lines| 0.99 * of_lines(lines) + 0.01 * of_lines(lines - 1)).sum::<f64>() / 11.0;
+    let share = tpcc.new_orders / 100.0;
+    share * orders + (1.0 - share) * elsewhere * tpcc.remote_payments / 100.0
+}
+
+#[test]
+fn tpcc_balances() {
+    check(&Tpcc::small(8));
+    renews_in_place(&Tpcc::small(8));
+}
+
+#[test]
+fn tpcc_spans_as_its_remote_shares_say() {
+    let tpcc = |remote_items| Tpcc { remote_items, ..Tpcc::small(16) };
+    for (remote_items, shards) in [(1.0, 2), (10.0, 2), (10.0, 4)] {
+        let tpcc = tpcc(remote_items);
+        near(spanning(&tpcc, shards, Cross::Natural), remote_share(&tpcc, shards));
+    }
+    near(spanning(&Tpcc { new_orders: 100.0, ..tpcc(0.0) }, 4, Cross::Natural), 0.0);
+    near(spanning(&tpcc(10.0), 2, Cross::Percent(0.0)), 0.0);
+    near(spanning(&tpcc(1.0), 4, Cross::Percent(30.0)), 0.3);
+    near(spanning(&tpcc(0.0), 2, Cross::Percent(100.0)), 1.0);
+    near(spanning(&tpcc(1.0), 1, Cross::Percent(100.0)), 0.0);
+}
+
+#[test]
+fn tatp_balances_and_never_spans() {
+    let tatp = Tatp { subscribers: 1_000 };
+    check(&tatp);
+    near(spanning(&tatp, 4, Cross::Natural), 0.0);
+    near(spanning(&tatp, 2, Cross::Percent(100.0)), 0.0);
 }

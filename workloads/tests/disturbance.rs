@@ -1,0 +1,29 @@
+//! What a [`Watch`] sees. In a process of its own: it counts the CPU time of the process, and other tests beside it would be that.
+
+use std::time::{Duration, Instant};
+
+use freehold_workloads::Watch;
+
+#[test]
+fn what_another_process_uses_is_seen_and_ones_own_is_not() {
+    let spin = |time: Duration| {
+        let since = Instant::now();
+        while since.elapsed() < time {
+            std::hint::black_box(since.elapsed());
+        }
+    };
+    let watch = Watch::begin();
+    spin(Duration::from_millis(300));
+    let (wall, own, alone) = watch.end();
+    assert!(wall >= Duration::from_millis(300) && own > Duration::from_millis(50), "{wall:?}, {own:?}");
+
+    let watch = Watch::begin();
+    let spinner = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn();
+    let mut spinner = spinner.expect("a shell");
+    // Ticks are some milliseconds, and others run as well.
+    std::thread::sleep(Duration::from_millis(600));
+    let (_, own, beside) = watch.end();
+    spinner.kill().and_then(|()| spinner.wait()).expect("it ends");
+    assert!(own < Duration::from_millis(300), "{own:?} of a sleep");
+    assert!(beside.others + beside.stolen > 0.0, "{beside:?}, alone {alone:?}");
+}
