@@ -85,7 +85,7 @@ pub fn measure<W: Workload>(workload: &W, trial: &Trial) -> Answer {
         "actix" => actix::measure(workload, trial),
         "surrealmx" => threads::measure::<W, surrealmx::Versions>(workload, trial),
         "fjall" => threads::measure::<W, fjall::Journalled>(workload, trial),
-        "fjall-grouped" => groups::measure::<W, fjall_grouped::Journalled>(workload, trial),
+        "fjall-grouped" => groups::measure::<W, fjall_grouped::GroupedJournal>(workload, trial),
         "redb" => threads::measure::<W, redb::Tree>(workload, trial),
         "redb-grouped" => groups::measure::<W, redb_grouped::GroupedTree>(workload, trial),
         _ => unreachable!("{name} is among the peers"),

@@ -1,7 +1,7 @@
 //! Drives engines that are asked and awaited: actors of one row each.
 //!
 //! A client of the cell is as many tasks as it may have transactions in flight; each asks, awaits the answer, and asks again, and takes
-//! its share of the client's stream. In an open loop a client has [`OPEN_MAX`] tasks that wait for arrivals in turn; if all are
+//! its share of the client's stream. In an open loop a client has 256 tasks that wait for arrivals in turn; if all are
 //! busy the next arrival waits, and its latency counts.
 
 use std::mem::take;
