@@ -62,17 +62,18 @@ pub fn balance<W: Workload>(
         if let Some(why) = part.broken {
             return Answer::Failed(why);
         }
-        let seconds = part.seconds();
-        longest = longest.max(seconds);
-        repetition.committed += part.committed;
-        repetition.aborted += part.aborted;
-        repetition.spanning += part.spanning;
         repetition.traffic_transactions += answered;
         repetition.reruns += reruns;
+        let seconds = part.seconds();
+        // Who was kept from the CPU all the time that was measured has counted, but not then.
         if seconds > 0.0 {
+            longest = longest.max(seconds);
+            repetition.committed += part.committed;
+            repetition.aborted += part.aborted;
+            repetition.spanning += part.spanning;
             repetition.per_second += part.committed as f64 / seconds;
+            latency.add(&part.latency).expect("all histograms have the same bounds");
         }
-        latency.add(&part.latency).expect("all histograms have the same bounds");
         tally += part.tally;
     }
     if longest > 0.0 {

@@ -13,12 +13,12 @@ use ::fjall::{
     KeyspaceCreateOptions, PersistMode, Readable, SingleWriterTxDatabase, SingleWriterTxKeyspace,
     SingleWriterWriteTx as WriteTransaction, Snapshot,
 };
-use freehold_workloads::{Durability, LATENCY_STRIDE, Trial, Workload};
+use freehold_workloads::{Durability, Trial, Workload};
 use tempfile::TempDir;
 
 use crate::bytes::{Bytes, Desk, encode, not_writable, show};
 use crate::peer::{Fault, ON_DISK, Peer, Settled};
-use crate::threads::{Session, Store};
+use crate::threads::{SLOW_STRIDE, Session, Store};
 
 /// How it appears in tables.
 pub const PEER: Peer = Peer {
@@ -119,6 +119,7 @@ pub struct Waiting<'a, W: Workload> {
 }
 
 impl<W: Workload> Store<W> for Journalled {
+    const STRIDE: u64 = SLOW_STRIDE;
     type Session<'a> = Waiting<'a, W>;
 
     fn open(workload: &W, trial: &Trial) -> Result<Self, Fault> {
@@ -131,10 +132,6 @@ impl<W: Workload> Store<W> for Journalled {
 
     fn show(&self, see: &mut dyn FnMut(&W::Id, &W::Row)) -> Result<(), Fault> {
         self.show_all::<W>(see)
-    }
-
-    fn stride(&self) -> u64 {
-        if self.durability == Durability::Durable { 4 } else { LATENCY_STRIDE }
     }
 }
 

@@ -15,12 +15,12 @@ use ::redb::{
     TableDefinition, WriteTransaction,
 };
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use freehold_workloads::{Durability, LATENCY_STRIDE, Trial, Workload};
+use freehold_workloads::{Durability, Trial, Workload};
 use tempfile::TempDir;
 
 use crate::bytes::{Bytes, Desk, encode, not_writable, show};
 use crate::peer::{Fault, ON_DISK, Peer, Settled};
-use crate::threads::{Session, Store};
+use crate::threads::{SLOW_STRIDE, Session, Store};
 
 /// How it appears in tables.
 pub const PEER: Peer = Peer {
@@ -158,6 +158,7 @@ pub struct Waiting<'a, W: Workload> {
 struct Reading(ReadOnlyTable<&'static [u8], &'static [u8]>);
 
 impl<W: Workload> Store<W> for Tree {
+    const STRIDE: u64 = SLOW_STRIDE;
     type Session<'a> = Waiting<'a, W>;
 
     fn open(workload: &W, trial: &Trial) -> Result<Self, Fault> {
@@ -170,10 +171,6 @@ impl<W: Workload> Store<W> for Tree {
 
     fn show(&self, see: &mut dyn FnMut(&W::Id, &W::Row)) -> Result<(), Fault> {
         self.show_all::<W>(see)
-    }
-
-    fn stride(&self) -> u64 {
-        if self.durability == Durability::Durable { 4 } else { LATENCY_STRIDE }
     }
 }
 

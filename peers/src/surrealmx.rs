@@ -9,7 +9,7 @@ use freehold_workloads::{Trial, Workload};
 
 use crate::bytes::{Bytes, Desk, encode, not_writable, show};
 use crate::peer::{Fault, IN_MEMORY, Peer, Settled};
-use crate::threads::{Session, Store};
+use crate::threads::{SLOW_STRIDE, Session, Store};
 
 /// How it appears in tables.
 pub const PEER: Peer = Peer {
@@ -37,6 +37,7 @@ struct Writing(Transaction);
 const BATCH: usize = 10_000;
 
 impl<W: Workload> Store<W> for Versions {
+    const STRIDE: u64 = SLOW_STRIDE;
     type Session<'a> = Optimist<'a, W>;
 
     fn open(workload: &W, _: &Trial) -> Result<Self, Fault> {

@@ -15,6 +15,9 @@ use crate::pinned::{allowed, pin};
 
 /// An engine that is called.
 pub trait Store<W: Workload>: Sized + Sync {
+    /// Of so many transactions one is timed.
+    const STRIDE: u64 = LATENCY_STRIDE;
+
     /// What one thread uses it through.
     type Session<'a>: Session<W>
     where
@@ -34,11 +37,6 @@ pub trait Store<W: Workload>: Sized + Sync {
     /// # Errors
     /// The engine's own.
     fn show(&self, see: &mut dyn FnMut(&W::Id, &W::Row)) -> Result<(), Fault>;
-
-    /// Of so many transactions one is timed.
-    fn stride(&self) -> u64 {
-        LATENCY_STRIDE
-    }
 }
 
 /// What one thread uses an engine through.
@@ -55,7 +53,9 @@ pub trait Session<W: Workload> {
     }
 }
 
-/// Looks at the pace every so many transactions.
+/// Of transactions that take long so many are timed.
+pub const SLOW_STRIDE: u64 = 4;
+/// Looks at the pace every so many transactions, if they are short.
 const TURN: u64 = 32;
 
 /// Measures an engine that is called.
@@ -72,7 +72,7 @@ pub fn measure<W: Workload, S: Store<W>>(workload: &W, trial: &Trial) -> Result<
             pin(cpus, number);
             let mut session = store.session();
             let (part, answered) = match arrival {
-                Loop::Closed { .. } => closed(&mut session, stream, store.stride(), pace),
+                Loop::Closed { .. } => closed(&mut session, stream, S::STRIDE, pace),
                 Loop::Open { per_second } => {
                     let arrivals = Arrivals::new(trial.seed, number, per_second, Instant::now());
                     open(&mut session, stream, arrivals, pace)
@@ -100,7 +100,7 @@ fn closed<W: Workload>(
     pace: &Pace,
 ) -> (Part<W>, u64) {
     let (mut part, mut course, mut number) = (Part::<W>::default(), Course::new(stream), 0);
-    // Where every fourth is timed a transaction takes long; there the pace is looked at each time.
+    // Where more are timed a transaction takes long, and looking at the pace each time costs nothing beside it.
     let turn = if stride < LATENCY_STRIDE { 1 } else { TURN };
     loop {
         if number % turn == 0 && (part.broken.is_some() || !part.turn_to(pace)) {
