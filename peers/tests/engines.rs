@@ -1,0 +1,226 @@
+//! Every engine runs what it can, and its books balance; what cannot balance is found out; what cannot be done is said.
+
+mod counters;
+mod trial;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{sleep, yield_now};
+use std::time::Duration;
+
+use counters::{Counters, Step};
+use freehold_peers::threads::{self, Session, Store};
+use freehold_peers::{Fault, PEERS, Settled, answer, guarded, measure};
+use freehold_workloads::{Answer, Durability, Refused, Repetition, Rows, Skew, SmallBank, Trial, Workload};
+use trial::trial;
+
+const COUNTERS: Counters = Counters(40);
+
+/// One test at a time: their clients are pinned to the same CPUs, and one that waits for its turn there measures nothing.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn measured(who: &str, answer: Answer) -> Repetition {
+    match answer {
+        Answer::Measured(repetition) => *repetition,
+        other => panic!("{who}: {other:?}"),
+    }
+}
+
+fn check(who: &str, repetition: &Repetition) {
+    println!(
+        "{who}: {:.0}/s, {} aborted, {} reruns, p50 {} ns of {}",
+        repetition.per_second,
+        repetition.aborted,
+        repetition.reruns,
+        repetition.latency.p50,
+        repetition.latency.samples
+    );
+    assert!(repetition.committed > 0, "{who} commits");
+    assert!(repetition.per_second > 0.0 && repetition.seconds > 0.05, "{who} has a rate");
+    assert!(repetition.latency.samples > 0 && repetition.latency.p50 > 0, "{who} has latencies");
+    assert!(repetition.traffic_transactions >= repetition.committed + repetition.aborted, "{who} counts all");
+}
+
+/// Runs on every engine with every durability it has. Says how many it ran on.
+fn on_all<W: Workload>(workload: &W) -> usize {
+    let (directory, mut ran) = (tempfile::tempdir().expect("a directory"), 0);
+    for peer in PEERS.iter().filter(|peer| workload.is_of_single_rows() || !peer.is_of_single_rows) {
+        for &durability in peer.durabilities {
+            let who = format!("{}, {durability}, {}", peer.name, W::NAME);
+            check(&who, &measured(&who, measure(workload, &trial(peer.name, durability, directory.path()))));
+            let left = directory.path().read_dir().expect("a directory").count();
+            assert_eq!(left, 0, "{who} left files");
+            ran += 1;
+        }
+    }
+    ran
+}
+
+#[test]
+fn smallbank_balances_on_every_engine_with_transactions() {
+    let _alone = alone();
+    let bank = SmallBank { customers: 100, skew: Skew::Hotspot { rows: 4, share: 0.5 } };
+    assert_eq!(on_all(&bank), 3 + 4 * 3);
+}
+
+#[test]
+fn single_rows_balance_on_every_engine() {
+    let _alone = alone();
+    assert_eq!(on_all(&COUNTERS), 6 + 4 * 3);
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().expect("a directory");
+    let cannot = |engine, durability| match answer(&trial(engine, durability, directory.path())) {
+        Answer::Cannot(why) => why,
+        other => panic!("{engine}: {other:?}"),
+    };
+    for engine in ["tokio", "kameo", "actix"] {
+        assert!(cannot(engine, Durability::None).contains("no transaction over several"));
+    }
+    for engine in ["mutex", "dashmap", "tokio", "kameo", "actix", "surrealmx"] {
+        assert!(cannot(engine, Durability::Applied).contains("no log"));
+        assert!(cannot(engine, Durability::Durable).contains("no log"));
+    }
+}
+
+/// Arrivals a second in an open loop, and how long it is measured.
+const RATE: f64 = 2_000.0;
+const SECONDS: f64 = 0.5;
+
+fn open(engine: &str, directory: &std::path::Path) -> Trial {
+    let trial = trial(engine, Durability::None, directory);
+    Trial { per_second: Some(RATE), measure: SECONDS, ..trial }
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate_with_every_kind_of_engine() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().expect("a directory");
+    for engine in ["mutex", "tokio", "actix", "redb-grouped"] {
+        let repetition = measured(engine, measure(&COUNTERS, &open(engine, directory.path())));
+        check(engine, &repetition);
+        let arrived = (repetition.committed + repetition.aborted) as f64;
+        let wanted = RATE * SECONDS;
+        assert!((arrived - wanted).abs() < 0.3 * wanted, "{engine}: {arrived} of {wanted} arrivals");
+        let timed = repetition.latency.samples as f64;
+        assert!((timed - arrived).abs() <= 2.0, "{engine}: {timed} of {arrived} are timed");
+        assert_eq!(repetition.wanted_per_second, Some(RATE));
+    }
+}
+
+/// A map that goes wrong in a way of its choice.
+struct Crooked<const HOW: u8> {
+    rows: Mutex<HashMap<u32, i64>>,
+    has_stalled: AtomicBool,
+}
+
+const LOSES: u8 = 0;
+const PANICS: u8 = 1;
+const STALLS: u8 = 2;
+const FAILS: u8 = 3;
+
+/// How long one that stalls does, once.
+const STALL: Duration = Duration::from_millis(150);
+
+struct Copied(HashMap<u32, i64>);
+
+impl Rows<Counters> for Copied {
+    fn get(&mut self, id: u32) -> Result<Option<&i64>, Refused<u32>> {
+        Ok(self.0.get(&id))
+    }
+    fn get_mut(&mut self, id: u32) -> Result<Option<&mut i64>, Refused<u32>> {
+        Ok(self.0.get_mut(&id))
+    }
+    fn insert(&mut self, id: u32, row: i64) -> Result<(), Refused<u32>> {
+        self.0.insert(id, row);
+        Ok(())
+    }
+    fn remove(&mut self, id: u32) -> Result<bool, Refused<u32>> {
+        Ok(self.0.remove(&id).is_some())
+    }
+}
+
+impl<const HOW: u8> Store<Counters> for Crooked<HOW> {
+    type Session<'a> = &'a Self;
+
+    fn open(workload: &Counters, _: &Trial) -> Result<Self, Fault> {
+        let mut rows = HashMap::new();
+        workload.load(&mut |id, row| assert!(rows.insert(id, row).is_none()));
+        Ok(Crooked { rows: Mutex::new(rows), has_stalled: AtomicBool::new(false) })
+    }
+
+    fn session(&self) -> &Self {
+        self
+    }
+
+    fn show(&self, see: &mut dyn FnMut(&u32, &i64)) -> Result<(), Fault> {
+        self.rows.lock().expect("a lock").iter().for_each(|(id, row)| see(id, row));
+        Ok(())
+    }
+}
+
+impl<const HOW: u8> Session<Counters> for &Crooked<HOW> {
+    fn run(&mut self, step: &Step) -> Result<Settled<Counters>, Fault> {
+        match HOW {
+            PANICS => panic!("crooked"),
+            FAILS => return Err("the disk is gone".into()),
+            STALLS if !self.has_stalled.swap(true, Ordering::Relaxed) => sleep(STALL),
+            _ => {}
+        }
+        // The lock is held for reading and for writing, and not between them.
+        let mut held = self.rows.lock().expect("a lock");
+        if HOW == STALLS {
+            let mut copied = Copied(std::mem::take(&mut *held));
+            let settled = Counters::run(step, &mut copied);
+            *held = copied.0;
+            return Ok(settled);
+        }
+        let mut copied = Copied(held.clone());
+        drop(held);
+        yield_now();
+        let settled = Counters::run(step, &mut copied);
+        *self.rows.lock().expect("a lock") = copied.0;
+        Ok(settled)
+    }
+}
+
+fn crooked<const HOW: u8>(trial: &Trial) -> Answer {
+    guarded(|| threads::measure::<Counters, Crooked<HOW>>(&COUNTERS, trial))
+}
+
+fn failed(answer: Answer) -> String {
+    match answer {
+        Answer::Failed(why) => why,
+        other => panic!("it has failed, and {other:?} was said"),
+    }
+}
+
+#[test]
+fn lost_updates_panics_and_faults_give_no_figure() {
+    let _alone = alone();
+    let closed = trial("crooked", Durability::None, "".as_ref());
+    assert!(failed(crooked::<LOSES>(&closed)).contains("in all counters"));
+    assert_eq!(failed(crooked::<PANICS>(&closed)), "panicked: crooked");
+    assert_eq!(failed(crooked::<FAILS>(&closed)), "the disk is gone");
+    assert!(failed(measure(&COUNTERS, &closed)).contains("no engine crooked"));
+}
+
+#[test]
+fn who_arrives_while_an_engine_stalls_is_timed_from_the_arrival() {
+    let _alone = alone();
+    let repetition = measured("stalls", crooked::<STALLS>(&Trial { warm_up: 0.0, ..open("", "".as_ref()) }));
+    // The latencies of those that arrived during the stall fall evenly from its length to none: a third waits for more than
+    // two thirds of it. One of two clients stalls.
+    let waited = STALL.as_nanos() as u64 / 3;
+    let late: u64 =
+        repetition.latency.buckets.iter().filter(|(upto, _)| *upto > waited).map(|(_, count)| count).sum();
+    let wanted = RATE / 2.0 * STALL.as_secs_f64() * 2.0 / 3.0;
+    assert!(late as f64 > 0.6 * wanted, "{late} of {wanted} waited for a third of the stall or more");
+}
