@@ -1,38 +1,226 @@
-//! Writes the report of a run that was measured.
+//! How do throughput and latency go with the number of shards, on this machine, and what makes them?
 //!
 //! ```text
-//! cargo run --release --example shard_scaling -- --report RUN.json OUT_DIR
+//! cargo run --release --example shard_scaling -- --quick
+//! cargo run --release --example shard_scaling -- --workload smallbank --shards 1,2 --cross 0,10,natural --durability none,durable
 //! ```
+//! A cell is one workload with one skew, on some shards, with some share of transactions between them, with one durability and one kind of load.
+//! All cells are measured in turn, several times over; each time a new runtime is started, rows are loaded, one client on each shard
+//! works, and in the end every row is read and compared with what was acknowledged. A cell whose books do not balance has no figures.
+//!
+//! Results are in a directory: `run.json`, `cells.csv`, `latency/*.hgrm` and `report.html`. Ctrl-C keeps what is there, and `--resume` goes on with it.
+//!
+//! The exit status is 0 if all cells were measured (or an engine said that it cannot do one), 1 if one failed, 2 if what was asked for makes no
+//! sense or results cannot be written, and 130 if it was interrupted.
 
+mod arguments;
+mod drive;
+mod engine;
+mod machine;
+mod overhead;
+mod peers;
+mod plan;
 mod report;
+mod results;
+mod sweep;
 
-use std::error::Error;
-use std::fs::{self, File};
-use std::io::BufReader;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use freehold_workloads::Run;
+use comfy_table::{CellAlignment, Table, presets};
+use freehold_workloads::{Engine, Measured, Outcome, RUN_FORMAT, Run, Spread};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// Writes the report of a run that was measured.
-#[derive(Parser)]
-struct Arguments {
-    /// The run, and the directory its report is written to.
-    #[arg(long, num_args = 2, value_names = ["RUN.json", "OUT_DIR"], required = true)]
-    report: Vec<PathBuf>,
+use arguments::Arguments;
+use peers::PeersError;
+use plan::{Plan, PlanError};
+use results::{Results, ResultsError};
+use sweep::{Ended, SweepError};
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+enum Wrong {
+    #[error(transparent)]
+    Results(#[from] ResultsError),
+    #[error(transparent)]
+    Peers(#[from] PeersError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+    #[error("signals cannot be heard: {0}")]
+    Signals(#[from] std::io::Error),
+    #[error("{0}: --data must be a directory that can be written to: {1}")]
+    Data(PathBuf, std::io::Error),
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let Arguments { report } = Arguments::parse();
-    let [from, to] = report.try_into().map_err(|_| "a file and a directory")?;
-    let run: Run = serde_json::from_reader(BufReader::new(File::open(from)?))?;
-    fs::create_dir_all(&to)?;
-    fs::write(to.join("report.html"), report::html(&run))?;
-    fs::write(to.join("cells.csv"), report::csv(&run))?;
-    for (number, measured) in run.cells.iter().enumerate().filter(|(_, cell)| !cell.repetitions().is_empty())
-    {
-        let latency = report::merged(measured.repetitions().iter().map(|repetition| &repetition.latency));
-        fs::write(to.join(format!("{number:04}.hgrm")), report::percentiles(&latency))?;
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("shard_scaling: {error}");
+            ExitCode::from(2)
+        }
     }
-    Ok(())
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode, Wrong> {
+    if let Some(directory) = &arguments.report {
+        let run = Results::read(directory)?;
+        Results::create(directory.clone())?.publish(&run)?;
+        println!("{}", directory.join("report.html").display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    tempfile::tempdir_in(&arguments.data).map_err(|error| Wrong::Data(arguments.data.clone(), error))?;
+    let (mut run, directory) = match &arguments.resume {
+        Some(directory) => (Results::read(directory)?, directory.clone()),
+        None => (begin(arguments)?, arguments.out.clone().unwrap_or_else(place)),
+    };
+    let results = Results::create(directory)?;
+    results.keep(&run)?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // A second one ends it at once.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, interrupted.clone())?;
+        signal_hook::flag::register(signal, interrupted.clone())?;
+    }
+    introduce(&run);
+    if run.overhead_ns.is_empty() {
+        sweep::overheads(&mut run);
+    }
+    let ended = sweep::sweep(&mut run, &results, &arguments.data, &interrupted);
+    run.machine.load_after = machine::load();
+    run.ended = sweep::now();
+    results.publish(&run)?;
+    println!("{}", table(&run));
+    conclude(&run, &results);
+    Ok(match ended? {
+        Ended::Interrupted => {
+            println!("\ninterrupted; to go on: --resume {}", results.directory().display());
+            ExitCode::from(130)
+        }
+        Ended::Done if run.cells.iter().any(|it| matches!(it.outcome, Outcome::Failed(_))) => {
+            ExitCode::FAILURE
+        }
+        Ended::Done => ExitCode::SUCCESS,
+    })
+}
+
+/// A new run, nothing of it measured.
+fn begin(arguments: &Arguments) -> Result<Run, Wrong> {
+    let machine = machine::describe(&arguments.data);
+    let about = engine::ABOUT.to_owned();
+    let ours = Engine { version: env!("CARGO_PKG_VERSION").to_owned(), about };
+    let others = match &arguments.peers {
+        Some(wanted) => peers::chosen(peers::known()?, wanted)?,
+        None => BTreeMap::new(),
+    };
+    let names: Vec<_> = others.keys().cloned().collect();
+    let plan = Plan::new(arguments, machine.cpus.len(), &names)?;
+    let mut engines = others;
+    engines.insert(engine::NAME.to_owned(), ours);
+    let cells = plan.cells.into_iter().map(|cell| Measured { cell, outcome: Outcome::Pending });
+    Ok(Run {
+        format: RUN_FORMAT,
+        command: std::env::args().collect(),
+        began: sweep::now(),
+        ended: sweep::now(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: machine::commit(),
+        compiler: machine::compiler(),
+        is_debug: cfg!(debug_assertions),
+        seed: arguments.seed,
+        warm_up: plan.warm_up,
+        measure: plan.measure,
+        repetitions: arguments.repetitions,
+        machine,
+        engines,
+        overhead_ns: BTreeMap::new(),
+        cells: cells.collect(),
+    })
+}
+
+/// Where results go if nobody says.
+fn place() -> PathBuf {
+    Path::new("target/shard_scaling").join(sweep::now().to_string())
+}
+
+fn introduce(run: &Run) {
+    let machine = &run.machine;
+    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
+    println!("Freehold {}, shard scaling\n", run.version);
+    println!("processor   {}, {} CPUs for this process", known(&machine.cpu), machine.cpus.len());
+    println!(
+        "system      Linux {}, load {:.2}",
+        known(&machine.kernel),
+        machine.load_before.unwrap_or_default()
+    );
+    println!("disk        {}", known(&machine.file_system));
+    println!(
+        "cells       {}, each {} times, {} s warm-up and {} s measured; seed {:#x}",
+        run.cells.len(),
+        run.repetitions,
+        run.warm_up,
+        run.measure,
+        run.seed
+    );
+    machine::advice(machine).iter().for_each(|advice| println!("            {advice}"));
+    println!();
+}
+
+/// All cells, as they would be read on a terminal; the report says more.
+fn table(run: &Run) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "engine", "workload", "shards", "cross", "kept", "load", "M/s", "range", "p50 us", "p99 us", "",
+    ]);
+    for column in table.column_iter_mut().skip(6) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    for measured in &run.cells {
+        let cell = &measured.cell;
+        let mut row = vec![
+            cell.engine.clone(),
+            cell.spec.name().to_owned(),
+            cell.shards.to_string(),
+            cell.cross.to_string(),
+            cell.durability.to_string(),
+            cell.load.to_string(),
+        ];
+        match (&measured.outcome, measured.rate()) {
+            (Outcome::Measured(_), Some(rate)) => {
+                let Spread { median, lowest, highest } = rate;
+                let us = |of: fn(&freehold_workloads::Latency) -> u64| {
+                    let spread = measured.spread(|repetition| of(&repetition.latency) as f64 / 1e3);
+                    format!("{:.1}", spread.map_or(0.0, |spread| spread.median))
+                };
+                row.push(format!("{:.3}", median / 1e6));
+                row.push(format!("{:.3} to {:.3}", lowest / 1e6, highest / 1e6));
+                row.extend([us(|it| it.p50), us(|it| it.p99)]);
+                row.push(if measured.is_disturbed() { "busy machine" } else { "" }.to_owned());
+            }
+            (Outcome::Cannot(why) | Outcome::Failed(why), _) => row.push(why.clone()),
+            _ => row.push("not measured".to_owned()),
+        }
+        table.add_row(row);
+    }
+    table
+}
+
+fn conclude(run: &Run, results: &Results) {
+    if run.cells.iter().any(Measured::is_disturbed) {
+        println!(
+            "\nbusy machine: something else took more than 5 % of its CPUs while a marked cell was measured; measure again on a quiet one"
+        );
+    }
+    if run.is_debug {
+        println!("\na debug build: its figures say nothing");
+    }
+    println!("\nreport      {}", results.directory().join("report.html").display());
 }

@@ -1,0 +1,301 @@
+//! One client of Freehold: a task on a shard that takes transactions from its stream, asks for them, and reads what comes back.
+//!
+//! What lives on the client's own shard runs at once (`Local::ask_now`), unless its answer is to be durable or a transaction holds one
+//! of its rows; all else is asked (`Local::ask`), and a bounded number of that is in flight. The client gives way to its shard, which also
+//! serves the others, every few transactions.
+//!
+//! In an open loop, transactions arrive when a Poisson process says. A client that is late works off what has arrived meanwhile, and
+//! the latency of each counts from its arrival, so that none is omitted.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use freehold::{AskError, Local, LocalAsk, Outcome, glommio};
+use freehold_workloads::{
+    Durability, LATENCY_STRIDE, Order, Pace, Part, Refused, SEED, Served, Stream, Way, Workload,
+};
+use rand_distr::{Distribution, Exp};
+use rand_pcg::Pcg64;
+use rand_pcg::rand_core::SeedableRng;
+
+/// Transactions after which a client gives way to its shard.
+const GIVE_WAY: usize = 64;
+/// Of so many transactions that are asked one is timed.
+const ASKED_STRIDE: u64 = 8;
+/// In an open loop every so many-th is timed: there is time to look at the clock.
+const OPEN_STRIDE: u64 = 4;
+/// In an open loop, how many may be in flight before those that arrive wait in front of the client. Their latency counts all the same.
+const OPEN_IN_FLIGHT_MAX: usize = 32_768;
+/// A pause that is worth sleeping through, if answers come from the disk: a task that spins keeps its executor from looking at the ring.
+const SLEEP_MIN: Duration = Duration::from_micros(20);
+
+/// How a client asks.
+#[derive(Clone, Copy, Debug)]
+pub enum Pacing {
+    /// So many in flight.
+    Closed { in_flight: usize },
+    /// So many arrivals a second, of this client.
+    Open { per_second: f64 },
+}
+
+/// A client's transactions, as messages.
+pub struct Orders<W: Workload>(Vec<(Order<W>, Way)>);
+
+impl<W: Workload> Orders<W> {
+    /// Whether any of them needs another shard than the client's.
+    pub fn leave(&self) -> bool {
+        self.0.iter().any(|(_, way)| *way != Way::Here)
+    }
+}
+
+impl<W: Workload> From<&Stream<W>> for Orders<W> {
+    fn from(stream: &Stream<W>) -> Self {
+        let drawn = stream.drawn().iter();
+        Orders(drawn.map(|it| (Order::Run(it.transaction.clone()), it.way)).collect())
+    }
+}
+
+/// One client.
+pub struct Driver<W: Workload> {
+    local: Local<Served<W>>,
+    orders: Rc<Orders<W>>,
+    part: Part<W>,
+    /// Asked, in the order asked; not timed.
+    asked: VecDeque<(Place, LocalAsk<Served<W>>)>,
+    /// Asked and timed: all of them are looked at each time, so that none waits behind another.
+    timed: Vec<(Place, LocalAsk<Served<W>>)>,
+    /// Refused because a queue or the log was full: never run, and to be asked again.
+    refused: Vec<Place>,
+    /// Asked so far, to know which are timed.
+    asks: u64,
+    is_durable: bool,
+    /// Whether any client's transactions need another client's shard.
+    has_guests: bool,
+}
+
+/// A transaction of the stream.
+#[derive(Clone, Copy)]
+struct Place {
+    number: u32,
+    lap: u64,
+    /// When it was asked or had arrived, if it is timed.
+    at: Option<Instant>,
+}
+
+impl<W: Workload> Driver<W> {
+    /// A client on this shard. `has_guests` says whether any client has transactions that need another one's shard.
+    pub fn new(local: Local<Served<W>>, orders: Orders<W>, durability: Durability, has_guests: bool) -> Self {
+        Driver {
+            local,
+            orders: Rc::new(orders),
+            part: Part::default(),
+            asked: VecDeque::new(),
+            timed: Vec::new(),
+            refused: Vec::new(),
+            asks: 0,
+            is_durable: durability == Durability::Durable,
+            has_guests,
+        }
+    }
+
+    /// Works until the pace says stop, reads what is still to come, and gives its part.
+    pub async fn run(mut self, pacing: Pacing, pace: Arc<Pace>) -> Part<W> {
+        match pacing {
+            Pacing::Closed { in_flight } => self.closed(in_flight, &pace).await,
+            Pacing::Open { per_second } => self.open(per_second, &pace).await,
+        }
+        while !(self.asked.is_empty() && self.timed.is_empty()) {
+            self.make_room(1).await;
+        }
+        self.part
+    }
+
+    async fn closed(&mut self, in_flight: usize, pace: &Pace) {
+        let orders = self.orders.clone();
+        let mut until_timed = LATENCY_STRIDE;
+        for lap in 0.. {
+            for (chunk, some) in orders.0.chunks(GIVE_WAY).enumerate() {
+                if !self.goes_on(pace) {
+                    return;
+                }
+                for (at, (order, way)) in some.iter().enumerate() {
+                    let number = (chunk * GIVE_WAY + at) as u32;
+                    until_timed -= 1;
+                    let at = (until_timed == 0).then(Instant::now);
+                    if until_timed == 0 {
+                        until_timed = LATENCY_STRIDE;
+                    }
+                    if !self.run_now(order, *way, Place { number, lap, at }) {
+                        self.make_room(in_flight).await;
+                        self.asks += 1;
+                        let at = self.asks.is_multiple_of(ASKED_STRIDE).then(Instant::now);
+                        self.ask(Place { number, lap, at });
+                    }
+                }
+                self.give_way().await;
+            }
+        }
+    }
+
+    async fn open(&mut self, per_second: f64, pace: &Pace) {
+        let orders = self.orders.clone();
+        let mut random = Pcg64::seed_from_u64(SEED ^ self.local.shard().index() as u64);
+        let gaps = Exp::new(per_second).expect("a rate is above 0");
+        let mut gap = || Duration::from_secs_f64(gaps.sample(&mut random));
+        let mut arrival = Instant::now() + gap();
+        let mut arrived = 0;
+        for lap in 0.. {
+            for (number, (order, way)) in orders.0.iter().enumerate() {
+                // What has arrived in the past is asked at once; what has not is waited for.
+                let mut has_to_give_way = arrived % GIVE_WAY as u64 == 0;
+                loop {
+                    let pause = arrival.saturating_duration_since(Instant::now());
+                    if pause.is_zero() && !has_to_give_way {
+                        break;
+                    }
+                    if !self.goes_on(pace) {
+                        return;
+                    }
+                    if self.is_durable && pause > SLEEP_MIN {
+                        self.read_answered();
+                        glommio::timer::sleep(pause).await;
+                    }
+                    self.give_way().await;
+                    has_to_give_way = false;
+                }
+                arrived += 1;
+                let at = arrived.is_multiple_of(OPEN_STRIDE).then_some(arrival);
+                arrival += gap();
+                let place = Place { number: number as u32, lap, at };
+                if !self.run_now(order, *way, place) {
+                    self.make_room(OPEN_IN_FLIGHT_MAX).await;
+                    self.ask(place);
+                }
+            }
+        }
+    }
+
+    /// Whether there is more to do; looked at every few transactions.
+    fn goes_on(&mut self, pace: &Pace) -> bool {
+        self.part.turn_to(pace) && self.part.broken.is_none()
+    }
+
+    /// Runs a transaction inline, if that can be and its answer does not promise that it is on disk. Says whether it did.
+    #[inline]
+    fn run_now(&mut self, order: &Order<W>, way: Way, place: Place) -> bool {
+        if way != Way::Here || self.is_durable {
+            return false;
+        }
+        let outcome = match W::RENEWS && place.lap > 0 {
+            true => self.local.ask_now(&renewed(order, place.lap)),
+            false => self.local.ask_now(order),
+        };
+        if let Err(AskError::Busy | AskError::Overloaded) = outcome {
+            return false;
+        }
+        self.note(place, outcome);
+        true
+    }
+
+    fn ask(&mut self, place: Place) {
+        let (order, _) = &self.orders.0[place.number as usize];
+        let ask = self.local.ask(renewed(order, place.lap));
+        match place.at {
+            Some(_) => self.timed.push((place, ask)),
+            None => self.asked.push_back((place, ask)),
+        }
+    }
+
+    /// Waits until fewer than `in_flight` are in flight, and asks again for what was refused.
+    async fn make_room(&mut self, in_flight: usize) {
+        while self.asked.len() + self.timed.len() >= in_flight.max(1) {
+            let (place, ask) = match self.asked.pop_front() {
+                Some(oldest) => oldest,
+                None => self.timed.swap_remove(0),
+            };
+            let outcome = ask.await;
+            self.note(place, outcome);
+            self.read_timed();
+            if !self.refused.is_empty() {
+                glommio::executor().yield_task_queue_now().await;
+                std::mem::take(&mut self.refused).into_iter().for_each(|place| self.ask(place));
+            }
+        }
+    }
+
+    /// Lets the shard serve others, and reads what was answered.
+    async fn give_way(&mut self) {
+        if !self.has_guests && self.asked.is_empty() && self.timed.is_empty() {
+            glommio::yield_if_needed().await;
+            return;
+        }
+        glommio::executor().yield_task_queue_now().await;
+        self.read_answered();
+        std::mem::take(&mut self.refused).into_iter().for_each(|place| self.ask(place));
+    }
+
+    fn read_answered(&mut self) {
+        while let Some((place, ask)) = self.asked.front_mut() {
+            let Some(outcome) = poll(ask) else { break };
+            let place = *place;
+            self.asked.pop_front();
+            self.note(place, outcome);
+        }
+        self.read_timed();
+    }
+
+    fn read_timed(&mut self) {
+        let mut next = 0;
+        while let Some((place, ask)) = self.timed.get_mut(next) {
+            let Some(outcome) = poll(ask) else {
+                next += 1;
+                continue;
+            };
+            let place = *place;
+            drop(self.timed.swap_remove(next));
+            self.note(place, outcome);
+        }
+    }
+
+    #[inline]
+    fn note(&mut self, place: Place, outcome: Outcome<Served<W>>) {
+        let (order, way) = &self.orders.0[place.number as usize];
+        let Order::Run(transaction) = order else { unreachable!("a stream has transactions only") };
+        let outcome = match outcome {
+            Ok(reply) => Ok(reply.expect("a transaction answers")),
+            Err(AskError::Aborted(refused)) => Err(refused),
+            Err(AskError::Overloaded) => return self.refused.push(place),
+            Err(error) => return self.part.broke(&sentence::<W>(&error)),
+        };
+        if let Some(at) = place.at {
+            self.part.time(at);
+        }
+        self.part.note(transaction, *way == Way::Across, outcome);
+    }
+}
+
+#[cold]
+fn sentence<W: Workload>(error: &AskError<Refused<W::Id>>) -> String {
+    format!("a transaction was not run: {error}")
+}
+
+/// A transaction as it is in a lap.
+fn renewed<W: Workload>(order: &Order<W>, lap: u64) -> Order<W> {
+    let mut order = order.clone();
+    if W::RENEWS && lap > 0 {
+        let Order::Run(transaction) = &mut order else { unreachable!("a stream has transactions only") };
+        W::renew(transaction, lap);
+    }
+    order
+}
+
+fn poll<W: Workload>(ask: &mut LocalAsk<Served<W>>) -> Option<Outcome<Served<W>>> {
+    match Pin::new(ask).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => Some(outcome),
+        Poll::Pending => None,
+    }
+}

@@ -1,0 +1,79 @@
+//! What the benchmark itself costs: a client that takes transactions from its stream and notes answers, without any engine.
+//!
+//! The answers were given by a plain map before. What is left is what the client of an engine does beside asking: it walks through its stream,
+//! looks at the pace, times one transaction of many, tallies and counts.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::time::Instant;
+
+use freehold_workloads::{
+    Client, Cross, Drawn, LATENCY_STRIDE, Pace, Part, Phase, Refused, Rows, Stream, Visitor, Way, Workload,
+};
+
+/// Times all is gone through; the quickest counts.
+const TIMES: usize = 5;
+
+/// Nanoseconds a transaction; `None` if a stream of the workload cannot be drawn.
+pub struct Overhead {
+    /// What the stream is drawn from.
+    pub seed: u64,
+}
+
+struct Plain<W: Workload>(HashMap<W::Id, W::Row>);
+
+impl<W: Workload> Rows<W> for Plain<W> {
+    fn get(&mut self, id: W::Id) -> Result<Option<&W::Row>, Refused<W::Id>> {
+        Ok(self.0.get(&id))
+    }
+
+    fn get_mut(&mut self, id: W::Id) -> Result<Option<&mut W::Row>, Refused<W::Id>> {
+        Ok(self.0.get_mut(&id))
+    }
+
+    fn insert(&mut self, id: W::Id, row: W::Row) -> Result<(), Refused<W::Id>> {
+        self.0.insert(id, row);
+        Ok(())
+    }
+
+    fn remove(&mut self, id: W::Id) -> Result<bool, Refused<W::Id>> {
+        Ok(self.0.remove(&id).is_some())
+    }
+}
+
+impl Visitor for Overhead {
+    type Result = Option<f64>;
+
+    fn visit<W: Workload>(self, workload: &W) -> Option<f64> {
+        let mut client = Client::new(self.seed, 0, 1, Cross::Percent(0.0));
+        let stream = Stream::draw(workload, &mut client).ok()?;
+        let mut rows = Plain::<W>(HashMap::new());
+        workload.load(&mut |id, row| drop(rows.0.insert(id, row)));
+        let mut quickest = f64::INFINITY;
+        for lap in 0..TIMES {
+            let answer = |drawn: &Drawn<W::Transaction>| {
+                let mut transaction = drawn.transaction.clone();
+                if lap > 0 {
+                    W::renew(&mut transaction, lap as u64);
+                }
+                W::run(&transaction, &mut rows)
+            };
+            let answers: Vec<_> = stream.drawn().iter().map(answer).collect();
+            let (pace, mut part) = (Pace::default(), Part::<W>::default());
+            pace.begin(Phase::Measure);
+            let begun = Instant::now();
+            for (number, (drawn, answer)) in stream.drawn().iter().zip(answers).enumerate() {
+                if number % 64 == 0 {
+                    part.turn_to(&pace);
+                }
+                let at = (number as u64).is_multiple_of(LATENCY_STRIDE).then(Instant::now);
+                let outcome = black_box(answer);
+                at.into_iter().for_each(|at| part.time(at));
+                part.note(black_box(&drawn.transaction), drawn.way == Way::Across, outcome);
+            }
+            quickest = quickest.min(begun.elapsed().as_nanos() as f64 / stream.drawn().len() as f64);
+            black_box(&part.tally);
+        }
+        Some(quickest)
+    }
+}
