@@ -66,6 +66,8 @@ pub struct Part<W: Workload> {
     /// What should not have happened, the first of it.
     pub broken: Option<String>,
     measuring: Option<(Instant, Option<Instant>)>,
+    /// 1 until it has ended measuring, and then 0: what comes then is tallied and not counted.
+    counts: u64,
 }
 
 impl<W: Workload> Default for Part<W> {
@@ -78,6 +80,7 @@ impl<W: Workload> Default for Part<W> {
             latency: latencies(),
             broken: None,
             measuring: None,
+            counts: 1,
         }
     }
 }
@@ -96,12 +99,14 @@ impl<W: Workload> Part<W> {
             }
             (Phase::Stop, Some((_, ended))) => {
                 ended.get_or_insert_with(Instant::now);
+                self.counts = 0;
                 false
             }
             // It heard of nothing while the others measured.
             (Phase::Stop, None) => {
                 let now = Instant::now();
                 self.measuring = Some((now, Some(now)));
+                self.counts = 0;
                 (self.committed, self.aborted, self.spanning) = (0, 0, 0);
                 self.latency.reset();
                 false
@@ -117,11 +122,6 @@ impl<W: Workload> Part<W> {
         }
     }
 
-    /// Whether it has ended measuring: what comes now is tallied and no longer counted.
-    fn is_over(&self) -> bool {
-        matches!(self.measuring, Some((_, Some(_))))
-    }
-
     /// Takes note of an outcome.
     #[inline]
     pub fn note(
@@ -130,7 +130,7 @@ impl<W: Workload> Part<W> {
         spans: bool,
         outcome: Result<W::Reply, Refused<W::Id>>,
     ) {
-        let counts = u64::from(!self.is_over());
+        let counts = self.counts;
         match outcome {
             Ok(reply) => {
                 W::tally(&mut self.tally, transaction, &reply);
@@ -145,7 +145,7 @@ impl<W: Workload> Part<W> {
     /// Takes note of a latency, from when it was asked, or had arrived, until now.
     #[inline]
     pub fn time(&mut self, since: Instant) {
-        if !self.is_over() {
+        if self.counts > 0 {
             self.latency.saturating_record(since.elapsed().as_nanos().max(1) as u64);
         }
     }

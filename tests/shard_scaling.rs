@@ -1,0 +1,233 @@
+//! The benchmark `shard_scaling` does what it says: all workloads balance their books, a quick run leaves all its results, an interrupted one can
+//! be gone on with, and what makes no sense is refused with a sentence.
+//!
+//! `cargo test` builds the examples before it runs this. `cargo test --test shard_scaling` does not; then it is as it was built last.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use freehold_workloads::{Cross, Durability, Load, Measured, Outcome, Run};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Watchdog, example};
+
+/// Small and short, so that a debug build does many.
+const SHORT: [&str; 8] = ["--rows", "1000", "--warm-up", "0.01", "--measure", "0.05", "--repetitions", "1"];
+
+fn shard_scaling(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(example("shard_scaling"));
+    command.arg("--data").arg(directory).args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs it to its end, which is to be a good one, and reads the run.
+fn measure(directory: &Path, arguments: &[&str]) -> (Run, Output) {
+    let out = directory.join("run");
+    let output = shard_scaling(directory, arguments).arg("--out").arg(&out).output().expect("it starts");
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}\n{}\n{}", output.status, text(&output.stdout), text(&output.stderr));
+    (read(&out), output)
+}
+
+fn read(out: &Path) -> Run {
+    let text = std::fs::read(out.join("run.json")).expect("there is a run");
+    serde_json::from_slice(&text).expect("it reads as a run")
+}
+
+fn assert_measured(measured: &Measured, repetitions: usize) {
+    let Outcome::Measured(found) = &measured.outcome else {
+        panic!("{}: {:?}", measured.cell, measured.outcome)
+    };
+    assert_eq!(found.len(), repetitions, "{}", measured.cell);
+    for repetition in found {
+        assert!(repetition.committed > 0 && repetition.per_second > 0.0, "{}", measured.cell);
+        assert!(repetition.latency.samples > 0 && repetition.cpu_seconds > 0.0, "{}", measured.cell);
+        assert!(repetition.traffic_transactions >= repetition.committed, "{}", measured.cell);
+    }
+}
+
+#[test]
+fn a_quick_run_leaves_all_its_results() {
+    let _watchdog = Watchdog::new("a_quick_run_leaves_all_its_results");
+    let directory = tempfile::tempdir().expect("a directory");
+    let begun = Instant::now();
+    // Even of a debug build.
+    let (run, output) = measure(directory.path(), &["--quick", "--shards", "1,2"]);
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?} is not quick", begun.elapsed());
+    assert_eq!(run.cells.len(), 6);
+    for measured in &run.cells {
+        assert_measured(measured, 5);
+        let cell = &measured.cell;
+        for repetition in measured.repetitions() {
+            let envelopes: u64 = repetition.traffic.iter().flatten().sum();
+            let spans = cell.shards > 1 && cell.cross == Cross::Percent(100.0);
+            assert_eq!(envelopes > 0, spans, "{cell}");
+            // Four in ten have two customers.
+            let share = repetition.spanning as f64 / (repetition.committed + repetition.aborted) as f64;
+            assert!((share - if spans { 0.4 } else { 0.0 }).abs() < 0.05, "{cell}: {share}");
+            assert_eq!(repetition.log_bytes > 0, cell.durability == Durability::Durable, "{cell}");
+        }
+    }
+    assert!(run.is_debug == cfg!(debug_assertions) && !run.machine.cpus.is_empty());
+    assert!(run.overhead_ns["smallbank"] > 0.0);
+
+    let out = directory.path().join("run");
+    let csv = std::fs::read_to_string(out.join("cells.csv")).expect("there is a table");
+    assert_eq!(csv.lines().count(), 1 + 6 * 5, "a row for each repetition");
+    let page = std::fs::read_to_string(out.join("report.html")).expect("there is a report");
+    assert!(page.contains("<svg") && page.trim_end().ends_with("</html>"));
+    let latency = std::fs::read_to_string(out.join("latency/0000.hgrm")).expect("there are latencies");
+    assert!(latency.contains("#[Mean"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("report.html") && (!run.is_debug || said.contains("debug build")), "{said}");
+    // Logs are gone.
+    assert_eq!(std::fs::read_dir(directory.path()).expect("it reads").count(), 1);
+
+    // The report of what is there, once more.
+    std::fs::remove_file(out.join("report.html")).expect("it was there");
+    let again = shard_scaling(directory.path(), &["--report"]).arg(&out).output().expect("it starts");
+    assert!(again.status.success() && out.join("report.html").exists());
+}
+
+#[test]
+fn every_workload_balances_on_two_shards_with_and_without_a_log() {
+    let _watchdog = Watchdog::new("every_workload_balances");
+    let directory = tempfile::tempdir().expect("a directory");
+    let names = "smallbank,micro,ycsb-a,ycsb-b,ycsb-c,ycsb-d,ycsb-e,ycsb-f,ycsb-t,tatp";
+    let dimensions = [
+        "--workload",
+        names,
+        "--shards",
+        "2",
+        "--cross",
+        "50",
+        "--durability",
+        "none,durable",
+        "--aborts",
+        "5",
+    ];
+    let (run, _) = measure(directory.path(), &[&SHORT[..], &dimensions, &["--skew", "zipf:0.9"]].concat());
+    assert_eq!(run.cells.len(), 10 * 2);
+    run.cells.iter().for_each(|measured| assert_measured(measured, 1));
+    let aborted = |name| {
+        let of = run.cells.iter().filter(|it| it.cell.spec.name() == name);
+        of.flat_map(Measured::repetitions).map(|it| it.aborted).sum::<u64>()
+    };
+    assert!(aborted("micro") > 0 && aborted("ycsb-t") == 0);
+}
+
+#[test]
+fn tpcc_balances_with_remote_items_and_logs() {
+    let _watchdog = Watchdog::new("tpcc_balances");
+    let directory = tempfile::tempdir().expect("a directory");
+    let dimensions = ["--quick", "--workload", "tpcc", "--remote-items", "1,10", "--repetitions", "1"];
+    let (run, _) = measure(directory.path(), &[&dimensions[..], &["--shards", "2", "--rows", "8"]].concat());
+    assert_eq!(run.cells.len(), 2 * 2);
+    run.cells.iter().for_each(|measured| assert_measured(measured, 1));
+}
+
+#[test]
+fn open_loops_keep_to_their_rates() {
+    let _watchdog = Watchdog::new("open_loops_keep_to_their_rates");
+    let directory = tempfile::tempdir().expect("a directory");
+    let dimensions =
+        ["--shards", "2", "--cross", "20", "--durability", "none,durable", "--rate", "2000", "--open", "20"];
+    let more = ["--rows", "1000", "--measure", "1", "--repetitions", "1"];
+    let (run, _) = measure(directory.path(), &[&dimensions[..], &more].concat());
+    assert_eq!(run.cells.len(), 2 * 3);
+    for measured in &run.cells {
+        assert_measured(measured, 1);
+        let repetition = &measured.repetitions()[0];
+        let closed = run.cells.iter().find(|it| {
+            it.cell.durability == measured.cell.durability && matches!(it.cell.load, Load::Closed { .. })
+        });
+        let closed = closed.and_then(Measured::rate).expect("there is a closed loop").median;
+        let wanted = match measured.cell.load {
+            Load::Closed { .. } => {
+                assert_eq!(repetition.wanted_per_second, None);
+                continue;
+            }
+            Load::Open { share } => share * closed,
+            Load::Rate { per_second } => per_second,
+        };
+        assert_eq!(repetition.wanted_per_second, Some(wanted));
+        // Arrivals are drawn: of 2000 in a second, 45 more or less are usual. A machine that is busy may not keep up.
+        let came = (repetition.committed + repetition.aborted) as f64 / repetition.seconds;
+        assert!(came < 1.2 * wanted, "{}: {came} of {wanted}", measured.cell);
+    }
+}
+
+#[test]
+fn an_interrupted_run_keeps_what_it_has_and_is_gone_on_with() {
+    let _watchdog = Watchdog::new("an_interrupted_run");
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("run");
+    let dimensions = ["--shards", "1,2", "--cross", "0", "--durability", "none", "--rows", "500"];
+    let long = ["--warm-up", "0.01", "--measure", "0.4", "--repetitions", "4"];
+    let mut child = shard_scaling(directory.path(), &[&dimensions[..], &long].concat())
+        .arg("--out")
+        .arg(&out)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let done = |run: &Run| run.cells.iter().map(|it| it.repetitions().len()).sum::<usize>();
+    while !out.join("run.json").exists() || done(&read(&out)) < 2 {
+        assert_eq!(child.try_wait().expect("it is ours"), None, "it ended by itself");
+        thread::sleep(Duration::from_millis(20));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it lives");
+    assert_eq!(child.wait().expect("it is ours").code(), Some(130));
+    let kept = read(&out);
+    assert!((2..8).contains(&done(&kept)), "{} of 8 repetitions", done(&kept));
+    assert!(out.join("report.html").exists(), "a report of what there is");
+
+    let resumed = shard_scaling(directory.path(), &["--resume"]).arg(&out).output().expect("it starts");
+    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+    let all = read(&out);
+    all.cells.iter().for_each(|measured| assert_measured(measured, 4));
+    for (kept, all) in kept.cells.iter().zip(&all.cells) {
+        assert!(all.repetitions().starts_with(kept.repetitions()), "what was measured stays");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_a_sentence() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let refused = [
+        (&["--skew", "steep"][..], "zipf:THETA"),
+        (&["--cross", "101"], "percentage from 0 to 100"),
+        (&["--durability", "forever"], "`none`, `applied` or `durable`"),
+        (&["--shards", "0"], "1..=256"),
+        (&["--workload", "tpch"], "possible values"),
+        (&["--rows", "100", "--skew", "hotspot:100:0.9"], "hotspot of 100 rows needs more than the 100"),
+        (&["--resume", "/nonexistent"], "/nonexistent/run.json"),
+        (&["--data", "/nonexistent"], "must be a directory"),
+    ];
+    for (arguments, sentence) in refused {
+        let mut command = Command::new(example("shard_scaling"));
+        let output = command.args(arguments).current_dir(directory.path()).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(sentence), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_shard_that_owns_no_row_fails_its_cell_and_not_the_run() {
+    let _watchdog = Watchdog::new("a_shard_that_owns_no_row");
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("run");
+    let dimensions =
+        ["--workload", "tpcc", "--quick", "--shards", "1,2", "--durability", "none", "--repetitions", "1"];
+    let mut command = shard_scaling(directory.path(), &dimensions);
+    // One warehouse cannot be on both shards.
+    let output = command.args(["--rows", "1"]).arg("--out").arg(&out).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let run = read(&out);
+    assert_measured(&run.cells[0], 1);
+    let Outcome::Failed(why) = &run.cells[1].outcome else { panic!("{:?}", run.cells[1].outcome) };
+    assert!(why.contains("too few rows"), "{why}");
+}
