@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use freehold::{AskAll, AskError, Config, Handle, PlacementKey, Runtime, Shards};
 use freehold_workloads::{
-    Client, Cross, Order, Part, Refused, Rows, SEED, Served, Skew, SmallBank, Spec, Stream, Visitor, Way,
-    Workload,
+    Client, Cross, Growth, HStoreMicro, Mix, Order, Part, Refused, SEED, Served, Skew, SmallBank, Spec,
+    Stream, Tatp, Tpcc, Visitor, Way, Workload, Ycsb, YcsbGrowing, YcsbTransactional,
 };
 use workload::is_a_test;
 use workload::report::Conditions;
@@ -37,10 +37,19 @@ const UNDER_WAY: usize = 8;
 const BATCHES_TESTED: u64 = 16;
 const SHARDS: [usize; 2] = [1, 2];
 
-/// What is measured, by what it is called.
-fn specs() -> Vec<(&'static str, Spec)> {
+/// What is measured.
+fn specs() -> Vec<Spec> {
     let rows = if is_a_test() { 1_000 } else { 100_000 };
-    vec![("smallbank", Spec::SmallBank(SmallBank { customers: rows, skew: Skew::Uniform }))]
+    let (skew, popular) = (Skew::Uniform, Skew::Zipf(0.99));
+    vec![
+        Spec::SmallBank(SmallBank { customers: rows, skew }),
+        Spec::HStoreMicro(HStoreMicro { rows, skew, aborts: 0.0 }),
+        Spec::Ycsb(Ycsb { mix: Mix::A, records: rows, skew: popular }),
+        Spec::YcsbGrowing(YcsbGrowing { growth: Growth::D, records: rows, skew: popular }),
+        Spec::YcsbTransactional(YcsbTransactional { records: rows, skew: popular, writes: 0.5, spread: 2 }),
+        Spec::Tpcc(Tpcc::small(8)),
+        Spec::Tatp(Tatp { subscribers: rows as u32 }),
+    ]
 }
 
 fn main() {
@@ -50,8 +59,8 @@ fn main() {
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
     println!("{}\nsettings    seed {SEED:#x}, shards on CPUs of their own\n", Conditions::now());
-    for (name, spec) in specs() {
-        spec.visit(Group { criterion: &mut criterion, name });
+    for spec in specs() {
+        spec.visit(Group { criterion: &mut criterion, name: spec.name() });
     }
     criterion.final_summary();
 }
@@ -251,33 +260,11 @@ impl<W: Workload> Plain<W> {
             let transactions: Vec<W::Transaction> = black_box(
                 batch(&asker.streams, number).map(|(transaction, _)| transaction.into_owned()).collect(),
             );
-            let outcomes: Vec<_> =
-                black_box(transactions.iter().map(|transaction| W::run(transaction, self)).collect());
+            let outcomes: Vec<_> = black_box(
+                transactions.iter().map(|transaction| W::run(transaction, &mut self.rows)).collect(),
+            );
             asker.note(number, outcomes);
         }
         begun.elapsed()
-    }
-}
-
-impl<W: Workload> Rows<W> for Plain<W> {
-    #[inline]
-    fn get(&mut self, id: W::Id) -> Result<Option<&W::Row>, Refused<W::Id>> {
-        Ok(self.rows.get(&id))
-    }
-
-    #[inline]
-    fn get_mut(&mut self, id: W::Id) -> Result<Option<&mut W::Row>, Refused<W::Id>> {
-        Ok(self.rows.get_mut(&id))
-    }
-
-    #[inline]
-    fn insert(&mut self, id: W::Id, row: W::Row) -> Result<(), Refused<W::Id>> {
-        self.rows.insert(id, row);
-        Ok(())
-    }
-
-    #[inline]
-    fn remove(&mut self, id: W::Id) -> Result<bool, Refused<W::Id>> {
-        Ok(self.rows.remove(&id).is_some())
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Where every file has to be named.
-const FOLDERS: [&str; 7] = ["src", "shards", "models", "examples", "benches", "tests", "docs"];
+const FOLDERS: [&str; 9] =
+    ["src", "shards", "models", "workloads", "peers", "examples", "benches", "tests", "docs"];
 
 /// Files that say what they are by their name, and the page itself.
 const UNNAMED: [&str; 3] = ["Cargo.toml", "Cargo.lock", "docs/ARCHITECTURE.md"];

@@ -9,8 +9,8 @@ use freehold::{
     Ack, AskError, Config, Handle, Local, LogConfig, PlacementKey, Runtime, Shards, Stats, glommio,
 };
 use freehold_workloads::{
-    Answer, Client, Durability, Latency, Load, Order, Pace, Part, Phase, Repetition, Served, Stream, Trial,
-    Visitor, Watch, Workload, latencies,
+    Answer, Client, Durability, Load, Order, Pace, Part, Phase, Repetition, Served, Stream, Trial, Visitor,
+    Watch, Workload,
 };
 
 use crate::drive::{Driver, Orders, Pacing};
@@ -104,12 +104,13 @@ fn run<W: Workload>(workload: &W, trial: &Trial, watcher: &Watcher<'_>) -> Resul
     waited?;
     let parts = parts.wait().into_iter().collect::<Result<Vec<Part<W>>, _>>().map_err(failed)?;
     let after = settled(&handle)?;
-    balance(workload, &handle, &parts)?;
+    let (acknowledged, mut repetition) = Part::together(parts).map_err(Stopped::Failed)?;
+    balance(workload, &handle, &acknowledged)?;
     let report = runtime.shutdown();
     if !report.drained {
         return Err(failed(format!("the runtime did not drain: {report}")));
     }
-    let mut repetition = repetition(&parts, &before, &after)?;
+    count(&mut repetition, &before, &after);
     repetition.cpu_seconds = cpu.as_secs_f64();
     repetition.disturbance = disturbance;
     repetition.wanted_per_second = trial.per_second;
@@ -222,12 +223,11 @@ fn settled<W: Workload>(handle: &Handle<Served<W>>) -> Result<Stats, Stopped> {
 }
 
 /// Reads every row and compares what is there with what was acknowledged.
-fn balance<W: Workload>(workload: &W, handle: &Handle<Served<W>>, parts: &[Part<W>]) -> Result<(), Stopped> {
-    if let Some(broken) = parts.iter().find_map(|part| part.broken.as_ref()) {
-        return Err(failed(broken));
-    }
-    let mut acknowledged = W::Tally::default();
-    parts.iter().for_each(|part| acknowledged += part.tally.clone());
+fn balance<W: Workload>(
+    workload: &W,
+    handle: &Handle<Served<W>>,
+    acknowledged: &W::Tally,
+) -> Result<(), Stopped> {
     let snapshot = handle.snapshot().wait().map_err(failed)?;
     let reader = workload.clone();
     let each = move |audit: &mut W::Audit, id: W::Id, row: &W::Row| reader.audit(audit, &id, row);
@@ -236,32 +236,11 @@ fn balance<W: Workload>(workload: &W, handle: &Handle<Served<W>>, parts: &[Part<
         all
     };
     let found = snapshot.fold(W::Audit::default, each, merge).wait().map_err(failed)?;
-    workload.verdict(&acknowledged, &found).map_err(|why| failed(format!("the books do not balance: {why}")))
+    workload.verdict(acknowledged, &found).map_err(|why| failed(format!("the books do not balance: {why}")))
 }
 
-fn repetition<W: Workload>(parts: &[Part<W>], before: &Stats, after: &Stats) -> Result<Repetition, Stopped> {
-    let mut all = latencies();
-    let mut sum = Repetition::default();
-    for part in parts {
-        let seconds = part.seconds();
-        if seconds == 0.0 {
-            return Err(failed(
-                "a client had no time to measure: the machine is overloaded, or `--measure` is too short",
-            ));
-        }
-        sum.seconds = sum.seconds.max(seconds);
-        sum.committed += part.committed;
-        sum.aborted += part.aborted;
-        sum.spanning += part.spanning;
-        sum.per_second += if seconds > 0.0 { part.committed as f64 / seconds } else { 0.0 };
-        all.add(&part.latency).expect("all histograms have the same bounds");
-    }
-    if sum.seconds == 0.0 {
-        return Err(failed(
-            "no client came to measure anything: the machine is overloaded, or `--measure` is too short",
-        ));
-    }
-    sum.latency = Latency::from(&all);
+/// Adds what the runtime counted.
+fn count(sum: &mut Repetition, before: &Stats, after: &Stats) {
     sum.traffic_transactions = after.handled() - before.handled();
     for (before, after) in before.shards.iter().zip(&after.shards) {
         let sent = after.sent_to.iter().zip(&before.sent_to).map(|(after, before)| after - before);
@@ -271,5 +250,4 @@ fn repetition<W: Workload>(parts: &[Part<W>], before: &Stats, after: &Stats) -> 
         sum.log_bytes += after.activity.log_bytes - before.activity.log_bytes;
         sum.log_writes += after.activity.log_writes - before.activity.log_writes;
     }
-    Ok(sum)
 }

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
@@ -147,7 +148,9 @@ fn begin(arguments: &Arguments) -> Result<Run, Wrong> {
 
 /// Where results go if nobody says.
 fn place() -> PathBuf {
-    Path::new("target/shard_scaling").join(sweep::now().to_string())
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    // Without what file systems of others do not take.
+    Path::new("target/shard_scaling").join(now.replace(':', "-"))
 }
 
 fn introduce(run: &Run) {

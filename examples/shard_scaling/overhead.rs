@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use freehold_workloads::{
-    Client, Cross, Drawn, LATENCY_STRIDE, Pace, Part, Phase, Refused, Rows, Stream, Visitor, Way, Workload,
+    Client, Cross, Drawn, LATENCY_STRIDE, Pace, Part, Phase, Stream, Visitor, Way, Workload,
 };
 
 /// Times all is gone through; the quickest counts.
@@ -22,35 +22,14 @@ pub struct Overhead {
     pub seed: u64,
 }
 
-struct Plain<W: Workload>(HashMap<W::Id, W::Row>);
-
-impl<W: Workload> Rows<W> for Plain<W> {
-    fn get(&mut self, id: W::Id) -> Result<Option<&W::Row>, Refused<W::Id>> {
-        Ok(self.0.get(&id))
-    }
-
-    fn get_mut(&mut self, id: W::Id) -> Result<Option<&mut W::Row>, Refused<W::Id>> {
-        Ok(self.0.get_mut(&id))
-    }
-
-    fn insert(&mut self, id: W::Id, row: W::Row) -> Result<(), Refused<W::Id>> {
-        self.0.insert(id, row);
-        Ok(())
-    }
-
-    fn remove(&mut self, id: W::Id) -> Result<bool, Refused<W::Id>> {
-        Ok(self.0.remove(&id).is_some())
-    }
-}
-
 impl Visitor for Overhead {
     type Result = Option<f64>;
 
     fn visit<W: Workload>(self, workload: &W) -> Option<f64> {
         let mut client = Client::new(self.seed, 0, 1, Cross::Percent(0.0));
         let stream = Stream::draw(workload, &mut client).ok()?;
-        let mut rows = Plain::<W>(HashMap::new());
-        workload.load(&mut |id, row| drop(rows.0.insert(id, row)));
+        let mut rows = HashMap::new();
+        workload.load(&mut |id, row| drop(rows.insert(id, row)));
         // Answers come from another copy, so that the stream is as cold as in a cell.
         let asked = stream.clone();
         let mut quickest = f64::INFINITY;

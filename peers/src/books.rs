@@ -3,9 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use freehold_workloads::{
-    Answer, Disturbance, Latency, Pace, Part, Phase, Repetition, Trial, Watch, Workload, latencies,
-};
+use freehold_workloads::{Answer, Disturbance, Pace, Part, Phase, Repetition, Trial, Watch, Workload};
 
 /// What one client brings home.
 pub struct Brought<W: Workload> {
@@ -48,40 +46,21 @@ pub fn balance<W: Workload>(
     used: &Used,
     found: &W::Audit,
 ) -> Answer {
-    let mut tally = W::Tally::default();
-    let mut latency = latencies();
-    let mut repetition = Repetition {
-        seconds: trial.measure,
+    let answered = brought.iter().map(|brought| brought.answered).sum();
+    let reruns = brought.iter().map(|brought| brought.reruns).sum();
+    let (tally, counted) = match Part::together(brought.into_iter().map(|brought| brought.part)) {
+        Ok(together) => together,
+        Err(why) => return Answer::Failed(why),
+    };
+    if let Err(why) = workload.verdict(&tally, found) {
+        return Answer::Failed(why);
+    }
+    Answer::Measured(Box::new(Repetition {
         cpu_seconds: used.cpu.as_secs_f64(),
         wanted_per_second: trial.per_second,
+        traffic_transactions: answered,
+        reruns,
         disturbance: used.disturbance,
-        ..Repetition::default()
-    };
-    let mut longest: f64 = 0.0;
-    for Brought { part, answered, reruns } in brought {
-        if let Some(why) = part.broken {
-            return Answer::Failed(why);
-        }
-        repetition.traffic_transactions += answered;
-        repetition.reruns += reruns;
-        let seconds = part.seconds();
-        // Who was kept from the CPU all the time that was measured has counted, but not then.
-        if seconds > 0.0 {
-            longest = longest.max(seconds);
-            repetition.committed += part.committed;
-            repetition.aborted += part.aborted;
-            repetition.spanning += part.spanning;
-            repetition.per_second += part.committed as f64 / seconds;
-            latency.add(&part.latency).expect("all histograms have the same bounds");
-        }
-        tally += part.tally;
-    }
-    if longest > 0.0 {
-        repetition.seconds = longest;
-    }
-    repetition.latency = Latency::from(&latency);
-    match workload.verdict(&tally, found) {
-        Ok(()) => Answer::Measured(Box::new(repetition)),
-        Err(why) => Answer::Failed(why),
-    }
+        ..counted
+    }))
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use ahash::RandomState;
-use freehold_workloads::{Refused, Rows, Trial, Workload};
+use freehold_workloads::{Trial, Workload};
 
 use crate::peer::{Fault, IN_MEMORY, Peer, Settled};
 use crate::threads::{Session, Store};
@@ -22,9 +22,6 @@ type Map<W> = HashMap<<W as Workload>::Id, <W as Workload>::Row, RandomState>;
 
 /// The engine.
 pub struct Locked<W: Workload>(Mutex<Map<W>>);
-
-/// The lock is held for the whole transaction, and for nothing else.
-struct Lent<'a, W: Workload>(&'a mut Map<W>);
 
 impl<W: Workload> Store<W> for Locked<W> {
     type Session<'a> = &'a Locked<W>;
@@ -48,30 +45,8 @@ impl<W: Workload> Store<W> for Locked<W> {
 impl<W: Workload> Session<W> for &Locked<W> {
     #[inline]
     fn run(&mut self, transaction: &W::Transaction) -> Result<Settled<W>, Fault> {
+        // It is held for the whole transaction, and for nothing else.
         let mut map = self.0.lock().map_err(|_| "a client panicked")?;
-        Ok(W::run(transaction, &mut Lent::<W>(&mut map)))
-    }
-}
-
-impl<W: Workload> Rows<W> for Lent<'_, W> {
-    #[inline]
-    fn get(&mut self, id: W::Id) -> Result<Option<&W::Row>, Refused<W::Id>> {
-        Ok(self.0.get(&id))
-    }
-
-    #[inline]
-    fn get_mut(&mut self, id: W::Id) -> Result<Option<&mut W::Row>, Refused<W::Id>> {
-        Ok(self.0.get_mut(&id))
-    }
-
-    #[inline]
-    fn insert(&mut self, id: W::Id, row: W::Row) -> Result<(), Refused<W::Id>> {
-        self.0.insert(id, row);
-        Ok(())
-    }
-
-    #[inline]
-    fn remove(&mut self, id: W::Id) -> Result<bool, Refused<W::Id>> {
-        Ok(self.0.remove(&id).is_some())
+        Ok(W::run(transaction, &mut *map))
     }
 }

@@ -35,7 +35,7 @@ impl Peer {
             return Some(format!("{} is in memory: it has no log", self.name));
         }
         (self.is_of_single_rows && !workload.is_of_single_rows()).then(|| {
-            format!("an actor for each object has no transaction over several: {} has some", W::NAME)
+            format!("an actor for each object has no transaction over several: {} has some", workload.name())
         })
     }
 }

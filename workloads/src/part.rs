@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use hdrhistogram::Histogram;
 
+use crate::run::{Latency, Repetition};
 use crate::workload::{Refused, Workload};
 
 /// Of so many transactions that an engine runs at once, in the client's call, one is timed: looking at the clock takes as
@@ -114,14 +115,6 @@ impl<W: Workload> Part<W> {
         }
     }
 
-    /// How long it measured; 0 if it never came to it.
-    pub fn seconds(&self) -> f64 {
-        match self.measuring {
-            Some((begun, Some(ended))) => (ended - begun).as_secs_f64(),
-            _ => 0.0,
-        }
-    }
-
     /// Takes note of an outcome.
     #[inline]
     pub fn note(
@@ -154,5 +147,38 @@ impl<W: Workload> Part<W> {
     #[cold]
     pub fn broke(&mut self, why: &str) {
         self.broken.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// What the parts of all clients come to: what was acknowledged, and what was counted while it was measured.
+    ///
+    /// # Errors
+    /// What should not have happened to one of them; or that nothing was answered while it was measured.
+    pub fn together(parts: impl IntoIterator<Item = Part<W>>) -> Result<(W::Tally, Repetition), String> {
+        let (mut tally, mut sum, mut all) = (W::Tally::default(), Repetition::default(), latencies());
+        for part in parts {
+            if let Some(broken) = part.broken {
+                return Err(broken);
+            }
+            tally += part.tally;
+            // Who was kept from the CPU all that time has counted nothing.
+            if let Some((begun, Some(ended))) = part.measuring
+                && ended > begun
+            {
+                let seconds = (ended - begun).as_secs_f64();
+                sum.seconds = sum.seconds.max(seconds);
+                sum.per_second += part.committed as f64 / seconds;
+                sum.committed += part.committed;
+                sum.aborted += part.aborted;
+                sum.spanning += part.spanning;
+                all.add(&part.latency).expect("all histograms have the same bounds");
+            }
+        }
+        if sum.committed + sum.aborted == 0 {
+            return Err("nothing was answered while it was measured: the machine is overloaded, or the measurement too short; \
+                        raise --measure, or lower --in-flight"
+                .to_owned());
+        }
+        sum.latency = Latency::from(&all);
+        Ok((tally, sum))
     }
 }

@@ -1,6 +1,8 @@
 //! What a workload is: rows, transactions over them, and what must hold in the end.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
+use std::hash::BuildHasher;
 use std::ops::AddAssign;
 
 use freehold_shard::{AccessError, Addressees, ObjectId};
@@ -45,6 +47,30 @@ pub trait Rows<W: Workload> {
     /// # Errors
     /// As [`Rows::get`].
     fn remove(&mut self, id: W::Id) -> Result<bool, Refused<W::Id>>;
+}
+
+/// Rows in a map of one thread: what a workload costs without an engine.
+impl<W: Workload, S: BuildHasher> Rows<W> for HashMap<W::Id, W::Row, S> {
+    #[inline]
+    fn get(&mut self, id: W::Id) -> Result<Option<&W::Row>, Refused<W::Id>> {
+        Ok(HashMap::get(self, &id))
+    }
+
+    #[inline]
+    fn get_mut(&mut self, id: W::Id) -> Result<Option<&mut W::Row>, Refused<W::Id>> {
+        Ok(HashMap::get_mut(self, &id))
+    }
+
+    #[inline]
+    fn insert(&mut self, id: W::Id, row: W::Row) -> Result<(), Refused<W::Id>> {
+        HashMap::insert(self, id, row);
+        Ok(())
+    }
+
+    #[inline]
+    fn remove(&mut self, id: W::Id) -> Result<bool, Refused<W::Id>> {
+        Ok(HashMap::remove(self, &id).is_some())
+    }
 }
 
 /// A workload, with its sizes and its skew as fields.

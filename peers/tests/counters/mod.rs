@@ -43,13 +43,16 @@ impl Workload for Counters {
     type Tally = Sum;
     type Audit = Sum;
 
-    const NAME: &'static str = "counters";
     /// Short, so that there are many laps.
     const STREAM: usize = 100;
     const RENEWS: bool = true;
 
     fn is_of_single_rows(&self) -> bool {
         true
+    }
+
+    fn name(&self) -> &'static str {
+        "counters"
     }
 
     fn load(&self, put: &mut dyn FnMut(u32, i64)) {
