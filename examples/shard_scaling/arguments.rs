@@ -16,7 +16,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "full")]
     pub quick: bool,
 
-    /// All cross-shard shares, both skews, open loops; the better part of an hour
+    /// Most workloads with all cross-shard shares, both skews, and open loops; hours, which the progress bar tells
     #[arg(long)]
     pub full: bool,
 
@@ -28,7 +28,8 @@ pub struct Arguments {
     #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Vec<u16>,
 
-    /// Percentages of transactions that span shards, of those that can; or `natural` [default: 0,10,50,100,natural]
+    /// Percentages of transactions that span shards, of those that can; or `natural`, as the workload has it [default: 0,10,50,100,natural; TPC-C
+    /// and YCSB: natural]
     #[arg(long, value_name = "PERCENT,..", value_delimiter = ',', value_parser = cross)]
     pub cross: Vec<Cross>,
 
@@ -49,20 +50,28 @@ pub struct Arguments {
     pub open: Vec<f64>,
 
     /// Also in open loops, at these rates a second
-    #[arg(long, value_name = "RATE,..", value_delimiter = ',', value_parser = |text: &str| within(text, 1.0, 1e9))]
+    #[arg(long, value_name = "RATE,..", value_delimiter = ',', value_parser = |text: &str| within(text, 1.0, 1e8))]
     pub rate: Vec<f64>,
 
     /// Rows, customers or subscribers; warehouses of TPC-C [default: as each workload was published, or what fits a quick run]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 31))]
     pub rows: Option<u64>,
 
-    /// H-Store micro: percentages of transactions that abort [default: 0]
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = |text: &str| within(text, 0.0, 100.0))]
-    pub aborts: f64,
+    /// H-Store micro: percentages of transactions that abort [default: 0, and with --full 0,10]
+    #[arg(long, value_name = "PERCENT,..", value_delimiter = ',', value_parser = |text: &str| within(text, 0.0, 100.0))]
+    pub aborts: Vec<f64>,
 
-    /// Transactional YCSB: shards that a spanning transaction touches, 1 to 16
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
-    pub spread: u8,
+    /// Transactional YCSB: shards that a spanning transaction touches, 1 to 16 [default: 2, and with --full 2,4,8,16 as there are shards]
+    #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub spread: Vec<u8>,
+
+    /// Transactional YCSB: percentage of operations that update
+    #[arg(long, value_name = "PERCENT", default_value_t = 50.0, value_parser = |text: &str| within(text, 0.0, 100.0))]
+    pub writes: f64,
+
+    /// TPC-C: percentage of transactions that are NewOrders; the others are Payments
+    #[arg(long, value_name = "PERCENT", default_value_t = 50.0, value_parser = |text: &str| within(text, 0.0, 100.0))]
+    pub new_orders: f64,
 
     /// TPC-C: percentages of order lines from another warehouse [default: 1, and with --full 0,1,5,10]
     #[arg(long, value_name = "PERCENT,..", value_delimiter = ',', value_parser = |text: &str| within(text, 0.0, 100.0))]
@@ -92,11 +101,11 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub out: Option<PathBuf>,
 
-    /// Where logs are written while measuring: the disk that is measured
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub data: PathBuf,
+    /// Where logs are written while measuring: the disk that is measured [default: the directory of results]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    pub data: Option<PathBuf>,
 
-    /// Go on with a run that was interrupted: its directory. All else is as it was
+    /// Go on with a run that was interrupted, and try again what failed: its directory. All else is as it was
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
 

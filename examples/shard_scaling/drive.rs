@@ -8,12 +8,14 @@
 //! the latency of each counts from its arrival, so that none is omitted.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use freehold::glommio::timer::Timer;
 use freehold::{AskError, Local, LocalAsk, Outcome, glommio};
 use freehold_workloads::{
     Durability, LATENCY_STRIDE, Order, Pace, Part, Refused, SEED, Served, Stream, Way, Workload,
@@ -24,14 +26,14 @@ use rand_pcg::rand_core::SeedableRng;
 
 /// Transactions after which a client gives way to its shard.
 const GIVE_WAY: usize = 64;
-/// Of so many transactions that are asked one is timed.
-const ASKED_STRIDE: u64 = 8;
 /// In an open loop every so many-th is timed: there is time to look at the clock.
 const OPEN_STRIDE: u64 = 4;
 /// In an open loop, how many may be in flight before those that arrive wait in front of the client. Their latency counts all the same.
 const OPEN_IN_FLIGHT_MAX: usize = 32_768;
 /// A pause that is worth sleeping through, if answers come from the disk: a task that spins keeps its executor from looking at the ring.
 const SLEEP_MIN: Duration = Duration::from_micros(20);
+/// The longest sleep before the client looks whether it is to stop.
+const SLEEP_MAX: Duration = Duration::from_millis(10);
 
 /// How a client asks.
 #[derive(Clone, Copy, Debug)]
@@ -66,12 +68,10 @@ pub struct Driver<W: Workload> {
     part: Part<W>,
     /// Asked, in the order asked; not timed.
     asked: VecDeque<(Place, LocalAsk<Served<W>>)>,
-    /// Asked and timed: all of them are looked at each time, so that none waits behind another.
+    /// Asked and timed, few: all of them are looked at whenever time has passed, so that none waits behind another.
     timed: Vec<(Place, LocalAsk<Served<W>>)>,
     /// Refused because a queue or the log was full: never run, and to be asked again.
     refused: Vec<Place>,
-    /// Asked so far, to know which are timed.
-    asks: u64,
     is_durable: bool,
     /// Whether any client's transactions need another client's shard.
     has_guests: bool,
@@ -96,7 +96,6 @@ impl<W: Workload> Driver<W> {
             asked: VecDeque::new(),
             timed: Vec::new(),
             refused: Vec::new(),
-            asks: 0,
             is_durable: durability == Durability::Durable,
             has_guests,
         }
@@ -124,15 +123,16 @@ impl<W: Workload> Driver<W> {
                 }
                 for (at, (order, way)) in some.iter().enumerate() {
                     let number = (chunk * GIVE_WAY + at) as u32;
+                    // One of so many, whichever way it goes: what is timed is as what is not.
                     until_timed -= 1;
-                    let at = (until_timed == 0).then(Instant::now);
-                    if until_timed == 0 {
+                    let is_timed = until_timed == 0;
+                    if is_timed {
                         until_timed = LATENCY_STRIDE;
                     }
+                    let at = is_timed.then(Instant::now);
                     if !self.run_now(order, *way, Place { number, lap, at }) {
                         self.make_room(in_flight).await;
-                        self.asks += 1;
-                        let at = self.asks.is_multiple_of(ASKED_STRIDE).then(Instant::now);
+                        let at = is_timed.then(Instant::now);
                         self.ask(Place { number, lap, at });
                     }
                 }
@@ -147,22 +147,21 @@ impl<W: Workload> Driver<W> {
         let gaps = Exp::new(per_second).expect("a rate is above 0");
         let mut gap = || Duration::from_secs_f64(gaps.sample(&mut random));
         let mut arrival = Instant::now() + gap();
-        let mut arrived = 0;
+        let mut arrived = 0_u64;
         for lap in 0.. {
             for (number, (order, way)) in orders.0.iter().enumerate() {
                 // What has arrived in the past is asked at once; what has not is waited for.
-                let mut has_to_give_way = arrived % GIVE_WAY as u64 == 0;
+                let mut has_to_give_way = arrived.is_multiple_of(GIVE_WAY as u64);
                 loop {
                     let pause = arrival.saturating_duration_since(Instant::now());
                     if pause.is_zero() && !has_to_give_way {
                         break;
                     }
                     if !self.goes_on(pace) {
-                        return;
+                        return self.leave_behind(arrival, gap);
                     }
                     if self.is_durable && pause > SLEEP_MIN {
-                        self.read_answered();
-                        glommio::timer::sleep(pause).await;
+                        self.sleep(pause.min(SLEEP_MAX)).await;
                     }
                     self.give_way().await;
                     has_to_give_way = false;
@@ -177,6 +176,32 @@ impl<W: Workload> Driver<W> {
                 }
             }
         }
+    }
+
+    /// What has arrived and was not asked when all stopped has waited at least until now.
+    fn leave_behind(&mut self, mut arrival: Instant, mut gap: impl FnMut() -> Duration) {
+        let now = Instant::now();
+        for number in 0_u64.. {
+            if arrival >= now {
+                break;
+            }
+            if number.is_multiple_of(OPEN_STRIDE) {
+                self.part.time(arrival);
+            }
+            arrival += gap();
+        }
+    }
+
+    /// Sleeps, or until something is answered.
+    async fn sleep(&mut self, pause: Duration) {
+        let mut timer = Timer::new(pause);
+        poll_fn(|cx| {
+            let before = self.asked.len() + self.timed.len();
+            self.read(cx);
+            let has_read = self.asked.len() + self.timed.len() < before;
+            if has_read || Pin::new(&mut timer).poll(cx).is_ready() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Whether there is more to do; looked at every few transactions.
@@ -213,16 +238,22 @@ impl<W: Workload> Driver<W> {
     /// Waits until fewer than `in_flight` are in flight, and asks again for what was refused.
     async fn make_room(&mut self, in_flight: usize) {
         while self.asked.len() + self.timed.len() >= in_flight.max(1) {
-            let (place, ask) = match self.asked.pop_front() {
+            let (place, mut ask) = match self.asked.pop_front() {
                 Some(oldest) => oldest,
                 None => self.timed.swap_remove(0),
             };
-            let outcome = ask.await;
-            self.note(place, outcome);
-            self.read_timed();
+            match poll(&mut ask, &mut Context::from_waker(Waker::noop())) {
+                Some(outcome) => self.note(place, outcome),
+                None => {
+                    let outcome = ask.await;
+                    self.note(place, outcome);
+                    // Time has passed.
+                    self.read_timed(&mut Context::from_waker(Waker::noop()));
+                }
+            }
             if !self.refused.is_empty() {
                 glommio::executor().yield_task_queue_now().await;
-                std::mem::take(&mut self.refused).into_iter().for_each(|place| self.ask(place));
+                self.ask_again();
             }
         }
     }
@@ -234,24 +265,29 @@ impl<W: Workload> Driver<W> {
             return;
         }
         glommio::executor().yield_task_queue_now().await;
-        self.read_answered();
+        self.read(&mut Context::from_waker(Waker::noop()));
+        self.ask_again();
+    }
+
+    fn ask_again(&mut self) {
         std::mem::take(&mut self.refused).into_iter().for_each(|place| self.ask(place));
     }
 
-    fn read_answered(&mut self) {
+    /// Reads what is answered, in the order asked, and of what is timed all.
+    fn read(&mut self, cx: &mut Context<'_>) {
         while let Some((place, ask)) = self.asked.front_mut() {
-            let Some(outcome) = poll(ask) else { break };
+            let Some(outcome) = poll(ask, cx) else { break };
             let place = *place;
-            self.asked.pop_front();
+            drop(self.asked.pop_front());
             self.note(place, outcome);
         }
-        self.read_timed();
+        self.read_timed(cx);
     }
 
-    fn read_timed(&mut self) {
+    fn read_timed(&mut self, cx: &mut Context<'_>) {
         let mut next = 0;
         while let Some((place, ask)) = self.timed.get_mut(next) {
-            let Some(outcome) = poll(ask) else {
+            let Some(outcome) = poll(ask, cx) else {
                 next += 1;
                 continue;
             };
@@ -293,8 +329,8 @@ fn renewed<W: Workload>(order: &Order<W>, lap: u64) -> Order<W> {
     order
 }
 
-fn poll<W: Workload>(ask: &mut LocalAsk<Served<W>>) -> Option<Outcome<Served<W>>> {
-    match Pin::new(ask).poll(&mut Context::from_waker(Waker::noop())) {
+fn poll<W: Workload>(ask: &mut LocalAsk<Served<W>>, cx: &mut Context<'_>) -> Option<Outcome<Served<W>>> {
+    match Pin::new(ask).poll(cx) {
         Poll::Ready(outcome) => Some(outcome),
         Poll::Pending => None,
     }

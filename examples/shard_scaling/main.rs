@@ -55,6 +55,10 @@ enum Wrong {
     Sweep(#[from] SweepError),
     #[error("signals cannot be heard: {0}")]
     Signals(#[from] std::io::Error),
+    #[error(
+        "the run was begun with {what} {then}, and this is {now}: figures of both do not go together; begin a new run"
+    )]
+    Other { what: &'static str, then: String, now: String },
     #[error("{0}: --data must be a directory that can be written to: {1}")]
     Data(PathBuf, std::io::Error),
 }
@@ -73,16 +77,18 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<ExitCode, Wrong> {
     if let Some(directory) = &arguments.report {
         let run = Results::read(directory)?;
-        Results::create(directory.clone())?.publish(&run)?;
+        Results::open(directory.clone())?.publish(&run)?;
         println!("{}", directory.join("report.html").display());
         return Ok(ExitCode::SUCCESS);
     }
-    tempfile::tempdir_in(&arguments.data).map_err(|error| Wrong::Data(arguments.data.clone(), error))?;
-    let (mut run, directory) = match &arguments.resume {
-        Some(directory) => (Results::read(directory)?, directory.clone()),
-        None => (begin(arguments)?, arguments.out.clone().unwrap_or_else(place)),
+    let (mut run, results) = match &arguments.resume {
+        Some(directory) => (resume(directory)?, Results::open(directory.clone())?),
+        None => {
+            let results = Results::begin(arguments.out.clone().unwrap_or_else(place))?;
+            (begin(arguments, arguments.data.as_deref().unwrap_or(results.directory()))?, results)
+        }
     };
-    let results = Results::create(directory)?;
+    tempfile::tempdir_in(&run.data).map_err(|error| Wrong::Data(run.data.clone(), error))?;
     results.keep(&run)?;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -94,7 +100,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Wrong> {
     if run.overhead_ns.is_empty() {
         sweep::overheads(&mut run);
     }
-    let ended = sweep::sweep(&mut run, &results, &arguments.data, &interrupted);
+    let ended = sweep::sweep(&mut run, &results, &interrupted);
     run.machine.load_after = machine::load();
     run.ended = sweep::now();
     results.publish(&run)?;
@@ -112,9 +118,31 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Wrong> {
     })
 }
 
+/// A run that was interrupted, to be gone on with here and now. What failed is tried again.
+fn resume(directory: &Path) -> Result<Run, Wrong> {
+    let mut run = Results::read(directory)?;
+    let cpus = machine::describe(&run.data).cpus;
+    let same = [
+        ("version", run.version.clone(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("commit", run.commit.clone(), machine::commit()),
+        ("compiler", run.compiler.clone(), machine::compiler()),
+        ("debug build", run.is_debug.to_string(), cfg!(debug_assertions).to_string()),
+        ("CPUs", format!("{:?}", run.machine.cpus), format!("{cpus:?}")),
+    ];
+    if let Some((what, then, now)) = same.into_iter().find(|(_, then, now)| then != now) {
+        return Err(Wrong::Other { what, then, now });
+    }
+    for measured in &mut run.cells {
+        if matches!(measured.outcome, Outcome::Failed(_)) {
+            measured.outcome = Outcome::Pending;
+        }
+    }
+    Ok(run)
+}
+
 /// A new run, nothing of it measured.
-fn begin(arguments: &Arguments) -> Result<Run, Wrong> {
-    let machine = machine::describe(&arguments.data);
+fn begin(arguments: &Arguments, data: &Path) -> Result<Run, Wrong> {
+    let machine = machine::describe(data);
     let about = engine::ABOUT.to_owned();
     let ours = Engine { version: env!("CARGO_PKG_VERSION").to_owned(), about };
     let others = match &arguments.peers {
@@ -135,6 +163,7 @@ fn begin(arguments: &Arguments) -> Result<Run, Wrong> {
         commit: machine::commit(),
         compiler: machine::compiler(),
         is_debug: cfg!(debug_assertions),
+        data: data.to_owned(),
         seed: arguments.seed,
         warm_up: plan.warm_up,
         measure: plan.measure,

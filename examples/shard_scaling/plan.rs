@@ -1,5 +1,9 @@
 //! Which cells a run has: every combination of what was asked for, but those that would be measured twice.
 
+use std::collections::BTreeSet;
+
+use freehold::PlacementKey;
+use freehold_shard::Router;
 use freehold_workloads::{
     Cell, Cross, Durability, Growth, HStoreMicro, Load, Mix, Skew, SmallBank, Spec, Tatp, Tpcc, Ycsb,
     YcsbGrowing, YcsbTransactional,
@@ -15,6 +19,8 @@ const IN_FLIGHT_DURABLE: usize = 16_384;
 /// What was asked for does not go together.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
+    #[error("{rows} warehouses are too many: at most 65535")]
+    Warehouses { rows: u64 },
     #[error("a hotspot of {hot} rows needs more than the {rows} there are: lower it, or raise --rows")]
     Hotspot { hot: u64, rows: u64 },
 }
@@ -64,13 +70,14 @@ impl Plan {
         loads.extend(arguments.rate.iter().map(|&per_second| Some(Load::Rate { per_second })));
 
         let mut cells = Vec::new();
-        for Chosen { spec, has_choice } in chosen(arguments, &shards)? {
+        for (spec, choice) in chosen(arguments, &shards)? {
             for &shards in &shards {
                 // One shard spans nothing, and some workloads have no choice.
-                let cross = match (has_choice, shards) {
-                    (false, _) => &[Cross::Natural][..],
-                    (true, 1) => &[Cross::Percent(0.0)],
-                    (true, _) => &cross,
+                let cross = match (choice, shards) {
+                    (Choice::Never, _) => &[Cross::Natural][..],
+                    (Choice::IfAsked, _) if arguments.cross.is_empty() => &[Cross::Natural],
+                    (_, 1) => &[Cross::Percent(0.0)],
+                    _ => &cross,
                 };
                 for &cross in cross {
                     for &durability in &durability {
@@ -117,24 +124,31 @@ fn counts(cpus: usize) -> Vec<u16> {
     counts
 }
 
-/// A workload with its sizes, and whether its transactions have a choice of spanning shards or not.
-struct Chosen {
-    spec: Spec,
-    has_choice: bool,
+/// So many warehouses that every shard has one, whatever number of them there is: four for each, or more if the hash wants it.
+fn warehouses(seed: u64, shards: &[usize]) -> u16 {
+    let covers = |warehouses: u16, shards: usize| {
+        let router = Router::new(PlacementKey(seed), shards);
+        let homes: BTreeSet<_> =
+            (0..=warehouses).skip(1).map(|warehouse| router.home(&warehouse).index()).collect();
+        homes.len() == shards
+    };
+    let least = 4 * shards.iter().copied().max().unwrap_or(1) as u16;
+    (least..=u16::MAX).find(|&all| shards.iter().all(|&shards| covers(all, shards))).unwrap_or(u16::MAX)
 }
 
-impl Chosen {
-    fn with_choice(spec: Spec) -> Self {
-        Chosen { spec, has_choice: true }
-    }
-
-    fn without(spec: Spec) -> Self {
-        Chosen { spec, has_choice: false }
-    }
+/// Whether a workload's transactions have a choice of spanning shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    /// It is what the workload is about.
+    Always,
+    /// They have, but were published with shares of their own.
+    IfAsked,
+    /// Each is about one row, or one group of rows that share a shard.
+    Never,
 }
 
 /// The workloads, with all their skews, or what else varies in them.
-fn chosen(arguments: &Arguments, shards: &[usize]) -> Result<Vec<Chosen>, PlanError> {
+fn chosen(arguments: &Arguments, shards: &[usize]) -> Result<Vec<(Spec, Choice)>, PlanError> {
     let usual = vec![Skew::Uniform];
     let both = vec![Skew::Uniform, Skew::Zipf(0.99)];
     let skews = or(&arguments.skew, by_size(arguments, usual.clone(), usual, both));
@@ -155,49 +169,61 @@ fn chosen(arguments: &Arguments, shards: &[usize]) -> Result<Vec<Chosen>, PlanEr
     for name in names {
         match name {
             Name::Tpcc => {
-                // Four for each shard, so that a hash leaves none without.
-                let most = shards.iter().copied().max().unwrap_or(1) as u64;
-                let warehouses = rows(4 * most, 4 * most).min(u64::from(u16::MAX)) as u16;
+                let warehouses = match arguments.rows {
+                    Some(rows) => u16::try_from(rows).map_err(|_| PlanError::Warehouses { rows })?,
+                    None => warehouses(arguments.seed, shards),
+                };
+                let new_orders = arguments.new_orders;
                 let sized = if arguments.quick { Tpcc::small } else { Tpcc::new };
                 let remote = or(
                     &arguments.remote_items,
                     by_size(arguments, vec![1.0], vec![1.0], vec![0.0, 1.0, 5.0, 10.0]),
                 );
                 for remote_items in remote {
-                    chosen.push(Chosen::without(Spec::Tpcc(Tpcc { remote_items, ..sized(warehouses) })));
+                    let tpcc = Tpcc { remote_items, new_orders, ..sized(warehouses) };
+                    chosen.push((Spec::Tpcc(tpcc), Choice::IfAsked));
                 }
                 continue;
             }
             Name::Tatp => {
                 let subscribers = rows(10_000, 100_000) as u32;
-                chosen.push(Chosen::without(Spec::Tatp(Tatp { subscribers })));
+                chosen.push((Spec::Tatp(Tatp { subscribers }), Choice::Never));
                 continue;
             }
             _ => {}
         }
         for &skew in &skews {
             let (records, million) = (rows(5_000, 100_000), rows(10_000, 1_000_000));
-            let mix = |mix| Chosen::without(Spec::Ycsb(Ycsb { mix, records, skew }));
-            let growth = |growth| Chosen::without(Spec::YcsbGrowing(YcsbGrowing { growth, records, skew }));
-            let spread = usize::from(arguments.spread);
-            let aborts = arguments.aborts / 100.0;
-            let (one, size) = match name {
+            let mix = |mix| vec![Spec::Ycsb(Ycsb { mix, records, skew })];
+            let growth = |growth| vec![Spec::YcsbGrowing(YcsbGrowing { growth, records, skew })];
+            let (specs, size, choice) = match name {
                 Name::Smallbank => {
-                    (Chosen::with_choice(Spec::SmallBank(SmallBank { customers: million, skew })), million)
+                    let bank = SmallBank { customers: million, skew };
+                    (vec![Spec::SmallBank(bank)], million, Choice::Always)
                 }
-                Name::Micro => (
-                    Chosen::with_choice(Spec::HStoreMicro(HStoreMicro { rows: million, skew, aborts })),
-                    million,
-                ),
-                Name::YcsbA => (mix(Mix::A), records),
-                Name::YcsbB => (mix(Mix::B), records),
-                Name::YcsbC => (mix(Mix::C), records),
-                Name::YcsbD => (growth(Growth::D), records),
-                Name::YcsbE => (growth(Growth::E), records),
-                Name::YcsbF => (mix(Mix::F), records),
+                Name::Micro => {
+                    let aborts =
+                        or(&arguments.aborts, by_size(arguments, vec![0.0], vec![0.0], vec![0.0, 10.0]));
+                    let micro = |aborts: f64| HStoreMicro { rows: million, skew, aborts: aborts / 100.0 };
+                    let specs = aborts.into_iter().map(|aborts| Spec::HStoreMicro(micro(aborts)));
+                    (specs.collect(), million, Choice::Always)
+                }
+                Name::YcsbA => (mix(Mix::A), records, Choice::Never),
+                Name::YcsbB => (mix(Mix::B), records, Choice::Never),
+                Name::YcsbC => (mix(Mix::C), records, Choice::Never),
+                Name::YcsbD => (growth(Growth::D), records, Choice::Never),
+                Name::YcsbE => (growth(Growth::E), records, Choice::IfAsked),
+                Name::YcsbF => (mix(Mix::F), records, Choice::Never),
                 Name::YcsbT => {
-                    let ycsb = YcsbTransactional { records, skew, writes: 0.5, spread };
-                    (Chosen::with_choice(Spec::YcsbTransactional(ycsb)), records)
+                    let most = shards.iter().copied().max().unwrap_or(1);
+                    let all: Vec<_> =
+                        [2, 4, 8, 16].into_iter().filter(|spread| *spread <= most.max(2)).collect();
+                    let given: Vec<_> = arguments.spread.iter().copied().map(usize::from).collect();
+                    let spreads = or(&given, by_size(arguments, vec![2], vec![2], all));
+                    let writes = arguments.writes / 100.0;
+                    let ycsb = |spread| YcsbTransactional { records, skew, writes, spread };
+                    let specs = spreads.into_iter().map(|spread| Spec::YcsbTransactional(ycsb(spread)));
+                    (specs.collect(), records, Choice::Always)
                 }
                 Name::Tpcc | Name::Tatp => unreachable!("they have no skew"),
             };
@@ -206,7 +232,7 @@ fn chosen(arguments: &Arguments, shards: &[usize]) -> Result<Vec<Chosen>, PlanEr
             {
                 return Err(PlanError::Hotspot { hot: rows, rows: size });
             }
-            chosen.push(one);
+            chosen.extend(specs.into_iter().map(|spec| (spec, choice)));
         }
     }
     Ok(chosen)

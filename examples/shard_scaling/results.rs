@@ -1,5 +1,5 @@
-//! A run's directory: `run.json`, `cells.csv`, `latency/*.hgrm` and `report.html`. All are written anew after each trial, each beside the
-//! old one and then in its place, so that whatever happens a whole one is there.
+//! A run's directory: `run.json`, written while it is measured, and what follows from it in the end: `cells.csv`, `latency/*.hgrm` and `report.html`.
+//! Each is written beside the old one and then put in its place, so that whatever happens a whole one is there.
 
 use std::fs;
 use std::io;
@@ -15,6 +15,9 @@ pub enum ResultsError {
     /// A file.
     #[error("{path}: {source}")]
     File { path: PathBuf, source: io::Error },
+    /// There is a run.
+    #[error("{directory} has a run already: choose another --out, or go on with it by --resume {directory}")]
+    Taken { directory: PathBuf },
     /// It is no run.
     #[error("{path} is not a run of this benchmark: {source}")]
     NoRun { path: PathBuf, source: serde_json::Error },
@@ -31,11 +34,22 @@ pub struct Results {
 }
 
 impl Results {
-    /// A directory that is made if it is not there.
+    /// A directory for a new run.
+    ///
+    /// # Errors
+    /// If it has one already, or cannot be made.
+    pub fn begin(directory: PathBuf) -> Result<Self, ResultsError> {
+        if directory.join("run.json").exists() {
+            return Err(ResultsError::Taken { directory });
+        }
+        Results::open(directory)
+    }
+
+    /// The directory of a run, made if it is not there.
     ///
     /// # Errors
     /// If it cannot be made.
-    pub fn create(directory: PathBuf) -> Result<Self, ResultsError> {
+    pub fn open(directory: PathBuf) -> Result<Self, ResultsError> {
         let at = |path: &Path, source| ResultsError::File { path: path.to_owned(), source };
         fs::create_dir_all(directory.join("latency")).map_err(|source| at(&directory, source))?;
         Ok(Results { directory })
@@ -66,7 +80,7 @@ impl Results {
     /// # Errors
     /// If the disk refuses.
     pub fn keep(&self, run: &Run) -> Result<(), ResultsError> {
-        let text = serde_json::to_vec_pretty(run).expect("a run has only what JSON has");
+        let text = serde_json::to_vec(run).expect("a run has only what JSON has");
         self.write("run.json", &text)
     }
 

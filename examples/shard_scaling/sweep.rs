@@ -1,17 +1,17 @@
 //! The sweep: all cells in turn, again and again, until each was measured as often as wanted.
 //!
 //! Repetitions go round all cells, so that what changes on the machine over time meets all of them; whatever ends the run, every cell has
-//! about as many. What was found is kept after each trial.
+//! about as many. What was found is kept after each trial, or, of a large run, a little later.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use freehold_workloads::{Answer, Cell, Load, Measured, Outcome, Run, Trial};
+use freehold_workloads::{Answer, Cell, Load, Measured, Outcome, Run, Spec, Trial};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::engine::{self, Watcher};
+use crate::overhead::Overhead;
 use crate::peers::{Peers, PeersError};
 use crate::results::{Results, ResultsError};
 
@@ -42,12 +42,7 @@ pub fn now() -> u64 {
 ///
 /// # Errors
 /// If results cannot be kept, or the peers' process fails. What was found until then is kept.
-pub fn sweep(
-    run: &mut Run,
-    results: &Results,
-    data: &Path,
-    interrupted: &AtomicBool,
-) -> Result<Ended, SweepError> {
+pub fn sweep(run: &mut Run, results: &Results, interrupted: &AtomicBool) -> Result<Ended, SweepError> {
     let wanted = run.repetitions as usize;
     let is_missing = |measured: &Measured, round: usize| match &measured.outcome {
         Outcome::Pending => true,
@@ -60,11 +55,15 @@ pub fn sweep(
     let bar = ProgressBar::new(missing);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {eta} to go  {wide_msg}");
     bar.set_style(style.expect("the template is right"));
-    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    bar.enable_steady_tick(Duration::from_millis(200));
     let mut peers = None;
-    for round in 0..wanted {
+    // Those that take a share of a closed loop's rate come when that is known, and does not change any more.
+    let is_late = |measured: &Measured| matches!(measured.cell.load, Load::Open { .. });
+    let rounds = (0..wanted).map(|round| (round, false)).chain((0..wanted).map(|round| (round, true)));
+    let mut kept = Kept::default();
+    for (round, late) in rounds {
         for number in 0..run.cells.len() {
-            if !is_missing(&run.cells[number], round) {
+            if is_late(&run.cells[number]) != late || !is_missing(&run.cells[number], round) {
                 continue;
             }
             if interrupted.load(Ordering::Relaxed) {
@@ -81,7 +80,7 @@ pub fn sweep(
                         warm_up: run.warm_up,
                         measure: run.measure,
                         per_second,
-                        directory: data.to_owned(),
+                        directory: run.data.clone(),
                         cell: cell.clone(),
                     };
                     measure(&trial, &mut peers, &bar, interrupted)?
@@ -91,11 +90,27 @@ pub fn sweep(
             bar.inc(1);
             take(&mut run.cells[number], answer, &bar, (wanted - round) as u64);
             run.ended = now();
-            results.keep(run)?;
+            kept.keep(results, run)?;
         }
     }
     bar.finish_and_clear();
     Ok(Ended::Done)
+}
+
+/// When the run was last written. Writing takes at most a twentieth of the time: a large run is large, and goes to the disk that is measured.
+#[derive(Default)]
+struct Kept(Option<(Instant, Duration)>);
+
+impl Kept {
+    fn keep(&mut self, results: &Results, run: &Run) -> Result<(), ResultsError> {
+        if self.0.is_some_and(|(at, took)| at.elapsed() < 20 * took) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        results.keep(run)?;
+        self.0 = Some((Instant::now(), begun.elapsed()));
+        Ok(())
+    }
 }
 
 fn measure(
@@ -153,14 +168,20 @@ fn rate(run: &Run, cell: &Cell) -> Result<Option<f64>, String> {
     }
 }
 
-/// Names and sentences of all workloads' overhead, measured now.
+/// Measures what the benchmark itself costs; of a workload with several sizes or skews the most.
 pub fn overheads(run: &mut Run) {
-    let mut found = BTreeMap::new();
+    let mut specs: Vec<&Spec> = Vec::new();
     for measured in &run.cells {
-        let spec = &measured.cell.spec;
-        if !found.contains_key(spec.name()) {
-            found.insert(spec.name().to_owned(), spec.visit(crate::overhead::Overhead { seed: run.seed }));
+        if !specs.contains(&&measured.cell.spec) {
+            specs.push(&measured.cell.spec);
         }
     }
-    run.overhead_ns = found.into_iter().filter_map(|(name, ns)| Some((name, ns?))).collect();
+    let mut most = BTreeMap::<String, f64>::new();
+    for spec in specs {
+        if let Some(ns) = spec.visit(Overhead { seed: run.seed }) {
+            let known = most.entry(spec.name().to_owned()).or_default();
+            *known = known.max(ns);
+        }
+    }
+    run.overhead_ns = most;
 }

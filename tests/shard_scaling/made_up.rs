@@ -114,6 +114,7 @@ impl Plan<'_> {
             commit: "0123abcd4567+".into(),
             compiler: "rustc 1.92.0".into(),
             is_debug: false,
+            data: "target/shard_scaling".into(),
             seed: SEED,
             warm_up: 0.5,
             measure: 2.0,

@@ -62,7 +62,7 @@ pub struct Part<W: Workload> {
     pub aborted: u64,
     /// See above.
     pub spanning: u64,
-    /// While measuring, of those timed.
+    /// Of those timed that were asked, or arrived, while measuring.
     pub latency: Histogram<u64>,
     /// What should not have happened, the first of it.
     pub broken: Option<String>,
@@ -135,10 +135,14 @@ impl<W: Workload> Part<W> {
         self.spanning += counts & u64::from(spans);
     }
 
-    /// Takes note of a latency, from when it was asked, or had arrived, until now.
+    /// Takes note of a latency, until now. It counts for what was asked, or had arrived, while it was measured; so the answer may come
+    /// when all have stopped, and none that came late is left out.
     #[inline]
     pub fn time(&mut self, since: Instant) {
-        if self.counts > 0 {
+        if let Some((begun, ended)) = self.measuring
+            && since >= begun
+            && ended.is_none_or(|ended| since < ended)
+        {
             self.latency.saturating_record(since.elapsed().as_nanos().max(1) as u64);
         }
     }

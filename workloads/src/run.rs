@@ -31,6 +31,8 @@ pub struct Run {
     pub compiler: String,
     /// See the field before.
     pub is_debug: bool,
+    /// Where logs were written.
+    pub data: PathBuf,
     /// What all draws began from.
     pub seed: u64,
     /// How long each repetition warms up and is measured, in seconds.
