@@ -19,7 +19,7 @@ use support::example;
 const HANGS_AFTER: Duration = Duration::from_secs(240);
 
 /// Small and short, so that a debug build does many.
-const SHORT: [&str; 8] = ["--rows", "1000", "--warm-up", "0.01", "--measure", "0.05", "--repetitions", "1"];
+const SHORT: [&str; 8] = ["--rows", "1000", "--warm-up", "0.01", "--measure", "0.15", "--repetitions", "1"];
 
 fn shard_scaling(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(example("shard_scaling"));
@@ -166,7 +166,7 @@ fn open_loops_keep_to_their_rates() {
     let directory = tempfile::tempdir().expect("a directory");
     let dimensions =
         ["--shards", "2", "--cross", "20", "--durability", "none,durable", "--rate", "2000", "--open", "20"];
-    let more = ["--rows", "1000", "--measure", "1", "--repetitions", "1"];
+    let more = ["--rows", "1000", "--measure", "0.5", "--repetitions", "1"];
     let (run, _) = measure(directory.path(), &[&dimensions[..], &more].concat());
     assert_eq!(run.cells.len(), 2 * 3);
     for measured in &run.cells {
