@@ -191,6 +191,61 @@ fn lost_payments_between_customers_are_found_out() {
     }
 }
 
+/// What is too small for its transactions is told so: nothing hangs or panics. SmallBank looked for a second customer without end
+/// where there was none.
+#[test]
+fn what_is_too_small_is_told_so() {
+    fn told<W: Workload>(workload: &W, shards: usize, cross: Cross) {
+        let drawn: Result<Vec<_>, _> = (0..shards)
+            .map(|shard| Stream::draw(workload, &mut Client::new(SEED, shard, shards, cross)))
+            .collect();
+        let error = drawn.map(|_| ()).expect_err("there are too few rows");
+        let says = error.to_string();
+        assert!(says.contains("load"), "{workload:?}: {says} does not say what to do");
+    }
+    let (here, both) = (Cross::Percent(0.0), Cross::Percent(100.0));
+    let bank = |customers, skew| SmallBank { customers, skew };
+    let hot = |share| Skew::Hotspot { rows: 1, share };
+    told(&bank(0, Skew::Uniform), 1, Cross::Natural);
+    told(&bank(1, Skew::Uniform), 1, Cross::Natural);
+    told(&bank(1, hot(1.0)), 1, Cross::Natural);
+    told(&bank(100, hot(1.0)), 1, Cross::Natural);
+    told(&bank(100, hot(1.0)), 2, both);
+    // Each shard has one customer, or one of them none.
+    told(&bank(2, Skew::Uniform), 2, here);
+    for rows in [0, 1, 11] {
+        told(&HStoreMicro { rows, skew: Skew::Uniform, aborts: 0.0 }, 1, Cross::Natural);
+    }
+    told(&HStoreMicro { rows: 12, skew: Skew::Uniform, aborts: 0.0 }, 2, here);
+    told(&Ycsb { mix: Mix::A, records: 0, skew: Skew::Uniform }, 1, Cross::Natural);
+    for records in [0, 1, 63] {
+        // They are one group, and live on one shard.
+        told(&Ycsb { mix: Mix::A, records, skew: Skew::Uniform }, 2, Cross::Natural);
+        told(&YcsbGrowing { growth: Growth::D, records, skew: Skew::Uniform }, 2, Cross::Natural);
+        told(&YcsbGrowing { growth: Growth::E, records, skew: Skew::Uniform }, 2, both);
+        let writes = 0.5;
+        told(&YcsbTransactional { records, skew: Skew::Uniform, writes, spread: 2 }, 2, both);
+    }
+    told(&YcsbTransactional { records: 15, skew: Skew::Uniform, writes: 0.5, spread: 1 }, 1, here);
+    told(&Tpcc::small(0), 1, Cross::Natural);
+    told(&Tpcc::small(1), 2, Cross::Natural);
+    told(&Tpcc::small(2), 3, both);
+    told(&Tpcc { items: 0, ..Tpcc::small(2) }, 1, Cross::Natural);
+    told(&Tpcc { customers: 0, ..Tpcc::small(2) }, 1, Cross::Natural);
+    told(&Tatp { subscribers: 0 }, 1, Cross::Natural);
+    told(&Tatp { subscribers: 1 }, 2, Cross::Natural);
+    // The smallest that are large enough.
+    let draws = |drawn: bool| assert!(drawn);
+    let one = || Client::new(SEED, 0, 1, Cross::Natural);
+    draws(bank(2, Skew::Uniform).draw(&mut one()).is_ok());
+    draws(HStoreMicro { rows: 12, skew: Skew::Uniform, aborts: 0.0 }.draw(&mut one()).is_ok());
+    for growth in [Growth::D, Growth::E] {
+        draws(YcsbGrowing { growth, records: 1, skew: Skew::Uniform }.draw(&mut one()).is_ok());
+    }
+    draws(Tpcc { items: 1, customers: 1, ..Tpcc::small(1) }.draw(&mut one()).is_ok());
+    draws(Tatp { subscribers: 1 }.draw(&mut one()).is_ok());
+}
+
 #[test]
 fn the_micro_of_hstore_counts_and_spans_as_told() {
     let micro = |skew, aborts| HStoreMicro { rows: 10_000, skew, aborts };

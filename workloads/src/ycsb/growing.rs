@@ -172,7 +172,7 @@ impl Workload for YcsbGrowing {
     }
 
     fn draw(&self, client: &mut Client) -> Result<Vec<Transaction>, NoRow> {
-        let loaded = Loaded::new(self.records, self.skew);
+        let loaded = Loaded::new(self.records, self.skew)?;
         let mut inserts = Inserts::new(self.records, client)?;
         let mut one = |place| -> Result<Transaction, NoRow> {
             if client.random.random_bool(INSERTS) {
