@@ -4,6 +4,8 @@ use rand::{Rng, RngExt};
 use rand_distr::{Distribution, Zipf};
 use serde::{Deserialize, Serialize};
 
+use crate::stream::NoRow;
+
 /// How unevenly rows are used.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,20 +50,27 @@ enum Law {
 impl Popularity {
     /// Of `rows` rows.
     ///
+    /// # Errors
+    /// If there is no row, or none that is not hot.
+    ///
     /// # Panics
-    /// If there is no row, or the skew is none: a negative `theta`, a share outside 0 to 1, more hot rows than rows.
-    /// The command line is checked before.
-    pub fn new(rows: u64, skew: Skew) -> Self {
-        assert!(rows > 0, "there is a row to draw");
+    /// If the skew is none: a negative `theta`, a share outside 0 to 1, no hot row. The command line is checked before.
+    pub fn new(rows: u64, skew: Skew) -> Result<Self, NoRow> {
+        if rows == 0 {
+            return Err(NoRow::Loaded("rows"));
+        }
         let law = match skew {
             Skew::Uniform => Law::Uniform,
             Skew::Zipf(theta) => Law::Zipf(Zipf::new(rows as f64, theta).expect("theta is not negative")),
             Skew::Hotspot { rows: hot, share } => {
-                assert!(hot > 0 && hot < rows && (0.0..=1.0).contains(&share), "a hotspot within the rows");
+                assert!(hot > 0 && (0.0..=1.0).contains(&share), "a hotspot has rows and a share of the use");
+                if hot >= rows {
+                    return Err(NoRow::Cold { hot, rows });
+                }
                 Law::Hotspot { rows: hot, share }
             }
         };
-        Popularity { rows, law }
+        Ok(Popularity { rows, law })
     }
 
     /// The number of a row.
@@ -91,7 +100,8 @@ mod tests {
     fn each_law_draws_what_it_says() {
         const DRAWS: usize = 100_000;
         let share_of_first = |skew, first: u64| {
-            let (popularity, mut random) = (Popularity::new(1000, skew), Pcg64::seed_from_u64(7));
+            let (popularity, mut random) =
+                (Popularity::new(1000, skew).expect("rows"), Pcg64::seed_from_u64(7));
             let draws = (0..DRAWS).map(|_| popularity.draw(&mut random));
             draws.inspect(|row| assert!(*row < 1000)).filter(|row| *row < first).count() as f64 / DRAWS as f64
         };

@@ -85,7 +85,7 @@ impl Workload for HStoreMicro {
     }
 
     fn draw(&self, client: &mut Client) -> Result<Vec<Transaction>, NoRow> {
-        let popularity = Popularity::new(self.rows, self.skew);
+        let popularity = Popularity::new(self.rows, self.skew)?;
         let one = |client: &mut Client| -> Result<Transaction, NoRow> {
             let keys = client.draw_dealt(2, |random| popularity.draw(random) as u32)?;
             Ok(Transaction { keys, aborts: client.random.random_bool(self.aborts) })

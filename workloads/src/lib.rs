@@ -9,6 +9,7 @@
 //! ones in the same order and no cell measures a generator.
 
 mod actor;
+mod arrivals;
 mod cell;
 mod disturbance;
 mod draw;
@@ -23,6 +24,7 @@ mod workload;
 mod ycsb;
 
 pub use actor::{Order, Served};
+pub use arrivals::Arrivals;
 pub use cell::{Cell, Durability, Load, Spec, Visitor};
 pub use disturbance::{Disturbance, Watch};
 pub use draw::{Popularity, Skew};

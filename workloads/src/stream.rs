@@ -2,6 +2,10 @@
 //!
 //! There is one client for each shard. The first row of its transactions lives on that shard, as with a client that knows the
 //! placement and sends there; an engine without shards gets the same transactions from as many threads.
+//!
+//! So every shard gets as many transactions as any other, whatever the skew. That first row is drawn by the workload's law among the
+//! rows of the client's shard: a hot row is hot within its shard's equal share of the work, and makes no shard busier than
+//! the others. What is measured of skew is conflict and caching. Skew across shards, one of them busier than the rest, is not measured.
 
 use freehold_shard::{Addressees, ObjectId, PlacementKey, Router, ShardIndex};
 use rand::seq::SliceRandom;
@@ -14,24 +18,45 @@ use crate::workload::Workload;
 /// What all draws and the placement begin from, if nobody says otherwise.
 pub const SEED: u64 = 0x0F2E_E401_D000_0005;
 
-/// Draws after which it is said that no row lives where one has to.
+/// Draws for one row after which it is said that none fits.
 const DRAWS_MAX: usize = 1_000_000;
+/// Draws of one client for all its transactions. With 256 shards and twelve keys a transaction some 10^8 are needed, if all rows are
+/// alike; who needs ten times as many draws rows that are all but never drawn.
+const DRAWS_OF_CLIENT_MAX: u64 = 1 << 30;
 
-/// No row lives on a shard where one has to: there are too few.
+/// A workload is too small, or too uneven, for its transactions to be drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "too few rows: of a million draws for the client of shard {shard} of {shards} none lives where it has to; load more rows"
-)]
-pub struct NoRow {
-    shard: usize,
-    shards: usize,
+pub enum NoRow {
+    /// No row fits, or so few that drawing them has no end.
+    #[error(
+        "too few rows, or too uneven a skew: of a million draws for the client of shard {shard} of {shards} hardly any or none lives \
+         where it has to and differs from the transaction's others; load more rows, or take a lower skew"
+    )]
+    Fits {
+        /// The client's shard.
+        shard: usize,
+        /// Of so many.
+        shards: usize,
+    },
+    /// There is nothing to draw from.
+    #[error("no rows: there are no {0}; load one at least")]
+    Loaded(&'static str),
+    /// Everything is hot, or more than there is.
+    #[error("a hotspot of {hot} rows needs more than the {rows} there are; lower it, or load more rows")]
+    Cold {
+        /// Rows that are to be hot.
+        hot: u64,
+        /// Rows there are.
+        rows: u64,
+    },
 }
 
 /// How often a transaction that has a choice spans shards.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cross {
-    /// As the workload draws it, whoever lives where.
+    /// As the workload draws it, whoever lives where; but for a transaction's first row, which lives on its client's shard
+    /// ([`Client::draw_here`]). With `n` shards a second row that is drawn evenly lives elsewhere `n - 1` times in `n`.
     Natural,
     /// So many in a hundred of those that can, from 0 to 100; the others stay on one shard. With one shard none can.
     Percent(f64),
@@ -51,6 +76,8 @@ pub struct Client {
     shard: usize,
     router: Router,
     cross: Cross,
+    /// Draws until it is said that there is no end to them.
+    draws_left: u64,
     /// The client's own random numbers.
     pub random: Pcg64,
 }
@@ -60,7 +87,8 @@ impl Client {
     pub fn new(seed: u64, shard: usize, shards: usize, cross: Cross) -> Self {
         assert!(shard < shards, "client {shard} of {shards}");
         let random = Pcg64::seed_from_u64(seed ^ (shard as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        Client { shard, router: Router::new(PlacementKey(seed), shards), cross, random }
+        let router = Router::new(PlacementKey(seed), shards);
+        Client { shard, router, cross, draws_left: DRAWS_OF_CLIENT_MAX, random }
     }
 
     /// The number of this client's shard.
@@ -92,7 +120,7 @@ impl Client {
         }
     }
 
-    /// A draw that fits.
+    /// A draw that fits. The number of draws is bounded, of one call and of all calls together.
     ///
     /// # Errors
     /// If there seems to be none.
@@ -102,12 +130,14 @@ impl Client {
         fits: impl Fn(&Self, &T) -> bool,
     ) -> Result<T, NoRow> {
         for _ in 0..DRAWS_MAX {
+            let Some(left) = self.draws_left.checked_sub(1) else { break };
+            self.draws_left = left;
             let drawn = draw(&mut self.random);
             if fits(self, &drawn) {
                 return Ok(drawn);
             }
         }
-        Err(NoRow { shard: self.shard, shards: self.shards() })
+        Err(NoRow::Fits { shard: self.shard, shards: self.shards() })
     }
 
     /// A draw that lives here (`elsewhere` false), or on any other shard.
@@ -122,7 +152,9 @@ impl Client {
         self.draw_fitting(draw, |client, id| (client.home(id) != client.shard) == elsewhere)
     }
 
-    /// A draw that lives here.
+    /// A draw that lives here: by the same law, among the rows of the client's own shard. As every client draws so, each shard gets as
+    /// many transactions as any other, and how uneven the law is changes nothing in that: a hot row takes its part of the work of
+    /// its own shard only.
     ///
     /// # Errors
     /// If there seems to be none.
@@ -238,5 +270,20 @@ impl<W: Workload> Stream<W> {
     /// How much of it spans shards, from 0 to 1.
     pub fn spanning(&self) -> f64 {
         self.drawn.iter().filter(|drawn| drawn.way == Way::Across).count() as f64 / self.drawn.len() as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_hardly_ever_drawn_is_given_up() {
+        let mut client = Client::new(SEED, 0, 1, Cross::Natural);
+        client.draws_left = 1_000;
+        let mut rare = || client.draw_fitting(|random| random.random_range(0..100), |_, row| *row == 0);
+        let found = (0..1_000).map_while(|_| rare().ok()).count();
+        assert!((1..100).contains(&found), "one of a hundred fits, and of a thousand draws {found} did");
+        assert_eq!(rare(), Err(NoRow::Fits { shard: 0, shards: 1 }));
     }
 }

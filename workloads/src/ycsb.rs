@@ -13,6 +13,11 @@
 //! either. The law of popularity is Zipf's, drawn exactly. Which shards a read or an update of one record spans is no question,
 //! so [`Cross`](crate::Cross) says nothing to A, B, C, D and F.
 //!
+//! A client draws a transaction's first record by the published law among the records of its own shard
+//! ([`Client::draw_here`]). So every shard gets as many transactions as any other. A popular record takes its part of its
+//! shard's work, and makes no shard busier than the others; with `n` shards it is asked for up to `n` times less or more than by the
+//! law over all records. Skew across shards is not measured.
+//!
 //! The invariants: the updates that the records count are the acknowledged ones; there are as many records as were loaded
 //! and inserted; and every field of every record holds what its key and its count make of it, so a torn one is noticed.
 
@@ -43,10 +48,10 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn new(records: u64, skew: Skew) -> Self {
-        let popularity = Popularity::new(records, skew);
+    fn new(records: u64, skew: Skew) -> Result<Self, NoRow> {
+        let popularity = Popularity::new(records, skew)?;
         let groups = records.div_ceil(u64::from(GROUP));
-        Loaded { popularity, groups, last: records - (groups - 1) * u64::from(GROUP) }
+        Ok(Loaded { popularity, groups, last: records - (groups - 1) * u64::from(GROUP) })
     }
 
     /// Draws the number of a record.
@@ -130,7 +135,7 @@ impl Workload for Ycsb {
     }
 
     fn draw(&self, client: &mut Client) -> Result<Vec<Operation>, NoRow> {
-        let loaded = Loaded::new(self.records, self.skew);
+        let loaded = Loaded::new(self.records, self.skew)?;
         let one = |client: &mut Client| -> Result<Operation, NoRow> {
             let key = client.draw_here(|random| Key::loaded(loaded.draw(random)))?;
             let (random, field) = (&mut client.random, draw_field);
@@ -179,11 +184,11 @@ mod tests {
     #[test]
     fn every_rank_has_a_record_of_its_own_and_the_popular_ones_are_no_neighbours() {
         for records in [1, 63, 64, 65, 128, 1000, 4096] {
-            let loaded = Loaded::new(records, Skew::Uniform);
+            let loaded = Loaded::new(records, Skew::Uniform).expect("records");
             let numbers: BTreeSet<_> = (0..records).map(|rank| loaded.at(rank)).collect();
             assert!(numbers.iter().copied().eq(0..records as u32), "of {records}: {numbers:?}");
         }
-        let loaded = Loaded::new(64_000, Skew::Uniform);
+        let loaded = Loaded::new(64_000, Skew::Uniform).expect("records");
         let groups: BTreeSet<_> = (0..1000).map(|rank| loaded.at(rank) / GROUP).collect();
         assert_eq!(groups.len(), 1000, "a thousand popular records are in as many groups");
     }

@@ -45,9 +45,12 @@ impl<W: Workload> Rows<W> for Plain<W> {
 /// Transactions of each client in a lap, the beginning of its stream.
 const LAP: usize = 4_000;
 
-/// Runs two laps of the streams of all clients, one transaction of each in turn. Every `loses`-th transaction that wrote is undone, and acknowledged.
-/// Says what does not hold: a transaction that met what cannot be, or the verdict.
-fn run<W: Workload>(workload: &W, shards: usize, cross: Cross, loses: Option<usize>) -> Result<(), String> {
+/// Whether a transaction that wrote is lost, by the rows it names.
+type Loses<'a, W> = &'a mut dyn FnMut(&BTreeMap<<W as Workload>::Id, Access>) -> bool;
+
+/// Runs two laps of the streams of all clients, one transaction of each in turn. What `loses` says of those that wrote is undone, and
+/// acknowledged. Says what does not hold: a transaction that met what cannot be, or the verdict.
+fn run<W: Workload>(workload: &W, shards: usize, cross: Cross, loses: Loses<'_, W>) -> Result<(), String> {
     let mut plain = Plain::<W> { rows: BTreeMap::new(), named: BTreeMap::new(), written: BTreeSet::new() };
     workload.load(&mut |id, row| assert!(plain.rows.insert(id, row).is_none(), "{id:?} is loaded twice"));
     let streams: Vec<_> = (0..shards)
@@ -55,7 +58,7 @@ fn run<W: Workload>(workload: &W, shards: usize, cross: Cross, loses: Option<usi
             Stream::draw(workload, &mut Client::new(SEED, shard, shards, cross)).expect("enough rows")
         })
         .collect();
-    let (mut tally, mut written, mut committed, mut to) = (W::Tally::default(), 0, 0, Addressees::new());
+    let (mut tally, mut committed, mut to) = (W::Tally::default(), 0, Addressees::new());
     for lap in 0..2 {
         for number in 0..LAP.min(streams[0].drawn().len()) {
             for stream in &streams {
@@ -73,8 +76,7 @@ fn run<W: Workload>(workload: &W, shards: usize, cross: Cross, loses: Option<usi
                     Ok(reply) => {
                         W::tally(&mut tally, &transaction, &reply);
                         committed += 1;
-                        written += usize::from(!plain.written.is_empty());
-                        if loses.is_some_and(|every| !plain.written.is_empty() && written % every == 0) {
+                        if !plain.written.is_empty() && loses(&plain.named) {
                             for (id, row) in before {
                                 match row {
                                     Some(row) => drop(plain.rows.insert(id, row)),
@@ -120,9 +122,9 @@ fn renewed_keep_their_homes<W: Workload>(workload: &W) {
 
 /// What holds of every workload.
 fn check_reads<W: Workload>(workload: &W) {
-    run(workload, 1, Cross::Natural, None).expect("the invariant holds");
-    run(workload, 3, Cross::Natural, None).expect("the invariant holds");
-    run(workload, 3, Cross::Percent(50.0), None).expect("the invariant holds");
+    for (shards, cross) in [(1, Cross::Natural), (3, Cross::Natural), (3, Cross::Percent(50.0))] {
+        run(workload, shards, cross, &mut |_| false).expect("the invariant holds");
+    }
     if W::RENEWS {
         renewed_keep_their_homes(workload);
     }
@@ -131,7 +133,11 @@ fn check_reads<W: Workload>(workload: &W) {
 /// What holds of every workload that writes.
 fn check<W: Workload>(workload: &W) {
     check_reads(workload);
-    let found = run(workload, 1, Cross::Natural, Some(100));
+    let mut written = 0;
+    let found = run(workload, 1, Cross::Natural, &mut |_| {
+        written += 1;
+        written % 100 == 0
+    });
     println!("{workload:?} said of lost writes: {found:?}");
     assert!(found.is_err(), "{workload:?} did not see that writes were lost");
 }
@@ -160,6 +166,84 @@ fn smallbank_balances_and_spans_as_told() {
     near(spanning(&uniform, 2, Cross::Percent(0.0)), 0.0);
     near(spanning(&uniform, 4, Cross::Percent(100.0)), 0.4);
     near(spanning(&uniform, 1, Cross::Percent(100.0)), 0.0);
+}
+
+/// Payments between customers leave the sum of all cents as it was: an engine that loses every one of them, and only them, once
+/// held all that was checked.
+#[test]
+fn lost_payments_between_customers_are_found_out() {
+    for skew in [Skew::Uniform, Skew::Hotspot { rows: 10, share: 0.9 }] {
+        let bank = SmallBank { customers: 1_000, skew };
+        let mut lost = 0;
+        // Only transactions of two customers write two accounts or more.
+        let found = run(&bank, 2, Cross::Natural, &mut |named| {
+            let has_two = named.values().filter(|access| **access == Access::Write).count() > 1;
+            lost += usize::from(has_two);
+            has_two
+        });
+        assert!(found.is_err(), "{lost} payments were lost, and nobody saw it");
+        let mut is_first = true;
+        let found = run(&bank, 2, Cross::Natural, &mut |named| {
+            let has_two = named.values().filter(|access| **access == Access::Write).count() > 1;
+            has_two && std::mem::take(&mut is_first)
+        });
+        assert!(found.is_err(), "one payment was lost, and nobody saw it");
+    }
+}
+
+/// What is too small for its transactions is told so: nothing hangs or panics. SmallBank looked for a second customer without end
+/// where there was none.
+#[test]
+fn what_is_too_small_is_told_so() {
+    fn told<W: Workload>(workload: &W, shards: usize, cross: Cross) {
+        let drawn: Result<Vec<_>, _> = (0..shards)
+            .map(|shard| Stream::draw(workload, &mut Client::new(SEED, shard, shards, cross)))
+            .collect();
+        let error = drawn.map(|_| ()).expect_err("there are too few rows");
+        let says = error.to_string();
+        assert!(says.contains("load"), "{workload:?}: {says} does not say what to do");
+    }
+    let (here, both) = (Cross::Percent(0.0), Cross::Percent(100.0));
+    let bank = |customers, skew| SmallBank { customers, skew };
+    let hot = |share| Skew::Hotspot { rows: 1, share };
+    told(&bank(0, Skew::Uniform), 1, Cross::Natural);
+    told(&bank(1, Skew::Uniform), 1, Cross::Natural);
+    told(&bank(1, hot(1.0)), 1, Cross::Natural);
+    told(&bank(100, hot(1.0)), 1, Cross::Natural);
+    told(&bank(100, hot(1.0)), 2, both);
+    // Each shard has one customer, or one of them none.
+    told(&bank(2, Skew::Uniform), 2, here);
+    for rows in [0, 1, 11] {
+        told(&HStoreMicro { rows, skew: Skew::Uniform, aborts: 0.0 }, 1, Cross::Natural);
+    }
+    told(&HStoreMicro { rows: 12, skew: Skew::Uniform, aborts: 0.0 }, 2, here);
+    told(&Ycsb { mix: Mix::A, records: 0, skew: Skew::Uniform }, 1, Cross::Natural);
+    for records in [0, 1, 63] {
+        // They are one group, and live on one shard.
+        told(&Ycsb { mix: Mix::A, records, skew: Skew::Uniform }, 2, Cross::Natural);
+        told(&YcsbGrowing { growth: Growth::D, records, skew: Skew::Uniform }, 2, Cross::Natural);
+        told(&YcsbGrowing { growth: Growth::E, records, skew: Skew::Uniform }, 2, both);
+        let writes = 0.5;
+        told(&YcsbTransactional { records, skew: Skew::Uniform, writes, spread: 2 }, 2, both);
+    }
+    told(&YcsbTransactional { records: 15, skew: Skew::Uniform, writes: 0.5, spread: 1 }, 1, here);
+    told(&Tpcc::small(0), 1, Cross::Natural);
+    told(&Tpcc::small(1), 2, Cross::Natural);
+    told(&Tpcc::small(2), 3, both);
+    told(&Tpcc { items: 0, ..Tpcc::small(2) }, 1, Cross::Natural);
+    told(&Tpcc { customers: 0, ..Tpcc::small(2) }, 1, Cross::Natural);
+    told(&Tatp { subscribers: 0 }, 1, Cross::Natural);
+    told(&Tatp { subscribers: 1 }, 2, Cross::Natural);
+    // The smallest that are large enough.
+    let draws = |drawn: bool| assert!(drawn);
+    let one = || Client::new(SEED, 0, 1, Cross::Natural);
+    draws(bank(2, Skew::Uniform).draw(&mut one()).is_ok());
+    draws(HStoreMicro { rows: 12, skew: Skew::Uniform, aborts: 0.0 }.draw(&mut one()).is_ok());
+    for growth in [Growth::D, Growth::E] {
+        draws(YcsbGrowing { growth, records: 1, skew: Skew::Uniform }.draw(&mut one()).is_ok());
+    }
+    draws(Tpcc { items: 1, customers: 1, ..Tpcc::small(1) }.draw(&mut one()).is_ok());
+    draws(Tatp { subscribers: 1 }.draw(&mut one()).is_ok());
 }
 
 #[test]

@@ -94,6 +94,15 @@ struct Terminals<'a> {
 impl Tpcc {
     /// Draws a client's transactions.
     pub(super) fn transactions(&self, client: &mut Client, count: usize) -> Result<Vec<Transaction>, NoRow> {
+        for (count, what) in [
+            (u32::from(self.warehouses), "warehouses"),
+            (self.items, "items"),
+            (u32::from(self.customers), "customers"),
+        ] {
+            if count == 0 {
+                return Err(NoRow::Loaded(what));
+            }
+        }
         // Without a warehouse here, this says so.
         client.draw_here(|random| Key::warehouse(random.random_range(1..=self.warehouses)))?;
         let warehouses = (1..=self.warehouses)

@@ -59,7 +59,7 @@ impl Workload for YcsbTransactional {
 
     fn draw(&self, client: &mut Client) -> Result<Vec<Transaction>, NoRow> {
         assert!((1..=OPERATIONS).contains(&self.spread), "a transaction spans 1 to {OPERATIONS} shards");
-        let loaded = Loaded::new(self.records, self.skew);
+        let loaded = Loaded::new(self.records, self.skew)?;
         let one = |client: &mut Client| -> Result<Transaction, NoRow> {
             let keys = client.draw_dealt(self.spread, |random| Key::loaded(loaded.draw(random)))?;
             Ok(keys.map(|key| {
