@@ -9,7 +9,7 @@ mod support;
 use std::fs;
 use std::process::Command;
 
-use freehold_workloads::{Measured, Outcome, Run, Skew};
+use freehold_workloads::{Load, Measured, Outcome, Run, Skew};
 use made_up::{Plan, disturb, stopped};
 use support::example;
 
@@ -84,6 +84,29 @@ fn slower_with_ranges_that_overlap_may_be_chance() {
     assert!((change + 0.03).abs() < 1e-9, "{change}");
     assert!(json["cells"][1]["p99"]["before"]["median"].as_f64().is_some_and(|p99| p99 > 0.0), "{said}");
     assert!(json["cells"][1]["cpu"]["after"]["median"].as_f64().is_some_and(|cpu| cpu > 0.0), "{said}");
+}
+
+#[test]
+fn of_an_open_loop_p99_decides() {
+    // Its rate is what arrives: an engine that took ten times as long for each answer was once called the same.
+    let before = Plan { loads: &[Load::Rate { per_second: 1e5 }], ..Plan::SMALL }.run();
+    let slow = |factor: f64| {
+        let mut run = before.clone();
+        let Outcome::Measured(repetitions) = &mut run.cells[1].outcome else { panic!("it was measured") };
+        for latency in repetitions.iter_mut().map(|repetition| &mut repetition.latency) {
+            latency.p99 = (latency.p99 as f64 * factor) as u64;
+        }
+        run
+    };
+    let (status, said, _) = diff(&before, &slow(2.0), &[]);
+    assert!(status == 1 && said.contains("SLOWER by p99") && said.contains("1 of 3 cells"), "{said}");
+    let (status, said, _) = diff(&before, &slow(0.5), &[]);
+    assert!(status == 0 && said.contains("faster by p99"), "{said}");
+    // The rate of an open loop decides nothing; of a closed loop p99 does not.
+    let mut fast = before.clone();
+    speed(&mut fast.cells[1], 1.5);
+    let (status, said, _) = diff(&fast, &before, &["--json"]);
+    assert!(status == 0 && said.contains(r#""decided_by": "p99""#) && !said.contains("faster"), "{said}");
 }
 
 #[test]

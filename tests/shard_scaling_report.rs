@@ -9,8 +9,8 @@ mod report;
 use std::fs;
 use std::path::PathBuf;
 
-use freehold_workloads::{Cross, Durability, Measured, Outcome, Run, Skew};
-use made_up::{Plan, disturb, stopped};
+use freehold_workloads::{Cross, Durability, Load, Measured, Outcome, Run, Skew};
+use made_up::{CLOSED, Plan, disturb, stopped};
 use roxmltree::{Document, Node, ParsingOptions};
 
 /// The page of a run, checked and left to be looked at.
@@ -125,7 +125,11 @@ fn the_page_of_sixteen_shards_shows_all_that_is_to_be_shown() {
         "Efficiency",
         "Universal Scalability Law",
         "Contention: 2 % of the work is serial (σ = 0.0200)",
-        "Coherence: each pair of shards costs 0.08 %",
+        "Coherence: each shard's agreeing with each other one costs 0.08 %",
+        "(κ = 0.000800; 2κ a pair)",
+        "what its caches gain counts as scaling",
+        // Of SmallBank's transactions 40 % can span.
+        "100 % (40 % span)",
         "The peak would be at 35 shards",
         "Throughput over cross-shard share",
         "as measured",
@@ -223,13 +227,92 @@ fn who_wins_stays_visible_and_who_cannot_says_why() {
     let text = text(&page("peers", &run));
     assert!(text.contains("dashmap wins: 1.7 × Freehold"), "{text}");
     assert!(text.contains("Freehold is first: 2613 × redb") || text.contains("× redb"), "{text}");
-    assert!(text.contains("Freehold is first in 2 of 4 comparisons"), "{text}");
+    assert!(text.contains("Freehold is first in 2 of 4 comparisons of closed loops"), "{text}");
     // In the comparisons and in the table.
     let cannot = run.cells.iter().filter(|cell| cell.cell.engine == "kameo").count();
     let sentence = "cannot An actor of kameo has no transactions: two accounts cannot change together.";
     assert_eq!(text.matches(sentence).count(), 2 * cannot, "{text}");
     assert!(text.contains("failed 42 cents are missing: <lost update> & \"more\""), "{text}");
     assert!(text.contains("cells failed and have no figures"), "{text}");
+}
+
+#[test]
+fn in_an_open_loop_the_rate_does_not_decide() {
+    // Who keeps up has the rate that arrives: once the first place by that was counted as won.
+    let open = [Load::Open { share: 0.5 }, Load::Rate { per_second: 1e5 }];
+    let plan = Plan {
+        peers: &["dashmap", "tokio-mpsc"],
+        shards: &[4],
+        durabilities: &[Durability::None],
+        ..Plan::PEERS
+    };
+    let run = Plan { loads: &[CLOSED, open[0], open[1]], ..plan }.run();
+    let said = |run: &Run, name| text(&page(name, run));
+    let before = said(&run, "open");
+    assert!(before.contains("Freehold is first in 0 of 1 comparisons of closed loops"), "{before}");
+    assert_eq!(before.matches("No verdict: each engine has a share of its own rate").count(), 1, "{before}");
+    assert_eq!(
+        page("open", &run).matches(r#"<p class="verdict none">"#).count(),
+        1,
+        "it has no winner's colour"
+    );
+    // Freehold has a little more of the same rate, and a p99 ten times as long; then the reverse.
+    for (rate, p99, verdict) in
+        [(1.01, 1_000_000_000, "wins by p99: Freehold takes "), (0.9, 1, "Freehold is first by p99: ")]
+    {
+        let mut run = run.clone();
+        let own = measured(&mut run, |cell| cell.cell.engine == "freehold" && cell.cell.load == open[1]);
+        let Outcome::Measured(repetitions) = &mut own.outcome else { panic!("it was measured") };
+        for repetition in repetitions {
+            repetition.per_second *= rate;
+            repetition.latency.p99 = p99;
+        }
+        let after = said(&run, "open_p99");
+        assert!(after.contains(verdict), "{verdict}: {after}");
+        assert!(after.contains("Freehold is first in 0 of 1 comparisons of closed loops"), "{after}");
+    }
+}
+
+#[test]
+fn efficiency_is_as_uncertain_as_its_base() {
+    let mut run = Plan::SMALL.run();
+    disturb(measured(&mut run, |cell| cell.cell.shards == 1));
+    let page = page("base", &run);
+    // Two shards, in both curves.
+    assert_eq!(page.matches("The machine was busy while one shard was measured.").count(), 2);
+    let text = text(&page);
+    assert!(text.contains("with the same rows in all; the machine was busy"), "{text}");
+    // 2 % either way of each rate: 0.98 / 1.02 and the reverse, of 0.979.
+    assert!(text.contains("0.979 (0.94 to 1.02, 5 times)"), "{text}");
+    assert!(!text.contains("Here it is above 1"), "{text}");
+
+    // Twice the rate of two shards is above 1, and that is said.
+    let own = measured(&mut run, |cell| cell.cell.shards == 2 && cell.cell.cross == Cross::Percent(0.0));
+    let Outcome::Measured(repetitions) = &mut own.outcome else { panic!("it was measured") };
+    repetitions.iter_mut().for_each(|repetition| repetition.per_second *= 2.0);
+    let text = self::text(&self::page("above", &run));
+    assert!(text.contains("Here it is above 1 (cross 0 % at 2 shards): that is caches or chance"), "{text}");
+}
+
+#[test]
+fn few_repetitions_are_said_to_be_few() {
+    let said = "Fewer than five repetitions were made of each cell: 4.";
+    assert!(text(&page("few", &Plan { repetitions: 4, ..Plan::SMALL }.run())).contains(said));
+    assert!(!text(&page("two", &Plan::SMALL.run())).contains("Fewer than five"));
+}
+
+#[test]
+fn a_histogram_says_of_which_cell_it_is() {
+    let mut run = Plan { cross: &[Cross::Percent(100.0)], ..Plan::SMALL }.run();
+    let cell = measured(&mut run, |cell| cell.cell.shards == 2);
+    let heading = "freehold, smallbank, customers 100,000, skew uniform, 2 shards, cross 100 % (40 % span), durability none, closed, 64 in flight";
+    assert_eq!(report::heading(cell), heading);
+    disturb(cell);
+    let text = report::percentiles(&report::heading(cell), &cell.repetitions()[0].latency);
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some(format!("#[cell {heading}]").as_str()));
+    assert_eq!(lines.next(), Some("#[cell busy machine: others up to 23 %, stolen 4 %]"));
+    assert!(lines.next().is_some_and(|line| line.trim_start().starts_with("Value")), "{text}");
 }
 
 #[test]
@@ -250,7 +333,8 @@ fn what_a_run_says_cannot_change_the_page() {
 fn a_cells_histogram_is_of_all_its_repetitions() {
     let run = Plan::SMALL.run();
     let latencies = || run.cells[0].repetitions().iter().map(|repetition| &repetition.latency);
-    let text = report::percentiles(&report::merged(latencies()));
+    let text = report::percentiles("one cell", &report::merged(latencies()));
+    assert!(text.starts_with("#[cell one cell]\n"), "{text}");
     let samples: u64 = latencies().map(|latency| latency.samples).sum();
     let last = text.lines().rfind(|line| !line.starts_with('#')).expect("there are rows");
     assert_eq!(last.split_whitespace().nth(2), Some(samples.to_string().as_str()), "{text}");
@@ -281,4 +365,11 @@ fn the_csv_has_one_row_a_repetition_and_stays_in_its_columns() {
     assert_eq!(rows[2][column("log_writes")], repetition.log_writes.to_string());
     assert_eq!((&rows[2][column("disturbed")], &rows[3][column("repetition")]), ("false", "2"));
     assert!(rows[2][column("spec")].contains("\"hotspot\""), "{:?}", rows[2]);
+    // Columns are only ever added at the end; the histogram is numbered by the cell, whatever rows it has.
+    assert_eq!(column("histogram"), header.len() - 1);
+    assert_eq!((&rows[0][column("histogram")], &rows[1][column("histogram")]), ("", ""));
+    assert_eq!(
+        (&rows[2][column("histogram")], &rows[6][column("histogram")]),
+        ("latency/0002.hgrm", &report::histogram(2)[..])
+    );
 }

@@ -4,13 +4,15 @@
 use freehold_workloads::{Cell, Machine, Measured, Outcome, Repetition, Run, Spread};
 use serde::Serialize;
 
+use crate::measures::{self, is_closed};
 use crate::names::Names;
+use crate::quantity::count;
 
 /// What became of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Slower by more than the tolerance, and the ranges do not overlap.
+    /// Slower by more than the tolerance, and the ranges do not overlap. What is slower [`Measure`] says.
     Regression,
     /// It had a rate, and now it failed or cannot be done.
     Lost,
@@ -26,6 +28,16 @@ pub enum Verdict {
     Neither,
     /// There is nothing to compare, as the note says.
     Incomparable,
+}
+
+/// Which figure decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Of closed loops: less is slower.
+    Rate,
+    /// Of open loops, whose rate is what arrives as long as they keep up: more is slower.
+    P99,
 }
 
 /// A figure of several repetitions.
@@ -64,6 +76,8 @@ pub struct Compared {
     pub name: String,
     pub cell: Cell,
     pub verdict: Verdict,
+    /// What the verdict is by.
+    pub decided_by: Measure,
     /// Committed a second.
     pub rate: Option<Change>,
     /// Nanoseconds.
@@ -89,17 +103,6 @@ pub struct Comparison {
     pub cells: Vec<Compared>,
 }
 
-/// CPU nanoseconds of the process per transaction, committed or aborted.
-fn cpu(repetition: &Repetition) -> Option<f64> {
-    let transactions = repetition.committed + repetition.aborted;
-    (transactions > 0).then(|| 1e9 * repetition.cpu_seconds / transactions as f64)
-}
-
-/// Of a repetition in which no latency was taken there is none.
-fn p99(repetition: &Repetition) -> Option<f64> {
-    (repetition.latency.samples > 0).then_some(repetition.latency.p99 as f64)
-}
-
 fn change(before: &Measured, after: &Measured, of: fn(&Repetition) -> Option<f64>) -> Option<Change> {
     let range =
         |measured: &Measured| Spread::of(measured.repetitions().iter().filter_map(of)).map(Range::from);
@@ -118,8 +121,13 @@ fn without_figure(run: &str, outcome: &Outcome) -> Option<String> {
     }
 }
 
-fn verdict(before: &Measured, after: &Measured, rate: Option<&Change>, tolerance: f64) -> Verdict {
-    let Some(Change { before: earlier, after: later, change }) = rate else {
+/// What decides for a cell.
+fn measure(cell: &Cell) -> Measure {
+    if is_closed(cell) { Measure::Rate } else { Measure::P99 }
+}
+
+fn verdict(before: &Measured, after: &Measured, decides: Option<&Change>, tolerance: f64) -> Verdict {
+    let Some(Change { before: earlier, after: later, change }) = decides else {
         let cannot = |measured: &Measured| matches!(measured.outcome, Outcome::Cannot(_));
         if cannot(before) && cannot(after) {
             return Verdict::Neither;
@@ -128,18 +136,22 @@ fn verdict(before: &Measured, after: &Measured, rate: Option<&Change>, tolerance
         let had_one = before.rate().is_some();
         return if had_one && is_lost { Verdict::Lost } else { Verdict::Incomparable };
     };
-    match (earlier.overlaps(later), *change) {
-        (false, change) if change < -tolerance => Verdict::Regression,
-        (true, change) if change < -tolerance => Verdict::MaybeSlower,
-        (false, change) if change > tolerance => Verdict::Faster,
-        (true, change) if change > tolerance => Verdict::MaybeFaster,
+    let gain = match measure(&before.cell) {
+        Measure::Rate => *change,
+        Measure::P99 => -change,
+    };
+    match (earlier.overlaps(later), gain) {
+        (false, gain) if gain < -tolerance => Verdict::Regression,
+        (true, gain) if gain < -tolerance => Verdict::MaybeSlower,
+        (false, gain) if gain > tolerance => Verdict::Faster,
+        (true, gain) if gain > tolerance => Verdict::MaybeFaster,
         _ => Verdict::Same,
     }
 }
 
 /// A terminal's lines may be broken anywhere, so spaces are plain.
-fn name(names: &Names, cell: &Cell) -> String {
-    names.cell(cell).replace('\u{a0}', " ")
+fn name(names: &Names, measured: &Measured) -> String {
+    names.cell(measured).replace('\u{a0}', " ")
 }
 
 fn compared(
@@ -149,6 +161,12 @@ fn compared(
     tolerance: f64,
 ) -> Compared {
     let rate = change(before, after, |repetition| Some(repetition.per_second));
+    let p99 = change(before, after, measures::p99);
+    let decided_by = measure(&before.cell);
+    let decides = match decided_by {
+        Measure::Rate => rate.as_ref(),
+        Measure::P99 => p99.as_ref(),
+    };
     let mut notes: Vec<_> = without_figure("before", &before.outcome)
         .into_iter()
         .chain(without_figure("after", &after.outcome))
@@ -162,13 +180,25 @@ fn compared(
             notes.push(format!("{name}: the machine was busy"));
         }
     }
+    if rate.is_some() && decides.is_none() {
+        notes.push("no latency was taken, and p99 decides".to_owned());
+    }
+    // A share of the closed loop's rate: who became faster there has more to do here.
+    let arrivals = change(before, after, |repetition| repetition.wanted_per_second);
+    if let Some(Change { before, after, change }) = arrivals
+        && change.abs() > tolerance
+    {
+        let (earlier, later) = (count(before.median), count(after.median));
+        notes.push(format!("{earlier}/s arrived before, {later}/s after").replace('\u{a0}', " "));
+    }
     Compared {
-        name: name(names, &before.cell),
+        name: name(names, before),
         cell: before.cell.clone(),
-        verdict: verdict(before, after, rate.as_ref(), tolerance),
+        verdict: verdict(before, after, decides, tolerance),
+        decided_by,
         rate,
-        p99: change(before, after, p99),
-        cpu: change(before, after, cpu),
+        p99,
+        cpu: change(before, after, measures::cpu_ns),
         is_disturbed: before.is_disturbed() || after.is_disturbed(),
         notes,
     }
@@ -176,9 +206,10 @@ fn compared(
 
 fn alone(names: &Names, measured: &Measured, run: &str) -> Compared {
     Compared {
-        name: name(names, &measured.cell),
+        name: name(names, measured),
         cell: measured.cell.clone(),
         verdict: Verdict::Incomparable,
+        decided_by: measure(&measured.cell),
         rate: None,
         p99: None,
         cpu: None,

@@ -5,19 +5,26 @@
 //! cargo run --release --example bench_diff -- BEFORE AFTER --tolerance 3%   # more than this is slower
 //! cargo run --release --example bench_diff -- BEFORE AFTER --engine freehold --json
 //! ```
-//! A cell is a regression if its median rate fell by more than the tolerance and no repetition of one run reached the range of
-//! the other: each alone happens by chance. A cell that had a rate and now has none, because it failed or cannot be done any more, is
-//! one too. Latency and CPU time are told and decide nothing.
+//! A closed loop is a regression if its median rate fell by more than the tolerance and no repetition of one run reached the range of
+//! the other: each alone happens by chance. Of an open loop the rate is what arrives, so there p99 decides in the same way: a median
+//! that rose by more than the tolerance. A cell that had a rate and now has none, because it failed or cannot be done any more, is a
+//! regression too. CPU time, and p99 of closed loops, are told and decide nothing.
 //!
 //! The exit status is 0 if there is no regression, 1 if there is one, and 2 if the runs cannot be compared: a file cannot be
 //! read, they share no cell, or `--strict` was given and something makes the comparison doubtful (another machine, a debug build, a busy
 //! machine, cells that are missing).
 
 mod comparison;
+#[path = "../shard_scaling/report/measures.rs"]
+#[allow(dead_code, reason = "of the report's figures only some")]
+mod measures;
 #[path = "../shard_scaling/report/names.rs"]
 #[allow(dead_code, reason = "of the report's names only those of cells")]
 mod names;
 mod print;
+#[path = "../shard_scaling/report/quantity.rs"]
+#[allow(dead_code, reason = "of the report's quantities only some")]
+mod quantity;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,8 @@
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
-use crate::comparison::{Change, Compared, Comparison, Range, Verdict};
+use crate::comparison::{Change, Compared, Comparison, Measure, Range, Verdict};
+use crate::quantity::{count, nanoseconds};
 
 fn word(verdict: Verdict) -> &'static str {
     match verdict {
@@ -16,33 +17,23 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Three digits and a factor of a thousand.
-fn count(value: f64) -> String {
-    let (value, unit) = match value {
-        large if large >= 1e6 => (large / 1e6, " M"),
-        large if large >= 1e3 => (large / 1e3, " k"),
-        small => (small, ""),
-    };
-    let decimals = if value >= 100.0 {
-        0
-    } else if value >= 10.0 {
-        1
-    } else {
-        2
-    };
-    format!("{value:.decimals$}{unit}")
-}
-
-fn nanoseconds(value: f64) -> String {
-    match value {
-        large if large >= 1e6 => format!("{:.2} ms", large / 1e6),
-        large if large >= 1e3 => format!("{:.2} µs", large / 1e3),
-        small => format!("{small:.0} ns"),
+/// The verdict; of an open loop with what it is by, as its rate may say otherwise.
+fn judged(cell: &Compared) -> String {
+    match (cell.verdict, cell.decided_by) {
+        (Verdict::Lost | Verdict::Neither | Verdict::Incomparable, _) | (_, Measure::Rate) => {
+            word(cell.verdict).to_owned()
+        }
+        (verdict, Measure::P99) => format!("{} by p99", word(verdict)),
     }
 }
 
+/// A terminal's lines may be broken anywhere, so spaces are plain.
+fn plain(text: String) -> String {
+    text.replace('\u{a0}', " ")
+}
+
 fn range(Range { median, lowest, highest }: Range) -> String {
-    format!("{} ({} to {})", count(median), count(lowest), count(highest))
+    plain(format!("{} ({} to {})", count(median), count(lowest), count(highest)))
 }
 
 fn change(change: Option<Change>) -> String {
@@ -51,7 +42,12 @@ fn change(change: Option<Change>) -> String {
 
 fn figures(of: Option<Change>) -> String {
     of.map_or("-".to_owned(), |it| {
-        format!("{} → {} ({})", nanoseconds(it.before.median), nanoseconds(it.after.median), change(of))
+        plain(format!(
+            "{} → {} ({})",
+            nanoseconds(it.before.median),
+            nanoseconds(it.after.median),
+            change(of)
+        ))
     })
 }
 
@@ -91,7 +87,7 @@ pub fn print(comparison: &Comparison) {
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         table.add_row([
             Cell::new(&cell.name),
-            Cell::new(word(cell.verdict)),
+            Cell::new(judged(cell)),
             right(side(|rate| rate.before)),
             right(side(|rate| rate.after)),
             right(change(cell.rate)),

@@ -5,7 +5,7 @@ use freehold_workloads::{Cell, Measured, Outcome, Repetition, Run};
 use super::measures;
 
 /// The header. Times are nanoseconds.
-const COLUMNS: [&str; 34] = [
+const COLUMNS: [&str; 35] = [
     "engine",
     "workload",
     "spec",
@@ -40,7 +40,13 @@ const COLUMNS: [&str; 34] = [
     "others_cpu_share",
     "stolen_cpu_share",
     "disturbed",
+    "histogram",
 ];
+
+/// The file of a cell's latencies, within the run's directory; cells are numbered as in the run.
+pub fn histogram(number: usize) -> String {
+    format!("latency/{number:04}.hgrm")
+}
 
 /// What every row begins with.
 fn place(cell: &Cell) -> Vec<String> {
@@ -92,7 +98,7 @@ fn figures(number: usize, repetition: &Repetition) -> Vec<String> {
     all.iter().map(|figure| figure.to_string()).collect()
 }
 
-fn rows(Measured { cell, outcome }: &Measured) -> Vec<Vec<String>> {
+fn rows((position, Measured { cell, outcome }): (usize, &Measured)) -> Vec<Vec<String>> {
     let row = |outcome: &str, why: &str, figures: Vec<String>| {
         let mut row = place(cell);
         row.extend([outcome.to_owned(), why.to_owned()]);
@@ -108,7 +114,12 @@ fn rows(Measured { cell, outcome }: &Measured) -> Vec<Vec<String>> {
         Outcome::Measured(repetitions) => repetitions
             .iter()
             .enumerate()
-            .map(|(number, repetition)| row("measured", "", figures(number, repetition)))
+            .map(|(number, repetition)| {
+                // One file has all repetitions of the cell.
+                let mut figures = figures(number, repetition);
+                figures.push(histogram(position));
+                row("measured", "", figures)
+            })
             .collect(),
     }
 }
@@ -116,7 +127,7 @@ fn rows(Measured { cell, outcome }: &Measured) -> Vec<Vec<String>> {
 /// The run as comma-separated values (RFC 4180), with a header.
 pub fn csv(run: &Run) -> String {
     let mut writer = ::csv::Writer::from_writer(Vec::new());
-    let all = run.cells.iter().flat_map(rows);
+    let all = run.cells.iter().enumerate().flat_map(rows);
     writer.write_record(COLUMNS).expect("memory takes all");
     all.for_each(|row| writer.write_record(&row).expect("each row has all columns"));
     String::from_utf8(writer.into_inner().expect("memory takes all")).expect("all fields are text")

@@ -9,12 +9,15 @@ use super::names::{self, Names};
 use super::quantity::{count, nanoseconds, number, percent};
 use super::scaling::{self, Law};
 
+/// Cells named in a sentence; the rest is counted.
+const NAMED_MAX: usize = 3;
+
 /// One curve over shards.
 struct Curve<'a> {
     label: String,
     cells: Vec<&'a Measured>,
-    /// The rate at one shard.
-    base: Option<f64>,
+    /// The cell of one shard, if its rate was never 0.
+    base: Option<&'a Measured>,
     law: Option<Law>,
 }
 
@@ -22,15 +25,20 @@ fn rate_of(measured: &Measured) -> Spread {
     measured.rate().unwrap_or(Spread { median: 0.0, lowest: 0.0, highest: 0.0 })
 }
 
-fn point(x: f64, of: Spread, says: String, measured: &Measured) -> Point {
-    let range = (measured.repetitions().len() > 1).then_some((of.lowest, of.highest));
-    Point { x, y: of.median, range, says, is_disturbed: measured.is_disturbed() }
+fn point(x: f64, of: Spread, says: String, is_disturbed: bool) -> Point {
+    Point {
+        x,
+        y: of.median,
+        range: (of.lowest < of.highest).then_some((of.lowest, of.highest)),
+        says,
+        is_disturbed,
+    }
 }
 
 /// What is said of a point: the figure and its range, and the figure's place.
 fn says(measured: &Measured, of: Spread, name: impl Fn(f64) -> String) -> String {
     let mark = if measured.is_disturbed() { "\nThe machine was busy." } else { "" };
-    let place = format!("{}, {}", names::shards(&measured.cell), names::cross(measured.cell.cross));
+    let place = format!("{}, {}", names::shards(&measured.cell), names::spanned(measured));
     match measured.repetitions().len() {
         1 => format!("{place}\n{}, measured once{mark}", name(of.median)),
         times => format!(
@@ -58,8 +66,9 @@ impl<'a> Curve<'a> {
                 .iter()
                 .map(|measured| (measured.cell.shards as f64, rate_of(measured).median))
                 .collect();
-            let base = points.first().filter(|(shards, _)| *shards == 1.0).map(|(_, rate)| *rate);
-            Curve { label: names::cross(cross), cells, base, law: scaling::fit(&points) }
+            let is_base = |measured: &&&Measured| measured.cell.shards == 1 && rate_of(measured).lowest > 0.0;
+            let base = cells.first().filter(is_base).copied();
+            Curve { label: names::spanned_by(cross, &cells), cells, base, law: scaling::fit(&points) }
         };
         // A setting that was only measured with one shard is no curve beside others.
         let groups = grouped(panel.iter().copied(), |cell| cell.cross);
@@ -72,10 +81,16 @@ impl<'a> Curve<'a> {
         self.cells.last().map_or(1.0, |measured| measured.cell.shards as f64)
     }
 
+    /// The rate at one shard.
+    fn single(&self) -> Option<f64> {
+        self.base.map(|base| rate_of(base).median)
+    }
+
     fn series(&self, figure: impl Fn(&Measured) -> Option<Spread>, name: impl Fn(f64) -> String) -> Series {
         let points = self.cells.iter().filter_map(|measured| {
             let of = figure(measured)?;
-            Some(point(measured.cell.shards as f64, of, says(measured, of, &name), measured))
+            let says = says(measured, of, &name);
+            Some(point(measured.cell.shards as f64, of, says, measured.is_disturbed()))
         });
         let points: Vec<_> = points.collect();
         let line = points.iter().map(|point| (point.x, point.y)).collect();
@@ -90,10 +105,53 @@ impl<'a> Curve<'a> {
         self.law.as_ref().map(along).unwrap_or_default()
     }
 
-    /// Rate / (shards x rate at one shard).
+    /// Rate / (shards x rate at one shard). The range is of both rates: the lowest over the base's highest, and the reverse. Of
+    /// the base itself it is 1, by definition.
     fn efficiency(&self, measured: &Measured) -> Option<Spread> {
-        let (rate, full) = (measured.rate()?, self.base? * measured.cell.shards as f64);
-        Some(Spread { median: rate.median / full, lowest: rate.lowest / full, highest: rate.highest / full })
+        let (rate, base) = (measured.rate()?, self.base?);
+        if std::ptr::eq(measured, base) {
+            return Some(Spread { median: 1.0, lowest: 1.0, highest: 1.0 });
+        }
+        let (single, shards) = (rate_of(base), measured.cell.shards as f64);
+        Some(Spread {
+            median: rate.median / shards / single.median,
+            lowest: rate.lowest / shards / single.highest,
+            highest: rate.highest / shards / single.lowest,
+        })
+    }
+
+    /// Efficiency over shards. A point is as disturbed as its base is: it follows from both.
+    fn efficiencies(&self) -> Series {
+        let mut series = self.series(|measured| self.efficiency(measured), number);
+        if self.base.is_some_and(Measured::is_disturbed) {
+            for point in series.points.iter_mut().filter(|point| !point.is_disturbed) {
+                point.is_disturbed = true;
+                point.says.push_str("\nThe machine was busy while one shard was measured.");
+            }
+        }
+        series
+    }
+}
+
+/// What efficiency does not tell apart, and where it shows.
+fn efficiency_note(curves: &[Curve<'_>]) -> Markup {
+    let cells = curves.iter().flat_map(|curve| curve.cells.iter().map(move |measured| (curve, measured)));
+    let is_above = |(curve, measured): &(&Curve<'_>, &&Measured)| {
+        curve.efficiency(measured).is_some_and(|efficiency| efficiency.median > 1.0)
+    };
+    let above: Vec<_> = cells
+        .filter(is_above)
+        .map(|(curve, measured)| format!("cross {} at {}", curve.label, names::shards(&measured.cell)))
+        .collect();
+    html! {
+        p.quiet {
+            "All cells have the same rows in total: with twice the shards each has half of them, so what its caches gain counts as scaling."
+            @if !above.is_empty() {
+                " Here it is above 1 (" (above.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join("; "))
+                @if above.len() > NAMED_MAX { "; and " (above.len() - NAMED_MAX) " more" }
+                "): that is caches or chance, not scaling."
+            }
+        }
     }
 }
 
@@ -118,7 +176,7 @@ fn throughput(panel: &[&Measured], curves: &[Curve<'_>]) -> Chart {
         ..curve.series(Measured::rate, |rate| format!("{}/s", count(rate)))
     };
     let series: Vec<_> = curves.iter().map(series).collect();
-    let base = curves.iter().find_map(|curve| curve.base);
+    let base = curves.iter().find_map(Curve::single);
     let shards_max = curves.iter().map(Curve::shards_max).fold(1.0, f64::max);
     // The ideal line may leave the chart: where it is far away, it must not press the measured ones to the ground.
     let most = highest(&series);
@@ -136,8 +194,8 @@ fn throughput(panel: &[&Measured], curves: &[Curve<'_>]) -> Chart {
 
 fn efficiency(panel: &[&Measured], curves: &[Curve<'_>]) -> Chart {
     let series = |curve: &Curve<'_>| Series {
-        fit: curve.fit(|law, shards| law.rate(shards) / shards / curve.base.unwrap_or(law.single)),
-        ..curve.series(|measured| curve.efficiency(measured), number)
+        fit: curve.fit(|law, shards| law.rate(shards) / shards / curve.single().unwrap_or(law.single)),
+        ..curve.efficiencies()
     };
     let series: Vec<_> = curves.iter().filter(|curve| curve.base.is_some()).map(series).collect();
     let x = shards_axis(panel);
@@ -185,7 +243,9 @@ pub fn over_shards(run: &Run, names: &Names) -> Markup {
                 h3 { (names.short(spec)) span.conditions { (names.conditions(*durability, *load)) } }
                 div.row {
                     (throughput(panel, &curves).draw())
-                    @if curves.iter().any(|curve| curve.base.is_some()) { (efficiency(panel, &curves).draw()) }
+                    @if curves.iter().any(|curve| curve.base.is_some()) {
+                        div.figure { (efficiency(panel, &curves).draw()) (efficiency_note(&curves)) }
+                    }
                     @else { p.quiet { "Without a cell of one shard there is no efficiency." } }
                     div.laws {
                         h4 { "Universal Scalability Law, by cross-shard share" }
@@ -213,7 +273,7 @@ fn over_share(
         let points = cells.iter().filter_map(|measured| {
             let (of, share) = (figure(measured)?, share(measured)?);
             let says = format!("{}\nmeasured share {}", says(measured, of, &name), percent(share));
-            Some(point(share, of, says, measured))
+            Some(point(share, of, says, measured.is_disturbed()))
         });
         let mut points: Vec<_> = points.collect();
         points.sort_by(|a, b| a.x.total_cmp(&b.x));

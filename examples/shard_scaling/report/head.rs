@@ -13,6 +13,9 @@ use super::quantity::{bytes, count, nanoseconds, number, percent};
 /// Sentences of one kind after which the rest is counted.
 const SAID_MAX: usize = 5;
 
+/// Repetitions from which a range says something.
+const REPETITIONS_MIN: u32 = 5;
+
 fn date(seconds: u64) -> String {
     let text = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
     // To the minute; nobody reads seconds.
@@ -51,7 +54,7 @@ fn listed<'a>(names: &Names, cells: impl Iterator<Item = (&'a Measured, String)>
     let cells: Vec<_> = cells.collect();
     html! {
         ul {
-            @for (measured, says) in cells.iter().take(SAID_MAX) { li { (names.cell(&measured.cell)) @if !says.is_empty() { ": " (says) } } }
+            @for (measured, says) in cells.iter().take(SAID_MAX) { li { (names.cell(measured)) @if !says.is_empty() { ": " (says) } } }
             @if cells.len() > SAID_MAX { li { "and " (cells.len() - SAID_MAX) " more; see the table" } }
         }
     }
@@ -83,6 +86,10 @@ pub fn notices(run: &Run, names: &Names) -> Markup {
             div.notice.warn { strong { "This run is not complete." } " Of " (run.cells.len()) " cells " (pending) " are pending"
                 @if partial > 0 { ", and " (partial) " lack repetitions" } ". " code { "--resume" } " goes on with it." }
         }
+        @if run.repetitions < REPETITIONS_MIN {
+            div.notice.warn { strong { "Fewer than five repetitions were made" } " of each cell: " (run.repetitions)
+                ". Ranges of so few say little, and whether two of them overlap says no more." }
+        }
         @if !disturbed.is_empty() {
             div.notice.warn { strong { "The machine was busy" } " while " (disturbed.len()) " of " (measured) " measured cells ran: in at least one repetition others took more than "
                 (percent(freehold_workloads::Disturbance::MAX)) " of its CPU time. Their points are hollow and their rows are marked; read them with care."
@@ -111,7 +118,7 @@ fn key_figures(run: &Run, names: &Names) -> Vec<Figure> {
             "{}, {}, cross {}, {}{mark}",
             names.short(&cell.spec),
             names::shards(cell),
-            names::cross(cell.cross),
+            names::spanned(measured),
             names::durability(cell.durability)
         )
     };
@@ -134,10 +141,16 @@ fn key_figures(run: &Run, names: &Names) -> Vec<Figure> {
         let base = cells.iter().find(|measured| measured.cell.cross == best.cell.cross).or(cells.first());
         if let Some(base) = base.filter(|_| best.cell.shards > 1) {
             let efficiency = rate(&best) / (best.cell.shards as f64 * rate(base));
+            // A base that is too low makes it look good.
+            let mark = if base.is_disturbed() || best.is_disturbed() { "; the machine was busy" } else { "" };
             say(
                 "efficiency there",
                 number(efficiency),
-                format!("of {} times {}/s at one shard", best.cell.shards, count(rate(base))),
+                format!(
+                    "of {} times {}/s at one shard, with the same rows in all{mark}",
+                    best.cell.shards,
+                    count(rate(base))
+                ),
             );
         }
         if let Some(p99) = best.spread(|repetition| repetition.latency.p99 as f64) {
@@ -162,7 +175,11 @@ fn key_figures(run: &Run, names: &Names) -> Vec<Figure> {
     }
     let (won, of) = peers::standing(run);
     if of > 0 {
-        say("against peers", format!("{won} of {of}"), "comparisons in which Freehold is first".to_owned());
+        say(
+            "against peers",
+            format!("{won} of {of}"),
+            "comparisons of closed loops in which Freehold is first".to_owned(),
+        );
     }
     figures
 }

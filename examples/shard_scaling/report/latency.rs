@@ -113,8 +113,8 @@ fn figures(parts: &[&[(String, &Measured)]]) -> Markup {
 /// Cells over shards at the first share that spans, and over that share at the most shards.
 fn closed(panel: &[&Measured]) -> Markup {
     let most = panel.iter().map(|measured| measured.cell.shards).max().unwrap_or(1);
-    let first =
-        panel.iter().find(|measured| measured.cell.shards == most).map(|measured| measured.cell.cross);
+    let first_of_most = panel.iter().find(|measured| measured.cell.shards == most);
+    let first = first_of_most.map(|measured| measured.cell.cross);
     let is_by_shards =
         |measured: &&&Measured| Some(measured.cell.cross) == first || measured.cell.shards == 1;
     let by_shards: Vec<_> =
@@ -122,12 +122,12 @@ fn closed(panel: &[&Measured]) -> Markup {
     let by_cross: Vec<_> = panel
         .iter()
         .filter(|measured| measured.cell.shards == most)
-        .map(|measured| (format!("cross {}", names::cross(measured.cell.cross)), *measured))
+        .map(|measured| (format!("cross {}", names::spanned(measured)), *measured))
         .collect();
     // Of one share only, the chart over shards has it already.
     let by_cross = if by_cross.len() > 1 { by_cross } else { Vec::new() };
     html! {
-        (drawn(&format!("By shards, cross-shard share {}", first.map(names::cross).unwrap_or_default()), &by_shards))
+        (drawn(&format!("By shards, cross-shard share {}", first_of_most.map(|measured| names::spanned(measured)).unwrap_or_default()), &by_shards))
         (drawn(&format!("By cross-shard share, {most} shards"), &by_cross))
         (figures(&[&by_shards, &by_cross]))
     }
@@ -138,9 +138,7 @@ fn open(panel: &[&Measured]) -> Markup {
     let cells: Vec<_> = panel
         .iter()
         .filter(|measured| measured.cell.shards == most)
-        .map(|measured| {
-            (format!("{}, cross {}", measured.cell.load, names::cross(measured.cell.cross)), *measured)
-        })
+        .map(|measured| (format!("{}, cross {}", measured.cell.load, names::spanned(measured)), *measured))
         .collect();
     html! {
         (drawn(&format!("Over percentiles, {most} shard{}", if most == 1 { "" } else { "s" }), &cells))

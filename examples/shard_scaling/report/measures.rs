@@ -48,6 +48,11 @@ pub fn log_bytes(repetition: &Repetition) -> Option<f64> {
     quotient(repetition.log_bytes as f64, repetition.traffic_transactions)
 }
 
+/// The 99th percentile of latency, in nanoseconds. Of a repetition in which none was timed there is none.
+pub fn p99(repetition: &Repetition) -> Option<f64> {
+    (repetition.latency.samples > 0).then_some(repetition.latency.p99 as f64)
+}
+
 /// A figure's spread over a cell's repetitions.
 pub fn spread(measured: &Measured, figure: Figure) -> Option<Spread> {
     Spread::of(measured.repetitions().iter().filter_map(figure))

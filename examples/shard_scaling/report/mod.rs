@@ -23,8 +23,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::names::Names;
 
-pub use self::cells::csv;
-pub use self::percentiles::{merged, percentiles};
+pub use self::cells::{csv, histogram};
+pub use self::percentiles::{heading, merged, percentiles};
 
 const STYLE: &str = include_str!("style.css");
 

@@ -1,7 +1,10 @@
 //! What workloads and cells are called on the page: short, and different where they differ.
 
-use freehold_workloads::{Cell, Cross, Durability, Load, Run, Spec};
+use freehold_workloads::{Cell, Cross, Durability, Load, Measured, Run, Spec};
 use serde_json::Value;
+
+use super::measures;
+use super::quantity::percent;
 
 /// The engine a run is about; all others are peers.
 pub const SUBJECT: &str = "freehold";
@@ -83,9 +86,9 @@ impl Names {
     }
 
     /// The whole cell. Its own [`Display`](std::fmt::Display) leaves the workload's settings out.
-    pub fn cell(&self, cell: &Cell) -> String {
-        let Cell { engine, spec, durability, load, .. } = cell;
-        let (spec, shards, cross) = (self.short(spec), shards(cell), cross(cell.cross));
+    pub fn cell(&self, measured: &Measured) -> String {
+        let Cell { engine, spec, durability, load, .. } = &measured.cell;
+        let (spec, shards, cross) = (self.short(spec), shards(&measured.cell), spanned(measured));
         format!("{engine}, {spec}, {shards}, cross {cross}, {durability}, {load}")
     }
 
@@ -112,6 +115,31 @@ pub fn cross(cross: Cross) -> String {
     match cross {
         Cross::Natural => "natural".to_owned(),
         Cross::Percent(percent) => format!("{percent}\u{a0}%"),
+    }
+}
+
+/// How much was to span shards, and how much did.
+pub fn spanned(measured: &Measured) -> String {
+    spanned_by(measured.cell.cross, &[measured])
+}
+
+/// The same of cells that share the setting: `100 % (40 % span)`, since of most workloads only some transactions can span.
+/// What was measured is left out where the setting says it already, and where there is one shard.
+pub fn spanned_by(setting: Cross, cells: &[&Measured]) -> String {
+    let spread = cells.iter().filter(|measured| measured.cell.shards > 1);
+    let shares = spread.filter_map(|measured| measures::median(measured, measures::spanning));
+    let (lowest, highest) =
+        shares.fold((f64::INFINITY, 0.0), |(low, high), share| (share.min(low), share.max(high)));
+    // What is drawn at random differs by some percent of itself.
+    let is_near = |one: f64, other: f64| (one - other).abs() <= 0.03 * other;
+    let is_said = match setting {
+        Cross::Natural => false,
+        Cross::Percent(wanted) => is_near(lowest, wanted / 100.0) && is_near(highest, wanted / 100.0),
+    };
+    match lowest <= highest && !is_said {
+        false => cross(setting),
+        true if is_near(lowest, highest) => format!("{} ({} span)", cross(setting), percent(highest)),
+        true => format!("{} ({} to {} span)", cross(setting), percent(lowest), percent(highest)),
     }
 }
 

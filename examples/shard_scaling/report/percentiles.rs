@@ -3,7 +3,31 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use freehold_workloads::Latency;
+use freehold_workloads::{Latency, Measured};
+
+use super::measures;
+use super::names::{self, Names};
+use super::quantity::percent;
+
+/// What a cell's histogram is headed with: all that sets the cell apart, and whether the machine was busy.
+pub fn heading(measured: &Measured) -> String {
+    let cell = &measured.cell;
+    let mut text = format!(
+        "{}, {}, {}, cross {}, {}, {}",
+        cell.engine,
+        Names::full(&cell.spec),
+        names::shards(cell),
+        names::spanned(measured),
+        names::durability(cell.durability),
+        cell.load
+    );
+    if measured.is_disturbed() {
+        let disturbance = measures::disturbance(measured);
+        let (others, stolen) = (percent(disturbance.others), percent(disturbance.stolen));
+        write!(text, "\nbusy machine: others up to {others}, stolen {stolen}").expect("a string takes all");
+    }
+    text.replace('\u{a0}', " ")
+}
 
 /// Of all samples of several measurements.
 pub fn merged<'a>(latencies: impl IntoIterator<Item = &'a Latency>) -> Latency {
@@ -36,10 +60,13 @@ fn at(latency: &Latency, quantile: f64) -> u64 {
 
 /// The distribution as HdrHistogram prints it (`.hgrm`), which <https://hdrhistogram.github.io/HdrHistogram/plotFiles.html>
 /// and others plot: value, percentile, count up to it, 1/(1-percentile). One line a bucket; values are microseconds.
-pub fn percentiles(latency: &Latency) -> String {
+/// Each line of `heading` becomes a comment before the table: plotters skip lines that begin with `#`.
+pub fn percentiles(heading: &str, latency: &Latency) -> String {
     const NS_PER_US: f64 = 1e3;
-    let mut text =
-        format!("{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
+    let mut text = String::new();
+    heading.lines().for_each(|line| writeln!(text, "#[cell {line}]").expect("a string takes all"));
+    writeln!(text, "{:>12} {:>14} {:>10} {:>14}\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)")
+        .expect("a string takes all");
     let samples: u64 = latency.buckets.iter().map(|(_, count)| count).sum();
     let (mut seen, mut squares) = (0, 0.0);
     for (highest, count) in &latency.buckets {
@@ -83,8 +110,9 @@ mod tests {
 
     #[test]
     fn the_text_has_the_columns_plotters_read() {
-        let text = percentiles(&of([1000, 2000, 3000, 4000]));
-        let lines: Vec<_> = text.lines().collect();
+        let text = percentiles("one\ntwo", &of([1000, 2000, 3000, 4000]));
+        let table = text.strip_prefix("#[cell one]\n#[cell two]\n").expect("the heading comes first");
+        let lines: Vec<_> = table.lines().collect();
         assert_eq!(
             lines[0].split_whitespace().collect::<Vec<_>>(),
             ["Value", "Percentile", "TotalCount", "1/(1-Percentile)"]
@@ -104,7 +132,7 @@ mod tests {
         assert!(lines[7].ends_with("Total count    =            4]"), "{text}");
         // The deviation of 1, 2, 3, 4 is the root of 1.25.
         assert!(lines[6].contains("StdDeviation   =        1.1"), "{text}");
-        assert_eq!(percentiles(&Latency::default()).lines().count(), 5, "of nothing there are no rows");
+        assert_eq!(percentiles("", &Latency::default()).lines().count(), 5, "of nothing there are no rows");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Source: N. Gunther, "A General Theory of Computational Scalability Based on Rational Functions", 2008
 //! (arXiv:0808.1431). With N shards the rate is X(N) = λN / (1 + σ(N-1) + κN(N-1)): σ is the share of work that is serial
-//! (contention), κ what each pair of shards costs to agree (coherence).
+//! (contention), κ what it costs that a shard agrees with each other one (coherence): a pair costs 2κ, as each of its two does.
 //!
 //! N / X(N) is a sum of 1, N-1 and N(N-1) with the coefficients 1/λ, σ/λ and κ/λ. So the fit is a linear least-squares
 //! problem with coefficients that are not negative, solved exactly: each set of coefficients that may be above zero is
@@ -128,7 +128,7 @@ impl Law {
         let coherence = match self.coherence {
             small if small < 5e-7 => "Coherence: no cost of agreeing was found (κ = 0).".to_owned(),
             share => format!(
-                "Coherence: each pair of shards costs {} of a transaction's work (κ = {share:.6}).",
+                "Coherence: each shard's agreeing with each other one costs {} of a transaction's work (κ = {share:.6}; 2κ a pair).",
                 percent(share)
             ),
         };
@@ -224,5 +224,9 @@ mod tests {
         let words = words.join(" ").replace('\u{a0}', " ");
         assert!(words.contains("3 % of the work is serial (σ = 0.0300)"), "{words}");
         assert!(words.contains("κ = 0") && words.contains("approach 33.3 M/s"), "{words}");
+        // N shards are N(N-1)/2 pairs, and κ is multiplied by N(N-1): it is half a pair's cost.
+        let words = fit(&points(1e6, 0.0, 0.002, &[1.0, 2.0, 4.0, 8.0])).expect("enough").words();
+        let words = words.join(" ").replace('\u{a0}', " ");
+        assert!(words.contains("each other one costs 0.2 %") && words.contains("2κ a pair"), "{words}");
     }
 }
