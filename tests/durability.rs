@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use freehold::{
     AccessError, Ack, Actor, Addressees, AskError, Config, Idle, LogConfig, LogError, Objects, OwnerId,
-    Runtime, Shards, StartError,
+    Runtime, Shards, StartError, glommio,
 };
 use serde::{Deserialize, Serialize};
 use support::{Watchdog, until};
@@ -450,7 +450,7 @@ fn a_write_that_ends_hides_no_request() {
             // Writes begin and end meanwhile, the last of them now or a moment later.
             for &id in &here[..1 + round % 100] {
                 local.ask_now(&Message::Put(id, 1)).expect("it is put");
-                freehold::glommio::yield_if_needed().await;
+                glommio::yield_if_needed().await;
             }
             local.durable().await.expect("the disk keeps up");
         }

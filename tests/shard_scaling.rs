@@ -91,7 +91,9 @@ fn a_quick_run_leaves_all_its_results() {
             assert_eq!(envelopes > 0, spans, "{cell}");
             // Four in ten have two customers.
             let share = repetition.spanning as f64 / (repetition.committed + repetition.aborted) as f64;
-            assert!((share - if spans { 0.4 } else { 0.0 }).abs() < 0.05, "{cell}: {share}");
+            // In so short a time, those that waited for the disk when it began and when it ended make a difference.
+            let about = if cell.durability == Durability::None { 0.05 } else { 0.2 };
+            assert!((share - if spans { 0.4 } else { 0.0 }).abs() < about, "{cell}: {share}");
             assert_eq!(repetition.log_bytes > 0, cell.durability == Durability::Durable, "{cell}");
         }
     }

@@ -18,11 +18,8 @@ use std::time::{Duration, Instant};
 use freehold::glommio::timer::Timer;
 use freehold::{AskError, Local, LocalAsk, Outcome, glommio};
 use freehold_workloads::{
-    Durability, LATENCY_STRIDE, Order, Pace, Part, Refused, SEED, Served, Stream, Way, Workload,
+    Arrivals, Durability, LATENCY_STRIDE, Order, Pace, Part, Refused, Served, Stream, Way, Workload,
 };
-use rand_distr::{Distribution, Exp};
-use rand_pcg::Pcg64;
-use rand_pcg::rand_core::SeedableRng;
 
 /// Transactions after which a client gives way to its shard.
 const GIVE_WAY: usize = 64;
@@ -40,8 +37,8 @@ const SLEEP_MAX: Duration = Duration::from_millis(10);
 pub enum Pacing {
     /// So many in flight.
     Closed { in_flight: usize },
-    /// So many arrivals a second, of this client.
-    Open { per_second: f64 },
+    /// So many arrivals a second, of this client, drawn from a seed.
+    Open { per_second: f64, seed: u64 },
 }
 
 /// A client's transactions, as messages.
@@ -105,7 +102,7 @@ impl<W: Workload> Driver<W> {
     pub async fn run(mut self, pacing: Pacing, pace: Arc<Pace>) -> Part<W> {
         match pacing {
             Pacing::Closed { in_flight } => self.closed(in_flight, &pace).await,
-            Pacing::Open { per_second } => self.open(per_second, &pace).await,
+            Pacing::Open { per_second, seed } => self.open(per_second, seed, &pace).await,
         }
         while !(self.asked.is_empty() && self.timed.is_empty()) {
             self.make_room(1).await;
@@ -141,24 +138,21 @@ impl<W: Workload> Driver<W> {
         }
     }
 
-    async fn open(&mut self, per_second: f64, pace: &Pace) {
+    async fn open(&mut self, per_second: f64, seed: u64, pace: &Pace) {
         let orders = self.orders.clone();
-        let mut random = Pcg64::seed_from_u64(SEED ^ self.local.shard().index() as u64);
-        let gaps = Exp::new(per_second).expect("a rate is above 0");
-        let mut gap = || Duration::from_secs_f64(gaps.sample(&mut random));
-        let mut arrival = Instant::now() + gap();
+        let mut arrivals = Arrivals::new(seed, self.local.shard().index(), per_second, Instant::now());
         let mut arrived = 0_u64;
         for lap in 0.. {
             for (number, (order, way)) in orders.0.iter().enumerate() {
                 // What has arrived in the past is asked at once; what has not is waited for.
                 let mut has_to_give_way = arrived.is_multiple_of(GIVE_WAY as u64);
                 loop {
-                    let pause = arrival.saturating_duration_since(Instant::now());
+                    let pause = arrivals.due().saturating_duration_since(Instant::now());
                     if pause.is_zero() && !has_to_give_way {
                         break;
                     }
                     if !self.goes_on(pace) {
-                        return self.leave_behind(arrival, gap);
+                        return arrivals.leave_behind(OPEN_STRIDE, &mut self.part);
                     }
                     if self.is_durable && pause > SLEEP_MIN {
                         self.sleep(pause.min(SLEEP_MAX)).await;
@@ -167,28 +161,14 @@ impl<W: Workload> Driver<W> {
                     has_to_give_way = false;
                 }
                 arrived += 1;
+                let arrival = arrivals.take();
                 let at = arrived.is_multiple_of(OPEN_STRIDE).then_some(arrival);
-                arrival += gap();
                 let place = Place { number: number as u32, lap, at };
                 if !self.run_now(order, *way, place) {
                     self.make_room(OPEN_IN_FLIGHT_MAX).await;
                     self.ask(place);
                 }
             }
-        }
-    }
-
-    /// What has arrived and was not asked when all stopped has waited at least until now.
-    fn leave_behind(&mut self, mut arrival: Instant, mut gap: impl FnMut() -> Duration) {
-        let now = Instant::now();
-        for number in 0_u64.. {
-            if arrival >= now {
-                break;
-            }
-            if number.is_multiple_of(OPEN_STRIDE) {
-                self.part.time(arrival);
-            }
-            arrival += gap();
         }
     }
 

@@ -76,7 +76,9 @@ fn run<W: Workload>(workload: &W, trial: &Trial, watcher: &Watcher<'_>) -> Resul
 
     let pacing = match (cell.load, trial.per_second) {
         (Load::Closed { in_flight }, _) => Pacing::Closed { in_flight },
-        (_, Some(per_second)) => Pacing::Open { per_second: per_second / cell.shards as f64 },
+        (_, Some(per_second)) => {
+            Pacing::Open { per_second: per_second / cell.shards as f64, seed: trial.seed }
+        }
         (_, None) => return Err(failed("an open loop needs a rate")),
     };
     let pace = Arc::new(Pace::default());

@@ -96,7 +96,8 @@ impl Results {
             let repetitions = measured.repetitions();
             if !repetitions.is_empty() {
                 let all = report::merged(repetitions.iter().map(|repetition| &repetition.latency));
-                self.write(&format!("latency/{number:04}.hgrm"), report::percentiles(&all).as_bytes())?;
+                let text = report::percentiles(&report::heading(measured), &all);
+                self.write(&report::histogram(number), text.as_bytes())?;
             }
         }
         Ok(())
