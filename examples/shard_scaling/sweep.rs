@@ -41,7 +41,7 @@ pub fn now() -> u64 {
 /// Measures what is missing in `run`.
 ///
 /// # Errors
-/// If results cannot be kept, or the peers' process fails. What was found until then is kept.
+/// If results cannot be kept, or the peers' process cannot be started. What was found until then is kept.
 pub fn sweep(run: &mut Run, results: &Results, interrupted: &AtomicBool) -> Result<Ended, SweepError> {
     let wanted = run.repetitions as usize;
     let is_missing = |measured: &Measured, round: usize| match &measured.outcome {
@@ -73,7 +73,7 @@ pub fn sweep(run: &mut Run, results: &Results, interrupted: &AtomicBool) -> Resu
             let cell = run.cells[number].cell.clone();
             bar.set_message(format!("{cell}"));
             let answer = match rate(run, &cell) {
-                Err(why) => Some(Answer::Cannot(why)),
+                Err(answer) => Some(answer),
                 Ok(per_second) => {
                     let trial = Trial {
                         seed: run.seed,
@@ -86,7 +86,11 @@ pub fn sweep(run: &mut Run, results: &Results, interrupted: &AtomicBool) -> Resu
                     measure(&trial, &mut peers, &bar, interrupted)?
                 }
             };
-            let Some(answer) = answer else { continue };
+            // Only who was interrupted has no answer.
+            let Some(answer) = answer else {
+                bar.abandon_with_message("interrupted");
+                return Ok(Ended::Interrupted);
+            };
             bar.inc(1);
             take(&mut run.cells[number], answer, &bar, (wanted - round) as u64);
             run.ended = now();
@@ -126,9 +130,9 @@ fn measure(
     }
     let peers = match peers {
         Some(peers) => peers,
-        None => peers.insert(Peers::start()?),
+        None => peers.insert(Peers::new()?),
     };
-    peers.measure(trial).map(Some)
+    peers.measure(trial, interrupted)
 }
 
 /// Takes an answer in. A cell that has none has no trials left, of `left` rounds.
@@ -150,8 +154,9 @@ fn take(measured: &mut Measured, answer: Answer, bar: &ProgressBar, left: u64) {
     }
 }
 
-/// The rate of an open loop: a share of what the same cell reached in its closed loop, which comes before it.
-fn rate(run: &Run, cell: &Cell) -> Result<Option<f64>, String> {
+/// The rate of an open loop: a share of what the same cell reached in its closed loop, which comes before it. If that has none, neither
+/// has this, and for the same reason.
+fn rate(run: &Run, cell: &Cell) -> Result<Option<f64>, Answer> {
     match cell.load {
         Load::Closed { .. } => Ok(None),
         Load::Rate { per_second } => Ok(Some(per_second)),
@@ -160,10 +165,13 @@ fn rate(run: &Run, cell: &Cell) -> Result<Option<f64>, String> {
                 matches!(it.cell.load, Load::Closed { .. })
                     && Cell { load: cell.load, ..it.cell.clone() } == *cell
             };
-            let closed = run.cells.iter().find(same).and_then(Measured::rate);
-            closed
-                .map(|rate| Some(share * rate.median))
-                .ok_or_else(|| "there is no rate of a closed loop to take a share of".to_owned())
+            let closed = run.cells.iter().find(same);
+            match closed.map(|closed| (&closed.outcome, closed.rate())) {
+                Some((_, Some(rate))) => Ok(Some(share * rate.median)),
+                Some((Outcome::Cannot(why), _)) => Err(Answer::Cannot(why.clone())),
+                Some((Outcome::Failed(why), _)) => Err(Answer::Failed(why.clone())),
+                _ => Err(Answer::Cannot("there is no rate of a closed loop to take a share of".to_owned())),
+            }
         }
     }
 }
@@ -184,4 +192,59 @@ pub fn overheads(run: &mut Run) {
         }
     }
     run.overhead_ns = most;
+}
+
+#[cfg(test)]
+mod tests {
+    use freehold_workloads::{Cross, Durability, Machine, RUN_FORMAT, SEED, Skew, SmallBank};
+
+    use super::*;
+
+    fn cell(load: Load) -> Cell {
+        Cell {
+            engine: "somebody".to_owned(),
+            spec: Spec::SmallBank(SmallBank { customers: 100, skew: Skew::Uniform }),
+            shards: 1,
+            cross: Cross::Natural,
+            durability: Durability::Durable,
+            load,
+        }
+    }
+
+    fn run(outcome: Outcome) -> Run {
+        Run {
+            format: RUN_FORMAT,
+            command: Vec::new(),
+            began: 0,
+            ended: 0,
+            version: String::new(),
+            commit: String::new(),
+            compiler: String::new(),
+            is_debug: true,
+            data: ".".into(),
+            seed: SEED,
+            warm_up: 0.0,
+            measure: 0.1,
+            repetitions: 1,
+            machine: Machine::default(),
+            engines: BTreeMap::new(),
+            overhead_ns: BTreeMap::new(),
+            cells: vec![Measured { cell: cell(Load::Closed { in_flight: 8 }), outcome }],
+        }
+    }
+
+    #[test]
+    fn an_open_loop_ends_as_its_closed_loop_did_and_says_why() {
+        let open = cell(Load::Open { share: 0.5 });
+        let why = "it has no log".to_owned();
+        let cannot = rate(&run(Outcome::Cannot(why.clone())), &open);
+        assert_eq!(cannot, Err(Answer::Cannot(why.clone())));
+        let failed = rate(&run(Outcome::Failed(why.clone())), &open);
+        assert_eq!(failed, Err(Answer::Failed(why)));
+        let none = rate(&run(Outcome::Pending), &open);
+        assert!(
+            matches!(&none, Err(Answer::Cannot(why)) if why.contains("no rate of a closed loop")),
+            "{none:?}"
+        );
+    }
 }

@@ -1,11 +1,8 @@
 //! What a client asks next, and when.
 
 use std::borrow::Cow;
-use std::time::{Duration, Instant};
 
 use freehold_workloads::{Client, Drawn, Load, NoRow, Stream, Trial, Way, Workload};
-use rand_distr::{Distribution, Exp};
-use rand_pcg::Pcg64;
 
 use crate::peer::Fault;
 
@@ -96,52 +93,5 @@ impl Loop {
             (Load::Closed { in_flight }, None) => Ok(Loop::Closed { in_flight }),
             (_, None) => Err("an open loop needs a rate".into()),
         }
-    }
-}
-
-/// Arrivals at one client: random and independent (Poisson), whether those before were answered or not.
-pub struct Arrivals {
-    next: Instant,
-    gap: Exp<f64>,
-    random: Pcg64,
-}
-
-impl Arrivals {
-    /// From `begin` on; the same ones for the same seed and client.
-    pub fn new(seed: u64, client: usize, per_second: f64, begin: Instant) -> Self {
-        let gap = Exp::new(per_second).expect("a rate above zero");
-        let mut arrivals = Arrivals { next: begin, gap, random: Pcg64::new(seed.into(), client as u128) };
-        arrivals.take();
-        arrivals
-    }
-
-    /// When the next is due.
-    pub fn due(&self) -> Instant {
-        self.next
-    }
-
-    /// Takes the next one: when it arrives, or arrived.
-    pub fn take(&mut self) -> Instant {
-        let taken = self.next;
-        self.next += Duration::from_secs_f64(self.gap.sample(&mut self.random));
-        taken
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arrivals_come_at_their_rate_and_again_the_same() {
-        let begin = Instant::now();
-        let mut times = Arrivals::new(7, 1, 1_000.0, begin);
-        let last = (0..20_000).map(|_| times.take()).last().expect("some");
-        let seconds = (last - begin).as_secs_f64();
-        assert!((seconds - 20.0).abs() < 0.6, "20000 arrivals took {seconds} s at 1000 a second");
-        let mut again = Arrivals::new(7, 1, 1_000.0, begin);
-        let mut other = Arrivals::new(7, 2, 1_000.0, begin);
-        assert_eq!((0..20_000).map(|_| again.take()).last(), Some(last));
-        assert_ne!((0..20_000).map(|_| other.take()).last(), Some(last), "clients share no arrivals");
     }
 }

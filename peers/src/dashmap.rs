@@ -32,10 +32,13 @@ pub struct Mutexes<W: Workload>(DashMap<W::Id, Cell<W>, RandomState>);
 pub struct Locker<'a, W: Workload> {
     cells: &'a DashMap<W::Id, Cell<W>, RandomState>,
     to: Addressees<W::Id>,
+    /// The ids and cells of a transaction, in the order of ids. Empty between transactions, and kept so that none allocates.
+    ids: Vec<W::Id>,
+    named: Vec<(W::Id, Cell<W>)>,
 }
 
-/// More rows than this, and a transaction allocates.
-const ROWS: usize = 8;
+/// More rows than this, and a transaction allocates: guards cannot be kept between transactions. Those of all workloads have fewer.
+const ROWS: usize = 64;
 
 /// A row that is locked, with its id.
 type Held<'a, W> = (<W as Workload>::Id, MutexGuard<'a, Option<<W as Workload>::Row>>);
@@ -53,7 +56,7 @@ impl<W: Workload> Store<W> for Mutexes<W> {
     }
 
     fn session(&self) -> Locker<'_, W> {
-        Locker { cells: &self.0, to: Addressees::new() }
+        Locker { cells: &self.0, to: Addressees::new(), ids: Vec::new(), named: Vec::new() }
     }
 
     fn show(&self, see: &mut dyn FnMut(&W::Id, &W::Row)) -> Result<(), Fault> {
@@ -66,31 +69,32 @@ impl<W: Workload> Store<W> for Mutexes<W> {
     }
 }
 
-impl<W: Workload> Locker<'_, W> {
-    #[inline]
-    fn cell(&self, id: W::Id) -> Cell<W> {
-        // Found by a shared lock of the map's part almost always; `entry` takes it exclusively.
-        if let Some(cell) = self.cells.get(&id) {
-            return Arc::clone(&cell);
-        }
-        Arc::clone(&self.cells.entry(id).or_default())
+#[inline]
+fn cell<W: Workload>(cells: &DashMap<W::Id, Cell<W>, RandomState>, id: W::Id) -> Cell<W> {
+    // Found by a shared lock of the map's part almost always; `entry` takes it exclusively.
+    if let Some(cell) = cells.get(&id) {
+        return Arc::clone(&cell);
     }
+    Arc::clone(&cells.entry(id).or_default())
 }
 
 impl<W: Workload> Session<W> for Locker<'_, W> {
     #[inline]
     fn run(&mut self, transaction: &W::Transaction) -> Result<Settled<W>, Fault> {
-        self.to.clear();
-        W::addressees(transaction, &mut self.to);
-        let mut ids: SmallVec<[W::Id; ROWS]> = self.to.iter().map(|(id, _)| id).collect();
+        let Locker { cells, to, ids, named } = self;
+        to.clear();
+        W::addressees(transaction, to);
+        ids.extend(to.iter().map(|(id, _)| id));
         ids.sort_unstable();
-        let cells: SmallVec<[(W::Id, Cell<W>); ROWS]> =
-            ids.into_iter().map(|id| (id, self.cell(id))).collect();
+        named.extend(ids.drain(..).map(|id| (id, cell::<W>(cells, id))));
         let mut held = Lent::<W>(SmallVec::new());
-        for (id, cell) in &cells {
+        for (id, cell) in &*named {
             held.0.push((*id, cell.lock().map_err(|_| "a client panicked")?));
         }
-        Ok(W::run(transaction, &mut held))
+        let settled = W::run(transaction, &mut held);
+        drop(held);
+        named.clear();
+        Ok(settled)
     }
 }
 

@@ -1,4 +1,4 @@
-//! fjall with group commit: many requests in each of its transactions, one fsync for all of them.
+//! fjall with group commit: many requests in each of its transactions, one fdatasync for all of them.
 
 use freehold_workloads::{Trial, Workload};
 
@@ -11,7 +11,7 @@ use crate::peer::{Fault, ON_DISK, Peer, Settled};
 pub const PEER: Peer = Peer {
     name: "fjall-grouped",
     version: env!("VERSION_FJALL"),
-    about: "as fjall, with group commit by hand: a writer thread takes up to clients x in-flight waiting transactions into one transaction, commits it (one fsync if durable), then answers all; a pinned thread for each client asks without waiting",
+    about: "as fjall, with group commit by hand: a writer thread takes up to clients x in-flight waiting transactions (2,048 at most) into one transaction, commits it (one fdatasync if durable), then answers all; a pinned thread for each client asks without waiting, and runs what only reads itself, in a snapshot",
     durabilities: ON_DISK,
     is_of_single_rows: false,
 };
@@ -35,6 +35,10 @@ impl<W: Workload> Grouped<W> for GroupedJournal {
             answers.push(desk.run(transaction, &mut writing)?);
         }
         writing.commit()
+    }
+
+    fn read(&self, transaction: &W::Transaction, desk: &mut Desk<W>) -> Result<Settled<W>, Fault> {
+        self.0.read(transaction, desk)
     }
 
     fn show(&self, see: &mut dyn FnMut(&W::Id, &W::Row)) -> Result<(), Fault> {

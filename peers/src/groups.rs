@@ -1,19 +1,20 @@
 //! Drives engines with group commit: a thread for each client, and one that writes.
 //!
-//! Clients ask without waiting, up to what the cell allows in flight. The writer takes what waits, up to all that can be in flight,
-//! into one commit, and answers when that returned. A client's answers come in the order it asked in. The writer is not pinned: it
-//! mostly waits for the disk, and takes the CPU that is free.
+//! Clients ask without waiting, up to what the cell allows in flight. The writer takes what waits, up to [`GROUP_MAX`], into one commit,
+//! and answers when that returned. A client's answers come in the order it asked in. What only reads is not asked for: the client runs
+//! it in a snapshot of what is committed, as without group commit. The writer is not pinned: it mostly waits for the disk, and takes
+//! the CPU that is free.
 
 use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use freehold_workloads::{Answer, Durability, Pace, Part, Trial, Workload};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
+use freehold_workloads::{Answer, Arrivals, Durability, Pace, Part, Trial, Workload};
 
 use crate::books::{Brought, balance, conduct};
 use crate::bytes::Desk;
-use crate::course::{Arrivals, Asked, Course, Loop, draw_all};
+use crate::course::{Asked, Course, Loop, draw_all};
 use crate::peer::{Fault, Settled};
 use crate::pinned::{allowed, pin};
 
@@ -36,6 +37,12 @@ pub trait Grouped<W: Workload>: Sized + Sync {
         answers: &mut Vec<Settled<W>>,
     ) -> Result<(), Fault>;
 
+    /// Runs a transaction that only reads, on the thread of its client.
+    ///
+    /// # Errors
+    /// The engine's own.
+    fn read(&self, transaction: &W::Transaction, desk: &mut Desk<W>) -> Result<Settled<W>, Fault>;
+
     /// Shows every row there is. Nobody else is there any more.
     ///
     /// # Errors
@@ -43,11 +50,13 @@ pub trait Grouped<W: Workload>: Sized + Sync {
     fn show(&self, see: &mut dyn FnMut(&W::Id, &W::Row)) -> Result<(), Fault>;
 }
 
-/// A group in an open loop is no larger, and no client has more in flight; who comes later waits, and its latency counts.
+/// A group is no larger, whatever is in flight: a second has many groups, and where it begins and ends makes no difference.
+pub const GROUP_MAX: usize = 2048;
+/// In an open loop no client has more in flight, and no group is larger; who comes later waits, and its latency counts.
 const OPEN_MAX: usize = 1024;
-/// If a commit is synced the writer waits so long for a group to be full: a hundredth of a sync, or so, and clients that were just
-/// answered are in it.
-const GATHER: Duration = Duration::from_micros(100);
+/// If a commit is synced the writer waits so long for a group to be full, so that clients that were just answered are in it: a tenth
+/// of a sync on a fast disk, which is some 200 us. It does not sleep, as that takes longer.
+const GATHER: Duration = Duration::from_micros(20);
 
 struct Request<W: Workload> {
     client: usize,
@@ -67,7 +76,7 @@ pub fn measure<W: Workload, G: Grouped<W>>(workload: &W, trial: &Trial) -> Resul
         Loop::Open { .. } => OPEN_MAX,
     };
     let group_max = match arrival {
-        Loop::Closed { in_flight } => in_flight * streams.len(),
+        Loop::Closed { in_flight } => (in_flight * streams.len()).min(GROUP_MAX),
         Loop::Open { .. } => OPEN_MAX,
     };
     let gather = if trial.cell.durability == Durability::Durable { GATHER } else { Duration::ZERO };
@@ -86,6 +95,8 @@ pub fn measure<W: Workload, G: Grouped<W>>(workload: &W, trial: &Trial) -> Resul
                     pin(cpus, number);
                     let line = Line {
                         number,
+                        store,
+                        desk: Desk::default(),
                         ask,
                         answered,
                         course: Course::new(stream),
@@ -130,8 +141,9 @@ fn write<W: Workload>(
         group.push(first);
         let until = Instant::now() + gather;
         while group.len() < group_max {
-            match asked.try_recv().or_else(|_| asked.recv_deadline(until)) {
+            match asked.try_recv() {
                 Ok(request) => group.push(request),
+                Err(TryRecvError::Empty) if Instant::now() < until => thread::yield_now(),
                 Err(_) => break,
             }
         }
@@ -151,9 +163,11 @@ struct Awaited<'a, W: Workload> {
     since: Instant,
 }
 
-/// A client's line to the writer.
-struct Line<'a, W: Workload> {
+/// A client's line to the writer, and its own way to what is committed.
+struct Line<'a, W: Workload, G> {
     number: usize,
+    store: &'a G,
+    desk: Desk<W>,
     ask: Sender<Request<W>>,
     answered: Receiver<Settled<W>>,
     course: Course<'a, W>,
@@ -166,24 +180,50 @@ struct Line<'a, W: Workload> {
 /// The writer has ended before its clients; what it says of it counts.
 const WRITER_GONE: &str = "the writer has failed";
 
-impl<W: Workload> Line<'_, W> {
+impl<W: Workload, G: Grouped<W>> Line<'_, W, G> {
     fn part(&mut self) -> &mut Part<W> {
         &mut self.brought.part
     }
 
-    /// Asks for the next; `false` if there is nobody to ask.
+    /// Asks for the next, or runs it if it only reads. Then reads the answers that are there, which have waited meanwhile. `false` if
+    /// there is nobody to ask any more, or the store failed.
     fn ask(&mut self, since: Instant) -> bool {
         let asked = self.course.take();
+        if self.desk.only_reads(&asked.transaction) {
+            return match self.store.read(&asked.transaction, &mut self.desk) {
+                Ok(settled) => {
+                    self.settle(&Awaited { asked, since }, settled);
+                    self.read_what_is_there();
+                    true
+                }
+                Err(fault) => {
+                    self.part().broke(&fault.to_string());
+                    false
+                }
+            };
+        }
         let request = Request { client: self.number, transaction: asked.transaction.clone().into_owned() };
         self.waiting.push_back(Awaited { asked, since });
-        self.ask.send(request).is_ok()
+        let is_asked = self.ask.send(request).is_ok();
+        self.read_what_is_there();
+        is_asked
+    }
+
+    fn settle(&mut self, Awaited { asked, since }: &Awaited<'_, W>, settled: Settled<W>) {
+        self.brought.answered += 1;
+        self.part().note(&asked.transaction, asked.spans, settled);
+        self.part().time(*since);
     }
 
     fn note(&mut self, settled: Settled<W>) {
-        let Awaited { asked, since } = self.waiting.pop_front().expect("an answer was waited for");
-        self.brought.answered += 1;
-        self.part().note(&asked.transaction, asked.spans, settled);
-        self.part().time(since);
+        let awaited = self.waiting.pop_front().expect("an answer was waited for");
+        self.settle(&awaited, settled);
+    }
+
+    fn read_what_is_there(&mut self) {
+        while let Ok(settled) = self.answered.try_recv() {
+            self.note(settled);
+        }
     }
 
     /// Reads answers: those that are there, and waits for the first until then.
@@ -197,9 +237,7 @@ impl<W: Workload> Line<'_, W> {
             Err(RecvTimeoutError::Timeout) => return true,
             Err(RecvTimeoutError::Disconnected) => return false,
         }
-        while let Ok(settled) = self.answered.try_recv() {
-            self.note(settled);
-        }
+        self.read_what_is_there();
         true
     }
 
@@ -212,13 +250,11 @@ impl<W: Workload> Line<'_, W> {
     }
 
     fn closed(mut self, pace: &Pace) -> Brought<W> {
+        // The pace is looked at each time: a workload that only reads never has anything in flight.
         while self.part().turn_to(pace) {
-            while self.waiting.len() < self.in_flight {
-                if !self.ask(Instant::now()) {
-                    return self.drain();
-                }
-            }
-            if !self.read(None) {
+            let goes_on =
+                if self.waiting.len() < self.in_flight { self.ask(Instant::now()) } else { self.read(None) };
+            if !goes_on {
                 break;
             }
         }
@@ -227,17 +263,18 @@ impl<W: Workload> Line<'_, W> {
 
     fn open(mut self, mut arrivals: Arrivals, pace: &Pace) -> Brought<W> {
         while self.part().turn_to(pace) {
-            while self.waiting.len() < self.in_flight && arrivals.due() <= Instant::now() {
-                if !self.ask(arrivals.take()) {
-                    return self.drain();
-                }
-            }
-            let until =
-                if self.waiting.len() < self.in_flight { arrivals.due() } else { Instant::now() + LOOK };
-            if !self.read(Some(until.min(Instant::now() + LOOK))) {
+            let (now, may_ask) = (Instant::now(), self.waiting.len() < self.in_flight);
+            let goes_on = if may_ask && arrivals.due() <= now {
+                self.ask(arrivals.take())
+            } else {
+                let look = now + LOOK;
+                self.read(Some(if may_ask { arrivals.due().min(look) } else { look }))
+            };
+            if !goes_on {
                 break;
             }
         }
+        arrivals.leave_behind(1, self.part());
         self.drain()
     }
 }

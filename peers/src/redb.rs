@@ -1,25 +1,22 @@
 //! redb: a copy-on-write B-tree in a file, one writer at a time.
 //!
 //! Durability: `none` is its memory backend; `durable` its default, a commit that is synced. It has no middle: a commit either waits
-//! for the disk or does not count until a later one does. So `applied` commits without waiting, and a thread beside the clients makes
-//! what was committed durable every [`PERIOD`]; a client waits for it only as for any other writer.
+//! for the disk or does not count until a later one does. So `applied` commits without waiting, and a thread beside the clients
+//! ([`Syncing`]) makes what was committed durable now and then; a client waits for it only as for any other writer.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use ::redb::backends::InMemoryBackend;
 use ::redb::{
     Builder, Database, Durability as Sync, ReadOnlyTable, ReadableDatabase, ReadableTable, Table,
     TableDefinition, WriteTransaction,
 };
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use freehold_workloads::{Durability, Trial, Workload};
 use tempfile::TempDir;
 
 use crate::bytes::{Bytes, Desk, encode, not_writable, show};
-use crate::peer::{Fault, ON_DISK, Peer, Settled};
+use crate::peer::{Fault, ON_DISK, Peer, Settled, Syncing};
 use crate::threads::{SLOW_STRIDE, Session, Store};
 
 /// How it appears in tables.
@@ -31,9 +28,6 @@ pub const PEER: Peer = Peer {
     is_of_single_rows: false,
 };
 
-/// How often what was applied is made durable.
-pub const PERIOD: Duration = Duration::from_millis(100);
-
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 
 /// A table of rows that can be written.
@@ -41,28 +35,19 @@ pub(crate) type Writable<'a> = Table<'a, &'static [u8], &'static [u8]>;
 
 /// The store, and what makes it durable now and then.
 pub struct Tree {
+    /// Dropped first: it uses the store until its thread has ended.
+    syncing: Option<Syncing>,
     database: Arc<Database>,
     durability: Durability,
-    syncing: Option<Syncing>,
     /// Dropped last, after the file in it.
     _directory: Option<TempDir>,
 }
 
-/// The thread that makes durable what was applied.
-struct Syncing {
-    /// Dropped, it ends the thread.
-    end: Sender<()>,
-    thread: JoinHandle<Result<(), Fault>>,
-}
-
-/// Runs until the other end of the channel is dropped.
-fn sync_every_period(database: &Database, ends: &crossbeam_channel::Receiver<()>) -> Result<(), Fault> {
-    while let Err(RecvTimeoutError::Timeout) = ends.recv_timeout(PERIOD) {
-        let mut writing = database.begin_write()?;
-        writing.set_durability(Sync::Immediate)?;
-        writing.commit()?;
-    }
-    Ok(())
+/// Makes durable what was committed before.
+fn sync(database: &Database) -> Result<(), Fault> {
+    let mut writing = database.begin_write()?;
+    writing.set_durability(Sync::Immediate)?;
+    Ok(writing.commit()?)
 }
 
 impl Tree {
@@ -77,12 +62,11 @@ impl Tree {
             (Database::create(directory.path().join("rows.redb"))?, Some(directory))
         };
         let mut tree =
-            Tree { database: Arc::new(database), durability, syncing: None, _directory: directory };
+            Tree { syncing: None, database: Arc::new(database), durability, _directory: directory };
         tree.load(workload)?;
         if durability == Durability::Applied {
-            let (database, (end, ends)) = (Arc::clone(&tree.database), bounded(0));
-            let thread = thread::spawn(move || sync_every_period(&database, &ends));
-            tree.syncing = Some(Syncing { end, thread });
+            let database = Arc::clone(&tree.database);
+            tree.syncing = Some(Syncing::start(move || sync(&database)));
         }
         Ok(tree)
     }
@@ -108,6 +92,15 @@ impl Tree {
         Ok(writing.commit()?)
     }
 
+    /// Runs a transaction that only reads, in a snapshot of what is committed.
+    pub(crate) fn read<W: Workload>(
+        &self,
+        transaction: &W::Transaction,
+        desk: &mut Desk<W>,
+    ) -> Result<Settled<W>, Fault> {
+        desk.run(transaction, &mut Reading(self.database.begin_read()?.open_table(ROWS)?))
+    }
+
     /// Begins a transaction that writes, when all others have ended.
     pub(crate) fn write(&self) -> Result<WriteTransaction, Fault> {
         let mut writing = self.database.begin_write()?;
@@ -124,29 +117,13 @@ impl Tree {
             let (key, value) = entry?;
             show::<W>(key.value(), value.value(), see)?;
         }
-        // A sync that failed is a fault, and found here.
-        match &self.syncing {
-            Some(Syncing { thread, .. }) if thread.is_finished() => {
-                Err("the thread that syncs has failed".into())
-            }
-            _ => Ok(()),
-        }
+        self.syncing.as_ref().map_or(Ok(()), Syncing::check)
     }
 }
 
 /// The rows, within a transaction that writes.
 pub(crate) fn rows(writing: &WriteTransaction) -> Result<Writable<'_>, Fault> {
     Ok(writing.open_table(ROWS)?)
-}
-
-impl Drop for Tree {
-    fn drop(&mut self) {
-        if let Some(Syncing { end, thread }) = self.syncing.take() {
-            drop(end);
-            // What it had to say was asked before.
-            let _ = thread.join();
-        }
-    }
 }
 
 /// One thread's way to it.
@@ -177,8 +154,7 @@ impl<W: Workload> Store<W> for Tree {
 impl<W: Workload> Session<W> for Waiting<'_, W> {
     fn run(&mut self, transaction: &W::Transaction) -> Result<Settled<W>, Fault> {
         if self.desk.only_reads(transaction) {
-            let rows = self.tree.database.begin_read()?.open_table(ROWS)?;
-            return self.desk.run(transaction, &mut Reading(rows));
+            return self.tree.read(transaction, &mut self.desk);
         }
         let writing = self.tree.write()?;
         let settled = self.desk.run(transaction, &mut rows(&writing)?)?;

@@ -11,7 +11,7 @@ use crate::redb::{Tree, rows};
 pub const PEER: Peer = Peer {
     name: "redb-grouped",
     version: env!("VERSION_REDB"),
-    about: "as redb, with group commit by hand: a writer thread takes up to clients x in-flight waiting transactions into one transaction, commits it (one sync if durable), then answers all; a pinned thread for each client asks without waiting",
+    about: "as redb, with group commit by hand: a writer thread takes up to clients x in-flight waiting transactions (2,048 at most) into one transaction, commits it (one sync if durable), then answers all; a pinned thread for each client asks without waiting, and runs what only reads itself, in a snapshot",
     durabilities: ON_DISK,
     is_of_single_rows: false,
 };
@@ -38,6 +38,10 @@ impl<W: Workload> Grouped<W> for GroupedTree {
             }
         }
         Ok(writing.commit()?)
+    }
+
+    fn read(&self, transaction: &W::Transaction, desk: &mut Desk<W>) -> Result<Settled<W>, Fault> {
+        self.0.read(transaction, desk)
     }
 
     fn show(&self, see: &mut dyn FnMut(&W::Id, &W::Row)) -> Result<(), Fault> {

@@ -13,10 +13,10 @@ use ::tokio::runtime::{Builder, Runtime};
 use ::tokio::sync::Mutex as Turns;
 use ::tokio::task::yield_now;
 use crossbeam_channel::{Sender, unbounded};
-use freehold_workloads::{Answer, Pace, Part, Phase, Stream, Trial, Workload};
+use freehold_workloads::{Answer, Arrivals, Pace, Part, Phase, Stream, Trial, Workload};
 
 use crate::books::{Brought, balance, conduct};
-use crate::course::{Arrivals, Course, Loop};
+use crate::course::{Course, Loop};
 use crate::peer::{Fault, Settled};
 use crate::pinned::{allowed, pin};
 
@@ -164,6 +164,11 @@ impl<W: Workload, A: Actors<W>> Desk<W, A> {
                 part.time(since);
             }
             answered += 1;
+        }
+        if let Some(arrivals) = &arrivals {
+            // The first of the client's tasks that comes here notes them all.
+            let mut arrivals = arrivals.lock().await;
+            arrivals.leave_behind(1, &mut self.part());
         }
         // Nobody listens any more only if the measuring thread has panicked.
         let _ = bring.send(answered);

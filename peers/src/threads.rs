@@ -6,10 +6,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use freehold_workloads::{Answer, LATENCY_STRIDE, Pace, Part, Stream, Trial, Workload};
+use freehold_workloads::{Answer, Arrivals, LATENCY_STRIDE, Pace, Part, Stream, Trial, Workload};
 
 use crate::books::{Brought, balance, conduct};
-use crate::course::{Arrivals, Course, Loop, draw_all};
+use crate::course::{Course, Loop, draw_all};
 use crate::peer::{Fault, Settled};
 use crate::pinned::{allowed, pin};
 
@@ -139,6 +139,7 @@ fn open<W: Workload>(
         part.time(since);
         number += 1;
     }
+    arrivals.leave_behind(1, &mut part);
     (part, number)
 }
 

@@ -10,10 +10,13 @@ use std::thread::{sleep, yield_now};
 use std::time::Duration;
 
 use counters::{Counters, Step};
+use freehold_peers::bytes::{Bytes, Desk, encode, not_writable, show};
+use freehold_peers::groups::{self, GROUP_MAX, Grouped};
 use freehold_peers::threads::{self, Session, Store};
 use freehold_peers::{Fault, PEERS, Settled, answer, guarded, measure};
+use freehold_shard::Access;
 use freehold_workloads::{
-    Answer, Durability, Mix, Refused, Repetition, Rows, Skew, SmallBank, Tpcc, Trial, Workload, Ycsb,
+    Answer, Durability, Load, Mix, Refused, Repetition, Rows, Skew, SmallBank, Tpcc, Trial, Workload, Ycsb,
 };
 use trial::trial;
 
@@ -234,4 +237,108 @@ fn who_arrives_while_an_engine_stalls_is_timed_from_the_arrival() {
         repetition.latency.buckets.iter().filter(|(upto, _)| *upto > waited).map(|(_, count)| count).sum();
     let wanted = RATE / 2.0 * STALL.as_secs_f64() * 2.0 / 3.0;
     assert!(late as f64 > 0.6 * wanted, "{late} of {wanted} waited for a third of the stall or more");
+}
+
+/// Rows in a map, in groups. Says what is wrong with a group that it is asked to commit.
+struct Watched {
+    rows: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
+    is_large: AtomicBool,
+}
+
+/// All rows, for one transaction.
+struct Borrowed<'a>(MutexGuard<'a, HashMap<Vec<u8>, Vec<u8>>>, Access);
+
+impl Bytes for Borrowed<'_> {
+    fn get<R>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Fault> {
+        Ok(self.0.get(key).map(|value| read(value)))
+    }
+    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+        if self.1 == Access::Read {
+            return Err(not_writable());
+        }
+        self.0.insert(key.to_owned(), value.to_owned());
+        Ok(())
+    }
+    fn remove(&mut self, key: &[u8]) -> Result<(), Fault> {
+        if self.1 == Access::Read {
+            return Err(not_writable());
+        }
+        self.0.remove(key);
+        Ok(())
+    }
+}
+
+impl Watched {
+    fn lend(&self, access: Access) -> Borrowed<'_> {
+        Borrowed(self.rows.lock().expect("a lock"), access)
+    }
+}
+
+impl<W: Workload> Grouped<W> for Watched {
+    fn open(workload: &W, _: &Trial) -> Result<Self, Fault> {
+        let (mut rows, mut key, mut value) = (HashMap::new(), Vec::new(), Vec::new());
+        workload.load(&mut |id, row| {
+            encode(&id, &mut key).and_then(|()| encode(&row, &mut value)).expect("it is encoded");
+            rows.insert(key.clone(), value.clone());
+        });
+        Ok(Watched { rows: Mutex::new(rows), is_large: AtomicBool::new(false) })
+    }
+
+    fn commit<'a>(
+        &self,
+        group: impl Iterator<Item = &'a W::Transaction>,
+        desk: &mut Desk<W>,
+        answers: &mut Vec<Settled<W>>,
+    ) -> Result<(), Fault> {
+        let mut rows = self.lend(Access::Write);
+        for transaction in group {
+            if desk.only_reads(transaction) {
+                return Err("one that only reads came to the writer".into());
+            }
+            answers.push(desk.run(transaction, &mut rows)?);
+        }
+        if answers.len() > GROUP_MAX {
+            return Err(format!("a group of {}", answers.len()).into());
+        }
+        self.is_large.fetch_or(answers.len() == GROUP_MAX, Ordering::Relaxed);
+        // The clients catch up: what waits next is all there can be.
+        drop(rows);
+        sleep(Duration::from_millis(5));
+        Ok(())
+    }
+
+    fn read(&self, transaction: &W::Transaction, desk: &mut Desk<W>) -> Result<Settled<W>, Fault> {
+        desk.run(transaction, &mut self.lend(Access::Read))
+    }
+
+    fn show(&self, see: &mut dyn FnMut(&W::Id, &W::Row)) -> Result<(), Fault> {
+        if !self.is_large.load(Ordering::Relaxed) {
+            return Err("no group was as large as it may be".into());
+        }
+        let rows = self.rows.lock().expect("a lock");
+        rows.iter().try_for_each(|(key, value)| show::<W>(key, value, see))
+    }
+}
+
+#[test]
+fn groups_are_of_those_that_write_and_no_larger_than_they_may() {
+    let _alone = alone();
+    let mut trial = trial("watched", Durability::None, "".as_ref());
+    trial.cell.load = Load::Closed { in_flight: 2 * GROUP_MAX };
+    let answer = guarded(|| groups::measure::<Counters, Watched>(&COUNTERS, &trial));
+    check("watched", &measured("watched", answer));
+}
+
+#[test]
+fn a_workload_that_only_reads_ends_with_group_commit_too() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().expect("a directory");
+    let reads = Ycsb { mix: Mix::C, records: 2_000, skew: Skew::Uniform };
+    for engine in ["fjall-grouped", "redb-grouped"] {
+        let closed = trial(engine, Durability::None, directory.path());
+        check(engine, &measured(engine, measure(&reads, &closed)));
+        let repetition = measured(engine, measure(&reads, &open(engine, directory.path())));
+        check(engine, &repetition);
+        assert_eq!(repetition.aborted, 0, "{engine}");
+    }
 }
