@@ -1,8 +1,9 @@
 //! One client of Freehold: a task on a shard that takes transactions from its stream, asks for them, and reads what comes back.
 //!
-//! What lives on the client's own shard runs at once (`Local::ask_now`), unless its answer is to be durable or a transaction holds one
-//! of its rows; all else is asked (`Local::ask`), and a bounded number of that is in flight. The client gives way to its shard, which also
-//! serves the others, every few transactions.
+//! What lives on the client's own shard runs at once (`Local::ask_now`), unless a transaction holds one of its rows; all else is asked
+//! (`Local::ask`). If answers are to be durable, what ran at once waits in groups until the shard's log is on disk (`Local::durable`),
+//! one group while the one before is being written. What is not answered or not on disk is in flight, and bounded. The client gives way to
+//! its shard, which also serves the others, every few transactions.
 //!
 //! In an open loop, transactions arrive when a Poisson process says. A client that is late works off what has arrived meanwhile, and
 //! the latency of each counts from its arrival, so that none is omitted.
@@ -16,10 +17,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use freehold::glommio::timer::Timer;
-use freehold::{AskError, Local, LocalAsk, Outcome, glommio};
+use freehold::{AskError, Local, LocalAsk, Outcome, TaskError, glommio};
 use freehold_workloads::{
     Arrivals, Durability, LATENCY_STRIDE, Order, Pace, Part, Refused, Served, Stream, Way, Workload,
 };
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
 
 /// Transactions after which a client gives way to its shard.
 const GIVE_WAY: usize = 64;
@@ -67,11 +70,21 @@ pub struct Driver<W: Workload> {
     asked: VecDeque<(Place, LocalAsk<Served<W>>)>,
     /// Asked and timed, few: all of them are looked at whenever time has passed, so that none waits behind another.
     timed: Vec<(Place, LocalAsk<Served<W>>)>,
+    /// Run at once, whose answers are to be durable: they wait for the group before them.
+    run: Vec<(Place, Outcome<Served<W>>)>,
+    /// The group that waits for the disk.
+    flushing: Option<Group<W>>,
     /// Refused because a queue or the log was full: never run, and to be asked again.
     refused: Vec<Place>,
     is_durable: bool,
     /// Whether any client's transactions need another client's shard.
     has_guests: bool,
+}
+
+/// What ran before the disk was asked, and its answer.
+struct Group<W: Workload> {
+    of: Vec<(Place, Outcome<Served<W>>)>,
+    flushed: LocalBoxFuture<'static, Result<(), TaskError>>,
 }
 
 /// A transaction of the stream.
@@ -92,6 +105,8 @@ impl<W: Workload> Driver<W> {
             part: Part::default(),
             asked: VecDeque::new(),
             timed: Vec::new(),
+            run: Vec::new(),
+            flushing: None,
             refused: Vec::new(),
             is_durable: durability == Durability::Durable,
             has_guests,
@@ -104,7 +119,7 @@ impl<W: Workload> Driver<W> {
             Pacing::Closed { in_flight } => self.closed(in_flight, &pace).await,
             Pacing::Open { per_second, seed } => self.open(per_second, seed, &pace).await,
         }
-        while !(self.asked.is_empty() && self.timed.is_empty()) {
+        while self.in_flight() > 0 {
             self.make_room(1).await;
         }
         self.part
@@ -176,12 +191,18 @@ impl<W: Workload> Driver<W> {
     async fn sleep(&mut self, pause: Duration) {
         let mut timer = Timer::new(pause);
         poll_fn(|cx| {
-            let before = self.asked.len() + self.timed.len();
-            self.read(cx);
-            let has_read = self.asked.len() + self.timed.len() < before;
-            if has_read || Pin::new(&mut timer).poll(cx).is_ready() { Poll::Ready(()) } else { Poll::Pending }
+            if self.read(cx) || Pin::new(&mut timer).poll(cx).is_ready() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
+    }
+
+    fn in_flight(&self) -> usize {
+        let flushing = self.flushing.as_ref().map_or(0, |group| group.of.len());
+        self.asked.len() + self.timed.len() + self.run.len() + flushing
     }
 
     /// Whether there is more to do; looked at every few transactions.
@@ -189,10 +210,10 @@ impl<W: Workload> Driver<W> {
         self.part.turn_to(pace) && self.part.broken.is_none()
     }
 
-    /// Runs a transaction inline, if that can be and its answer does not promise that it is on disk. Says whether it did.
+    /// Runs a transaction inline, if that can be. Says whether it did.
     #[inline]
     fn run_now(&mut self, order: &Order<W>, way: Way, place: Place) -> bool {
-        if way != Way::Here || self.is_durable {
+        if way != Way::Here {
             return false;
         }
         let outcome = match W::RENEWS && place.lap > 0 {
@@ -202,7 +223,10 @@ impl<W: Workload> Driver<W> {
         if let Err(AskError::Busy | AskError::Overloaded) = outcome {
             return false;
         }
-        self.note(place, outcome);
+        match self.is_durable {
+            true => self.run.push((place, outcome)),
+            false => self.note(place, outcome),
+        }
         true
     }
 
@@ -215,22 +239,10 @@ impl<W: Workload> Driver<W> {
         }
     }
 
-    /// Waits until fewer than `in_flight` are in flight, and asks again for what was refused.
-    async fn make_room(&mut self, in_flight: usize) {
-        while self.asked.len() + self.timed.len() >= in_flight.max(1) {
-            let (place, mut ask) = match self.asked.pop_front() {
-                Some(oldest) => oldest,
-                None => self.timed.swap_remove(0),
-            };
-            match poll(&mut ask, &mut Context::from_waker(Waker::noop())) {
-                Some(outcome) => self.note(place, outcome),
-                None => {
-                    let outcome = ask.await;
-                    self.note(place, outcome);
-                    // Time has passed.
-                    self.read_timed(&mut Context::from_waker(Waker::noop()));
-                }
-            }
+    /// Waits until fewer than `most` are in flight, and asks again for what was refused.
+    async fn make_room(&mut self, most: usize) {
+        while self.in_flight() >= most.max(1) {
+            poll_fn(|cx| if self.read(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
             if !self.refused.is_empty() {
                 glommio::executor().yield_task_queue_now().await;
                 self.ask_again();
@@ -240,7 +252,7 @@ impl<W: Workload> Driver<W> {
 
     /// Lets the shard serve others, and reads what was answered.
     async fn give_way(&mut self) {
-        if !self.has_guests && self.asked.is_empty() && self.timed.is_empty() {
+        if !self.has_guests && self.in_flight() == 0 {
             glommio::yield_if_needed().await;
             return;
         }
@@ -253,18 +265,15 @@ impl<W: Workload> Driver<W> {
         std::mem::take(&mut self.refused).into_iter().for_each(|place| self.ask(place));
     }
 
-    /// Reads what is answered, in the order asked, and of what is timed all.
-    fn read(&mut self, cx: &mut Context<'_>) {
+    /// Reads what is answered, in the order asked, and of what is timed all. Says whether there was any.
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+        let before = self.in_flight();
         while let Some((place, ask)) = self.asked.front_mut() {
             let Some(outcome) = poll(ask, cx) else { break };
             let place = *place;
             drop(self.asked.pop_front());
             self.note(place, outcome);
         }
-        self.read_timed(cx);
-    }
-
-    fn read_timed(&mut self, cx: &mut Context<'_>) {
         let mut next = 0;
         while let Some((place, ask)) = self.timed.get_mut(next) {
             let Some(outcome) = poll(ask, cx) else {
@@ -274,6 +283,29 @@ impl<W: Workload> Driver<W> {
             let place = *place;
             drop(self.timed.swap_remove(next));
             self.note(place, outcome);
+        }
+        self.read_flushed(cx);
+        self.in_flight() < before
+    }
+
+    /// Notes the group that is on disk, and asks the disk for the next.
+    fn read_flushed(&mut self, cx: &mut Context<'_>) {
+        loop {
+            if let Some(group) = &mut self.flushing {
+                let Poll::Ready(flushed) = group.flushed.as_mut().poll(cx) else { return };
+                let group = self.flushing.take().expect("it is flushed");
+                match flushed {
+                    Ok(()) => group.of.into_iter().for_each(|(place, outcome)| self.note(place, outcome)),
+                    Err(error) => {
+                        self.part.broke(&format!("what was run is not known to be on disk: {error}"))
+                    }
+                }
+            }
+            if self.run.is_empty() {
+                return;
+            }
+            let flushed = self.local.durable().boxed_local();
+            self.flushing = Some(Group { of: std::mem::take(&mut self.run), flushed });
         }
     }
 
