@@ -5,8 +5,8 @@
 //! cargo bench --bench fast_path                           10 thousand and 1 million objects of 64 bytes
 //! FAST_PATH_LARGE=1 cargo bench --bench fast_path         8 million objects, too; takes 4 GB
 //! ```
-//! - On the shard's thread: `ask_now`, in a task, and the same loop over a hash map, `plain_map`, and over
-//!   one behind a mutex, `mutex_map`.
+//! - On the shard's thread: `ask_now`, in a task; the same with 16 messages prefetched at a time; and the same
+//!   loop over a hash map, `plain_map`, and over one behind a mutex, `mutex_map`.
 //! - From another thread: `tell`, up to when the last message was run; `ask_all/N` in batches of N, several
 //!   under way, every reply read; and `plain_map_of_messages`, what that thread could do by itself: make 256
 //!   messages, apply them to a hash map, read the replies.
@@ -26,7 +26,7 @@ use freehold::{AskError, Config, Local, Runtime, Shards, TellError};
 use workload::report::Conditions;
 use workload::{
     Counter, Draws, Message, PlainMap, SEED, Tally, add_in_batches, add_in_locked_map, add_in_plain_map,
-    add_on_shard, additions, id_of, plain_map, totals,
+    add_on_shard, add_prefetched, additions, id_of, plain_map, totals,
 };
 
 /// Messages in a batch.
@@ -61,6 +61,12 @@ fn bench(criterion: &mut Criterion, objects: u64) {
         bencher.iter_custom(|count| {
             bench.asked.set(bench.asked.get() + count);
             bench.on_shard(move |local, _, draws| add_on_shard(local, draws, count, id_of))
+        });
+    });
+    group.bench_function("ask_now_prefetched", |bencher| {
+        bencher.iter_custom(|count| {
+            bench.asked.set(bench.asked.get() + count);
+            bench.on_shard(move |local, _, draws| add_prefetched(local, draws, count))
         });
     });
     group.bench_function("plain_map", |bencher| {

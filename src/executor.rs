@@ -205,6 +205,15 @@ impl<A: Actor> LocalShard<A> {
         reply
     }
 
+    /// Prefetches the objects of messages that a task is about to run.
+    pub(crate) fn prefetch<'m>(&self, messages: impl IntoIterator<Item = &'m A::Message>)
+    where
+        A::Message: 'm,
+    {
+        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+        core.shard.prefetch(messages);
+    }
+
     /// Does something with the shard, for a task of the runtime's own; and sees to it that the pump carries it out.
     pub(crate) fn with_core<R>(
         &self,

@@ -101,6 +101,19 @@ impl<A: Actor> Local<A> {
         self.here.ask_now(self.sender, message)
     }
 
+    /// Tells the processor of messages that [`Local::ask_now`] will run next: what it then reads from memory it reads for many of them at
+    /// once, and not for one after the other. Worth it for some 8 to 64 messages at hand, if the shard's objects do not fit its caches; if
+    /// they do this does nothing. It is a hint: messages may come in another order, be asked in another way, or not come.
+    ///
+    /// # Panics
+    /// If it is called from inside `receive`.
+    pub fn prefetch<'m>(&self, messages: impl IntoIterator<Item = &'m A::Message>)
+    where
+        A::Message: 'm,
+    {
+        self.here.prefetch(messages);
+    }
+
     /// Sends a message to its objects, on this shard or another, and gives the outcome as a future. For objects of this
     /// shard it has run when this returns; to another shard it is sent then. Dropping the future cancels nothing.
     ///

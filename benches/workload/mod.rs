@@ -228,6 +228,20 @@ pub fn add_on_shard(local: &Local<Counter>, draws: &mut Draws, count: u64, id: i
     })
 }
 
+/// The same for a task that has 16 messages at hand and prefetches their objects.
+#[inline(never)]
+pub fn add_prefetched(local: &Local<Counter>, draws: &mut Draws, count: u64) -> Tally {
+    let mut tally = Tally::default();
+    let mut messages = Vec::with_capacity(16);
+    for begun in (0..count).step_by(16) {
+        messages.clear();
+        messages.extend(additions(draws, (count - begun).min(16)));
+        local.prefetch(&messages);
+        messages.iter().for_each(|message| tally.add(local.ask_now(message)));
+    }
+    tally
+}
+
 /// Adds one to drawn counters from outside, in batches of which several are under way, and reads every reply.
 /// `answered` hears when a batch was asked whose replies have been read.
 pub fn add_in_batches(

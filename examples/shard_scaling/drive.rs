@@ -26,6 +26,8 @@ use futures::future::LocalBoxFuture;
 
 /// Transactions after which a client gives way to its shard.
 const GIVE_WAY: usize = 64;
+/// How many of a client's own transactions are prefetched together.
+const PREFETCHED: usize = 16;
 /// In an open loop every so many-th is timed: there is time to look at the clock.
 const OPEN_STRIDE: u64 = 4;
 /// In an open loop, how many may be in flight before those that arrive wait in front of the client. Their latency counts all the same.
@@ -134,6 +136,11 @@ impl<W: Workload> Driver<W> {
                     return;
                 }
                 for (at, (order, way)) in some.iter().enumerate() {
+                    if at.is_multiple_of(PREFETCHED) {
+                        let next = some[at..].iter().take(PREFETCHED);
+                        self.local
+                            .prefetch(next.filter(|(_, way)| *way == Way::Here).map(|(order, _)| order));
+                    }
                     let number = (chunk * GIVE_WAY + at) as u32;
                     // One of so many, whichever way it goes: what is timed is as what is not.
                     until_timed -= 1;

@@ -60,6 +60,7 @@ fn messages_reach_their_objects_from_outside_and_from_other_shards() {
         let asked = runtime.on_each_shard(move |local| async move {
             let other = if local.shard() == ShardIndex(0) { b } else { a };
             let mine = if local.shard() == ShardIndex(0) { a } else { b };
+            local.prefetch(&[Message::Count { till: other }, Message::Nobody, Message::Count { till: mine }]);
             let elsewhere = local.ask_now(&Message::Count { till: other });
             assert_eq!(elsewhere, Err(AskError::Elsewhere { home: local.home(&other) }));
             let handle = local.handle();
