@@ -267,6 +267,27 @@ impl<A: Actor> Desk<A> {
     pub(crate) fn name<P: Prefetch>(&self, message: &A::Message, targets: &mut Addressees<A::Id>) {
         targets.clear();
         A::addressees(message, targets);
+        self.prefetch_index::<P>(targets);
+    }
+
+    /// The same for a transaction's objects that are at home here and were not looked up yet.
+    #[inline]
+    pub(crate) fn name_carried<P: Prefetch>(
+        &self,
+        transaction: &Transaction<A>,
+        targets: &mut Addressees<A::Id>,
+    ) {
+        targets.clear();
+        for object in &transaction.objects[transaction.at_home(self.shard)] {
+            if object.slot == NO_SLOT {
+                targets.write(object.id);
+            }
+        }
+        self.prefetch_index::<P>(targets);
+    }
+
+    #[inline]
+    fn prefetch_index<P: Prefetch>(&self, targets: &mut Addressees<A::Id>) {
         for target in targets.first.iter_mut().chain(targets.rest.as_mut_slice()) {
             let hash = self.partition.hash(&target.id);
             target.hash = Some(hash);

@@ -28,6 +28,8 @@ const AHEAD: usize = 6;
 const UNDER_WAY: usize = 2 * AHEAD;
 /// How many envelopes ahead the box of a transaction is prefetched: it was last written by another core.
 const BOXES_AHEAD: usize = 8;
+/// The same in a turn that works in stages: the first of them reads it.
+const BOXES_AHEAD_STAGED: usize = UNDER_WAY + AHEAD;
 /// Of a large box only the beginning is.
 const BOX_BYTES_MAX: usize = 512;
 
@@ -130,22 +132,30 @@ const IN_TURN: Place = 1;
 const STAGED: Place = 2;
 pub(crate) const AT_LOCK_POINT: Place = 3;
 
-/// What may hold a message that is still to be run.
-trait HasMessage<A: Actor> {
-    fn message(&self) -> Option<&A::Message>;
+/// What comes to a shard and has objects here.
+trait HasObjects<A: Actor> {
+    /// The first stage: names the objects, and prefetches where the index has them.
+    fn name<P: Prefetch>(&self, desk: &Desk<A>, targets: &mut Addressees<A::Id>);
 }
 
-impl<A: Actor> HasMessage<A> for Envelope<A> {
+impl<A: Actor> HasObjects<A> for Envelope<A> {
     #[inline]
-    fn message(&self) -> Option<&A::Message> {
-        if let Envelope::Message { message, .. } = self { Some(message) } else { None }
+    fn name<P: Prefetch>(&self, desk: &Desk<A>, targets: &mut Addressees<A::Id>) {
+        match self {
+            Envelope::Message { message, .. } => desk.name::<P>(message, targets),
+            Envelope::Lock(transaction) => desk.name_carried::<P>(transaction, targets),
+            _ => targets.clear(),
+        }
     }
 }
 
-impl<A: Actor> HasMessage<A> for BatchEntry<A> {
+impl<A: Actor> HasObjects<A> for BatchEntry<A> {
     #[inline]
-    fn message(&self) -> Option<&A::Message> {
-        if let BatchEntry::Waiting(message) = self { Some(message) } else { None }
+    fn name<P: Prefetch>(&self, desk: &Desk<A>, targets: &mut Addressees<A::Id>) {
+        match self {
+            BatchEntry::Waiting(message) => desk.name::<P>(message, targets),
+            _ => targets.clear(),
+        }
     }
 }
 
@@ -308,14 +318,15 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     fn run_envelopes(&mut self, envelopes: &mut Vec<Envelope<A>>, effects: &mut Effects<A>) {
         let staged = self.desk.partition.outgrew_the_cache();
-        for at in 0..UNDER_WAY {
-            self.stage(staged, at, envelopes.as_slice(), at);
+        let boxes_ahead = if staged { BOXES_AHEAD_STAGED } else { BOXES_AHEAD };
+        envelopes.iter().take(boxes_ahead).for_each(prefetch_box::<A, P>);
+        if staged {
+            (0..UNDER_WAY).for_each(|at| self.stage(at, envelopes.as_slice(), at));
         }
-        envelopes.iter().take(BOXES_AHEAD).for_each(prefetch_box::<A, P>);
         let mut envelopes = envelopes.drain(..);
         let mut at = 0;
         while let Some(envelope) = envelopes.next() {
-            if let Some(ahead) = envelopes.as_slice().get(BOXES_AHEAD - 1) {
+            if let Some(ahead) = envelopes.as_slice().get(boxes_ahead - 1) {
                 prefetch_box::<A, P>(ahead);
             }
             match envelope {
@@ -348,15 +359,17 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                     }
                 }
             }
-            self.stage(staged, at + UNDER_WAY, envelopes.as_slice(), UNDER_WAY - 1);
+            if staged {
+                self.stage(at + UNDER_WAY, envelopes.as_slice(), UNDER_WAY - 1);
+            }
             at += 1;
         }
     }
 
     fn run_batch(&mut self, mut batch: Batch<A>, effects: &mut Effects<A>) {
         let staged = self.desk.partition.outgrew_the_cache();
-        for at in 0..UNDER_WAY {
-            self.stage(staged, at, batch.entries.as_slice(), at);
+        if staged {
+            (0..UNDER_WAY).for_each(|at| self.stage(at, batch.entries.as_slice(), at));
         }
         for at in 0..batch.entries.len() {
             if let BatchEntry::Waiting(message) = &batch.entries[at] {
@@ -368,7 +381,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                     Ran::Later(extra) => self.begin_entry(&mut batch, at, extra, effects),
                 }
             }
-            self.stage(staged, at + UNDER_WAY, batch.entries.as_slice(), at + UNDER_WAY);
+            if staged {
+                self.stage(at + UNDER_WAY, batch.entries.as_slice(), at + UNDER_WAY);
+            }
         }
         self.desk.batches.close(batch, effects);
     }
@@ -376,13 +391,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Takes message `at`, which stands at `place` of `list`, through the first stage, and the one [`AHEAD`] before it through the
     /// second.
     #[inline]
-    fn stage(&mut self, staged: bool, at: usize, list: &[impl HasMessage<A>], place: usize) {
-        if !staged {
-            return;
-        }
+    fn stage(&mut self, at: usize, list: &[impl HasObjects<A>], place: usize) {
         let targets = &mut self.under_way[at % UNDER_WAY];
-        match list.get(place).and_then(HasMessage::message) {
-            Some(message) => self.desk.name::<P>(message, targets),
+        match list.get(place) {
+            Some(entry) => entry.name::<P>(&self.desk, targets),
             None => targets.clear(),
         }
         self.desk.seek::<P>(&mut self.under_way[(at + UNDER_WAY - AHEAD) % UNDER_WAY]);
