@@ -149,7 +149,8 @@ impl<W: Workload, A: Actors<W>> Desk<W, A> {
                 None => (answered % STRIDE == 0).then(Instant::now),
                 Some(arrivals) => match arrival(arrivals, &self.pace).await {
                     Some(since) if self.goes_on() => Some(since),
-                    _ => break,
+                    // Not to leave before the client's part has heard that it is over: nothing of it would count.
+                    _ => continue,
                 },
             };
             let asked = course.take();

@@ -164,17 +164,21 @@ impl<W: Workload> Part<W> {
                 return Err(broken);
             }
             tally += part.tally;
-            // Who was kept from the CPU all that time has counted nothing.
-            if let Some((begun, Some(ended))) = part.measuring
-                && ended > begun
-            {
-                let seconds = (ended - begun).as_secs_f64();
-                sum.seconds = sum.seconds.max(seconds);
-                sum.per_second += part.committed as f64 / seconds;
-                sum.committed += part.committed;
-                sum.aborted += part.aborted;
-                sum.spanning += part.spanning;
-                all.add(&part.latency).expect("all histograms have the same bounds");
+            match part.measuring {
+                Some((begun, Some(ended))) if ended > begun => {
+                    let seconds = (ended - begun).as_secs_f64();
+                    sum.seconds = sum.seconds.max(seconds);
+                    sum.per_second += part.committed as f64 / seconds;
+                    sum.committed += part.committed;
+                    sum.aborted += part.aborted;
+                    sum.spanning += part.spanning;
+                    all.add(&part.latency).expect("all histograms have the same bounds");
+                }
+                Some((_, None)) => {
+                    return Err("a client did not hear that the measurement was over".to_owned());
+                }
+                // Who was kept from the CPU all that time has counted nothing.
+                _ => {}
             }
         }
         if sum.committed + sum.aborted == 0 {
@@ -184,5 +188,40 @@ impl<W: Workload> Part<W> {
         }
         sum.latency = Latency::from(&all);
         Ok((tally, sum))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smallbank::SmallBank;
+
+    fn together(phases: &[Phase]) -> Result<f64, String> {
+        let (pace, mut part) = (Pace::default(), Part::<SmallBank>::default());
+        for phase in phases {
+            pace.begin(*phase);
+            part.turn_to(&pace);
+            part.committed += 1;
+        }
+        Part::together([part, Part::default()]).map(|(_, sum)| sum.per_second)
+    }
+
+    #[test]
+    fn what_was_counted_while_it_was_measured_is_a_rate() {
+        assert!(together(&[Phase::WarmUp, Phase::Measure, Phase::Stop]).expect("all phases") > 0.0);
+    }
+
+    // An open loop of tasks ended between two arrivals without a look at the pace. What it had counted was left out; that of all clients
+    // now and then, and an engine that had answered everything had no figure.
+    #[test]
+    fn a_client_that_does_not_hear_of_the_end_is_not_left_out() {
+        let error = together(&[Phase::WarmUp, Phase::Measure]).expect_err("it did not end");
+        assert!(error.contains("did not hear"), "{error}");
+    }
+
+    #[test]
+    fn a_client_that_heard_of_nothing_counts_nothing() {
+        let error = together(&[Phase::WarmUp]).expect_err("nothing was measured");
+        assert!(error.contains("nothing was answered"), "{error}");
     }
 }
