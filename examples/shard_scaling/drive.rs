@@ -3,10 +3,11 @@
 //! What lives on the client's own shard runs at once (`Local::ask_now`), unless a transaction holds one of its rows; all else is asked
 //! (`Local::ask`). If answers are to be durable, what ran at once waits in groups until the shard's log is on disk (`Local::durable`),
 //! one group while the one before is being written. What is not answered or not on disk is in flight, and bounded. The client gives way to
-//! its shard, which also serves the others, every few transactions.
+//! its shard, which also serves the others, every few transactions. What is at hand and about to run at once is prefetched, some at a
+//! time (`Local::prefetch`).
 //!
-//! In an open loop, transactions arrive when a Poisson process says. A client that is late works off what has arrived meanwhile, and
-//! the latency of each counts from its arrival, so that none is omitted.
+//! In an open loop, transactions arrive when a Poisson process says. A client that is late works off what has arrived meanwhile, some at
+//! a time, and the latency of each counts from its arrival, so that none is omitted.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -137,9 +138,7 @@ impl<W: Workload> Driver<W> {
                 }
                 for (at, (order, way)) in some.iter().enumerate() {
                     if at.is_multiple_of(PREFETCHED) {
-                        let next = some[at..].iter().take(PREFETCHED);
-                        self.local
-                            .prefetch(next.filter(|(_, way)| *way == Way::Here).map(|(order, _)| order));
+                        self.prefetch(some[at..].iter().take(PREFETCHED));
                     }
                     let number = (chunk * GIVE_WAY + at) as u32;
                     // One of so many, whichever way it goes: what is timed is as what is not.
@@ -163,35 +162,52 @@ impl<W: Workload> Driver<W> {
     async fn open(&mut self, per_second: f64, seed: u64, pace: &Pace) {
         let orders = self.orders.clone();
         let mut arrivals = Arrivals::new(seed, self.local.shard().index(), per_second, Instant::now());
-        let mut arrived = 0_u64;
-        for lap in 0.. {
-            for (number, (order, way)) in orders.0.iter().enumerate() {
-                // What has arrived in the past is asked at once; what has not is waited for.
-                let mut has_to_give_way = arrived.is_multiple_of(GIVE_WAY as u64);
-                loop {
-                    let pause = arrivals.due().saturating_duration_since(Instant::now());
-                    if pause.is_zero() && !has_to_give_way {
-                        break;
-                    }
-                    if !self.goes_on(pace) {
-                        return arrivals.leave_behind(OPEN_STRIDE, &mut self.part);
-                    }
-                    if self.is_durable && pause > SLEEP_MIN {
-                        self.sleep(pause.min(SLEEP_MAX)).await;
-                    }
-                    self.give_way().await;
-                    has_to_give_way = false;
-                }
+        let (mut arrived, mut number, mut lap) = (0_u64, 0, 0);
+        let mut some = Vec::with_capacity(PREFETCHED);
+        let mut until_way_given = GIVE_WAY;
+        while self.goes_on(pace) {
+            // What has arrived in the past is asked at once; what has not is waited for.
+            let now = Instant::now();
+            while some.len() < PREFETCHED && arrivals.due() <= now {
                 arrived += 1;
                 let arrival = arrivals.take();
                 let at = arrived.is_multiple_of(OPEN_STRIDE).then_some(arrival);
-                let place = Place { number: number as u32, lap, at };
+                some.push(Place { number, lap, at });
+                number += 1;
+                if number as usize == orders.0.len() {
+                    (number, lap) = (0, lap + 1);
+                }
+            }
+            until_way_given = until_way_given.saturating_sub(some.len());
+            if some.is_empty() {
+                let pause = arrivals.due().saturating_duration_since(now);
+                if self.is_durable && pause > SLEEP_MIN {
+                    self.sleep(pause.min(SLEEP_MAX)).await;
+                }
+                until_way_given = 0;
+            }
+            self.prefetch(some.iter().map(|place| &orders.0[place.number as usize]));
+            for place in some.drain(..) {
+                let (order, way) = &orders.0[place.number as usize];
                 if !self.run_now(order, *way, place) {
                     self.make_room(OPEN_IN_FLIGHT_MAX).await;
                     self.ask(place);
                 }
             }
+            if until_way_given == 0 {
+                self.give_way().await;
+                until_way_given = GIVE_WAY;
+            }
         }
+        arrivals.leave_behind(OPEN_STRIDE, &mut self.part);
+    }
+
+    /// Prefetches what those of these that can run inline will read.
+    fn prefetch<'m>(&self, orders: impl Iterator<Item = &'m (Order<W>, Way)>)
+    where
+        W: 'm,
+    {
+        self.local.prefetch(orders.filter(|(_, way)| *way == Way::Here).map(|(order, _)| order));
     }
 
     /// Sleeps, or until something is answered.
