@@ -17,8 +17,8 @@ pub(crate) type SlotIndex = u32;
 /// In place of a slot number: there is none.
 pub(crate) const NO_SLOT: SlotIndex = SlotIndex::MAX;
 
-/// Up to this size of a partition staging costs more than it saves: measured at 1, 12 and 120 MB (docs/BENCHMARKS.md).
-const CACHED_BYTES: usize = 8 << 20;
+/// Up to this size of a partition prefetching costs more than it saves: measured from 0.4 to 120 MB (docs/BENCHMARKS.md).
+const CACHED_BYTES: usize = 5 << 20;
 /// Bytes of the index for each object, about.
 const BYTES_INDEXED: usize = 16;
 /// Of a large object only the beginning is prefetched.
