@@ -157,9 +157,15 @@ fn tpcc_balances_with_remote_items_and_logs() {
     let _alone = alone();
     let directory = tempfile::tempdir().expect("a directory");
     let dimensions = ["--quick", "--workload", "tpcc", "--remote-items", "1,10", "--repetitions", "1"];
-    let (run, _) = measure(directory.path(), &[&dimensions[..], &["--shards", "2", "--rows", "8"]].concat());
+    let sizes = ["--shards", "2", "--rows", "8"];
+    let (run, output) = measure(directory.path(), &[&dimensions[..], &sizes].concat());
     assert_eq!(run.cells.len(), 2 * 2);
     run.cells.iter().for_each(|measured| assert_measured(measured, 1));
+    // What sets rows of the table apart is in them.
+    let table = String::from_utf8_lossy(&output.stdout);
+    for row in ["tpcc, remote items 1.0", "tpcc, remote items 10.0"] {
+        assert_eq!(table.matches(row).count(), 2, "{row}:\n{table}");
+    }
 }
 
 #[test]

@@ -39,6 +39,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use arguments::Arguments;
 use peers::PeersError;
 use plan::{Plan, PlanError};
+use report::Names;
 use results::{Results, ResultsError};
 use sweep::{Ended, SweepError};
 
@@ -215,11 +216,12 @@ fn table(run: &Run) -> Table {
     for column in table.column_iter_mut().skip(6) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+    let names = Names::of(&[run]);
     for measured in &run.cells {
         let cell = &measured.cell;
         let mut row = vec![
             cell.engine.clone(),
-            cell.spec.name().to_owned(),
+            names.short(&cell.spec),
             cell.shards.to_string(),
             cell.cross.to_string(),
             cell.durability.to_string(),

@@ -21,9 +21,8 @@ mod table;
 use freehold_workloads::Run;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use self::names::Names;
-
 pub use self::cells::{csv, histogram};
+pub use self::names::Names;
 pub use self::percentiles::{heading, merged, percentiles};
 
 const STYLE: &str = include_str!("style.css");
