@@ -102,11 +102,11 @@ impl<A: Actor> Local<A> {
     }
 
     /// Tells the processor of messages that [`Local::ask_now`] will run next: what it then reads from memory it reads for many of them at
-    /// once, and not for one after the other. Worth it for some 8 to 64 messages at hand, if the shard's objects do not fit its caches; if
+    /// once, and not for one after the other. Worth it for some 8 to 32 messages at hand, if the shard's objects do not fit its caches; if
     /// they do this does nothing. It is a hint: messages may come in another order, be asked in another way, or not come.
     ///
     /// # Panics
-    /// If it is called from inside `receive`.
+    /// If it is called from inside `receive`, or if what gives the messages uses this `Local`.
     pub fn prefetch<'m>(&self, messages: impl IntoIterator<Item = &'m A::Message>)
     where
         A::Message: 'm,

@@ -168,6 +168,24 @@ fn tpcc_balances_with_remote_items_and_logs() {
     }
 }
 
+// What ran inline waited for the disk without bound: 26,000 where 16,384 were asked for.
+#[test]
+fn durable_answers_of_the_own_shard_count_as_in_flight() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().expect("a directory");
+    let dimensions = ["--shards", "1,2", "--cross", "0", "--durability", "durable", "--in-flight", "200"];
+    let more = ["--rows", "1000", "--measure", "0.5", "--repetitions", "1"];
+    let (run, _) = measure(directory.path(), &[&dimensions[..], &more].concat());
+    for measured in &run.cells {
+        assert_measured(measured, 1);
+        let repetition = &measured.repetitions()[0];
+        // Little's law.
+        let in_flight = repetition.per_second * repetition.latency.mean / 1e9;
+        let most = 200.0 * measured.cell.shards as f64;
+        assert!(in_flight < 1.3 * most, "{}: {in_flight} of {most} are in flight", measured.cell);
+    }
+}
+
 #[test]
 fn open_loops_keep_to_their_rates() {
     let _alone = alone();

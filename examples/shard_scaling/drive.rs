@@ -122,7 +122,8 @@ impl<W: Workload> Driver<W> {
             Pacing::Closed { in_flight } => self.closed(in_flight, &pace).await,
             Pacing::Open { per_second, seed } => self.open(per_second, seed, &pace).await,
         }
-        while self.in_flight() > 0 {
+        while self.in_flight() > 0 || !self.refused.is_empty() {
+            self.ask_again();
             self.make_room(1).await;
         }
         self.part
@@ -146,6 +147,9 @@ impl<W: Workload> Driver<W> {
                     let is_timed = until_timed == 0;
                     if is_timed {
                         until_timed = LATENCY_STRIDE;
+                    }
+                    if self.is_durable {
+                        self.make_room(in_flight).await;
                     }
                     let at = is_timed.then(Instant::now);
                     if !self.run_now(order, *way, Place { number, lap, at }) {
@@ -189,6 +193,9 @@ impl<W: Workload> Driver<W> {
             self.prefetch(some.iter().map(|place| &orders.0[place.number as usize]));
             for place in some.drain(..) {
                 let (order, way) = &orders.0[place.number as usize];
+                if self.is_durable {
+                    self.make_room(OPEN_IN_FLIGHT_MAX).await;
+                }
                 if !self.run_now(order, *way, place) {
                     self.make_room(OPEN_IN_FLIGHT_MAX).await;
                     self.ask(place);
@@ -202,7 +209,7 @@ impl<W: Workload> Driver<W> {
         arrivals.leave_behind(OPEN_STRIDE, &mut self.part);
     }
 
-    /// Prefetches what those of these that can run inline will read.
+    /// Prefetches what those of these that can run inline will read, as they were drawn: what is anew in a later lap is mostly inserted.
     fn prefetch<'m>(&self, orders: impl Iterator<Item = &'m (Order<W>, Way)>)
     where
         W: 'm,
@@ -275,7 +282,7 @@ impl<W: Workload> Driver<W> {
 
     /// Lets the shard serve others, and reads what was answered.
     async fn give_way(&mut self) {
-        if !self.has_guests && self.in_flight() == 0 {
+        if !self.has_guests && self.in_flight() == 0 && self.refused.is_empty() {
             glommio::yield_if_needed().await;
             return;
         }

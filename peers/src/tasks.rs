@@ -149,8 +149,13 @@ impl<W: Workload, A: Actors<W>> Desk<W, A> {
                 None => (answered % STRIDE == 0).then(Instant::now),
                 Some(arrivals) => match arrival(arrivals, &self.pace).await {
                     Some(since) if self.goes_on() => Some(since),
+                    // It had arrived, and is not asked any more.
+                    Some(since) => {
+                        self.part().time(since);
+                        continue;
+                    }
                     // Not to leave before the client's part has heard that it is over: nothing of it would count.
-                    _ => continue,
+                    None => continue,
                 },
             };
             let asked = course.take();

@@ -123,9 +123,9 @@ fn an_open_loop_keeps_its_rate_with_every_kind_of_engine() {
         let wanted = RATE * SECONDS;
         // A machine that is busy keeps a client from what has arrived for it; more than have arrived there are never.
         assert!(arrived > 0.0 && arrived < 1.3 * wanted, "{engine}: {arrived} of {wanted} arrivals");
-        // But for those under way when it begins and when it ends.
+        // Of those that were answered all but those that had arrived before; and those that nobody came to ask.
         let timed = repetition.latency.samples as f64;
-        assert!((timed / arrived - 1.0).abs() < 0.5, "{engine}: {timed} of {arrived} are timed");
+        assert!(timed > 0.9 * arrived && timed < 1.3 * wanted, "{engine}: {timed} of {arrived} are timed");
         assert_eq!(repetition.wanted_per_second, Some(RATE));
     }
 }

@@ -280,7 +280,7 @@ impl<A: Actor> Desk<A> {
         targets.clear();
         for object in &transaction.objects[transaction.at_home(self.shard)] {
             if object.slot == NO_SLOT {
-                targets.write(object.id);
+                targets.push_found(Target::found(object.id, NO_SLOT, object.access));
             }
         }
         self.prefetch_index::<P>(targets);

@@ -302,17 +302,16 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         if !self.desk.partition.outgrew_the_cache() {
             return;
         }
-        let mut messages = messages.into_iter();
-        loop {
-            let mut named = 0;
-            for (targets, message) in self.under_way.iter_mut().zip(&mut messages) {
-                self.desk.name::<P>(message, targets);
-                named += 1;
+        let mut named = 0;
+        for message in messages {
+            self.desk.name::<P>(message, &mut self.under_way[named % UNDER_WAY]);
+            named += 1;
+            if named > AHEAD {
+                self.desk.seek::<P>(&mut self.under_way[(named - AHEAD - 1) % UNDER_WAY]);
             }
-            self.under_way[..named].iter_mut().for_each(|targets| self.desk.seek::<P>(targets));
-            if named < UNDER_WAY {
-                return;
-            }
+        }
+        for at in named.saturating_sub(AHEAD)..named {
+            self.desk.seek::<P>(&mut self.under_way[at % UNDER_WAY]);
         }
     }
 

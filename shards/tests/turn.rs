@@ -102,8 +102,16 @@ struct Rig {
 
 impl Rig {
     fn new(shards: usize, limits: Limits) -> Self {
+        Rig::of(ShardIndex(0), shards, limits)
+    }
+
+    fn on(shard: ShardIndex, shards: usize) -> Self {
+        Rig::of(shard, shards, Limits::default())
+    }
+
+    fn of(shard: ShardIndex, shards: usize, limits: Limits) -> Self {
         let mvcc = std::sync::Arc::new(Mvcc::new(shards));
-        let shard = Shard::new(ShardIndex(0), Router::new(PlacementKey(3), shards), limits, 1, mvcc);
+        let shard = Shard::new(shard, Router::new(PlacementKey(3), shards), limits, 1, mvcc);
         Rig { shard, inbox: Inbox::new(), effects: Effects::new(shards) }
     }
 
@@ -247,6 +255,49 @@ fn what_transactions_lock_is_fetched_for_them() {
         shard.ask_now(Time(0), OwnerId(0), &put, &mut others).expect("an append succeeds");
     }
     assert_eq!(fetched_for_lock(&mut shard), 3, "where the index has the list here, and the list");
+}
+
+// LOCKs and messages mixed in long turns come to the same in a partition that is worked in stages as in one that is not.
+#[test]
+fn stages_change_nothing_for_transactions() {
+    let lists = |others: usize| {
+        let (mut origin, mut rig) = (Rig::new(2, Limits::default()), Rig::on(ShardIndex(1), 2));
+        for n in 0..others {
+            rig.ask(Message::Append(id_on(1, 2, 12 + n), 0)).expect("an append succeeds");
+        }
+        let mut dice = 1_u64;
+        for round in 0..5 {
+            for element in 0..if cfg!(miri) { 30 } else { 100 } {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let there = id_on(1, 2, (dice >> 40) as usize % 12);
+                let here = id_on(0, 2, (dice >> 50) as usize % 12);
+                match dice >> 60 {
+                    0..6 => {
+                        origin.inbox.envelopes.push(message(Message::Both(here, there)));
+                        origin.turn(round);
+                        rig.inbox.envelopes.extend(origin.effects.outboxes[1].drain(..));
+                    }
+                    6..9 => rig.inbox.envelopes.push(message(Message::Take(there))),
+                    _ => rig.inbox.envelopes.push(message(Message::Append(there, element))),
+                }
+            }
+            // Until all transactions have ended: some waited for others.
+            loop {
+                rig.turn(round);
+                origin.inbox.envelopes.extend(rig.effects.outboxes[0].drain(..));
+                if origin.inbox.envelopes.is_empty() {
+                    break;
+                }
+                origin.turn(round);
+                rig.inbox.envelopes.extend(origin.effects.outboxes[1].drain(..));
+            }
+        }
+        let lists: Vec<_> = (0..12).map(|n| rig.elements(id_on(1, 2, n))).collect();
+        (lists, rig.shard.objects().count() - others)
+    };
+    let plain = lists(0);
+    assert!(plain.0.iter().any(|list| !list.is_empty()), "something is left");
+    assert_eq!(lists(if cfg!(miri) { 200 } else { 400 }), plain);
 }
 
 #[test]
