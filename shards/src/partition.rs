@@ -17,7 +17,7 @@ pub(crate) type SlotIndex = u32;
 /// In place of a slot number: there is none.
 pub(crate) const NO_SLOT: SlotIndex = SlotIndex::MAX;
 
-/// Up to this size of a partition prefetching costs more than it saves: measured from 0.4 to 120 MB (docs/BENCHMARKS.md).
+/// Up to about this size of a partition prefetching costs more than it saves: it does at 4 MB and does not at 8 (docs/BENCHMARKS.md).
 const CACHED_BYTES: usize = 5 << 20;
 /// Bytes of the index for each object, about.
 const BYTES_INDEXED: usize = 16;
