@@ -2,7 +2,7 @@
 //!
 //! What lives on the client's own shard runs at once (`Local::ask_now`), unless a transaction holds one of its rows; all else is asked
 //! (`Local::ask`). If answers are to be durable, what ran at once waits in groups until the shard's log is on disk (`Local::durable`),
-//! one group while the one before is being written. What is not answered or not on disk is in flight, and bounded. The client gives way to
+//! a few groups at a time. What is not answered or not on disk is in flight, and bounded. The client gives way to
 //! its shard, which also serves the others, every few transactions. What is at hand and about to run at once is prefetched, some at a
 //! time (`Local::prefetch`).
 //!
@@ -29,6 +29,9 @@ use futures::future::LocalBoxFuture;
 const GIVE_WAY: usize = 64;
 /// How many of a client's own transactions are prefetched together.
 const PREFETCHED: usize = 16;
+/// Groups of a client that wait for the disk, and how many transactions are worth another.
+const GROUPS_MAX: usize = 8;
+const GROUP_MIN: usize = 1_024;
 /// In an open loop every so many-th is timed: there is time to look at the clock.
 const OPEN_STRIDE: u64 = 4;
 /// In an open loop, how many may be in flight before those that arrive wait in front of the client. Their latency counts all the same.
@@ -73,10 +76,10 @@ pub struct Driver<W: Workload> {
     asked: VecDeque<(Place, LocalAsk<Served<W>>)>,
     /// Asked and timed, few: all of them are looked at whenever time has passed, so that none waits behind another.
     timed: Vec<(Place, LocalAsk<Served<W>>)>,
-    /// Run at once, whose answers are to be durable: they wait for the group before them.
+    /// Run at once, whose answers are to be durable: the next group.
     run: Vec<(Place, Outcome<Served<W>>)>,
-    /// The group that waits for the disk.
-    flushing: Option<Group<W>>,
+    /// The groups that wait for the disk, the oldest first; they are on it in this order.
+    flushing: VecDeque<Group<W>>,
     /// Refused because a queue or the log was full: never run, and to be asked again.
     refused: Vec<Place>,
     is_durable: bool,
@@ -109,7 +112,7 @@ impl<W: Workload> Driver<W> {
             asked: VecDeque::new(),
             timed: Vec::new(),
             run: Vec::new(),
-            flushing: None,
+            flushing: VecDeque::new(),
             refused: Vec::new(),
             is_durable: durability == Durability::Durable,
             has_guests,
@@ -231,7 +234,7 @@ impl<W: Workload> Driver<W> {
     }
 
     fn in_flight(&self) -> usize {
-        let flushing = self.flushing.as_ref().map_or(0, |group| group.of.len());
+        let flushing = self.flushing.iter().map(|group| group.of.len()).sum::<usize>();
         self.asked.len() + self.timed.len() + self.run.len() + flushing
     }
 
@@ -318,12 +321,12 @@ impl<W: Workload> Driver<W> {
         self.in_flight() < before
     }
 
-    /// Notes the group that is on disk, and asks the disk for the next.
+    /// Notes the groups that are on disk, and asks the disk for the next.
     fn read_flushed(&mut self, cx: &mut Context<'_>) {
         loop {
-            if let Some(group) = &mut self.flushing {
-                let Poll::Ready(flushed) = group.flushed.as_mut().poll(cx) else { return };
-                let group = self.flushing.take().expect("it is flushed");
+            while let Some(group) = self.flushing.front_mut() {
+                let Poll::Ready(flushed) = group.flushed.as_mut().poll(cx) else { break };
+                let group = self.flushing.pop_front().expect("it is flushed");
                 match flushed {
                     Ok(()) => group.of.into_iter().for_each(|(place, outcome)| self.note(place, outcome)),
                     Err(error) => {
@@ -331,11 +334,15 @@ impl<W: Workload> Driver<W> {
                     }
                 }
             }
-            if self.run.is_empty() {
+            let is_worth_it = match self.flushing.len() {
+                0 => !self.run.is_empty(),
+                under_way => under_way < GROUPS_MAX && self.run.len() >= GROUP_MIN,
+            };
+            if !is_worth_it {
                 return;
             }
             let flushed = self.local.durable().boxed_local();
-            self.flushing = Some(Group { of: std::mem::take(&mut self.run), flushed });
+            self.flushing.push_back(Group { of: std::mem::take(&mut self.run), flushed });
         }
     }
 
