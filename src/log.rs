@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use freehold_shard::log::SegmentId;
 use freehold_shard::manifest::Manifest;
 use freehold_shard::{Ack, Durability, Time};
 
@@ -201,6 +202,13 @@ impl Logs {
     /// The manifest, to be changed by [`Logs::store`].
     pub(crate) fn manifest(&self) -> MutexGuard<'_, Manifest> {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A part of a checkpoint that this run makes, as a segment.
+    pub(crate) fn part_id(&self, log: u64) -> SegmentId {
+        let manifest = self.manifest();
+        let run = manifest.runs.last().expect("a runtime has begun a run");
+        SegmentId { database: manifest.database, log, segment: 0, start: run.start }
     }
 
     /// Changes the manifest, on disk first.

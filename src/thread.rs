@@ -180,7 +180,7 @@ fn live<A: Actor>(
         executor.run(async {
             let guard = Guard::new();
             let Some(plan) = take() else { return Ok(()) };
-            let log = plan.restored.as_ref().map(|restored| restored.log);
+            let log = plan.restored.as_ref().map(|restored| restored.first.log);
             let local = Rc::new(LocalShard::new(plan));
             *here.borrow_mut() = Some(local.clone());
             if let (Some(log), Some(logs)) = (log, shared.logs.clone()) {

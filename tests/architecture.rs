@@ -32,7 +32,8 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
         let entry = entry.expect("a folder can be read to its end");
         let name = entry.file_name();
-        if name.to_string_lossy().starts_with('.') || name == "target" {
+        // `formats` holds what earlier versions wrote.
+        if name.to_string_lossy().starts_with('.') || name == "target" || name == "formats" {
             continue;
         }
         match entry.file_type().expect("an entry has a type").is_dir() {

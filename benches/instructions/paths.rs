@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use freehold_shard::log::SegmentId;
 use freehold_shard::{
     Ack, Actor, Batch, BatchEntry, Codec, Durability, Effects, Envelope, Epoch, Inbox, Limits, LogStart,
     Mvcc, NoPrefetch, OwnerId, Ownership, PlacementKey, ReturnAddress, Router, Shard, ShardIndex, Time,
@@ -150,8 +151,7 @@ fn turn_logged(count: u64) {
     let mut shard = shard::<Counter>(0, router, &mvcc).with_log(LogStart {
         codec: Codec::new(),
         ack: Ack::Durable,
-        database: 1,
-        log: 0,
+        first: SegmentId { database: 1, log: 0, segment: 0, start: 2 },
         segment_bytes: SEGMENT_BYTES,
         first_debt: 0,
         durability,

@@ -87,10 +87,8 @@ pub struct LogStart<A: Actor> {
     pub codec: Codec<A>,
     /// When messages are answered.
     pub ack: Ack,
-    /// The database's number.
-    pub database: u64,
-    /// The log's number in it.
-    pub log: u64,
+    /// The log's first segment.
+    pub first: SegmentId,
     /// How large segments are.
     pub segment_bytes: usize,
     /// No debt has a number from here on; the same for all shards.
@@ -176,13 +174,13 @@ pub(crate) struct Journal<A: Actor> {
 
 impl<A: Actor> Journal<A> {
     pub(crate) fn new(shard: ShardIndex, shards: usize, start: LogStart<A>) -> Self {
-        let LogStart { codec, ack, database, log, segment_bytes, first_debt, durability } = start;
+        let LogStart { codec, ack, first, segment_bytes, first_debt, durability } = start;
         let durable = durability.durable();
         Journal {
             codec,
             ack,
             shard,
-            id: SegmentId { database, log, segment: 0 },
+            id: first,
             offset: 0,
             segment_bytes,
             tail: Tail::default(),

@@ -10,12 +10,14 @@
 //!  16 database         24 log               32 segment
 //!  40 sequence, of the batch in the log, from 0     48 crc of the batch before      52 format version
 //!  56 closed epoch     64 durable epoch     72 time
-//!  80 awaited logs, a bit for each of 256          112 zero
+//!  80 awaited logs, a bit for each of 256          112 start          120 zero
 //! 128 records, each: length as u32, then so many bytes
 //! ```
 //! All numbers are little-endian. Database, log, segment and sequence tell a batch of this log from what an earlier use of the file left
-//! behind, and from one that went astray (no log number and no segment number is ever used again); the crc of the batch before chains
-//! them. A batch is there whole or not at all: that is what the crc is for, as a disk may write the blocks of one write in any order and
+//! behind, and from one that went astray. No log number is used twice, but for a directory that was brought back from a backup: there the
+//! start tells them apart, a random number that every start of a runtime draws. The crc of the batch before chains
+//! them. Version 1 had no start: its batches say 0 there, and so do the runs of its manifest.
+//! A batch is there whole or not at all: that is what the crc is for, as a disk may write the blocks of one write in any order and
 //! lose power in between.
 //!
 //! Reading stops at the first block that does not continue the chain. If any later block of the segment is a batch of it, then something
@@ -31,8 +33,10 @@ use crate::time::Time;
 pub const BLOCK: usize = 4096;
 /// Bytes of a batch's header.
 pub const HEADER: usize = 128;
-/// What this code writes, and the only one it reads.
-pub const VERSION: u32 = 1;
+/// The version of the format that this code writes.
+pub const VERSION: u32 = 2;
+/// The oldest version that this code reads.
+pub const VERSION_MIN: u32 = 1;
 /// The largest batch: what it holds must fit the segment, and its length the header.
 pub const BATCH_MAX: usize = 16 << 20;
 
@@ -50,6 +54,8 @@ pub struct SegmentId {
     pub log: u64,
     /// The segment's number in the log; counts up.
     pub segment: u64,
+    /// The number of the start that began the log: random, 0 in version 1.
+    pub start: u64,
 }
 
 /// Where a log goes on.
@@ -208,6 +214,7 @@ impl BatchWriter {
         put(64, &marks.durable.0.to_le_bytes());
         put(72, &marks.time.0.to_le_bytes());
         (80..).step_by(8).zip(marks.awaits.0).for_each(|(at, word)| put(at, &word.to_le_bytes()));
+        put(112, &segment.start.to_le_bytes());
         let crc = crc32c::crc32c(&self.bytes[8..]);
         self.bytes[4..8].copy_from_slice(&crc.to_le_bytes());
         self.bytes.resize(length.next_multiple_of(BLOCK), 0);
@@ -295,7 +302,7 @@ pub enum Invalid {
         expected: u64,
     },
     /// It was written by a version of this program that this one does not know.
-    #[error("format version {found}, and this program reads version {VERSION}")]
+    #[error("format version {found}, and this program reads versions {VERSION_MIN} to {VERSION}")]
     Version {
         /// The version.
         found: u32,
@@ -355,12 +362,13 @@ fn read(bytes: &[u8], offset: usize, segment: SegmentId) -> Result<(Batch<'_>, u
         database: u64::from_le_bytes(number(block, 16)),
         log: u64::from_le_bytes(number(block, 24)),
         segment: u64::from_le_bytes(number(block, 32)),
+        start: u64::from_le_bytes(number(block, 112)),
     };
     if found != segment {
         return Err(Invalid::Strange);
     }
     let version = u32::from_le_bytes(number(block, 52));
-    if version != VERSION {
+    if !(VERSION_MIN..=VERSION).contains(&version) {
         return Err(Invalid::Version { found: version });
     }
     let marks = Marks {
@@ -443,7 +451,7 @@ mod tests {
 
     use super::*;
 
-    const SEGMENT: SegmentId = SegmentId { database: 0x5a17, log: 3, segment: 12 };
+    const SEGMENT: SegmentId = SegmentId { database: 0x5a17, log: 3, segment: 12, start: 0x57a2 };
 
     fn push(writer: &mut BatchWriter, record: &[u8]) {
         let write = |to: &mut Vec<u8>| {

@@ -5,20 +5,23 @@
 //! run can never be mistaken for a part of a later one.
 //!
 //! ```text
-//! 0 magic "FHMANIF1"    8 format version u32    12 length of the rest u32    16 XXH3-128 of the rest    32 the rest, by postcard
+//! 0 magic "FHMANIF1"    8 format version u32    12 length of the body u32    16 checksum    32 the body, by postcard
 //! ```
+//! The checksum is the XXH3-128 of bytes 8 to 16 and the body, one behind the other; in version 1, of the body alone.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
 use crate::epoch::Epoch;
-use crate::log::{BLOCK, Tail};
+use crate::log::{BLOCK, SegmentId, Tail};
 use crate::router::{PlacementKey, SHARDS_MAX};
 use crate::time::Time;
 
-/// What this code writes, and the only one it reads.
-pub const MANIFEST_VERSION: u32 = 1;
+/// The version of the format that this code writes.
+pub const MANIFEST_VERSION: u32 = 2;
+/// The oldest version that this code reads.
+pub const MANIFEST_VERSION_MIN: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"FHMANIF1";
 const HEADER: usize = 32;
@@ -58,6 +61,8 @@ pub struct Checkpoint {
 pub struct Part {
     /// Its number.
     pub log: u64,
+    /// The number of the start that wrote it: see [`Run::start`].
+    pub start: u64,
     /// What would come behind its last batch.
     pub end: Tail,
     /// Its length.
@@ -67,6 +72,8 @@ pub struct Part {
 /// The logs of one life of a runtime.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
+    /// The number of the start that began it: random, and in every batch of its logs; 0 if version 1 began it.
+    pub start: u64,
     /// All up to this epoch is older.
     pub after: Epoch,
     /// One for each shard.
@@ -103,7 +110,9 @@ pub enum NoManifest {
     #[error("it is damaged: its checksum does not match")]
     Damaged,
     /// It was written by a version of this program that this one does not know.
-    #[error("it has format version {found}, and this program reads version {MANIFEST_VERSION}")]
+    #[error(
+        "it has format version {found}, and this program reads versions {MANIFEST_VERSION_MIN} to {MANIFEST_VERSION}"
+    )]
     Version {
         /// The version.
         found: u32,
@@ -114,11 +123,11 @@ impl Manifest {
     /// As it is written.
     pub fn to_bytes(&self) -> Vec<u8> {
         let body = postcard::to_allocvec(self).expect("numbers and lists of them can be written");
+        let head = [MANIFEST_VERSION, body.len() as u32].map(u32::to_le_bytes).concat();
         let mut bytes = Vec::with_capacity(HEADER + body.len());
         bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&MANIFEST_VERSION.to_le_bytes());
-        bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&xxh3_128(&body).to_le_bytes());
+        bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(&checksum(&head, &body).to_le_bytes());
         bytes.extend_from_slice(&body);
         bytes
     }
@@ -134,14 +143,20 @@ impl Manifest {
             return Err(NoManifest::Damaged);
         }
         // First: what comes behind it may be another thing in another version.
-        if number(8) != MANIFEST_VERSION {
-            return Err(NoManifest::Version { found: number(8) });
+        let version = number(8);
+        if !(MANIFEST_VERSION_MIN..=MANIFEST_VERSION).contains(&version) {
+            return Err(NoManifest::Version { found: version });
         }
         let sum = u128::from_le_bytes(header[16..].try_into().expect("sixteen bytes"));
-        if number(12) as usize != body.len() || xxh3_128(body) != sum {
+        let found = if version == 1 { xxh3_128(body) } else { checksum(&header[8..16], body) };
+        if number(12) as usize != body.len() || found != sum {
             return Err(NoManifest::Damaged);
         }
-        let manifest: Manifest = postcard::from_bytes(body).map_err(|_| NoManifest::Damaged)?;
+        let manifest: Manifest = match version {
+            1 => postcard::from_bytes(body).map(ManifestV1::upgraded),
+            _ => postcard::from_bytes(body),
+        }
+        .map_err(|_| NoManifest::Damaged)?;
         if manifest.is_sound() { Ok(manifest) } else { Err(NoManifest::Damaged) }
     }
 
@@ -162,8 +177,14 @@ impl Manifest {
         PlacementKey(self.placement_key)
     }
 
-    /// Ends the last run, and begins the next, with logs of its own for `shards` shards. A run that left nothing is forgotten.
-    pub fn begin_run(&mut self, end: Option<RunEnd>, after: Epoch, shards: usize) {
+    /// The first segment of a log that is needed, of the run that `start` began.
+    pub fn segment_id(&self, start: u64, begin: LogBegin) -> SegmentId {
+        SegmentId { database: self.database, log: begin.log, segment: begin.segment, start }
+    }
+
+    /// Ends the last run, and begins the next, with logs of its own for `shards` shards and the random number `start`. A run that left nothing is
+    /// forgotten.
+    pub fn begin_run(&mut self, end: Option<RunEnd>, after: Epoch, shards: usize, start: u64) {
         if let (Some(run), Some(end)) = (self.runs.last_mut(), end) {
             run.end = Some(end);
         }
@@ -179,7 +200,7 @@ impl Manifest {
         let logs = (self.next_log..).take(shards);
         let logs = logs.map(|log| LogBegin { log, segment: 0, tail: Tail::default() }).collect();
         self.next_log += shards as u64;
-        self.runs.push(Run { after, logs, end: None });
+        self.runs.push(Run { start, after, logs, end: None });
     }
 
     /// A checkpoint is on disk: what it contains is not needed any more. `logs` says from where the logs of this run are.
@@ -188,6 +209,66 @@ impl Manifest {
         let mut run = self.runs.pop().expect("there is the run that made the checkpoint");
         run.logs = logs;
         self.runs = vec![run];
+    }
+}
+
+/// Of version, length and body.
+fn checksum(head: &[u8], body: &[u8]) -> u128 {
+    let mut hasher = Xxh3Default::new();
+    hasher.update(head);
+    hasher.update(body);
+    hasher.digest128()
+}
+
+/// A manifest as version 1 wrote it: without the numbers of starts.
+#[derive(Serialize, Deserialize)]
+struct ManifestV1 {
+    database: u64,
+    placement_key: u64,
+    segment_bytes: u64,
+    next_log: u64,
+    checkpoint: Option<CheckpointV1>,
+    runs: Vec<RunV1>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CheckpointV1 {
+    epoch: Epoch,
+    time: Time,
+    next_debt: u64,
+    parts: Vec<PartV1>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PartV1 {
+    log: u64,
+    end: Tail,
+    bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RunV1 {
+    after: Epoch,
+    logs: Vec<LogBegin>,
+    end: Option<RunEnd>,
+}
+
+impl ManifestV1 {
+    fn upgraded(self) -> Manifest {
+        let part = |PartV1 { log, end, bytes }| Part { log, start: 0, end, bytes };
+        let checkpoint = |CheckpointV1 { epoch, time, next_debt, parts }| {
+            let parts = parts.into_iter().map(part).collect();
+            Checkpoint { epoch, time, next_debt, parts }
+        };
+        let run = |RunV1 { after, logs, end }| Run { start: 0, after, logs, end };
+        Manifest {
+            database: self.database,
+            placement_key: self.placement_key,
+            segment_bytes: self.segment_bytes,
+            next_log: self.next_log,
+            checkpoint: self.checkpoint.map(checkpoint),
+            runs: self.runs.into_iter().map(run).collect(),
+        }
     }
 }
 
@@ -204,7 +285,7 @@ mod tests {
             checkpoint: None,
             runs: Vec::new(),
         };
-        manifest.begin_run(None, Epoch(0), 2);
+        manifest.begin_run(None, Epoch(0), 2, 5);
         manifest
     }
 
@@ -229,6 +310,36 @@ mod tests {
     }
 
     #[test]
+    fn what_version_1_wrote_is_read_and_the_versions_are_not_taken_for_each_other() {
+        let logs = vec![LogBegin { log: 3, segment: 2, tail: Tail { sequence: 9, previous: 8 } }];
+        let old = ManifestV1 {
+            database: 7,
+            placement_key: 9,
+            segment_bytes: 1 << 20,
+            next_log: 4,
+            checkpoint: Some(CheckpointV1 {
+                epoch: Epoch(5),
+                time: Time(6),
+                next_debt: 1,
+                parts: vec![PartV1 { log: 2, end: Tail::default(), bytes: 4096 }],
+            }),
+            runs: vec![RunV1 { after: Epoch(4), logs: logs.clone(), end: None }],
+        };
+        let body = postcard::to_allocvec(&old).expect("numbers can be written");
+        let head = [1, body.len() as u32].map(u32::to_le_bytes).concat();
+        let mut bytes = [&MAGIC[..], &head, &xxh3_128(&body).to_le_bytes(), &body].concat();
+        let read = Manifest::from_bytes(&bytes).expect("it is one");
+        assert_eq!(read.runs, [Run { start: 0, after: Epoch(4), logs, end: None }]);
+        assert_eq!(read.checkpoint.as_ref().map(|checkpoint| checkpoint.parts[0].bytes), Some(4096));
+        assert_eq!(Manifest::from_bytes(&read.to_bytes()), Ok(read.clone()));
+        bytes[8] = 2;
+        assert_eq!(Manifest::from_bytes(&bytes), Err(NoManifest::Damaged));
+        let mut new = read.to_bytes();
+        new[8] = 1;
+        assert_eq!(Manifest::from_bytes(&new), Err(NoManifest::Damaged));
+    }
+
+    #[test]
     fn what_cannot_be_is_no_manifest() {
         let mut fewer_ends = manifest();
         fewer_ends.runs[0].end = Some(RunEnd { cut: Epoch(1), logs: vec![(0, Tail::default())] });
@@ -246,11 +357,11 @@ mod tests {
     fn a_run_that_left_nothing_is_forgotten_and_no_log_number_is_used_again() {
         let mut manifest = manifest();
         let nothing = RunEnd { cut: Epoch(0), logs: vec![(0, Tail::default()); 2] };
-        manifest.begin_run(Some(nothing), Epoch(3), 1);
+        manifest.begin_run(Some(nothing), Epoch(3), 1, 6);
         assert_eq!(manifest.runs.len(), 1);
         assert_eq!(manifest.runs[0].logs[0].log, 2);
         let something = RunEnd { cut: Epoch(5), logs: vec![(0, Tail { sequence: 1, previous: 8 })] };
-        manifest.begin_run(Some(something.clone()), Epoch(6), 2);
+        manifest.begin_run(Some(something.clone()), Epoch(6), 2, 7);
         assert_eq!(manifest.runs.len(), 2);
         assert_eq!(manifest.runs[0].end, Some(something));
         assert_eq!(manifest.runs[1].logs.iter().map(|log| log.log).collect::<Vec<_>>(), [3, 4]);

@@ -14,7 +14,6 @@ use crate::actor::Actor;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::{Batch, Damage, End, Logs, SegmentId, Tail, scan_from};
-use crate::manifest::LogBegin;
 use crate::object::{OwnerId, Ownership};
 use crate::record::{Debt, Record, decode};
 use crate::router::Router;
@@ -30,10 +29,9 @@ pub struct LogReader {
 }
 
 impl LogReader {
-    /// From where the log begins.
-    pub fn new(database: u64, begin: LogBegin) -> Self {
-        let next = SegmentId { database, log: begin.log, segment: begin.segment };
-        LogReader { next, tail: begin.tail, last: begin.segment }
+    /// From a segment on, in which `tail` comes first.
+    pub fn new(first: SegmentId, tail: Tail) -> Self {
+        LogReader { next: first, tail, last: first.segment }
     }
 
     /// The segment to be read next.

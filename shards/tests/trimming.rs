@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use freehold_shard::log::SegmentId;
 use freehold_shard::*;
 use serde::{Deserialize, Serialize};
 
@@ -39,8 +40,7 @@ fn a_segment_is_kept_while_it_closes_an_epoch_that_no_checkpoint_holds() {
         Shard::new(ShardIndex(0), router, Limits::default(), 0, mvcc.clone()).with_log(LogStart {
             codec: Codec::new(),
             ack: Ack::Durable,
-            database: 1,
-            log: 0,
+            first: SegmentId { database: 1, log: 0, segment: 0, start: 2 },
             segment_bytes: 64 << 10,
             first_debt: 0,
             durability,

@@ -212,7 +212,7 @@ async fn write_part<A: Actor>(here: Rc<LocalShard<A>>, log: u64, epoch: Epoch) -
     let logs = here.shared.logs.clone().ok_or(CheckpointError::NoLog)?;
     here.with_core(|shard, effects| shard.send_marks(epoch, effects));
     let mut file = NewFile::create(&logs.directory, &checkpoint_name(log)).await?;
-    let id = SegmentId { database: logs.manifest().database, log, segment: 0 };
+    let id = logs.part_id(log);
     let (mut tail, mut batch, mut from) = (Tail::default(), BatchWriter::new(), Some(0));
     while let Some(at) = from {
         let begin = Instant::now();
@@ -232,7 +232,7 @@ async fn write_part<A: Actor>(here: Rc<LocalShard<A>>, log: u64, epoch: Epoch) -
     write_batch(&mut file, &mut batch, id, &mut tail).await?;
     let bytes = file.finish().await?;
     let (begun, next_debt) = here.with_core(|shard, _| (shard.trim_log(epoch), shard.next_debt()));
-    Ok((Part { log, end: tail, bytes }, begun.ok_or(CheckpointError::NoLog)?, next_debt))
+    Ok((Part { log, start: id.start, end: tail, bytes }, begun.ok_or(CheckpointError::NoLog)?, next_debt))
 }
 
 async fn write_batch(

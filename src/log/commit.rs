@@ -257,8 +257,9 @@ impl LocalLog {
         let mut manifest = self.manifest.clone();
         let end = manifest.runs.last().and_then(|run| run.end.clone());
         // What is later than the tail is of epochs that never became complete. They may be appended now.
-        manifest.begin_run(end, self.tail, 1);
-        let id = SegmentId { database: manifest.database, log: manifest.next_log - 1, segment: 0 };
+        let start = random();
+        manifest.begin_run(end, self.tail, 1, start);
+        let id = SegmentId { database: manifest.database, log: manifest.next_log - 1, segment: 0, start };
         let file = self.make(id)?;
         self.store(manifest)?;
         self.run = Some(Appending { id, tail: Tail::default(), offset: 0, file });
@@ -383,7 +384,8 @@ impl CommitLog for LocalLog {
         let mut let_go = Vec::new();
         for source in &contents.sources {
             let Some(run) = source.run else { continue };
-            let mut reader = LogReader::new(manifest.database, source.begin);
+            let mut reader =
+                LogReader::new(manifest.segment_id(source.start, source.begin), source.begin.tail);
             let place = manifest.runs[run].logs.iter().position(|begin| begin.log == source.begin.log);
             let begin = &mut manifest.runs[run].logs[place.expect("a source is of a log")];
             let (mut latest, mut older) = (Epoch(0), Vec::new());

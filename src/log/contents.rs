@@ -32,6 +32,8 @@ pub(crate) struct LogFileFound {
 /// A log to be read: of a run, or a part of a checkpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
+    /// The number of the start that began it.
+    pub(crate) start: u64,
     pub(crate) begin: LogBegin,
     /// The files it consists of, oldest first.
     pub(crate) files: Vec<LogFileFound>,
@@ -115,6 +117,7 @@ pub(crate) fn contents(directory: &Directory, manifest: Manifest) -> Result<Cont
         let name = checkpoint_name(part.log);
         let bytes = checkpoints.get(&name).copied();
         sources.push(Source {
+            start: part.start,
             begin: LogBegin { log: part.log, segment: 0, tail: Tail::default() },
             files: vec![LogFileFound { name, segment: 0, bytes }],
             end: Some((0, part.end)),
@@ -137,7 +140,7 @@ pub(crate) fn contents(directory: &Directory, manifest: Manifest) -> Result<Cont
                 next = segment.checked_add(1);
             }
             files.extend(next.filter(|next| *next <= last).map(|missing| file(missing, None)));
-            sources.push(Source { begin: *begin, files, end, run: Some(number) });
+            sources.push(Source { start: run.start, begin: *begin, files, end, run: Some(number) });
         }
     }
     Ok(Contents { manifest, sources })
@@ -180,7 +183,7 @@ pub(crate) fn read(
     mut damage: impl FnMut(LogError) -> Result<(), LogError>,
     mut progress: impl FnMut(u64),
 ) -> Result<Ended, LogError> {
-    let mut reader = LogReader::new(manifest.database, source.begin);
+    let mut reader = LogReader::new(manifest.segment_id(source.start, source.begin), source.begin.tail);
     let mut at = (source.files.first().map_or_else(String::new, |file| file.name.clone()), 0);
     // What comes next is not known, because of a damage that was told.
     let mut is_lost = false;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use freehold_shard::log::Batch;
+use freehold_shard::log::{Batch, SegmentId};
 use freehold_shard::manifest::{Manifest, RunEnd};
 use freehold_shard::recovery::{Owed, Replay};
 use freehold_shard::{
@@ -40,7 +40,7 @@ type Object<A> = (<A as Actor>::Id, Ownership, <A as Actor>::State);
 pub(crate) struct Restored<A: Actor> {
     pub(crate) objects: Vec<Object<A>>,
     pub(crate) owes: Vec<Owes<A>>,
-    pub(crate) log: u64,
+    pub(crate) first: SegmentId,
     pub(crate) codec: Codec<A>,
 }
 
@@ -55,8 +55,7 @@ impl<A: Actor> Restored<A> {
         let mut shard = shard.with_log(LogStart {
             codec: self.codec,
             ack: logs.config.ack,
-            database: logs.manifest().database,
-            log: self.log,
+            first: self.first,
             segment_bytes: logs.config.segment_bytes,
             first_debt: logs.next_debt,
             durability: logs.durability.clone(),
@@ -252,9 +251,10 @@ pub(crate) fn open<A: Actor>(
     let Recovered { objects, end, latest, time, next_debt, .. } = recovered;
     let mut manifest = contents.manifest.clone();
     manifest.placement_key = key.unwrap_or(manifest.key()).0;
-    manifest.begin_run(end, latest, shards);
-    let numbers: Vec<u64> =
-        manifest.runs.last().map_or_else(Vec::new, |run| run.logs.iter().map(|log| log.log).collect());
+    manifest.begin_run(end, latest, shards, random());
+    let run = manifest.runs.last().expect("it has just begun");
+    let firsts: Vec<_> = run.logs.iter().map(|begin| manifest.segment_id(run.start, *begin)).collect();
+    let numbers: Vec<u64> = firsts.iter().map(|first| first.log).collect();
 
     let logs = Logs {
         config: LogConfig { segment_bytes: manifest.segment_bytes as usize, ..config.clone() },
@@ -269,9 +269,9 @@ pub(crate) fn open<A: Actor>(
         directory,
     };
     begin(&logs, &contents.manifest, &numbers)?;
-    let restored = objects.into_iter().zip(owed).zip(numbers);
+    let restored = objects.into_iter().zip(owed).zip(firsts);
     let restored =
-        restored.map(|((objects, owes), log)| Restored { objects, owes, log, codec: *codec }).collect();
+        restored.map(|((objects, owes), first)| Restored { objects, owes, first, codec: *codec }).collect();
     Ok(Opened { logs, router, restored })
 }
 

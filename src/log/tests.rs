@@ -458,7 +458,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 fn another_version_is_named(patient: &Patient) {
     let error = patient.hurt("manifest", |bytes| bytes[8] += 1, state).unwrap_err();
     assert!(
-        matches!(&error, LogError::Version { file, found: 2, known: 1 } if file.ends_with("manifest")),
+        matches!(&error, LogError::Version { file, found: 3, known: 2 } if file.ends_with("manifest")),
         "{error}"
     );
     for batch in &patient.batches {
@@ -471,7 +471,7 @@ fn another_version_is_named(patient: &Patient) {
             patient.hurt(&batch.file, change, |directory| (state(directory), verify(directory)));
         let error = recovered.unwrap_err();
         assert!(
-            matches!(&error, LogError::Version { file, found: 2, known: 1 } if file.ends_with(&batch.file)),
+            matches!(&error, LogError::Version { file, found: 3, known: 2 } if file.ends_with(&batch.file)),
             "{error}"
         );
         let damages = verified.expect("there is a manifest").damages;
@@ -573,7 +573,7 @@ fn a_batch_that_comes_late_is_nothing() {
     late.push_with(|to| to.extend_from_slice(&[1, 0xff, 0xff, 0, 0, 0, 0, 0, 0]));
     late.push_with(|to| to.extend_from_slice(&[6, 1]));
     let marks = Marks { closed: Epoch(0xfffe), ..Marks::default() };
-    late.seal(SegmentId { database: manifest.database, log, segment }, &mut tail, &marks);
+    late.seal(SegmentId { database: manifest.database, log, segment, start: run.start }, &mut tail, &marks);
     let file = fs::File::options().write(true).open(place.path().join(segment_name(log, segment)));
     let end = BLOCK as u64 * (tail.sequence - 1);
     file.expect("it is there").write_all_at(late.sealed(), end).expect("there is room");

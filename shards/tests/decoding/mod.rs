@@ -4,8 +4,8 @@
 //! Bytes at random hardly ever have a checksum that is right, so they are read twice: as they are, and made whole, with a header around the
 //! manifest and with sealed batches, of which some are left as they are.
 
-use freehold_shard::log::{BLOCK, Batch, Damage, End, HEADER, SegmentId, Tail, scan};
-use freehold_shard::manifest::{LogBegin, MANIFEST_VERSION, Manifest};
+use freehold_shard::log::{BLOCK, Batch, Damage, End, HEADER, SegmentId, Tail, VERSION, scan};
+use freehold_shard::manifest::{MANIFEST_VERSION, Manifest};
 use freehold_shard::record::Record;
 use freehold_shard::recovery::{LogReader, Replay, Survey, last_complete};
 use freehold_shard::{AccessError, Actor, Addressees, Epoch, Objects, PlacementKey, Router};
@@ -29,7 +29,7 @@ impl Actor for Words {
     }
 }
 
-const SEGMENT: SegmentId = SegmentId { database: 0x5a17, log: 3, segment: 12 };
+const SEGMENT: SegmentId = SegmentId { database: 0x5a17, log: 3, segment: 12, start: 0x57a2 };
 
 pub fn decode(bytes: &[u8]) {
     let _ = Record::read(bytes);
@@ -44,7 +44,8 @@ fn manifest(body: &[u8]) {
     let mut bytes = b"FHMANIF1".to_vec();
     bytes.extend_from_slice(&MANIFEST_VERSION.to_le_bytes());
     bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(&xxhash_rust::xxh3::xxh3_128(body).to_le_bytes());
+    let sum = xxhash_rust::xxh3::xxh3_128(&[&bytes[8..16], body].concat());
+    bytes.extend_from_slice(&sum.to_le_bytes());
     bytes.extend_from_slice(body);
     if let Ok(manifest) = Manifest::from_bytes(&bytes) {
         assert_eq!(Manifest::from_bytes(&manifest.to_bytes()).as_ref(), Ok(&manifest));
@@ -70,12 +71,13 @@ fn sealed(bytes: &[u8]) -> Vec<u8> {
         put(16, &SEGMENT.database.to_le_bytes());
         put(24, &SEGMENT.log.to_le_bytes());
         put(32, &SEGMENT.segment.to_le_bytes());
+        put(112, &SEGMENT.start.to_le_bytes());
         if spoil != 1 {
             put(40, &sequence.to_le_bytes());
             put(48, &previous.to_le_bytes());
         }
         if spoil != 2 {
-            put(52, &1_u32.to_le_bytes());
+            put(52, &VERSION.to_le_bytes());
         }
         let crc = crc32c::crc32c(&batch[8..]) ^ u32::from(spoil == 3);
         batch[4..8].copy_from_slice(&crc.to_le_bytes());
@@ -103,8 +105,7 @@ fn segment(bytes: &[u8]) {
         assert!(offset < bytes.len());
     }
 
-    let begin = LogBegin { log: SEGMENT.log, segment: SEGMENT.segment, tail: Tail::default() };
-    let mut reader = LogReader::new(SEGMENT.database, begin);
+    let mut reader = LogReader::new(SEGMENT, Tail::default());
     let mut survey = Survey::default();
     let mut replay = Replay::<Words>::new(Router::new(PlacementKey(1), 3));
     let mut puts = 0;

@@ -131,11 +131,12 @@ type Found<T> = Result<T, String>;
 
 fn read_log(
     disks: &Disks,
-    database: u64,
+    manifest: &Manifest,
+    start: u64,
     begin: LogBegin,
     mut each: impl FnMut(&log::Batch<'_>) -> Found<()>,
 ) -> Found<(u64, Tail)> {
-    let mut reader = LogReader::new(database, begin);
+    let mut reader = LogReader::new(manifest.segment_id(start, begin), begin.tail);
     while let Some(bytes) = disks.files.get(&(begin.log, reader.segment())) {
         let (segment, mut result) = (reader.segment(), Ok(()));
         reader
@@ -164,7 +165,7 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
             let mut replay = Replay::new(router);
             let bytes = disks.files.get(&(part.log, 0)).ok_or(format!("part {} is missing", part.log))?;
             let begin = LogBegin { log: part.log, segment: 0, tail: Tail::default() };
-            let mut reader = LogReader::new(manifest.database, begin);
+            let mut reader = LogReader::new(manifest.segment_id(part.start, begin), begin.tail);
             let mut result = Ok(());
             let end = reader.read(bytes, |batch| {
                 result = result.and_then(|()| replay.apply(&batch, Epoch(0), Epoch(0)));
@@ -178,11 +179,11 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
     }
     let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
     let mut last_end = None;
-    for Run { after, logs, end } in &manifest.runs {
+    for Run { start, after, logs, end } in &manifest.runs {
         let (mut surveys, mut ends) = (Vec::new(), Vec::new());
         for begin in logs {
             let mut survey = Survey::default();
-            ends.push(read_log(disks, manifest.database, *begin, |batch| {
+            ends.push(read_log(disks, &manifest, *start, *begin, |batch| {
                 survey.note(batch).map_err(|record| format!("record {record} of {begin:?} is none"))
             })?);
             surveys.push(survey);
@@ -208,7 +209,7 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
         latest = latest.max(cut).max(*after);
         for begin in logs {
             let mut replay = Replay::new(router);
-            read_log(disks, manifest.database, *begin, |batch| {
+            read_log(disks, &manifest, *start, *begin, |batch| {
                 replay.apply(batch, from, cut).map_err(|error| format!("{begin:?}: {error:?}"))
             })?;
             all.follow(replay);
@@ -475,8 +476,9 @@ impl World {
                 let time = self.now();
                 let epoch = self.mvcc.epochs().open(time);
                 let manifest = &mut self.lives().manifest;
+                let start = manifest.runs.last().expect("a run has begun").start;
                 let part = |log| PartWriter {
-                    id: SegmentId { database: manifest.database, log, segment: 0 },
+                    id: SegmentId { database: manifest.database, log, segment: 0, start },
                     from: Some(0),
                     bytes: Vec::new(),
                     tail: Tail::default(),
@@ -559,7 +561,12 @@ impl World {
         let lives = self.lives.as_mut().expect("a world with disks");
         for part in parts {
             next_debt = part.next_debt.max(next_debt);
-            named.push(Part { log: part.id.log, end: part.tail, bytes: part.bytes.len() as u64 });
+            named.push(Part {
+                log: part.id.log,
+                start: part.id.start,
+                end: part.tail,
+                bytes: part.bytes.len() as u64,
+            });
             lives.disks.files.insert((part.id.log, 0), std::mem::take(&mut part.bytes));
         }
         let run = lives.manifest.runs.last().expect("a run has begun");
@@ -642,9 +649,10 @@ impl World {
         let durability = Arc::new(Durability::new(shards, latest));
         let mvcc = Arc::new(Mvcc::logged(shards, durability.clone()));
         let steps = self.steps;
+        let run = self.dice.next();
         let lives = self.lives();
         lives.manifest = Manifest::from_bytes(&lives.disks.manifest).expect("it was just read");
-        lives.manifest.begin_run(end, latest, shards);
+        lives.manifest.begin_run(end, latest, shards, run);
         lives.store_manifest();
         lives.delete_the_rest();
         (lives.durability, lives.began) = (durability, (steps, time));
@@ -658,8 +666,7 @@ impl World {
             shard.with_log(LogStart {
                 codec: Codec::new(),
                 ack: lives.ack,
-                database: lives.manifest.database,
-                log: begin.log,
+                first: lives.manifest.segment_id(run.start, *begin),
                 segment_bytes: lives.manifest.segment_bytes as usize,
                 first_debt: next_debt,
                 durability: lives.durability.clone(),
