@@ -120,6 +120,18 @@ pub enum NoManifest {
 }
 
 impl Manifest {
+    /// Of a database that nothing was ever in.
+    pub fn new(database: u64, key: PlacementKey, segment_bytes: u64) -> Manifest {
+        Manifest {
+            database,
+            placement_key: key.0,
+            segment_bytes,
+            next_log: 0,
+            checkpoint: None,
+            runs: Vec::new(),
+        }
+    }
+
     /// As it is written.
     pub fn to_bytes(&self) -> Vec<u8> {
         let body = postcard::to_allocvec(self).expect("numbers and lists of them can be written");
@@ -262,12 +274,10 @@ impl ManifestV1 {
         };
         let run = |RunV1 { after, logs, end }| Run { start: 0, after, logs, end };
         Manifest {
-            database: self.database,
-            placement_key: self.placement_key,
-            segment_bytes: self.segment_bytes,
             next_log: self.next_log,
             checkpoint: self.checkpoint.map(checkpoint),
             runs: self.runs.into_iter().map(run).collect(),
+            ..Manifest::new(self.database, PlacementKey(self.placement_key), self.segment_bytes)
         }
     }
 }
@@ -277,14 +287,7 @@ mod tests {
     use super::*;
 
     fn manifest() -> Manifest {
-        let mut manifest = Manifest {
-            database: 7,
-            placement_key: 9,
-            segment_bytes: 1 << 20,
-            next_log: 0,
-            checkpoint: None,
-            runs: Vec::new(),
-        };
+        let mut manifest = Manifest::new(7, PlacementKey(9), 1 << 20);
         manifest.begin_run(None, Epoch(0), 2, 5);
         manifest
     }

@@ -12,7 +12,7 @@ use freehold_shard::log::{BATCH_MAX, Batch, BatchWriter, Marks, SegmentId, Tail}
 use freehold_shard::manifest::{Manifest, RunEnd};
 use freehold_shard::record::{Record, write_epoch};
 use freehold_shard::recovery::LogReader;
-use freehold_shard::{Epoch, Time};
+use freehold_shard::{Epoch, PlacementKey, Time};
 use thiserror::Error;
 
 use super::contents::{Contents, Place, Surveyed, contents, cuts, read, read_manifest, survey};
@@ -165,14 +165,8 @@ impl LocalLog {
         let manifest = match read_manifest(&directory)? {
             Some(manifest) => manifest,
             None => {
-                let manifest = Manifest {
-                    database: random(),
-                    placement_key: random(),
-                    segment_bytes: LogConfig::at(directory.path()).segment_bytes as u64,
-                    next_log: 0,
-                    checkpoint: None,
-                    runs: Vec::new(),
-                };
+                let segment_bytes = LogConfig::at(directory.path()).segment_bytes as u64;
+                let manifest = Manifest::new(random(), PlacementKey(random()), segment_bytes);
                 directory.replace(MANIFEST, &manifest.to_bytes())?;
                 manifest
             }

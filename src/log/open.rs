@@ -219,13 +219,9 @@ pub(crate) fn open<A: Actor>(
 ) -> Result<Opened<A>, LogError> {
     let options = Options { syncs: !config.disk.without_syncs, faults: config.disk.faults() };
     let directory = Directory::open_with(&config.directory, options)?;
-    let fresh = || Manifest {
-        database: random(),
-        placement_key: key.map_or_else(&random, |key| key.0),
-        segment_bytes: config.segment_bytes as u64,
-        next_log: 0,
-        checkpoint: None,
-        runs: Vec::new(),
+    let fresh = || {
+        let key = key.unwrap_or_else(|| PlacementKey(random()));
+        Manifest::new(random(), key, config.segment_bytes as u64)
     };
     let manifest = match read_manifest(&directory)? {
         Some(manifest) => manifest,

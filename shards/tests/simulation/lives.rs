@@ -229,14 +229,8 @@ impl World {
         let mvcc = Arc::new(Mvcc::logged(shards, durability.clone()));
         let mut world = World::over(seed, shape, router, mvcc);
         let dice = &mut world.dice;
-        let manifest = Manifest {
-            database: dice.next(),
-            placement_key: seed,
-            segment_bytes: [4 << 10, 8 << 10, 16 << 10, 128 << 10][dice.below(4)],
-            next_log: 0,
-            checkpoint: None,
-            runs: Vec::new(),
-        };
+        let segment_bytes = [4 << 10, 8 << 10, 16 << 10, 128 << 10][dice.below(4)];
+        let manifest = Manifest::new(dice.next(), PlacementKey(seed), segment_bytes);
         let mut lives = Lives {
             disks: Disks::default(),
             durability,
