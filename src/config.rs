@@ -68,7 +68,8 @@ pub struct Config {
 /// How many shards a runtime has, and which CPUs they run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shards {
-    /// One on each CPU this process may use (affinity and cpuset), but no more than its quota of CPU time allows.
+    /// One on each CPU this process may use (the affinity of its main thread, and the cpuset), but no more than its quota
+    /// of CPU time allows. The affinity of the thread that starts the runtime does not count: name CPUs to narrow them.
     PerAllowedCore,
     /// This many, each on a CPU of its own. If there are fewer allowed CPUs, none is pinned and nobody spins: that
     /// works, is slower, and is said by a warning.
@@ -82,8 +83,9 @@ pub enum Shards {
 pub enum Idle {
     /// It looks for work for this long and then parks until it is rung for. A spinning shard answers in about a
     /// microsecond, a parked one costs nothing and takes some 10 to 100 microseconds to wake. [`Duration::ZERO`] parks
-    /// at once. Shards that are not pinned to a CPU of their own never spin: they would take the CPU from the one that
-    /// has the work.
+    /// at once. Shards that are not pinned to a CPU of their own do not spin: they would take the CPU from the one that
+    /// has the work. Nor do shards of two runtimes of one process that are pinned to the same CPU, nor any shard while a
+    /// control group has taken a shard's CPU from the process.
     Spin(Duration),
 }
 

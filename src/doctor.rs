@@ -1,7 +1,7 @@
 //! May this machine run Freehold, and what to change if not.
 //!
-//! Promise: [`examine`] tries what the runtime will need (a ring, its operations, limits, a file written with
-//! direct I/O) and reports each as one [`Check`]. A check is `Failed` only if the runtime cannot start,
+//! Promise: [`examine`] tries what the runtime will need (the system calls of a start, a ring, its operations, limits, a
+//! file written with direct I/O) and reports each as one [`Check`]. A check is `Failed` only if the runtime cannot start,
 //! `Warned` if it can and something is worse than it need be. What is not ok comes with the lines that change
 //! it, one per environment. Nothing is left behind: rings and the temporary file are gone when `examine`
 //! returns.
@@ -10,6 +10,7 @@
 //! verdict is tested without a machine that deserves it. Causes are examined before symptoms: a limit that
 //! keeps a ring from being made comes before the ring, and so is the first failure reported.
 
+mod calls;
 mod cpus;
 mod directory;
 mod limits;
@@ -99,9 +100,16 @@ pub fn examine(options: &Examination) -> Diagnosis {
     let by_default = || topology.as_ref().map_or(1, Topology::shards_by_default);
     let shards = options.shards.unwrap_or_else(by_default);
 
+    // Shards that are more than the CPUs are bound to none.
+    let first = topology.as_ref().ok().filter(|topology| shards <= topology.cpus().len());
+    let first = first.map(|topology| topology.cpus()[0].id);
+
     let rings = Rings::tried();
     let mut checks = Vec::from(rings.settings());
-    checks.extend(limits::examine(shards, options.io_memory_bytes_per_shard, rings.kernel()));
+    checks.push(calls::examine(first));
+    if calls::can_read_limits() {
+        checks.extend(limits::examine(shards, options.io_memory_bytes_per_shard, rings.kernel()));
+    }
     checks.extend(rings.attempts());
     checks.push(cpus::examine(&topology, shards));
     checks.extend(options.directory.as_deref().map(directory::examine));

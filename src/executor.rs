@@ -45,6 +45,7 @@ use crate::runtime::{Phase, Shared};
 use crate::stats::{Activity, LATENCY_STRIDE};
 use crate::tasks::Tasks;
 use crate::thread::Plan;
+use crate::topology::occupancy::Look;
 use crate::waiting;
 
 /// Errands that go on at one round, of those that do not wait: each takes some 10 microseconds.
@@ -52,6 +53,9 @@ const ERRANDS_PER_ROUND: usize = 4;
 
 /// How long full lanes that stay full keep a shard from taking more from outside.
 const HELD_BACK_MAX: Duration = Duration::from_millis(1);
+
+/// How often a busy shard looks whether it is still on its CPU: a control group may take that from the process.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the pump and the tasks of one shard share.
 pub(crate) struct LocalShard<A: Actor> {
@@ -65,6 +69,8 @@ pub(crate) struct LocalShard<A: Actor> {
     pub(crate) handoff: RefCell<Handoff>,
     pub(crate) pump: PumpState,
     pub(crate) segments_being_made: Cell<u32>,
+    /// When the shard next looks where it runs.
+    next_look: Cell<Instant>,
     /// Tasks of users have been let in, and some may still be here even if none is watched.
     has_guests: Cell<bool>,
     is_draining: Cell<bool>,
@@ -164,6 +170,7 @@ impl<A: Actor> LocalShard<A> {
             }),
             handoff: RefCell::default(),
             segments_being_made: Cell::new(0),
+            next_look: Cell::new(shared.started),
             pump: PumpState { is_parked: Cell::new(false), waker: RefCell::new(None) },
             has_guests: Cell::new(false),
             is_draining: Cell::new(false),
@@ -267,6 +274,25 @@ impl<A: Actor> LocalShard<A> {
             self.tell_pump(core);
         }
         Ok(())
+    }
+
+    /// Looks now and then whether the shard is still on the CPU it was bound to.
+    pub(crate) fn look_where_it_runs(&self, now: Instant) {
+        if now < self.next_look.get() {
+            return;
+        }
+        self.next_look.set(now + LOOK_EVERY);
+        let (shard, cpu) = (self.index.0, self.shared.cpus[self.index.index()]);
+        match self.shared.seats.look(self.index.index()) {
+            Look::InPlace => {}
+            Look::Moved { to } => tracing::warn!(
+                shard,
+                cpu,
+                to,
+                "this shard's CPU was taken from the process, and the kernel moved the shard: no shard spins until it is back"
+            ),
+            Look::Back => tracing::info!(shard, cpu, "the shard is back on its CPU"),
+        }
     }
 
     /// Wakes the pump if a task sent something.

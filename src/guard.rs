@@ -87,13 +87,15 @@ impl Guard {
         Guard { set: Instant::now() }
     }
 
-    /// The pump is awake, `now`.
+    /// The pump is awake, `now`. Says whether the ladder was moved ahead: at most once a millisecond.
     #[inline]
-    pub(crate) fn keep(&mut self, now: Instant) {
-        if now.saturating_duration_since(self.set) >= KEEP_EVERY {
+    pub(crate) fn keep(&mut self, now: Instant) -> bool {
+        let is_due = now.saturating_duration_since(self.set) >= KEEP_EVERY;
+        if is_due {
             self.set = now;
             set(Duration::ZERO);
         }
+        is_due
     }
 
     /// The pump parks, until it is woken or for at most `timer`.

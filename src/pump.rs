@@ -64,7 +64,9 @@ pub(crate) async fn pump<A: Actor>(here: Rc<LocalShard<A>>, bell: PollableFd<Own
         if here.round(looks % LOOKS_PER_CLOCK == LOOKS_PER_CLOCK - 1) {
             let woke = here.wake_answered();
             let now = here.last_clock();
-            guard.keep(now);
+            if guard.keep(now) {
+                here.look_where_it_runs(now);
+            }
             spins_since = Some(now);
             looks = 0;
             rounds = rounds.wrapping_add(1);
@@ -96,7 +98,7 @@ pub(crate) async fn pump<A: Actor>(here: Rc<LocalShard<A>>, bell: PollableFd<Own
             if looks.is_multiple_of(LOOKS_PER_CLOCK) {
                 let now = Instant::now();
                 guard.keep(now);
-                spins = now - since < here.shared.spin;
+                spins = now - since < here.shared.spin && here.shared.seats.is_alone(here.index.index());
             }
             if spins && !here.shared.spin.is_zero() {
                 if here.tasks.live() > 0 || looks.is_multiple_of(LOOKS_PER_CLOCK) {
@@ -166,6 +168,7 @@ async fn park<A: Actor>(here: &LocalShard<A>, bed: &mut Bed, guard: &mut Guard) 
     let was_woken = !here.pump.is_parked.replace(false);
     here.mailbox().parking().awake();
     guard.unpark();
+    here.look_where_it_runs(Instant::now());
     let was_rung = std::mem::take(&mut bed.was_rung);
     if was_rung {
         // Empty if it was rung and read before.

@@ -47,6 +47,7 @@ use crate::replies::Replies;
 use crate::stats::{Published, Stats};
 use crate::thread::{Plan, bring_up};
 use crate::topology::Topology;
+use crate::topology::occupancy::Seats;
 use crate::waiting::{self, Patience};
 
 /// How far a runtime is.
@@ -102,6 +103,10 @@ pub(crate) struct Shared<A: Actor> {
     /// How long a shard that runs dry spins.
     pub(crate) spin: Duration,
     pub(crate) cpus: Vec<Option<usize>>,
+    /// The CPUs the shards are bound to, while the runtime lives.
+    pub(crate) seats: Seats,
+    /// All CPUs of the process.
+    pub(crate) allowed: Vec<usize>,
     /// When the runtime's time began.
     pub(crate) started: Instant,
     /// What there is of logs, if it has them.
@@ -285,6 +290,13 @@ impl<A: Actor> Runtime<A> {
                 "more shards than allowed CPUs: none is pinned and none spins, so messages take longer"
             );
         }
+        let seats = Seats::occupy(placement.cpus());
+        if !seats.shared().is_empty() {
+            tracing::warn!(
+                cpus = ?seats.shared(),
+                "another runtime of this process has bound shards to the same CPUs: neither spins there"
+            );
+        }
         let patience =
             if placement.is_pinned() && shards < allowed { Patience::Look } else { Patience::Park };
         let mailboxes: Result<Box<[_]>, _> =
@@ -315,6 +327,8 @@ impl<A: Actor> Runtime<A> {
             patience,
             spin: config.spin(placement.is_pinned()),
             cpus: placement.cpus().to_vec(),
+            seats,
+            allowed: topology.cpus().iter().map(|cpu| cpu.id).collect(),
             started: Instant::now(),
             phase: CachePadded::new(AtomicU8::new(Phase::Running as u8)),
             progress: (0..shards).map(|_| Mutex::default()).collect(),
@@ -344,6 +358,7 @@ impl<A: Actor> Runtime<A> {
                 shared.advance(Phase::Stopping);
                 // How they end does not matter any more.
                 threads.into_iter().for_each(|thread| drop(thread.join()));
+                shared.seats.leave();
                 Err(error)
             }
         }
@@ -466,6 +481,7 @@ fn stop<A: Actor>(
     shared.advance(Phase::Stopping);
     // A shard's thread catches what the shard dies of.
     let mut left: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().ok()).collect();
+    shared.seats.leave();
     if let Some(checkpoints) = checkpoints {
         // One that was being made has been given up.
         let _ = checkpoints.join();

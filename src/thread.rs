@@ -28,6 +28,7 @@ use crate::log::open::Restored;
 use crate::mailbox::{Door, Lanes, unknown};
 use crate::pump::pump;
 use crate::runtime::Shared;
+use crate::topology::occupancy::leave_inherited_cpu;
 use crate::waiting;
 
 /// After this long another thread is tried. Building an executor takes some 3 ms.
@@ -244,6 +245,10 @@ fn leave<A: Actor>(shard: ShardIndex, shared: &Shared<A>, here: Option<Rc<LocalS
 
 fn build_executor<A: Actor>(shared: &Shared<A>, shard: ShardIndex) -> glommio::Result<LocalExecutor, ()> {
     let config = &shared.config;
+    // The executor's blocking thread inherits where this thread may run before it is bound.
+    if let Err(error) = leave_inherited_cpu(shared.allowed.iter().copied()) {
+        tracing::debug!(shard = shard.0, %error, "this thread stays where the one that started it may run");
+    }
     let placement = match shared.cpus[shard.index()] {
         Some(cpu) => Placement::Fixed(cpu),
         None => Placement::Unbound,

@@ -10,6 +10,7 @@
 //! shards to CPUs that the process does not have.
 
 mod cgroup;
+pub(crate) mod occupancy;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,18 +55,23 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Reads what the calling thread may use: its affinity (which new threads inherit, and which already
-    /// reflects the cpuset), narrowed by the cgroup's effective cpuset where affinity is wider, the cgroup's
-    /// CPU quota, and the machine's cores, caches and NUMA nodes.
+    /// Reads what this process may use: the affinity of its main thread (which already reflects the cpuset), narrowed by
+    /// the cgroup's effective cpuset where affinity is wider, the cgroup's CPU quota, and the machine's cores, caches and
+    /// NUMA nodes.
+    ///
+    /// The calling thread's own affinity does not count. A thread inherits it from the one that started it, and one that
+    /// a task on a shard has started would see that shard's CPU only.
     ///
     /// # Errors
-    /// When neither `sched_getaffinity` nor `/proc` names a CPU that the thread may use.
+    /// When neither `sched_getaffinity` nor `/proc` names a CPU that the process may use.
     pub fn of_this_process() -> io::Result<Topology> {
         let root = Path::new("/");
-        Topology::read(root, &affinity(root)?)
+        // The main thread may have ended before the process.
+        let affinity = affinity(root, Whose::Process).or_else(|_| affinity(root, Whose::Thread))?;
+        Topology::read(root, &affinity)
     }
 
-    /// The topology of the file tree at `root` (its `proc/self` and `sys`), for a thread that may use
+    /// The topology of the file tree at `root` (its `proc/self` and `sys`), for a process that may use
     /// `affinity`.
     fn read(root: &Path, affinity: &[usize]) -> io::Result<Topology> {
         let cgroups = Cgroups::read(root);
@@ -136,14 +142,22 @@ impl Topology {
         }
     }
 
-    /// Where each of `shards` shards runs: the first so many of [`cpus`](Self::cpus), one each. More shards
-    /// than allowed CPUs are all left unpinned: two shards pinned to one CPU would take turns by the
-    /// scheduler's time slice while other CPUs idle.
+    /// Where each of `shards` shards runs: the first so many of [`cpus`](Self::cpus), one each, those first to which no
+    /// other runtime of this process has bound a shard. More shards than allowed CPUs are all left unpinned: two shards
+    /// pinned to one CPU would take turns by the scheduler's time slice while other CPUs idle.
     pub fn place(&self, shards: usize) -> Placement {
+        self.place_beside(shards, occupancy::shards_on)
+    }
+
+    /// As [`place`](Self::place), where `occupied` says how many shards are bound to a CPU.
+    fn place_beside(&self, shards: usize, occupied: impl Fn(usize) -> u16) -> Placement {
         if shards > self.cpus.len() {
             return Placement { cpus: vec![None; shards] };
         }
-        Placement { cpus: self.cpus[..shards].iter().map(|cpu| Some(cpu.id)).collect() }
+        let mut cpus: Vec<usize> = self.cpus.iter().map(|cpu| cpu.id).collect();
+        // Stable: among CPUs that are as free as each other the better one comes first.
+        cpus.sort_by_key(|cpu| occupied(*cpu));
+        Placement { cpus: cpus.into_iter().take(shards).map(Some).collect() }
     }
 
     /// Places one shard on each listed CPU, in the order of the list.
@@ -283,20 +297,33 @@ fn in_placement_order(cpus: Vec<Cpu>) -> Vec<Cpu> {
     ranked.into_iter().map(|(_, cpu)| cpu).collect()
 }
 
-/// The CPUs the calling thread may be scheduled on.
-fn affinity(root: &Path) -> io::Result<Vec<usize>> {
-    match rustix::thread::sched_getaffinity(None) {
+/// Whose CPUs are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// The calling thread's.
+    Thread,
+    /// Those of the process's main thread.
+    Process,
+}
+
+/// The CPUs a thread may be scheduled on.
+fn affinity(root: &Path, whose: Whose) -> io::Result<Vec<usize>> {
+    let (thread, status) = match whose {
+        Whose::Thread => (None, "proc/thread-self/status"),
+        Whose::Process => (Some(rustix::process::getpid()), "proc/self/status"),
+    };
+    match rustix::thread::sched_getaffinity(thread) {
         Ok(set) => Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|&id| set.is_set(id)).collect()),
         // The fixed-size set cannot hold this machine's CPUs (over 1024); the same mask stands in /proc as
         // text.
-        Err(errno) => fs::read_to_string(root.join("proc/thread-self/status"))
+        Err(errno) => fs::read_to_string(root.join(status))
             .ok()
             .and_then(|status| affinity_in_status(&status))
             .ok_or_else(|| errno.into()),
     }
 }
 
-/// The affinity in the text of `/proc/thread-self/status`.
+/// The affinity in the text of a thread's `status` in `/proc`.
 fn affinity_in_status(status: &str) -> Option<Vec<usize>> {
     status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).and_then(parse_cpu_list)
 }
@@ -603,6 +630,21 @@ mod tests {
     }
 
     #[test]
+    fn cpus_that_no_other_runtime_has_come_first() {
+        let topology = server().read([0, 1, 8]);
+        let beside = |occupied: &[usize], shards| {
+            let occupied = occupied.to_vec();
+            let on = |cpu| occupied.iter().filter(|taken| **taken == cpu).count() as u16;
+            topology.place_beside(shards, on).cpus
+        };
+        assert_eq!(beside(&[0], 1), [Some(1)]);
+        assert_eq!(beside(&[0, 1], 2), [Some(8), Some(0)]);
+        assert_eq!(beside(&[0, 0, 1, 8], 1), [Some(1)], "where fewest are");
+        assert_eq!(beside(&[0, 1, 8], 3), [Some(0), Some(1), Some(8)]);
+        assert_eq!(beside(&[0], 4), [None; 4]);
+    }
+
+    #[test]
     fn an_explicit_list_is_kept_in_order_or_refused_with_advice() {
         let topology = server().read([0, 1, 8]);
         assert_eq!(topology.place_on(&[8, 0]).map(|placement| placement.cpus), Ok(vec![Some(8), Some(0)]));
@@ -625,13 +667,15 @@ mod tests {
     #[test]
     fn this_machine_has_a_topology() {
         let topology = Topology::of_this_process().expect("this test runs on some CPU");
-        let allowed = affinity(Path::new("/")).expect("this test runs on some CPU");
+        let allowed = affinity(Path::new("/"), Whose::Process).expect("this test runs on some CPU");
         assert!(!topology.cpus().is_empty());
         assert!(
             topology.cpus().iter().all(|cpu| allowed.contains(&cpu.id) && cpu.siblings.contains(&cpu.id))
         );
         assert!((1..=topology.cpus().len()).contains(&topology.shards_by_default()));
-        let text = fs::read_to_string("/proc/thread-self/status").expect("/proc is mounted");
+        let text = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
         assert_eq!(affinity_in_status(&text), Some(allowed));
+        let text = fs::read_to_string("/proc/thread-self/status").expect("/proc is mounted");
+        assert_eq!(affinity_in_status(&text), affinity(Path::new("/"), Whose::Thread).ok());
     }
 }

@@ -191,22 +191,31 @@ fn a_cpu_that_is_not_allowed_is_refused() {
         eprintln!("not tested: this process has one CPU only");
         return;
     };
-    let narrowed = std::thread::spawn(move || {
-        let mut only = rustix::thread::CpuSet::new();
-        only.set(allowed);
-        rustix::thread::sched_setaffinity(None, &only).unwrap();
-        let config = Config { shards: Shards::OnCpus(vec![other]), ..Config::default() };
-        let error = Runtime::<Counter>::start(config).map(drop).unwrap_err();
-        assert!(
-            matches!(error, StartError::Placement(PlaceError::NotAllowed { cpu, .. }) if cpu == other),
-            "{error:?}"
-        );
-        // More shards than this thread has CPUs run, bound to none.
-        let runtime = start::<Counter>(2, Config::default());
-        assert!(runtime.stats().shards.iter().all(|shard| shard.cpu.is_none()));
-        assert!(runtime.shutdown().drained);
-    });
-    narrowed.join().unwrap();
+    // What counts is the main thread's affinity, so this is tested in a process of its own.
+    const CHILD: &str = "FREEHOLD_TEST_CHILD";
+    if std::env::var_os(CHILD).is_none() {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_cpu_that_is_not_allowed_is_refused", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
+        assert!(child.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let mut only = rustix::thread::CpuSet::new();
+    only.set(allowed);
+    rustix::thread::sched_setaffinity(Some(rustix::process::getpid()), &only).unwrap();
+    let config = Config { shards: Shards::OnCpus(vec![other]), ..Config::default() };
+    let error = Runtime::<Counter>::start(config).map(drop).unwrap_err();
+    assert!(
+        matches!(error, StartError::Placement(PlaceError::NotAllowed { cpu, .. }) if cpu == other),
+        "{error:?}"
+    );
+    // More shards than this process has CPUs run, bound to none.
+    let runtime = start::<Counter>(2, Config::default());
+    assert!(runtime.stats().shards.iter().all(|shard| shard.cpu.is_none()));
+    assert!(runtime.shutdown().drained);
 }
 
 /// What callers of a dying runtime were told.

@@ -35,12 +35,7 @@ impl Rings {
             ring_works: matches!(ring, Ring::Works { .. }),
         };
         let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-        Rings {
-            release: rustix::system::uname().release().to_string_lossy().into_owned(),
-            switch,
-            ring,
-            seccomp_filter: has_seccomp_filter(&status),
-        }
+        Rings { release: release(), switch, ring, seccomp_filter: has_seccomp_filter(&status) }
     }
 
     /// The running kernel's version, if its release names one.
@@ -66,6 +61,11 @@ impl Rings {
 
 /// What glommio's README asks for. Its operations came with 5.6, which nobody tests any more.
 const KERNEL_MIN: (u32, u32) = (5, 8);
+
+/// The kernel's release. By a file: a filter may refuse `uname`, and then `rustix` panics.
+fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_string()
+}
 
 /// The first two numbers of a kernel release such as `6.18.44-generic`.
 fn kernel_version(release: &str) -> Option<(u32, u32)> {
