@@ -11,7 +11,7 @@
 //!
 //! Times are of the clock on the wall, for a batch. The asking thread has a core only if there are more than shards. In the
 //! end all rows are audited at a snapshot: the workload's invariant holds, or the bench fails. How throughput scales is for
-//! `examples/shard_scaling` to say; this sees regressions.
+//! `bench/scaling` to say; this sees regressions.
 
 mod workload;
 

@@ -40,7 +40,7 @@
 //! ```
 //!
 //! What one core decides is in the crate `freehold-shard`, which is pure; this crate carries it out.
-//! `docs/ARCHITECTURE.md` names every file.
+//! `docs/ARCHITECTURE.md` names every folder.
 
 mod blocked;
 mod calls;

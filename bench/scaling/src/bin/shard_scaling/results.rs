@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use freehold_workloads::{RUN_FORMAT, Run};
 
-use crate::report;
+use freehold_scaling::report;
 
 /// What a run's directory can say.
 #[derive(Debug, thiserror::Error)]

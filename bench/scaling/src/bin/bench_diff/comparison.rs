@@ -4,9 +4,9 @@
 use freehold_workloads::{Cell, Machine, Measured, Outcome, Repetition, Run, Spread};
 use serde::Serialize;
 
-use crate::measures::{self, is_closed};
-use crate::names::Names;
-use crate::quantity::count;
+use freehold_scaling::report::measures::{self, is_closed};
+use freehold_scaling::report::names::Names;
+use freehold_scaling::report::quantity::count;
 
 /// What became of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -6,14 +6,14 @@
 //! with the same payments, however it ended: each is made or refused once. See [`run`] and [`decided`] for how.
 //!
 //! ```text
-//! cargo run --release --example bank                        # a million payments, made up; the log is removed in the end
-//! cargo run --release --example bank -- --data ledger       # the same, and can be killed and run again
-//! cargo run --release --example bank -- --no-log            # in memory only
-//! cargo run --release --example bank -- --input payments.csv --balances balances.csv
-//! cargo run --release --example bank -- --generate 100000 --accounts 10000 --write-payments payments.csv
+//! cargo run --release -p bank                        # a million payments, made up; the log is removed in the end
+//! cargo run --release -p bank -- --data ledger       # the same, and can be killed and run again
+//! cargo run --release -p bank -- --no-log            # in memory only
+//! cargo run --release -p bank -- --input payments.csv --balances balances.csv
+//! cargo run --release -p bank -- --generate 100000 --accounts 10000 --write-payments payments.csv
 //! ```
 //! An account is opened by the first payment that names it, whatever comes of the payment. What the bank then did can be checked
-//! by a script that shares no code with it; `examples/bank/verify.py` is one. From the payments and the list of those refused it can tell exactly
+//! by a script that shares no code with it; `apps/bank/verify.py` is one. From the payments and the list of those refused it can tell exactly
 //! what must be on every account: see there.
 //!
 //! The exit status is 0 if every audit was exact, the books balance and every payment was made or refused; 1 if not; 2 if the bank could not begin or not go on, as with

@@ -1,14 +1,12 @@
 //! The report of `shard_scaling`, made of runs that nobody measured. Its modules' own tests run here as well. The pages are
 //! left in the target directory (`tmp/shard_scaling_report`), to be looked at.
 
-#[path = "shard_scaling/made_up.rs"]
 mod made_up;
-#[path = "../examples/shard_scaling/report/mod.rs"]
-mod report;
 
 use std::fs;
 use std::path::PathBuf;
 
+use freehold_scaling::report;
 use freehold_workloads::{Cross, Durability, Load, Measured, Outcome, Run, Skew};
 use made_up::{CLOSED, Plan, disturb, stopped};
 use roxmltree::{Document, Node, ParsingOptions};

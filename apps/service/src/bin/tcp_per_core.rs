@@ -2,7 +2,7 @@
 //! key lives there too.
 //!
 //! ```text
-//! $ cargo run --release --example tcp_per_core -- --listen 127.0.0.1:7000
+//! $ cargo run --release -p service --bin tcp_per_core -- --listen 127.0.0.1:7000
 //! $ nc 127.0.0.1 7000
 //! SET greeting hello world
 //! OK

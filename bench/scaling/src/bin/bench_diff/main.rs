@@ -1,9 +1,9 @@
 //! Compares two runs of `shard_scaling` cell by cell, and fails if the second is slower: for CI, and for oneself.
 //!
 //! ```text
-//! cargo run --release --example bench_diff -- BEFORE AFTER                  # directories with a run.json, or such files
-//! cargo run --release --example bench_diff -- BEFORE AFTER --tolerance 3%   # more than this is slower
-//! cargo run --release --example bench_diff -- BEFORE AFTER --engine freehold --json
+//! cargo run --release -p freehold-scaling --bin bench_diff -- BEFORE AFTER                  # directories with a run.json, or such files
+//! cargo run --release -p freehold-scaling --bin bench_diff -- BEFORE AFTER --tolerance 3%   # more than this is slower
+//! cargo run --release -p freehold-scaling --bin bench_diff -- BEFORE AFTER --engine freehold --json
 //! ```
 //! A closed loop is a regression if its median rate fell by more than the tolerance and no repetition of one run reached the range of
 //! the other: each alone happens by chance. Of an open loop the rate is what arrives, so there p99 decides in the same way: a median
@@ -15,16 +15,7 @@
 //! machine, cells that are missing).
 
 mod comparison;
-#[path = "../shard_scaling/report/measures.rs"]
-#[allow(dead_code, reason = "of the report's figures only some")]
-mod measures;
-#[path = "../shard_scaling/report/names.rs"]
-#[allow(dead_code, reason = "of the report's names only those of cells")]
-mod names;
 mod print;
-#[path = "../shard_scaling/report/quantity.rs"]
-#[allow(dead_code, reason = "of the report's quantities only some")]
-mod quantity;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,18 +1,16 @@
-//! The example `survive`, run as a user runs it: what was acknowledged outlives kills at any moment, and what is not so is found.
+//! `survive`, run as a user runs it: what was acknowledged outlives kills at any moment, and what is not so is found.
 //!
-//! `FREEHOLD_KILLS=5000 cargo test --release --test survive` takes a few minutes. `cargo test` builds the examples before it runs this.
+//! `FREEHOLD_KILLS=5000 cargo test --release -p survive` takes a few minutes.
 
-#[path = "../examples/survive/check.rs"]
+#[path = "../src/check.rs"]
 mod check;
-#[path = "../examples/survive/ledger.rs"]
+#[path = "../src/ledger.rs"]
 #[allow(dead_code, reason = "of the actor only what an account notes")]
 mod ledger;
-mod support;
 
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use support::example;
 use tempfile::TempDir;
 
 use crate::check::{Acknowledged, Books, Wrong, as_text};
@@ -22,8 +20,8 @@ const KILLS: u64 = 200;
 
 /// Runs it with a log of its own, and gives its status and what it said.
 fn survive(arguments: &str) -> (Option<i32>, String) {
-    let directory = TempDir::new_in(example("survive").parent().expect("it is in a directory")).unwrap();
-    let output = Command::new(example("survive"))
+    let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_survive"))
         .args(arguments.split_whitespace())
         .arg("--data")
         .arg(directory.path())

@@ -45,7 +45,7 @@ const PACKAGE: &str = "freehold-peers";
 /// Builds the peers. Where the program is, is cargo's to say.
 fn build() -> Result<PathBuf, PeersError> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
     cargo.args(["build", "--release", "--message-format", "json-render-diagnostics", "--package", PACKAGE]);
     let built = cargo.arg("--manifest-path").arg(manifest).stderr(Stdio::inherit()).output()?;
     if !built.status.success() {

@@ -1,18 +1,17 @@
-//! The example `bank`, run as a user runs it and checked by code of its own: against a replay of the same payments where they are made in the
+//! `bank`, run as a user runs it and checked by code of its own: against a replay of the same payments where they are made in the
 //! order they stand in, and where payments between shards may overtake each other, against what was refused: all else must have moved exactly.
-//!
-//! `cargo test` builds the examples before it runs this. `cargo test --test bank` does not; then it is as it was built last.
 
-#[path = "../examples/bank/audit.rs"]
+#[path = "../src/audit.rs"]
 #[allow(dead_code, reason = "one audit is tested here by itself, and all of it as the bank runs it")]
 mod audit;
-#[path = "../examples/bank/decided.rs"]
+#[path = "../src/decided.rs"]
 mod decided;
-#[path = "../examples/bank/ledger.rs"]
+#[path = "../src/ledger.rs"]
 #[allow(dead_code, reason = "of the actor only what an audit needs")]
 mod ledger;
 #[path = "bank/replay.rs"]
 mod replay;
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 
 use std::collections::BTreeMap;
@@ -26,7 +25,6 @@ use std::time::Duration;
 
 use freehold::Config;
 use rustix::process::{Pid, Signal, kill_process};
-use support::example;
 use tempfile::TempDir;
 
 use crate::audit::{Auditor, Census};
@@ -96,7 +94,7 @@ impl Ended {
 
 /// Starts the bank in `directory`, as it is told and no more.
 fn start(directory: &Path, arguments: &str) -> Child {
-    Command::new(example("bank"))
+    Command::new(env!("CARGO_BIN_EXE_bank"))
         .current_dir(directory)
         .args(arguments.split_whitespace())
         .stdin(Stdio::piped())
@@ -138,7 +136,7 @@ fn read(directory: &TempDir, name: &str) -> String {
 
 /// Has the script that users are given check the same files, and files that are wrong.
 fn verify_by_script(directory: &TempDir, payments: &str, more: &[&str]) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/bank/verify.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("verify.py");
     let check = |balances: &str, refused: &str| {
         let arguments = [payments, balances, refused];
         Command::new("python3").current_dir(directory.path()).arg(&script).args(arguments).args(more).output()
@@ -580,7 +578,7 @@ fn a_log_goes_with_its_input() {
 }
 
 fn temporary_logs() -> Vec<std::path::PathBuf> {
-    let beside = example("bank").parent().expect("it is in a directory").to_path_buf();
+    let beside = Path::new(env!("CARGO_BIN_EXE_bank")).parent().expect("it is in a directory").to_path_buf();
     let files = fs::read_dir(beside).unwrap().map(|file| file.unwrap().path());
     files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("bank-log-")).collect()
 }

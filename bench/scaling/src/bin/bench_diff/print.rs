@@ -3,7 +3,7 @@
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
 use crate::comparison::{Change, Compared, Comparison, Measure, Range, Verdict};
-use crate::quantity::{count, nanoseconds};
+use freehold_scaling::report::quantity::{count, nanoseconds};
 
 fn word(verdict: Verdict) -> &'static str {
     match verdict {

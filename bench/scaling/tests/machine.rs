@@ -1,14 +1,11 @@
 //! What the shard-scaling benchmark says of the machine it runs on: of fabricated ones, and of this one.
 
-#[path = "../examples/shard_scaling/machine.rs"]
-mod machine;
-
 use std::fs;
 use std::path::Path;
 
 use freehold::Cpu;
+use freehold_scaling::machine::{advice, commit, compiler, describe, load, read};
 use freehold_workloads::{Cache, Machine};
-use machine::{advice, commit, compiler, describe, load, read};
 use tempfile::TempDir;
 
 /// A fabricated machine: a directory that stands for `/`.
@@ -222,7 +219,7 @@ fn the_tree_and_the_compiler_say_what_they_are() {
     let commit = commit();
     let digits = commit.trim_end_matches('+');
     assert!(digits.chars().all(|digit| digit.is_ascii_hexdigit()) && [0, 40, 64].contains(&digits.len()));
-    let is_repository = Path::new(env!("CARGO_MANIFEST_DIR")).join(".git").exists();
+    let is_repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.git").exists();
     assert!(is_repository || commit.is_empty(), "{commit}");
     let compiler = compiler();
     assert!(compiler.is_empty() || compiler.starts_with("rustc "), "{compiler}");

@@ -1,9 +1,5 @@
 //! The benchmark `shard_scaling` does what it says: all workloads balance their books, a quick run leaves all its results, an interrupted one can
 //! be gone on with, and what makes no sense is refused with a sentence.
-//!
-//! `cargo test` builds the examples before it runs this. `cargo test --test shard_scaling` does not; then it is as it was built last.
-
-mod support;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -13,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use freehold_workloads::{Cross, Durability, Load, Measured, Outcome, Run};
 use rustix::process::{Pid, Signal, kill_process};
-use support::example;
 
 /// Longer than any of these takes on a busy machine.
 const HANGS_AFTER: Duration = Duration::from_secs(240);
@@ -22,7 +17,7 @@ const HANGS_AFTER: Duration = Duration::from_secs(240);
 const SHORT: [&str; 8] = ["--rows", "1000", "--warm-up", "0.01", "--measure", "0.15", "--repetitions", "1"];
 
 fn shard_scaling(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(example("shard_scaling"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shard_scaling"));
     command.current_dir(directory).args(arguments).stdin(Stdio::null());
     command
 }
@@ -267,7 +262,7 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
         (&["--data", ".", "--resume", "x"], "cannot be used with"),
     ];
     for (arguments, sentence) in refused {
-        let mut command = Command::new(example("shard_scaling"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shard_scaling"));
         let output = finish(command.args(arguments).current_dir(directory.path()));
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");

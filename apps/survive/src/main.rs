@@ -2,9 +2,9 @@
 //! one on the same log, and compares what that finds with what the ones before had acknowledged, until it is convinced.
 //!
 //! ```text
-//! cargo run --release --example survive                     # 20 kills
-//! cargo run --release --example survive -- --kills 1000
-//! cargo run --release --example survive -- --ack applied    # what may be lost if answers do not wait for the disk
+//! cargo run --release -p survive                     # 20 kills
+//! cargo run --release -p survive -- --kills 1000
+//! cargo run --release -p survive -- --ack applied    # what may be lost if answers do not wait for the disk
 //! ```
 //! Payments go between accounts of any two shards: at once, by messages told, and by messages told to run later, which are owed over a crash.
 //! Every life has another number of shards, one to three. Some are killed while they start, which is when logs are read and written anew.

@@ -1,8 +1,8 @@
 //! How do throughput and latency go with the number of shards, on this machine, and what makes them?
 //!
 //! ```text
-//! cargo run --release --example shard_scaling -- --quick
-//! cargo run --release --example shard_scaling -- --workload smallbank --shards 1,2 --cross 0,10,natural --durability none,durable
+//! cargo run --release -p freehold-scaling --bin shard_scaling -- --quick
+//! cargo run --release -p freehold-scaling --bin shard_scaling -- --workload smallbank --shards 1,2 --cross 0,10,natural --durability none,durable
 //! ```
 //! A cell is one workload with one skew, on some shards, with some share of transactions between them, with one durability and one kind of load.
 //! All cells are measured in turn, several times over; each time a new runtime is started, rows are loaded, one client on each shard
@@ -16,11 +16,9 @@
 mod arguments;
 mod drive;
 mod engine;
-mod machine;
 mod overhead;
 mod peers;
 mod plan;
-mod report;
 mod results;
 mod sweep;
 
@@ -37,9 +35,10 @@ use freehold_workloads::{Engine, Measured, Outcome, RUN_FORMAT, Run, Spread};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use arguments::Arguments;
+use freehold_scaling::machine;
+use freehold_scaling::report::Names;
 use peers::PeersError;
 use plan::{Plan, PlanError};
-use report::Names;
 use results::{Results, ResultsError};
 use sweep::{Ended, SweepError};
 

@@ -1,17 +1,12 @@
 //! The example `bench_diff`, run as CI runs it on runs that nobody measured: what is a regression, what is not, and each exit status.
-//!
-//! `cargo test` builds the examples before it runs this. `cargo test --test bench_diff` does not; then it is as it was built last.
 
-#[path = "shard_scaling/made_up.rs"]
 mod made_up;
-mod support;
 
 use std::fs;
 use std::process::Command;
 
 use freehold_workloads::{Load, Measured, Outcome, Run, Skew};
 use made_up::{Plan, disturb, stopped};
-use support::example;
 
 /// Runs it on two runs; says its status, its output and its complaint.
 fn diff(before: &Run, after: &Run, more: &[&str]) -> (i32, String, String) {
@@ -22,7 +17,7 @@ fn diff(before: &Run, after: &Run, more: &[&str]) -> (i32, String, String) {
         fs::write(at.join("run.json"), serde_json::to_vec(run).expect("it is data")).expect("there is room");
     }
     // One as a directory, the other as a file.
-    run(Command::new(example("bench_diff"))
+    run(Command::new(env!("CARGO_BIN_EXE_bench_diff"))
         .arg(directory.path().join("before"))
         .arg(directory.path().join("after/run.json"))
         .args(more))
@@ -190,7 +185,7 @@ fn what_cannot_be_compared_is_said() {
         if let Some(text) = text {
             fs::write(directory.path().join("run.json"), text).expect("there is room");
         }
-        let mut command = Command::new(example("bench_diff"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bench_diff"));
         let (status, said, complained) = run(command.arg(directory.path()).arg(directory.path()));
         assert!(status == 2 && said.is_empty(), "{said}");
         complained

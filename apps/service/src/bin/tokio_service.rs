@@ -1,7 +1,7 @@
 //! A small web service on tokio that keeps its counters in a Freehold runtime.
 //!
 //! ```text
-//! cargo run --release --example tokio_service -- --listen 127.0.0.1:8080
+//! cargo run --release -p service --bin tokio_service -- --listen 127.0.0.1:8080
 //! curl -X POST 127.0.0.1:8080/counters/7/add/5        {"id":7,"count":5}
 //! curl 127.0.0.1:8080/counters/7                      {"id":7,"count":5}
 //! curl 127.0.0.1:8080/stats                           {"objects":1,"messages":2,...}

@@ -10,11 +10,11 @@ mod curves;
 mod head;
 mod heat;
 mod latency;
-mod measures;
-mod names;
+pub mod measures;
+pub mod names;
 mod peers;
 mod percentiles;
-mod quantity;
+pub mod quantity;
 mod scaling;
 mod table;
 
