@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use freehold::glommio::spawn_local;
 use freehold::{
@@ -291,15 +290,13 @@ fn dropped_futures_leak_no_slot() {
     assert_eq!(handle.ask(add(1, 1)).wait(), Err(AskError::Stopped));
 }
 
-/// An ask that found a slot: those of dropped asks come free as the shard answers them.
+/// An ask that found a slot: those of dropped asks come free as the shard answers them. If they do not, the watchdog says so.
 fn wait_for_room(handle: &Handle<Sums>) -> Ask<Sums> {
-    let begun = Instant::now();
     loop {
         let mut ask = handle.ask(add(1, 0));
         if poll(&mut ask).is_pending() {
             return ask;
         }
-        assert!(begun.elapsed() < Duration::from_secs(10), "slots of dropped asks do not come free");
         thread::yield_now();
     }
 }

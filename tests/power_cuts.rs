@@ -32,6 +32,7 @@ use payments::{Books, Heard, Payments, Windows, config, pay};
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::{Rng, SeedableRng};
 use support::Watchdog;
+use support::patience::Patience;
 use tempfile::TempDir;
 
 /// What a life is told: its directory, its seed, and whether it syncs.
@@ -165,10 +166,15 @@ impl Life {
 
     /// Waits until it has said so, or has ended, or for so long.
     fn wait_until(&self, at_most: Duration, has_said: impl Fn(&Said) -> bool) {
-        let begin = Instant::now();
+        let mut patience = Patience::of(at_most);
         let is_there = || has_said(&self.said()) || self.said().has_ended;
-        while !is_there() && begin.elapsed() < at_most {
+        let mut looks = 0_u32;
+        while !is_there() {
             std::thread::sleep(Duration::from_millis(1));
+            looks += 1;
+            if looks.is_multiple_of(250) && patience.is_over() {
+                return;
+            }
         }
     }
 

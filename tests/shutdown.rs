@@ -145,7 +145,7 @@ fn in_the_middle_of_load_with_more_shards_than_cores() {
 #[test]
 fn tasks_are_told_have_time_and_are_cancelled() {
     let _watchdog = Watchdog::new("shutdown::tasks_are_told_have_time_and_are_cancelled");
-    let runtime = start::<Counter>(3, Config { tasks_grace: Duration::from_secs(5), ..Config::default() });
+    let runtime = start::<Counter>(3, Config { tasks_grace: Duration::from_secs(3600), ..Config::default() });
     let handle = runtime.handle();
     let ids = ids(&handle, 1).concat();
     let ran = Tally::default();
@@ -169,10 +169,7 @@ fn tasks_are_told_have_time_and_are_cancelled() {
     until(|| runtime.stats().shards.iter().all(|shard| shard.tasks == 1));
     let report = runtime.shutdown();
     assert!(report.drained && report.tasks_cancelled == 0, "{report}");
-    assert!(
-        report.took < Duration::from_secs(5),
-        "the grace is not waited for when nobody needs it: {report}"
-    );
+    // The grace, an hour, is not waited for when nobody needs it: the watchdog would say so.
     assert_eq!(finish.wait(), [Ok(()), Ok(()), Ok(())]);
     assert_eq!(ran.counted(), 3 * 200, "the last message of a task is a message too");
 

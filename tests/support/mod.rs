@@ -1,6 +1,8 @@
 //! What the tests of whole runtimes share: where the examples are, a watchdog, an actor that keeps count, and the ids to address it by.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod patience;
+
 use std::io::Write;
 use std::panic;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
+
+use patience::{LOOK_EVERY, Patience};
 
 use freehold::{AccessError, Actor, Addressees, Config, Handle, Objects, PlacementKey, Runtime, Shards};
 
@@ -24,7 +28,7 @@ pub fn example(name: &str) -> PathBuf {
     example
 }
 
-/// How long a test may go without a sign of life.
+/// How long a test may go without a sign of life, by the time that it had the CPUs it could use.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Aborts the process when a test hangs: it lives as long as the test, and is fed by one that runs for long.
@@ -36,11 +40,13 @@ impl Watchdog {
     pub fn new(test: &'static str) -> Self {
         let (food, eaten) = mpsc::channel();
         std::thread::spawn(move || {
+            let mut patience = Patience::of(PATIENCE);
             loop {
-                match eaten.recv_timeout(PATIENCE) {
-                    Ok(()) => {}
+                match eaten.recv_timeout(LOOK_EVERY) {
+                    Ok(()) => patience = Patience::of(PATIENCE),
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
-                    Err(mpsc::RecvTimeoutError::Timeout) => hangs(test),
+                    Err(mpsc::RecvTimeoutError::Timeout) if patience.is_over() => hangs(test),
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
                 }
             }
         });

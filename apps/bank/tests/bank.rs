@@ -117,7 +117,7 @@ fn bank(directory: &Path, arguments: &str, input: &str) -> Ended {
     });
     let (sender, ended) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
-    let output = ended.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+    let output = support::patience::receive(&ended, PATIENCE).unwrap_or_else(|| {
         let _ = kill_process(pid, Signal::KILL);
         panic!("`bank {arguments}` hangs");
     });

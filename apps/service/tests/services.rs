@@ -1,11 +1,16 @@
 //! The services, run as a user runs them, each from its start to its end.
 
+#[path = "../../../tests/support/patience.rs"]
+#[allow(dead_code, reason = "of it only some")]
+mod patience;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use patience::Patience;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Where a service's program lies.
@@ -53,13 +58,13 @@ impl Server {
     /// Sends a signal, waits for the end, and returns what else it said.
     fn stop(mut self, signal: Signal) -> (ExitStatus, String) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
-        let begun = Instant::now();
+        let mut patience = Patience::of(PATIENCE);
         let status = loop {
             match self.child.try_wait().expect("a child can be waited for") {
                 Some(status) => break status,
-                None => assert!(begun.elapsed() < PATIENCE, "it does not stop"),
+                None => assert!(!patience.is_over(), "it does not stop"),
             }
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(10));
         };
         let mut said = String::new();
         self.output.read_to_string(&mut said).expect("what it says is text");

@@ -1,11 +1,15 @@
 //! The benchmark `shard_scaling` does what it says: all workloads balance their books, a quick run leaves all its results, an interrupted one can
 //! be gone on with, and what makes no sense is refused with a sentence.
 
+#[path = "../../../tests/support/patience.rs"]
+#[allow(dead_code, reason = "of it only some")]
+mod patience;
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use freehold_workloads::{Cross, Durability, Load, Measured, Outcome, Run};
 use rustix::process::{Pid, Signal, kill_process};
@@ -34,7 +38,7 @@ fn finish(command: &mut Command) -> Output {
     let process = Pid::from_child(&child);
     let (ended, ends) = mpsc::channel();
     let reader = thread::spawn(move || ended.send(child.wait_with_output()));
-    let Ok(output) = ends.recv_timeout(HANGS_AFTER) else {
+    let Some(output) = patience::receive(&ends, HANGS_AFTER) else {
         kill_process(process, Signal::KILL).expect("it lives");
         panic!("{command:?} did not end in {HANGS_AFTER:?}");
     };
@@ -72,10 +76,7 @@ fn assert_measured(measured: &Measured, repetitions: usize) {
 fn a_quick_run_leaves_all_its_results() {
     let _alone = alone();
     let directory = tempfile::tempdir().expect("a directory");
-    let begun = Instant::now();
-    // Even of a debug build.
     let (run, output) = measure(directory.path(), &["--quick", "--shards", "1,2"]);
-    assert!(begun.elapsed() < Duration::from_secs(60), "{:?} is not quick", begun.elapsed());
     assert_eq!(run.cells.len(), 6);
     for measured in &run.cells {
         assert_measured(measured, 5);
