@@ -40,6 +40,7 @@ use crate::log::writer::Handoff;
 use crate::mailbox::{COMMANDS, DOOR, DURABLE, Ingress, LINE, Lanes, Mailbox, PHASE};
 use crate::parking::publish;
 use crate::prefetch::Processor;
+use crate::pump::Found;
 use crate::replies::Claim;
 use crate::runtime::{Phase, Shared};
 use crate::stats::{Activity, LATENCY_STRIDE};
@@ -314,29 +315,26 @@ impl<A: Actor> LocalShard<A> {
         }
     }
 
-    /// One round: takes what has come, runs it, carries out what came of it. Says whether there was anything to do.
+    /// One round: takes what has come, runs it, carries out what came of it. Says what there was to do.
     /// What tasks did since the last round is worth one only if `publishes`.
-    pub(crate) fn round(&self, publishes: bool) -> bool {
+    pub(crate) fn round(&self, publishes: bool) -> Found {
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
         let (mailbox, config) = (self.mailbox(), &self.shared.config);
         if self.is_draining.get() {
             if !self.has_work(core) && (!core.is_logged || core.shard.is_log_settled()) {
                 self.shared.progress(self.index).settle(core.lanes.sent, core.lanes.received);
-                return false;
+                return Found::Nothing;
             }
             self.shared.progress(self.index).begin();
         }
         let backlog = core.backlog;
         let mut taken = core.lanes.drain(&mut core.inbox.envelopes, config.turn_messages_max);
-        let holds_back = core.shard.is_congested()
-            || self.is_behind(core)
-            || backlog > config.limits.outbox_messages_max / 2 && !core.is_stalled();
-        if !holds_back && (mailbox.has_ingress() || core.held.is_some()) {
+        if self.has_ingress(core) && !self.holds_back(core) {
             taken += core.take_ingress(mailbox, config.turn_messages_max);
         }
         if taken == 0 && backlog == 0 && !core.has_own_work(publishes) {
-            return false;
+            return Found::Nothing;
         }
         let begin = core.clock.read();
         let began = core.clock.last;
@@ -371,7 +369,22 @@ impl<A: Actor> LocalShard<A> {
         }
         self.publish(core);
         // A round that could only try full lanes again did nothing.
-        taken > 0 || backlog == 0 || core.backlog < backlog
+        if taken > 0 || backlog == 0 || core.backlog < backlog { Found::Work } else { Found::FullLanes }
+    }
+
+    /// Whether messages from outside wait.
+    #[inline]
+    fn has_ingress(&self, core: &Core<A>) -> bool {
+        self.mailbox().has_ingress() || core.held.is_some()
+    }
+
+    /// Whether none of them is taken for now. Each reason ends by an event that wakes a parked pump: transactions come back through lanes, a
+    /// write of the log ends, and while full lanes keep a backlog the pump does not park.
+    #[inline]
+    fn holds_back(&self, core: &Core<A>) -> bool {
+        core.shard.is_congested()
+            || self.is_behind(core)
+            || core.backlog > self.shared.config.limits.outbox_messages_max / 2 && !core.is_stalled()
     }
 
     /// Delivers the effects of a turn.
@@ -440,12 +453,17 @@ impl<A: Actor> LocalShard<A> {
         woke
     }
 
-    /// Whether a round would find something to do.
+    /// Whether there is anything left to do, now or later.
     fn has_work(&self, core: &Core<A>) -> bool {
+        self.has_ingress(core) || self.can_work(core)
+    }
+
+    /// Whether a round would find something that it can do. Messages that are held back are not, or a shard that waits for its disk would
+    /// not park, and its executor not look at its ring.
+    fn can_work(&self, core: &Core<A>) -> bool {
         let timer_is_due = core.shard.next_timer().is_some_and(|due| due <= core.clock.now);
         !core.lanes.is_empty()
-            || self.mailbox().has_ingress()
-            || core.held.is_some()
+            || self.has_ingress(core) && !self.holds_back(core)
             || core.backlog > 0
             || core.has_outgoing
             || core.shard.counters().told != core.told_flushed
@@ -458,13 +476,7 @@ impl<A: Actor> LocalShard<A> {
 
     /// Whether there is nothing the pump could do.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.mailbox().has_signals() && !self.has_work(&self.core.borrow())
-    }
-
-    /// Whether envelopes wait for lanes to have room.
-    #[inline]
-    pub(crate) fn has_backlog(&self) -> bool {
-        self.core.borrow().backlog > 0
+        !self.mailbox().has_signals() && !self.can_work(&self.core.borrow())
     }
 
     /// Whether the shard drains.

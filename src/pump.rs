@@ -8,6 +8,8 @@
 //! glommio's can; `parking` proves that it is not lost before, and `guard` sees to it that the executor does not sleep
 //! on it.
 
+mod pace;
+
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -20,18 +22,14 @@ use freehold_shard::Actor;
 use glommio::io::{PollState, PollableFd};
 use glommio::timer::Timer;
 
+pub(crate) use self::pace::Found;
+use self::pace::{Around, Pace, Step};
 use crate::executor::{Heed, LocalShard};
 use crate::guard::{BellWaker, Guard, WATCH_EVERY, WATCH_WORK_EVERY};
 use crate::runtime::Phase;
 
-/// How many empty looks a spinning pump takes between two looks at the clock.
-const LOOKS_PER_CLOCK: u32 = 16;
-
 /// How often one registration of the bell is waited on anew before it is renewed: each wait leaves a waker with it.
 const WAITS_PER_REGISTRATION: u32 = 32;
-
-/// After so many rounds the pump lets tasks run that it does not know of.
-const ROUNDS_PER_YIELD: u32 = 8;
 
 /// How long a shard that leaves waits for its disk, and for those of the others.
 const FLUSH_MAX: Duration = Duration::from_secs(10);
@@ -53,67 +51,60 @@ pub(crate) async fn pump<A: Actor>(here: Rc<LocalShard<A>>, bell: PollableFd<Own
     let waker = Waker::from(bell_waker.clone());
     let mut bed = Bed { bell, bell_waker, waker, registration: PollState::new(), waits: 0, was_rung: false };
     let is_pinned = here.shared.is_pinned();
-    let mut looks = 0_u32;
-    let mut rounds = 0_u32;
-    // Since when the pump has found nothing, if it may spin.
-    let mut spins_since = None;
+    let mut pace = Pace::new();
     loop {
         if here.mailbox().has_signals() && here.heed() == Heed::Leave {
             break;
         }
-        if here.round(looks % LOOKS_PER_CLOCK == LOOKS_PER_CLOCK - 1) {
-            let woke = here.wake_answered();
-            let now = here.last_clock();
-            if guard.keep(now) {
-                here.look_where_it_runs(now);
-            }
-            spins_since = Some(now);
-            looks = 0;
-            rounds = rounds.wrapping_add(1);
-            // Tasks were woken, or there are some, or there may be some we do not know of: they run. Otherwise see only
-            // whether the reactor wants to.
-            if woke || here.tasks.live() > 0 || rounds.is_multiple_of(ROUNDS_PER_YIELD) {
-                glommio::executor().yield_now().await;
-            } else {
-                glommio::yield_if_needed().await;
-            }
-            continue;
-        }
-        looks += 1;
-        if here.has_backlog() {
-            // A full lane rings no bell when it has room again. Its reader always makes some, if it gets a CPU to run on.
-            if !is_pinned {
-                std::thread::yield_now();
-            }
-            guard.keep(Instant::now());
-            glommio::executor().yield_task_queue_now().await;
-            continue;
-        }
-        // While the disk writes, the executor is to look at its ring, which it does when it has nothing else to do.
-        if let Some(since) = spins_since
-            && !here.is_draining()
-            && !here.is_writing()
-        {
-            let mut spins = true;
-            if looks.is_multiple_of(LOOKS_PER_CLOCK) {
-                let now = Instant::now();
-                guard.keep(now);
-                spins = now - since < here.shared.spin && here.shared.seats.is_alone(here.index.index());
-            }
-            if spins && !here.shared.spin.is_zero() {
-                if here.tasks.live() > 0 || looks.is_multiple_of(LOOKS_PER_CLOCK) {
-                    glommio::executor().yield_task_queue_now().await;
-                } else {
-                    std::hint::spin_loop();
+        let found = here.round(pace.publishes());
+        let around = Around {
+            woke: found == Found::Work && here.wake_answered(),
+            has_tasks: here.tasks.live() > 0,
+            // While the disk writes, the executor is to look at its ring, which it does when it has nothing else to do.
+            may_spin: found == Found::Nothing
+                && !here.is_draining()
+                && !here.is_writing()
+                && here.shared.seats.is_alone(here.index.index()),
+            spin: here.shared.spin,
+        };
+        let step = pace.next(found, around, || match found {
+            Found::Work => here.last_clock(),
+            _ => Instant::now(),
+        });
+        // Each arm but one awaits something: see `pace`.
+        match step {
+            Step::Yield | Step::YieldIfNeeded => {
+                let now = here.last_clock();
+                if guard.keep(now) {
+                    here.look_where_it_runs(now);
                 }
-                continue;
+                if step == Step::Yield {
+                    glommio::executor().yield_now().await;
+                } else {
+                    glommio::yield_if_needed().await;
+                }
+            }
+            // A full lane rings no bell when it has room again. Its reader always makes some, if it gets a CPU to run on.
+            Step::GiveWay => {
+                if !is_pinned {
+                    std::thread::yield_now();
+                }
+                guard.keep(Instant::now());
+                glommio::executor().yield_task_queue_now().await;
+            }
+            Step::SpinOn => {
+                guard.keep(Instant::now());
+                glommio::executor().yield_task_queue_now().await;
+            }
+            Step::Look => std::hint::spin_loop(),
+            Step::Park => {
+                if here.round(true) == Found::Work {
+                    here.wake_answered();
+                }
+                let woken = park(&here, &mut bed, &mut guard).await;
+                pace.parked(woken.then(|| here.last_clock()));
             }
         }
-        looks = 0;
-        if here.round(true) {
-            here.wake_answered();
-        }
-        spins_since = park(&here, &mut bed, &mut guard).await.then(|| here.last_clock());
     }
     guard.unpark();
     here.cancel_tasks().await;
@@ -159,6 +150,8 @@ async fn park<A: Actor>(here: &LocalShard<A>, bed: &mut Bed, guard: &mut Guard) 
     };
     let timer = due.into_iter().chain(watch).min();
     if !here.mailbox().parking().park(|| here.is_idle()) {
+        // The next round finds what is there. Should it not, the executor has looked at its ring all the same.
+        glommio::executor().yield_task_queue_now().await;
         return true;
     }
     let since = here.last_clock();
