@@ -43,7 +43,8 @@ pub struct Config {
     /// Messages after which a shard stops taking more and takes its turn. 1 to 1,048,576. Default: 2,048.
     pub turn_messages_max: usize,
     /// Outside asks whose answers have not been picked up yet, in the whole runtime; beyond it `ask` answers
-    /// `Overloaded`. Their reply slots are allocated at start, about 100 bytes each. 1 to 16,777,216. Default: 65,536.
+    /// `Overloaded`. Their reply slots are made when there were never as many in flight before, at first 16 and then twice as
+    /// many each time; one takes some 80 bytes and the size of a reply or an error. 1 to 16,777,216. Default: 65,536.
     pub asks_in_flight_max: usize,
     /// Asks of one shard's own tasks to other shards, not answered yet; beyond it `ask` answers `Overloaded`. 1 to
     /// 1,048,576. Default: 65,536.
