@@ -40,7 +40,8 @@ pub struct Config {
     /// Messages a lane from one shard to another holds; fewer with many shards, see [`Config::lane_entries`]. What does
     /// not fit waits in the sender's outbox. 16 to 65,536. Default: 1,024.
     pub lane_entries_max: usize,
-    /// Messages after which a shard stops taking more and takes its turn. 1 to 1,048,576. Default: 2,048.
+    /// Messages after which a shard stops taking more and takes its turn: from lanes, from outside, of those it told
+    /// itself, and of those that have come due, so many each. 1 to 1,048,576. Default: 2,048.
     pub turn_messages_max: usize,
     /// Outside asks whose answers have not been picked up yet, in the whole runtime; beyond it `ask` answers
     /// `Overloaded`. Their reply slots are made when there were never as many in flight before, at first 16 and then twice as
