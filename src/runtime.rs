@@ -35,14 +35,14 @@ use serde::de::DeserializeOwned;
 use crate::config::{Config, Shards};
 use crate::doctor::{Examination, examine};
 use crate::each_shard::EachShard;
-use crate::error::{CheckpointError, Death, SnapshotError, StartError};
+use crate::error::{CheckpointError, Death, SnapshotError, StartError, TaskError};
 use crate::executor::Left;
 use crate::handle::Handle;
 use crate::local::Local;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::open::Opened;
 use crate::log::{self, LogConfig, Logs, Recovery};
-use crate::mailbox::{DURABLE, LINE, Mailbox, PHASE, lanes};
+use crate::mailbox::{Command, DURABLE, LINE, Mailbox, PHASE, lanes};
 use crate::replies::Replies;
 use crate::stats::{Published, Stats};
 use crate::thread::{Plan, bring_up};
@@ -405,6 +405,9 @@ impl<A: Actor> Runtime<A> {
     /// cancels nothing. A task that panics ends with [`TaskError::Panicked`](crate::TaskError) and nothing else does.
     /// When the runtime stops, tasks are told by [`Local::stopping`] and cancelled if they take longer than
     /// `tasks_grace`.
+    ///
+    /// # Errors
+    /// A shard in front of which `jobs_max` wait does not run the task: [`TaskError::Overloaded`](crate::TaskError).
     pub fn on_each_shard<F, Fut>(&self, task: F) -> EachShard<Fut::Output>
     where
         F: Fn(Local<A>) -> Fut + Clone + Send + 'static,
@@ -413,14 +416,20 @@ impl<A: Actor> Runtime<A> {
     {
         let (each, reporters) = EachShard::new(self.shared.mailboxes.len());
         for (mailbox, reporter) in self.shared.mailboxes.iter().zip(reporters) {
+            let Some(permit) = mailbox.permit(self.shared.config.jobs_max) else {
+                reporter.report(Err(TaskError::Overloaded));
+                continue;
+            };
             let task = task.clone();
             let start = move |local: &Local<A>| {
+                // It was held while the command waited; how many tasks run is the user's affair.
+                drop(permit);
                 local.let_guest_in();
                 let here = local.clone();
                 // Called inside the task, so that a panic of the call is the task's too.
                 local.spawn_watched(async move { task(here).await }, |result| reporter.report(result));
             };
-            mailbox.command(Box::new(start), &self.shared.replies);
+            mailbox.command(Command::Call(Box::new(start)), &self.shared.replies);
         }
         each
     }

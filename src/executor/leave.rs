@@ -6,7 +6,7 @@ use freehold_shard::log::Tail;
 use freehold_shard::{Actor, Envelope};
 
 use super::LocalShard;
-use crate::errands::let_go;
+use crate::jobs::let_go;
 use crate::mailbox::{Ingress, Lanes, refuse, unknown};
 
 /// What a shard reports when it has left.
@@ -67,7 +67,7 @@ impl<A: Actor> LocalShard<A> {
         // Their messages may have run or not. A ticket that is dropped says so.
         core.tickets.clear();
         core.wakers.drain(..).for_each(Waker::wake);
-        let_go(core.errands.drain(..).chain(core.errands_done.drain(..)));
+        let_go(core.jobs.drain());
         let waiting = self.calls.borrow_mut().answer_all(unknown::<A>);
         // Tasks of an executor that runs no more are not woken, only let go of.
         drop(waiting);
