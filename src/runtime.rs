@@ -542,8 +542,13 @@ fn write_ends<A: Actor>(shared: &Shared<A>, logs: &Logs, left: &[Left<A>]) {
 impl<A: Actor> Drop for Runtime<A> {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
-            tracing::warn!("a runtime is dropped and not shut down: it stops now, and its report is lost");
-            self.stop();
+            let report = self.stop();
+            // A program lets go of a runtime on each of its error paths, and mostly nothing is lost by that.
+            if report.has_lost_nothing(self.shared.logs.is_some()) {
+                tracing::info!(%report, "a runtime was dropped and not shut down; nothing is lost by that");
+            } else {
+                tracing::warn!(%report, "a runtime was dropped and not shut down, and not all that was under way has ended");
+            }
         }
     }
 }
@@ -572,6 +577,17 @@ pub struct Report {
     pub deaths: Vec<Death>,
     /// How long stopping took.
     pub took: Duration,
+}
+
+impl Report {
+    /// Whether everything that was under way has ended, or, with a log, waits in it.
+    fn has_lost_nothing(&self, is_logged: bool) -> bool {
+        self.drained
+            && self.messages_unrun == 0
+            && self.tasks_cancelled == 0
+            && self.deaths.is_empty()
+            && (is_logged || self.timers_unfinished == 0)
+    }
 }
 
 impl Default for Report {
