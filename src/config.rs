@@ -60,6 +60,10 @@ pub struct Config {
     pub tasks_grace: Duration,
     /// A turn at least this long is reported by a warning. At least a microsecond. Default: 10 milliseconds.
     pub slow_turn: Duration,
+    /// A shard that takes no turn for so long though it is awake, because a message or a task of it does not come back, is
+    /// warned of while that lasts: then, and each time it has lasted twice as long. 10 milliseconds to an hour. Default: 1
+    /// second.
+    pub stall_warning: Duration,
     /// How often a busy shard looks at its timers, files and sockets. 100 microseconds to 100 milliseconds. Default: 1
     /// millisecond.
     pub preempt_timer: Duration,
@@ -110,6 +114,7 @@ impl Default for Config {
             jobs_max: 1 << 16,
             drain_max: Duration::from_secs(10),
             tasks_grace: Duration::from_millis(100),
+            stall_warning: Duration::from_secs(1),
             slow_turn: Duration::from_millis(10),
             preempt_timer: Duration::from_millis(1),
             io_memory_bytes: 64 << 10,
@@ -151,6 +156,7 @@ impl Config {
         in_range("calls_max", self.calls_max, 1..=1 << 20)?;
         lasts("drain_max", self.drain_max, Duration::ZERO..=HOUR)?;
         lasts("tasks_grace", self.tasks_grace, Duration::ZERO..=HOUR)?;
+        lasts("stall_warning", self.stall_warning, Duration::from_millis(10)..=HOUR)?;
         lasts("slow_turn", self.slow_turn, Duration::from_micros(1)..=HOUR)?;
         lasts("preempt_timer", self.preempt_timer, Duration::from_micros(100)..=Duration::from_millis(100))?;
         in_range("io_memory_bytes", self.io_memory_bytes, 64 << 10..=1 << 30)?;

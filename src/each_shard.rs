@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::TaskError;
+use crate::fork::Birth;
 use crate::waiting::{self, Patience};
 
 struct Each<T> {
@@ -30,6 +31,7 @@ struct EachState<T> {
 pub struct EachShard<T> {
     each: Arc<Each<T>>,
     shards: usize,
+    birth: Birth,
 }
 
 /// Reports the result of one shard's task.
@@ -49,7 +51,7 @@ impl<T> EachShard<T> {
             let each = each.clone();
             (0..shards).map(move |shard| Reporter { each: each.clone(), shard, has_reported: false })
         };
-        (EachShard { each, shards }, reporters)
+        (EachShard { each, shards, birth: Birth::now() }, reporters)
     }
 
     /// Blocks the calling thread until every task has ended.
@@ -69,6 +71,12 @@ impl<T> Future for EachShard<T> {
     type Output = Vec<Result<T, TaskError>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.birth.is_elsewhere() {
+            return Poll::Ready((0..self.shards).map(|_| Err(TaskError::Cancelled)).collect());
+        }
+        if waiting::in_receive() {
+            return Poll::Ready((0..self.shards).map(|_| Err(TaskError::WaitOnShard)).collect());
+        }
         let mut state = self.each.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.missing > 0 {
             state.waker = Some(waiting::keep_here(cx.waker()));

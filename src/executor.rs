@@ -272,6 +272,17 @@ impl<A: Actor> LocalShard<A> {
         Ok(())
     }
 
+    /// The pump is awake.
+    #[inline]
+    pub(crate) fn beat(&self) {
+        self.shared.pulses[self.index.index()].beat();
+    }
+
+    /// Whether a message runs right now.
+    pub(crate) fn is_in_receive(&self) -> bool {
+        self.core.try_borrow_mut().is_err()
+    }
+
     /// Looks now and then whether the shard is still on the CPU it was bound to.
     pub(crate) fn look_where_it_runs(&self, now: Instant) {
         if now < self.next_look.get() {
@@ -333,6 +344,8 @@ impl<A: Actor> LocalShard<A> {
         }
         let begin = core.clock.read();
         let began = core.clock.last;
+        let pulse = &self.shared.pulses[self.index.index()];
+        pulse.turn_begins(core.clock.real().0);
         core.shard.turn(begin, &mut core.inbox, &mut core.effects);
         core.jobs_due = false;
         core.jobs.run(&mut core.shard);
@@ -364,6 +377,7 @@ impl<A: Actor> LocalShard<A> {
             self.shared.published[self.index.index()].sample(now, &mut core.samples);
         }
         self.publish(core);
+        pulse.turn_ends();
         // A round that could only try full lanes again did nothing.
         if taken > 0 || backlog == 0 || core.backlog < backlog { Found::Work } else { Found::FullLanes }
     }
@@ -566,6 +580,7 @@ impl<A: Actor> LocalShard<A> {
         // Each ends at its next step; this lets every queue make one. The limit is for a task that never comes back
         // from a step.
         while self.tasks.live() > 0 && begin.elapsed() < Duration::from_secs(1) {
+            self.beat();
             glommio::executor().yield_task_queue_now().await;
         }
     }

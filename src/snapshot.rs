@@ -41,8 +41,11 @@ struct Open<A: Actor> {
 
 impl<A: Actor> Drop for Open<A> {
     fn drop(&mut self) {
-        self.shared.mvcc.epochs().close(self.epoch);
-        self.shared.tell_line();
+        // A child of the process has a copy of it that nobody knows of, and locks that may be held for ever.
+        if !self.shared.birth.is_elsewhere() {
+            self.shared.mvcc.epochs().close(self.epoch);
+            self.shared.tell_line();
+        }
     }
 }
 
@@ -222,6 +225,10 @@ impl<A: Actor> Snapshot<A> {
         let shared = &self.open.shared;
         let (each, reporters) = EachShard::new(shards.len());
         for (shard, reporter) in shards.zip(reporters) {
+            if shared.birth.is_elsewhere() {
+                reporter.report(Err(TaskError::Cancelled));
+                continue;
+            }
             let mailbox = &shared.mailboxes[shard.index()];
             let permit = match whose {
                 Whose::User => mailbox.permit(shared.config.jobs_max),

@@ -184,6 +184,10 @@ fn live<A: Actor>(
             let log = plan.restored.as_ref().map(|restored| restored.first.log);
             let local = Rc::new(LocalShard::new(plan));
             *here.borrow_mut() = Some(local.clone());
+            let shard_itself = Rc::downgrade(&local);
+            waiting::ask_whether_in_receive(move || {
+                shard_itself.upgrade().is_some_and(|local| local.is_in_receive())
+            });
             if let (Some(log), Some(logs)) = (log, shared.logs.clone()) {
                 let first = crate::log::writer::first(&logs, log).await?;
                 local.handoff.borrow_mut().man();

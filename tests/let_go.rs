@@ -1,11 +1,14 @@
 //! What a runtime leaves behind: nothing when it is dropped, but for words, and little when a shard of it has died.
 
+#[path = "support/logged.rs"]
+mod logged;
 mod support;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use freehold::{AccessError, Actor, Addressees, Config, Objects, Runtime, ShardIndex, glommio};
+use logged::Logged;
 use serde::{Deserialize, Serialize};
 use support::{Counter, Message, Watchdog, hush, start, until};
 
@@ -71,47 +74,12 @@ fn a_shard_that_has_died_lets_go_of_its_objects() {
     }
 }
 
-/// What is said, with its level.
-#[derive(Clone, Default)]
-struct Said(Arc<Mutex<Vec<(tracing::Level, String)>>>);
-
-impl tracing::Subscriber for Said {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::INFO
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Text(String);
-        impl tracing::field::Visit for Text {
-            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 += &format!("{value:?} ");
-            }
-        }
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().expect("nobody panics").push((*event.metadata().level(), text.0));
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 /// At which level a dropped runtime says that it was not shut down.
 fn level(drop_it: impl FnOnce()) -> tracing::Level {
-    let said = Said::default();
-    tracing::subscriber::with_default(said.clone(), drop_it);
-    let said = said.0.lock().expect("nobody panics");
-    let found: Vec<_> = said.iter().filter(|(_, text)| text.contains("not shut down")).collect();
-    assert_eq!(found.len(), 1, "{said:?}");
+    let logged = Logged::default();
+    tracing::subscriber::with_default(logged.clone(), drop_it);
+    let found = logged.with("not shut down");
+    assert_eq!(found.len(), 1, "{found:?}");
     found[0].0
 }
 

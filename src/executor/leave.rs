@@ -14,6 +14,8 @@ pub(crate) struct Left<A: Actor> {
     pub(crate) timers: u64,
     pub(crate) tasks_cancelled: u64,
     pub(crate) messages_unrun: u64,
+    /// Transactions that began here and have not ended.
+    pub(crate) transactions_unfinished: u64,
     /// Where its log ends, if all of it is on disk.
     pub(crate) log_end: Option<(u64, Tail)>,
     /// Other shards may still put something into them. To be drained when all have left.
@@ -22,7 +24,14 @@ pub(crate) struct Left<A: Actor> {
 
 impl<A: Actor> Default for Left<A> {
     fn default() -> Self {
-        Left { timers: 0, tasks_cancelled: 0, messages_unrun: 0, log_end: None, lanes: None }
+        Left {
+            timers: 0,
+            tasks_cancelled: 0,
+            messages_unrun: 0,
+            transactions_unfinished: 0,
+            log_end: None,
+            lanes: None,
+        }
     }
 }
 
@@ -94,6 +103,7 @@ impl<A: Actor> LocalShard<A> {
             timers: core.shard.timers() as u64,
             tasks_cancelled: self.tasks.cancelled() + self.tasks.live(),
             messages_unrun: unrun as u64,
+            transactions_unfinished: core.shard.transactions().0 as u64,
             log_end: core.shard.log_end().filter(|_| core.shard.is_log_settled()),
             lanes: Some(std::mem::replace(&mut core.lanes, Lanes::none())),
         }
