@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Handle, Objects, ShardIndex, Snapshot, SnapshotError,
-    TaskError,
 };
 use logged::Logged;
 use support::{Watchdog, start, until};
