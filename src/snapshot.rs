@@ -36,33 +36,45 @@ pub struct Snapshot<A: Actor> {
 struct Open<A: Actor> {
     shared: Arc<Shared<A>>,
     epoch: Epoch,
+    /// It is of a checkpoint: nothing is read through it, and nothing revokes it.
+    is_of_checkpoint: bool,
 }
 
 impl<A: Actor> Drop for Open<A> {
     fn drop(&mut self) {
-        self.shared.mvcc.epochs().close(self.epoch);
+        let epochs = self.shared.mvcc.epochs();
+        if self.is_of_checkpoint {
+            epochs.end_checkpoint(self.epoch)
+        } else {
+            epochs.close(self.epoch)
+        }
         self.shared.tell_line();
     }
 }
 
 /// Opens a snapshot. Where answers wait until they are durable, so does it.
 pub(crate) fn open<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A>> {
-    open_with(shared, shared.answers_when_durable())
+    open_with(shared, shared.answers_when_durable(), false)
 }
 
-/// Opens a snapshot, and waits until what it sees is durable.
-pub(crate) fn open_durable<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A>> {
-    open_with(shared, true)
+/// Begins a checkpoint, and waits until what it sees is durable. There is one at a time; it ends when this is dropped.
+pub(crate) fn open_for_checkpoint<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A>> {
+    open_with(shared, true, true)
 }
 
-fn open_with<A: Actor>(shared: &Arc<Shared<A>>, is_durable: bool) -> SnapshotRead<Snapshot<A>> {
+fn open_with<A: Actor>(
+    shared: &Arc<Shared<A>>,
+    is_durable: bool,
+    is_of_checkpoint: bool,
+) -> SnapshotRead<Snapshot<A>> {
     if !shared.is_open() {
         return SnapshotRead::known(Err(SnapshotError::Stopped));
     }
     let now = Time(u64::try_from(shared.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
-    let epoch = shared.mvcc.epochs().open(now);
+    let epochs = shared.mvcc.epochs();
+    let epoch = if is_of_checkpoint { epochs.begin_checkpoint() } else { epochs.open(now) };
     let before = Epoch(epoch.0 - 1);
-    let snapshot = Snapshot { open: Arc::new(Open { shared: shared.clone(), epoch }) };
+    let snapshot = Snapshot { open: Arc::new(Open { shared: shared.clone(), epoch, is_of_checkpoint }) };
     let shards = (0..shared.mailboxes.len()).map(|shard| ShardIndex(shard as u16));
     let closed = snapshot.on_shards(shards, true, move |_| {
         move |shard: &mut freehold_shard::Shard<A, _>| {

@@ -9,11 +9,10 @@ impl<A: Actor> LocalShard<A> {
     /// Whether so much waits for the disk that nothing more is to be run.
     pub(super) fn is_behind(&self, core: &Core<A>) -> bool {
         core.is_logged
-            && self
-                .shared
-                .logs
-                .as_ref()
-                .is_some_and(|logs| core.shard.log_backlog() > logs.config.backlog_bytes)
+            && self.shared.logs.as_ref().is_some_and(|logs| {
+                core.shard.log_backlog() > logs.config.backlog_bytes
+                    || core.shard.checkpoint_backlog() > self.shared.config.limits.versions_max
+            })
     }
 
     /// Gives a task the answer to a message that has run here: at once, or as a call that waits until it is durable.

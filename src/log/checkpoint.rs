@@ -141,7 +141,7 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
     let began = Instant::now();
     let before = logs.since_checkpoint.load(Ordering::Relaxed);
     let shards = shared.mailboxes.len();
-    let snapshot = snapshot::open_durable(shared).wait()?;
+    let snapshot = snapshot::open_for_checkpoint(shared).wait()?;
     let epoch = snapshot.epoch();
     let time = shared.time();
     // The numbers are taken before files get them: no number is used twice, whatever becomes of this.
@@ -167,10 +167,6 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
         Ok(wrote) => wrote,
         Err(error) => return given_up(error),
     };
-    // Debts, unlike objects, do not say so by themselves if what the snapshot saw of them is gone.
-    if !shared.mvcc.epochs().is_open(epoch) {
-        return given_up(SnapshotError::Expired.into());
-    }
     let old = logs.manifest().clone();
     let numbers = old.runs.last().map(|run| run.logs.clone()).unwrap_or_default();
     let begins: Vec<LogBegin> = numbers

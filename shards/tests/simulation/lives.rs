@@ -468,7 +468,7 @@ impl World {
             let often = self.lives().checkpoints;
             if begins && self.dice.chance(often) {
                 let time = self.now();
-                let epoch = self.mvcc.epochs().open(time);
+                let epoch = self.mvcc.epochs().begin_checkpoint();
                 let manifest = &mut self.lives().manifest;
                 let start = manifest.runs.last().expect("a run has begun").start;
                 let part = |log| PartWriter {
@@ -498,7 +498,7 @@ impl World {
         if !is_given_up && (0..steps).all(|_| self.go_on(&mut checkpoint)) {
             self.lives().checkpoint = Some(checkpoint);
         } else {
-            self.mvcc.epochs().close(checkpoint.epoch);
+            self.mvcc.epochs().end_checkpoint(checkpoint.epoch);
             self.lives().delete_the_rest();
         }
     }
@@ -520,14 +520,13 @@ impl World {
             checkpoint.marked[at] = true;
             self.shards[at].send_marks(epoch, &mut self.effects[at]);
         } else if !checkpoint.parts[at].is_done {
-            let (shard, part) = (&self.shards[at], &mut checkpoint.parts[at]);
+            let (shard, part) = (&mut self.shards[at], &mut checkpoint.parts[at]);
             let mut batch = BatchWriter::new();
             if let Some(from) = part.from {
                 let most = 1 + self.dice.below(20);
-                match shard.checkpoint_objects(epoch, from, most, &mut batch) {
-                    Ok(next) => part.from = next,
-                    Err(Expired) => return false,
-                }
+                let next = shard.checkpoint_objects(epoch, from, most, &mut batch);
+                part.from =
+                    next.expect("nothing revokes a checkpoint: it would never end where much is written");
             } else if shard.has_marks(epoch) {
                 shard.checkpoint_debts(epoch, &mut batch);
                 (part.is_done, part.next_debt) = (true, shard.next_debt());
@@ -536,9 +535,6 @@ impl World {
         } else if checkpoint.parts.iter().any(|part| !part.is_done) {
             // It waits for others.
         } else if !checkpoint.is_switched {
-            if !self.mvcc.epochs().is_open(epoch) {
-                return false;
-            }
             self.switch(checkpoint);
         } else {
             return false;
