@@ -176,6 +176,7 @@ impl<A: Actor> Shared<A> {
         };
         Stats {
             shards: (0..self.mailboxes.len()).map(shard).collect(),
+            log: self.logs.as_ref().map(|logs| logs.growth.stats()),
             latency: Latency::of(self.published.iter().map(|published| &**published)),
         }
     }

@@ -439,6 +439,7 @@ impl<A: Actor> Runtime<A> {
         let threads = std::mem::take(&mut self.threads);
         let shared = self.shared.clone();
         if let Some(logs) = &shared.logs {
+            logs.growth.end();
             logs.checkpoints.end();
         }
         let checkpoints = self.checkpoints.take();
@@ -568,7 +569,7 @@ pub struct Report {
 impl Default for Report {
     fn default() -> Self {
         Report {
-            stats: Stats { shards: Vec::new(), latency: Default::default() },
+            stats: Stats { shards: Vec::new(), latency: Default::default(), log: None },
             drained: false,
             messages_unrun: 0,
             timers_unfinished: 0,
