@@ -40,14 +40,19 @@ pub struct Config {
     /// Messages a lane from one shard to another holds; fewer with many shards, see [`Config::lane_entries`]. What does
     /// not fit waits in the sender's outbox. 16 to 65,536. Default: 1,024.
     pub lane_entries_max: usize,
-    /// Messages after which a shard stops taking more and takes its turn. 1 to 1,048,576. Default: 2,048.
+    /// Messages after which a shard stops taking more and takes its turn: from lanes, from outside, of those it told
+    /// itself, and of those that have come due, so many each. 1 to 1,048,576. Default: 2,048.
     pub turn_messages_max: usize,
     /// Outside asks whose answers have not been picked up yet, in the whole runtime; beyond it `ask` answers
-    /// `Overloaded`. Their reply slots are allocated at start, about 100 bytes each. 1 to 16,777,216. Default: 65,536.
+    /// `Overloaded`. Their reply slots are made when there were never as many in flight before, at first 16 and then twice as
+    /// many each time; one takes some 80 bytes and the size of a reply or an error. 1 to 16,777,216. Default: 65,536.
     pub asks_in_flight_max: usize,
     /// Asks of one shard's own tasks to other shards, not answered yet; beyond it `ask` answers `Overloaded`. 1 to
     /// 1,048,576. Default: 65,536.
     pub calls_max: usize,
+    /// Reads of snapshots, waits for durability and starts of tasks that wait in front of one shard or are under way there;
+    /// beyond it they are answered `Overloaded`. A read of many objects at once is one. 16 to 16,777,216. Default: 65,536.
+    pub jobs_max: usize,
     /// How long `shutdown` lets messages that were accepted run to their end. At most an hour. Default: 10 seconds.
     pub drain_max: Duration,
     /// How long `shutdown` then lets the tasks of [`on_each_shard`](crate::Runtime::on_each_shard) and
@@ -102,6 +107,7 @@ impl Default for Config {
             turn_messages_max: 2048,
             asks_in_flight_max: 1 << 16,
             calls_max: 1 << 16,
+            jobs_max: 1 << 16,
             drain_max: Duration::from_secs(10),
             tasks_grace: Duration::from_millis(100),
             slow_turn: Duration::from_millis(10),
@@ -141,6 +147,7 @@ impl Config {
         in_range("lane_entries_max", self.lane_entries_max, 16..=1 << 16)?;
         in_range("turn_messages_max", self.turn_messages_max, 1..=1 << 20)?;
         in_range("asks_in_flight_max", self.asks_in_flight_max, 1..=1 << 24)?;
+        in_range("jobs_max", self.jobs_max, 16..=1 << 24)?;
         in_range("calls_max", self.calls_max, 1..=1 << 20)?;
         lasts("drain_max", self.drain_max, Duration::ZERO..=HOUR)?;
         lasts("tasks_grace", self.tasks_grace, Duration::ZERO..=HOUR)?;

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -14,6 +15,8 @@ use crate::waiting::{self, Patience};
 
 struct Each<T> {
     state: Mutex<EachState<T>>,
+    /// Nobody waits for the results any more.
+    is_abandoned: AtomicBool,
 }
 
 struct EachState<T> {
@@ -40,7 +43,8 @@ impl<T> EachShard<T> {
     /// A result for each of `shards` shards, and who reports it.
     pub(crate) fn new(shards: usize) -> (Self, impl Iterator<Item = Reporter<T>>) {
         let results = (0..shards).map(|_| None).collect();
-        let each = Arc::new(Each { state: Mutex::new(EachState { results, missing: shards, waker: None }) });
+        let state = Mutex::new(EachState { results, missing: shards, waker: None });
+        let each = Arc::new(Each { state, is_abandoned: AtomicBool::new(false) });
         let reporters = {
             let each = each.clone();
             (0..shards).map(move |shard| Reporter { each: each.clone(), shard, has_reported: false })
@@ -75,7 +79,18 @@ impl<T> Future for EachShard<T> {
     }
 }
 
+impl<T> Drop for EachShard<T> {
+    fn drop(&mut self) {
+        self.each.is_abandoned.store(true, Ordering::Relaxed);
+    }
+}
+
 impl<T> Reporter<T> {
+    /// Whether anybody waits for the results.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.each.is_abandoned.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn report(mut self, result: Result<T, TaskError>) {
         self.report_once(result);
     }

@@ -50,12 +50,13 @@ mod config;
 mod disk;
 pub mod doctor;
 mod each_shard;
-mod errands;
 mod error;
 mod executor;
+mod free_list;
 mod gather;
 mod guard;
 mod handle;
+mod jobs;
 mod local;
 mod log;
 mod mailbox;
@@ -101,10 +102,10 @@ pub use stats::{Activity, Latency, ShardStats, Stats};
 pub use tasks::Stopping;
 pub use topology::{Cpu, PlaceError, Placement, Topology};
 
-/// What `parking` and `blocked` are built on. The package `models` gives them loom's.
+/// What `parking`, `blocked` and `free_list` are built on. The package `models` gives them loom's.
 mod atomics {
     pub(crate) use std::sync::Mutex;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
     pub(crate) use std::thread::{Thread, current, park};
 
     /// Runs a test once; loom runs it in every interleaving.

@@ -11,27 +11,45 @@
 //!
 //! Invariant *one-answer*: a slot is given back exactly once for each claim, by whichever side comes last. An answer
 //! names the generation it is meant for, so that one that comes when the slot was already answered (the runtime died)
-//! or claimed anew changes nothing. Nothing is allocated for an ask. A slot's lock is taken by the two sides of one ask
-//! only; neither runs an actor's code under it.
+//! or claimed anew changes nothing. A slot's lock is taken by the two sides of one ask only; neither runs an actor's
+//! code under it.
+//!
+//! A slot holds a reply, so a pool of all slots there may be would take their number times the reply's size. The slot that
+//! came free last is claimed first, and slots are made in chunks when there were never as many asks in flight before:
+//! nothing is allocated for an ask otherwise.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use crossbeam_queue::ArrayQueue;
 use freehold_shard::{Actor, AskError, Outcome};
 
+use crate::atomics::AtomicU32;
+use crate::free_list::FreeList;
 use crate::stats::LATENCY_STRIDE;
 use crate::waiting::{self, Patience};
 
 /// The reply slots of a runtime.
 pub(crate) struct Replies<A: Actor> {
-    slots: Box<[Mutex<Slot<A>>]>,
-    free: ArrayQueue<u32>,
+    /// Chunk c holds [`CHUNK`] << c slots.
+    chunks: Box<[Chunk<A>]>,
+    free: FreeList,
     patience: Patience,
+}
+
+/// Made when a slot in it is claimed for the first time.
+type Chunk<A> = OnceLock<Box<[Place<A>]>>;
+
+/// Slots of the first chunk. Each chunk is twice as large as the one before.
+const CHUNK: u32 = 16;
+
+struct Place<A: Actor> {
+    slot: Mutex<Slot<A>>,
+    /// The free list's.
+    below: AtomicU32,
 }
 
 struct Slot<A: Actor> {
@@ -68,23 +86,34 @@ pub(crate) struct Handover {
 
 impl<A: Actor> Replies<A> {
     pub(crate) fn new(asks_in_flight_max: usize, patience: Patience) -> Self {
-        let free = ArrayQueue::new(asks_in_flight_max);
-        let slots = (0..asks_in_flight_max)
-            .map(|slot| {
-                free.push(slot as u32).expect("there is room for every slot");
-                Mutex::new(Slot { generation: 0, state: State::Free })
-            })
-            .collect();
-        Replies { slots, free, patience }
+        let slots = u32::try_from(asks_in_flight_max).expect("the configuration was checked");
+        let (last, _) = chunk_of(slots - 1);
+        let chunks = (0..=last).map(|_| OnceLock::new()).collect();
+        Replies { chunks, free: FreeList::new(slots), patience }
+    }
+
+    /// Where a slot is, which has been claimed at least once.
+    #[inline]
+    fn place(&self, slot: u32) -> &Place<A> {
+        let (chunk, at) = chunk_of(slot);
+        let places = self.chunks[chunk].get_or_init(|| {
+            let place = || Place {
+                slot: Mutex::new(Slot { generation: 0, state: State::Free }),
+                below: AtomicU32::new(0),
+            };
+            (0..CHUNK << chunk).map(|_| place()).collect()
+        });
+        &places[at]
     }
 
     /// Claims a slot for an ask; `None` if as many asks as there may be are in flight.
     pub(crate) fn claim(&self) -> Option<Claim> {
-        let slot = self.free.pop()?;
+        let slot = self.free.take(|slot| &self.place(slot).below)?;
         let mut claimed = self.lock(slot);
         debug_assert!(matches!(claimed.state, State::Free), "one-answer: slot {slot} was free and is in use");
         let generation = claimed.generation;
-        // A fixed part of all claims without counting them: slots are claimed in turn, and generations count the rounds.
+        // A fixed part of all claims without counting them: the multiplier is odd, so of 1,024 claims of a slot in a row
+        // one is sampled, and not the same of each slot.
         let is_sampled =
             u64::from(slot.wrapping_add(generation.wrapping_mul(613))).is_multiple_of(LATENCY_STRIDE);
         claimed.state = State::Waiting { waker: None, begun: is_sampled.then(Instant::now) };
@@ -123,7 +152,7 @@ impl<A: Actor> Replies<A> {
     /// Answers every ask that still waits: the runtime has died, or has stopped without answering it.
     pub(crate) fn answer_all(&self, outcome: impl Fn() -> Outcome<A>) -> usize {
         let mut answered = 0;
-        for slot in 0..self.slots.len() as u32 {
+        for slot in 0..self.free.ever_taken() {
             let claim = {
                 let locked = self.lock(slot);
                 match locked.state {
@@ -176,11 +205,11 @@ impl<A: Actor> Replies<A> {
     }
 
     fn give_back(&self, slot: u32) {
-        self.free.push(slot).expect("one-answer: there is room for every slot");
+        self.free.give_back(slot, &self.place(slot).below);
     }
 
     fn lock(&self, slot: u32) -> MutexGuard<'_, Slot<A>> {
-        self.slots[slot as usize].lock().unwrap_or_else(PoisonError::into_inner)
+        self.place(slot).slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,6 +219,14 @@ impl<A: Actor> Slot<A> {
         self.generation = self.generation.wrapping_add(1);
         std::mem::replace(&mut self.state, State::Free)
     }
+}
+
+/// The chunk that a slot is in, and its place there.
+#[inline]
+fn chunk_of(slot: u32) -> (usize, usize) {
+    let number = slot / CHUNK + 1;
+    let chunk = number.ilog2();
+    (chunk as usize, (slot - CHUNK * ((1 << chunk) - 1)) as usize)
 }
 
 /// The answer to a message that [`Handle::ask`](crate::Handle::ask) has sent: a future, or a wait.
@@ -291,6 +328,44 @@ mod tests {
 
     fn poll(ask: &mut Ask<Till>) -> Poll<Outcome<Till>> {
         Pin::new(ask).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn every_slot_has_a_place_of_its_own() {
+        let mut expected = (0..6).flat_map(|chunk| (0..(CHUNK as usize) << chunk).map(move |at| (chunk, at)));
+        for slot in 0..CHUNK * 63 {
+            assert_eq!(Some(chunk_of(slot)), expected.next(), "{slot}");
+        }
+        assert_eq!(expected.next(), None);
+        let (last, at) = chunk_of((1 << 24) - 1);
+        assert!(last == 20 && at < (CHUNK as usize) << last, "{last} {at}");
+    }
+
+    /// Slots that came free first were claimed first, so all 65,536 were used in turn: with replies of 16 KiB they took 1 GiB.
+    #[test]
+    fn few_asks_in_flight_use_few_slots() {
+        let replies = replies(1 << 16);
+        for _ in 0..10_000 {
+            let claims: Vec<_> = (0..20).map(|_| replies.claim().expect("there is room")).collect();
+            claims.into_iter().for_each(|claim| replies.unclaim(claim));
+        }
+        assert_eq!(replies.free.ever_taken(), 20);
+        assert_eq!(replies.chunks.iter().filter(|chunk| chunk.get().is_some()).count(), 2);
+    }
+
+    #[test]
+    fn as_many_are_sampled_as_is_said_however_few_slots_there_are() {
+        let replies = replies(4);
+        let mut sampled = 0;
+        for _ in 0..4096 {
+            let claims: Vec<_> = (0..4).map(|_| replies.claim().expect("there is room")).collect();
+            for claim in claims {
+                let handover = replies.answer(claim, Ok(0));
+                sampled += u64::from(handover.begun.is_some());
+                replies.abandon(claim);
+            }
+        }
+        assert_eq!(sampled, 4 * 4096 / LATENCY_STRIDE);
     }
 
     #[test]

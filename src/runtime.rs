@@ -35,14 +35,14 @@ use serde::de::DeserializeOwned;
 use crate::config::{Config, Shards};
 use crate::doctor::{Examination, examine};
 use crate::each_shard::EachShard;
-use crate::error::{CheckpointError, Death, SnapshotError, StartError};
+use crate::error::{CheckpointError, Death, SnapshotError, StartError, TaskError};
 use crate::executor::Left;
 use crate::handle::Handle;
 use crate::local::Local;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::open::Opened;
 use crate::log::{self, LogConfig, Logs, Recovery};
-use crate::mailbox::{DURABLE, LINE, Mailbox, PHASE, lanes};
+use crate::mailbox::{Command, DURABLE, LINE, Mailbox, PHASE, lanes};
 use crate::replies::Replies;
 use crate::stats::{Published, Stats};
 use crate::thread::{Plan, bring_up};
@@ -405,6 +405,9 @@ impl<A: Actor> Runtime<A> {
     /// cancels nothing. A task that panics ends with [`TaskError::Panicked`](crate::TaskError) and nothing else does.
     /// When the runtime stops, tasks are told by [`Local::stopping`] and cancelled if they take longer than
     /// `tasks_grace`.
+    ///
+    /// # Errors
+    /// A shard in front of which `jobs_max` wait does not run the task: [`TaskError::Overloaded`](crate::TaskError).
     pub fn on_each_shard<F, Fut>(&self, task: F) -> EachShard<Fut::Output>
     where
         F: Fn(Local<A>) -> Fut + Clone + Send + 'static,
@@ -413,14 +416,20 @@ impl<A: Actor> Runtime<A> {
     {
         let (each, reporters) = EachShard::new(self.shared.mailboxes.len());
         for (mailbox, reporter) in self.shared.mailboxes.iter().zip(reporters) {
+            let Some(permit) = mailbox.permit(self.shared.config.jobs_max) else {
+                reporter.report(Err(TaskError::Overloaded));
+                continue;
+            };
             let task = task.clone();
             let start = move |local: &Local<A>| {
+                // It was held while the command waited; how many tasks run is the user's affair.
+                drop(permit);
                 local.let_guest_in();
                 let here = local.clone();
                 // Called inside the task, so that a panic of the call is the task's too.
                 local.spawn_watched(async move { task(here).await }, |result| reporter.report(result));
             };
-            mailbox.command(Box::new(start), &self.shared.replies);
+            mailbox.command(Command::Call(Box::new(start)), &self.shared.replies);
         }
         each
     }
@@ -534,8 +543,13 @@ fn write_ends<A: Actor>(shared: &Shared<A>, logs: &Logs, left: &[Left<A>]) {
 impl<A: Actor> Drop for Runtime<A> {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
-            tracing::warn!("a runtime is dropped and not shut down: it stops now, and its report is lost");
-            self.stop();
+            let report = self.stop();
+            // A program lets go of a runtime on each of its error paths, and mostly nothing is lost by that.
+            if report.has_lost_nothing(self.shared.logs.is_some()) {
+                tracing::info!(%report, "a runtime was dropped and not shut down; nothing is lost by that");
+            } else {
+                tracing::warn!(%report, "a runtime was dropped and not shut down, and not all that was under way has ended");
+            }
         }
     }
 }
@@ -564,6 +578,17 @@ pub struct Report {
     pub deaths: Vec<Death>,
     /// How long stopping took.
     pub took: Duration,
+}
+
+impl Report {
+    /// Whether everything that was under way has ended, or, with a log, waits in it.
+    fn has_lost_nothing(&self, is_logged: bool) -> bool {
+        self.drained
+            && self.messages_unrun == 0
+            && self.tasks_cancelled == 0
+            && self.deaths.is_empty()
+            && (is_logged || self.timers_unfinished == 0)
+    }
 }
 
 impl Default for Report {

@@ -1,7 +1,7 @@
 //! Snapshots: a consistent view of all objects as they were at one instant, for as long as one needs it, blocking nobody.
 //!
 //! Opening one ends the epoch and asks every shard to say when it has closed the epochs before: a turn or two. From then on every read is
-//! immediate: single objects and walks over all of them are errands of their shards, in slices between turns; published objects are read
+//! immediate: single objects and walks over all of them are jobs of their shards, in slices between turns; published objects are read
 //! right here. What writers overwrite meanwhile is kept until the last clone of the snapshot is dropped. One that is forgotten is revoked
 //! when too much is kept for it or for too long (`limits.versions_max`, `limits.snapshot_age_max`).
 
@@ -14,8 +14,9 @@ use std::task::{Context, Poll};
 use freehold_shard::{Actor, Epoch, Expired, ShardIndex, Time};
 
 use crate::each_shard::EachShard;
-use crate::errands::errand;
 use crate::error::{SnapshotError, TaskError};
+use crate::jobs::{Progress, Wait, job};
+use crate::mailbox::Command;
 use crate::runtime::Shared;
 use crate::waiting;
 
@@ -36,17 +37,16 @@ pub struct Snapshot<A: Actor> {
 struct Open<A: Actor> {
     shared: Arc<Shared<A>>,
     epoch: Epoch,
-    /// It is of a checkpoint: nothing is read through it, and nothing revokes it.
-    is_of_checkpoint: bool,
+    /// A checkpoint reads nothing through it.
+    whose: Whose,
 }
 
 impl<A: Actor> Drop for Open<A> {
     fn drop(&mut self) {
         let epochs = self.shared.mvcc.epochs();
-        if self.is_of_checkpoint {
-            epochs.end_checkpoint(self.epoch)
-        } else {
-            epochs.close(self.epoch)
+        match self.whose {
+            Whose::User => epochs.close(self.epoch),
+            Whose::Checkpoint => epochs.end_checkpoint(self.epoch),
         }
         self.shared.tell_line();
     }
@@ -54,31 +54,45 @@ impl<A: Actor> Drop for Open<A> {
 
 /// Opens a snapshot. Where answers wait until they are durable, so does it.
 pub(crate) fn open<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A>> {
-    open_with(shared, shared.answers_when_durable(), false)
+    open_with(shared, shared.answers_when_durable(), Whose::User)
 }
 
 /// Begins a checkpoint, and waits until what it sees is durable. There is one at a time; it ends when this is dropped.
 pub(crate) fn open_for_checkpoint<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A>> {
-    open_with(shared, true, true)
+    open_with(shared, true, Whose::Checkpoint)
 }
 
-fn open_with<A: Actor>(
-    shared: &Arc<Shared<A>>,
-    is_durable: bool,
-    is_of_checkpoint: bool,
-) -> SnapshotRead<Snapshot<A>> {
+/// Who asks shards for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// A user, whose jobs are bounded.
+    User,
+    /// The runtime itself, for a checkpoint: it is never refused and never revoked.
+    Checkpoint,
+}
+
+fn open_with<A: Actor>(shared: &Arc<Shared<A>>, is_durable: bool, whose: Whose) -> SnapshotRead<Snapshot<A>> {
     if !shared.is_open() {
         return SnapshotRead::known(Err(SnapshotError::Stopped));
     }
     let now = Time(u64::try_from(shared.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
     let epochs = shared.mvcc.epochs();
-    let epoch = if is_of_checkpoint { epochs.begin_checkpoint() } else { epochs.open(now) };
+    let epoch = match whose {
+        Whose::User => epochs.open(now),
+        Whose::Checkpoint => epochs.begin_checkpoint(),
+    };
     let before = Epoch(epoch.0 - 1);
-    let snapshot = Snapshot { open: Arc::new(Open { shared: shared.clone(), epoch, is_of_checkpoint }) };
+    let snapshot = Snapshot { open: Arc::new(Open { shared: shared.clone(), epoch, whose }) };
     let shards = (0..shared.mailboxes.len()).map(|shard| ShardIndex(shard as u16));
-    let closed = snapshot.on_shards(shards, true, move |_| {
+    let closed = snapshot.on_shards(shards, whose, move |_| {
         move |shard: &mut freehold_shard::Shard<A, _>| {
-            (shard.has_closed(epoch) && (!is_durable || shard.want_durable(before))).then_some(())
+            if !shard.has_closed(epoch) {
+                Progress::Waits(Wait::Closed(epoch))
+            } else if is_durable && !shard.want_durable(before) {
+                Progress::Waits(Wait::Durable(before))
+            } else {
+                Progress::Done(())
+            }
         }
     });
     SnapshotRead::new(async move {
@@ -104,7 +118,7 @@ impl<A: Actor> Snapshot<A> {
         SnapshotRead::new(async move { Ok(all.await?.pop().flatten()) })
     }
 
-    /// The states of many objects, in the order of `ids`, one errand for each shard concerned.
+    /// The states of many objects, in the order of `ids`, one job for each shard concerned.
     ///
     /// # Errors
     /// See [`SnapshotError`].
@@ -118,17 +132,20 @@ impl<A: Actor> Snapshot<A> {
         }
         let concerned: Vec<_> = (0..by_shard.len()).filter(|&shard| !by_shard[shard].is_empty()).collect();
         let shards = concerned.iter().map(|&shard| ShardIndex(shard as u16));
-        let reads = self.on_shards(shards, false, |shard| {
+        let reads = self.on_shards(shards, Whose::User, |shard| {
             let ids = std::mem::take(&mut by_shard[shard.index()]);
             let (snapshot, mut read) = (self.clone(), Vec::with_capacity(ids.len()));
             move |shard: &mut freehold_shard::Shard<A, _>| {
                 for (at, id) in ids.iter().skip(read.len()).take(READS) {
                     match shard.read_at(snapshot.open.epoch, id) {
                         Ok(object) => read.push((*at, object.map(|(_, state)| state.clone()))),
-                        Err(expired) => return Some(Err(expired)),
+                        Err(expired) => return Progress::Done(Err(expired)),
                     }
                 }
-                (read.len() == ids.len()).then(|| Ok(std::mem::take(&mut read)))
+                if read.len() < ids.len() {
+                    return Progress::GoesOn;
+                }
+                Progress::Done(Ok(std::mem::take(&mut read)))
             }
         });
         SnapshotRead::new(async move {
@@ -162,19 +179,19 @@ impl<A: Actor> Snapshot<A> {
         G: Fn(T, T) -> T + Send + 'static,
     {
         let shards = (0..self.open.shared.mailboxes.len()).map(|shard| ShardIndex(shard as u16));
-        let folds = self.on_shards(shards, false, |_| {
+        let folds = self.on_shards(shards, Whose::User, |_| {
             let (snapshot, mut value, each, mut from) = (self.clone(), Some(make()), each.clone(), 0);
             move |shard: &mut freehold_shard::Shard<A, _>| {
-                let mut folded = value.take()?;
+                let mut folded = value.take().expect("a fold that is done takes no further step");
                 let each = |id, _, state: &A::State| each(&mut folded, id, state);
                 let next = shard.walk_at(snapshot.open.epoch, from, SLICE, each);
                 match next {
                     Ok(Some(next)) => {
                         (value, from) = (Some(folded), next);
-                        None
+                        Progress::GoesOn
                     }
-                    Ok(None) => Some(Ok(folded)),
-                    Err(expired) => Some(Err(expired)),
+                    Ok(None) => Progress::Done(Ok(folded)),
+                    Err(expired) => Progress::Done(Err(expired)),
                 }
             }
         });
@@ -200,24 +217,32 @@ impl<A: Actor> Snapshot<A> {
         Ok(self.open.shared.mvcc.at(id, self.open.epoch)?)
     }
 
-    /// Has each of these shards run an errand of its own; the results are in their order. An errand that reads holds a clone of the
-    /// snapshot: whatever becomes of whoever asked, what it reads is kept as long as it reads.
+    /// Has each of these shards run a job of its own; the results are in their order. A job that reads holds a clone of the snapshot: what it
+    /// reads is kept as long as it reads.
     fn on_shards<T, F>(
         &self,
         shards: impl ExactSizeIterator<Item = ShardIndex>,
-        waits: bool,
+        whose: Whose,
         mut steps: impl FnMut(ShardIndex) -> F,
     ) -> EachShard<T>
     where
         T: Send + 'static,
-        F: FnMut(&mut freehold_shard::Shard<A, crate::prefetch::Processor>) -> Option<T> + Send + 'static,
+        F: FnMut(&mut freehold_shard::Shard<A, crate::prefetch::Processor>) -> Progress<T> + Send + 'static,
     {
         let shared = &self.open.shared;
         let (each, reporters) = EachShard::new(shards.len());
         for (shard, reporter) in shards.zip(reporters) {
-            let errand = errand(reporter, waits, steps(shard));
-            shared.mailboxes[shard.index()]
-                .command(Box::new(move |local| local.take_up(errand)), &shared.replies);
+            let mailbox = &shared.mailboxes[shard.index()];
+            let permit = match whose {
+                Whose::User => mailbox.permit(shared.config.jobs_max),
+                Whose::Checkpoint => Some(mailbox.permit_of_ours()),
+            };
+            match permit {
+                Some(permit) => {
+                    mailbox.command(Command::Job(job(permit, reporter, steps(shard))), &shared.replies);
+                }
+                None => reporter.report(Err(TaskError::Overloaded)),
+            }
         }
         each
     }
@@ -241,6 +266,7 @@ impl SnapshotError {
             TaskError::Panicked(message) => SnapshotError::Panicked(message),
             TaskError::Cancelled => SnapshotError::Stopped,
             TaskError::WaitOnShard => SnapshotError::WaitOnShard,
+            TaskError::Overloaded => SnapshotError::Overloaded,
         }
     }
 }
@@ -251,7 +277,7 @@ impl From<Expired> for SnapshotError {
     }
 }
 
-/// Something of a snapshot that shards are asked for already: a future, or a wait. Dropping it cancels nothing that has begun.
+/// Something of a snapshot that shards are asked for already: a future, or a wait. Dropped, it is read no further; what was read until then has been read.
 #[must_use = "the shards are asked, and what they say comes by awaiting this, or by its `wait`"]
 pub struct SnapshotRead<T> {
     read: Pin<Box<dyn Future<Output = Result<T, SnapshotError>> + Send>>,

@@ -212,7 +212,8 @@ fn live<A: Actor>(
             shared.die(death.clone());
             sign(Err(StartError::Died(death)));
             // Dropping what is left of a dead executor drops its tasks outside of it, where glommio's types panic, and
-            // a panic in a drop of theirs aborts the process.
+            // a panic in a drop of theirs aborts the process. So its rings (seven descriptors) and the thread for its
+            // blocking calls stay until the process ends. The shard's objects do not: see `let_objects_go`.
             std::mem::forget(executor.take());
         }
     }
@@ -237,7 +238,12 @@ fn leave<A: Actor>(shard: ShardIndex, shared: &Shared<A>, here: Option<Rc<LocalS
             tracing::warn!(unanswered, "asks were answered `Unknown`");
         }
     }
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(here))) {
+    let let_go = || {
+        if let Some(here) = here {
+            here.let_objects_go();
+        }
+    };
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(let_go)) {
         tracing::warn!(panic = panic_message(payload), "an object panicked when it was dropped");
     }
     left.unwrap_or_default()

@@ -17,6 +17,9 @@ mod epoch;
 #[path = "../../shards/src/fault.rs"]
 mod fault;
 #[allow(dead_code)]
+#[path = "../../src/free_list.rs"]
+mod free_list;
+#[allow(dead_code)]
 #[path = "../../src/parking.rs"]
 mod parking;
 #[allow(dead_code)]
@@ -68,16 +71,66 @@ mod models {
     use std::sync::Arc as StdArc;
     use std::sync::atomic::{AtomicBool as StdBool, Ordering as StdOrdering};
 
-    use loom::sync::atomic::{AtomicUsize, Ordering};
+    use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
     use loom::sync::{Arc, Mutex};
     use loom::thread;
 
     use crate::blocked::Blocked;
     use crate::durable::Durability;
     use crate::epoch::{Epoch, Epochs};
+    use crate::free_list::FreeList;
     use crate::parking::{Duty, Parking, Room, publish};
     use crate::router::ShardIndex;
     use crate::time::Time;
+
+    /// Threads that take numbers and give them back: no number has two holders, what one holder wrote the next one sees, and none is lost.
+    #[test]
+    fn a_free_number_has_one_holder() {
+        struct Pool {
+            list: FreeList,
+            below: [AtomicU32; 3],
+            /// What the holder of a number writes, with no other order than the list gives.
+            written: [loom::cell::UnsafeCell<u32>; 3],
+        }
+        impl Pool {
+            fn take(&self) -> Option<u32> {
+                self.list.take(|number| &self.below[number as usize])
+            }
+
+            fn hold(&self, number: u32) {
+                // loom reports a second holder at once.
+                self.written[number as usize].with_mut(|_| {});
+                self.list.give_back(number, &self.below[number as usize]);
+            }
+        }
+        let mut bounded = loom::model::Builder::new();
+        bounded.preemption_bound = Some(3);
+        bounded.check(|| {
+            let pool = Arc::new(Pool {
+                list: FreeList::new(3),
+                below: std::array::from_fn(|_| AtomicU32::new(0)),
+                written: std::array::from_fn(|_| loom::cell::UnsafeCell::new(0)),
+            });
+            // Two are free, in the order 1, 0.
+            let first = [pool.take(), pool.take()].map(|number| number.expect("there are three"));
+            first.into_iter().for_each(|number| pool.hold(number));
+            let other = pool.clone();
+            // Takes both and gives back the one that was on top: a head that looks as before, over another list.
+            let thread = thread::spawn(move || {
+                let both = [other.take(), other.take()];
+                both.into_iter().flatten().for_each(|number| other.hold(number));
+                if let Some(number) = other.take() {
+                    other.hold(number);
+                }
+            });
+            let mine = pool.take().expect("the other holds at most two");
+            pool.hold(mine);
+            thread.join().unwrap();
+            let mut all: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+            all.sort_unstable();
+            assert_eq!(all, [0, 1, 2]);
+        });
+    }
 
     /// A bell is an eventfd: it stays rung until it is read.
     struct World {

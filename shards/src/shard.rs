@@ -216,6 +216,8 @@ pub struct Shard<A: Actor, P: Prefetch = NoPrefetch> {
     /// The shard's messages to itself, while they run.
     own: Vec<Envelope<A>>,
     timers_stopped: bool,
+    /// Timers that come due in one turn, and messages to itself that run in one, at most.
+    turn_messages_max: usize,
     prefetch: PhantomData<P>,
 }
 
@@ -235,8 +237,16 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             under_way: std::array::from_fn(|_| Addressees::new()),
             own: Vec::new(),
             timers_stopped: false,
+            turn_messages_max: usize::MAX,
             prefetch: PhantomData,
         }
+    }
+
+    /// Bounds a turn: at most so many timers come due in it, and at most so many messages run that the shard told itself. The rest waits for
+    /// the next turn, in order. (What `inbox` holds is the caller's to bound.)
+    pub fn with_turn_messages_max(mut self, turn_messages_max: usize) -> Self {
+        self.turn_messages_max = turn_messages_max;
+        self
     }
 
     /// Runs everything in `inbox`, the timers that are due at `now` and what the shard told itself before, and drains `inbox`. All of it
@@ -254,7 +264,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         if !self.desk.own.is_empty() {
             // What these tell the shard itself waits for the next turn, so that a turn ends.
             let mut own = std::mem::take(&mut self.own);
-            own.extend(self.desk.own.drain(..));
+            let count = self.desk.own.len().min(self.turn_messages_max);
+            own.extend(self.desk.own.drain(..count));
             self.run_envelopes(&mut own, effects);
             self.own = own;
         }
@@ -437,7 +448,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     }
 
     fn fire_timers(&mut self, effects: &mut Effects<A>) {
-        while self.next_timer().is_some_and(|due| due <= self.desk.now) {
+        let mut left = self.turn_messages_max;
+        while left > 0 && self.next_timer().is_some_and(|due| due <= self.desk.now) {
+            left -= 1;
             let timer = self.desk.timers.pop().expect("there is a next one");
             self.desk.counters.timers_fired += 1;
             if timer.to == self.desk.shard {

@@ -3,10 +3,10 @@
 use std::task::Waker;
 
 use freehold_shard::log::Tail;
-use freehold_shard::{Actor, Envelope};
+use freehold_shard::{Actor, Effects, Envelope, Inbox, Shard};
 
 use super::LocalShard;
-use crate::errands::let_go;
+use crate::jobs::let_go;
 use crate::mailbox::{Ingress, Lanes, refuse, unknown};
 
 /// What a shard reports when it has left.
@@ -38,6 +38,23 @@ impl<A: Actor> Left<A> {
 }
 
 impl<A: Actor> LocalShard<A> {
+    /// Lets go of the shard's objects and queues, when it has left. A dead executor is never dropped, nor are its tasks, which hold this.
+    pub(crate) fn let_objects_go(&self) {
+        let shared = &self.shared;
+        let mut core = self.core.borrow_mut();
+        let router = shared.router;
+        let empty = Shard::new(self.index, router, shared.config.limits, 0, shared.mvcc.clone());
+        let gone = (
+            std::mem::replace(&mut core.shard, empty),
+            std::mem::replace(&mut core.inbox, Inbox::new()),
+            std::mem::replace(&mut core.effects, Effects::new(router.shards())),
+        );
+        drop(core);
+        self.handoff.take();
+        // What it drops is the user's, and may look at the shard again.
+        drop(gone);
+    }
+
     /// The last thing the shard does, whether it stops or has died: answers everyone who waits for it, as truly as can
     /// be said. What never ran is answered `Stopped`; what ran and has its outcome gets it; the rest `Unknown`.
     pub(crate) fn leave(&self) -> Left<A> {
@@ -67,7 +84,7 @@ impl<A: Actor> LocalShard<A> {
         // Their messages may have run or not. A ticket that is dropped says so.
         core.tickets.clear();
         core.wakers.drain(..).for_each(Waker::wake);
-        let_go(core.errands.drain(..).chain(core.errands_done.drain(..)));
+        let_go(core.jobs.drain());
         let waiting = self.calls.borrow_mut().answer_all(unknown::<A>);
         // Tasks of an executor that runs no more are not woken, only let go of.
         drop(waiting);
