@@ -218,7 +218,7 @@ pub enum CheckpointError {
     /// The runtime has no log.
     #[error("there is no log to make a checkpoint of: open the runtime with one, by `Runtime::open`")]
     NoLog,
-    /// The snapshot it is made of was revoked, or could not be had.
+    /// The runtime is stopping, or a shard could not read its objects. (Nothing revokes a checkpoint.)
     #[error("the snapshot of the checkpoint: {0}")]
     Snapshot(#[from] SnapshotError),
     /// It could not be written.

@@ -177,6 +177,7 @@ impl<A: Actor> Shared<A> {
         };
         Stats {
             shards: (0..self.mailboxes.len()).map(shard).collect(),
+            log: self.logs.as_ref().map(|logs| logs.growth.stats()),
             // In a child of the process a histogram may be locked for ever.
             latency: match self.birth.is_elsewhere() {
                 true => Latency::default(),

@@ -17,6 +17,7 @@
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
 pub(crate) mod contents;
+pub(crate) mod growth;
 pub mod inspect;
 pub(crate) mod open;
 #[cfg(test)]
@@ -25,7 +26,6 @@ pub(crate) mod writer;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -58,8 +58,12 @@ pub struct LogConfig {
     /// The size of the files a log is made of, which are written in full before they are used. A state, or a message told, has to fit one.
     /// A directory keeps the size it was made with. A multiple of 4,096, 64 KiB to 1 GiB. Default: 64 MiB.
     pub segment_bytes: usize,
-    /// After so many bytes of log a checkpoint is made. 64 KiB to 1 TiB. Default: 1 GiB. It bounds the size of the logs (to about twice as
-    /// much, and two segments a shard) and how long a recovery takes.
+    /// After so many bytes of log a checkpoint is made. 64 KiB to 1 TiB. Default: 1 GiB. It bounds how long a recovery takes and
+    /// the size of the logs: to twice as much, or, if the last checkpoint is larger than this, to this and that; and six
+    /// segments a shard, which the ends of a log, the next segment and spare ones take. Messages from outside wait if the
+    /// log would become longer; [`Stats::log`](crate::Stats::log) says whether they did. The bound holds as long as
+    /// checkpoints do not fail. Work that needs no message from outside is not held up: timers, and messages that
+    /// messages tell.
     pub checkpoint_bytes: u64,
     /// When there is log that is older than this, a checkpoint is made. At least a second. Default: `None`, only by size and on demand.
     pub checkpoint_age: Option<Duration>,
@@ -178,8 +182,7 @@ pub(crate) struct Logs {
     pub(crate) began: Time,
     pub(crate) next_debt: u64,
     pub(crate) recovery: Recovery,
-    /// Bytes of log since the last checkpoint.
-    pub(crate) since_checkpoint: AtomicU64,
+    pub(crate) growth: growth::Growth,
     spares: Mutex<Spares>,
     pub(crate) checkpoints: checkpoint::Demands,
 }
@@ -250,8 +253,11 @@ impl Logs {
         spares.names.push(name.to_string());
     }
 
+    /// So many bytes of log are about to be written, or are left empty at a segment's end.
     pub(crate) fn count_written(&self, bytes: u64) {
-        self.since_checkpoint.fetch_add(bytes, Ordering::Relaxed);
+        if self.growth.count(bytes) {
+            self.checkpoints.look();
+        }
     }
 }
 

@@ -519,6 +519,7 @@ impl<A: Actor> Runtime<A> {
             return Report { stats: shared.stats(), ..Report::default() };
         }
         if let Some(logs) = &shared.logs {
+            logs.growth.end();
             logs.checkpoints.end();
         }
         let checkpoints = self.checkpoints.take();
@@ -750,7 +751,7 @@ impl Report {
 impl Default for Report {
     fn default() -> Self {
         Report {
-            stats: Stats { shards: Vec::new(), latency: Default::default() },
+            stats: Stats { shards: Vec::new(), latency: Default::default(), log: None },
             drained: false,
             messages_unrun: 0,
             transactions_unfinished: 0,

@@ -37,15 +37,22 @@ pub struct Snapshot<A: Actor> {
 struct Open<A: Actor> {
     shared: Arc<Shared<A>>,
     epoch: Epoch,
+    /// A checkpoint reads nothing through it.
+    whose: Whose,
 }
 
 impl<A: Actor> Drop for Open<A> {
     fn drop(&mut self) {
         // A child of the process has a copy of it that nobody knows of, and locks that may be held for ever.
-        if !self.shared.birth.is_elsewhere() {
-            self.shared.mvcc.epochs().close(self.epoch);
-            self.shared.tell_line();
+        if self.shared.birth.is_elsewhere() {
+            return;
         }
+        let epochs = self.shared.mvcc.epochs();
+        match self.whose {
+            Whose::User => epochs.close(self.epoch),
+            Whose::Checkpoint => epochs.end_checkpoint(self.epoch),
+        }
+        self.shared.tell_line();
     }
 }
 
@@ -54,9 +61,9 @@ pub(crate) fn open<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A
     open_with(shared, shared.answers_when_durable(), Whose::User)
 }
 
-/// Opens a snapshot for the runtime itself, which is never refused, and waits until what it sees is durable.
-pub(crate) fn open_durable<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A>> {
-    open_with(shared, true, Whose::Runtime)
+/// Begins a checkpoint, and waits until what it sees is durable. There is one at a time; it ends when this is dropped.
+pub(crate) fn open_for_checkpoint<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A>> {
+    open_with(shared, true, Whose::Checkpoint)
 }
 
 /// Who asks shards for something.
@@ -64,8 +71,8 @@ pub(crate) fn open_durable<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Sn
 enum Whose {
     /// A user, whose jobs are bounded.
     User,
-    /// The runtime itself.
-    Runtime,
+    /// The runtime itself, for a checkpoint: it is never refused and never revoked.
+    Checkpoint,
 }
 
 fn open_with<A: Actor>(shared: &Arc<Shared<A>>, is_durable: bool, whose: Whose) -> SnapshotRead<Snapshot<A>> {
@@ -73,9 +80,13 @@ fn open_with<A: Actor>(shared: &Arc<Shared<A>>, is_durable: bool, whose: Whose) 
         return SnapshotRead::known(Err(SnapshotError::Stopped));
     }
     let now = Time(u64::try_from(shared.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
-    let epoch = shared.mvcc.epochs().open(now);
+    let epochs = shared.mvcc.epochs();
+    let epoch = match whose {
+        Whose::User => epochs.open(now),
+        Whose::Checkpoint => epochs.begin_checkpoint(),
+    };
     let before = Epoch(epoch.0 - 1);
-    let snapshot = Snapshot { open: Arc::new(Open { shared: shared.clone(), epoch }) };
+    let snapshot = Snapshot { open: Arc::new(Open { shared: shared.clone(), epoch, whose }) };
     let shards = (0..shared.mailboxes.len()).map(|shard| ShardIndex(shard as u16));
     let closed = snapshot.on_shards(shards, whose, move |_| {
         move |shard: &mut freehold_shard::Shard<A, _>| {
@@ -232,7 +243,7 @@ impl<A: Actor> Snapshot<A> {
             let mailbox = &shared.mailboxes[shard.index()];
             let permit = match whose {
                 Whose::User => mailbox.permit(shared.config.jobs_max),
-                Whose::Runtime => Some(mailbox.permit_of_ours()),
+                Whose::Checkpoint => Some(mailbox.permit_of_ours()),
             };
             match permit {
                 Some(permit) => {

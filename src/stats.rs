@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use freehold_shard::{Counters, ShardIndex};
 use hdrhistogram::Histogram;
 
+use crate::log::growth::LogStats;
+
 /// Of so many messages from outside threads one has its latency taken.
 pub(crate) const LATENCY_STRIDE: u64 = 1024;
 
@@ -156,6 +158,8 @@ pub struct Stats {
     pub shards: Vec<ShardStats>,
     /// How long outside callers waited.
     pub latency: Latency,
+    /// How long the log is, and what its checkpoints came to; `None` without a log.
+    pub log: Option<LogStats>,
 }
 
 /// What one shard has done since it started.

@@ -367,6 +367,32 @@ mod models {
         });
     }
 
+    // Whoever sees the epoch a checkpoint began in puts aside what it overwrites, unless the checkpoint has ended; and one that has ended
+    // is not taken for the next.
+    #[test]
+    fn a_line_never_forgets_a_checkpoint_that_is_being_made() {
+        loom::model(|| {
+            let epochs = Arc::new(Epochs::new());
+            let has_ended = Arc::new(AtomicUsize::new(0));
+            let shard = {
+                let (epochs, has_ended) = (epochs.clone(), has_ended.clone());
+                thread::spawn(move || {
+                    let line = epochs.line();
+                    let has_ended = has_ended.load(Ordering::Acquire) == 1;
+                    let sees = line.checkpoint == Epoch(2);
+                    assert!(line.epoch < Epoch(2) || sees || has_ended, "{line:?}");
+                    assert!(!sees || line.epoch >= Epoch(2) && line.needs_old(), "{line:?}");
+                    // No snapshot is open: nobody needs what it needs.
+                    assert!(line.newest_snapshot == Epoch(1), "{line:?}");
+                })
+            };
+            let checkpoint = epochs.begin_checkpoint();
+            has_ended.store(1, Ordering::Release);
+            epochs.end_checkpoint(checkpoint);
+            shard.join().unwrap();
+        });
+    }
+
     // What is published, as `shards/src/mvcc.rs` does it, with a lock for its map: a reader that comes after a message of a later epoch and
     // still sees the version before may not be followed by a version of an earlier epoch, or a snapshot between the two would see the
     // new version and not that message.

@@ -5,7 +5,7 @@
 
 use crate::actor::Actor;
 use crate::debt::Owed;
-use crate::desk::Told;
+use crate::desk::{Desk, Told};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::journal::Begun;
@@ -46,22 +46,62 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             || self.desk.journal.as_ref().is_none_or(|journal| journal.debts.has_marks(epoch))
     }
 
-    /// Goes on with writing all objects as they were at the start of `snapshot` into batches, as [`Shard::walk_at`] goes by them, until `batch`
-    /// has `enough` bytes or `most` slots were seen.
+    /// Goes on with writing all objects as they were at the start of `snapshot` into `batch`: at most `most` of those that were put aside
+    /// and of the slots from `from` on. Returns where to go on; `None` at the end. All shards must have closed the epochs before. Between
+    /// two slices anything may run: see `walk`.
     ///
     /// # Errors
-    /// As [`Shard::walk_at`].
+    /// No checkpoint of `snapshot` is being made, or not any more.
     pub fn checkpoint_objects(
-        &self,
+        &mut self,
         snapshot: Epoch,
         from: u32,
         most: usize,
         batch: &mut BatchWriter,
     ) -> Result<Option<u32>, Expired> {
-        self.walk_at(snapshot, from, most, |id, ownership, state| {
-            let pushed = batch.push(|to| write_object(&id, ownership, Some(state), to));
+        if self.desk.line.checkpoint != snapshot {
+            self.desk.enter();
+        }
+        let Desk { walk, line, partition, versions, .. } = &mut self.desk;
+        walk.follow(line);
+        walk.is_of(snapshot).then_some(()).ok_or(Expired)?;
+        let mut write = |id: &A::Id, ownership, state: &A::State| {
+            let pushed = batch.push(|to| write_object(id, ownership, Some(state), to));
             pushed.expect("a state that was recorded can be written again");
-        })
+        };
+        let mut seen = 0;
+        while seen < most
+            && let Some((id, ownership, state)) = walk.take_aside()
+        {
+            write(&id, ownership, &state);
+            seen += 1;
+        }
+        let mut next = None;
+        for (at, slot) in partition.slots(from, most - seen) {
+            if slot.live
+                && let Some((ownership, state)) = versions.read(slot, snapshot)
+            {
+                write(&slot.id, ownership, state);
+            }
+            next = Some(at + 1);
+        }
+        if seen == most {
+            return Ok(Some(from));
+        }
+        walk.pass(next);
+        Ok(next)
+    }
+
+    /// How far the checkpoint of `snapshot` is: of how many slots it has passed how many.
+    pub fn checkpoint_progress(&self, snapshot: Epoch) -> (usize, usize) {
+        let (passed, slots) = (self.desk.walk.passed(snapshot) as usize, self.desk.partition.slots_len());
+        (passed.min(slots), slots)
+    }
+
+    /// How many states are put aside, to be written before the checkpoint goes on.
+    #[inline]
+    pub fn checkpoint_backlog(&self) -> usize {
+        self.desk.walk.backlog(&self.desk.line)
     }
 
     /// Writes what this shard owed at the start of `snapshot`, once it [has all marks](Shard::has_marks).

@@ -2,7 +2,7 @@
 //!
 //! A debt has a number that no other has, in the database's whole life; modulo the number of shards it says who owes it now. Who owes keeps
 //! the message in bytes until it is paid, so that a checkpoint can hold it. The shard where it ran records that it is paid, with what it did,
-//! and tells the one that owes. What a snapshot sees still owed is kept as long as the snapshot is open.
+//! and tells the one that owes. What a checkpoint sees still owed is kept until it has ended.
 //!
 //! A debt is paid on any shard, and word of it takes its time. So before a checkpoint is written every shard tells every other that it has
 //! told of all it paid before (a *mark*): lanes are first in, first out, so whoever has all marks has all word.
@@ -24,7 +24,7 @@ pub(crate) struct Owed {
     pub(crate) sender: OwnerId,
     pub(crate) due: Option<Time>,
     pub(crate) message: Box<[u8]>,
-    /// When it was paid, if a snapshot sees it still owed.
+    /// When it was paid, if a checkpoint sees it still owed.
     paid_in: Option<Epoch>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Debts {
     shards: u64,
     next: u64,
     owed: BTreeMap<Debt, Owed>,
-    /// Those that are paid and kept for snapshots, in the order they were paid.
+    /// Those that are paid and kept for a checkpoint, in the order they were paid.
     paid: VecDeque<(Epoch, Debt)>,
     /// How many shards have said that they told of all they paid before this epoch.
     marks: (Epoch, usize),
@@ -79,10 +79,10 @@ impl Debts {
         self.owed.insert(debt, owed);
     }
 
-    /// A debt of this shard's was paid in `epoch`. It is kept if a snapshot sees it owed.
+    /// A debt of this shard's was paid in `epoch`. It is kept if a checkpoint sees it owed.
     pub(crate) fn is_paid(&mut self, debt: Debt, epoch: Epoch, line: &Line) {
         let Some(owed) = self.owed.get_mut(&debt) else { return };
-        if line.has_snapshot() && owed.told_in < line.newest_snapshot && line.watermark <= epoch {
+        if line.checkpoint_sees_before(epoch) && owed.told_in < line.checkpoint {
             owed.paid_in = Some(epoch);
             self.paid.push_back((epoch, debt));
         } else {
@@ -90,10 +90,10 @@ impl Debts {
         }
     }
 
-    /// Forgets debts that are paid and that no snapshot sees any more.
+    /// Forgets debts that are paid and that no checkpoint sees any more.
     pub(crate) fn forget_paid(&mut self, line: &Line) {
         while let Some((epoch, debt)) = self.paid.front()
-            && *epoch < line.watermark
+            && !line.checkpoint_sees_before(*epoch)
         {
             self.owed.remove(debt);
             self.paid.pop_front();

@@ -32,6 +32,7 @@ use crate::time::Time;
 use crate::timer::Timer;
 use crate::transaction::Transaction;
 use crate::version::Versions;
+use crate::walk::Walk;
 
 /// What an object was before the running message first wrote it.
 pub(crate) struct BeforeImage<A: Actor> {
@@ -158,6 +159,8 @@ pub(crate) struct Desk<A: Actor> {
     pub(crate) in_doubt: VecDeque<(Epoch, usize)>,
     /// Old states of objects.
     pub(crate) versions: Versions<A>,
+    /// The way of a checkpoint through the objects.
+    pub(crate) walk: Walk<A>,
     /// How often this shard has published something.
     pub(crate) publications: u64,
     /// What the running message publishes, or, without a state, makes private again or removes. Empty between messages.
@@ -225,6 +228,7 @@ impl<A: Actor> Desk<A> {
             locks: Locks::new(),
             in_doubt: VecDeque::new(),
             versions: Versions::new(),
+            walk: Walk::new(),
             publications: 0,
             to_publish: Vec::new(),
             to_trim: VecDeque::new(),

@@ -11,11 +11,15 @@
 //! is the newest before the epoch it begins; who closes one stores the watermark before what is the newest then; who reads loads in the
 //! order of the fields. So whoever sees the epoch a snapshot began in sees that there is a snapshot to keep old states for, and whoever
 //! no longer keeps them sees that it may not be read any more. The package `models` runs both through loom.
+//!
+//! A checkpoint sees what a snapshot of its epoch would see, and is none: a shard hands it what is overwritten instead of keeping that, so
+//! nothing revokes it (`walk`). There is one at a time, in a word of its own that is stored before its epoch begins.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::atomics::{AtomicU64, Mutex, Ordering};
+use crate::fault::{self, Fault};
 use crate::router::ShardIndex;
 use crate::time::Time;
 
@@ -27,6 +31,8 @@ pub struct Epoch(pub u64);
 
 /// The first of them.
 const FIRST: Epoch = Epoch(1);
+/// In place of the epoch of a checkpoint: none is being made.
+pub(crate) const NO_CHECKPOINT: Epoch = Epoch(0);
 
 impl Epoch {
     /// The one after this.
@@ -66,13 +72,23 @@ pub struct Line {
     pub newest_snapshot: Epoch,
     /// The oldest epoch a snapshot is open in; the next one, if none is. It never goes back. Snapshots before it may not be read.
     pub watermark: Epoch,
+    /// The epoch as of whose start a checkpoint is being made; epoch 0 if none is.
+    pub checkpoint: Epoch,
+    /// A state of an earlier epoch is needed by a snapshot or by the checkpoint: the newer of the two.
+    pub(crate) needs_before: Epoch,
 }
 
 impl Line {
-    /// Whether there is something to keep old states for.
+    /// Whether there is something to keep old states for: a snapshot or a checkpoint.
     #[inline]
-    pub fn has_snapshot(&self) -> bool {
-        self.newest_snapshot != FIRST
+    pub fn needs_old(&self) -> bool {
+        self.needs_before != FIRST
+    }
+
+    /// Whether a checkpoint is being made, and sees what was before a change in `epoch`.
+    #[inline]
+    pub(crate) fn checkpoint_sees_before(&self, epoch: Epoch) -> bool {
+        self.checkpoint != NO_CHECKPOINT && self.checkpoint <= epoch
     }
 }
 
@@ -91,6 +107,7 @@ struct Words {
     epoch: AtomicU64,
     newest_snapshot: AtomicU64,
     watermark: AtomicU64,
+    checkpoint: AtomicU64,
     /// When the oldest open snapshot was opened; the end of time if none is.
     oldest: AtomicU64,
 }
@@ -114,6 +131,7 @@ impl Epochs {
                 epoch: AtomicU64::new(epoch.0),
                 newest_snapshot: AtomicU64::new(FIRST.0),
                 watermark: AtomicU64::new(epoch.0 + 1),
+                checkpoint: AtomicU64::new(NO_CHECKPOINT.0),
                 oldest: AtomicU64::new(u64::MAX),
             },
             open: Mutex::new(BTreeMap::new()),
@@ -133,7 +151,10 @@ impl Epochs {
         // One that begins a later epoch needs nothing of this one.
         let newest_snapshot = Epoch(self.line.newest_snapshot.load(Ordering::Acquire)).min(epoch);
         let watermark = Epoch(self.line.watermark.load(Ordering::Acquire));
-        Line { epoch, newest_snapshot, watermark }
+        let checkpoint = Epoch(self.line.checkpoint.load(Ordering::Acquire));
+        // Nor does a checkpoint that is about to begin a later one.
+        let checkpoint = if checkpoint > epoch { NO_CHECKPOINT } else { checkpoint };
+        Line { epoch, newest_snapshot, watermark, checkpoint, needs_before: newest_snapshot.max(checkpoint) }
     }
 
     /// Whether `snapshot` may still be read.
@@ -165,6 +186,29 @@ impl Epochs {
         snapshot
     }
 
+    /// Ends the epoch and begins a checkpoint as of the start of the next, which is returned. Nothing revokes it. The one before must
+    /// have ended.
+    pub fn begin_checkpoint(&self) -> Epoch {
+        let open = self.lock();
+        let snapshot = self.epoch().next();
+        let before = self.line.checkpoint.load(Ordering::Relaxed);
+        assert!(before == NO_CHECKPOINT.0, "one-checkpoint-at-a-time: that of epoch {before} has not ended");
+        self.line.checkpoint.store(snapshot.0, Ordering::Release);
+        if open.is_empty() {
+            self.line.watermark.store(snapshot.0 + 1, Ordering::Release);
+        }
+        self.line.epoch.store(snapshot.0, Ordering::Release);
+        snapshot
+    }
+
+    /// Ends the checkpoint of this epoch, whatever came of it.
+    pub fn end_checkpoint(&self, snapshot: Epoch) {
+        let _open = self.lock();
+        if self.line.checkpoint.load(Ordering::Relaxed) == snapshot.0 {
+            self.line.checkpoint.store(NO_CHECKPOINT.0, Ordering::Release);
+        }
+    }
+
     /// Ends `epoch`, if it is the one that is now: a log is to close it.
     pub fn advance(&self, epoch: Epoch) {
         // Under the lock, so that no snapshot is just being opened in the next one.
@@ -186,6 +230,9 @@ impl Epochs {
 
     /// Closes all snapshots up to this one, and says how many that were. Their holders get an error from now on.
     pub fn revoke(&self, through: Epoch) -> usize {
+        if fault::is_on(Fault::RevokeCheckpoint) {
+            self.line.checkpoint.store(NO_CHECKPOINT.0, Ordering::Release);
+        }
         self.change(|open| *open = open.split_off(&through.next()))
     }
 
@@ -234,6 +281,8 @@ mod tests {
                 epoch: Epoch(epoch),
                 newest_snapshot: Epoch(newest),
                 watermark: Epoch(watermark),
+                checkpoint: NO_CHECKPOINT,
+                needs_before: Epoch(newest),
             };
             assert_eq!(epochs.line(), line(1, 1, 2));
             assert_eq!(epochs.open(Time(10)), Epoch(2));
@@ -256,6 +305,35 @@ mod tests {
             assert_eq!(epochs.revoke(Epoch(5)), 2);
             assert_eq!(epochs.line(), line(5, 1, 6));
             assert!(!epochs.has_older(Time(u64::MAX - 1), age_max));
+        });
+    }
+
+    /// A checkpoint was a snapshot, and was revoked when shards kept much for it. It stays whatever becomes of snapshots.
+    #[test]
+    fn nothing_revokes_a_checkpoint() {
+        crate::atomics::explore(|| {
+            let epochs = Epochs::new();
+            let older = epochs.open(Time(10));
+            let checkpoint = epochs.begin_checkpoint();
+            let newer = epochs.open(Time(20));
+            assert_eq!((older, checkpoint, newer), (Epoch(2), Epoch(3), Epoch(4)));
+            let line = |newest, watermark, checkpoint, needs_before| Line {
+                epoch: Epoch(4),
+                newest_snapshot: Epoch(newest),
+                watermark: Epoch(watermark),
+                checkpoint: Epoch(checkpoint),
+                needs_before: Epoch(needs_before),
+            };
+            assert_eq!(epochs.line(), line(4, 2, 3, 4));
+            assert_eq!(epochs.revoke(older), 1);
+            assert_eq!(epochs.line(), line(4, 4, 3, 4));
+            assert_eq!(epochs.revoke_old(Time(u64::MAX), Duration::ZERO), 1);
+            assert_eq!(epochs.line(), line(1, 5, 3, 3));
+            epochs.end_checkpoint(checkpoint);
+            assert_eq!(epochs.line(), line(1, 5, 0, 1));
+            // No snapshot is open: what it sees is kept for nobody else.
+            let next = epochs.begin_checkpoint();
+            assert_eq!((next, epochs.line().watermark, epochs.line().checkpoint), (Epoch(5), Epoch(6), next));
         });
     }
 }

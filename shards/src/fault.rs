@@ -48,6 +48,12 @@ pub(crate) enum Fault {
     SkipMarks,
     /// A segment of a log is let go of too early.
     TrimEarly,
+    /// A checkpoint is revoked with the snapshots that need too much.
+    RevokeCheckpoint,
+    /// A checkpoint's walk counts one slot more as passed than it has.
+    PassEarly,
+    /// What a snapshot needs no more is dropped although a checkpoint has yet to write it.
+    DropUnpassed,
     /// A shard that was named is idle all the same.
     RestNamed,
     /// What a transaction may have seen elsewhere is not waited for.
@@ -90,7 +96,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 25] = [
+    pub(crate) const ALL: [Fault; 28] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -113,6 +119,9 @@ impl Fault {
         Fault::ReplayOld,
         Fault::SkipMarks,
         Fault::TrimEarly,
+        Fault::RevokeCheckpoint,
+        Fault::PassEarly,
+        Fault::DropUnpassed,
         Fault::RestNamed,
         Fault::ForgetSeen,
         Fault::NoSync,

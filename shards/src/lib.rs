@@ -42,6 +42,7 @@ mod time;
 mod timer;
 mod transaction;
 mod version;
+mod walk;
 
 #[cfg(test)]
 #[path = "../tests/simulation/main.rs"]

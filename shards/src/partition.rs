@@ -62,6 +62,11 @@ impl<A: Actor> Partition<A> {
         self.objects = self.objects + usize::from(exists) - usize::from(existed);
     }
 
+    /// How many slots there are, with an object or not.
+    pub(crate) fn slots_len(&self) -> usize {
+        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK_SLOTS + last.len())
+    }
+
     /// The slots from `from` on, at most `most`, objects or not, with their numbers.
     pub(crate) fn slots(&self, from: SlotIndex, most: usize) -> impl Iterator<Item = (SlotIndex, &Slot<A>)> {
         let chunks = self.chunks.get((from >> CHUNK_BITS) as usize..).unwrap_or_default();

@@ -124,11 +124,14 @@ impl<A: Actor> Desk<A> {
             true => self.line.watermark,
             false => self.line.newest_snapshot,
         };
-        if slot.epoch() < newest
-            && !fault::is_on(Fault::NoKeep)
-            && let Some(state) = state
-        {
-            self.versions.keep(index, slot, epoch, ownership, state);
+        if let Some(state) = state {
+            self.walk.follow(&self.line);
+            if slot.epoch() < newest && !fault::is_on(Fault::NoKeep) {
+                // If the checkpoint needs it as well, it gets it when no snapshot does any more.
+                self.versions.keep(index, slot, epoch, ownership, state);
+            } else if self.walk.has_ahead(index, slot.epoch(), epoch) {
+                self.walk.set_aside(slot.id, ownership, state);
+            }
         }
         slot.stamp(epoch);
         self.partition.count(existed, exists);

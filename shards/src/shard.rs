@@ -62,7 +62,8 @@ pub struct Limits {
     pub outbox_messages_max: usize,
     /// Messages a shard told itself and has not yet run.
     pub own_messages_max: usize,
-    /// Old versions of objects a shard keeps for open snapshots, beyond which the oldest snapshots are revoked.
+    /// Old versions of objects a shard keeps for open snapshots, beyond which the oldest snapshots are revoked. And states that
+    /// are put aside for a checkpoint, beyond which messages from outside wait until it has written them.
     pub versions_max: usize,
     /// How long a snapshot may be open while a shard keeps old versions; then it is revoked.
     pub snapshot_age_max: Duration,

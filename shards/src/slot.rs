@@ -142,10 +142,10 @@ impl<A: Actor> Slot<A> {
     }
 
     /// Whether its next write is more than a change of its state: it comes to exist by it, or what it is now may have to be kept. (The
-    /// line is looked at first: while no snapshot is open that spares a look at the slot, 2 ns of 24.)
+    /// line is looked at first: while nothing is kept that spares a look at the slot, 2 ns of 24.)
     #[inline]
     pub(crate) fn needs_sealing(&self, line: &Line) -> bool {
-        self.state.is_none() || line.has_snapshot() && self.epoch < line.newest_snapshot
+        self.state.is_none() || line.needs_old() && self.epoch < line.needs_before
     }
 
     /// It was written in `epoch`, whatever became of it.

@@ -15,6 +15,7 @@ use crate::object::Ownership;
 use crate::partition::NO_SLOT;
 use crate::shard::{Prefetch, Shard};
 use crate::time::Time;
+use crate::version::Version;
 
 /// Old versions dropped at each turn, some 10 microseconds' worth.
 const DROPPED_PER_TURN: usize = 256;
@@ -86,6 +87,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     pub fn has_garbage(&self) -> bool {
         let (desk, watermark) = (&self.desk, self.desk.line.watermark);
         desk.versions.first_until().is_some_and(|until| until < watermark)
+            || desk.walk.has_stale(&desk.line)
             || desk.to_trim.front().is_some_and(|(until, _)| *until < watermark && desk.mvcc.is_past(*until))
     }
 }
@@ -106,14 +108,16 @@ impl<A: Actor> Desk<A> {
     /// Once a turn: lets go of what no snapshot needs any more, and of snapshots that need too much.
     #[inline]
     pub(crate) fn sweep(&mut self) {
-        self.counters.versions = self.kept() as u64;
-        if self.kept() > 0 {
+        self.counters.versions = self.old_states();
+        if self.counters.versions > 0 {
             self.sweep_some();
         }
     }
 
     #[cold]
     fn sweep_some(&mut self) {
+        self.walk.follow(&self.line);
+        self.walk.drop_stale();
         self.drop_versions(DROPPED_PER_TURN);
         for _ in 0..TRIMMED_PER_TURN {
             match self.to_trim.front() {
@@ -129,12 +133,18 @@ impl<A: Actor> Desk<A> {
             let through = first.into_iter().flatten().min().unwrap_or_default();
             self.revoked(self.mvcc.epochs().revoke(through));
         }
-        self.counters.versions = self.kept() as u64;
+        self.counters.versions = self.old_states();
     }
 
-    /// Old states kept here, published ones included.
+    /// Old states kept here for snapshots, published ones included.
     fn kept(&self) -> usize {
         self.versions.len() + self.to_trim.len()
+    }
+
+    /// Old states there are here, for whatever reason.
+    #[inline]
+    fn old_states(&self) -> u64 {
+        (self.kept() + self.walk.len()) as u64
     }
 
     fn revoked(&mut self, snapshots: usize) {
@@ -144,13 +154,19 @@ impl<A: Actor> Desk<A> {
         }
     }
 
-    /// Drops up to `most` versions that no snapshot needs, and the slots that only they kept.
+    /// Drops up to `most` versions that no snapshot needs, and the slots that only they kept. A version that the checkpoint has yet to
+    /// write is put aside for it.
     pub(crate) fn drop_versions(&mut self, most: usize) {
+        self.walk.follow(&self.line);
         for _ in 0..most {
             let early = u64::from(fault::is_on(Fault::DropEarly));
             let watermark = Epoch(self.line.watermark.0 + early);
-            let Some((index, number)) = self.versions.drop_first(watermark) else { return };
+            let Some((version, number)) = self.versions.take_first(watermark) else { return };
+            let Version { slot: index, epoch, until, ownership, state, .. } = version;
             let slot = self.partition.slot_mut(index);
+            if self.walk.has_ahead(index, epoch, until) && !fault::is_on(Fault::DropUnpassed) {
+                self.walk.set_aside(slot.id, ownership, state);
+            }
             if slot.version() == Some(number) {
                 slot.set_version(None);
                 if slot.is_left() {

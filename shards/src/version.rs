@@ -17,14 +17,14 @@ use crate::partition::SlotIndex;
 use crate::slot::Slot;
 
 /// What an object was from one epoch to another. Snapshots see it that began after `epoch` and not after `until`.
-struct Version<A: Actor> {
-    slot: SlotIndex,
+pub(crate) struct Version<A: Actor> {
+    pub(crate) slot: SlotIndex,
     /// When it was written, or earlier: see [`Slot::epoch`].
-    epoch: Epoch,
+    pub(crate) epoch: Epoch,
     /// When it was overwritten or removed.
-    until: Epoch,
-    ownership: Ownership,
-    state: A::State,
+    pub(crate) until: Epoch,
+    pub(crate) ownership: Ownership,
+    pub(crate) state: A::State,
     /// The number of the version before, which may not be kept any more.
     older: Option<u32>,
 }
@@ -107,8 +107,8 @@ impl<A: Actor> Versions<A> {
         self.get(self.first).map(|version| version.until)
     }
 
-    /// Drops the version that was kept first, if no snapshot from `watermark` on needs it. Returns the slot it is of, and its number.
-    pub(crate) fn drop_first(&mut self, watermark: Epoch) -> Option<(SlotIndex, u32)> {
+    /// Takes the version out that was kept first, if no snapshot from `watermark` on needs it, with its number.
+    pub(crate) fn take_first(&mut self, watermark: Epoch) -> Option<(Version<A>, u32)> {
         if self.first_until()? >= watermark {
             return None;
         }
@@ -121,7 +121,7 @@ impl<A: Actor> Versions<A> {
             self.chunks.pop_front();
             self.gone = 0;
         }
-        Some((version.slot, number))
+        Some((version, number))
     }
 }
 
@@ -165,7 +165,7 @@ mod tests {
                 // Of every third version on, the oldest are dropped, two at a time.
                 if epoch % 3 == 0 {
                     for _ in 0..2 {
-                        versions.drop_first(Epoch(u64::MAX)).expect("there are some");
+                        versions.take_first(Epoch(u64::MAX)).expect("there are some");
                     }
                 }
                 let oldest = epoch - versions.len() as u64;
@@ -175,7 +175,7 @@ mod tests {
                     assert_eq!(seen, expected, "at {snapshot} of {oldest} to {epoch}");
                 }
             }
-            while versions.drop_first(Epoch(u64::MAX)).is_some() {}
+            while versions.take_first(Epoch(u64::MAX)).is_some() {}
             assert_eq!((versions.len(), versions.chunks.len() <= 1), (0, true));
         }
     }

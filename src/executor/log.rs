@@ -6,14 +6,18 @@ use freehold_shard::{Actor, AskError, Outcome, ReturnAddress};
 use super::{Core, LocalShard, reentered};
 
 impl<A: Actor> LocalShard<A> {
-    /// Whether so much waits for the disk that nothing more is to be run.
+    /// Whether so much waits for the disk, or for a checkpoint, that nothing more is to be run. What ends it wakes a parked pump: a
+    /// write's end, a slice of the checkpoint, or its end.
     pub(super) fn is_behind(&self, core: &Core<A>) -> bool {
         core.is_logged
-            && self
-                .shared
-                .logs
-                .as_ref()
-                .is_some_and(|logs| core.shard.log_backlog() > logs.config.backlog_bytes)
+            && self.shared.logs.as_ref().is_some_and(|logs| {
+                let backlog = core.shard.log_backlog();
+                // Of what waits in the others nobody here knows: about as much.
+                let waiting = (backlog * self.shared.mailboxes.len()) as u64;
+                backlog > logs.config.backlog_bytes
+                    || logs.growth.is_full(waiting)
+                    || core.shard.checkpoint_backlog() > self.shared.config.limits.versions_max
+            })
     }
 
     /// Gives a task the answer to a message that has run here: at once, or as a call that waits until it is durable.

@@ -10,7 +10,6 @@
 //! runtime goes on with its logs.
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,8 +29,10 @@ use crate::snapshot;
 
 /// Slots whose objects are written between two turns: some 50 microseconds' worth.
 const SLICE: usize = 512;
-/// After each slice the shard works on messages for so many times as long.
-const REST: u32 = 8;
+/// A walk that makes every effort visits so many times as many at once.
+const STRETCH: f64 = 16.0;
+/// After each slice the shard works on messages for so many times as long, if the walk makes none.
+const REST: f64 = 8.0;
 /// What is written at once.
 const BATCH_BYTES: usize = 1 << 20;
 /// How often it is looked whether there is enough log for a checkpoint.
@@ -59,6 +60,7 @@ pub(crate) struct Demands {
 struct State {
     asked: u64,
     is_over: bool,
+    is_due: bool,
     done: u64,
     last: Option<Result<Checkpoint, Arc<CheckpointError>>>,
 }
@@ -75,6 +77,12 @@ impl Demands {
     /// The runtime stops: no more checkpoints.
     pub(crate) fn end(&self) {
         self.lock().is_over = true;
+        self.changed.notify_all();
+    }
+
+    /// There may be enough log for one.
+    pub(crate) fn look(&self) {
+        self.lock().is_due = true;
         self.changed.notify_all();
     }
 
@@ -100,20 +108,22 @@ pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) {
     loop {
         let asked = {
             let state = logs.checkpoints.lock();
-            let (state, _) = logs
+            let waits = |state: &mut State| !state.is_over && !state.is_due && state.asked == state.done;
+            let (mut state, _) = logs
                 .checkpoints
                 .changed
-                .wait_timeout_while(state, LOOK_EVERY, |state| !state.is_over && state.asked == state.done)
+                .wait_timeout_while(state, LOOK_EVERY, waits)
                 .unwrap_or_else(PoisonError::into_inner);
             if state.is_over {
                 return;
             }
+            state.is_due = false;
             state.asked
         };
-        let bytes = logs.since_checkpoint.load(Ordering::Relaxed);
         let is_asked = asked > logs.checkpoints.lock().done;
-        let is_old = logs.config.checkpoint_age.is_some_and(|age| bytes > 0 && last.elapsed() >= age);
-        if !is_asked && !is_old && bytes < logs.config.checkpoint_bytes {
+        let has_log = logs.growth.bytes() > 0;
+        let is_old = logs.config.checkpoint_age.is_some_and(|age| has_log && last.elapsed() >= age);
+        if !is_asked && !is_old && !logs.growth.is_due() {
             continue;
         }
         let made = make(shared, logs).map_err(Arc::new);
@@ -123,11 +133,14 @@ pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) {
                 tracing::info!(epoch = made.epoch.0, bytes = made.bytes, took = ?made.took, "a checkpoint")
             }
             Err(error) => {
-                tracing::warn!(%error, "a checkpoint was given up; the logs stay");
-                // Not again at once, if it is not asked for.
-                logs.since_checkpoint.fetch_sub(bytes / 2, Ordering::Relaxed);
+                if logs.growth.gave_up() {
+                    let bytes = logs.growth.bytes();
+                    tracing::warn!(%error, bytes, "a checkpoint was given up; the logs stay");
+                }
             }
         }
+        // Messages may have waited for it.
+        shared.tell_line();
         let mut state = logs.checkpoints.lock();
         state.done = asked;
         state.last = Some(made);
@@ -140,9 +153,9 @@ type Wrote = Result<(Part, Begun, u64), CheckpointError>;
 
 fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, CheckpointError> {
     let began = Instant::now();
-    let before = logs.since_checkpoint.load(Ordering::Relaxed);
     let shards = shared.mailboxes.len();
-    let snapshot = snapshot::open_durable(shared).wait()?;
+    let before = logs.growth.begin(shards);
+    let snapshot = snapshot::open_for_checkpoint(shared).wait()?;
     let epoch = snapshot.epoch();
     let time = shared.time();
     // The numbers are taken before files get them: no number is used twice, whatever becomes of this.
@@ -168,10 +181,6 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
         Ok(wrote) => wrote,
         Err(error) => return given_up(error),
     };
-    // Debts, unlike objects, do not say so by themselves if what the snapshot saw of them is gone.
-    if !shared.mvcc.epochs().is_open(epoch) {
-        return given_up(SnapshotError::Expired.into());
-    }
     let old = logs.manifest().clone();
     let numbers = old.runs.last().map(|run| run.logs.clone()).unwrap_or_default();
     let begins: Vec<LogBegin> = numbers
@@ -186,7 +195,6 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
     // If this fails, the manifest on disk may be the old or the new: the files of both stay. The next start removes what it does not need.
     logs.store(|manifest| manifest.switch(written, begins.clone()))?;
     drop(snapshot);
-    logs.since_checkpoint.fetch_sub(before, Ordering::Relaxed);
     // From here on nothing of the old is needed. What cannot be removed now is removed at the next start.
     for part in old.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts) {
         let _ = logs.directory.remove(&checkpoint_name(part.log));
@@ -205,7 +213,9 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
             }
         }
     }
-    Ok(Checkpoint { epoch, bytes, took: began.elapsed() })
+    let made = Checkpoint { epoch, bytes, took: began.elapsed() };
+    logs.growth.made(before, made);
+    Ok(made)
 }
 
 /// Writes one shard's part.
@@ -215,16 +225,28 @@ async fn write_part<A: Actor>(here: Rc<LocalShard<A>>, log: u64, epoch: Epoch) -
     let mut file = NewFile::create(&logs.directory, &checkpoint_name(log)).await?;
     let id = logs.part_id(log);
     let (mut tail, mut batch, mut from) = (Tail::default(), BatchWriter::new(), Some(0));
+    let mut effort = effort(&here, &logs, epoch);
     while let Some(at) = from {
         let begin = Instant::now();
-        let walked = here.with_core(|shard, _| shard.checkpoint_objects(epoch, at, SLICE, &mut batch));
+        let most = (SLICE as f64 * (1.0 + effort * (STRETCH - 1.0))) as usize;
+        let walked = here.with_core(|shard, _| shard.checkpoint_objects(epoch, at, most, &mut batch));
         let took = begin.elapsed();
         from = walked.map_err(SnapshotError::from)?;
         if batch.len() >= BATCH_BYTES || from.is_none() && !batch.is_empty() {
             write_batch(&mut file, &mut batch, id, &mut tail).await?;
         }
         // The messages that have come meanwhile go first, and go on for some time.
-        glommio::timer::sleep(took * REST).await;
+        effort = self::effort(&here, &logs, epoch);
+        if effort >= 1.0 {
+            // Messages may wait for it, on other shards too.
+            here.shared.tell_line();
+        }
+        let pause = took.mul_f64(REST * (1.0 - effort));
+        if pause.is_zero() {
+            glommio::executor().yield_now().await;
+        } else {
+            glommio::timer::sleep(pause).await;
+        }
     }
     while !here.with_core(|shard, _| shard.has_marks(epoch)) {
         glommio::timer::sleep(Duration::from_micros(200)).await;
@@ -234,6 +256,15 @@ async fn write_part<A: Actor>(here: Rc<LocalShard<A>>, log: u64, epoch: Epoch) -
     let bytes = file.finish().await?;
     let (begun, next_debt) = here.with_core(|shard, _| (shard.trim_log(epoch), shard.next_debt()));
     Ok((Part { log, start: id.start, end: tail, bytes }, begun.ok_or(CheckpointError::NoLog)?, next_debt))
+}
+
+/// Says how far a shard's part is, and hears how much effort it is to make.
+fn effort<A: Actor>(here: &LocalShard<A>, logs: &Logs, epoch: Epoch) -> f64 {
+    let ((passed, slots), aside) =
+        here.with_core(|shard, _| (shard.checkpoint_progress(epoch), shard.checkpoint_backlog()));
+    let part = if slots == 0 { 1.0 } else { passed as f64 / slots as f64 };
+    let aside_max = here.shared.config.limits.versions_max.max(1);
+    logs.growth.passed(here.index.index(), part, aside as f64 / aside_max as f64)
 }
 
 async fn write_batch(

@@ -17,6 +17,7 @@ use freehold_shard::{
 };
 
 use super::contents::{Contents, Place, Source, contents, cuts, read, read_manifest, survey};
+use super::growth::Growth;
 use super::{
     LogConfig, Logs, MANIFEST, Progress, Recovery, Spares, checkpoint, checkpoint_name, parse_segment_name,
     parse_spare_name, segment_name,
@@ -244,6 +245,8 @@ pub(crate) fn open<A: Actor>(
     };
     let of_runs = contents.sources.iter().filter(|source| source.run.is_some());
     let since_checkpoint = of_runs.map(Source::bytes).sum();
+    let last = contents.manifest.checkpoint.iter();
+    let last_bytes = last.flat_map(|checkpoint| &checkpoint.parts).map(|part| part.bytes).sum();
     let Recovered { objects, end, latest, time, next_debt, .. } = recovered;
     let mut manifest = contents.manifest.clone();
     manifest.placement_key = key.unwrap_or(manifest.key()).0;
@@ -259,7 +262,7 @@ pub(crate) fn open<A: Actor>(
         began: time,
         next_debt,
         recovery,
-        since_checkpoint: AtomicU64::new(since_checkpoint),
+        growth: Growth::new(config.checkpoint_bytes, since_checkpoint, last_bytes),
         spares: Mutex::new(Spares::default()),
         checkpoints: checkpoint::Demands::new(),
         directory,

@@ -67,7 +67,7 @@ pub(crate) async fn first(logs: &Logs, log: u64) -> Result<LogFile, LogError> {
 
 /// Writes what the shard gives, until it stops or a write fails.
 pub(crate) async fn write<A: Actor>(here: Rc<LocalShard<A>>, logs: Arc<Logs>, log: u64, file: LogFile) {
-    let mut writing = Writing { here: here.clone(), logs, log, file, segment: 0, next: None };
+    let mut writing = Writing { here: here.clone(), logs, log, file, segment: 0, end: 0, next: None };
     loop {
         let handoff = &here.handoff;
         let write = poll_fn(|cx| {
@@ -101,6 +101,8 @@ struct Writing<A: Actor> {
     log: u64,
     file: LogFile,
     segment: u64,
+    /// Where what was written of it ends.
+    end: u64,
     next: Option<Next>,
 }
 
@@ -108,12 +110,14 @@ impl<A: Actor> Writing<A> {
     async fn write(&mut self, write: &Write) -> Result<(), LogError> {
         if write.segment != self.segment {
             let next = self.next().await?;
+            self.logs.count_written(self.file.bytes().saturating_sub(self.end));
             std::mem::replace(&mut self.file, next).close().await?;
             self.segment = write.segment;
         }
         let bytes = write.batch.sealed();
-        self.file.write(bytes, write.offset).await?;
         self.logs.count_written(bytes.len() as u64);
+        self.end = write.offset + bytes.len() as u64;
+        self.file.write(bytes, write.offset).await?;
         if self.next.is_none() && write.offset + bytes.len() as u64 > self.file.bytes() / 2 {
             self.prepare();
         }
