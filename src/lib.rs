@@ -82,6 +82,7 @@ pub use error::{
 pub use freehold_shard::{
     ADDRESSEES_MAX, Access, AccessError, Ack, Actor, Addressees, AskError, Counters, Epoch, Limits, ObjectId,
     Objects, Outcome, OwnerId, Ownership, PlacementKey, RecordError, SHARDS_MAX, ShardIndex, TransactionId,
+    Unreadable, Value,
 };
 pub use gather::AskAll;
 /// The executor that tasks on a shard run on: its timers, files, sockets and locks are for their use.

@@ -3,6 +3,8 @@
 //! A part is all objects of the shard as they were at the start of a snapshot's epoch, and what the shard owed then. When all parts are on
 //! disk, segments of the log that hold nothing later, and close nothing later, are not needed any more.
 
+use thiserror::Error;
+
 use crate::actor::Actor;
 use crate::debt::Owed;
 use crate::desk::Told;
@@ -13,10 +15,29 @@ use crate::log::BatchWriter;
 use crate::message::Envelope;
 use crate::mvcc::Expired;
 use crate::object::{OwnerId, Ownership};
-use crate::record::{Debt, write_object};
+use crate::record::{Debt, IdIs, RecordError, write_object};
+use crate::recording::{check_length, quietly};
 use crate::router::Destination;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
+
+/// Why a part of a checkpoint is not written.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NotWritten {
+    /// The snapshot was revoked.
+    #[error("the snapshot was revoked")]
+    Expired,
+    /// A state was recorded, and cannot be written any more: its `Serialize` gives something else than before.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+impl From<Expired> for NotWritten {
+    fn from(_: Expired) -> Self {
+        NotWritten::Expired
+    }
+}
 
 impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Everything before `epoch` is in a checkpoint: forgets the segments that hold nothing later and close nothing later. Returns the first
@@ -50,18 +71,34 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// has `enough` bytes or `most` slots were seen.
     ///
     /// # Errors
-    /// As [`Shard::walk_at`].
+    /// As [`Shard::walk_at`]; or a state was recorded, and now it cannot be written, or not read again. What is in `batch` is of no use.
     pub fn checkpoint_objects(
-        &self,
+        &mut self,
         snapshot: Epoch,
         from: u32,
         most: usize,
         batch: &mut BatchWriter,
-    ) -> Result<Option<u32>, Expired> {
-        self.walk_at(snapshot, from, most, |id, ownership, state| {
-            let pushed = batch.push(|to| write_object(&id, ownership, Some(state), to));
-            pushed.expect("a state that was recorded can be written again");
-        })
+    ) -> Result<Option<u32>, NotWritten> {
+        // The walk has the shard, and this is the only thing in it that changes.
+        let Some(journal) = &mut self.desk.journal else { return Ok(None) };
+        let record_max = journal.record_max();
+        let mut trust = std::mem::take(&mut journal.trust);
+        let mut written = Ok(());
+        let walked = self.walk_at(snapshot, from, most, |id, ownership, state| {
+            if written.is_ok() {
+                written = quietly(|| {
+                    let mark = batch.mark();
+                    batch
+                        .push(|to| write_object(&id, IdIs::Known, ownership, Some(state), &mut trust, to))?;
+                    check_length(batch, mark, record_max)
+                });
+            }
+        });
+        if let Some(journal) = &mut self.desk.journal {
+            journal.trust = trust;
+        }
+        written?;
+        Ok(walked?)
     }
 
     /// Writes what this shard owed at the start of `snapshot`, once it [has all marks](Shard::has_marks).

@@ -17,6 +17,7 @@ mod coordinator;
 mod debt;
 mod desk;
 mod durable;
+mod encoder;
 mod epoch;
 mod fault;
 mod index;
@@ -41,6 +42,7 @@ mod statistics;
 mod time;
 mod timer;
 mod transaction;
+mod trust;
 mod version;
 
 #[cfg(test)]
@@ -49,6 +51,7 @@ mod simulation;
 
 pub use actor::{AccessError, Actor};
 pub use addressees::{ADDRESSEES_MAX, Access, Addressees};
+pub use checkpoint::NotWritten;
 pub use durable::Durability;
 pub use epoch::{Epoch, Epochs, Line, TransactionId};
 pub use journal::{Ack, Begun, Codec, LogStart, Write};
@@ -56,7 +59,7 @@ pub use message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress}
 pub use mvcc::{Expired, Mvcc};
 pub use object::{ObjectId, OwnerId, Ownership};
 pub use objects::Objects;
-pub use record::{Debt, RecordError};
+pub use record::{Debt, RecordError, Unreadable, Value};
 pub use router::{Destination, PlacementKey, Router, SHARDS_MAX, ShardIndex, placement_hash};
 pub use shard::{Effects, Inbox, Limits, NoPrefetch, Prefetch, Shard};
 pub use statistics::Counters;

@@ -520,13 +520,13 @@ impl World {
             checkpoint.marked[at] = true;
             self.shards[at].send_marks(epoch, &mut self.effects[at]);
         } else if !checkpoint.parts[at].is_done {
-            let (shard, part) = (&self.shards[at], &mut checkpoint.parts[at]);
+            let (shard, part) = (&mut self.shards[at], &mut checkpoint.parts[at]);
             let mut batch = BatchWriter::new();
             if let Some(from) = part.from {
                 let most = 1 + self.dice.below(20);
                 match shard.checkpoint_objects(epoch, from, most, &mut batch) {
                     Ok(next) => part.from = next,
-                    Err(Expired) => return false,
+                    Err(_) => return false,
                 }
             } else if shard.has_marks(epoch) {
                 shard.checkpoint_debts(epoch, &mut batch);
