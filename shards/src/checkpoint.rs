@@ -7,7 +7,6 @@ use thiserror::Error;
 
 use crate::actor::Actor;
 use crate::debt::Owed;
-use crate::desk::Told;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::journal::Begun;
@@ -17,7 +16,6 @@ use crate::mvcc::Expired;
 use crate::object::{OwnerId, Ownership};
 use crate::record::{Debt, IdIs, RecordError, write_object};
 use crate::recording::{check_length, quietly};
-use crate::router::Destination;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
 
@@ -111,26 +109,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.desk.restore(id, ownership, state);
     }
 
-    /// Takes over a debt that a log has, and which is this shard's (its number modulo the shards): its message runs in one of the next turns,
-    /// or when it is due.
-    pub fn restore_debt(
-        &mut self,
-        debt: Debt,
-        sender: OwnerId,
-        due: Option<Time>,
-        message: A::Message,
-        bytes: &[u8],
-        effects: &mut Effects<A>,
-    ) {
-        let Some(journal) = &mut self.desk.journal else { return };
-        journal.debts.owe(debt, Owed::new(Epoch(0), sender, due, bytes.into()));
-        let destination = self.desk.router.destination::<A>(&message, &mut self.desk.scratch);
-        let to = match destination {
-            Destination::One(to) | Destination::Several(to) => to,
-            Destination::Nowhere => self.desk.shard,
-        };
-        self.desk.told.push(Told { message, to, sender, due, owed: None, debt: Some(debt) });
-        self.desk.send_told(effects);
+    /// Takes over a debt that a log has, and which is this shard's: it is in every checkpoint, and its message does not run.
+    pub fn keep_debt(&mut self, debt: Debt, sender: OwnerId, due: Option<Time>, bytes: &[u8]) {
+        if let Some(journal) = &mut self.desk.journal {
+            journal.debts.owe(debt, Owed::new(Epoch(0), sender, due, bytes.into()));
+        }
     }
 
     /// A number from which on no debt of this shard has one.

@@ -438,7 +438,7 @@ impl<A: Actor> Desk<A> {
         journal.pay(debt, epoch);
         let debtor = journal.debts.debtor(debt);
         if debtor == self.shard {
-            journal.debts.is_paid(debt, epoch, &self.line);
+            journal.is_paid(debt, epoch, &self.line);
         } else {
             effects.outboxes[debtor.index()].push_back(Envelope::Paid { debt, epoch });
         }

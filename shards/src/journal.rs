@@ -18,12 +18,13 @@ use crate::actor::Actor;
 use crate::debt::Debts;
 use crate::desk::Desk;
 use crate::durable::Durability;
-use crate::epoch::Epoch;
+use crate::epoch::{Epoch, Line};
 use crate::fault::{self, Fault};
 use crate::log::{BATCH_MAX, BatchWriter, HEADER, Logs, Marks, SegmentId, Tail};
 use crate::message::{Batch, Envelope, Outcome, ReturnAddress};
 use crate::partition::SlotIndex;
-use crate::record::{RecordError, decode, write_epoch};
+use crate::record::{Debt, RecordError, decode, write_epoch};
+use crate::resumed::Resumed;
 use crate::router::ShardIndex;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
@@ -204,6 +205,8 @@ pub(crate) struct Journal<A: Actor> {
     /// What [`Durability`] was last told of who waits here.
     told_wanted: Option<Epoch>,
     pub(crate) debts: Debts,
+    /// What is owed from earlier runs.
+    pub(crate) resumed: Resumed<A>,
     bytes: u64,
     batches: u64,
 }
@@ -241,6 +244,7 @@ impl<A: Actor> Journal<A> {
             wanted: None,
             told_wanted: None,
             debts: Debts::new(shard, shards, first_debt),
+            resumed: Resumed::new(),
             durability,
             bytes: 0,
             batches: 0,
@@ -274,6 +278,12 @@ impl<A: Actor> Journal<A> {
 
     pub(crate) fn shown(&self) -> Epoch {
         self.shown
+    }
+
+    /// Word has come that a debt of this shard's was paid in `epoch`.
+    pub(crate) fn is_paid(&mut self, debt: Debt, epoch: Epoch, line: &Line) {
+        self.debts.is_paid(debt, epoch, line);
+        self.resumed.is_paid(debt, epoch);
     }
 
     /// Moves the records that are staged into the batch that is being filled: they were committed in `epoch`.
@@ -367,11 +377,12 @@ impl<A: Actor> Journal<A> {
     }
 
     /// Finds out how far everything is durable and lets go of the answers that waited for it. Says whether somebody else has what they
-    /// waited for.
+    /// waited for, or a message of an earlier run is paid on disk.
     fn release(&mut self, epochs: &crate::epoch::Epochs, effects: &mut Effects<A>) -> bool {
         let mut has_wanted = false;
         loop {
             self.durable = self.durability.advance(epochs);
+            has_wanted |= self.resumed.end(self.durable);
             while let Some((need, _)) = self.held.front()
                 && *need <= self.durable
             {
@@ -390,7 +401,8 @@ impl<A: Actor> Journal<A> {
                 self.wanted = None;
                 has_wanted = true;
             }
-            let wanted = self.held.front().map(|(need, _)| *need).into_iter().chain(self.wanted).min();
+            let held = self.held.front().map(|(need, _)| *need);
+            let wanted = held.into_iter().chain(self.wanted).chain(self.resumed.wanted()).min();
             if wanted == self.told_wanted {
                 return has_wanted;
             }
