@@ -102,6 +102,9 @@ struct Core<A: Actor> {
     /// What errands wait for that nothing else is a reason to look for has happened.
     errands_due: bool,
     is_logged: bool,
+    /// There are messages that an earlier run told, and so many of them are named as under way.
+    resumes: bool,
+    named: usize,
     /// `counters().revoked` as of when the other shards were last told of it.
     revoked_told: u64,
     /// Reused: who is to be woken, and which shards were flushed to.
@@ -129,9 +132,9 @@ impl<A: Actor> LocalShard<A> {
         let config = &shared.config;
         let shards = shared.router.shards();
         let mut shard = Shard::new(index, shared.router, config.limits, table_seed, shared.mvcc.clone());
-        let mut effects = Effects::new(shards);
+        let effects = Effects::new(shards);
         if let (Some(restored), Some(logs)) = (restored, &shared.logs) {
-            shard = restored.into_shard(shard, logs, &mut effects);
+            shard = restored.into_shard(shard, logs);
         }
         LocalShard {
             index,
@@ -139,6 +142,8 @@ impl<A: Actor> LocalShard<A> {
             tasks: Rc::new(Tasks::new(shared.published[index.index()].tasks.clone())),
             scratch: RefCell::new(Addressees::new()),
             core: RefCell::new(Core {
+                resumes: shard.has_resumed(),
+                named: 0,
                 shard,
                 inbox: Inbox::new(),
                 effects,
@@ -314,6 +319,9 @@ impl<A: Actor> LocalShard<A> {
         }
         let begin = core.clock.read();
         let began = core.clock.last;
+        if core.resumes {
+            self.resume(core, begin);
+        }
         core.shard.turn(begin, &mut core.inbox, &mut core.effects);
         core.run_errands();
         self.see_to_log(core);

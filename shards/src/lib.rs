@@ -61,7 +61,7 @@ pub use mvcc::{Expired, Mvcc};
 pub use object::{ObjectId, OwnerId, Ownership};
 pub use objects::Objects;
 pub use record::{Debt, RecordError, Unreadable, Value};
-pub use resumed::UNDER_WAY_MAX;
+pub use resumed::{UNDER_WAY_BYTES, UNDER_WAY_MAX, name_under_way, named_under_way};
 pub use router::{Destination, PlacementKey, Router, SHARDS_MAX, ShardIndex, placement_hash};
 pub use shard::{Effects, Inbox, Limits, NoPrefetch, Prefetch, Shard};
 pub use statistics::Counters;
