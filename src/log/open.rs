@@ -260,7 +260,10 @@ pub(crate) fn open<A: Actor>(
     let run = manifest.runs.last().expect("it has just begun");
     let firsts: Vec<_> = run.logs.iter().map(|begin| manifest.segment_id(run.start, *begin)).collect();
     let numbers: Vec<u64> = firsts.iter().map(|first| first.log).collect();
-    let under_way = if recovery.owed > 0 { Some(UnderWay::open(&directory, run.start)?) } else { None };
+    let under_way = match recovery.owed {
+        0 => None,
+        _ => Some(UnderWay::open(&directory, run.start, shards)?),
+    };
 
     let logs = Logs {
         config: LogConfig { segment_bytes: manifest.segment_bytes as usize, ..config.clone() },

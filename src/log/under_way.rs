@@ -25,11 +25,15 @@ pub(crate) struct UnderWay {
 }
 
 impl UnderWay {
-    /// Opens it for the run that `start` began.
-    pub(crate) fn open(directory: &Directory, start: u64) -> Result<UnderWay, LogError> {
+    /// Opens it for the run of so many shards that `start` began. What an earlier run has written stays, and names nobody in this one.
+    pub(crate) fn open(directory: &Directory, start: u64, shards: usize) -> Result<UnderWay, LogError> {
         let path = directory.file(UNDER_WAY);
-        let file = File::options().write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(|source| LogError::io("opening", &path, source))?;
+        let failed = |source| LogError::io("opening", &path, source);
+        let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let bytes = (shards * UNDER_WAY_BYTES) as u64;
+        if file.metadata().map_err(failed)?.len() < bytes {
+            file.set_len(bytes).map_err(failed)?;
+        }
         Ok(UnderWay { file, start, has_failed: AtomicBool::new(false) })
     }
 
