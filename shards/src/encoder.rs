@@ -79,7 +79,7 @@ pub(crate) struct Append<'a>(pub(crate) &'a mut Vec<u8>);
 impl postcard::ser_flavors::Flavor for Append<'_> {
     type Output = ();
 
-    #[inline]
+    #[inline(always)]
     fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
         match data {
             // Most numbers; a call to copy one byte costs more than the byte.
@@ -89,7 +89,7 @@ impl postcard::ser_flavors::Flavor for Append<'_> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_push(&mut self, data: u8) -> postcard::Result<()> {
         self.0.push(data);
         Ok(())
@@ -115,7 +115,7 @@ pub(crate) struct Encoder<'a, K> {
 type Done = Result<(), postcard::Error>;
 
 impl<'a, K: Known> Encoder<'a, K> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(known: &'a K, to: &'a mut Vec<u8>) -> Self {
         let postcard = postcard::Serializer { output: Append(to) };
         Encoder { postcard, known, at: 0, shape: Shape::default(), is_sorted: false }
@@ -127,7 +127,7 @@ impl<'a, K: Known> Encoder<'a, K> {
     }
 
     /// The value is written.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn finish(mut self) -> Shape {
         self.end_unit();
         self.shape
@@ -160,14 +160,14 @@ impl<'a, K: Known> Encoder<'a, K> {
         behind
     }
 
-    #[inline]
+    #[inline(always)]
     fn elements(&mut self, mark: Mark) -> Elements<'_, 'a, K> {
         self.note(mark);
         let at = self.at;
         Elements { last: [0; 2], begins: Vec::new(), at, encoder: self }
     }
 
-    #[inline]
+    #[inline(always)]
     fn variant(&mut self, variant: u32) -> Result<Variant<'_, 'a, K>, postcard::Error> {
         let behind = self.begin_unit(ENUM, VARIANT | Mark::from(variant));
         // As postcard writes which variant it is.
@@ -179,7 +179,7 @@ impl<'a, K: Known> Encoder<'a, K> {
 macro_rules! leaves {
     ($($method:ident: $type:ty, $mark:ident;)*) => {
         $(
-            #[inline]
+            #[inline(always)]
             fn $method(self, value: $type) -> Done {
                 self.note($mark);
                 Serializer::$method(&mut self.postcard, value)
@@ -227,7 +227,7 @@ impl<'e, 'a, K: Known> Serializer for &'e mut Encoder<'a, K> {
         Serializer::collect_str(&mut self.postcard, value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_none(self) -> Done {
         let behind = self.begin_unit(OPTION, NONE);
         self.end_unit();
@@ -235,7 +235,7 @@ impl<'e, 'a, K: Known> Serializer for &'e mut Encoder<'a, K> {
         Serializer::serialize_none(&mut self.postcard)
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Done {
         let behind = self.begin_unit(OPTION, SOME);
         // As postcard writes that there is something.
@@ -246,29 +246,29 @@ impl<'e, 'a, K: Known> Serializer for &'e mut Encoder<'a, K> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_unit(self) -> Done {
         self.note(UNIT);
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_unit_struct(self, _: &'static str) -> Done {
         self.note(UNIT);
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_unit_variant(self, _: &'static str, variant: u32, _: &'static str) -> Done {
         self.variant(variant)?.finish()
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Done {
         value.serialize(self)
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
         _: &'static str,
@@ -281,13 +281,13 @@ impl<'e, 'a, K: Known> Serializer for &'e mut Encoder<'a, K> {
         of.finish()
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, postcard::Error> {
         Serializer::serialize_seq(&mut self.postcard, len)?;
         Ok(self.elements(SEQ))
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, postcard::Error> {
         let mark = TUPLE | len as Mark;
         Ok(match len {
@@ -299,7 +299,7 @@ impl<'e, 'a, K: Known> Serializer for &'e mut Encoder<'a, K> {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_tuple_struct(
         self,
         _: &'static str,
@@ -309,7 +309,7 @@ impl<'e, 'a, K: Known> Serializer for &'e mut Encoder<'a, K> {
         Ok(Fields { encoder: self })
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_tuple_variant(
         self,
         _: &'static str,
@@ -322,19 +322,19 @@ impl<'e, 'a, K: Known> Serializer for &'e mut Encoder<'a, K> {
         Ok(of)
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, postcard::Error> {
         Serializer::serialize_map(&mut self.postcard, len)?;
         Ok(self.elements(MAP))
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_struct(self, _: &'static str, len: usize) -> Result<Self::SerializeStruct, postcard::Error> {
         self.note(STRUCT | len as Mark);
         Ok(Fields { encoder: self })
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_struct_variant(
         self,
         name: &'static str,
@@ -413,7 +413,7 @@ impl<K: Known> Elements<'_, '_, K> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn finish(self) -> Done {
         self.encoder.at = self.at;
         if !self.begins.is_empty() {
@@ -442,12 +442,12 @@ impl<K: Known> SerializeSeq for Elements<'_, '_, K> {
     type Ok = ();
     type Error = postcard::Error;
 
-    #[inline]
+    #[inline(always)]
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
         self.element(SEQ, value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(self) -> Done {
         self.finish()
     }
@@ -457,17 +457,17 @@ impl<K: Known> SerializeMap for Elements<'_, '_, K> {
     type Ok = ();
     type Error = postcard::Error;
 
-    #[inline]
+    #[inline(always)]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Done {
         self.element(KEY, key)
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
         self.element(VALUE, value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(self) -> Done {
         self.finish()
     }
@@ -477,7 +477,7 @@ impl<K: Known> SerializeTuple for Tuple<'_, '_, K> {
     type Ok = ();
     type Error = postcard::Error;
 
-    #[inline]
+    #[inline(always)]
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
         match self {
             Tuple::Places(places) => places.field(value),
@@ -485,7 +485,7 @@ impl<K: Known> SerializeTuple for Tuple<'_, '_, K> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(self) -> Done {
         match self {
             Tuple::Places(_) => Ok(()),
@@ -505,12 +505,12 @@ macro_rules! fields {
                 type Ok = ();
                 type Error = postcard::Error;
 
-                #[inline]
+                #[inline(always)]
                 fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
                     self.field(value)
                 }
 
-                #[inline]
+                #[inline(always)]
                 fn end(self) -> Done {
                     self.finish()
                 }
@@ -523,7 +523,7 @@ macro_rules! fields {
                 type Ok = ();
                 type Error = postcard::Error;
 
-                #[inline]
+                #[inline(always)]
                 fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, value: &T) -> Done {
                     self.field(value)
                 }
@@ -535,7 +535,7 @@ macro_rules! fields {
                     Ok(())
                 }
 
-                #[inline]
+                #[inline(always)]
                 fn end(self) -> Done {
                     self.finish()
                 }

@@ -41,7 +41,7 @@ impl Default for Units {
 
 impl Units {
     /// The place of this unit, or the empty one where it would be.
-    #[inline]
+    #[inline(always)]
     fn place(&self, unit: u64) -> usize {
         let mask = self.table.len() - 1;
         let mut at = (unit >> 32) as usize & mask;
@@ -69,7 +69,7 @@ impl Units {
 }
 
 impl Known for Units {
-    #[inline]
+    #[inline(always)]
     fn knows(&self, unit: u64) -> bool {
         self.table[self.place(unit)] != 0
     }
