@@ -136,7 +136,7 @@ impl<A: Actor> LocalShard<A> {
         if let (Some(restored), Some(logs)) = (restored, &shared.logs) {
             shard = restored.into_shard(shard, logs);
         }
-        LocalShard {
+        let here = LocalShard {
             index,
             calls: RefCell::new(Calls::new(config.calls_max)),
             tasks: Rc::new(Tasks::new(shared.published[index.index()].tasks.clone())),
@@ -174,7 +174,10 @@ impl<A: Actor> LocalShard<A> {
             is_draining: Cell::new(false),
             has_left: Cell::new(false),
             shared,
-        }
+        };
+        // Owed messages that wait for their time are no reason for a round, and are to be counted from the start.
+        here.publish(&mut here.core.borrow_mut());
+        here
     }
 
     pub(crate) fn mailbox(&self) -> &Mailbox<A> {
