@@ -1,11 +1,16 @@
-//! Looks at a log's directory: whether it is whole, and what is in it. Changes nothing, and needs no actor.
+//! Looks at a log's directory: whether it is whole, and what is in it. Needs no actor, and changes nothing but what becomes of a message
+//! that is owed.
 //!
 //! ```text
 //! cargo run --release --example freehold_log -- verify /var/lib/ledger
 //! cargo run --release --example freehold_log -- dump /var/lib/ledger | jq 'select(.epoch > 100)'
+//! cargo run --release --example freehold_log -- owed /var/lib/ledger
+//! cargo run --release --example freehold_log -- owed /var/lib/ledger --release 17
 //! ```
 //! `verify` prints what there is and everything that is wrong; the exit status is 1 if anything is. `dump` prints a line of JSON for each
-//! record that can be read, ids, states and messages in hexadecimal, and then says what is wrong first, if anything is.
+//! record that can be read, ids, states and messages in hexadecimal, and then says what is wrong first, if anything is. `owed` prints a
+//! line of JSON for each message that was told and has not run; one that is set aside, because it was under way in several crashes, can
+//! be released (it runs again at the next start), and any can be dropped (it never runs). For both no runtime may have the directory open.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -15,10 +20,10 @@ use clap::{Parser, Subcommand};
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use freehold::inspect::{self, Debt, Entry, Record, Verified, VerifiedRun};
-use freehold::{LogError, OwnerId, Ownership};
+use freehold::{LogError, OwnerId, Ownership, owed};
 use serde::Serialize;
 
-/// Looks at a log's directory and changes nothing.
+/// Looks at a log's directory, and decides about messages that are owed.
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -37,12 +42,24 @@ enum Task {
         /// The log's directory.
         directory: PathBuf,
     },
+    /// Prints every message that was told and has not run as a line of JSON; or decides about one.
+    Owed {
+        /// The log's directory.
+        directory: PathBuf,
+        /// The number of a message that is to run again, though it was set aside.
+        #[arg(long, value_name = "NUMBER", conflicts_with = "drop")]
+        release: Option<u64>,
+        /// The number of a message that is never to run.
+        #[arg(long, value_name = "NUMBER")]
+        drop: Option<u64>,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Verify { directory } => verify(&directory),
         Task::Dump { directory } => dump(&directory),
+        Task::Owed { directory, release, drop } => owed(&directory, release, drop),
     };
     done.unwrap_or_else(|error| {
         eprintln!("{error}");
@@ -87,6 +104,7 @@ fn summary(verified: &Verified) -> Table {
         row("  closed, complete through epoch".into(), format!("{}, {}", epoch(*closed), epoch(*cut)));
     }
     row("spare segments".into(), verified.spares.to_string());
+    row("messages set aside".into(), verified.set_aside.len().to_string());
     for (name, bytes) in &verified.strays {
         row("belongs to nothing".into(), format!("{name}, {bytes} bytes"));
     }
@@ -127,6 +145,9 @@ enum Printed {
         /// Nanoseconds of the database's own time.
         #[serde(skip_serializing_if = "Option::is_none")]
         due: Option<u64>,
+        /// It does not run.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        set_aside: bool,
         message: String,
     },
     Paid {
@@ -164,7 +185,8 @@ fn line(entry: &Entry<'_>) -> Option<Line> {
         }
         Record::Remove { id } => Printed::Remove { id: hex(id) },
         Record::Owe { debt: Debt(debt), sender: OwnerId(sender), due, message } => {
-            Printed::Owe { debt, sender, due: due.map(|due| due.0), message: hex(message) }
+            let (set_aside, due) = (entry.is_set_aside, due.map(|due| due.0));
+            Printed::Owe { debt, sender, due, set_aside, message: hex(message) }
         }
         Record::Paid { debt: Debt(debt) } => Printed::Paid { debt },
         Record::Epoch(_) => return None,
@@ -178,6 +200,47 @@ fn line(entry: &Entry<'_>) -> Option<Line> {
         epoch: entry.epoch.0,
         record,
     })
+}
+
+/// A message that is owed as it is printed.
+#[derive(Serialize)]
+struct OwedLine {
+    debt: u64,
+    sender: u64,
+    /// Nanoseconds of the database's own time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    due: Option<u64>,
+    /// How many runs it was under way in when they crashed.
+    lives: u32,
+    set_aside: bool,
+    message: String,
+}
+
+fn owed(directory: &Path, release: Option<u64>, drop: Option<u64>) -> Result<ExitCode, LogError> {
+    if let Some(debt) = release {
+        owed::release(directory, Debt(debt))?;
+        println!("message {debt} runs again at the next start");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(debt) = drop {
+        owed::drop_message(directory, Debt(debt))?;
+        println!("message {debt} is owed no more");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut to = BufWriter::new(std::io::stdout().lock());
+    let written = owed::list(directory)?.into_iter().try_for_each(|message| {
+        let line = OwedLine {
+            debt: message.debt.0,
+            sender: message.sender.0,
+            due: message.due.map(|due| due.0),
+            lives: message.lives,
+            set_aside: message.is_set_aside,
+            message: hex(&message.message),
+        };
+        writeln!(to, "{}", serde_json::to_string(&line).expect("numbers and text are JSON"))
+    });
+    // Whoever reads it may have read enough.
+    Ok(if written.and_then(|()| to.flush()).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn hex(bytes: &[u8]) -> String {

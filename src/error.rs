@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use freehold_shard::ShardIndex;
+use freehold_shard::{RecordError, ShardIndex};
 use thiserror::Error;
 
 use crate::disk::error::LogError;
@@ -224,6 +224,15 @@ pub enum CheckpointError {
     /// It could not be written.
     #[error("the checkpoint could not be written: {0}")]
     Log(#[from] LogError),
+    /// A state that the logs have cannot be written again: its `Serialize` gives something else than it did before. The logs grow until
+    /// the object is written, or removed, by another message.
+    #[error("a state of {shard} is in the log, and cannot be written into a checkpoint: {error}")]
+    NotRecorded {
+        /// Where the object lives.
+        shard: ShardIndex,
+        /// Why it cannot be written.
+        error: RecordError,
+    },
 }
 
 /// What a panic said, if it said it in words.

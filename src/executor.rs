@@ -104,6 +104,9 @@ struct Core<A: Actor> {
     /// What jobs wait for that nothing else is a reason to look for has happened.
     jobs_due: bool,
     is_logged: bool,
+    /// There are messages that an earlier run told, and so many of them are named as under way.
+    resumes: bool,
+    named: usize,
     /// `counters().revoked` as of when the other shards were last told of it.
     revoked_told: u64,
     /// Reused: who is to be woken, and which shards were flushed to.
@@ -132,16 +135,18 @@ impl<A: Actor> LocalShard<A> {
         let shards = shared.router.shards();
         let mut shard = Shard::new(index, shared.router, config.limits, table_seed, shared.mvcc.clone())
             .with_turn_messages_max(config.turn_messages_max);
-        let mut effects = Effects::new(shards);
+        let effects = Effects::new(shards);
         if let (Some(restored), Some(logs)) = (restored, &shared.logs) {
-            shard = restored.into_shard(shard, logs, &mut effects);
+            shard = restored.into_shard(shard, logs);
         }
-        LocalShard {
+        let here = LocalShard {
             index,
             calls: RefCell::new(Calls::new(config.calls_max)),
             tasks: Rc::new(Tasks::new(shared.published[index.index()].tasks.clone())),
             scratch: RefCell::new(Addressees::new()),
             core: RefCell::new(Core {
+                resumes: shard.has_resumed(),
+                named: 0,
                 shard,
                 inbox: Inbox::new(),
                 effects,
@@ -172,7 +177,10 @@ impl<A: Actor> LocalShard<A> {
             is_draining: Cell::new(false),
             has_left: Cell::new(false),
             shared,
-        }
+        };
+        // Owed messages that wait for their time are no reason for a round, and are to be counted from the start.
+        here.publish(&mut here.core.borrow_mut());
+        here
     }
 
     pub(crate) fn mailbox(&self) -> &Mailbox<A> {
@@ -346,6 +354,9 @@ impl<A: Actor> LocalShard<A> {
         let began = core.clock.last;
         let pulse = &self.shared.pulses[self.index.index()];
         pulse.turn_begins(core.clock.real().0);
+        if core.resumes {
+            self.resume(core, begin);
+        }
         core.shard.turn(begin, &mut core.inbox, &mut core.effects);
         core.jobs_due = false;
         core.jobs.run(&mut core.shard);

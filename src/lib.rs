@@ -85,6 +85,7 @@ pub use error::{
 pub use freehold_shard::{
     ADDRESSEES_MAX, Access, AccessError, Ack, Actor, Addressees, AskError, Counters, Epoch, Limits, ObjectId,
     Objects, Outcome, OwnerId, Ownership, PlacementKey, RecordError, SHARDS_MAX, ShardIndex, TransactionId,
+    Unreadable, Value,
 };
 pub use gather::AskAll;
 /// The executor that tasks on a shard run on: its timers, files, sockets and locks are for their use.
@@ -96,7 +97,7 @@ pub use log::DiskOptions;
 pub use log::checkpoint::Checkpoint;
 pub use log::commit::{CommitLog, CommitLogError, EpochBatch, EpochBatches, LocalLog};
 pub use log::growth::LogStats;
-pub use log::{LogConfig, Progress, Recovery, inspect};
+pub use log::{LogConfig, Progress, Recovery, inspect, owed};
 pub use replies::Ask;
 pub use runtime::{Report, Runtime, Stuck};
 pub use snapshot::{Snapshot, SnapshotRead};

@@ -10,6 +10,7 @@
 //! log-L-S         segment S of log L (hexadecimal): batches, one after another
 //! checkpoint-L    a part of a checkpoint, in the same format
 //! spare-N         a segment that is not needed, kept to be used again, or one that is being made
+//! under-way       which owed messages of earlier runs are under way
 //! ```
 //! The manifest comes first and goes last: files without one are a database that was damaged. A segment has its full size before it has its
 //! name, so one that is shorter was cut.
@@ -20,8 +21,10 @@ pub(crate) mod contents;
 pub(crate) mod growth;
 pub mod inspect;
 pub(crate) mod open;
+pub mod owed;
 #[cfg(test)]
 mod tests;
+pub(crate) mod under_way;
 pub(crate) mod writer;
 
 use std::fmt;
@@ -31,12 +34,13 @@ use std::time::Duration;
 
 use freehold_shard::log::SegmentId;
 use freehold_shard::manifest::Manifest;
-use freehold_shard::{Ack, Durability, Time};
+use freehold_shard::{Ack, Debt, Durability, Time};
 
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
 use crate::disk::faults::{Fault, Faults};
 use crate::error::ConfigError;
+use under_way::UnderWay;
 
 /// What a runtime is told of a recovery that takes its time.
 pub type Progress = Arc<dyn Fn(Recovery) + Send + Sync>;
@@ -70,6 +74,10 @@ pub struct LogConfig {
     /// Bytes that may wait for the disk in one shard before it takes no more messages from outside, and its tasks' are answered
     /// `Overloaded`. 64 KiB to 1 GiB. Default: 32 MiB.
     pub backlog_bytes: usize,
+    /// A message that was told and is owed may end the process when it runs: it overflows the stack, say. When it was under way in so many
+    /// runs that crashed, it is set aside: it stays owed and does not run, until [`owed::release`] or [`owed::drop_message`]. 2 to 1,000.
+    /// Default: 3.
+    pub poison_lives_max: u32,
     /// Is called, from several threads, as a recovery goes on.
     pub progress: Option<Progress>,
     #[doc(hidden)]
@@ -107,6 +115,7 @@ impl LogConfig {
             checkpoint_bytes: 1 << 30,
             checkpoint_age: None,
             backlog_bytes: 32 << 20,
+            poison_lives_max: 3,
             progress: None,
             disk: DiskOptions::default(),
         }
@@ -129,6 +138,7 @@ impl LogConfig {
         in_range("checkpoint_bytes", self.checkpoint_bytes as usize, 64 << 10..=1 << 40)?;
         let age = self.checkpoint_age.unwrap_or(Duration::from_secs(1));
         lasts("checkpoint_age", age, Duration::from_secs(1)..=Duration::from_secs(10_000 * 3600))?;
+        in_range("poison_lives_max", self.poison_lives_max as usize, 2..=1000)?;
         in_range("backlog_bytes", self.backlog_bytes, 64 << 10..=1 << 30)
     }
 }
@@ -157,17 +167,21 @@ pub struct Recovery {
     pub objects: u64,
     /// Messages that were told and are still to run. 0 until it is done.
     pub owed: u64,
+    /// Messages that were told and do not run, because they were under way in too many crashes ([`LogConfig::poison_lives_max`]):
+    /// [`owed::list`] names them. 0 until it is done.
+    pub set_aside: u64,
     /// How long it has taken.
     pub took: Duration,
 }
 
 impl fmt::Display for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Recovery { bytes, records, objects, owed, took, .. } = self;
+        let Recovery { bytes, records, objects, owed, set_aside, took, .. } = self;
         write!(
             f,
             "{objects} objects and {owed} messages owed, from {records} records in {bytes} bytes, in {took:?}"
-        )
+        )?;
+        if *set_aside > 0 { write!(f, "; {set_aside} messages are set aside") } else { Ok(()) }
     }
 }
 
@@ -183,6 +197,10 @@ pub(crate) struct Logs {
     pub(crate) next_debt: u64,
     pub(crate) recovery: Recovery,
     pub(crate) growth: growth::Growth,
+    /// Messages that are owed and were under way in a crash: each is to run while nothing else does.
+    pub(crate) suspects: Vec<Debt>,
+    /// Which owed messages are under way; none if nothing is owed.
+    pub(crate) under_way: Option<UnderWay>,
     spares: Mutex<Spares>,
     pub(crate) checkpoints: checkpoint::Demands,
 }

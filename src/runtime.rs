@@ -399,6 +399,7 @@ impl<A: Actor> Runtime<A> {
             Ok(threads) => {
                 tracing::info!(shards, cpus = ?shared.cpus, took = ?begun.elapsed(), "the runtime is ready");
                 let mut runtime = Runtime { shared, threads, checkpoints: None, watch: None };
+                runtime.try_suspects()?;
                 runtime.checkpoints = runtime.keep_checkpoints().map_err(StartError::System)?;
                 runtime.watch = Some(runtime.keep_watch().map_err(StartError::System)?);
                 Ok(runtime)
@@ -419,6 +420,37 @@ impl<A: Actor> Runtime<A> {
         let shared = self.shared.clone();
         let thread = std::thread::Builder::new().name("freehold-watch".into());
         Ok((stop, thread.spawn(move || shared.watch(&stopped))?))
+    }
+
+    /// Has the owed messages that were under way in a crash run, one after the other, while nothing else does: nobody has a handle yet,
+    /// and the other messages of earlier runs are held. Then these go on.
+    fn try_suspects(&self) -> Result<(), StartError> {
+        let shared = &self.shared;
+        let suspects = shared.logs.as_ref().map_or(&[][..], |logs| &logs.suspects);
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(
+            messages = suspects.len(),
+            "messages that are owed were under way when a run crashed: each runs alone before the start is over"
+        );
+        for debt in suspects.iter().copied() {
+            let (each, reporters) = EachShard::new(1);
+            let debtor = &shared.mailboxes[(debt.0 % shared.mailboxes.len() as u64) as usize];
+            for over in reporters {
+                let resume = move |local: &Local<A>| local.shard_itself().resume_alone(debt, over);
+                debtor.command(Command::Call(Box::new(resume)), &shared.replies);
+            }
+            each.wait();
+        }
+        for mailbox in &shared.mailboxes {
+            let go = |local: &Local<A>| {
+                local.shard_itself().with_core(|shard, _| shard.hold_resumed(false));
+            };
+            mailbox.command(Command::Call(Box::new(go)), &shared.replies);
+        }
+        let deaths = shared.deaths.lock().unwrap_or_else(PoisonError::into_inner);
+        deaths.first().map_or(Ok(()), |death| Err(StartError::Died(death.clone())))
     }
 
     fn keep_checkpoints(&self) -> std::io::Result<Option<JoinHandle<()>>> {

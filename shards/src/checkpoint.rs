@@ -3,20 +3,41 @@
 //! A part is all objects of the shard as they were at the start of a snapshot's epoch, and what the shard owed then. When all parts are on
 //! disk, segments of the log that hold nothing later, and close nothing later, are not needed any more.
 
+use thiserror::Error;
+
 use crate::actor::Actor;
 use crate::debt::Owed;
-use crate::desk::{Desk, Told};
+use crate::desk::Desk;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::journal::Begun;
-use crate::log::BatchWriter;
+use crate::log::{BATCH_MAX, BatchWriter};
 use crate::message::Envelope;
 use crate::mvcc::Expired;
 use crate::object::{OwnerId, Ownership};
-use crate::record::{Debt, write_object};
-use crate::router::Destination;
+use crate::record::{Debt, IdIs, RecordError, write_object};
+use crate::recording::{check_length, quietly};
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
+use crate::trust::Trust;
+
+/// Why a part of a checkpoint is not written.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NotWritten {
+    /// The snapshot was revoked.
+    #[error("the snapshot was revoked")]
+    Expired,
+    /// A state was recorded, and cannot be written any more: its `Serialize` gives something else than before.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+impl From<Expired> for NotWritten {
+    fn from(_: Expired) -> Self {
+        NotWritten::Expired
+    }
+}
 
 impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Everything before `epoch` is in a checkpoint: forgets the segments that hold nothing later and close nothing later. Returns the first
@@ -51,29 +72,38 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// two slices anything may run: see `walk`.
     ///
     /// # Errors
-    /// No checkpoint of `snapshot` is being made, or not any more.
+    /// No checkpoint of `snapshot` is being made, or not any more; or a state was recorded, and now it cannot be written, or not read again.
+    /// What is in `batch` is of no use then.
     pub fn checkpoint_objects(
         &mut self,
         snapshot: Epoch,
         from: u32,
         most: usize,
         batch: &mut BatchWriter,
-    ) -> Result<Option<u32>, Expired> {
+    ) -> Result<Option<u32>, NotWritten> {
         if self.desk.line.checkpoint != snapshot {
             self.desk.enter();
         }
-        let Desk { walk, line, partition, versions, .. } = &mut self.desk;
+        let Desk { walk, line, partition, versions, journal, .. } = &mut self.desk;
         walk.follow(line);
         walk.is_of(snapshot).then_some(()).ok_or(Expired)?;
+        let mut unlogged = Trust::default();
+        let (record_max, trust) = match journal {
+            Some(journal) => (journal.record_max(), &mut journal.trust),
+            None => (BATCH_MAX, &mut unlogged),
+        };
         let mut write = |id: &A::Id, ownership, state: &A::State| {
-            let pushed = batch.push(|to| write_object(id, ownership, Some(state), to));
-            pushed.expect("a state that was recorded can be written again");
+            quietly(|| {
+                let mark = batch.mark();
+                batch.push(|to| write_object(id, IdIs::Known, ownership, Some(state), trust, to))?;
+                check_length(batch, mark, record_max)
+            })
         };
         let mut seen = 0;
         while seen < most
             && let Some((id, ownership, state)) = walk.take_aside()
         {
-            write(&id, ownership, &state);
+            write(&id, ownership, &state)?;
             seen += 1;
         }
         let mut next = None;
@@ -81,7 +111,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             if slot.live
                 && let Some((ownership, state)) = versions.read(slot, snapshot)
             {
-                write(&slot.id, ownership, state);
+                write(&slot.id, ownership, state)?;
             }
             next = Some(at + 1);
         }
@@ -114,26 +144,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.desk.restore(id, ownership, state);
     }
 
-    /// Takes over a debt that a log has, and which is this shard's (its number modulo the shards): its message runs in one of the next turns,
-    /// or when it is due.
-    pub fn restore_debt(
-        &mut self,
-        debt: Debt,
-        sender: OwnerId,
-        due: Option<Time>,
-        message: A::Message,
-        bytes: &[u8],
-        effects: &mut Effects<A>,
-    ) {
-        let Some(journal) = &mut self.desk.journal else { return };
-        journal.debts.owe(debt, Owed::new(Epoch(0), sender, due, bytes.into()));
-        let destination = self.desk.router.destination::<A>(&message, &mut self.desk.scratch);
-        let to = match destination {
-            Destination::One(to) | Destination::Several(to) => to,
-            Destination::Nowhere => self.desk.shard,
-        };
-        self.desk.told.push(Told { message, to, sender, due, owed: None, debt: Some(debt) });
-        self.desk.send_told(effects);
+    /// Takes over a debt that a log has, and which is this shard's: it is in every checkpoint, and its message does not run.
+    pub fn keep_debt(&mut self, debt: Debt, sender: OwnerId, due: Option<Time>, bytes: &[u8]) {
+        if let Some(journal) = &mut self.desk.journal {
+            journal.debts.owe(debt, Owed::new(Epoch(0), sender, due, bytes.into()));
+        }
     }
 
     /// A number from which on no debt of this shard has one.

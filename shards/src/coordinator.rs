@@ -27,6 +27,9 @@ use crate::router::ShardIndex;
 use crate::shard::{AT_LOCK_POINT, Effects};
 use crate::transaction::{Carried, End, Transaction};
 
+/// How much memory for records an unused box keeps.
+const RECORDS_KEPT: usize = 4096;
+
 impl<A: Actor> Desk<A> {
     /// Begins a transaction for a message that cannot take the fast path, for [`Desk::reason`]. `extra` is an object it touched without
     /// declaring it.
@@ -108,6 +111,8 @@ impl<A: Actor> Desk<A> {
     fn keep_spare(&mut self, mut transaction: Box<Transaction<A>>) {
         transaction.message = None;
         transaction.objects.clear();
+        transaction.records.clear();
+        transaction.records.shrink_to(RECORDS_KEPT);
         // As many as may be under way: fewer, and a shard with its hands full would make and drop boxes all the time.
         if self.spare.len() < self.limits.transactions_max {
             self.spare.push(transaction);
@@ -229,6 +234,9 @@ impl<A: Actor> Desk<A> {
         at_home: Range<usize>,
         effects: &mut Effects<A>,
     ) {
+        if let Some(journal) = &mut self.journal {
+            journal.lent.clear();
+        }
         // What is at home elsewhere is lent a slot, so that the message sees no difference.
         let mut targets = self.targets.take().unwrap_or_default();
         targets.clear();
@@ -251,6 +259,14 @@ impl<A: Actor> Desk<A> {
             let (ownership, state) = self.partition.take_back(target.slot);
             object.is_written = target.saved || std::mem::take(&mut self.first_saved);
             (object.ownership, object.state) = (ownership, state);
+            if let Some(journal) = &self.journal {
+                let record = journal.lent.of(target.slot);
+                // A transaction's records are at most 64 of at most 16 MiB.
+                object.record = record.start as u32..record.end as u32;
+            }
+        }
+        if let Some(journal) = &mut self.journal {
+            std::mem::swap(&mut journal.lent.bytes, &mut transaction.records);
         }
         self.targets = Some(targets);
         if matches!(step, Step::Done(Ok(_))) {
@@ -324,7 +340,13 @@ impl<A: Actor> Desk<A> {
                 if let Some(journal) = &mut self.journal
                     && (slot.state.is_some() || state.is_some())
                 {
-                    journal.settle(&slot.id, slot.ownership(), slot.state.as_ref(), epoch);
+                    let record = object.record.start as usize..object.record.end as usize;
+                    assert!(
+                        !record.is_empty() || fault::is_on(Fault::EarlyRelease),
+                        "recorded-at-the-lock-point: {:?} was written",
+                        object.id
+                    );
+                    journal.settle(&transaction.records[record], epoch);
                 }
                 self.stamp(object.slot, epoch, ownership, state);
             }
@@ -416,7 +438,7 @@ impl<A: Actor> Desk<A> {
         journal.pay(debt, epoch);
         let debtor = journal.debts.debtor(debt);
         if debtor == self.shard {
-            journal.debts.is_paid(debt, epoch, &self.line);
+            journal.is_paid(debt, epoch, &self.line);
         } else {
             effects.outboxes[debtor.index()].push_back(Envelope::Paid { debt, epoch });
         }

@@ -8,6 +8,7 @@
 //! in ([`Journal::shown`]). A message that only read waits for nothing if nothing is under way.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -17,14 +18,17 @@ use crate::actor::Actor;
 use crate::debt::Debts;
 use crate::desk::Desk;
 use crate::durable::Durability;
-use crate::epoch::Epoch;
+use crate::epoch::{Epoch, Line};
 use crate::fault::{self, Fault};
 use crate::log::{BATCH_MAX, BatchWriter, HEADER, Logs, Marks, SegmentId, Tail};
 use crate::message::{Batch, Envelope, Outcome, ReturnAddress};
-use crate::record::{RecordError, decode, encode, write_epoch};
+use crate::partition::SlotIndex;
+use crate::record::{Debt, RecordError, decode, write_epoch};
+use crate::resumed::Resumed;
 use crate::router::ShardIndex;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
+use crate::trust::{Trust, encode_told};
 
 /// The epoch of a shard that is idle: it is in none.
 const NO_EPOCH: Epoch = Epoch(0);
@@ -53,7 +57,7 @@ where
 {
     /// By postcard.
     pub fn new() -> Self {
-        Codec { encode: encode::<A::Message>, decode: decode::<A::Message> }
+        Codec { encode: encode_told::<A::Message>, decode: decode::<A::Message> }
     }
 }
 
@@ -124,6 +128,34 @@ pub struct Begun {
     pub through: Epoch,
 }
 
+/// Records of objects that are at home elsewhere, one behind the other.
+#[derive(Debug, Default)]
+pub(crate) struct Lent {
+    pub(crate) bytes: Vec<u8>,
+    /// Of which slot each is, and where it ends.
+    ends: Vec<(SlotIndex, usize)>,
+}
+
+impl Lent {
+    /// Adds the record of the object in this slot.
+    pub(crate) fn push(&mut self, slot: SlotIndex, record: &[u8]) {
+        self.bytes.extend_from_slice(record);
+        self.ends.push((slot, self.bytes.len()));
+    }
+
+    /// Where in [`Lent::bytes`] the record of the object in this slot is; empty if there is none.
+    pub(crate) fn of(&self, slot: SlotIndex) -> Range<usize> {
+        let Some(at) = self.ends.iter().position(|(of, _)| *of == slot) else { return 0..0 };
+        let begin = at.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        begin..self.ends[at].1
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
+
 /// A shard's side of its log.
 pub(crate) struct Journal<A: Actor> {
     pub(crate) codec: Codec<A>,
@@ -139,6 +171,11 @@ pub(crate) struct Journal<A: Actor> {
     /// The records of the message that is about to succeed. Empty between messages.
     pub(crate) staged: BatchWriter,
     pub(crate) filling: BatchWriter,
+    /// Which states can be read again.
+    pub(crate) trust: Trust,
+    /// What the running transaction leaves of objects that are at home elsewhere. Their homes record it as it is here: a state is
+    /// serialized once.
+    pub(crate) lent: Lent,
     /// The epoch of the records that come next in it, if it says so.
     marked: Option<Epoch>,
     /// Batches that are full and wait for the disk.
@@ -168,6 +205,8 @@ pub(crate) struct Journal<A: Actor> {
     /// What [`Durability`] was last told of who waits here.
     told_wanted: Option<Epoch>,
     pub(crate) debts: Debts,
+    /// What is owed from earlier runs.
+    pub(crate) resumed: Resumed<A>,
     bytes: u64,
     batches: u64,
 }
@@ -187,6 +226,8 @@ impl<A: Actor> Journal<A> {
             begun: VecDeque::from([Begun { segment: 0, tail: Tail::default(), through: Epoch(0) }]),
             staged: BatchWriter::new(),
             filling: BatchWriter::new(),
+            trust: Trust::default(),
+            lent: Lent::default(),
             marked: None,
             full: VecDeque::new(),
             spare: None,
@@ -203,6 +244,7 @@ impl<A: Actor> Journal<A> {
             wanted: None,
             told_wanted: None,
             debts: Debts::new(shard, shards, first_debt),
+            resumed: Resumed::new(),
             durability,
             bytes: 0,
             batches: 0,
@@ -236,6 +278,12 @@ impl<A: Actor> Journal<A> {
 
     pub(crate) fn shown(&self) -> Epoch {
         self.shown
+    }
+
+    /// Word has come that a debt of this shard's was paid in `epoch`.
+    pub(crate) fn is_paid(&mut self, debt: Debt, epoch: Epoch, line: &Line) {
+        self.debts.is_paid(debt, epoch, line);
+        self.resumed.is_paid(debt, epoch);
     }
 
     /// Moves the records that are staged into the batch that is being filled: they were committed in `epoch`.
@@ -274,6 +322,10 @@ impl<A: Actor> Journal<A> {
                 return;
             }
             self.mark_epoch(epoch);
+            assert!(
+                self.staged.first_record() + self.filling.len() <= self.batch_max(),
+                "a-record-fits: no record is staged that an empty batch cannot hold"
+            );
             while self.staged.first_record() + self.filling.len() <= self.batch_max() {
                 self.staged.move_first(&mut self.filling);
             }
@@ -325,11 +377,12 @@ impl<A: Actor> Journal<A> {
     }
 
     /// Finds out how far everything is durable and lets go of the answers that waited for it. Says whether somebody else has what they
-    /// waited for.
+    /// waited for, or a message of an earlier run is paid on disk.
     fn release(&mut self, epochs: &crate::epoch::Epochs, effects: &mut Effects<A>) -> bool {
         let mut has_wanted = false;
         loop {
             self.durable = self.durability.advance(epochs);
+            has_wanted |= self.resumed.end(self.durable);
             while let Some((need, _)) = self.held.front()
                 && *need <= self.durable
             {
@@ -348,7 +401,8 @@ impl<A: Actor> Journal<A> {
                 self.wanted = None;
                 has_wanted = true;
             }
-            let wanted = self.held.front().map(|(need, _)| *need).into_iter().chain(self.wanted).min();
+            let held = self.held.front().map(|(need, _)| *need);
+            let wanted = held.into_iter().chain(self.wanted).chain(self.resumed.wanted()).min();
             if wanted == self.told_wanted {
                 return has_wanted;
             }

@@ -181,6 +181,11 @@ impl BatchWriter {
         self.records -= 1;
     }
 
+    /// The record that was added at `mark`, as the last.
+    pub(crate) fn last_record(&self, mark: (usize, u32)) -> &[u8] {
+        &self.bytes[mark.0 + 4..]
+    }
+
     /// Where the next record would go, for [`BatchWriter::truncate`].
     pub(crate) fn mark(&self) -> (usize, u32) {
         (self.bytes.len(), self.records)

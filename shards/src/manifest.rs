@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
 use crate::epoch::Epoch;
 use crate::log::{BLOCK, SegmentId, Tail};
+use crate::record::Debt;
 use crate::router::{PlacementKey, SHARDS_MAX};
 use crate::time::Time;
 
@@ -41,6 +42,30 @@ pub struct Manifest {
     pub checkpoint: Option<Checkpoint>,
     /// Oldest first. The last may still be going on, or have crashed.
     pub runs: Vec<Run>,
+    /// The owed messages that do not simply run again.
+    pub blamed: Vec<Blamed>,
+}
+
+/// A message that is owed and was under way when a run crashed, or that somebody has decided about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blamed {
+    /// The number of its debt.
+    pub debt: u64,
+    /// How many runs it was under way in when they crashed.
+    pub lives: u32,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// What becomes of an owed message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// It runs while nothing else does.
+    RunsAlone,
+    /// It does not run, and stays owed.
+    SetAside,
+    /// It does not run, and is owed no more.
+    Dropped,
 }
 
 /// All objects and debts as they were at the start of an epoch.
@@ -129,6 +154,7 @@ impl Manifest {
             next_log: 0,
             checkpoint: None,
             runs: Vec::new(),
+            blamed: Vec::new(),
         }
     }
 
@@ -213,6 +239,48 @@ impl Manifest {
         let logs = logs.map(|log| LogBegin { log, segment: 0, tail: Tail::default() }).collect();
         self.next_log += shards as u64;
         self.runs.push(Run { start, after, logs, end: None });
+    }
+
+    /// The last run crashed, and these messages were under way. Each that is still owed has lost a life, and is set aside when it has
+    /// lost `lives_max`. What is not owed any more is forgotten. Returns those that were set aside now.
+    ///
+    /// Under way in a crash means suspected, not guilty: others may have been under way, and somebody from outside may have ended the
+    /// process. So one that has lost a life runs alone, and loses the next only if the process ends just then.
+    pub fn blame(
+        &mut self,
+        under_way: impl IntoIterator<Item = Debt>,
+        is_owed: impl Fn(Debt) -> bool,
+        lives_max: u32,
+    ) -> Vec<Blamed> {
+        self.blamed.retain(|blamed| is_owed(Debt(blamed.debt)));
+        let mut set_aside = Vec::new();
+        for Debt(debt) in under_way.into_iter().filter(|debt| is_owed(*debt)) {
+            let at = self.blamed.iter().position(|blamed| blamed.debt == debt).unwrap_or_else(|| {
+                self.blamed.push(Blamed { debt, lives: 0, fate: Fate::RunsAlone });
+                self.blamed.len() - 1
+            });
+            let blamed = &mut self.blamed[at];
+            if blamed.fate == Fate::RunsAlone {
+                blamed.lives += 1;
+                if blamed.lives >= lives_max {
+                    blamed.fate = Fate::SetAside;
+                    set_aside.push(*blamed);
+                }
+            }
+        }
+        set_aside
+    }
+
+    /// What was decided about a message that is owed; `None` if it simply runs again.
+    pub fn blamed(&self, debt: Debt) -> Option<Blamed> {
+        self.blamed.iter().find(|blamed| blamed.debt == debt.0).copied()
+    }
+
+    /// Decides about an owed message; without a fate it simply runs again.
+    pub fn decide(&mut self, debt: Debt, fate: Option<Fate>) {
+        let lives = self.blamed(debt).map_or(0, |blamed| blamed.lives);
+        self.blamed.retain(|blamed| blamed.debt != debt.0);
+        self.blamed.extend(fate.map(|fate| Blamed { debt: debt.0, lives, fate }));
     }
 
     /// A checkpoint is on disk: what it contains is not needed any more. `logs` says from where the logs of this run are.
@@ -354,6 +422,31 @@ mod tests {
         for manifest in [fewer_ends, no_logs, before_all] {
             assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Err(NoManifest::Damaged), "{manifest:?}");
         }
+    }
+
+    #[test]
+    fn who_is_under_way_in_a_crash_loses_a_life_and_who_has_run_is_forgotten() {
+        let mut manifest = manifest();
+        let blame = |manifest: &mut Manifest, under_way: &[u64], owed: &[u64]| {
+            let aside = manifest.blame(under_way.iter().copied().map(Debt), |debt| owed.contains(&debt.0), 3);
+            aside.iter().map(|blamed| blamed.debt).collect::<Vec<_>>()
+        };
+        let all = [1, 2, 3, 4];
+        assert_eq!(blame(&mut manifest, &[2, 3, 9], &all), [0; 0]);
+        assert_eq!(manifest.blamed.iter().map(|blamed| blamed.debt).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(blame(&mut manifest, &[3], &all), [0; 0]);
+        assert_eq!(blame(&mut manifest, &[3], &[3, 4]), [3]);
+        let aside = Blamed { debt: 3, lives: 3, fate: Fate::SetAside };
+        assert_eq!(manifest.blamed, [aside], "what has run is forgotten");
+        assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Ok(manifest.clone()));
+        assert_eq!(blame(&mut manifest, &[3], &[3, 4]), [0; 0]);
+        assert_eq!(manifest.blamed(Debt(3)), Some(aside), "and what is set aside loses none");
+        manifest.decide(Debt(3), Some(Fate::Dropped));
+        manifest.decide(Debt(4), Some(Fate::SetAside));
+        manifest.decide(Debt(4), None);
+        assert_eq!(manifest.blamed, [Blamed { fate: Fate::Dropped, ..aside }]);
+        assert_eq!(blame(&mut manifest, &[], &[4]), [0; 0]);
+        assert_eq!(manifest.blamed, []);
     }
 
     #[test]

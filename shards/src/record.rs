@@ -13,13 +13,17 @@
 //! Each begins with its number, one byte. Numbers are little-endian; ids, states and messages are what `postcard` makes of them
 //! (<https://postcard.jamesmunns.com/wire-format>). Times are the database's own: nanoseconds that it has been running.
 
+use std::fmt;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::encoder::Append;
 use crate::epoch::Epoch;
 use crate::object::{OwnerId, Ownership};
 use crate::time::Time;
+use crate::trust::{Trust, check_id, decode_all};
 
 const EPOCH: u8 = 1;
 const PUT: u8 = 2;
@@ -89,32 +93,97 @@ pub enum RecordError {
     /// Its `Serialize` refused.
     #[error("a value refused to be serialized: {0}")]
     Refused(String),
+    /// What its `Serialize` wrote cannot be read again, so it would have been lost at the next start.
+    #[error("{what} could be written and not read again: {why} (docs/GUIDE.md, \"What the log can hold\")")]
+    NotReadable {
+        /// What was to be written.
+        what: Value,
+        /// Why it cannot be read.
+        why: Unreadable,
+    },
 }
 
-/// Appends to a vector what postcard makes.
-struct Append<'a>(&'a mut Vec<u8>);
+/// What a user's value is, in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Value {
+    /// An object's id.
+    Id,
+    /// An object's state.
+    State,
+    /// A message that was told.
+    Message,
+}
 
-impl postcard::ser_flavors::Flavor for Append<'_> {
-    type Output = ();
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Value::Id => "an id",
+            Value::State => "a state",
+            Value::Message => "a message told",
+        })
+    }
+}
 
-    #[inline]
-    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
-        match data {
-            // Most numbers; a call to copy one byte costs more than the byte.
-            [one] => self.0.push(*one),
-            _ => self.0.extend_from_slice(data),
+/// Why a value that was written cannot be read again. The log's format, postcard, names no fields, variants or types: reading goes
+/// by what `Deserialize` expects, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Unreadable {
+    /// Its `Deserialize` asks the format what comes next, and this format does not know.
+    #[error(
+        "its `Deserialize` asks what comes next (`deserialize_any`), and the log does not say: serde's `untagged`, `tag = ..` and \
+         `flatten` do that, and types such as `serde_json::Value` and `rust_decimal::Decimal`"
+    )]
+    AsksWhatComes,
+    /// A field was left out, and `Deserialize` reads the next in its place.
+    #[error("a field was left out, and is expected when it is read: serde's `skip_serializing_if` does that")]
+    LeftOut,
+    /// Its `Deserialize` refused what was written.
+    #[error(
+        "its `Deserialize` refused: an enum's variant behind one with `skip` has another number when it is read; fields with \
+         `skip_serializing` or `skip_serializing_if` are missing; `Serialize` and `Deserialize` by hand may not agree"
+    )]
+    Refused,
+    /// It was read as another value.
+    #[error(
+        "it reads as another value: `Serialize` and `Deserialize` do not agree, or `Serialize` does not give the same twice; see \
+         `skip_serializing`, `skip_serializing_if`, `serialize_with`, `deserialize_with`, `from`, `into`"
+    )]
+    OtherValue,
+    /// An id was read as another id: objects that differ only in what is not written would become one.
+    #[error(
+        "it reads as another id: a field with `skip` or `default` is not written, and objects that differ only in that would \
+         become one"
+    )]
+    OtherId,
+}
+
+impl Unreadable {
+    /// What postcard said; `None` if something was left behind the value.
+    #[cold]
+    pub(crate) fn of(error: Option<postcard::Error>, has_left_out: bool) -> Self {
+        match error {
+            Some(postcard::Error::WontImplement | postcard::Error::NotYetImplemented) => {
+                Unreadable::AsksWhatComes
+            }
+            _ if has_left_out => Unreadable::LeftOut,
+            Some(_) => Unreadable::Refused,
+            None => Unreadable::OtherValue,
         }
-        Ok(())
     }
+}
 
-    #[inline]
-    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
-        self.0.push(data);
-        Ok(())
-    }
-
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
+impl RecordError {
+    /// What postcard said when a value was serialized.
+    #[cold]
+    pub(crate) fn refused(error: postcard::Error) -> Self {
+        RecordError::Refused(match error {
+            postcard::Error::SerializeSeqLengthUnknown => {
+                "it has a map or list whose length it does not say, as serde's `flatten` makes".to_string()
+            }
+            error => error.to_string(),
+        })
     }
 }
 
@@ -124,8 +193,7 @@ impl postcard::ser_flavors::Flavor for Append<'_> {
 /// [`RecordError::Refused`]; something may have been appended.
 #[inline]
 pub(crate) fn encode<T: Serialize>(value: &T, to: &mut Vec<u8>) -> Result<(), RecordError> {
-    postcard::serialize_with_flavor(value, Append(to))
-        .map_err(|error| RecordError::Refused(error.to_string()))
+    postcard::serialize_with_flavor(value, Append(to)).map_err(RecordError::refused)
 }
 
 /// Reads a value of the user's, which must be all there is.
@@ -133,10 +201,7 @@ pub(crate) fn encode<T: Serialize>(value: &T, to: &mut Vec<u8>) -> Result<(), Re
 /// # Errors
 /// `None` if it is not one.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Some(value),
-        _ => None,
-    }
+    decode_all(bytes).ok()
 }
 
 /// Appends that what follows in the batch was committed in this epoch.
@@ -145,14 +210,29 @@ pub fn write_epoch(epoch: Epoch, to: &mut Vec<u8>) {
     to.extend_from_slice(&epoch.0.to_le_bytes());
 }
 
-/// Appends what an object is now.
+/// What is known of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IdIs {
+    /// It was never recorded: it is read back.
+    New,
+    /// It was recorded, or read from a record.
+    Known,
+}
+
+/// Appends what an object is now, which can be read again: see [`trust`](crate::trust).
 #[inline]
-pub(crate) fn write_object<I: Serialize, S: Serialize>(
+pub(crate) fn write_object<I, S>(
     id: &I,
+    id_is: IdIs,
     ownership: Ownership,
     state: Option<&S>,
+    trust: &mut Trust,
     to: &mut Vec<u8>,
-) -> Result<(), RecordError> {
+) -> Result<(), RecordError>
+where
+    I: Serialize + DeserializeOwned + Eq,
+    S: Serialize + DeserializeOwned,
+{
     let Some(state) = state else {
         to.push(REMOVE);
         return encode(id, to);
@@ -166,6 +246,9 @@ pub(crate) fn write_object<I: Serialize, S: Serialize>(
     to.extend_from_slice(&[kind, 0, 0]);
     let from = to.len();
     encode(id, to)?;
+    if id_is == IdIs::New || cfg!(debug_assertions) {
+        check_id(id, &to[from..])?;
+    }
     let bytes = to.len() - from;
     let length =
         u16::try_from(bytes).map_err(|_| RecordError::TooLong { bytes, max: usize::from(u16::MAX) })?;
@@ -173,7 +256,7 @@ pub(crate) fn write_object<I: Serialize, S: Serialize>(
     if let (PUT_OWNED, Ownership::Owned(owner)) = (kind, ownership) {
         to.extend_from_slice(&owner.0.to_le_bytes());
     }
-    encode(state, to)
+    trust.encode(state, to)
 }
 
 /// Appends a message that is owed; `message` is it in bytes.
@@ -248,6 +331,15 @@ mod tests {
 
     use super::*;
 
+    fn write<I: Serialize + DeserializeOwned + Eq, S: Serialize + DeserializeOwned>(
+        id: &I,
+        ownership: Ownership,
+        state: Option<&S>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), RecordError> {
+        write_object(id, IdIs::New, ownership, state, &mut Trust::default(), to)
+    }
+
     #[test]
     fn what_is_written_is_read() {
         let id = (7_u64, 9_u32);
@@ -258,7 +350,7 @@ mod tests {
             Ownership::Immutable,
         ] {
             let mut bytes = Vec::new();
-            write_object(&id, ownership, Some(&"state".to_string()), &mut bytes).expect("it can be written");
+            write(&id, ownership, Some(&"state".to_string()), &mut bytes).expect("it can be written");
             let Some(Record::Put { id: found, ownership: whose, state }) = Record::read(&bytes) else {
                 panic!("{bytes:?} is a put")
             };
@@ -266,7 +358,7 @@ mod tests {
             assert_eq!(decode::<String>(state).as_deref(), Some("state"));
         }
         let mut bytes = Vec::new();
-        write_object(&id, Ownership::Shared, None::<&u8>, &mut bytes).expect("it can be written");
+        write(&id, Ownership::Shared, None::<&u8>, &mut bytes).expect("it can be written");
         let Some(Record::Remove { id: found }) = Record::read(&bytes) else {
             panic!("{bytes:?} is a removal")
         };
@@ -295,7 +387,7 @@ mod tests {
     #[test]
     fn an_id_may_be_as_long_as_its_length_can_say() {
         let id = vec![1_u8; 1 << 16];
-        let error = write_object(&id, Ownership::Shared, Some(&0_u8), &mut Vec::new()).unwrap_err();
+        let error = write(&id, Ownership::Shared, Some(&0_u8), &mut Vec::new()).unwrap_err();
         assert!(matches!(error, RecordError::TooLong { max: 65_535, .. }), "{error}");
     }
 

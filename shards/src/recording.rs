@@ -9,11 +9,11 @@ use crate::actor::Actor;
 use crate::debt::Owed;
 use crate::desk::{BeforeImage, Desk, Told, drop_quietly};
 use crate::epoch::Epoch;
-use crate::journal::Journal;
+use crate::journal::{Journal, Lent};
 use crate::log::BatchWriter;
-use crate::object::Ownership;
 use crate::partition::{Partition, SlotIndex};
-use crate::record::{Debt, RecordError, write_object, write_owe, write_paid};
+use crate::record::{Debt, IdIs, RecordError, write_object, write_owe, write_paid};
+use crate::trust::Trust;
 
 impl<A: Actor> Desk<A> {
     /// Stages the records of what the running message did, before anybody sees it.
@@ -26,11 +26,13 @@ impl<A: Actor> Desk<A> {
         let record_max = journal.record_max();
         let staged = quietly(|| {
             let written = first_before.into_iter().chain(&*before).map(BeforeImage::written);
-            push_objects(&mut journal.staged, partition, written, record_max)?;
+            let Journal { staged, trust, lent, .. } = &mut **journal;
+            push_objects(staged, lent, trust, partition, written, record_max)?;
             journal.stage_told(told, record_max)
         });
         if staged.is_err() {
             journal.staged.truncate(BatchWriter::EMPTY);
+            journal.lent.clear();
         }
         staged
     }
@@ -48,13 +50,15 @@ impl<A: Actor> Desk<A> {
         }
         journal.mark_epoch(line.epoch);
         let (mark, record_max) = (journal.filling.mark(), journal.record_max());
-        let filling = &mut journal.filling;
+        let Journal { filling, trust, lent, .. } = &mut **journal;
         let recorded = quietly(|| {
-            push_objects(filling, partition, first.into_iter(), record_max)?;
-            push_objects(filling, partition, before.iter().map(BeforeImage::written), record_max)
+            push_objects(filling, lent, trust, partition, first.into_iter(), record_max)?;
+            let others = before.iter().map(BeforeImage::written);
+            push_objects(filling, lent, trust, partition, others, record_max)
         });
         if recorded.is_err() {
             journal.filling.truncate(mark);
+            journal.lent.clear();
             return recorded;
         }
         if journal.filling.mark() == mark {
@@ -74,6 +78,7 @@ impl<A: Actor> Desk<A> {
     pub(crate) fn unstage(&mut self) {
         if let Some(journal) = &mut self.journal {
             journal.staged.truncate(BatchWriter::EMPTY);
+            journal.lent.clear();
         }
     }
 
@@ -95,30 +100,36 @@ impl<A: Actor> Desk<A> {
 /// What a message wrote: where it is, and whether it was there before.
 pub(crate) type Written = (SlotIndex, bool);
 
-/// Does what calls a user's `Serialize`.
-fn quietly(work: impl FnOnce() -> Result<(), RecordError>) -> Result<(), RecordError> {
+/// Does what calls a user's `Serialize` and `Deserialize`.
+pub(crate) fn quietly(work: impl FnOnce() -> Result<(), RecordError>) -> Result<(), RecordError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         drop_quietly(payload);
-        Err(RecordError::Refused("its `Serialize` panicked".to_string()))
+        Err(RecordError::Refused("its `Serialize` or `Deserialize` panicked".to_string()))
     })
 }
 
-/// Adds what these objects are now to a batch.
+/// Adds what these objects are now to a batch, or, if they are at home elsewhere, to what is lent.
 #[inline(always)]
 fn push_objects<A: Actor>(
     batch: &mut BatchWriter,
+    lent: &mut Lent,
+    trust: &mut Trust,
     partition: &Partition<A>,
     written: impl Iterator<Item = Written>,
     record_max: usize,
 ) -> Result<(), RecordError> {
-    for (slot, existed) in written {
-        let slot = partition.slot(slot);
+    for (index, existed) in written {
+        let slot = partition.slot(index);
+        // It was recorded when it came to be.
+        let id_is = if existed { IdIs::Known } else { IdIs::New };
         if slot.state.is_some() || existed {
             let mark = batch.mark();
-            batch.push(|to| write_object(&slot.id, slot.ownership(), slot.state.as_ref(), to))?;
+            batch
+                .push(|to| write_object(&slot.id, id_is, slot.ownership(), slot.state.as_ref(), trust, to))?;
             check_length(batch, mark, record_max)?;
             if !slot.live {
-                // It is recorded at home. Here it was made sure that it can be.
+                // It is recorded at home, by what was just written.
+                lent.push(index, batch.last_record(mark));
                 batch.truncate(mark);
             }
         }
@@ -127,22 +138,16 @@ fn push_objects<A: Actor>(
 }
 
 #[inline]
-fn check_length(batch: &BatchWriter, mark: (usize, u32), max: usize) -> Result<(), RecordError> {
+pub(crate) fn check_length(batch: &BatchWriter, mark: (usize, u32), max: usize) -> Result<(), RecordError> {
     let bytes = batch.len() - mark.0;
     if bytes > max { Err(RecordError::TooLong { bytes, max }) } else { Ok(()) }
 }
 
 impl<A: Actor> Journal<A> {
-    /// Records what an object at home here is since `epoch`. That it can be written was made sure of.
-    pub(crate) fn settle(
-        &mut self,
-        id: &A::Id,
-        ownership: Ownership,
-        state: Option<&A::State>,
-        epoch: Epoch,
-    ) {
-        let staged = self.staged.push(|to| write_object(id, ownership, state, to));
-        staged.expect("a state that could be serialized at the lock point can be at home");
+    /// Records what an object at home here is since `epoch`, as it was written at the lock point. Nothing of it is serialized again:
+    /// it was answered for, so it must not be able to fail.
+    pub(crate) fn settle(&mut self, record: &[u8], epoch: Epoch) {
+        self.staged.push_with(|to| to.extend_from_slice(record));
         self.commit(epoch);
     }
 

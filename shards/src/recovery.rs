@@ -180,6 +180,42 @@ pub struct NotUnderstood {
     pub what: &'static str,
 }
 
+/// What is owed, without an actor: ids, states and messages are bytes.
+#[derive(Debug, Default)]
+pub struct Owing {
+    owed: BTreeMap<Debt, Owed>,
+    paid: HashSet<Debt, ahash::RandomState>,
+}
+
+impl Owing {
+    /// As [`Replay::apply`], of debts alone. Records of no version are left out.
+    pub fn apply(&mut self, batch: &Batch<'_>, from: Epoch, cut: Epoch) {
+        let mut epoch = Epoch(0);
+        for record in batch.records().filter_map(Record::read) {
+            match record {
+                Record::Epoch(of) => epoch = of,
+                Record::Owe { debt, sender, due, message } if counts(epoch, from, cut) => {
+                    self.owed.insert(debt, (sender, due, message.into()));
+                }
+                Record::Paid { debt } if counts(epoch, from, cut) => drop(self.paid.insert(debt)),
+                _ => {}
+            }
+        }
+    }
+
+    /// What is left of it.
+    pub fn finish(mut self) -> BTreeMap<Debt, Owed> {
+        self.owed.retain(|debt, _| !self.paid.contains(debt));
+        self.owed
+    }
+}
+
+/// Whether a record of this epoch counts: what is older than `from` is in the checkpoint, and what is later than `cut` is nothing.
+fn counts(epoch: Epoch, from: Epoch, cut: Epoch) -> bool {
+    let is_old = epoch < from && !fault::is_on(Fault::ReplayOld);
+    !is_old && epoch <= cut
+}
+
 impl<A: Actor> Replay<A> {
     /// Nothing yet, for the homes that `router` knows.
     pub fn new(router: Router) -> Self {
@@ -203,8 +239,7 @@ impl<A: Actor> Replay<A> {
             if epoch > cut && fault::is_on(Fault::Truncate) {
                 return Ok(());
             }
-            let is_old = epoch < from && !fault::is_on(Fault::ReplayOld);
-            if is_old || epoch > cut {
+            if !counts(epoch, from, cut) {
                 continue;
             }
             match record {

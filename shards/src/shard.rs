@@ -361,7 +361,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 }
                 Envelope::Paid { debt, epoch } => {
                     if let Some(journal) = &mut self.desk.journal {
-                        journal.debts.is_paid(debt, epoch, &self.desk.line);
+                        journal.is_paid(debt, epoch, &self.desk.line);
                     }
                 }
                 Envelope::Mark(epoch) => {
@@ -449,9 +449,12 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     fn fire_timers(&mut self, effects: &mut Effects<A>) {
         let mut left = self.turn_messages_max;
-        while left > 0 && self.next_timer().is_some_and(|due| due <= self.desk.now) {
+        while left > 0
+            && !self.timers_stopped
+            && self.desk.timers.peek().is_some_and(|timer| timer.due <= self.desk.now)
+            && let Some(timer) = self.desk.timers.pop()
+        {
             left -= 1;
-            let timer = self.desk.timers.pop().expect("there is a next one");
             self.desk.counters.timers_fired += 1;
             if timer.to == self.desk.shard {
                 self.desk.own.push_back(timer.envelope);
@@ -464,7 +467,19 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// When the first waiting message is due; `None` if none waits, or after [`Shard::stop_timers`].
     #[inline]
     pub fn next_timer(&self) -> Option<Time> {
-        if self.timers_stopped { None } else { self.desk.timers.peek().map(|timer| timer.due) }
+        if self.timers_stopped {
+            return None;
+        }
+        let told = self.desk.timers.peek().map(|timer| timer.due);
+        let resumed = self.desk.journal.as_ref().and_then(|journal| journal.resumed.next_timed());
+        match (told, resumed) {
+            (Some(told), Some(resumed)) => Some(told.min(resumed)),
+            (told, resumed) => told.or(resumed),
+        }
+    }
+
+    pub(crate) fn timers_stopped(&self) -> bool {
+        self.timers_stopped
     }
 
     /// From now on no waiting message comes due: the runtime is stopping.
@@ -474,7 +489,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// How many messages wait for their time.
     pub fn timers(&self) -> usize {
-        self.desk.timers.len()
+        self.desk.timers.len() + self.desk.journal.as_ref().map_or(0, |journal| journal.resumed.timed())
     }
 
     /// How many transactions began here and are not settled, and how many wait here for locks.
@@ -489,7 +504,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// How many messages the shard told itself and has not run yet: while there are any, it wants another turn at once.
     pub fn own_messages(&self) -> usize {
-        self.desk.own.len()
+        let has_next = self.desk.journal.as_ref().is_some_and(|journal| journal.resumed.has_next_untimed());
+        self.desk.own.len() + usize::from(has_next)
     }
 
     /// What the shard has done so far.

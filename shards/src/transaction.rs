@@ -32,6 +32,8 @@ pub struct Transaction<A: Actor> {
     pub(crate) epoch: Epoch,
     /// The latest epoch something was committed in that it may have seen: see [`Journal`](crate::journal::Journal).
     pub(crate) seen: Epoch,
+    /// What the log is to have of the objects it wrote, as it was written at the lock point, if there is a log.
+    pub(crate) records: Vec<u8>,
     /// How often it began anew because it touched an object that was not among them.
     pub(crate) reruns: u32,
     /// What came of it, once it has run.
@@ -61,6 +63,8 @@ pub(crate) struct Carried<A: Actor> {
     pub(crate) state: Option<A::State>,
     /// The transaction wrote it: the state here is to replace the one at home.
     pub(crate) is_written: bool,
+    /// Where in [`Transaction::records`] its record is; empty if it needs none.
+    pub(crate) record: Range<u32>,
 }
 
 impl<A: Actor> Carried<A> {
@@ -75,6 +79,7 @@ impl<A: Actor> Carried<A> {
             ownership: Ownership::default(),
             state: None,
             is_written: false,
+            record: 0..0,
         }
     }
 }
@@ -90,6 +95,7 @@ impl<A: Actor> Transaction<A> {
             objects: SmallVec::new(),
             epoch: Epoch(0),
             seen: Epoch(0),
+            records: Vec::new(),
             reruns: 0,
             end: None,
         })

@@ -143,7 +143,7 @@ fn a_checkpoint_that_is_given_up_leaves_nothing() {
     assert_eq!(kept(&mut rig), (0, 0));
     assert!(!rig.shards[0].has_garbage());
     let mut batch = BatchWriter::new();
-    assert_eq!(rig.shards[0].checkpoint_objects(walk.snapshot, 0, 10, &mut batch), Err(Expired));
+    assert_eq!(rig.shards[0].checkpoint_objects(walk.snapshot, 0, 10, &mut batch), Err(NotWritten::Expired));
     // Nor does it confuse the next.
     let _ = Walk::begin(&mut rig);
     rig.ask(Message::Add(4, 1)).expect("it is there");

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use freehold_shard::Debt;
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -77,6 +78,25 @@ pub enum LogError {
         record: usize,
         /// What it should have been.
         what: &'static str,
+    },
+    /// A message that is owed is whole, and the actor's messages cannot be read from it.
+    #[error(
+        "{}: the message that is owed under number {} cannot be read as a message of this actor: open the directory with the actor that wrote it, its types as they were, or give the message up by `freehold_log owed {0} --drop {1}`",
+        .directory.display(), .debt.0
+    )]
+    OwedNotUnderstood {
+        /// Which directory.
+        directory: PathBuf,
+        /// The message's number.
+        debt: Debt,
+    },
+    /// No message is owed under this number: it has run, was dropped, or never was.
+    #[error("{}: no message is owed under number {}: `freehold_log owed {0}` lists them", .directory.display(), .debt.0)]
+    NotOwed {
+        /// Which directory.
+        directory: PathBuf,
+        /// The number.
+        debt: Debt,
     },
     /// The disk is full, or a quota is used up, or the file may not be as large.
     #[error(

@@ -1,9 +1,11 @@
 //! What the pump and the tasks of a shard do for its log: they hand batches to its writer, let go of what is durable, and hold what is not.
 
 use freehold_shard::log::BatchWriter;
-use freehold_shard::{Actor, AskError, Outcome, ReturnAddress};
+use freehold_shard::{Actor, AskError, Debt, Outcome, ReturnAddress, Time};
 
 use super::{Core, LocalShard, reentered};
+use crate::each_shard::Reporter;
+use crate::jobs::{Progress, Wait, job};
 
 impl<A: Actor> LocalShard<A> {
     /// Whether so much waits for the disk, or for a checkpoint, that nothing more is to be run. What ends it wakes a parked pump: a
@@ -18,6 +20,54 @@ impl<A: Actor> LocalShard<A> {
                     || logs.growth.is_full(waiting)
                     || core.shard.checkpoint_backlog() > self.shared.config.limits.versions_max
             })
+    }
+
+    /// Before a turn: the messages of earlier runs that may run now are named, and then sent.
+    #[cold]
+    pub(super) fn resume(&self, core: &mut Core<A>, now: Time) {
+        if core.shard.take_resumed(now) {
+            self.name_under_way(core);
+            core.shard.run_resumed(&mut core.effects);
+        }
+    }
+
+    /// Has a message of an earlier run, which this shard owes, run now; others of earlier runs do not. `over` reports when its payment
+    /// is on disk.
+    pub(crate) fn resume_alone(&self, debt: Debt, over: Reporter<()>) {
+        {
+            let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+            let core = &mut *core;
+            if core.shard.resume_alone(debt) {
+                self.name_under_way(core);
+                core.shard.run_resumed(&mut core.effects);
+            }
+        }
+        self.enqueue(job(self.mailbox().permit_of_ours(), over, move |shard| {
+            let shown = shard.shown();
+            if shard.under_way().all(|other| other != debt) {
+                Progress::Done(())
+            } else if shard.want_durable(shown) {
+                Progress::GoesOn
+            } else {
+                Progress::Waits(Wait::Durable(shown))
+            }
+        }));
+    }
+
+    fn name_under_way(&self, core: &mut Core<A>) {
+        core.named = core.shard.under_way().count();
+        if let Some(names) = self.shared.logs.as_ref().and_then(|logs| logs.under_way.as_ref()) {
+            names.name(self.index, core.shard.under_way());
+        }
+    }
+
+    /// Names those no more that are paid on disk.
+    #[cold]
+    fn forget_resumed(&self, core: &mut Core<A>) {
+        if core.shard.under_way().count() < core.named {
+            self.name_under_way(core);
+        }
+        core.resumes = core.shard.has_resumed();
     }
 
     /// Gives a task the answer to a message that has run here: at once, or as a call that waits until it is durable.
@@ -89,6 +139,9 @@ impl<A: Actor> LocalShard<A> {
             if !core.shard.has_log_work() {
                 break;
             }
+        }
+        if core.resumes {
+            self.forget_resumed(core);
         }
         self.shared.tell_durable(self.index);
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use freehold_shard::log::{BatchWriter, Marks, SegmentId, Tail};
 use freehold_shard::manifest::{Checkpoint as Written, LogBegin, Part};
-use freehold_shard::{Actor, Begun, Epoch};
+use freehold_shard::{Actor, Begun, Epoch, NotWritten};
 
 use super::{Logs, checkpoint_name, segment_name};
 use crate::disk::error::LogError;
@@ -231,7 +231,10 @@ async fn write_part<A: Actor>(here: Rc<LocalShard<A>>, log: u64, epoch: Epoch) -
         let most = (SLICE as f64 * (1.0 + effort * (STRETCH - 1.0))) as usize;
         let walked = here.with_core(|shard, _| shard.checkpoint_objects(epoch, at, most, &mut batch));
         let took = begin.elapsed();
-        from = walked.map_err(SnapshotError::from)?;
+        from = walked.map_err(|error| match error {
+            NotWritten::Record(error) => CheckpointError::NotRecorded { shard: here.index, error },
+            _ => SnapshotError::Expired.into(),
+        })?;
         if batch.len() >= BATCH_BYTES || from.is_none() && !batch.is_empty() {
             write_batch(&mut file, &mut batch, id, &mut tail).await?;
         }

@@ -21,7 +21,10 @@ use std::path::Path;
 pub use freehold_shard::record::{Debt, Record};
 pub use freehold_shard::{Epoch, Time};
 
+use freehold_shard::manifest::{Fate, Manifest};
+
 use super::contents::{Contents, Place, Source, Surveyed, contents, cut, read, read_manifest, survey};
+use super::under_way::UNDER_WAY;
 use super::{MANIFEST, parse_spare_name};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
@@ -40,6 +43,8 @@ pub struct Verified {
     pub runs: Vec<VerifiedRun>,
     /// Segments that are kept to be used again, or are being made.
     pub spares: usize,
+    /// Messages that are owed and set aside: see [`owed`](crate::owed).
+    pub set_aside: Vec<Debt>,
     /// Files that belong to nothing, and how long they are: left over from a start or a checkpoint that was given up, segments that were
     /// made and not used, or nothing of ours. The next checkpoint or start removes those that are ours.
     pub strays: Vec<(String, u64)>,
@@ -103,6 +108,8 @@ pub struct Entry<'a> {
     pub epoch: Epoch,
     /// Whether it is of a checkpoint, and not of a log.
     pub is_checkpoint: bool,
+    /// Of a message that is owed: that it is set aside, and does not run (see [`owed`](crate::owed)).
+    pub is_set_aside: bool,
     /// What it says. [`Record::Epoch`] does not come: it is in `epoch`.
     pub record: Record<'a>,
 }
@@ -177,7 +184,7 @@ pub fn verify(directory: &Path) -> Result<Verified, LogError> {
     }
     let mut spares = 0;
     let belongs = |name: &str| {
-        [MANIFEST, "manifest.old"].contains(&name)
+        [MANIFEST, "manifest.old", UNDER_WAY].contains(&name)
             || sources.iter().flat_map(|source| &source.files).any(|file| file.name == name)
     };
     let mut strays = directory.list()?;
@@ -186,9 +193,11 @@ pub fn verify(directory: &Path) -> Result<Verified, LogError> {
         spares += usize::from(is_spare);
         !is_spare && !belongs(name)
     });
+    let set_aside = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::SetAside);
+    let set_aside = set_aside.map(|blamed| Debt(blamed.debt)).collect();
     let damages = damages.into_inner();
     let (database, segment_bytes) = (manifest.database, manifest.segment_bytes);
-    Ok(Verified { database, segment_bytes, checkpoint, runs, spares, strays, damages })
+    Ok(Verified { database, segment_bytes, checkpoint, runs, spares, set_aside, strays, damages })
 }
 
 /// Gives every record of a directory that can be read to `each`, also those behind a damage and those that do not count: the checkpoint's
@@ -210,13 +219,18 @@ pub fn dump(directory: &Path, mut each: impl FnMut(Entry<'_>)) -> Result<(), Log
 }
 
 /// What the directory says it holds.
-fn look(directory: &Path) -> Result<(Directory, Contents), LogError> {
+pub(super) fn look(directory: &Path) -> Result<(Directory, Contents), LogError> {
     let directory = Directory::read_only(directory)?;
     let manifest = read_manifest(&directory)?;
     let manifest =
         manifest.ok_or_else(|| LogError::NoManifest { directory: directory.path().to_path_buf() })?;
     let contents = contents(&directory, manifest)?;
     Ok((directory, contents))
+}
+
+fn is_set_aside(manifest: &Manifest, record: &Record<'_>) -> bool {
+    let Record::Owe { debt, .. } = record else { return false };
+    manifest.blamed(*debt).is_some_and(|blamed| blamed.fate == Fate::SetAside)
 }
 
 /// Gives each record of a log. Records that are none of this version are left out.
@@ -241,6 +255,7 @@ fn each_record(
                 sequence: batch.sequence,
                 epoch,
                 is_checkpoint: source.run.is_none(),
+                is_set_aside: is_set_aside(&contents.manifest, &record),
                 record,
             });
         }

@@ -9,15 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use freehold_shard::log::{Batch, SegmentId};
-use freehold_shard::manifest::{Manifest, RunEnd};
+use freehold_shard::manifest::{Blamed, Fate, Manifest, RunEnd};
 use freehold_shard::recovery::{Owed, Replay};
 use freehold_shard::{
-    Actor, Codec, Debt, Durability, Effects, Epoch, LogStart, OwnerId, Ownership, PlacementKey, Prefetch,
-    Router, Shard, Time,
+    Actor, Codec, Debt, Durability, Epoch, LogStart, OwnerId, Ownership, PlacementKey, Prefetch, Router,
+    Shard, Time,
 };
 
 use super::contents::{Contents, Place, Source, contents, cuts, read, read_manifest, survey};
 use super::growth::Growth;
+use super::under_way::{UnderWay, under_way};
 use super::{
     LogConfig, Logs, MANIFEST, Progress, Recovery, Spares, checkpoint, checkpoint_name, parse_segment_name,
     parse_spare_name, segment_name,
@@ -30,7 +31,8 @@ pub(crate) struct Owes<A: Actor> {
     pub(crate) debt: Debt,
     pub(crate) sender: OwnerId,
     pub(crate) due: Option<Time>,
-    pub(crate) message: A::Message,
+    /// `None` if it is set aside.
+    pub(crate) message: Option<A::Message>,
     pub(crate) bytes: Box<[u8]>,
 }
 
@@ -46,13 +48,8 @@ pub(crate) struct Restored<A: Actor> {
 }
 
 impl<A: Actor> Restored<A> {
-    /// Puts everything into a shard, which is empty. Messages that are owed at once, to other shards, are in `effects` then.
-    pub(crate) fn into_shard<P: Prefetch>(
-        self,
-        shard: Shard<A, P>,
-        logs: &Logs,
-        effects: &mut Effects<A>,
-    ) -> Shard<A, P> {
+    /// Puts everything into a shard, which is empty.
+    pub(crate) fn into_shard<P: Prefetch>(self, shard: Shard<A, P>, logs: &Logs) -> Shard<A, P> {
         let mut shard = shard.with_log(LogStart {
             codec: self.codec,
             ack: logs.config.ack,
@@ -63,8 +60,12 @@ impl<A: Actor> Restored<A> {
         });
         self.objects.into_iter().for_each(|(id, ownership, state)| shard.restore(id, ownership, state));
         for Owes { debt, sender, due, message, bytes } in self.owes {
-            shard.restore_debt(debt, sender, due, message, &bytes, effects);
+            match message {
+                Some(message) => shard.restore_debt(debt, sender, due, message, &bytes),
+                None => shard.keep_debt(debt, sender, due, &bytes),
+            }
         }
+        shard.hold_resumed(!logs.suspects.is_empty());
         shard
     }
 }
@@ -237,10 +238,19 @@ pub(crate) fn open<A: Actor>(
     let router = Router::new(key.unwrap_or(contents.manifest.key()), shards);
     let meter = Meter::new(config.progress.clone(), &contents);
     let recovered = recover::<A>(&directory, &contents, router, &meter)?;
-    let owed = understood(&directory, codec, recovered.owed, shards)?;
+    let mut manifest = contents.manifest.clone();
+    blame(config, &directory, &mut manifest, &recovered.owed)?;
+    let suspects = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::RunsAlone);
+    let suspects: Vec<_> = suspects.map(|blamed| Debt(blamed.debt)).collect();
+    let owed = understood(&directory, codec, &manifest, recovered.owed, shards)?;
+    let count = |is_set_aside| {
+        let owes = owed.iter().flatten();
+        owes.filter(|owes: &&Owes<A>| owes.message.is_none() == is_set_aside).count() as u64
+    };
     let recovery = Recovery {
         objects: recovered.objects.iter().map(|objects| objects.len() as u64).sum(),
-        owed: owed.iter().map(|owes| owes.len() as u64).sum(),
+        owed: count(false),
+        set_aside: count(true),
         ..meter.so_far()
     };
     let of_runs = contents.sources.iter().filter(|source| source.run.is_some());
@@ -248,12 +258,15 @@ pub(crate) fn open<A: Actor>(
     let last = contents.manifest.checkpoint.iter();
     let last_bytes = last.flat_map(|checkpoint| &checkpoint.parts).map(|part| part.bytes).sum();
     let Recovered { objects, end, latest, time, next_debt, .. } = recovered;
-    let mut manifest = contents.manifest.clone();
     manifest.placement_key = key.unwrap_or(manifest.key()).0;
     manifest.begin_run(end, latest, shards, random());
     let run = manifest.runs.last().expect("it has just begun");
     let firsts: Vec<_> = run.logs.iter().map(|begin| manifest.segment_id(run.start, *begin)).collect();
     let numbers: Vec<u64> = firsts.iter().map(|first| first.log).collect();
+    let under_way = match recovery.owed {
+        0 => None,
+        _ => Some(UnderWay::open(&directory, run.start, shards)?),
+    };
 
     let logs = Logs {
         config: LogConfig { segment_bytes: manifest.segment_bytes as usize, ..config.clone() },
@@ -263,6 +276,8 @@ pub(crate) fn open<A: Actor>(
         next_debt,
         recovery,
         growth: Growth::new(config.checkpoint_bytes, since_checkpoint, last_bytes),
+        suspects,
+        under_way,
         spares: Mutex::new(Spares::default()),
         checkpoints: checkpoint::Demands::new(),
         directory,
@@ -274,21 +289,47 @@ pub(crate) fn open<A: Actor>(
     Ok(Opened { logs, router, restored })
 }
 
-/// Makes the messages that are owed of what the logs have, by the shard that owes them from now on.
+/// If the last run crashed, finds out which owed messages were under way, and sets those aside that were so too often.
+fn blame(
+    config: &LogConfig,
+    directory: &Directory,
+    manifest: &mut Manifest,
+    owed: &BTreeMap<Debt, Owed>,
+) -> Result<(), LogError> {
+    let crashed = manifest.runs.last().filter(|run| run.end.is_none());
+    let named = crashed.map_or(Ok(Vec::new()), |run| under_way(directory, run.start))?;
+    for Blamed { debt, lives, .. } in
+        manifest.blame(named, |debt| owed.contains_key(&debt), config.poison_lives_max)
+    {
+        let directory = directory.path().display();
+        tracing::warn!(
+            %directory, debt, lives,
+            "a message that is owed was under way whenever the process ended: it is set aside, and does not run (see `freehold_log owed`)"
+        );
+    }
+    Ok(())
+}
+
+/// Makes the messages that are owed of what the logs have, by the shard that owes them from now on. Those that do not run need not be
+/// understood.
 fn understood<A: Actor>(
     directory: &Directory,
     codec: &Codec<A>,
+    manifest: &Manifest,
     owed: BTreeMap<Debt, Owed>,
     shards: usize,
 ) -> Result<Vec<Vec<Owes<A>>>, LogError> {
     let mut by_shard: Vec<Vec<Owes<A>>> = (0..shards).map(|_| Vec::new()).collect();
     for (debt, (sender, due, bytes)) in owed {
-        let message = codec.decode(&bytes).ok_or_else(|| LogError::NotUnderstood {
-            file: directory.path().to_path_buf(),
-            offset: 0,
-            record: debt.0 as usize,
-            what: "a message that is owed",
-        })?;
+        let message = match manifest.blamed(debt).map(|blamed| blamed.fate) {
+            Some(Fate::Dropped) => continue,
+            Some(Fate::SetAside) => None,
+            Some(Fate::RunsAlone) | None => {
+                let directory = directory.path().to_path_buf();
+                let message = codec.decode(&bytes);
+                Some(message.ok_or(LogError::OwedNotUnderstood { directory, debt })?)
+            }
+        };
         by_shard[(debt.0 % shards as u64) as usize].push(Owes { debt, sender, due, message, bytes });
     }
     Ok(by_shard)

@@ -341,6 +341,7 @@ impl World {
             && lives.disks.writing().is_empty()
             && !lives.woken.contains(&true)
             && !self.shards.iter().any(|shard| shard.has_log_work() || shard.has_garbage())
+            && self.shards.iter().all(|shard| shard.under_way().next().is_none())
             && self.history.sent.keys().all(|message| self.history.answers.contains_key(message))
     }
 
@@ -696,7 +697,7 @@ impl World {
         for (debt, (sender, due, bytes)) in debts {
             let at = (debt.0 % shards as u64) as usize;
             let message = Codec::<Simulated>::new().decode(&bytes).expect("it was just read");
-            self.shards[at].restore_debt(debt, sender, due, message, &bytes, &mut self.effects[at]);
+            self.shards[at].restore_debt(debt, sender, due, message, &bytes);
         }
     }
 }

@@ -420,6 +420,9 @@ impl World {
             }
         }
         let now = self.now();
+        if self.shards[shard].take_resumed(now) {
+            self.shards[shard].run_resumed(&mut self.effects[shard]);
+        }
         self.shards[shard].turn(now, &mut self.inboxes[shard], &mut self.effects[shard]);
         self.shards[shard].revoke_old(now);
         self.keep_runs(shard);

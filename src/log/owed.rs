@@ -1,0 +1,120 @@
+//! The messages that a database owes: those that were told, and have not run. For an operator who has to decide about one.
+//!
+//! A message that ends the process when it runs (it overflows the stack, say, or aborts) would do so at every start. After
+//! [`LogConfig::poison_lives_max`](crate::LogConfig::poison_lives_max) crashes it is *set aside*: it stays owed, and does not run. Here
+//! it is [released](release), when the actor has been mended, or [dropped](drop_message). A message that the actor cannot read, and that
+//! keeps the directory from being opened, can be dropped too.
+//!
+//! These functions are for a directory that no runtime has open. What is decided counts from the next start on.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! let directory = Path::new("/var/lib/ledger");
+//! for message in freehold::owed::list(directory)?.into_iter().filter(|message| message.is_set_aside) {
+//!     freehold::owed::release(directory, message.debt)?;
+//! }
+//! # Ok::<(), freehold::LogError>(())
+//! ```
+
+use std::path::Path;
+
+pub use freehold_shard::record::Debt;
+pub use freehold_shard::{OwnerId, Time};
+
+use freehold_shard::Epoch;
+use freehold_shard::log::Batch;
+use freehold_shard::manifest::Fate;
+use freehold_shard::recovery::Owing;
+
+use super::MANIFEST;
+use super::contents::{Place, cuts, read, read_manifest, survey};
+use super::inspect::look;
+use crate::disk::directory::Directory;
+use crate::disk::error::LogError;
+
+/// A message that is owed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OwedMessage {
+    /// Its number, unique in the database.
+    pub debt: Debt,
+    /// Who sent it.
+    pub sender: OwnerId,
+    /// When it is to run, in the database's own time; `None` for at once.
+    pub due: Option<Time>,
+    /// How many runs it was under way in when they crashed.
+    pub lives: u32,
+    /// It does not run, and stays owed until it is released or dropped.
+    pub is_set_aside: bool,
+    /// It, as postcard wrote it.
+    pub message: Box<[u8]>,
+}
+
+/// The messages that are owed, by their numbers. Only reads, and takes no lock: if a runtime has the directory open, it may be wrong.
+///
+/// # Errors
+/// As [`verify`](crate::inspect::verify); and any damage.
+pub fn list(directory: &Path) -> Result<Vec<OwedMessage>, LogError> {
+    let (directory, contents) = look(directory)?;
+    let manifest = &contents.manifest;
+    let survey = |source| survey(&directory, manifest, source, Err, |_| {});
+    let surveyed = contents.sources.iter().map(survey).collect::<Result<Vec<_>, _>>()?;
+    let cuts = cuts(&directory, &contents, &surveyed)?;
+    let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
+    let mut owing = Owing::default();
+    for source in &contents.sources {
+        let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (from, cuts[run]));
+        let apply = |_: &Place<'_>, batch: &Batch<'_>| {
+            owing.apply(batch, from, cut);
+            Ok(())
+        };
+        read(&directory, manifest, source, apply, Err, |_| {})?;
+    }
+    let all = owing.finish().into_iter().map(|(debt, (sender, due, message))| {
+        let blamed = manifest.blamed(debt);
+        let lives = blamed.map_or(0, |blamed| blamed.lives);
+        let fate = blamed.map(|blamed| blamed.fate);
+        let is_set_aside = fate == Some(Fate::SetAside);
+        (fate != Some(Fate::Dropped)).then_some(OwedMessage {
+            debt,
+            sender,
+            due,
+            lives,
+            is_set_aside,
+            message,
+        })
+    });
+    Ok(all.flatten().collect())
+}
+
+/// Has a message run again at the next start, as if it had never been under way in a crash.
+///
+/// # Errors
+/// [`LogError::NotOwed`] if there is no such message, [`LogError::InUse`] if a runtime has the directory open, or as [`list`]; nothing is
+/// changed then.
+pub fn release(directory: &Path, debt: Debt) -> Result<(), LogError> {
+    decide(directory, debt, None)
+}
+
+/// Gives a message up: it is owed no more, and never runs. That cannot be taken back.
+///
+/// # Errors
+/// As [`release`].
+pub fn drop_message(directory: &Path, debt: Debt) -> Result<(), LogError> {
+    decide(directory, debt, Some(Fate::Dropped))
+}
+
+fn decide(path: &Path, debt: Debt, fate: Option<Fate>) -> Result<(), LogError> {
+    // First: to open it to write would make it if it were missing.
+    look(path)?;
+    let directory = Directory::open(path)?;
+    if !list(path)?.iter().any(|message| message.debt == debt) {
+        return Err(LogError::NotOwed { directory: directory.path().to_path_buf(), debt });
+    }
+    let manifest = read_manifest(&directory)?;
+    let mut manifest =
+        manifest.ok_or_else(|| LogError::NoManifest { directory: directory.path().to_path_buf() })?;
+    manifest.decide(debt, fate);
+    directory.replace(MANIFEST, &manifest.to_bytes())
+}
