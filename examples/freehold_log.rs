@@ -1,11 +1,15 @@
-//! Looks at a log's directory: whether it is whole, and what is in it. Changes nothing, and needs no actor.
+//! Looks at a log's directory: whether it is whole, and what is in it; takes a backup of it, and brings one back. Changes nothing in the
+//! directory, and needs no actor.
 //!
 //! ```text
 //! cargo run --release --example freehold_log -- verify /var/lib/ledger
 //! cargo run --release --example freehold_log -- dump /var/lib/ledger | jq 'select(.epoch > 100)'
+//! cargo run --release --example freehold_log -- backup /var/lib/ledger /var/lib/ledger.monday
+//! cargo run --release --example freehold_log -- restore /var/lib/ledger.monday /var/lib/ledger.new
 //! ```
 //! `verify` prints what there is and everything that is wrong; the exit status is 1 if anything is. `dump` prints a line of JSON for each
-//! record that can be read, ids, states and messages in hexadecimal, and then says what is wrong first, if anything is.
+//! record that can be read, ids, states and messages in hexadecimal, and then says what is wrong first, if anything is. `backup` may be used
+//! while a runtime has the directory open.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -14,11 +18,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
+use freehold::backup::{self, Backup, BackupError, Files};
 use freehold::inspect::{self, Debt, Entry, Record, Verified, VerifiedRun};
 use freehold::{LogError, OwnerId, Ownership};
 use serde::Serialize;
 
-/// Looks at a log's directory and changes nothing.
+/// Looks at a log's directory, takes backups of it, and brings them back. The directory stays as it is.
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -37,17 +42,46 @@ enum Task {
         /// The log's directory.
         directory: PathBuf,
     },
+    /// Takes a backup, also while a runtime has the directory open.
+    Backup {
+        /// The log's directory.
+        directory: PathBuf,
+        /// Where the backup is made: an empty directory, or one that is not there yet.
+        to: PathBuf,
+        /// Copies every file. Otherwise files that are not written any more are hard links, where the file system has them.
+        #[arg(long)]
+        copy: bool,
+    },
+    /// Verifies a backup, and copies it to where a runtime can open it.
+    Restore {
+        /// The backup.
+        from: PathBuf,
+        /// An empty directory, or one that is not there yet.
+        directory: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
-        Task::Verify { directory } => verify(&directory),
-        Task::Dump { directory } => dump(&directory),
+        Task::Verify { directory } => verify(&directory).map_err(BackupError::from),
+        Task::Dump { directory } => dump(&directory).map_err(BackupError::from),
+        Task::Backup { directory, to, copy } => {
+            let files = if copy { Files::Copied } else { Files::Linked };
+            backup::backup(&directory, &to, files).map(|made| say("backup", &made))
+        }
+        Task::Restore { from, directory } => {
+            backup::restore(&from, &directory).map(|made| say("restored", &made))
+        }
     };
     done.unwrap_or_else(|error| {
         eprintln!("{error}");
         ExitCode::FAILURE
     })
+}
+
+fn say(what: &str, Backup { epoch, files, linked, bytes, .. }: &Backup) -> ExitCode {
+    println!("{what}: complete through epoch {}, {files} files ({linked} links), {bytes} bytes", epoch.0);
+    ExitCode::SUCCESS
 }
 
 fn verify(directory: &Path) -> Result<ExitCode, LogError> {

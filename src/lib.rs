@@ -92,7 +92,7 @@ pub use local::{Local, LocalAsk};
 pub use log::DiskOptions;
 pub use log::checkpoint::Checkpoint;
 pub use log::commit::{CommitLog, CommitLogError, EpochBatch, EpochBatches, LocalLog};
-pub use log::{LogConfig, Progress, Recovery, inspect};
+pub use log::{LogConfig, Progress, Recovery, backup, inspect};
 pub use replies::Ask;
 pub use runtime::{Report, Runtime};
 pub use snapshot::{Snapshot, SnapshotRead};

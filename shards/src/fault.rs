@@ -52,6 +52,8 @@ pub(crate) enum Fault {
     RestNamed,
     /// What a transaction may have seen elsewhere is not waited for.
     ForgetSeen,
+    /// Whose start wrote a batch is not looked at.
+    IgnoreStarts,
     /// A batch is not synced before it counts as written.
     #[cfg_attr(not(test), expect(dead_code, reason = "what syncs is the simulator's disk"))]
     NoSync,
@@ -90,7 +92,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 25] = [
+    pub(crate) const ALL: [Fault; 26] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -115,6 +117,7 @@ impl Fault {
         Fault::TrimEarly,
         Fault::RestNamed,
         Fault::ForgetSeen,
+        Fault::IgnoreStarts,
         Fault::NoSync,
     ];
 

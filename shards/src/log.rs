@@ -27,6 +27,7 @@
 use thiserror::Error;
 
 use crate::epoch::Epoch;
+use crate::fault::{self, Fault};
 use crate::time::Time;
 
 /// Batches begin at multiples of this, and are padded to it.
@@ -293,6 +294,10 @@ pub enum Invalid {
     /// It is of another log, segment or use of the segment.
     #[error("a batch of another log, segment or use of the segment")]
     Strange,
+    /// The segment begins with a whole batch of this very segment, and another start wrote it. No log number is used twice in the
+    /// history of one directory, so the file is of another copy of it, whose history went on by itself.
+    #[error("it was written by another start: the file is of another copy of the directory")]
+    OtherStart,
     /// It is whole, and not the one that comes next.
     #[error("batch {found} where {expected} was expected, or it does not follow the one before")]
     OutOfOrder {
@@ -345,8 +350,21 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("a header has all its fields")
 }
 
-/// The batch that begins at `offset`, whatever its place in the log, with its crc and that of the one before it.
-fn read(bytes: &[u8], offset: usize, segment: SegmentId) -> Result<(Batch<'_>, u32, u32), Invalid> {
+/// Which segment a file says it is, if it begins with a whole batch.
+pub fn identity(bytes: &[u8]) -> Option<SegmentId> {
+    whole(bytes, 0).ok().map(|(_, _, found)| found)
+}
+
+/// How long the batch is that a file begins with, by its header alone, which may be wrong.
+pub fn first_batch_bytes(header: &[u8]) -> Option<usize> {
+    let length = header.get(..HEADER).filter(|header| header[..4] == MAGIC).map(|header| number(header, 8));
+    length
+        .map(|length| u32::from_le_bytes(length) as usize)
+        .filter(|length| (HEADER..=BATCH_MAX).contains(length))
+}
+
+/// The batch that begins at `offset`, whichever segment it is of: its bytes, its crc, and its segment.
+fn whole(bytes: &[u8], offset: usize) -> Result<(&[u8], u32, SegmentId), Invalid> {
     let block = &bytes[offset..];
     if block.len() < HEADER || block[..4] != MAGIC {
         return Err(Invalid::NotABatch);
@@ -364,8 +382,19 @@ fn read(bytes: &[u8], offset: usize, segment: SegmentId) -> Result<(Batch<'_>, u
         segment: u64::from_le_bytes(number(block, 32)),
         start: u64::from_le_bytes(number(block, 112)),
     };
-    if found != segment {
+    Ok((whole, crc, found))
+}
+
+/// The batch that begins at `offset`, whatever its place in the log, with its crc and that of the one before it.
+fn read(bytes: &[u8], offset: usize, segment: SegmentId) -> Result<(Batch<'_>, u32, u32), Invalid> {
+    let (whole, crc, found) = whole(bytes, offset)?;
+    let block = whole;
+    let is_of_start = found.start == segment.start || fault::is_on(Fault::IgnoreStarts);
+    if (SegmentId { start: segment.start, ..found }) != segment {
         return Err(Invalid::Strange);
+    }
+    if !is_of_start {
+        return Err(if offset == 0 { Invalid::OtherStart } else { Invalid::Strange });
     }
     let version = u32::from_le_bytes(number(block, 52));
     if !(VERSION_MIN..=VERSION).contains(&version) {
@@ -428,7 +457,7 @@ pub fn scan_from<'a>(
                 let tail = Tail { sequence: later, previous };
                 return Err(Damage { offset, found, later, at: offset, tail });
             }
-            Err(found @ Invalid::Version { .. }) => {
+            Err(found @ (Invalid::Version { .. } | Invalid::OtherStart)) => {
                 return Err(Damage { offset, found, later: tail.sequence, at: offset, tail: *tail });
             }
             Err(found) => found,

@@ -150,9 +150,20 @@ pub fn last_complete(after: Epoch, logs: &[Survey]) -> Epoch {
     if fault::is_on(Fault::TakeAll) {
         return logs.iter().map(|log| log.latest).fold(after, Epoch::max);
     }
-    let closed = |place: usize| logs.get(place).and_then(Survey::closed).unwrap_or(after);
+    last_complete_in_copies(after, logs, logs)
+}
+
+/// The last complete epoch of logs that were copied one after another while they were written. `before` is what the logs said before the
+/// first of them was copied, `copies` what the copies say.
+///
+/// Only a batch of `before` may say that an epoch is complete. It names the logs it awaits, and says of all others that what they have of
+/// the epoch was on disk when the batch was sealed. A batch in a copy may have been sealed after another log was copied, and then says
+/// nothing of that copy. What was durable before the logs were surveyed is complete: a crash at that time would have lost nothing of it,
+/// by a batch that is in `before`, and the copies have all that was on disk then.
+pub fn last_complete_in_copies(after: Epoch, before: &[Survey], copies: &[Survey]) -> Epoch {
+    let closed = |place: usize| copies.get(place).and_then(Survey::closed).unwrap_or(after);
     let is_complete = |(epoch, awaits): &&(Epoch, Logs)| awaits.iter().all(|place| closed(place) >= *epoch);
-    let complete = logs.iter().flat_map(|log| &log.closes).filter(is_complete).map(|(epoch, _)| *epoch);
+    let complete = before.iter().flat_map(|log| &log.closes).filter(is_complete).map(|(epoch, _)| *epoch);
     complete.fold(after, Epoch::max)
 }
 

@@ -9,14 +9,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use freehold_shard::log::{Batch, SegmentId};
-use freehold_shard::manifest::{Manifest, RunEnd};
+use freehold_shard::manifest::{Manifest, Run, RunEnd};
 use freehold_shard::recovery::{Owed, Replay};
 use freehold_shard::{
     Actor, Codec, Debt, Durability, Effects, Epoch, LogStart, OwnerId, Ownership, PlacementKey, Prefetch,
     Router, Shard, Time,
 };
 
-use super::contents::{Contents, Place, Source, contents, cuts, read, read_manifest, survey};
+use super::contents::{
+    Contents, Ended, Place, Source, contents, cuts, is_of_the_future, read, read_manifest, refuse_newer,
+    survey,
+};
 use super::{
     LogConfig, Logs, MANIFEST, Progress, Recovery, Spares, checkpoint, checkpoint_name, parse_segment_name,
     parse_spare_name, segment_name,
@@ -140,6 +143,8 @@ pub(crate) struct Recovered<A: Actor> {
     pub(crate) owed: BTreeMap<Debt, Owed>,
     /// How the last run ended, if there was one.
     pub(crate) end: Option<RunEnd>,
+    /// Where each of the sources ends.
+    pub(crate) ended: Vec<Ended>,
     /// No epoch after this one is mentioned anywhere.
     pub(crate) latest: Epoch,
     /// How long the database had been running.
@@ -199,13 +204,15 @@ pub(crate) fn recover<A: Actor>(
             RunEnd { cut: cuts[number], logs: of_run.map(|(_, surveyed)| surveyed.ended.end).collect() }
         }
     });
+    let (latest, time, next_debt) = (latest.max(), time.max(), debts.max());
     Ok(Recovered {
         objects,
         owed,
         end,
-        latest: latest.max().unwrap_or_default(),
-        time: time.max().unwrap_or_default(),
-        next_debt: debts.max().unwrap_or_default(),
+        ended: surveyed.into_iter().map(|surveyed| surveyed.ended).collect(),
+        latest: latest.unwrap_or_default(),
+        time: time.unwrap_or_default(),
+        next_debt: next_debt.unwrap_or_default(),
     })
 }
 
@@ -233,6 +240,7 @@ pub(crate) fn open<A: Actor>(
         }
     };
     let contents = contents(&directory, manifest)?;
+    refuse_newer(&directory, &contents)?;
     let router = Router::new(key.unwrap_or(contents.manifest.key()), shards);
     let meter = Meter::new(config.progress.clone(), &contents);
     let recovered = recover::<A>(&directory, &contents, router, &meter)?;
@@ -242,9 +250,9 @@ pub(crate) fn open<A: Actor>(
         owed: owed.iter().map(|owes| owes.len() as u64).sum(),
         ..meter.so_far()
     };
-    let of_runs = contents.sources.iter().filter(|source| source.run.is_some());
-    let since_checkpoint = of_runs.map(Source::bytes).sum();
-    let Recovered { objects, end, latest, time, next_debt, .. } = recovered;
+    let of_runs = contents.sources.iter().zip(&recovered.ended).filter(|(source, _)| source.run.is_some());
+    let since_checkpoint = of_runs.map(|(source, ended)| source.bytes_before(ended)).sum();
+    let Recovered { objects, end, latest, time, next_debt, ended, .. } = recovered;
     let mut manifest = contents.manifest.clone();
     manifest.placement_key = key.unwrap_or(manifest.key()).0;
     manifest.begin_run(end, latest, shards, random());
@@ -264,7 +272,7 @@ pub(crate) fn open<A: Actor>(
         checkpoints: checkpoint::Demands::new(),
         directory,
     };
-    begin(&logs, &contents.manifest, &numbers)?;
+    begin(&logs, &contents, &ended, &numbers)?;
     let restored = objects.into_iter().zip(owed).zip(firsts);
     let restored =
         restored.map(|((objects, owes), first)| Restored { objects, owes, first, codec: *codec }).collect();
@@ -294,20 +302,30 @@ fn understood<A: Actor>(
 /// Whether a file is one that this manifest names.
 fn names(manifest: &Manifest, name: &str) -> bool {
     let is_segment = parse_segment_name(name).is_some_and(|(log, segment)| {
-        let mut begins = manifest.runs.iter().flat_map(|run| &run.logs);
-        begins.any(|begin| begin.log == log && segment >= begin.segment)
+        let needed = |run: &Run| {
+            let place = run.logs.iter().position(|begin| begin.log == log)?;
+            run.segments(place).filter(|(first, last)| (*first..=*last).contains(&segment))
+        };
+        manifest.runs.iter().any(|run| needed(run).is_some())
     });
     let mut parts = manifest.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts);
     is_segment || parts.any(|part| checkpoint_name(part.log) == name)
 }
 
-/// Makes the first segments of the run's logs, writes the manifest in place of the one `before`, and lets go of what belongs to nothing.
-fn begin(logs: &Logs, before: &Manifest, numbers: &[u64]) -> Result<(), LogError> {
-    prepare(logs, before, numbers)?;
+/// Makes the first segments of the run's logs, writes the manifest in place of the one before, and lets go of what belongs to nothing.
+/// `ended` says where each of the sources ends.
+fn begin(logs: &Logs, before: &Contents, ended: &[Ended], numbers: &[u64]) -> Result<(), LogError> {
+    prepare(logs, &before.manifest, numbers)?;
     logs.store(|_| {})?;
     // What only the manifest before named, as the logs of a run that left nothing.
     let manifest = logs.manifest().clone();
-    discard(logs, numbers.len(), |name| names(&manifest, name))
+    discard(logs, numbers.len(), |name| names(&manifest, name))?;
+    // The manifest has all ends now, so a log is whole without the rest of its last segment. Uncut, each crash would keep a segment a shard.
+    let of_runs = before.sources.iter().zip(ended).filter(|(source, _)| source.run.is_some());
+    for (_, Ended { at: (name, end), .. }) in of_runs.filter(|(_, ended)| names(&manifest, &ended.at.0)) {
+        logs.directory.cut(name, *end)?;
+    }
+    Ok(())
 }
 
 /// Makes the first segments of the run's logs. What the manifest on disk names is as it was: a crash leaves a directory that can be opened.
@@ -315,9 +333,11 @@ fn prepare(logs: &Logs, before: &Manifest, numbers: &[u64]) -> Result<(), LogErr
     let manifest = logs.manifest().clone();
     for (name, bytes) in logs.directory.list()? {
         if let Some(number) = parse_spare_name(&name) {
-            match bytes == manifest.segment_bytes {
-                true => logs.keep_spare(&name, number),
-                false => logs.directory.remove(&name)?,
+            // What a newer copy of the directory wrote must not look like a part of a log that will have its number.
+            let is_fit =
+                bytes == manifest.segment_bytes && !is_of_the_future(&logs.directory, before, &name)?;
+            if !is_fit || !logs.keep_spare(&name, number, numbers.len()) {
+                logs.directory.remove(&name)?;
             }
         }
     }
