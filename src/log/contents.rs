@@ -218,13 +218,17 @@ pub(crate) fn is_of_the_future(
 
 /// Which segment a file says it is, if it begins with a whole batch.
 fn first_segment(directory: &Directory, name: &str) -> Result<Option<SegmentId>, LogError> {
-    let header = match directory.read_start(name, HEADER) {
-        // It is only read here, and whoever writes it has no use for it any more.
-        Err(LogError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
-        header => header?,
-    };
+    let Some(header) = if_there(directory.read_start(name, HEADER))? else { return Ok(None) };
     let Some(bytes) = first_batch_bytes(&header) else { return Ok(None) };
-    Ok(identity(&directory.read_start(name, bytes)?))
+    Ok(if_there(directory.read_start(name, bytes))?.and_then(|first| identity(&first)))
+}
+
+/// What was read of a file that no source names. Where a directory is only read, the runtime that writes it may have let go of the file.
+fn if_there(read: Result<Vec<u8>, LogError>) -> Result<Option<Vec<u8>>, LogError> {
+    match read {
+        Err(LogError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// Whether the log goes on in this segment, behind where it ended as the manifest has it. See [`LATE_MAX`].
@@ -241,7 +245,8 @@ fn is_behind_the_end(
         return Ok(false);
     }
     let mut late = 0;
-    let read = LogReader::new(id, end).read(&directory.read(name)?, |_| late += 1);
+    let Some(bytes) = if_there(directory.read(name))? else { return Ok(false) };
+    let read = LogReader::new(id, end).read(&bytes, |_| late += 1);
     Ok(late > LATE_MAX || read.is_err_and(|damage| damage.later > end.sequence))
 }
 
