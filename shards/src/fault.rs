@@ -54,6 +54,8 @@ pub(crate) enum Fault {
     ForgetSeen,
     /// Whose start wrote a batch is not looked at.
     IgnoreStarts,
+    /// What a copied log says is complete counts, though another may have been copied before it was said.
+    TrustCopies,
     /// A batch is not synced before it counts as written.
     #[cfg_attr(not(test), expect(dead_code, reason = "what syncs is the simulator's disk"))]
     NoSync,
@@ -92,7 +94,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 26] = [
+    pub(crate) const ALL: [Fault; 27] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -118,6 +120,7 @@ impl Fault {
         Fault::RestNamed,
         Fault::ForgetSeen,
         Fault::IgnoreStarts,
+        Fault::TrustCopies,
         Fault::NoSync,
     ];
 
