@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use freehold_shard::Epoch;
 use freehold_shard::log::{
-    Batch, Damage, HEADER, Invalid, SegmentId, Tail, VERSION, first_batch_bytes, identity,
+    Batch, Damage, HEADER, Invalid, Pieces, SegmentId, Tail, VERSION, first_batch_bytes, identity,
 };
 use freehold_shard::manifest::{LogBegin, MANIFEST_VERSION, Manifest, NoManifest};
 use freehold_shard::recovery::{LogReader, Survey, last_complete};
@@ -23,6 +23,7 @@ use super::backup::UNFINISHED;
 use super::{MANIFEST, checkpoint_name, parse_segment_name, segment_name};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
+use crate::disk::pieces::FilePieces;
 
 /// A file of a log.
 #[derive(Clone, Debug)]
@@ -302,7 +303,7 @@ pub(crate) fn read(
             continue;
         };
         reader.skip_to(*segment);
-        let bytes = directory.read(name)?;
+        let mut pieces = FilePieces::open(directory, name)?;
         let place = Place { name, segment: *segment };
         // The closure keeps both while the loop looks at them.
         let (failed, seen, late) = (RefCell::new(None), Cell::new(None), Cell::new(0));
@@ -316,7 +317,7 @@ pub(crate) fn read(
                 seen.set(Some(batch.end() as u64));
             }
         };
-        let mut read = reader.read(&bytes, &mut take);
+        let mut read = reader.read_pieces(&mut pieces, None, &mut take)?;
         while let Err(found) = read {
             if failed.borrow().is_some() {
                 break;
@@ -346,8 +347,9 @@ pub(crate) fn read(
                 }
             }
             is_lost = false;
-            read = reader.read_behind(&found, &bytes, &mut take);
+            read = reader.read_pieces(&mut pieces, Some(&found), &mut take)?;
         }
+        let bytes = pieces.bytes() as u64;
         if let Some(error) = failed.into_inner() {
             return Err(error);
         }
@@ -357,16 +359,16 @@ pub(crate) fn read(
         if let Some(end) = seen.into_inner() {
             is_lost &= read.is_err();
             // Of a file that was cut, the padding behind the last batch may be missing.
-            at = (name.clone(), end.min(bytes.len() as u64));
+            at = (name.clone(), end.min(bytes));
         }
-        let is_short = (bytes.len() as u64) < manifest.segment_bytes;
+        let is_short = bytes < manifest.segment_bytes;
         if source.end.is_none() && is_short && !is_lost {
             // A file has its full size before it has the name of a segment.
             let what = format!("the file ends here, and segments have {} bytes", manifest.segment_bytes);
-            damage(damaged(directory, name, expected.min(bytes.len() as u64), what))?;
+            damage(damaged(directory, name, expected.min(bytes), what))?;
             is_lost = true;
         }
-        progress(bytes.len() as u64);
+        progress(bytes);
     }
     let end = reader.end();
     if let Some(expected) = source.end

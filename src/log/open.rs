@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use freehold_shard::log::{Batch, SegmentId};
 use freehold_shard::manifest::{Manifest, Run, RunEnd};
-use freehold_shard::recovery::{Owed, Replay};
+use freehold_shard::recovery::{Home, Owed, Replay};
 use freehold_shard::{
-    Actor, Codec, Debt, Durability, Effects, Epoch, LogStart, OwnerId, Ownership, PlacementKey, Prefetch,
-    Router, Shard, Time,
+    Actor, Codec, Debt, Durability, Effects, Epoch, LogStart, OwnerId, PlacementKey, Prefetch, Router, Shard,
+    Time,
 };
 
 use super::contents::{
@@ -36,12 +36,9 @@ pub(crate) struct Owes<A: Actor> {
     pub(crate) bytes: Box<[u8]>,
 }
 
-/// An object as a log has it.
-type Object<A> = (<A as Actor>::Id, Ownership, <A as Actor>::State);
-
 /// What a shard begins with.
 pub(crate) struct Restored<A: Actor> {
-    pub(crate) objects: Vec<Object<A>>,
+    pub(crate) home: Home<A>,
     pub(crate) owes: Vec<Owes<A>>,
     pub(crate) first: SegmentId,
     pub(crate) codec: Codec<A>,
@@ -55,7 +52,7 @@ impl<A: Actor> Restored<A> {
         logs: &Logs,
         effects: &mut Effects<A>,
     ) -> Shard<A, P> {
-        let mut shard = shard.with_log(LogStart {
+        let mut shard = shard.with_objects(self.home).with_log(LogStart {
             codec: self.codec,
             ack: logs.config.ack,
             first: self.first,
@@ -63,7 +60,6 @@ impl<A: Actor> Restored<A> {
             first_debt: logs.next_debt,
             durability: logs.durability.clone(),
         });
-        self.objects.into_iter().for_each(|(id, ownership, state)| shard.restore(id, ownership, state));
         for Owes { debt, sender, due, message, bytes } in self.owes {
             shard.restore_debt(debt, sender, due, message, &bytes, effects);
         }
@@ -138,8 +134,8 @@ impl Meter {
 
 /// What a database was when its last run ended.
 pub(crate) struct Recovered<A: Actor> {
-    /// By the shard that is their home from now on.
-    pub(crate) objects: Vec<Vec<Object<A>>>,
+    /// The objects of each shard from now on.
+    pub(crate) homes: Vec<Home<A>>,
     pub(crate) owed: BTreeMap<Debt, Owed>,
     /// How the last run ended, if there was one.
     pub(crate) end: Option<RunEnd>,
@@ -153,11 +149,12 @@ pub(crate) struct Recovered<A: Actor> {
     pub(crate) next_debt: u64,
 }
 
-/// Finds out what a database was when its last run ended, and changes nothing.
+/// Finds out what a database was when its last run ended, and changes nothing. The tables of the shards get `seeds`.
 pub(crate) fn recover<A: Actor>(
     directory: &Directory,
     contents: &Contents,
     router: Router,
+    seeds: &[u64],
     meter: &Meter,
 ) -> Result<Recovered<A>, LogError> {
     let Contents { manifest, sources } = contents;
@@ -168,7 +165,8 @@ pub(crate) fn recover<A: Actor>(
     })?;
     let cuts = cuts(directory, contents, &surveyed)?;
     let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
-    let replays = in_parallel(sources, |source| {
+    let homes: Vec<Mutex<Home<A>>> = seeds.iter().map(|seed| Mutex::new(Home::new(*seed))).collect();
+    let replay_one = |source: &Source| {
         let mut replay = Replay::<A>::new(router);
         // What a checkpoint holds is of no epoch; what is older than it in the logs is in it.
         let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (from, cuts[run]));
@@ -178,14 +176,23 @@ pub(crate) fn recover<A: Actor>(
                 offset: batch.offset as u64,
                 record: not.record,
                 what: not.what,
-            })
+            })?;
+            for (changes, home) in replay.changes().zip(&homes).filter(|(changes, _)| !changes.is_empty()) {
+                home.lock().unwrap_or_else(PoisonError::into_inner).apply(changes.drain(..));
+            }
+            Ok(())
         };
         read(directory, manifest, source, apply, Err, |bytes| meter.read(bytes))?;
         Ok(replay)
-    })?;
+    };
     let mut all = Replay::<A>::new(router);
-    replays.into_iter().for_each(|replay| all.follow(replay));
-    let (objects, owed) = all.finish();
+    // The checkpoint, and then run after run: a later change is never overtaken.
+    for of_run in sources.chunk_by(|one, other| one.run == other.run) {
+        in_parallel(of_run, replay_one)?.into_iter().for_each(|replay| all.follow(replay));
+    }
+    let owed = all.finish();
+    let homes =
+        homes.into_iter().map(|home| home.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
 
     let surveys = || surveyed.iter().map(|surveyed| &surveyed.survey);
     let latest = surveys().flat_map(|survey| [Some(survey.latest), survey.closed()]).flatten();
@@ -206,7 +213,7 @@ pub(crate) fn recover<A: Actor>(
     });
     let (latest, time, next_debt) = (latest.max(), time.max(), debts.max());
     Ok(Recovered {
-        objects,
+        homes,
         owed,
         end,
         ended: surveyed.into_iter().map(|surveyed| surveyed.ended).collect(),
@@ -243,16 +250,17 @@ pub(crate) fn open<A: Actor>(
     refuse_newer(&directory, &contents)?;
     let router = Router::new(key.unwrap_or(contents.manifest.key()), shards);
     let meter = Meter::new(config.progress.clone(), &contents);
-    let recovered = recover::<A>(&directory, &contents, router, &meter)?;
+    let seeds: Vec<u64> = (0..shards).map(|_| random()).collect();
+    let recovered = recover::<A>(&directory, &contents, router, &seeds, &meter)?;
     let owed = understood(&directory, codec, recovered.owed, shards)?;
     let recovery = Recovery {
-        objects: recovered.objects.iter().map(|objects| objects.len() as u64).sum(),
+        objects: recovered.homes.iter().map(|home| home.len() as u64).sum(),
         owed: owed.iter().map(|owes| owes.len() as u64).sum(),
         ..meter.so_far()
     };
     let of_runs = contents.sources.iter().zip(&recovered.ended).filter(|(source, _)| source.run.is_some());
     let since_checkpoint = of_runs.map(|(source, ended)| source.bytes_before(ended)).sum();
-    let Recovered { objects, end, latest, time, next_debt, ended, .. } = recovered;
+    let Recovered { homes, end, latest, time, next_debt, ended, .. } = recovered;
     let mut manifest = contents.manifest.clone();
     manifest.placement_key = key.unwrap_or(manifest.key()).0;
     manifest.begin_run(end, latest, shards, random());
@@ -273,9 +281,9 @@ pub(crate) fn open<A: Actor>(
         directory,
     };
     begin(&logs, &contents, &ended, &numbers)?;
-    let restored = objects.into_iter().zip(owed).zip(firsts);
+    let restored = homes.into_iter().zip(owed).zip(firsts);
     let restored =
-        restored.map(|((objects, owes), first)| Restored { objects, owes, first, codec: *codec }).collect();
+        restored.map(|((home, owes), first)| Restored { home, owes, first, codec: *codec }).collect();
     Ok(Opened { logs, router, restored })
 }
 

@@ -7,7 +7,7 @@
 use freehold_shard::log::{BLOCK, Batch, Damage, End, HEADER, SegmentId, Tail, VERSION, scan};
 use freehold_shard::manifest::{MANIFEST_VERSION, Manifest};
 use freehold_shard::record::Record;
-use freehold_shard::recovery::{LogReader, Replay, Survey, last_complete};
+use freehold_shard::recovery::{Home, LogReader, Replay, Survey, last_complete};
 use freehold_shard::{AccessError, Actor, Addressees, Epoch, Objects, PlacementKey, Router};
 
 /// Words by number.
@@ -126,9 +126,11 @@ fn segment(bytes: &[u8]) {
         }
         assert!(damage.at >= reached, "reading on goes on");
         reached = damage.at;
-        read = reader.read_behind(&damage, bytes, &mut take);
+        Ok(read) = reader.read_pieces(&mut &*bytes, Some(&damage), &mut take);
     }
     let _ = last_complete(Epoch(0), &[survey, Survey::default()]);
-    let (objects, _) = replay.finish();
-    assert!(objects.iter().map(Vec::len).sum::<usize>() <= puts, "no object without a record");
+    let mut home = Home::<Words>::new(1);
+    replay.changes().for_each(|changes| home.apply(changes.drain(..)));
+    assert!(home.len() <= puts && home.objects().count() == home.len(), "no object without a record");
+    let _ = replay.finish();
 }

@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use freehold_shard::log::{BatchWriter, End, Invalid, Marks, SegmentId, Tail};
 use freehold_shard::manifest::{Checkpoint, LogBegin, Manifest, Part, Run, RunEnd};
-use freehold_shard::recovery::{self, LogReader, Replay, Survey, last_complete, last_complete_in_copies};
+use freehold_shard::recovery::{
+    self, Home, LogReader, Replay, Survey, last_complete, last_complete_in_copies,
+};
 use freehold_shard::*;
 
 use super::checker::{History, Model, Owed};
 use super::disks::{Disks, Files};
-use super::script::{Script, Simulated, Value};
+use super::script::{Script, Simulated};
 use super::world::{Shape, World};
 
 /// What a world with disks has beside the shards.
@@ -136,7 +138,7 @@ enum Ended {
 
 /// What recovery found.
 struct Recovered {
-    homes: Vec<Vec<(u64, Ownership, Value)>>,
+    homes: Vec<Home<Simulated>>,
     owed: BTreeMap<Debt, recovery::Owed>,
     cut: Epoch,
     /// How the last run ended.
@@ -149,8 +151,8 @@ struct Recovered {
 
 impl Recovered {
     fn objects(&self) -> Model {
-        let objects = self.homes.iter().flatten();
-        objects.map(|(id, ownership, value)| (*id, (*ownership, *value))).collect()
+        let objects = self.homes.iter().flat_map(Home::objects);
+        objects.map(|(id, ownership, value)| (id, (ownership, *value))).collect()
     }
 }
 
@@ -183,6 +185,11 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
     let manifest = Manifest::from_bytes(&disks.manifest).map_err(|error| error.to_string())?;
     let router = Router::new(manifest.key(), shards);
     let mut all = Replay::<Simulated>::new(router);
+    let mut homes: Vec<_> = (0..shards).map(|shard| Home::new(shard as u64)).collect();
+    let mut take = |mut replay: Replay<Simulated>| {
+        replay.changes().zip(&mut homes).for_each(|(changes, home)| home.apply(changes.drain(..)));
+        all.follow(replay);
+    };
     let (mut latest, mut time, mut next_debt) = (Epoch(0), Time(0), 0);
     let mut cut = Epoch(0);
     if let Some(checkpoint) = &manifest.checkpoint {
@@ -201,7 +208,7 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
             if (end, reader.end(), bytes.len() as u64) != (Ok(End::Full), (0, part.end), part.bytes) {
                 return Err(format!("part {} ends at {:?}, {end:?}", part.log, reader.end()));
             }
-            all.follow(replay);
+            take(replay);
         }
     }
     let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
@@ -240,11 +247,11 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
             read_log(disks, &manifest, *start, *begin, |batch| {
                 replay.apply(batch, from, cut).map_err(|error| format!("{begin:?}: {error:?}"))
             })?;
-            all.follow(replay);
+            take(replay);
         }
         last_end = Some(RunEnd { cut, logs: ends });
     }
-    let (homes, owed) = all.finish();
+    let owed = all.finish();
     Ok(Recovered { homes, owed, cut, end: last_end, latest, time, next_debt })
 }
 
@@ -809,9 +816,8 @@ impl World {
             })
         };
         self.shards = std::mem::take(&mut self.shards).into_iter().zip(&run.logs).map(with_log).collect();
-        for (shard, objects) in self.shards.iter_mut().zip(homes) {
-            objects.into_iter().for_each(|(id, ownership, state)| shard.restore(id, ownership, state));
-        }
+        let shards_alone = std::mem::take(&mut self.shards).into_iter().zip(homes);
+        self.shards = shards_alone.map(|(shard, home)| shard.with_objects(home)).collect();
         for (debt, (sender, due, bytes)) in debts {
             let at = (debt.0 % shards as u64) as usize;
             let message = Codec::<Simulated>::new().decode(&bytes).expect("it was just read");
