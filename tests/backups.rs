@@ -146,7 +146,7 @@ fn a_copy_is_made_into_an_empty_directory_or_not_at_all() {
     fs::write(at("three").join("unfinished-copy"), "").expect("there is room");
     fs::write(at("three").join("log-00000000-00000000"), "half of").expect("there is room");
     let opened = Runtime::<Payments>::open(config(1), log(&at("three")));
-    assert!(opened.err().expect("it is refused").to_string().contains("has no manifest"));
+    assert!(opened.expect_err("it is refused").to_string().contains("has no manifest"));
     restore(&at("one"), &at("three")).expect("it begins again");
     assert_eq!(fs::read(at("three").join("notes.txt")).expect("it is there"), b"mine");
     assert!(!at("three").join("unfinished-copy").exists());

@@ -87,6 +87,9 @@ fn copy(from: &Path, to: &Path, which: impl Fn(&str) -> bool) {
     }
 }
 
+/// Which files are brought back.
+type Part = Box<dyn Fn(&str) -> bool>;
+
 fn all(_: &str) -> bool {
     true
 }
@@ -117,7 +120,7 @@ fn crash(shards: usize, directory: &Path, live: impl FnOnce(&Runtime<Pairs>)) {
 /// Opens a directory that must be refused because of newer files, and changes nothing in it. Returns their names.
 fn refused(shards: usize, directory: &Path) -> Vec<String> {
     let before = files(directory);
-    let error = try_to_open(shards, directory).err().expect("it is refused");
+    let error = try_to_open(shards, directory).expect_err("it is refused");
     let StartError::Log(LogError::NewerFiles { manifest, files: newer }) = &error else { panic!("{error}") };
     assert_eq!(*manifest, directory.canonicalize().expect("it is there").join("manifest"));
     assert!(error.to_string().contains("a backup was copied over a newer directory"), "{error}");
@@ -175,7 +178,7 @@ fn what_a_restore_undid_does_not_come_back() {
         // Whoever brings the files back that were set aside, over those of the other history, hears of it.
         crash(shards, place, |runtime| put(runtime, 20, 4));
         copy(aside.path(), place, all);
-        let error = try_to_open(shards, place).err().expect("it is refused");
+        let error = try_to_open(shards, place).expect_err("it is refused");
         assert!(error.to_string().contains("another copy of the directory"), "{error}");
     }
 }
@@ -237,7 +240,7 @@ fn a_restore_of_some_files_is_refused_or_whole() {
     });
     let names: Vec<String> = files(backup.path()).into_keys().collect();
     let is = |prefix: &'static str| move |name: &str| name.starts_with(prefix);
-    let mut parts: Vec<Box<dyn Fn(&str) -> bool>> = vec![
+    let mut parts: Vec<Part> = vec![
         Box::new(is("manifest")),
         Box::new(is("log-")),
         Box::new(is("checkpoint-")),
@@ -245,9 +248,7 @@ fn a_restore_of_some_files_is_refused_or_whole() {
         Box::new(|name| name != "manifest.old"),
         Box::new(|name| !name.starts_with("log-")),
     ];
-    parts.extend(
-        names.into_iter().map(|one| -> Box<dyn Fn(&str) -> bool> { Box::new(move |name| name == one) }),
-    );
+    parts.extend(names.into_iter().map(|one| -> Part { Box::new(move |name| name == one) }));
     let (mut refusals, mut opened) = (0, 0);
     for (case, part) in parts.iter().enumerate() {
         watchdog.feed();
@@ -330,7 +331,7 @@ fn crashes_do_not_fill_the_disk() {
         .open(place.join(&name))
         .and_then(|file| file.set_len(100))
         .expect("it is there");
-    let error = try_to_open(shards, place).err().expect("it is refused");
+    let error = try_to_open(shards, place).expect_err("it is refused");
     assert!(error.to_string().contains(&name), "{error}");
 }
 

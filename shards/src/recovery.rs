@@ -348,7 +348,7 @@ mod tests {
             let id = (random >> 40) % 500;
             let ownership = [Ownership::Owned(OwnerId(id)), Ownership::Shared, Ownership::Immutable]
                 [(random >> 33) as usize % 3];
-            let object = ((random >> 36) % 3 > 0).then_some((ownership, round));
+            let object = (!(random >> 36).is_multiple_of(3)).then_some((ownership, round));
             home.apply([(id, object)]);
             match object {
                 Some(object) => drop(expected.insert(id, object)),

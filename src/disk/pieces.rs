@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn pieces_are_those_of_the_file_wherever_they_begin() {
         let place = tempfile::tempdir().expect("there is room");
-        let bytes: Vec<u8> = (0..3 * PIECE_BYTES + 17).map(|at| (at * 31 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..3 * PIECE_BYTES + 17).map(|at| ((at * 31) >> 3) as u8).collect();
         std::fs::write(place.path().join("file"), &bytes).expect("there is room");
         let directory = Directory::read_only(place.path()).expect("it is there");
         let mut pieces = FilePieces::open(&directory, "file").expect("it is there");
