@@ -335,6 +335,21 @@ fn crashes_do_not_fill_the_disk() {
     assert!(error.to_string().contains(&name), "{error}");
 }
 
+// Spares that more shards had left stayed for ever.
+#[test]
+fn spares_are_for_the_shards_there_are() {
+    let _watchdog = Watchdog::new("spares_are_for_the_shards_there_are");
+    let directory = tempfile::tempdir().expect("there is room");
+    let place = directory.path();
+    open(1, place).shutdown();
+    for number in 16..32 {
+        fs::write(place.join(format!("spare-{number:x}")), [0; SEGMENT]).expect("there is room");
+    }
+    drop(open(1, place));
+    let spares = files(place).into_keys().filter(|name| name.starts_with("spare-")).count();
+    assert!(spares <= 2, "{spares} spares");
+}
+
 // The sibling: a manifest that gets longer with each start.
 #[test]
 fn after_many_starts_a_checkpoint_is_made() {

@@ -227,10 +227,13 @@ impl<A: Actor> Home<A> {
     }
 }
 
-/// What a checkpoint's part or a log says: changes of objects, until somebody takes them, and debts.
+/// How many changes of a home are put into its table at once.
+const CHANGES_MAX: usize = 1024;
+
+/// What a checkpoint's part or a log says of debts, and, passing through, of objects.
 pub struct Replay<A: Actor> {
     router: Router,
-    /// By home, in the order they were read.
+    /// By home, in the order they were read: what is not in its table yet.
     changes: Vec<Vec<Change<A>>>,
     owed: BTreeMap<Debt, Owed>,
     paid: HashSet<Debt, ahash::RandomState>,
@@ -255,9 +258,18 @@ impl<A: Actor> Replay<A> {
     /// Takes over what a batch says of the epochs from `from` on, up to `cut`. What is older is in the checkpoint; and it must not be taken
     /// over again, because of a debt that was paid long ago the logs may still have that it was made, and not that it was paid.
     ///
+    /// Changes of objects are given to `put` some at a time, with the number of their home, for it to drain into the [`Home`]. The logs of one
+    /// run have no object in common, so among them any order is right; those of a later run come when all of an earlier one were put.
+    ///
     /// # Errors
     /// A record that this actor cannot understand.
-    pub fn apply(&mut self, batch: &Batch<'_>, from: Epoch, cut: Epoch) -> Result<(), NotUnderstood> {
+    pub fn apply(
+        &mut self,
+        batch: &Batch<'_>,
+        from: Epoch,
+        cut: Epoch,
+        mut put: impl FnMut(usize, &mut Vec<Change<A>>),
+    ) -> Result<(), NotUnderstood> {
         let mut epoch = Epoch(0);
         for (at, record) in batch.records().enumerate() {
             let not = |what| NotUnderstood { record: at, what };
@@ -277,11 +289,11 @@ impl<A: Actor> Replay<A> {
                 Record::Put { id, ownership, state } => {
                     let id = decode::<A::Id>(id).ok_or(not("an object's id"))?;
                     let state = decode::<A::State>(state).ok_or(not("an object's state"))?;
-                    self.changes[self.router.home(&id).index()].push((id, Some((ownership, state))));
+                    self.change(id, Some((ownership, state)), &mut put);
                 }
                 Record::Remove { id } => {
                     let id = decode::<A::Id>(id).ok_or(not("an object's id"))?;
-                    self.changes[self.router.home(&id).index()].push((id, None));
+                    self.change(id, None, &mut put);
                 }
                 Record::Owe { debt, sender, due, message } => {
                     self.owed.insert(debt, (sender, due, message.into()));
@@ -291,18 +303,27 @@ impl<A: Actor> Replay<A> {
                 }
             }
         }
+        let changes = self.changes.iter_mut().enumerate().filter(|(_, changes)| !changes.is_empty());
+        changes.for_each(|(home, changes)| put(home, changes));
         Ok(())
     }
 
-    /// The changes so far, by home, each list to be drained into its [`Home`]. The logs of one run have no object in common, so among them any
-    /// order is right; those of a later run come when all of an earlier one have been taken.
-    pub fn changes(&mut self) -> impl Iterator<Item = &mut Vec<Change<A>>> {
-        self.changes.iter_mut()
+    fn change(
+        &mut self,
+        id: A::Id,
+        object: Option<(Ownership, A::State)>,
+        put: &mut impl FnMut(usize, &mut Vec<Change<A>>),
+    ) {
+        let home = self.router.home(&id).index();
+        let changes = &mut self.changes[home];
+        changes.push((id, object));
+        if changes.len() == CHANGES_MAX {
+            put(home, changes);
+        }
     }
 
     /// Takes over the debts that came later.
     pub fn follow(&mut self, later: Replay<A>) {
-        debug_assert!(later.changes.iter().all(Vec::is_empty), "changes-are-taken: they are in no table yet");
         self.owed.extend(later.owed);
         self.paid.extend(later.paid);
     }

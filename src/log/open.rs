@@ -171,16 +171,15 @@ pub(crate) fn recover<A: Actor>(
         // What a checkpoint holds is of no epoch; what is older than it in the logs is in it.
         let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (from, cuts[run]));
         let apply = |place: &Place<'_>, batch: &Batch<'_>| {
-            replay.apply(batch, from, cut).map_err(|not| LogError::NotUnderstood {
+            let put = |home: usize, changes: &mut Vec<_>| {
+                homes[home].lock().unwrap_or_else(PoisonError::into_inner).apply(changes.drain(..));
+            };
+            replay.apply(batch, from, cut, put).map_err(|not| LogError::NotUnderstood {
                 file: directory.file(place.name),
                 offset: batch.offset as u64,
                 record: not.record,
                 what: not.what,
-            })?;
-            for (changes, home) in replay.changes().zip(&homes).filter(|(changes, _)| !changes.is_empty()) {
-                home.lock().unwrap_or_else(PoisonError::into_inner).apply(changes.drain(..));
-            }
-            Ok(())
+            })
         };
         read(directory, manifest, source, apply, Err, |bytes| meter.read(bytes))?;
         Ok(replay)

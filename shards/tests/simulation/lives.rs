@@ -186,10 +186,7 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
     let router = Router::new(manifest.key(), shards);
     let mut all = Replay::<Simulated>::new(router);
     let mut homes: Vec<_> = (0..shards).map(|shard| Home::new(shard as u64)).collect();
-    let mut take = |mut replay: Replay<Simulated>| {
-        replay.changes().zip(&mut homes).for_each(|(changes, home)| home.apply(changes.drain(..)));
-        all.follow(replay);
-    };
+    let mut put = |home: usize, changes: &mut Vec<_>| homes[home].apply(changes.drain(..));
     let (mut latest, mut time, mut next_debt) = (Epoch(0), Time(0), 0);
     let mut cut = Epoch(0);
     if let Some(checkpoint) = &manifest.checkpoint {
@@ -202,13 +199,13 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
             let mut reader = LogReader::new(manifest.segment_id(part.start, begin), begin.tail);
             let mut result = Ok(());
             let end = reader.read(bytes, |batch| {
-                result = result.and_then(|()| replay.apply(&batch, Epoch(0), Epoch(0)));
+                result = result.and_then(|()| replay.apply(&batch, Epoch(0), Epoch(0), &mut put));
             });
             result.map_err(|error| format!("part {}: {error:?}", part.log))?;
             if (end, reader.end(), bytes.len() as u64) != (Ok(End::Full), (0, part.end), part.bytes) {
                 return Err(format!("part {} ends at {:?}, {end:?}", part.log, reader.end()));
             }
-            take(replay);
+            all.follow(replay);
         }
     }
     let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
@@ -245,9 +242,9 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
         for begin in logs {
             let mut replay = Replay::new(router);
             read_log(disks, &manifest, *start, *begin, |batch| {
-                replay.apply(batch, from, cut).map_err(|error| format!("{begin:?}: {error:?}"))
+                replay.apply(batch, from, cut, &mut put).map_err(|error| format!("{begin:?}: {error:?}"))
             })?;
-            take(replay);
+            all.follow(replay);
         }
         last_end = Some(RunEnd { cut, logs: ends });
     }
