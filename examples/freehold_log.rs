@@ -1,16 +1,19 @@
-//! Looks at a log's directory: whether it is whole, and what is in it. Needs no actor, and changes nothing but what becomes of a message
-//! that is owed.
+//! Looks at a log's directory: whether it is whole, and what is in it; takes a backup of it, and brings one back. Needs no actor, and changes
+//! nothing in the directory but what becomes of a message that is owed.
 //!
 //! ```text
 //! cargo run --release --example freehold_log -- verify /var/lib/ledger
 //! cargo run --release --example freehold_log -- dump /var/lib/ledger | jq 'select(.epoch > 100)'
 //! cargo run --release --example freehold_log -- owed /var/lib/ledger
 //! cargo run --release --example freehold_log -- owed /var/lib/ledger --release 17
+//! cargo run --release --example freehold_log -- backup /var/lib/ledger /var/lib/ledger.monday
+//! cargo run --release --example freehold_log -- restore /var/lib/ledger.monday /var/lib/ledger.new
 //! ```
 //! `verify` prints what there is and everything that is wrong; the exit status is 1 if anything is. `dump` prints a line of JSON for each
 //! record that can be read, ids, states and messages in hexadecimal, and then says what is wrong first, if anything is. `owed` prints a
 //! line of JSON for each message that was told and has not run; one that is set aside, because it was under way in several crashes, can
-//! be released (it runs again at the next start), and any can be dropped (it never runs). For both no runtime may have the directory open.
+//! be released (it runs again at the next start), and any can be dropped (it never runs). For both no runtime may have the directory open. `backup`
+//! may be used while a runtime has the directory open.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -19,11 +22,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
+use freehold::backup::{self, Backup, BackupError, Files};
 use freehold::inspect::{self, Debt, Entry, Record, Verified, VerifiedRun};
 use freehold::{LogError, OwnerId, Ownership, owed};
 use serde::Serialize;
 
-/// Looks at a log's directory, and decides about messages that are owed.
+/// Looks at a log's directory, takes backups of it and brings them back, and decides about messages that are owed.
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -53,18 +57,47 @@ enum Task {
         #[arg(long, value_name = "NUMBER")]
         drop: Option<u64>,
     },
+    /// Takes a backup, also while a runtime has the directory open.
+    Backup {
+        /// The log's directory.
+        directory: PathBuf,
+        /// Where the backup is made: an empty directory, or one that is not there yet.
+        to: PathBuf,
+        /// Copies every file. Otherwise files that are not written any more are hard links, where the file system has them.
+        #[arg(long)]
+        copy: bool,
+    },
+    /// Verifies a backup, and copies it to where a runtime can open it.
+    Restore {
+        /// The backup.
+        from: PathBuf,
+        /// An empty directory, or one that is not there yet.
+        directory: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
-        Task::Verify { directory } => verify(&directory),
-        Task::Dump { directory } => dump(&directory),
-        Task::Owed { directory, release, drop } => owed(&directory, release, drop),
+        Task::Verify { directory } => verify(&directory).map_err(BackupError::from),
+        Task::Dump { directory } => dump(&directory).map_err(BackupError::from),
+        Task::Owed { directory, release, drop } => owed(&directory, release, drop).map_err(BackupError::from),
+        Task::Backup { directory, to, copy } => {
+            let files = if copy { Files::Copied } else { Files::Linked };
+            backup::backup(&directory, &to, files).map(|made| say("backup", &made))
+        }
+        Task::Restore { from, directory } => {
+            backup::restore(&from, &directory).map(|made| say("restored", &made))
+        }
     };
     done.unwrap_or_else(|error| {
         eprintln!("{error}");
         ExitCode::FAILURE
     })
+}
+
+fn say(what: &str, Backup { epoch, files, linked, bytes, .. }: &Backup) -> ExitCode {
+    println!("{what}: complete through epoch {}, {files} files ({linked} links), {bytes} bytes", epoch.0);
+    ExitCode::SUCCESS
 }
 
 fn verify(directory: &Path) -> Result<ExitCode, LogError> {

@@ -8,5 +8,6 @@ pub(crate) mod directory;
 pub(crate) mod error;
 pub(crate) mod faults;
 pub(crate) mod file;
+pub(crate) mod pieces;
 #[cfg(test)]
 mod tests;

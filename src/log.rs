@@ -15,6 +15,7 @@
 //! The manifest comes first and goes last: files without one are a database that was damaged. A segment has its full size before it has its
 //! name, so one that is shorter was cut.
 
+pub mod backup;
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
 pub(crate) mod contents;
@@ -205,6 +206,9 @@ pub(crate) struct Logs {
     pub(crate) checkpoints: checkpoint::Demands,
 }
 
+/// How many segments that are not needed are kept for each shard.
+const SPARES_MAX: usize = 2;
+
 /// Segments that are not needed.
 #[derive(Default)]
 struct Spares {
@@ -244,7 +248,14 @@ impl Logs {
 
     /// A segment that is not needed any more, to be renamed and used again.
     fn take_spare(&self) -> Option<String> {
-        self.spares.lock().unwrap_or_else(PoisonError::into_inner).names.pop()
+        loop {
+            let spare = self.spares.lock().unwrap_or_else(PoisonError::into_inner).names.pop()?;
+            match self.directory.names_of(&spare) {
+                Ok(1) => return Some(spare),
+                // A backup shows it under another name, and must go on to show what was in it.
+                _ => drop(self.directory.remove(&spare)),
+            }
+        }
     }
 
     /// The name of a segment that is yet to be made.
@@ -255,7 +266,7 @@ impl Logs {
     /// A file is not needed any more: it is kept to be used again, or, if there are enough, removed.
     fn discard(&self, name: &str, shards: usize) -> Result<(), LogError> {
         let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
-        if spares.names.len() >= 2 * shards {
+        if spares.names.len() >= SPARES_MAX * shards {
             return self.directory.remove(name);
         }
         let spare = spares.next_name();
@@ -264,11 +275,15 @@ impl Logs {
         Ok(())
     }
 
-    /// There is a spare from an earlier run.
-    fn keep_spare(&self, name: &str, number: u64) {
+    /// There is a spare from an earlier run. Says whether it is kept: there may be enough.
+    fn keep_spare(&self, name: &str, number: u64, shards: usize) -> bool {
         let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
         spares.made = spares.made.max(number);
-        spares.names.push(name.to_string());
+        let is_kept = spares.names.len() < SPARES_MAX * shards;
+        if is_kept {
+            spares.names.push(name.to_string());
+        }
+        is_kept
     }
 
     /// So many bytes of log are about to be written, or are left empty at a segment's end.

@@ -400,8 +400,15 @@ impl<A: Actor> Runtime<A> {
                 tracing::info!(shards, cpus = ?shared.cpus, took = ?begun.elapsed(), "the runtime is ready");
                 let mut runtime = Runtime { shared, threads, checkpoints: None, watch: None };
                 runtime.try_suspects()?;
+                let logs = runtime.shared.logs.clone();
+                let first = logs.as_ref().and_then(|logs| log::checkpoint::demand_first(logs));
                 runtime.checkpoints = runtime.keep_checkpoints().map_err(StartError::System)?;
                 runtime.watch = Some(runtime.keep_watch().map_err(StartError::System)?);
+                if let Some((logs, first)) = logs.as_ref().zip(first)
+                    && let Err(error) = logs.checkpoints.wait_for(first)
+                {
+                    tracing::warn!(%error, "what the runs before have left stays, and the next start reads it again");
+                }
                 Ok(runtime)
             }
             Err(failed) => {

@@ -79,6 +79,29 @@ fn freehold_log_prints_what_is_there_and_what_is_wrong() {
     let epochs: Vec<_> = lines.iter().filter_map(|line| line["epoch"].as_u64()).collect();
     assert!(lines.len() >= 22 && epochs.is_sorted(), "{said}");
 
+    // A backup, and back; never over something.
+    let place = tempfile::tempdir().expect("there is room");
+    let (copy, back) = (place.path().join("copy"), place.path().join("back"));
+    let run_two = |task: &str, from: &std::path::Path, to: &std::path::Path| {
+        let output = Command::new(example("freehold_log")).arg(task).args([from, to]).output();
+        let output = output.expect("it starts");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).expect("what it says is text"))
+    };
+    for (task, from, to) in [("backup", directory.path(), &copy), ("restore", &copy, &back)] {
+        let (code, said) = run_two(task, from, to);
+        assert!(code == Some(0) && said.contains("3 files"), "{task}: {said}");
+        let (code, said) = run_two(task, from, to);
+        assert!(code == Some(1) && said.contains("name an empty directory"), "{task}: {said}");
+    }
+    let dumped = |directory: &std::path::Path| {
+        let mut records = Vec::new();
+        freehold::inspect::dump(directory, |entry| records.push(format!("{:?}", entry.record)))
+            .expect("it is whole");
+        records
+    };
+    assert_eq!(dumped(&back), dumped(directory.path()));
+
     // Bits of two batches flip: both are named, and all else is printed.
     let (name, mut bytes) = std::fs::read_dir(directory.path())
         .expect("it is there")

@@ -14,9 +14,10 @@ use crate::journal::Begun;
 use crate::log::{BATCH_MAX, BatchWriter};
 use crate::message::Envelope;
 use crate::mvcc::Expired;
-use crate::object::{OwnerId, Ownership};
+use crate::object::OwnerId;
 use crate::record::{Debt, IdIs, RecordError, write_object};
 use crate::recording::{check_length, quietly};
+use crate::recovery::Home;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
 use crate::trust::Trust;
@@ -139,9 +140,12 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.desk.journal.iter().for_each(|journal| journal.debts.write(snapshot, batch));
     }
 
-    /// Puts an object into the shard, which is its home, as a log has it. The shard has not run anything yet.
-    pub fn restore(&mut self, id: A::Id, ownership: Ownership, state: A::State) {
-        self.desk.restore(id, ownership, state);
+    /// Gives the shard the objects whose home it is, as its logs have them. The shard has not run anything yet.
+    #[must_use]
+    pub fn with_objects(mut self, home: Home<A>) -> Self {
+        debug_assert!(self.desk.partition.len() == 0, "objects-come-first: the shard has some already");
+        self.desk.restore(home);
+        self
     }
 
     /// Takes over a debt that a log has, and which is this shard's: it is in every checkpoint, and its message does not run.

@@ -24,6 +24,7 @@ use crate::objects::Objects;
 use crate::partition::{NO_SLOT, Partition, SlotIndex};
 use crate::record::Debt;
 use crate::recording::Written;
+use crate::recovery::Home;
 use crate::router::{Router, ShardIndex};
 use crate::shard::{Effects, Limits, Place, Prefetch};
 use crate::slot::Slot;
@@ -479,18 +480,14 @@ impl<A: Actor> Desk<A> {
         self.line = self.mvcc.epochs().line();
     }
 
-    /// Puts in an object as a log has it.
-    pub(crate) fn restore(&mut self, id: A::Id, ownership: Ownership, state: A::State) {
-        let hash = self.partition.hash(&id);
-        let slot = self.partition.insert(hash, id, ownership);
-        if !matches!(ownership, Ownership::Owned(_)) {
-            self.mvcc.restore(id, Arc::new(state.clone()));
+    /// Takes the objects over as the logs have them.
+    pub(crate) fn restore(&mut self, home: Home<A>) {
+        for (id, ownership, state) in home.objects() {
+            if !matches!(ownership, Ownership::Owned(_)) {
+                self.mvcc.restore(id, Arc::new(state.clone()));
+            }
         }
-        let slot = self.partition.slot_mut(slot);
-        slot.state = Some(state);
-        // It was there before all snapshots that are to come.
-        slot.stamp(Epoch(0));
-        self.partition.count(false, true);
+        self.partition = home.partition;
     }
 
     /// Puts everything back as it was before the message.

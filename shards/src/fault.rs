@@ -58,6 +58,10 @@ pub(crate) enum Fault {
     RestNamed,
     /// What a transaction may have seen elsewhere is not waited for.
     ForgetSeen,
+    /// Whose start wrote a batch is not looked at.
+    IgnoreStarts,
+    /// What a copied log says is complete counts, though another may have been copied before it was said.
+    TrustCopies,
     /// A batch is not synced before it counts as written.
     #[cfg_attr(not(test), expect(dead_code, reason = "what syncs is the simulator's disk"))]
     NoSync,
@@ -96,7 +100,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 28] = [
+    pub(crate) const ALL: [Fault; 30] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -124,6 +128,8 @@ impl Fault {
         Fault::DropUnpassed,
         Fault::RestNamed,
         Fault::ForgetSeen,
+        Fault::IgnoreStarts,
+        Fault::TrustCopies,
         Fault::NoSync,
     ];
 

@@ -27,6 +27,7 @@
 use thiserror::Error;
 
 use crate::epoch::Epoch;
+use crate::fault::{self, Fault};
 use crate::time::Time;
 
 /// Batches begin at multiples of this, and are padded to it.
@@ -298,6 +299,10 @@ pub enum Invalid {
     /// It is of another log, segment or use of the segment.
     #[error("a batch of another log, segment or use of the segment")]
     Strange,
+    /// The segment begins with a whole batch of this very segment, and another start wrote it. No log number is used twice in the
+    /// history of one directory, so the file is of another copy of it, whose history went on by itself.
+    #[error("it was written by another start: the file is of another copy of the directory")]
+    OtherStart,
     /// It is whole, and not the one that comes next.
     #[error("batch {found} where {expected} was expected, or it does not follow the one before")]
     OutOfOrder {
@@ -342,7 +347,7 @@ pub struct Damage {
     pub later: u64,
     /// Where that begins.
     pub at: usize,
-    /// What comes before that batch, as it says itself: from here [`scan_from`] reads on.
+    /// What comes before that batch, as it says itself: from here [`scan_pieces`] reads on.
     pub tail: Tail,
 }
 
@@ -350,9 +355,21 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("a header has all its fields")
 }
 
-/// The batch that begins at `offset`, whatever its place in the log, with its crc and that of the one before it.
-fn read(bytes: &[u8], offset: usize, segment: SegmentId) -> Result<(Batch<'_>, u32, u32), Invalid> {
-    let block = &bytes[offset..];
+/// Which segment a file says it is, if it begins with a whole batch.
+pub fn identity(bytes: &[u8]) -> Option<SegmentId> {
+    whole(bytes).ok().map(|(_, _, found)| found)
+}
+
+/// How long the batch is that a file begins with, by its header alone, which may be wrong.
+pub fn first_batch_bytes(header: &[u8]) -> Option<usize> {
+    let length = header.get(..HEADER).filter(|header| header[..4] == MAGIC).map(|header| number(header, 8));
+    length
+        .map(|length| u32::from_le_bytes(length) as usize)
+        .filter(|length| (HEADER..=BATCH_MAX).contains(length))
+}
+
+/// The batch that begins here, whichever segment it is of: its bytes, its crc, and its segment.
+fn whole(block: &[u8]) -> Result<(&[u8], u32, SegmentId), Invalid> {
     if block.len() < HEADER || block[..4] != MAGIC {
         return Err(Invalid::NotABatch);
     }
@@ -369,8 +386,18 @@ fn read(bytes: &[u8], offset: usize, segment: SegmentId) -> Result<(Batch<'_>, u
         segment: u64::from_le_bytes(number(block, 32)),
         start: u64::from_le_bytes(number(block, 112)),
     };
-    if found != segment {
+    Ok((whole, crc, found))
+}
+
+/// The batch that begins here, at `offset` in its segment, whatever its place in the log, with its crc and that of the one before it.
+fn read(block: &[u8], offset: usize, segment: SegmentId) -> Result<(Batch<'_>, u32, u32), Invalid> {
+    let (whole, crc, found) = whole(block)?;
+    let is_of_start = found.start == segment.start || fault::is_on(Fault::IgnoreStarts);
+    if (SegmentId { start: segment.start, ..found }) != segment {
         return Err(Invalid::Strange);
+    }
+    if !is_of_start {
+        return Err(if offset == 0 { Invalid::OtherStart } else { Invalid::Strange });
     }
     let version = u32::from_le_bytes(number(block, 52));
     if !(VERSION_MIN..=VERSION).contains(&version) {
@@ -392,34 +419,68 @@ fn read(bytes: &[u8], offset: usize, segment: SegmentId) -> Result<(Batch<'_>, u
     Ok((batch, crc, u32::from_le_bytes(number(block, 48))))
 }
 
+/// A file that is read piece by piece: a part of a checkpoint may be as large as all that a shard holds.
+pub trait Pieces {
+    /// Why a piece cannot be had.
+    type Error;
+
+    /// How long the file is, in bytes.
+    fn bytes(&self) -> usize;
+
+    /// The bytes from `offset` on: `least`, or as many as there are, or more.
+    ///
+    /// # Errors
+    /// As the file says.
+    fn piece(&mut self, offset: usize, least: usize) -> Result<&[u8], Self::Error>;
+}
+
+impl Pieces for &[u8] {
+    type Error = std::convert::Infallible;
+
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+
+    fn piece(&mut self, offset: usize, _: usize) -> Result<&[u8], Self::Error> {
+        Ok(self.get(offset..).unwrap_or_default())
+    }
+}
+
+/// What there is of the batch that begins at `offset`.
+fn batch_at<P: Pieces>(pieces: &mut P, offset: usize) -> Result<&[u8], P::Error> {
+    let length = first_batch_bytes(pieces.piece(offset, HEADER)?).unwrap_or(HEADER);
+    pieces.piece(offset, length)
+}
+
 /// Reads a segment from its beginning, where the log goes on from `tail`: gives each batch to `each`, and says how the segment ends. `tail` is
 /// then where the log ends.
 ///
 /// # Errors
 /// [`Damage`], when the batches before it have been given.
-pub fn scan<'a>(
-    bytes: &'a [u8],
+pub fn scan(
+    bytes: &[u8],
     segment: SegmentId,
     tail: &mut Tail,
-    each: impl FnMut(Batch<'a>),
+    each: impl FnMut(Batch<'_>),
 ) -> Result<End, Damage> {
-    scan_from(bytes, 0, segment, tail, each)
+    let Ok(end) = scan_pieces(&mut &*bytes, 0, segment, tail, each);
+    end
 }
 
-/// [`scan`] from a block in the middle on: for who looks what there is behind a damage.
+/// [`scan`] of a file that is read piece by piece, and from the block at `from` on: for who looks what there is behind a damage.
 ///
 /// # Errors
-/// As [`scan`].
-pub fn scan_from<'a>(
-    bytes: &'a [u8],
+/// As the file says; as [`scan`].
+pub fn scan_pieces<P: Pieces>(
+    pieces: &mut P,
     from: usize,
     segment: SegmentId,
     tail: &mut Tail,
-    mut each: impl FnMut(Batch<'a>),
-) -> Result<End, Damage> {
+    mut each: impl FnMut(Batch<'_>),
+) -> Result<Result<End, Damage>, P::Error> {
     let mut offset = from;
-    while offset < bytes.len() {
-        let found = match read(bytes, offset, segment) {
+    while offset < pieces.bytes() {
+        let found = match read(batch_at(pieces, offset)?, offset, segment) {
             Ok((batch, crc, previous)) if (batch.sequence, previous) == (tail.sequence, tail.previous) => {
                 // The number is the disk's: it need not be one that was ever counted to.
                 *tail = Tail { sequence: tail.sequence.wrapping_add(1), previous: crc };
@@ -431,23 +492,23 @@ pub fn scan_from<'a>(
                 let later = batch.sequence;
                 let found = Invalid::OutOfOrder { found: later, expected: tail.sequence };
                 let tail = Tail { sequence: later, previous };
-                return Err(Damage { offset, found, later, at: offset, tail });
+                return Ok(Err(Damage { offset, found, later, at: offset, tail }));
             }
-            Err(found @ Invalid::Version { .. }) => {
-                return Err(Damage { offset, found, later: tail.sequence, at: offset, tail: *tail });
+            Err(found @ (Invalid::Version { .. } | Invalid::OtherStart)) => {
+                return Ok(Err(Damage { offset, found, later: tail.sequence, at: offset, tail: *tail }));
             }
             Err(found) => found,
         };
         // An older batch of this very use cannot lie behind: each was written once, and behind the one before.
-        for at in (offset + BLOCK..bytes.len()).step_by(BLOCK) {
-            if let Ok((batch, _, previous)) = read(bytes, at, segment) {
+        for at in (offset + BLOCK..pieces.bytes()).step_by(BLOCK) {
+            if let Ok((batch, _, previous)) = read(batch_at(pieces, at)?, at, segment) {
                 let tail = Tail { sequence: batch.sequence, previous };
-                return Err(Damage { offset, found, later: batch.sequence, at, tail });
+                return Ok(Err(Damage { offset, found, later: batch.sequence, at, tail }));
             }
         }
-        return Ok(End::Tail { offset, found });
+        return Ok(Ok(End::Tail { offset, found }));
     }
-    Ok(End::Full)
+    Ok(Ok(End::Full))
 }
 
 #[cfg(test)]

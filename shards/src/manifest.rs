@@ -144,7 +144,26 @@ pub enum NoManifest {
     },
 }
 
+impl Run {
+    /// The first and the last segment that are needed of the log at `place`, as far as it is known; `None` if nothing of the log is.
+    pub fn segments(&self, place: usize) -> Option<(u64, u64)> {
+        let begin = self.logs[place];
+        match self.end.as_ref().map(|end| end.logs[place]) {
+            None => Some((begin.segment, u64::MAX)),
+            // Nothing came behind what is let go of.
+            Some((_, tail)) if tail == begin.tail => None,
+            Some((last, _)) => Some((begin.segment, last.max(begin.segment))),
+        }
+    }
+}
+
 impl Manifest {
+    /// Whether a batch of this segment was written after the manifest. The manifest counts a number before any file gets it, so only an
+    /// older manifest that was put beside newer files leaves such a batch.
+    pub fn is_older_than(&self, segment: SegmentId) -> bool {
+        segment.database == self.database && segment.log >= self.next_log
+    }
+
     /// Of a database that nothing was ever in.
     pub fn new(database: u64, key: PlacementKey, segment_bytes: u64) -> Manifest {
         Manifest {
@@ -226,14 +245,8 @@ impl Manifest {
         if let (Some(run), Some(end)) = (self.runs.last_mut(), end) {
             run.end = Some(end);
         }
-        let is_something = |run: &Run| {
-            // Of one whose end is not known nobody can say that it left nothing.
-            let Some(end) = &run.end else { return true };
-            run.logs
-                .iter()
-                .zip(&end.logs)
-                .any(|(begin, (segment, tail))| (begin.segment, begin.tail) != (*segment, *tail))
-        };
+        // Of one whose end is not known nobody can say that it left nothing.
+        let is_something = |run: &Run| (0..run.logs.len()).any(|place| run.segments(place).is_some());
         self.runs.retain(is_something);
         let logs = (self.next_log..).take(shards);
         let logs = logs.map(|log| LogBegin { log, segment: 0, tail: Tail::default() }).collect();

@@ -10,6 +10,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -143,6 +144,63 @@ impl Directory {
         fs::read(&file).map_err(|source| LogError::io("reading", &file, source))
     }
 
+    /// The first bytes of a file: `most`, or as many as it has.
+    pub(crate) fn read_start(&self, name: &str, most: usize) -> Result<Vec<u8>, LogError> {
+        let file = self.file(name);
+        let mut bytes = Vec::with_capacity(most);
+        let read = File::open(&file).and_then(|open| open.take(most as u64).read_to_end(&mut bytes));
+        read.map_err(|source| LogError::io("reading", &file, source))?;
+        Ok(bytes)
+    }
+
+    /// Copies a file of another directory, and syncs the copy, but not its name. There must be none of that name.
+    pub(crate) fn copy_in(&self, from: &Path, name: &str) -> Result<u64, LogError> {
+        self.assert_ours();
+        let path = self.file(name);
+        let mut original = File::open(from).map_err(|source| LogError::io("reading", from, source))?;
+        let failed = |source| LogError::io("writing", &path, source);
+        let mut copy = File::create_new(&path).map_err(failed)?;
+        // The standard library has the kernel do it, or the file system, where that can.
+        let bytes = std::io::copy(&mut original, &mut copy).map_err(failed)?;
+        if self.syncs() {
+            copy.sync_all().map_err(|source| LogError::io("syncing", &path, source))?;
+        }
+        Ok(bytes)
+    }
+
+    /// Gives a file of another directory a name in this one too. Says `false` where that cannot be had: on another file system, above all.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub(crate) fn link_in(&self, from: &Path, name: &str) -> Result<bool, LogError> {
+        self.assert_ours();
+        match fs::hard_link(from, self.file(name)) {
+            Ok(()) => Ok(true),
+            Err(source) if source.kind() == ErrorKind::NotFound => Err(LogError::io("linking", from, source)),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// How many names a file has: more than one if somebody keeps it, as a backup does.
+    pub(crate) fn names_of(&self, name: &str) -> Result<u64, LogError> {
+        let file = self.file(name);
+        let found = fs::metadata(&file).map_err(|source| LogError::io("looking at", &file, source))?;
+        Ok(found.nlink())
+    }
+
+    /// Cuts a file to its first `bytes` bytes, unless it has other names: who keeps it under another keeps it as it is. A crash may leave
+    /// it uncut.
+    pub(crate) fn cut(&self, name: &str, bytes: u64) -> Result<(), LogError> {
+        self.assert_ours();
+        let file = self.file(name);
+        let cut = || {
+            let open = File::options().write(true).open(&file)?;
+            let found = open.metadata()?;
+            if found.len() > bytes && found.nlink() == 1 { open.set_len(bytes) } else { Ok(()) }
+        };
+        cut().map_err(|source| LogError::io("cutting", &file, source))
+    }
+
     /// Makes a file hold these bytes and nothing else. What it held before is kept as `name.old`.
     ///
     /// When this returns, both are on the disk. After an error or a crash `name` holds the old content or the new, as a whole, and
@@ -161,7 +219,7 @@ impl Directory {
     }
 
     /// Writes and syncs a new file, but not its name. One that has the name is left as it is under its other names, if it has any.
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), LogError> {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), LogError> {
         self.remove_if_there(name)?;
         let path = self.file(name);
         let failed = |source| LogError::io("writing", &path, source);
@@ -214,7 +272,7 @@ impl Directory {
         fs::remove_file(&file).map_err(|source| LogError::io("removing", &file, source))
     }
 
-    fn remove_if_there(&self, name: &str) -> Result<(), LogError> {
+    pub(crate) fn remove_if_there(&self, name: &str) -> Result<(), LogError> {
         match self.remove(name) {
             Err(LogError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
             removed => removed,

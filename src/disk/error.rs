@@ -37,6 +37,18 @@ pub enum LogError {
         /// Which directory.
         directory: PathBuf,
     },
+    /// Files are there that were written after the manifest. Nothing was changed.
+    #[error(
+        "{} is older than {} beside it: a backup was copied over a newer directory, or an older manifest was put back. Nothing was changed. \
+         To go on from the manifest, move these files to another directory and start again; what is newer needs the newer manifest",
+        .manifest.display(), newer_files(.files)
+    )]
+    NewerFiles {
+        /// The manifest.
+        manifest: PathBuf,
+        /// The files that are newer, by name. There is at least one.
+        files: Vec<String>,
+    },
     /// The file is of a format this version does not know.
     #[error(
         "{} is of format {found}, and this version knows {known}: open it with the version that wrote it",
@@ -134,6 +146,16 @@ pub enum LogError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// The first of the files, and how many more there are.
+fn newer_files(files: &[String]) -> String {
+    const NAMED: usize = 8;
+    let named = files.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match files.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
 }
 
 impl LogError {

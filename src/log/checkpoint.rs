@@ -38,6 +38,12 @@ const BATCH_BYTES: usize = 1 << 20;
 /// How often it is looked whether there is enough log for a checkpoint.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// With more runs than this in its manifest, a start has a checkpoint made soon.
+const RUNS_SOON: usize = 16;
+/// With more runs than this in its manifest, a start has a checkpoint made before the runtime takes messages: it was no use to have one
+/// made soon, because each life was shorter than that.
+const RUNS_MAX: usize = 256;
+
 /// A checkpoint that was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -88,10 +94,20 @@ impl Demands {
 
     /// Waits for a checkpoint that begins from now on.
     pub(crate) fn ask(&self) -> Result<Checkpoint, Arc<CheckpointError>> {
+        self.wait_for(self.demand())
+    }
+
+    /// Asks for a checkpoint, and says which one that is.
+    pub(crate) fn demand(&self) -> u64 {
         let mut state = self.lock();
         state.asked += 1;
-        let mine = state.asked;
         self.changed.notify_all();
+        state.asked
+    }
+
+    /// Waits for a checkpoint that was asked for.
+    pub(crate) fn wait_for(&self, mine: u64) -> Result<Checkpoint, Arc<CheckpointError>> {
+        let mut state = self.lock();
         while state.done < mine && !state.is_over {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -102,9 +118,18 @@ impl Demands {
     }
 }
 
+/// Asks for a checkpoint, if the runs before have left so much that one comes before the messages of this run. Otherwise a program that
+/// crashes again and again would read ever more at each start.
+pub(crate) fn demand_first(logs: &Logs) -> Option<u64> {
+    let comes_first =
+        logs.growth.bytes() >= logs.config.checkpoint_bytes || logs.manifest().runs.len() > RUNS_MAX;
+    comes_first.then(|| logs.checkpoints.demand())
+}
+
 /// The life of the thread that sees to checkpoints.
 pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) {
     let mut last = Instant::now();
+    let mut has_many_runs = logs.manifest().runs.len() > RUNS_SOON;
     loop {
         let asked = {
             let state = logs.checkpoints.lock();
@@ -123,9 +148,10 @@ pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) {
         let is_asked = asked > logs.checkpoints.lock().done;
         let has_log = logs.growth.bytes() > 0;
         let is_old = logs.config.checkpoint_age.is_some_and(|age| has_log && last.elapsed() >= age);
-        if !is_asked && !is_old && !logs.growth.is_due() {
+        if !is_asked && !is_old && !has_many_runs && !logs.growth.is_due() {
             continue;
         }
+        has_many_runs = false;
         let made = make(shared, logs).map_err(Arc::new);
         last = Instant::now();
         match &made {

@@ -15,7 +15,7 @@ use freehold_shard::recovery::LogReader;
 use freehold_shard::{Epoch, PlacementKey, Time};
 use thiserror::Error;
 
-use super::contents::{Contents, Place, Surveyed, contents, cuts, read, read_manifest, survey};
+use super::contents::{Contents, Place, Surveyed, contents, cuts, read, read_manifest, refuse_newer, survey};
 use super::{LogConfig, MANIFEST, segment_name};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
@@ -195,6 +195,7 @@ impl LocalLog {
 
     fn survey(&self) -> Result<(Contents, Vec<Surveyed>), LogError> {
         let contents = contents(&self.directory, self.manifest.clone())?;
+        refuse_newer(&self.directory, &contents)?;
         let sources = contents.sources.iter();
         let surveyed = sources.map(|source| survey(&self.directory, &self.manifest, source, Err, |_| {}));
         let surveyed = surveyed.collect::<Result<_, _>>()?;

@@ -8,17 +8,22 @@
 //! had been durable.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use freehold_shard::Epoch;
-use freehold_shard::log::{Batch, Damage, Invalid, Tail, VERSION};
+use freehold_shard::log::{
+    Batch, Damage, HEADER, Invalid, Pieces, SegmentId, Tail, VERSION, first_batch_bytes, identity,
+};
 use freehold_shard::manifest::{LogBegin, MANIFEST_VERSION, Manifest, NoManifest};
 use freehold_shard::recovery::{LogReader, Survey, last_complete};
 
+use super::backup::UNFINISHED;
 use super::{MANIFEST, checkpoint_name, parse_segment_name, segment_name};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
+use crate::disk::pieces::FilePieces;
 
 /// A file of a log.
 #[derive(Clone, Debug)]
@@ -47,6 +52,13 @@ impl Source {
     /// How long its files are.
     pub(crate) fn bytes(&self) -> u64 {
         self.files.iter().filter_map(|file| file.bytes).sum()
+    }
+
+    /// How much of its files is before its end: what was written.
+    pub(crate) fn bytes_before(&self, ended: &Ended) -> u64 {
+        let (last, end) = &ended.at;
+        let before = self.files.iter().take_while(|file| file.name != *last);
+        before.filter_map(|file| file.bytes).sum::<u64>() + end
     }
 }
 
@@ -79,7 +91,7 @@ pub(crate) fn read_manifest(directory: &Directory) -> Result<Option<Manifest>, L
     if !files.iter().any(|(name, _)| name == MANIFEST) {
         // A start that was given up may have left `manifest.new`, and nothing else: the manifest comes before any log.
         let is_ours = |(name, _): &(String, u64)| {
-            ["manifest.old", "log-", "checkpoint-"].iter().any(|prefix| name.starts_with(prefix))
+            ["manifest.old", "log-", "checkpoint-", UNFINISHED].iter().any(|prefix| name.starts_with(prefix))
         };
         return match files.iter().any(is_ours) {
             true => Err(LogError::NoManifest { directory: directory.path().to_path_buf() }),
@@ -127,9 +139,19 @@ pub(crate) fn contents(directory: &Directory, manifest: Manifest) -> Result<Cont
     for (number, run) in manifest.runs.iter().enumerate() {
         for (place, begin) in run.logs.iter().enumerate() {
             let end = run.end.as_ref().map(|end| end.logs[place]);
+            let Some((_, last)) = run.segments(place) else {
+                sources.push(Source {
+                    start: run.start,
+                    begin: *begin,
+                    files: Vec::new(),
+                    end,
+                    run: Some(number),
+                });
+                continue;
+            };
             let found = segments.get(&begin.log);
-            let last = found.and_then(|found| found.last_key_value()).map(|(last, _)| *last);
-            let last = end.map_or(last.unwrap_or_default(), |(last, _)| last).max(begin.segment);
+            let newest = found.and_then(|found| found.last_key_value()).map(|(last, _)| *last);
+            let last = if end.is_some() { last } else { newest.unwrap_or_default().max(begin.segment) };
             let found = found.iter().flat_map(|found| found.range(begin.segment..=last));
             let file =
                 |segment, bytes| LogFileFound { name: segment_name(begin.log, segment), segment, bytes };
@@ -146,6 +168,93 @@ pub(crate) fn contents(directory: &Directory, manifest: Manifest) -> Result<Cont
     Ok(Contents { manifest, sources })
 }
 
+/// Refuses a directory with files that were written after its manifest. Recovery would not look at them, and the next run would take
+/// their numbers, and their place.
+pub(crate) fn refuse_newer(directory: &Directory, contents: &Contents) -> Result<(), LogError> {
+    let files = newer(directory, contents)?;
+    if files.is_empty() { Ok(()) } else { Err(newer_files(directory, files)) }
+}
+
+pub(crate) fn newer_files(directory: &Directory, files: Vec<String>) -> LogError {
+    LogError::NewerFiles { manifest: directory.file(MANIFEST), files }
+}
+
+/// Of the files that no source names, those that were written after the manifest.
+pub(crate) fn newer(
+    directory: &Directory,
+    Contents { manifest, sources }: &Contents,
+) -> Result<Vec<String>, LogError> {
+    let needed: HashSet<&str> =
+        sources.iter().flat_map(|source| &source.files).map(|file| &*file.name).collect();
+    let mut newer = Vec::new();
+    for (name, _) in directory.list()? {
+        let segment = parse_segment_name(&name);
+        if needed.contains(&*name) || segment.is_none() && !name.starts_with("checkpoint-") {
+            continue;
+        }
+        let goes_on = |source: &&Source| {
+            source.run.is_some() && segment.is_some_and(|(log, _)| log == source.begin.log)
+        };
+        let is_newer = match sources.iter().find(goes_on) {
+            Some(source) => {
+                is_behind_the_end(directory, manifest, source, &name, segment.unwrap_or_default().1)?
+            }
+            None => is_of_the_future(directory, manifest, &name)?,
+        };
+        if is_newer {
+            newer.push(name);
+        }
+    }
+    Ok(newer)
+}
+
+/// Whether a file begins with a batch that was written after the manifest.
+pub(crate) fn is_of_the_future(
+    directory: &Directory,
+    manifest: &Manifest,
+    name: &str,
+) -> Result<bool, LogError> {
+    Ok(first_segment(directory, name)?.is_some_and(|first| manifest.is_older_than(first)))
+}
+
+/// Which segment a file says it is, if it begins with a whole batch.
+fn first_segment(directory: &Directory, name: &str) -> Result<Option<SegmentId>, LogError> {
+    let Some(header) = if_there(directory.read_start(name, HEADER))? else { return Ok(None) };
+    let Some(bytes) = first_batch_bytes(&header) else { return Ok(None) };
+    Ok(if_there(directory.read_start(name, bytes))?.and_then(|first| identity(&first)))
+}
+
+/// What was read of a file that no source names. Where a directory is only read, the runtime that writes it may have let go of the file.
+fn if_there(read: Result<Vec<u8>, LogError>) -> Result<Option<Vec<u8>>, LogError> {
+    match read {
+        Err(LogError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// Whether the log goes on in this segment, behind where it ended as the manifest has it. See [`LATE_MAX`].
+fn is_behind_the_end(
+    directory: &Directory,
+    manifest: &Manifest,
+    source: &Source,
+    name: &str,
+    segment: u64,
+) -> Result<bool, LogError> {
+    let Some((_, end)) = source.end.filter(|_| segment >= source.begin.segment) else { return Ok(false) };
+    let id = SegmentId { segment, ..manifest.segment_id(source.start, source.begin) };
+    if first_segment(directory, name)? != Some(id) {
+        return Ok(false);
+    }
+    let mut late = 0;
+    let Some(bytes) = if_there(directory.read(name))? else { return Ok(false) };
+    let read = LogReader::new(id, end).read(&bytes, |_| late += 1);
+    Ok(late > LATE_MAX || read.is_err_and(|damage| damage.later > end.sequence))
+}
+
+/// How many whole batches may lie behind the place where the manifest has a log end: the one that the disk was writing when the run was
+/// killed, and which came to it after the next start had looked.
+const LATE_MAX: u64 = 1;
+
 fn missing(file: PathBuf) -> LogError {
     LogError::Damaged {
         file,
@@ -156,7 +265,7 @@ fn missing(file: PathBuf) -> LogError {
     }
 }
 
-fn damaged(directory: &Directory, name: &str, offset: u64, what: String) -> LogError {
+pub(crate) fn damaged(directory: &Directory, name: &str, offset: u64, what: String) -> LogError {
     LogError::Damaged {
         file: directory.file(name),
         offset,
@@ -194,20 +303,21 @@ pub(crate) fn read(
             continue;
         };
         reader.skip_to(*segment);
-        let bytes = directory.read(name)?;
+        let mut pieces = FilePieces::open(directory, name)?;
         let place = Place { name, segment: *segment };
         // The closure keeps both while the loop looks at them.
-        let (failed, seen) = (RefCell::new(None), Cell::new(None));
+        let (failed, seen, late) = (RefCell::new(None), Cell::new(None), Cell::new(0));
         let mut take = |batch: Batch<'_>| {
             let mut failed = failed.borrow_mut();
             // What a run that was killed had under way may have come to the disk after the next start had written down where its log ends.
             let is_late = source.end.is_some_and(|(_, end)| batch.sequence >= end.sequence);
+            late.set(late.get() + u64::from(is_late));
             if failed.is_none() && !is_late {
                 *failed = each(&place, &batch).err();
                 seen.set(Some(batch.end() as u64));
             }
         };
-        let mut read = reader.read(&bytes, &mut take);
+        let mut read = reader.read_pieces(&mut pieces, None, &mut take)?;
         while let Err(found) = read {
             if failed.borrow().is_some() {
                 break;
@@ -216,6 +326,11 @@ pub(crate) fn read(
                 Damage { found: Invalid::Version { found }, .. } => {
                     let file = directory.file(name);
                     damage(LogError::Version { file, found, known: VERSION })?;
+                    is_lost = true;
+                    break;
+                }
+                Damage { found: found @ Invalid::OtherStart, .. } => {
+                    damage(damaged(directory, name, 0, found.to_string()))?;
                     is_lost = true;
                     break;
                 }
@@ -232,30 +347,36 @@ pub(crate) fn read(
                 }
             }
             is_lost = false;
-            read = reader.read_behind(&found, &bytes, &mut take);
+            read = reader.read_pieces(&mut pieces, Some(&found), &mut take)?;
         }
+        let bytes = pieces.bytes() as u64;
         if let Some(error) = failed.into_inner() {
             return Err(error);
+        }
+        if late.get() > LATE_MAX {
+            damage(newer_files(directory, vec![name.clone()]))?;
         }
         if let Some(end) = seen.into_inner() {
             is_lost &= read.is_err();
             // Of a file that was cut, the padding behind the last batch may be missing.
-            at = (name.clone(), end.min(bytes.len() as u64));
+            at = (name.clone(), end.min(bytes));
         }
-        let is_short = (bytes.len() as u64) < manifest.segment_bytes;
+        let is_short = bytes < manifest.segment_bytes;
         if source.end.is_none() && is_short && !is_lost {
             // A file has its full size before it has the name of a segment.
             let what = format!("the file ends here, and segments have {} bytes", manifest.segment_bytes);
-            damage(damaged(directory, name, expected.min(bytes.len() as u64), what))?;
+            damage(damaged(directory, name, expected.min(bytes), what))?;
             is_lost = true;
         }
-        progress(bytes.len() as u64);
+        progress(bytes);
     }
     let end = reader.end();
     if let Some(expected) = source.end
         && end.1.sequence <= expected.1.sequence
         && end != expected
         && !is_lost
+        // Of a log with nothing in it no file is needed.
+        && !source.files.is_empty()
     {
         let what = format!(
             "it ends before batch {}, and was written up to batch {}",
@@ -295,6 +416,11 @@ pub(crate) fn cuts(
     (0..contents.manifest.runs.len()).map(|run| cut(directory, contents, surveyed, run)).collect()
 }
 
+/// The last epoch that is in the checkpoint.
+pub(crate) fn floor(manifest: &Manifest) -> Epoch {
+    manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| Epoch(checkpoint.epoch.0 - 1))
+}
+
 /// How one of the runs ended.
 pub(crate) fn cut(
     directory: &Directory,
@@ -306,8 +432,7 @@ pub(crate) fn cut(
     if let Some(end) = &run.end {
         return Ok(end.cut);
     }
-    let floor =
-        contents.manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| Epoch(checkpoint.epoch.0 - 1));
+    let floor = floor(&contents.manifest);
     let of_run = contents.sources.iter().zip(surveyed).filter(|(source, _)| source.run == Some(number));
     let logs: Vec<&Surveyed> = of_run.map(|(_, surveyed)| surveyed).collect();
     let surveys: Vec<Survey> = logs.iter().map(|log| log.survey.clone()).collect();

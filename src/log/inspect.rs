@@ -23,7 +23,9 @@ pub use freehold_shard::{Epoch, Time};
 
 use freehold_shard::manifest::{Fate, Manifest};
 
-use super::contents::{Contents, Place, Source, Surveyed, contents, cut, read, read_manifest, survey};
+use super::contents::{
+    Contents, Place, Source, Surveyed, contents, cut, newer, newer_files, read, read_manifest, survey,
+};
 use super::under_way::UNDER_WAY;
 use super::{MANIFEST, parse_spare_name};
 use crate::disk::directory::Directory;
@@ -127,6 +129,11 @@ pub fn verify(directory: &Path) -> Result<Verified, LogError> {
         damages.borrow_mut().push(damage);
         Ok(())
     };
+    let newer = newer(&directory, &contents)?;
+    // A start or a checkpoint makes files, and then the manifest that names them.
+    if !newer.is_empty() && read_manifest(&directory)?.as_ref() == Some(manifest) {
+        collect(newer_files(&directory, newer))?;
+    }
     let mut surveyed: Vec<Surveyed> = Vec::with_capacity(sources.len());
     let mut is_whole = vec![true; manifest.runs.len()];
     for source in sources {

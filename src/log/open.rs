@@ -9,14 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use freehold_shard::log::{Batch, SegmentId};
-use freehold_shard::manifest::{Blamed, Fate, Manifest, RunEnd};
-use freehold_shard::recovery::{Owed, Replay};
+use freehold_shard::manifest::{Blamed, Fate, Manifest, Run, RunEnd};
+use freehold_shard::recovery::{Home, Owed, Replay};
 use freehold_shard::{
-    Actor, Codec, Debt, Durability, Epoch, LogStart, OwnerId, Ownership, PlacementKey, Prefetch, Router,
-    Shard, Time,
+    Actor, Codec, Debt, Durability, Epoch, LogStart, OwnerId, PlacementKey, Prefetch, Router, Shard, Time,
 };
 
-use super::contents::{Contents, Place, Source, contents, cuts, read, read_manifest, survey};
+use super::contents::{
+    Contents, Ended, Place, Source, contents, cuts, is_of_the_future, read, read_manifest, refuse_newer,
+    survey,
+};
 use super::growth::Growth;
 use super::under_way::{UnderWay, under_way};
 use super::{
@@ -36,12 +38,9 @@ pub(crate) struct Owes<A: Actor> {
     pub(crate) bytes: Box<[u8]>,
 }
 
-/// An object as a log has it.
-type Object<A> = (<A as Actor>::Id, Ownership, <A as Actor>::State);
-
 /// What a shard begins with.
 pub(crate) struct Restored<A: Actor> {
-    pub(crate) objects: Vec<Object<A>>,
+    pub(crate) home: Home<A>,
     pub(crate) owes: Vec<Owes<A>>,
     pub(crate) first: SegmentId,
     pub(crate) codec: Codec<A>,
@@ -50,7 +49,7 @@ pub(crate) struct Restored<A: Actor> {
 impl<A: Actor> Restored<A> {
     /// Puts everything into a shard, which is empty.
     pub(crate) fn into_shard<P: Prefetch>(self, shard: Shard<A, P>, logs: &Logs) -> Shard<A, P> {
-        let mut shard = shard.with_log(LogStart {
+        let mut shard = shard.with_objects(self.home).with_log(LogStart {
             codec: self.codec,
             ack: logs.config.ack,
             first: self.first,
@@ -58,7 +57,6 @@ impl<A: Actor> Restored<A> {
             first_debt: logs.next_debt,
             durability: logs.durability.clone(),
         });
-        self.objects.into_iter().for_each(|(id, ownership, state)| shard.restore(id, ownership, state));
         for Owes { debt, sender, due, message, bytes } in self.owes {
             match message {
                 Some(message) => shard.restore_debt(debt, sender, due, message, &bytes),
@@ -137,11 +135,13 @@ impl Meter {
 
 /// What a database was when its last run ended.
 pub(crate) struct Recovered<A: Actor> {
-    /// By the shard that is their home from now on.
-    pub(crate) objects: Vec<Vec<Object<A>>>,
+    /// The objects of each shard from now on.
+    pub(crate) homes: Vec<Home<A>>,
     pub(crate) owed: BTreeMap<Debt, Owed>,
     /// How the last run ended, if there was one.
     pub(crate) end: Option<RunEnd>,
+    /// Where each of the sources ends.
+    pub(crate) ended: Vec<Ended>,
     /// No epoch after this one is mentioned anywhere.
     pub(crate) latest: Epoch,
     /// How long the database had been running.
@@ -150,11 +150,12 @@ pub(crate) struct Recovered<A: Actor> {
     pub(crate) next_debt: u64,
 }
 
-/// Finds out what a database was when its last run ended, and changes nothing.
+/// Finds out what a database was when its last run ended, and changes nothing. The tables of the shards get `seeds`.
 pub(crate) fn recover<A: Actor>(
     directory: &Directory,
     contents: &Contents,
     router: Router,
+    seeds: &[u64],
     meter: &Meter,
 ) -> Result<Recovered<A>, LogError> {
     let Contents { manifest, sources } = contents;
@@ -165,12 +166,16 @@ pub(crate) fn recover<A: Actor>(
     })?;
     let cuts = cuts(directory, contents, &surveyed)?;
     let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
-    let replays = in_parallel(sources, |source| {
+    let homes: Vec<Mutex<Home<A>>> = seeds.iter().map(|seed| Mutex::new(Home::new(*seed))).collect();
+    let replay_one = |source: &Source| {
         let mut replay = Replay::<A>::new(router);
         // What a checkpoint holds is of no epoch; what is older than it in the logs is in it.
         let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (from, cuts[run]));
         let apply = |place: &Place<'_>, batch: &Batch<'_>| {
-            replay.apply(batch, from, cut).map_err(|not| LogError::NotUnderstood {
+            let put = |home: usize, changes: &mut Vec<_>| {
+                homes[home].lock().unwrap_or_else(PoisonError::into_inner).apply(changes.drain(..));
+            };
+            replay.apply(batch, from, cut, put).map_err(|not| LogError::NotUnderstood {
                 file: directory.file(place.name),
                 offset: batch.offset as u64,
                 record: not.record,
@@ -179,10 +184,15 @@ pub(crate) fn recover<A: Actor>(
         };
         read(directory, manifest, source, apply, Err, |bytes| meter.read(bytes))?;
         Ok(replay)
-    })?;
+    };
     let mut all = Replay::<A>::new(router);
-    replays.into_iter().for_each(|replay| all.follow(replay));
-    let (objects, owed) = all.finish();
+    // The checkpoint, and then run after run: a later change is never overtaken.
+    for of_run in sources.chunk_by(|one, other| one.run == other.run) {
+        in_parallel(of_run, replay_one)?.into_iter().for_each(|replay| all.follow(replay));
+    }
+    let owed = all.finish();
+    let homes =
+        homes.into_iter().map(|home| home.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
 
     let surveys = || surveyed.iter().map(|surveyed| &surveyed.survey);
     let latest = surveys().flat_map(|survey| [Some(survey.latest), survey.closed()]).flatten();
@@ -201,13 +211,15 @@ pub(crate) fn recover<A: Actor>(
             RunEnd { cut: cuts[number], logs: of_run.map(|(_, surveyed)| surveyed.ended.end).collect() }
         }
     });
+    let (latest, time, next_debt) = (latest.max(), time.max(), debts.max());
     Ok(Recovered {
-        objects,
+        homes,
         owed,
         end,
-        latest: latest.max().unwrap_or_default(),
-        time: time.max().unwrap_or_default(),
-        next_debt: debts.max().unwrap_or_default(),
+        ended: surveyed.into_iter().map(|surveyed| surveyed.ended).collect(),
+        latest: latest.unwrap_or_default(),
+        time: time.unwrap_or_default(),
+        next_debt: next_debt.unwrap_or_default(),
     })
 }
 
@@ -235,9 +247,11 @@ pub(crate) fn open<A: Actor>(
         }
     };
     let contents = contents(&directory, manifest)?;
+    refuse_newer(&directory, &contents)?;
     let router = Router::new(key.unwrap_or(contents.manifest.key()), shards);
     let meter = Meter::new(config.progress.clone(), &contents);
-    let recovered = recover::<A>(&directory, &contents, router, &meter)?;
+    let seeds: Vec<u64> = (0..shards).map(|_| random()).collect();
+    let recovered = recover::<A>(&directory, &contents, router, &seeds, &meter)?;
     let mut manifest = contents.manifest.clone();
     blame(config, &directory, &mut manifest, &recovered.owed)?;
     let suspects = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::RunsAlone);
@@ -248,16 +262,16 @@ pub(crate) fn open<A: Actor>(
         owes.filter(|owes: &&Owes<A>| owes.message.is_none() == is_set_aside).count() as u64
     };
     let recovery = Recovery {
-        objects: recovered.objects.iter().map(|objects| objects.len() as u64).sum(),
+        objects: recovered.homes.iter().map(|home| home.len() as u64).sum(),
         owed: count(false),
         set_aside: count(true),
         ..meter.so_far()
     };
-    let of_runs = contents.sources.iter().filter(|source| source.run.is_some());
-    let since_checkpoint = of_runs.map(Source::bytes).sum();
+    let of_runs = contents.sources.iter().zip(&recovered.ended).filter(|(source, _)| source.run.is_some());
+    let since_checkpoint = of_runs.map(|(source, ended)| source.bytes_before(ended)).sum();
     let last = contents.manifest.checkpoint.iter();
     let last_bytes = last.flat_map(|checkpoint| &checkpoint.parts).map(|part| part.bytes).sum();
-    let Recovered { objects, end, latest, time, next_debt, .. } = recovered;
+    let Recovered { homes, end, latest, time, next_debt, ended, .. } = recovered;
     manifest.placement_key = key.unwrap_or(manifest.key()).0;
     manifest.begin_run(end, latest, shards, random());
     let run = manifest.runs.last().expect("it has just begun");
@@ -282,10 +296,10 @@ pub(crate) fn open<A: Actor>(
         checkpoints: checkpoint::Demands::new(),
         directory,
     };
-    begin(&logs, &contents.manifest, &numbers)?;
-    let restored = objects.into_iter().zip(owed).zip(firsts);
+    begin(&logs, &contents, &ended, &numbers)?;
+    let restored = homes.into_iter().zip(owed).zip(firsts);
     let restored =
-        restored.map(|((objects, owes), first)| Restored { objects, owes, first, codec: *codec }).collect();
+        restored.map(|((home, owes), first)| Restored { home, owes, first, codec: *codec }).collect();
     Ok(Opened { logs, router, restored })
 }
 
@@ -338,20 +352,30 @@ fn understood<A: Actor>(
 /// Whether a file is one that this manifest names.
 fn names(manifest: &Manifest, name: &str) -> bool {
     let is_segment = parse_segment_name(name).is_some_and(|(log, segment)| {
-        let mut begins = manifest.runs.iter().flat_map(|run| &run.logs);
-        begins.any(|begin| begin.log == log && segment >= begin.segment)
+        let needed = |run: &Run| {
+            let place = run.logs.iter().position(|begin| begin.log == log)?;
+            run.segments(place).filter(|(first, last)| (*first..=*last).contains(&segment))
+        };
+        manifest.runs.iter().any(|run| needed(run).is_some())
     });
     let mut parts = manifest.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts);
     is_segment || parts.any(|part| checkpoint_name(part.log) == name)
 }
 
-/// Makes the first segments of the run's logs, writes the manifest in place of the one `before`, and lets go of what belongs to nothing.
-fn begin(logs: &Logs, before: &Manifest, numbers: &[u64]) -> Result<(), LogError> {
-    prepare(logs, before, numbers)?;
+/// Makes the first segments of the run's logs, writes the manifest in place of the one before, and lets go of what belongs to nothing.
+/// `ended` says where each of the sources ends.
+fn begin(logs: &Logs, before: &Contents, ended: &[Ended], numbers: &[u64]) -> Result<(), LogError> {
+    prepare(logs, &before.manifest, numbers)?;
     logs.store(|_| {})?;
     // What only the manifest before named, as the logs of a run that left nothing.
     let manifest = logs.manifest().clone();
-    discard(logs, numbers.len(), |name| names(&manifest, name))
+    discard(logs, numbers.len(), |name| names(&manifest, name))?;
+    // The manifest has all ends now, so a log is whole without the rest of its last segment. Uncut, each crash would keep a segment a shard.
+    let of_runs = before.sources.iter().zip(ended).filter(|(source, _)| source.run.is_some());
+    for (_, Ended { at: (name, end), .. }) in of_runs.filter(|(_, ended)| names(&manifest, &ended.at.0)) {
+        logs.directory.cut(name, *end)?;
+    }
+    Ok(())
 }
 
 /// Makes the first segments of the run's logs. What the manifest on disk names is as it was: a crash leaves a directory that can be opened.
@@ -359,9 +383,11 @@ fn prepare(logs: &Logs, before: &Manifest, numbers: &[u64]) -> Result<(), LogErr
     let manifest = logs.manifest().clone();
     for (name, bytes) in logs.directory.list()? {
         if let Some(number) = parse_spare_name(&name) {
-            match bytes == manifest.segment_bytes {
-                true => logs.keep_spare(&name, number),
-                false => logs.directory.remove(&name)?,
+            // What a newer copy of the directory wrote must not look like a part of a log that will have its number.
+            let is_fit =
+                bytes == manifest.segment_bytes && !is_of_the_future(&logs.directory, before, &name)?;
+            if !is_fit || !logs.keep_spare(&name, number, numbers.len()) {
+                logs.directory.remove(&name)?;
             }
         }
     }

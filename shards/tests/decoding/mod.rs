@@ -7,7 +7,7 @@
 use freehold_shard::log::{BLOCK, Batch, Damage, End, HEADER, SegmentId, Tail, VERSION, scan};
 use freehold_shard::manifest::{MANIFEST_VERSION, Manifest};
 use freehold_shard::record::Record;
-use freehold_shard::recovery::{LogReader, Replay, Survey, last_complete};
+use freehold_shard::recovery::{Home, LogReader, Replay, Survey, last_complete};
 use freehold_shard::{AccessError, Actor, Addressees, Epoch, Objects, PlacementKey, Router};
 
 /// Words by number.
@@ -108,13 +108,14 @@ fn segment(bytes: &[u8]) {
     let mut reader = LogReader::new(SEGMENT, Tail::default());
     let mut survey = Survey::default();
     let mut replay = Replay::<Words>::new(Router::new(PlacementKey(1), 3));
-    let mut puts = 0;
+    let (mut puts, mut home) = (0, Home::<Words>::new(1));
     let mut take = |batch: Batch<'_>| {
         check(&batch);
         if survey.note(&batch).is_ok() {
             assert_eq!(batch.records().filter_map(Record::read).count(), batch.count() as usize);
         }
-        let _ = replay.apply(&batch, Epoch(1), Epoch(u64::MAX));
+        let put = |_, changes: &mut Vec<_>| home.apply(changes.drain(..));
+        let _ = replay.apply(&batch, Epoch(1), Epoch(u64::MAX), put);
         puts +=
             batch.records().filter(|record| matches!(Record::read(record), Some(Record::Put { .. }))).count();
     };
@@ -126,9 +127,9 @@ fn segment(bytes: &[u8]) {
         }
         assert!(damage.at >= reached, "reading on goes on");
         reached = damage.at;
-        read = reader.read_behind(&damage, bytes, &mut take);
+        Ok(read) = reader.read_pieces(&mut &*bytes, Some(&damage), &mut take);
     }
     let _ = last_complete(Epoch(0), &[survey, Survey::default()]);
-    let (objects, _) = replay.finish();
-    assert!(objects.iter().map(Vec::len).sum::<usize>() <= puts, "no object without a record");
+    assert!(home.len() <= puts && home.objects().count() == home.len(), "no object without a record");
+    let _ = replay.finish();
 }

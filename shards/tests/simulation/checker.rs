@@ -59,7 +59,7 @@ pub(crate) struct Peek {
     pub(crate) is_durable: bool,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct History {
     /// In the order they ran; the last run of a message is the one that counts.
     pub(crate) runs: Vec<Run>,
@@ -173,6 +173,18 @@ impl History {
             !last.get(message).is_some_and(|at| self.never_settled(&self.runs[*at])) || cut.is_some()
         });
         Ok((model, owed))
+    }
+
+    /// What a copy must explain that was begun at this step, when these messages had been answered, and has come to its end now.
+    pub(crate) fn as_copied(&self, begun: u64, answered: &BTreeSet<u32>) -> History {
+        let mut history = self.clone();
+        // What had no effect has none, whenever its sender hears of it.
+        let is_none = |answer: &Result<_, _>| matches!(answer, Err(AskError::Busy | AskError::Unsettled));
+        history.answers.retain(|message, answer| answered.contains(message) || is_none(answer));
+        history.answered.retain(|message, _| answered.contains(message));
+        history.audits.retain(|audit| audit.ended <= begun);
+        history.peeks.retain(|peek| peek.step <= begun);
+        history
     }
 
     /// Whether somebody was told what came of it, and that no crash can change that.

@@ -7,18 +7,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_shard::Write;
-use freehold_shard::log::{BLOCK, BatchWriter};
+use freehold_shard::log::{BLOCK, BatchWriter, identity};
+use freehold_shard::manifest::Manifest;
 
 use super::world::Dice;
 use crate::fault::{self, Fault};
 
 const SECTOR: usize = 512;
 
+/// Files by log and segment.
+pub(super) type Files = BTreeMap<(u64, u64), Vec<u8>>;
+
 /// The disks of all logs of a database.
 #[derive(Default)]
 pub(super) struct Disks {
     /// What is durable: by log and segment.
-    pub(super) files: BTreeMap<(u64, u64), Vec<u8>>,
+    pub(super) files: Files,
     /// What is durable.
     pub(super) manifest: Vec<u8>,
     /// By shard.
@@ -111,6 +115,24 @@ impl Disks {
         if let Some(file) = self.files.get_mut(file) {
             file[*offset..offset + bytes.len()].copy_from_slice(bytes);
         }
+    }
+
+    /// A backup is copied over the files, and everything that is newer stays beside it. Returns which files are newer than its manifest.
+    pub(super) fn copy_over(&mut self, files: &Files, manifest: &Manifest) -> Vec<(u64, u64)> {
+        self.files.extend(files.iter().map(|(name, bytes)| (*name, bytes.clone())));
+        self.manifest = manifest.to_bytes();
+        let is_newer = |bytes: &Vec<u8>| identity(bytes).is_some_and(|first| manifest.is_older_than(first));
+        // As a start does with spares.
+        self.recycled.retain(|bytes| !is_newer(bytes));
+        // A backup of a log that went on has written down where it ends.
+        let is_behind = |(log, segment): (u64, u64)| {
+            manifest.runs.iter().any(|run| {
+                let place = run.logs.iter().position(|begin| begin.log == log && begin.segment <= segment);
+                place.is_some_and(|place| run.segments(place).is_none_or(|(_, last)| segment > last))
+            })
+        };
+        let newer = self.files.iter().filter(|(name, bytes)| is_newer(bytes) || is_behind(**name));
+        newer.map(|(name, _)| *name).collect()
     }
 
     /// Deletes the files that are not needed. Those of logs whose numbers will never be given again may be used again.

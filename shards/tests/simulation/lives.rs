@@ -4,17 +4,19 @@
 //! What a crash leaves is judged in `checker`, by the cut that recovery finds: objects and debts must be what the messages up to the cut
 //! have left, and all that was answered for good must be explained by them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use freehold_shard::log::{BatchWriter, End, Marks, SegmentId, Tail};
+use freehold_shard::log::{BatchWriter, End, Invalid, Marks, SegmentId, Tail};
 use freehold_shard::manifest::{Checkpoint, LogBegin, Manifest, Part, Run, RunEnd};
-use freehold_shard::recovery::{self, LogReader, Replay, Survey, last_complete};
+use freehold_shard::recovery::{
+    self, Home, LogReader, Replay, Survey, last_complete, last_complete_in_copies,
+};
 use freehold_shard::*;
 
-use super::checker::{Audit, Model, Owed};
-use super::disks::Disks;
-use super::script::{Script, Simulated, Value};
+use super::checker::{Audit, History, Model, Owed};
+use super::disks::{Disks, Files};
+use super::script::{Script, Simulated};
 use super::world::{Shape, World};
 
 /// What a world with disks has beside the shards.
@@ -29,6 +31,12 @@ pub(crate) struct Lives {
     /// Of those the latter.
     late: Vec<bool>,
     checkpoint: Option<Checkpointing>,
+    copying: Option<Copying>,
+    backup: Option<Backup>,
+    /// Files that were newer than a backup which was brought back.
+    aside: Files,
+    /// What is wrong with a backup.
+    wrong: Option<String>,
     /// How many of a hundred steps are the disks'.
     pace: usize,
     /// How many of a hundred steps in which a checkpoint could begin one does.
@@ -85,6 +93,27 @@ struct Checkpointing {
     is_switched: bool,
 }
 
+/// A backup that is being taken, one log after another.
+struct Copying {
+    begun: u64,
+    /// The messages that had been answered then.
+    answered: BTreeSet<u32>,
+    manifest: Manifest,
+    /// By place in the last run: what the log said before any was copied.
+    before: Vec<Option<Survey>>,
+    is_copied: Vec<bool>,
+    files: Files,
+}
+
+/// A backup, and what is in it.
+struct Backup {
+    files: Files,
+    manifest: Manifest,
+    objects: Model,
+    debts: BTreeMap<Debt, recovery::Owed>,
+    owed: Owed,
+}
+
 struct PartWriter {
     id: SegmentId,
     /// Where the walk goes on; `None` at its end.
@@ -111,7 +140,7 @@ enum Ended {
 
 /// What recovery found.
 struct Recovered {
-    homes: Vec<Vec<(u64, Ownership, Value)>>,
+    homes: Vec<Home<Simulated>>,
     owed: BTreeMap<Debt, recovery::Owed>,
     cut: Epoch,
     /// How the last run ended.
@@ -124,8 +153,8 @@ struct Recovered {
 
 impl Recovered {
     fn objects(&self) -> Model {
-        let objects = self.homes.iter().flatten();
-        objects.map(|(id, ownership, value)| (*id, (*ownership, *value))).collect()
+        let objects = self.homes.iter().flat_map(Home::objects);
+        objects.map(|(id, ownership, value)| (id, (ownership, *value))).collect()
     }
 }
 
@@ -158,6 +187,8 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
     let manifest = Manifest::from_bytes(&disks.manifest).map_err(|error| error.to_string())?;
     let router = Router::new(manifest.key(), shards);
     let mut all = Replay::<Simulated>::new(router);
+    let mut homes: Vec<_> = (0..shards).map(|shard| Home::new(shard as u64)).collect();
+    let mut put = |home: usize, changes: &mut Vec<_>| homes[home].apply(changes.drain(..));
     let (mut latest, mut time, mut next_debt) = (Epoch(0), Time(0), 0);
     let mut cut = Epoch(0);
     if let Some(checkpoint) = &manifest.checkpoint {
@@ -170,7 +201,7 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
             let mut reader = LogReader::new(manifest.segment_id(part.start, begin), begin.tail);
             let mut result = Ok(());
             let end = reader.read(bytes, |batch| {
-                result = result.and_then(|()| replay.apply(&batch, Epoch(0), Epoch(0)));
+                result = result.and_then(|()| replay.apply(&batch, Epoch(0), Epoch(0), &mut put));
             });
             result.map_err(|error| format!("part {}: {error:?}", part.log))?;
             if (end, reader.end(), bytes.len() as u64) != (Ok(End::Full), (0, part.end), part.bytes) {
@@ -203,7 +234,8 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
             None => last_complete(Epoch(from.0.saturating_sub(1)).max(*after), &surveys),
         };
         let durable = surveys.iter().map(|survey| survey.durable).max().unwrap_or_default();
-        if durable > cut {
+        // A backup ends before what its logs say of later times.
+        if durable > cut && end.is_none() {
             return Err(format!(
                 "a log knows of {durable} being durable, and {cut} is the last complete one"
             ));
@@ -212,13 +244,13 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
         for begin in logs {
             let mut replay = Replay::new(router);
             read_log(disks, &manifest, *start, *begin, |batch| {
-                replay.apply(batch, from, cut).map_err(|error| format!("{begin:?}: {error:?}"))
+                replay.apply(batch, from, cut, &mut put).map_err(|error| format!("{begin:?}: {error:?}"))
             })?;
             all.follow(replay);
         }
         last_end = Some(RunEnd { cut, logs: ends });
     }
-    let (homes, owed) = all.finish();
+    let owed = all.finish();
     Ok(Recovered { homes, owed, cut, end: last_end, latest, time, next_debt })
 }
 
@@ -241,6 +273,10 @@ impl World {
             woken: Vec::new(),
             late: Vec::new(),
             checkpoint: None,
+            copying: None,
+            backup: None,
+            aside: Files::new(),
+            wrong: None,
             pace: [4, 10, 20, 50][dice.below(4)],
             checkpoints: [0, 5, 40, 80][dice.below(4)],
             tells: [5, 20, 60][dice.below(3)],
@@ -286,6 +322,9 @@ impl World {
                 return Ok(Ended::Crashed);
             }
             self.step(true);
+            if let Some(wrong) = self.lives().wrong.take() {
+                return Err(wrong);
+            }
         }
         // No more is sent: everything must come to its end, and nobody gets a turn who has no reason for one.
         let stops_timers = self.dice.chance(50);
@@ -379,12 +418,138 @@ impl World {
         if !self.dice.chance(pace) {
             return false;
         }
-        match self.dice.below(10) {
+        match self.dice.below(12) {
             0..=5 => self.complete_one(),
             6 | 7 => self.wake_one(),
-            _ => self.checkpoint(true),
+            8 | 9 => self.checkpoint(true),
+            _ => self.back_up(),
         }
         true
+    }
+
+    /// Begins a backup, or goes on with it: a log is surveyed, or copied, and others are written meanwhile.
+    fn back_up(&mut self) {
+        let World { dice, lives: Some(lives), history, steps, .. } = self else { return };
+        let Some(mut copying) = lives.copying.take() else {
+            let manifest = Manifest::from_bytes(&lives.disks.manifest).expect("it was just written");
+            let logs = manifest.runs.last().expect("a run has begun").logs.len();
+            lives.copying = Some(Copying {
+                begun: *steps,
+                answered: history.answers.keys().copied().collect(),
+                manifest,
+                before: vec![None; logs],
+                is_copied: vec![false; logs],
+                files: Files::new(),
+            });
+            return;
+        };
+        let manifest = Manifest::from_bytes(&lives.disks.manifest).expect("it was just written");
+        if (&manifest.checkpoint, &manifest.runs) != (&copying.manifest.checkpoint, &copying.manifest.runs) {
+            // A checkpoint was made. It has to begin again.
+            return;
+        }
+        let run = manifest.runs.last().expect("a run has begun");
+        let left: Vec<usize> = (0..run.logs.len()).filter(|place| copying.before[*place].is_none()).collect();
+        if !left.is_empty() {
+            let place = left[dice.below(left.len())];
+            let mut survey = Survey::default();
+            let read = read_log(&lives.disks, &manifest, run.start, run.logs[place], |batch| {
+                survey.note(batch).map_err(|record| format!("record {record} is none"))
+            });
+            read.expect("what was written can be read");
+            copying.before[place] = Some(survey);
+        } else {
+            let left: Vec<usize> = (0..run.logs.len()).filter(|place| !copying.is_copied[*place]).collect();
+            let place = left[dice.below(left.len())];
+            let is_open = |log: u64| run.logs.iter().any(|begin| begin.log == log);
+            // What is not written any more comes with the first.
+            let is_taken =
+                |log: u64| log == run.logs[place].log || left.len() == run.logs.len() && !is_open(log);
+            let files = lives.disks.files.iter().filter(|((log, _), _)| is_taken(*log));
+            copying.files.extend(files.map(|(name, bytes)| (*name, bytes.clone())));
+            copying.is_copied[place] = true;
+        }
+        if !copying.is_copied.contains(&false) {
+            let judged = self.finish_copy(copying);
+            self.lives().wrong = judged.err();
+        } else {
+            self.lives().copying = Some(copying);
+        }
+    }
+
+    /// All logs are copied: what is in the copies?
+    fn finish_copy(&mut self, copying: Copying) -> Result<(), String> {
+        let Copying { begun, answered, mut manifest, before, files, .. } = copying;
+        let mut disks = Disks::default();
+        disks.files = files;
+        let floor = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| Epoch(checkpoint.epoch.0 - 1));
+        let run = manifest.runs.last().expect("a run has begun");
+        let (mut copies, mut ends) = (Vec::new(), Vec::new());
+        for begin in &run.logs {
+            let mut survey = Survey::default();
+            ends.push(read_log(&disks, &manifest, run.start, *begin, |batch| {
+                survey.note(batch).map_err(|record| format!("record {record} of {begin:?} is none"))
+            })?);
+            copies.push(survey);
+        }
+        let before: Vec<Survey> = before.into_iter().flatten().collect();
+        let cut = last_complete_in_copies(run.after.max(floor), &before, &copies);
+        manifest.runs.last_mut().expect("a run has begun").end = Some(RunEnd { cut, logs: ends });
+        disks.manifest = manifest.to_bytes();
+        let found = recover(&disks, 1 + self.dice.below(5)).map_err(|wrong| format!("a backup: {wrong}"))?;
+        let history = self.history.as_copied(begun, &answered);
+        let owed = judge_found(&history, &self.told, Some(cut), &found)
+            .map_err(|wrong| format!("a backup begun at step {begun}: {wrong}"))?;
+        let (objects, debts) = (found.objects(), found.owed);
+        self.lives().backup = Some(Backup { files: disks.files, manifest, objects, debts, owed });
+        Ok(())
+    }
+
+    /// The backup is copied over the directory. What is newer is refused, and set aside; then everything is as it was in the backup.
+    fn restore(&mut self) -> Result<Option<Owed>, String> {
+        let World { lives: Some(lives), .. } = self else { unreachable!("a world with disks") };
+        let Some(Backup { files, manifest, objects, debts, owed }) = lives.backup.take() else {
+            return Ok(None);
+        };
+        let newer = lives.disks.copy_over(&files, &manifest);
+        let files = &mut lives.disks.files;
+        lives.aside = newer.into_iter().filter_map(|name| Some((name, files.remove(&name)?))).collect();
+        // As a start does with what nobody names.
+        lives.manifest = manifest;
+        lives.delete_the_rest();
+        let found =
+            recover(&lives.disks, 1 + self.dice.below(5)).map_err(|wrong| format!("restored: {wrong}"))?;
+        if (found.objects(), &found.owed) != (objects, &debts) {
+            return Err(format!("restored, and not as it was: {:?}, {:?}", found.objects(), found.owed));
+        }
+        Ok(Some(owed))
+    }
+
+    /// Files that were set aside are put in the place of those that have their names now: recovery must not take them for them.
+    fn confuse(&mut self) -> Result<(), String> {
+        let lives = self.lives();
+        let manifest = Manifest::from_bytes(&lives.disks.manifest).expect("it was written");
+        let is_needed = |log: u64, segment: u64| {
+            manifest.runs.iter().any(|run| {
+                let place = run.logs.iter().position(|begin| begin.log == log);
+                let segments = place.and_then(|place| run.segments(place));
+                segments.is_some_and(|(first, last)| (first..=last).contains(&segment))
+            })
+        };
+        for (name, strange) in std::mem::take(&mut lives.aside) {
+            if !is_needed(name.0, name.1) || !lives.disks.files.contains_key(&name) {
+                continue;
+            }
+            let own = lives.disks.files.insert(name, strange).expect("it is there");
+            let read = recover(&lives.disks, 2);
+            lives.disks.files.insert(name, own);
+            let wrong = Invalid::OtherStart.to_string();
+            if !read.as_ref().is_err_and(|error| error.contains(&wrong)) {
+                let found = read.map(|found| found.cut);
+                return Err(format!("{name:?} is of another copy of the directory, and was read: {found:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// Whether a message may be sent now: some worlds are quieter.
@@ -551,18 +716,21 @@ impl World {
     /// log that is read behind it mostly has, so that few crashes would show it.)
     fn audit_checkpoint(&mut self, checkpoint: &Checkpointing) {
         let mut all = Replay::<Simulated>::new(self.router);
+        let mut homes: Vec<Home<Simulated>> =
+            (0..self.shape.shards).map(|shard| Home::new(shard as u64)).collect();
+        let mut put = |home: usize, changes: &mut Vec<_>| homes[home].apply(changes.drain(..));
         for part in &checkpoint.parts {
             let each = |batch: log::Batch<'_>| {
-                all.apply(&batch, Epoch(0), Epoch(0)).expect("it was just written");
+                all.apply(&batch, Epoch(0), Epoch(0), &mut put).expect("it was just written");
             };
             LogReader::new(part.id, Tail::default()).read(&part.bytes, each).expect("it was just written");
         }
-        let objects = all.finish().0.into_iter().flatten();
+        let objects = homes.iter().flat_map(Home::objects);
         self.history.audits.push(Audit {
             epoch: checkpoint.epoch,
             began: checkpoint.began,
             ended: self.steps,
-            objects: objects.map(|(id, ownership, value)| (id, (ownership, value))).collect(),
+            objects: objects.map(|(id, ownership, value)| (id, (ownership, *value))).collect(),
             is_whole: true,
             is_durable: true,
             ..Audit::default()
@@ -601,7 +769,7 @@ impl World {
     /// The life has ended, or there was none yet: judges what is left of it, and begins the next.
     fn recover(&mut self, ended: Option<Ended>) -> Result<(), String> {
         let World { dice, lives: Some(lives), .. } = self else { unreachable!("a world with disks") };
-        lives.checkpoint = None;
+        (lives.checkpoint, lives.copying) = (None, None);
         if let Some(Ended::Stopped) = ended {
             let cut = lives.durability.advance(self.mvcc.epochs());
             let end = |shard: &Shard<Simulated>| shard.log_end().expect("it has a log");
@@ -613,14 +781,21 @@ impl World {
         // A crash during recovery changes nothing: it begins anew, perhaps for another number of shards.
         let first = recover(&lives.disks, 1 + dice.below(5))?;
         let shards = 1 + dice.below(5);
-        let found = recover(&lives.disks, shards)?;
+        let mut found = recover(&lives.disks, shards)?;
         if (first.objects(), &first.owed, first.cut) != (found.objects(), &found.owed, found.cut) {
             return Err("recovery comes out differently the second time".to_string());
         }
-        let owed = match ended {
+        let mut owed = match ended {
             Some(ended) => self.judge_recovered(&ended, &found)?,
             None => Owed::new(),
         };
+        self.confuse()?;
+        if self.dice.chance(30)
+            && let Some(restored) = self.restore()?
+        {
+            found = recover(&self.lives().disks, shards)?;
+            owed = restored;
+        }
         self.begin_after(found, shards, owed);
         Ok(())
     }
@@ -631,33 +806,7 @@ impl World {
             self.history.audits.push(auditor.audit);
         }
         let cut = matches!(ended, Ended::Crashed).then_some(found.cut);
-        let (model, mut owed) = self.history.explain(|message| self.told.contains(&message), cut)?;
-        if found.objects() != model {
-            return Err(format!(
-                "recovered up to {}\n found    {:?}\n expected {model:?}",
-                found.cut,
-                found.objects()
-            ));
-        }
-        let mut still = Owed::new();
-        for (debt, (sender, due, message)) in &found.owed {
-            let script: Script =
-                Codec::<Simulated>::new().decode(message).ok_or(format!("{debt:?} is no message"))?;
-            let expected = owed.remove(&script.message);
-            let is_right = expected.is_some_and(|expected| due.is_none_or(|due| due == expected));
-            if !is_right || script.sender != *sender {
-                return Err(format!(
-                    "message {} is owed, due {due:?}: expected {expected:?}, cut {}",
-                    script.message, found.cut
-                ));
-            }
-            still.extend(expected.map(|due| (script.message, due)));
-        }
-        owed.retain(|message, _| !self.history.may_be_given_up(*message));
-        if !owed.is_empty() {
-            return Err(format!("nobody owes {owed:?}, cut {}", found.cut));
-        }
-        Ok(still)
+        judge_found(&self.history, &self.told, cut, found)
     }
 
     /// Begins a life with what was found.
@@ -691,13 +840,48 @@ impl World {
             })
         };
         self.shards = std::mem::take(&mut self.shards).into_iter().zip(&run.logs).map(with_log).collect();
-        for (shard, objects) in self.shards.iter_mut().zip(homes) {
-            objects.into_iter().for_each(|(id, ownership, state)| shard.restore(id, ownership, state));
-        }
+        let shards_alone = std::mem::take(&mut self.shards).into_iter().zip(homes);
+        self.shards = shards_alone.map(|(shard, home)| shard.with_objects(home)).collect();
         for (debt, (sender, due, bytes)) in debts {
             let at = (debt.0 % shards as u64) as usize;
             let message = Codec::<Simulated>::new().decode(&bytes).expect("it was just read");
             self.shards[at].restore_debt(debt, sender, due, message, &bytes);
         }
     }
+}
+
+/// Judges what was recovered of a history. Returns what is owed.
+fn judge_found(
+    history: &History,
+    told: &BTreeSet<u32>,
+    cut: Option<Epoch>,
+    found: &Recovered,
+) -> Found<Owed> {
+    let (model, mut owed) = history.explain(|message| told.contains(&message), cut)?;
+    if found.objects() != model {
+        return Err(format!(
+            "recovered up to {}\n found    {:?}\n expected {model:?}",
+            found.cut,
+            found.objects()
+        ));
+    }
+    let mut still = Owed::new();
+    for (debt, (sender, due, message)) in &found.owed {
+        let script: Script =
+            Codec::<Simulated>::new().decode(message).ok_or(format!("{debt:?} is no message"))?;
+        let expected = owed.remove(&script.message);
+        let is_right = expected.is_some_and(|expected| due.is_none_or(|due| due == expected));
+        if !is_right || script.sender != *sender {
+            return Err(format!(
+                "message {} is owed, due {due:?}: expected {expected:?}, cut {}",
+                script.message, found.cut
+            ));
+        }
+        still.extend(expected.map(|due| (script.message, due)));
+    }
+    owed.retain(|message, _| !history.may_be_given_up(*message));
+    if !owed.is_empty() {
+        return Err(format!("nobody owes {owed:?}, cut {}", found.cut));
+    }
+    Ok(still)
 }

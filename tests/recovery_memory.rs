@@ -1,0 +1,94 @@
+//! A start needs no more memory than the running database, or a fifth more.
+//!
+//! Every allocation of the process is counted, so this file is one test and nothing else runs beside it.
+
+mod support;
+
+use std::alloc::System;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::time::Duration;
+
+use freehold::{AccessError, Actor, Addressees, Config, Idle, LogConfig, Objects, Runtime, Shards};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use support::Watchdog;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// How many bytes are allocated now.
+fn live() -> isize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated as isize - stats.bytes_deallocated as isize + stats.bytes_reallocated
+}
+
+/// Objects that hold some bytes.
+struct Blobs;
+
+impl Actor for Blobs {
+    type Id = u64;
+    type State = Box<[u8]>;
+    type Message = (u64, usize);
+    type Reply = ();
+    type Error = AccessError<u64>;
+
+    fn addressees((id, _): &(u64, usize), to: &mut Addressees<u64>) {
+        to.write(*id);
+    }
+
+    fn receive((id, bytes): &(u64, usize), objects: &mut Objects<'_, Self>) -> Result<(), AccessError<u64>> {
+        objects.insert(*id, vec![*id as u8; *bytes].into()).map(drop)
+    }
+}
+
+fn open(directory: &Path, most: &Arc<AtomicIsize>) -> Runtime<Blobs> {
+    let idle = Idle::Spin(Duration::ZERO);
+    let config = Config { shards: Shards::Count(2), idle, ..Config::default() };
+    let most = most.clone();
+    let note = move |_| {
+        most.fetch_max(live(), Ordering::Relaxed);
+    };
+    let log =
+        LogConfig { segment_bytes: 4 << 20, progress: Some(Arc::new(note)), ..LogConfig::at(directory) };
+    Runtime::open(config, log).expect("it opens")
+}
+
+/// Writes so many objects, some at a time.
+fn put(runtime: &Runtime<Blobs>, watchdog: &Watchdog, objects: u64, bytes: usize) {
+    let some = (4 << 20) / (bytes as u64 + 512);
+    for first in (0..objects).step_by(some as usize) {
+        watchdog.feed();
+        let some = (first..objects.min(first + some)).map(|id| (id, bytes));
+        runtime.handle().ask_all(some).wait().into_iter().for_each(|put| put.expect("it is put"));
+    }
+}
+
+// Recovery made a map of each log, a map of all, and a list for each shard, and read every file as a whole: 1.9 times the memory of the running
+// database, and 2.9 times where all objects had been written again since the checkpoint. What ran in its limits did not start again in them.
+#[test]
+fn a_start_needs_as_much_memory_as_the_running_database() {
+    let watchdog = Watchdog::new("a_start_needs_as_much_memory_as_the_running_database");
+    // Where the tables are most of it, and where the states are, and with them the files.
+    for (objects, bytes) in [(300_000, 8), (12_000, 4096)] {
+        let place = tempfile::tempdir().expect("there is room");
+        let most = Arc::new(AtomicIsize::new(0));
+        let before = live();
+        let runtime = open(place.path(), &most);
+        put(&runtime, &watchdog, objects, bytes);
+        runtime.checkpoint().expect("it can be made");
+        put(&runtime, &watchdog, objects, bytes);
+        let running = live() - before;
+        runtime.shutdown();
+        watchdog.feed();
+
+        let before = live();
+        most.store(0, Ordering::Relaxed);
+        let runtime = open(place.path(), &most);
+        assert_eq!(runtime.recovery().expect("there is a log").objects, objects);
+        let peak = most.load(Ordering::Relaxed) - before;
+        println!("running {running} bytes, a start {peak}");
+        assert!(peak * 5 <= running * 6, "a start takes {peak} bytes, and the running database {running}");
+        assert!(peak > objects as isize * (16 + bytes as isize), "{peak} bytes cannot be all");
+    }
+}
