@@ -23,6 +23,7 @@ use crate::log::{BATCH_MAX, BatchWriter, HEADER, Logs, Marks, SegmentId, Tail};
 use crate::message::{Batch, Envelope, Outcome, ReturnAddress};
 use crate::record::{RecordError, decode, encode, write_epoch};
 use crate::router::ShardIndex;
+use crate::schema::WrittenSchema;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
 
@@ -45,6 +46,7 @@ pub enum Ack {
 pub struct Codec<A: Actor> {
     pub(crate) encode: fn(&A::Message, &mut Vec<u8>) -> Result<(), RecordError>,
     decode: fn(&[u8]) -> Option<A::Message>,
+    schema: fn() -> WrittenSchema,
 }
 
 impl<A: Actor> Codec<A>
@@ -53,7 +55,7 @@ where
 {
     /// By postcard.
     pub fn new() -> Self {
-        Codec { encode: encode::<A::Message>, decode: decode::<A::Message> }
+        Codec { encode: encode::<A::Message>, decode: decode::<A::Message>, schema: WrittenSchema::of::<A> }
     }
 }
 
@@ -78,6 +80,11 @@ impl<A: Actor> Codec<A> {
     /// The message that these bytes are; `None` if they are none.
     pub fn decode(&self, bytes: &[u8]) -> Option<A::Message> {
         (self.decode)(bytes)
+    }
+
+    /// The schema of what is written.
+    pub fn schema(&self) -> WrittenSchema {
+        (self.schema)()
     }
 }
 

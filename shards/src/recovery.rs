@@ -8,6 +8,8 @@
 //!
 //! Nothing here writes, so a crash in the middle of it changes nothing.
 
+mod old;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::actor::Actor;
@@ -18,6 +20,8 @@ use crate::object::{OwnerId, Ownership};
 use crate::record::{Debt, Record, decode};
 use crate::router::Router;
 use crate::time::Time;
+
+pub use old::{Layer, OldReplay, together};
 
 /// Reads the segments of a log, or a part of a checkpoint, in order.
 #[derive(Clone, Debug)]
@@ -159,6 +163,12 @@ pub fn last_complete(after: Epoch, logs: &[Survey]) -> Epoch {
 /// A message that is owed: who sent it, when it is due, and it in bytes.
 pub type Owed = (OwnerId, Option<Time>, Box<[u8]>);
 
+/// Whether a record of this epoch counts: what is older than `from` is in the checkpoint, and what is later than `cut` is nothing.
+fn counts(epoch: Epoch, from: Epoch, cut: Epoch) -> bool {
+    let is_old = epoch < from && !fault::is_on(Fault::ReplayOld);
+    !is_old && epoch <= cut
+}
+
 /// Objects by id.
 type Objects<A> = HashMap<<A as Actor>::Id, Option<(Ownership, <A as Actor>::State)>, ahash::RandomState>;
 
@@ -203,8 +213,7 @@ impl<A: Actor> Replay<A> {
             if epoch > cut && fault::is_on(Fault::Truncate) {
                 return Ok(());
             }
-            let is_old = epoch < from && !fault::is_on(Fault::ReplayOld);
-            if is_old || epoch > cut {
+            if !counts(epoch, from, cut) {
                 continue;
             }
             match record {

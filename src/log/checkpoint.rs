@@ -79,10 +79,20 @@ impl Demands {
 
     /// Waits for a checkpoint that begins from now on.
     pub(crate) fn ask(&self) -> Result<Checkpoint, Arc<CheckpointError>> {
+        self.wait_for(self.demand())
+    }
+
+    /// Asks for a checkpoint, and says which one that is.
+    pub(crate) fn demand(&self) -> u64 {
         let mut state = self.lock();
         state.asked += 1;
-        let mine = state.asked;
         self.changed.notify_all();
+        state.asked
+    }
+
+    /// Waits for a checkpoint that was asked for.
+    pub(crate) fn wait_for(&self, mine: u64) -> Result<Checkpoint, Arc<CheckpointError>> {
+        let mut state = self.lock();
         while state.done < mine && !state.is_over {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }

@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use freehold_shard::log::{Batch, SegmentId};
 use freehold_shard::manifest::{Manifest, RunEnd};
-use freehold_shard::recovery::{Owed, Replay};
+use freehold_shard::recovery::{Layer, Owed, together};
 use freehold_shard::{
     Actor, Codec, Debt, Durability, Effects, Epoch, LogStart, OwnerId, Ownership, PlacementKey, Prefetch,
-    Router, Shard, Time,
+    Reading, Router, Shard, Time, WrittenSchema,
 };
 
-use super::contents::{Contents, Place, Source, contents, cuts, read, read_manifest, survey};
+use super::contents::{Contents, Place, Source, Surveyed, contents, cuts, read, read_manifest, survey};
 use super::{
     LogConfig, Logs, MANIFEST, Progress, Recovery, Spares, checkpoint, checkpoint_name, parse_segment_name,
     parse_spare_name, segment_name,
@@ -146,6 +146,8 @@ pub(crate) struct Recovered<A: Actor> {
     pub(crate) time: Time,
     /// No debt has a number from here on.
     pub(crate) next_debt: u64,
+    /// The earliest version of the actor's types that was migrated.
+    pub(crate) migrated_from: Option<u32>,
 }
 
 /// Finds out what a database was when its last run ended, and changes nothing.
@@ -153,6 +155,7 @@ pub(crate) fn recover<A: Actor>(
     directory: &Directory,
     contents: &Contents,
     router: Router,
+    reading: &Reading,
     meter: &Meter,
 ) -> Result<Recovered<A>, LogError> {
     let Contents { manifest, sources } = contents;
@@ -162,13 +165,16 @@ pub(crate) fn recover<A: Actor>(
         Ok(surveyed)
     })?;
     let cuts = cuts(directory, contents, &surveyed)?;
+    let migrated_from = understandable(directory, contents, &surveyed, reading)?;
     let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
-    let replays = in_parallel(sources, |source| {
-        let mut replay = Replay::<A>::new(router);
+    let pairs: Vec<_> = sources.iter().zip(&surveyed).collect();
+    let layers = in_parallel(&pairs, |(source, surveyed)| {
+        let version = schema(manifest, source, surveyed).map_or(reading.version(), |schema| schema.version);
+        let mut layer = Layer::<A>::new(router, version, reading);
         // What a checkpoint holds is of no epoch; what is older than it in the logs is in it.
         let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (from, cuts[run]));
         let apply = |place: &Place<'_>, batch: &Batch<'_>| {
-            replay.apply(batch, from, cut).map_err(|not| LogError::NotUnderstood {
+            layer.apply(batch, from, cut).map_err(|not| LogError::NotUnderstood {
                 file: directory.file(place.name),
                 offset: batch.offset as u64,
                 record: not.record,
@@ -176,10 +182,12 @@ pub(crate) fn recover<A: Actor>(
             })
         };
         read(directory, manifest, source, apply, Err, |bytes| meter.read(bytes))?;
-        Ok(replay)
+        Ok(layer)
     })?;
-    let mut all = Replay::<A>::new(router);
-    replays.into_iter().for_each(|replay| all.follow(replay));
+    let all = together(layers, router, reading).map_err(|error| {
+        let directory = directory.path().to_path_buf();
+        LogError::NotMigrated { directory, error }
+    })?;
     let (objects, owed) = all.finish();
 
     let surveys = || surveyed.iter().map(|surveyed| &surveyed.survey);
@@ -206,7 +214,30 @@ pub(crate) fn recover<A: Actor>(
         latest: latest.max().unwrap_or_default(),
         time: time.max().unwrap_or_default(),
         next_debt: debts.max().unwrap_or_default(),
+        migrated_from,
     })
+}
+
+/// Whether everything that was recorded is of types that the actor has, or that can be migrated. Returns the earliest version that is to be.
+fn understandable(
+    directory: &Directory,
+    contents: &Contents,
+    surveyed: &[Surveyed],
+    reading: &Reading,
+) -> Result<Option<u32>, LogError> {
+    let Contents { manifest, sources } = contents;
+    let each = sources.iter().zip(surveyed);
+    let schemas: Vec<_> = each.filter_map(|(source, surveyed)| schema(manifest, source, surveyed)).collect();
+    reading.check(schemas.iter().copied()).map_err(|error| {
+        let directory = directory.path().to_path_buf();
+        LogError::Schema { directory, error }
+    })?;
+    Ok(schemas.iter().map(|schema| schema.version).min().filter(|version| *version < reading.version()))
+}
+
+/// The schema of the records of a log. A program that was tried and recorded nothing does not matter: then it is `None`.
+fn schema<'a>(manifest: &'a Manifest, source: &Source, surveyed: &Surveyed) -> Option<&'a WrittenSchema> {
+    (surveyed.survey.records > 0).then(|| manifest.schema(source.run))
 }
 
 /// Opens the database for a run of `shards` shards; makes it if there is none. A `key` that is given is used from now on.
@@ -235,11 +266,19 @@ pub(crate) fn open<A: Actor>(
     let contents = contents(&directory, manifest)?;
     let router = Router::new(key.unwrap_or(contents.manifest.key()), shards);
     let meter = Meter::new(config.progress.clone(), &contents);
-    let recovered = recover::<A>(&directory, &contents, router, &meter)?;
+    let reading = Reading::new(codec, config.migrations.clone());
+    for (part, shape) in reading.written.parts().filter(|(_, shape)| !shape.is_whole) {
+        tracing::info!(
+            %part, shape = %shape.text,
+            "of the actor's types this one can be seen in part only: a change of the rest is noticed if `Actor::SCHEMA` says so"
+        );
+    }
+    let recovered = recover::<A>(&directory, &contents, router, &reading, &meter)?;
     let owed = understood(&directory, codec, recovered.owed, shards)?;
     let recovery = Recovery {
         objects: recovered.objects.iter().map(|objects| objects.len() as u64).sum(),
         owed: owed.iter().map(|owes| owes.len() as u64).sum(),
+        migrated_from: recovered.migrated_from,
         ..meter.so_far()
     };
     let of_runs = contents.sources.iter().filter(|source| source.run.is_some());
@@ -247,7 +286,7 @@ pub(crate) fn open<A: Actor>(
     let Recovered { objects, end, latest, time, next_debt, .. } = recovered;
     let mut manifest = contents.manifest.clone();
     manifest.placement_key = key.unwrap_or(manifest.key()).0;
-    manifest.begin_run(end, latest, shards, random());
+    manifest.begin_run(end, latest, shards, random(), reading.written);
     let run = manifest.runs.last().expect("it has just begun");
     let firsts: Vec<_> = run.logs.iter().map(|begin| manifest.segment_id(run.start, *begin)).collect();
     let numbers: Vec<u64> = firsts.iter().map(|first| first.log).collect();
