@@ -50,6 +50,9 @@ pub struct Config {
     /// Asks of one shard's own tasks to other shards, not answered yet; beyond it `ask` answers `Overloaded`. 1 to
     /// 1,048,576. Default: 65,536.
     pub calls_max: usize,
+    /// Reads of snapshots, waits for durability and starts of tasks that wait in front of one shard or are under way there;
+    /// beyond it they are answered `Overloaded`. A read of many objects at once is one. 16 to 16,777,216. Default: 65,536.
+    pub jobs_max: usize,
     /// How long `shutdown` lets messages that were accepted run to their end. At most an hour. Default: 10 seconds.
     pub drain_max: Duration,
     /// How long `shutdown` then lets the tasks of [`on_each_shard`](crate::Runtime::on_each_shard) and
@@ -57,6 +60,10 @@ pub struct Config {
     pub tasks_grace: Duration,
     /// A turn at least this long is reported by a warning. At least a microsecond. Default: 10 milliseconds.
     pub slow_turn: Duration,
+    /// A shard that takes no turn for so long though it is awake, because a message or a task of it does not come back, is
+    /// warned of while that lasts: then, and each time it has lasted twice as long. 10 milliseconds to an hour. Default: 1
+    /// second.
+    pub stall_warning: Duration,
     /// How often a busy shard looks at its timers, files and sockets. 100 microseconds to 100 milliseconds. Default: 1
     /// millisecond.
     pub preempt_timer: Duration,
@@ -104,8 +111,10 @@ impl Default for Config {
             turn_messages_max: 2048,
             asks_in_flight_max: 1 << 16,
             calls_max: 1 << 16,
+            jobs_max: 1 << 16,
             drain_max: Duration::from_secs(10),
             tasks_grace: Duration::from_millis(100),
+            stall_warning: Duration::from_secs(1),
             slow_turn: Duration::from_millis(10),
             preempt_timer: Duration::from_millis(1),
             io_memory_bytes: 64 << 10,
@@ -143,9 +152,11 @@ impl Config {
         in_range("lane_entries_max", self.lane_entries_max, 16..=1 << 16)?;
         in_range("turn_messages_max", self.turn_messages_max, 1..=1 << 20)?;
         in_range("asks_in_flight_max", self.asks_in_flight_max, 1..=1 << 24)?;
+        in_range("jobs_max", self.jobs_max, 16..=1 << 24)?;
         in_range("calls_max", self.calls_max, 1..=1 << 20)?;
         lasts("drain_max", self.drain_max, Duration::ZERO..=HOUR)?;
         lasts("tasks_grace", self.tasks_grace, Duration::ZERO..=HOUR)?;
+        lasts("stall_warning", self.stall_warning, Duration::from_millis(10)..=HOUR)?;
         lasts("slow_turn", self.slow_turn, Duration::from_micros(1)..=HOUR)?;
         lasts("preempt_timer", self.preempt_timer, Duration::from_micros(100)..=Duration::from_millis(100))?;
         in_range("io_memory_bytes", self.io_memory_bytes, 64 << 10..=1 << 30)?;

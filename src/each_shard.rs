@@ -6,14 +6,18 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::TaskError;
+use crate::fork::Birth;
 use crate::waiting::{self, Patience};
 
 struct Each<T> {
     state: Mutex<EachState<T>>,
+    /// Nobody waits for the results any more.
+    is_abandoned: AtomicBool,
 }
 
 struct EachState<T> {
@@ -27,6 +31,7 @@ struct EachState<T> {
 pub struct EachShard<T> {
     each: Arc<Each<T>>,
     shards: usize,
+    birth: Birth,
 }
 
 /// Reports the result of one shard's task.
@@ -40,12 +45,13 @@ impl<T> EachShard<T> {
     /// A result for each of `shards` shards, and who reports it.
     pub(crate) fn new(shards: usize) -> (Self, impl Iterator<Item = Reporter<T>>) {
         let results = (0..shards).map(|_| None).collect();
-        let each = Arc::new(Each { state: Mutex::new(EachState { results, missing: shards, waker: None }) });
+        let state = Mutex::new(EachState { results, missing: shards, waker: None });
+        let each = Arc::new(Each { state, is_abandoned: AtomicBool::new(false) });
         let reporters = {
             let each = each.clone();
             (0..shards).map(move |shard| Reporter { each: each.clone(), shard, has_reported: false })
         };
-        (EachShard { each, shards }, reporters)
+        (EachShard { each, shards, birth: Birth::now() }, reporters)
     }
 
     /// Blocks the calling thread until every task has ended.
@@ -65,6 +71,12 @@ impl<T> Future for EachShard<T> {
     type Output = Vec<Result<T, TaskError>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.birth.is_elsewhere() {
+            return Poll::Ready((0..self.shards).map(|_| Err(TaskError::Cancelled)).collect());
+        }
+        if waiting::in_receive() {
+            return Poll::Ready((0..self.shards).map(|_| Err(TaskError::WaitOnShard)).collect());
+        }
         let mut state = self.each.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.missing > 0 {
             state.waker = Some(waiting::keep_here(cx.waker()));
@@ -75,7 +87,18 @@ impl<T> Future for EachShard<T> {
     }
 }
 
+impl<T> Drop for EachShard<T> {
+    fn drop(&mut self) {
+        self.each.is_abandoned.store(true, Ordering::Relaxed);
+    }
+}
+
 impl<T> Reporter<T> {
+    /// Whether anybody waits for the results.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.each.is_abandoned.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn report(mut self, result: Result<T, TaskError>) {
         self.report_once(result);
     }

@@ -177,6 +177,9 @@ pub enum TaskError {
     /// run on. The task runs: only the waiting was refused. Await it instead.
     #[error("`wait` would block a shard's thread; the task runs: await it instead")]
     WaitOnShard,
+    /// As many jobs as there may be (`jobs_max`) wait on the shard. This one was not begun: try again later.
+    #[error("the shard has as many jobs as `jobs_max` allows; this one was not begun: try again later")]
+    Overloaded,
 }
 
 /// Why something of a [`Snapshot`](crate::Snapshot) cannot be had.
@@ -200,6 +203,12 @@ pub enum SnapshotError {
     /// Await it instead.
     #[error("`wait` would block a shard's thread: await it instead")]
     WaitOnShard,
+    /// As many jobs as there may be (`jobs_max`) wait on a shard that was to be asked. Nothing was read: try again later, or read many
+    /// objects at once, by [`get_all`](crate::Snapshot::get_all) or [`fold`](crate::Snapshot::fold).
+    #[error(
+        "a shard has as many jobs as `jobs_max` allows, and nothing was read: try again later, or read many objects at once by `get_all` or `fold`"
+    )]
+    Overloaded,
 }
 
 /// Why there is no new [`Checkpoint`](crate::Checkpoint). The one before still counts, with the logs since; nothing is lost.

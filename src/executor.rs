@@ -20,7 +20,6 @@ mod log;
 pub(crate) use leave::Left;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -33,11 +32,11 @@ use slab::Slab;
 
 use crate::calls::Calls;
 use crate::clock::Clock;
-use crate::errands::{Errand, let_go};
 use crate::gather::Ticket;
+use crate::jobs::{Job, Jobs, let_go};
 use crate::local::Local;
 use crate::log::writer::Handoff;
-use crate::mailbox::{COMMANDS, DOOR, DURABLE, Ingress, LINE, Lanes, Mailbox, PHASE};
+use crate::mailbox::{COMMANDS, Command, DOOR, DURABLE, Ingress, LINE, Lanes, Mailbox, PHASE};
 use crate::parking::publish;
 use crate::prefetch::Processor;
 use crate::pump::Found;
@@ -48,9 +47,6 @@ use crate::tasks::Tasks;
 use crate::thread::Plan;
 use crate::topology::occupancy::Look;
 use crate::waiting;
-
-/// Errands that go on at one round, of those that do not wait: each takes some 10 microseconds.
-const ERRANDS_PER_ROUND: usize = 4;
 
 /// How long full lanes that stay full keep a shard from taking more from outside.
 const HELD_BACK_MAX: Duration = Duration::from_millis(1);
@@ -103,11 +99,10 @@ struct Core<A: Actor> {
     /// Latencies to be recorded, and messages of batches not yet counted as a sample.
     samples: Vec<(Instant, u64)>,
     unsampled: u64,
-    /// What is done for others, and what of it is done and to be reported.
-    errands: VecDeque<Box<dyn Errand<A>>>,
-    errands_done: Vec<Box<dyn Errand<A>>>,
-    /// What errands wait for that nothing else is a reason to look for has happened.
-    errands_due: bool,
+    /// What is done for others.
+    jobs: Jobs<A>,
+    /// What jobs wait for that nothing else is a reason to look for has happened.
+    jobs_due: bool,
     is_logged: bool,
     /// `counters().revoked` as of when the other shards were last told of it.
     revoked_told: u64,
@@ -162,11 +157,10 @@ impl<A: Actor> LocalShard<A> {
                 activity: Activity::default(),
                 samples: Vec::new(),
                 unsampled: 0,
-                errands: VecDeque::new(),
+                jobs: Jobs::new(),
+                jobs_due: false,
                 is_logged: shared.logs.is_some(),
                 revoked_told: 0,
-                errands_done: Vec::new(),
-                errands_due: false,
                 wakers: Vec::new(),
                 flushed: Vec::new(),
             }),
@@ -278,6 +272,17 @@ impl<A: Actor> LocalShard<A> {
         Ok(())
     }
 
+    /// The pump is awake.
+    #[inline]
+    pub(crate) fn beat(&self) {
+        self.shared.pulses[self.index.index()].beat();
+    }
+
+    /// Whether a message runs right now.
+    pub(crate) fn is_in_receive(&self) -> bool {
+        self.core.try_borrow_mut().is_err()
+    }
+
     /// Looks now and then whether the shard is still on the CPU it was bound to.
     pub(crate) fn look_where_it_runs(&self, now: Instant) {
         if now < self.next_look.get() {
@@ -301,7 +306,7 @@ impl<A: Actor> LocalShard<A> {
     #[cold]
     fn tell_pump(&self, core: &Core<A>) {
         if core.has_outgoing
-            || core.errands_due
+            || core.jobs_due
             || core.shard.counters().told != core.told_flushed
             || core.shard.has_log_work()
         {
@@ -339,8 +344,11 @@ impl<A: Actor> LocalShard<A> {
         }
         let begin = core.clock.read();
         let began = core.clock.last;
+        let pulse = &self.shared.pulses[self.index.index()];
+        pulse.turn_begins(core.clock.real().0);
         core.shard.turn(begin, &mut core.inbox, &mut core.effects);
-        core.run_errands();
+        core.jobs_due = false;
+        core.jobs.run(&mut core.shard);
         self.see_to_log(core);
         // Only a round has done all that tasks asked for; what is carried out between rounds is the log's.
         core.has_outgoing = false;
@@ -369,6 +377,7 @@ impl<A: Actor> LocalShard<A> {
             self.shared.published[self.index.index()].sample(now, &mut core.samples);
         }
         self.publish(core);
+        pulse.turn_ends();
         // A round that could only try full lanes again did nothing.
         if taken > 0 || backlog == 0 || core.backlog < backlog { Found::Work } else { Found::FullLanes }
     }
@@ -446,8 +455,8 @@ impl<A: Actor> LocalShard<A> {
         wakers.drain(..).for_each(Waker::wake);
         let mut core = self.core.borrow_mut();
         core.wakers = wakers;
-        if !core.errands_done.is_empty() {
-            let done = std::mem::take(&mut core.errands_done);
+        let done = core.jobs.take_done();
+        if !done.is_empty() {
             drop(core);
             let_go(done);
         }
@@ -469,7 +478,7 @@ impl<A: Actor> LocalShard<A> {
             || core.has_outgoing
             || core.shard.counters().told != core.told_flushed
             || core.shard.own_messages() > 0
-            || core.has_errands()
+            || core.has_jobs()
             || core.shard.has_garbage()
             || core.shard.has_log_work()
             || timer_is_due
@@ -492,9 +501,9 @@ impl<A: Actor> LocalShard<A> {
     }
 
     /// Does something for others, a step after each round.
-    pub(crate) fn take_up(&self, errand: Box<dyn Errand<A>>) {
+    pub(crate) fn enqueue(&self, job: Box<dyn Job<A>>) {
         let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
-        core.errands.push_back(errand);
+        core.jobs.enqueue(job);
         core.has_outgoing = true;
         if self.pump.is_parked.get() {
             self.tell_pump(&core);
@@ -543,7 +552,10 @@ impl<A: Actor> LocalShard<A> {
         if signals & COMMANDS != 0 {
             let local = Local::new(self.clone());
             for command in self.mailbox().take_commands() {
-                command(&local);
+                match command {
+                    Command::Call(call) => call(&local),
+                    Command::Job(job) => self.enqueue(job),
+                }
             }
         }
         if signals & PHASE != 0 {
@@ -568,6 +580,7 @@ impl<A: Actor> LocalShard<A> {
         // Each ends at its next step; this lets every queue make one. The limit is for a task that never comes back
         // from a step.
         while self.tasks.live() > 0 && begin.elapsed() < Duration::from_secs(1) {
+            self.beat();
             glommio::executor().yield_task_queue_now().await;
         }
     }
@@ -622,39 +635,10 @@ impl<A: Actor> Core<A> {
         self.clock.last.saturating_duration_since(self.progressed) >= HELD_BACK_MAX
     }
 
-    /// Goes on with what is done for others.
-    #[inline]
-    fn run_errands(&mut self) {
-        self.errands_due = false;
-        if self.errands.is_empty() {
-            return;
-        }
-        let mut working = 0;
-        let mut not_yet = 0;
-        for _ in 0..self.errands.len() {
-            let Some(mut errand) = self.errands.pop_front() else { break };
-            let is_due = errand.waits() || working < ERRANDS_PER_ROUND;
-            working += usize::from(!errand.waits());
-            if !is_due {
-                not_yet += 1;
-                self.errands.push_back(errand);
-            } else if errand.step(&mut self.shard) {
-                self.errands_done.push(errand);
-            } else {
-                self.errands.push_back(errand);
-            }
-        }
-        // Those that were not due are next.
-        if not_yet > 0 {
-            let next = self.errands.len() - not_yet;
-            self.errands.rotate_left(next);
-        }
-    }
-
     /// Whether there is something to do for others now.
     #[inline]
-    fn has_errands(&self) -> bool {
-        self.errands_due || self.errands.iter().any(|errand| !errand.waits())
+    fn has_jobs(&self) -> bool {
+        self.jobs_due || self.jobs.has_ready()
     }
 
     /// Whether there is something to do though nothing has come.
@@ -662,7 +646,7 @@ impl<A: Actor> Core<A> {
     fn has_own_work(&mut self, publishes: bool) -> bool {
         self.has_outgoing
             || self.shard.own_messages() > 0
-            || self.has_errands()
+            || self.has_jobs()
             || self.shard.has_garbage()
             || self.is_logged && self.shard.has_log_work()
             || self.shard.counters().told != self.told_flushed

@@ -279,20 +279,21 @@ impl<A: Actor> AskAll<A> {
     pub fn wait(self) -> Vec<Outcome<A>> {
         let mut this = self;
         if waiting::on_shard_thread() {
-            return this.refuse_to_wait();
+            return this.refuse_to_wait(|| AskError::WaitOnShard);
         }
         let patience = this.shared.patience;
         waiting::block_on(&mut this, patience)
     }
 
-    fn refuse_to_wait(&mut self) -> Vec<Outcome<A>> {
+    /// Waits no longer: what was sent ends in `refusal`, and what was not, in `Overloaded`.
+    fn refuse_to_wait(&mut self, refusal: impl Fn() -> AskError<A::Error>) -> Vec<Outcome<A>> {
         let Some(gather) = self.gather.take() else { return self.order.assemble(Vec::new()) };
         let unsent: Vec<_> = self.unsent.drain(..).map(|unsent| unsent.ticket.part).collect();
         let sizes = self.order.part_sizes(self.shared.config.batch_messages_max);
         drop(gather);
         let parts = sizes.into_iter().enumerate().map(|(part, messages)| {
             let is_sent = !unsent.contains(&(part as u32));
-            let refusal = || if is_sent { AskError::WaitOnShard } else { AskError::Overloaded };
+            let refusal = || if is_sent { refusal() } else { AskError::Overloaded };
             (0..messages).map(|_| BatchEntry::Answered(Err(refusal()))).collect()
         });
         let parts = parts.collect();
@@ -482,6 +483,12 @@ impl<A: Actor> Future for AskAll<A> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<Outcome<A>>> {
         let this = &mut *self;
         let Some(gather) = this.gather.clone() else { return Poll::Ready(this.order.assemble(Vec::new())) };
+        if this.shared.birth.is_elsewhere() {
+            return Poll::Ready(this.refuse_to_wait(|| AskError::Unknown));
+        }
+        if waiting::in_receive() {
+            return Poll::Ready(this.refuse_to_wait(|| AskError::WaitOnShard));
+        }
         if !this.unsent.is_empty() {
             this.send_unsent(&waiting::keep_here(cx.waker()));
         }

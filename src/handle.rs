@@ -168,6 +168,7 @@ impl<A: Actor> Shared<A> {
                 counters: self.published[at].counters(),
                 activity: self.published[at].activity(),
                 sent_to: self.published[at].sent_to(),
+                in_turn_for: self.in_turn_for(at),
                 rings,
                 overloaded,
                 tasks: self.published[at].tasks.live.load(Ordering::Relaxed),
@@ -176,7 +177,11 @@ impl<A: Actor> Shared<A> {
         };
         Stats {
             shards: (0..self.mailboxes.len()).map(shard).collect(),
-            latency: Latency::of(self.published.iter().map(|published| &**published)),
+            // In a child of the process a histogram may be locked for ever.
+            latency: match self.birth.is_elsewhere() {
+                true => Latency::default(),
+                false => Latency::of(self.published.iter().map(|published| &**published)),
+            },
         }
     }
 }

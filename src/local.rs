@@ -14,10 +14,10 @@ use std::task::{Context, Poll};
 use freehold_shard::{Actor, AskError, Destination, Envelope, Outcome, OwnerId, ReturnAddress, ShardIndex};
 
 use crate::each_shard::EachShard;
-use crate::errands::{Errand, errand};
 use crate::error::{TaskError, TellError};
 use crate::executor::LocalShard;
 use crate::handle::Handle;
+use crate::jobs::{Progress, Wait, job};
 use crate::snapshot::{self, Snapshot, SnapshotRead};
 use crate::tasks::Stopping;
 
@@ -78,11 +78,6 @@ impl<A: Actor> Local<A> {
     /// The shard, for tasks of the runtime's own.
     pub(crate) fn shard_itself(&self) -> Rc<LocalShard<A>> {
         self.here.clone()
-    }
-
-    /// Has the shard do something beside its messages.
-    pub(crate) fn take_up(&self, errand: Box<dyn Errand<A>>) {
-        self.here.take_up(errand);
     }
 
     /// Runs a message for objects of this shard at once, inline: no queue, no future, no allocation.
@@ -196,12 +191,22 @@ impl<A: Actor> Local<A> {
     /// Ready when everything this shard has run so far is on disk, with everything it depends on; at once without a log.
     ///
     /// # Errors
-    /// [`TaskError::Cancelled`](crate::TaskError::Cancelled) if the runtime stopped or died before.
+    /// [`TaskError::Cancelled`](crate::TaskError::Cancelled) if the runtime stopped or died before;
+    /// [`TaskError::Overloaded`](crate::TaskError::Overloaded) at once if `jobs_max` wait on this shard already.
     pub fn durable(&self) -> impl Future<Output = Result<(), TaskError>> + use<A> {
         let need = self.here.with_core(|shard, _| shard.shown());
         let (each, reporters) = EachShard::new(1);
         for reporter in reporters {
-            self.take_up(errand(reporter, true, move |shard| shard.want_durable(need).then_some(())));
+            match self.here.mailbox().permit(self.here.shared.config.jobs_max) {
+                Some(permit) => self.here.enqueue(job(permit, reporter, move |shard| {
+                    if shard.want_durable(need) {
+                        Progress::Done(())
+                    } else {
+                        Progress::Waits(Wait::Durable(need))
+                    }
+                })),
+                None => reporter.report(Err(TaskError::Overloaded)),
+            }
         }
         async move { each.await.pop().expect("one shard was asked") }
     }

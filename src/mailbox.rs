@@ -13,8 +13,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
 use crossbeam_queue::ArrayQueue;
@@ -24,6 +24,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::gather::Ticket;
+use crate::jobs::{Job, Permit};
 use crate::local::Local;
 use crate::parking::{Duty, Parking, Room, publish};
 use crate::replies::{Claim, Replies};
@@ -35,9 +36,16 @@ pub(crate) enum Ingress<A: Actor> {
     Batch(Batch<A>, Ticket<A>),
 }
 
-/// Something to be done once on a shard's thread, by a task's first step or the like. Dropped undone if the shard has
-/// left.
-pub(crate) type Command<A> = Box<dyn FnOnce(&Local<A>) + Send>;
+/// What a shard is to call on its thread.
+pub(crate) type Call<A> = Box<dyn FnOnce(&Local<A>) + Send>;
+
+/// Something to be done once on a shard's thread. Dropped undone if the shard has left.
+pub(crate) enum Command<A: Actor> {
+    /// To be called.
+    Call(Call<A>),
+    /// To be gone on with beside messages.
+    Job(Box<dyn Job<A>>),
+}
 
 /// A shard is asked to look at its commands.
 pub(crate) const COMMANDS: u32 = 1;
@@ -58,6 +66,8 @@ pub(crate) struct Mailbox<A: Actor> {
     room: CachePadded<Room<Waker>>,
     ingress: ArrayQueue<Ingress<A>>,
     commands: Mutex<Vec<Command<A>>>,
+    /// Permits that are held: of commands, and of jobs that the shard has not let go of.
+    jobs: Arc<AtomicUsize>,
     /// Held while the ingress of a shard that has left is swept. In it are tells that were put in after that, found by a
     /// thread other than the one that told them, which comes for them.
     strays: Mutex<Vec<(u32, A::Message)>>,
@@ -78,6 +88,7 @@ impl<A: Actor> Mailbox<A> {
             room: CachePadded::new(Room::new()),
             ingress: ArrayQueue::new(ingress_entries_max),
             commands: Mutex::new(Vec::new()),
+            jobs: Arc::default(),
             strays: Mutex::new(Vec::new()),
             bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             rings: AtomicU64::new(0),
@@ -102,7 +113,17 @@ impl<A: Actor> Mailbox<A> {
         self.room.wait(waker.clone(), |waiting| waiting.will_wake(waker));
     }
 
-    /// Puts a command in.
+    /// A permit for a command or a job of a user's, of which there are at most `max`.
+    pub(crate) fn permit(&self, max: usize) -> Option<Permit> {
+        Permit::one_of(&self.jobs, max)
+    }
+
+    /// A permit for what the runtime itself does, which is not refused.
+    pub(crate) fn permit_of_ours(&self) -> Permit {
+        Permit::unbounded(&self.jobs)
+    }
+
+    /// Puts a command in. A user's holds a permit.
     pub(crate) fn command(&self, command: Command<A>, replies: &Replies<A>) {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
         self.signal(COMMANDS, replies);
@@ -382,11 +403,11 @@ pub(crate) struct Door<A: Actor> {
 }
 
 impl<A: Actor> std::task::Wake for Door<A> {
-    fn wake(self: std::sync::Arc<Self>) {
+    fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
-    fn wake_by_ref(self: &std::sync::Arc<Self>) {
+    fn wake_by_ref(self: &Arc<Self>) {
         if let Some(shared) = self.shared.upgrade() {
             shared.mailboxes[self.shard].signal(DOOR, &shared.replies);
         }
@@ -464,7 +485,7 @@ mod tests {
     #[test]
     fn a_closed_mailbox_answers_by_its_sender() {
         let mailbox = Mailbox::<Till>::new(16).unwrap();
-        let replies = std::sync::Arc::new(Replies::new(4, Patience::Park));
+        let replies = Arc::new(Replies::new(4, Patience::Park));
         assert_eq!(mailbox.close(&replies), 0);
         let claim = replies.claim().unwrap();
         let envelope = Envelope::Message {

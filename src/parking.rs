@@ -94,6 +94,11 @@ impl Parking {
         false
     }
 
+    /// Whether the shard waits, as far as can be seen from outside.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.word.load(Ordering::Relaxed) == PARKED
+    }
+
     /// The shard is awake again.
     pub(crate) fn awake(&self) {
         // Fails if a sender has set it already; then the bell was rung and the shard finds it so the next time it waits.

@@ -53,6 +53,7 @@ pub(crate) async fn pump<A: Actor>(here: Rc<LocalShard<A>>, bell: PollableFd<Own
     let is_pinned = here.shared.is_pinned();
     let mut pace = Pace::new();
     loop {
+        here.beat();
         if here.mailbox().has_signals() && here.heed() == Heed::Leave {
             break;
         }
@@ -122,6 +123,7 @@ pub(crate) async fn pump<A: Actor>(here: Rc<LocalShard<A>>, bell: PollableFd<Own
 async fn flush<A: Actor>(here: &LocalShard<A>) {
     let begin = Instant::now();
     while here.has_unwritten() && here.shared.phase() != Phase::Dead && begin.elapsed() < FLUSH_MAX {
+        here.beat();
         here.round(true);
         here.wake_answered();
         Timer::new(Duration::from_micros(100)).await;
@@ -131,6 +133,7 @@ async fn flush<A: Actor>(here: &LocalShard<A>) {
         return;
     }
     loop {
+        here.beat();
         // Once at least: what a checkpoint that was cancelled had open is closed when the executor looks at its ring.
         Timer::new(Duration::from_micros(100)).await;
         if !here.handoff.borrow().is_manned() || begin.elapsed() >= FLUSH_MAX {

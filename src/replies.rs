@@ -28,6 +28,7 @@ use std::time::Instant;
 use freehold_shard::{Actor, AskError, Outcome};
 
 use crate::atomics::AtomicU32;
+use crate::fork::Birth;
 use crate::free_list::FreeList;
 use crate::stats::LATENCY_STRIDE;
 use crate::waiting::{self, Patience};
@@ -38,6 +39,8 @@ pub(crate) struct Replies<A: Actor> {
     chunks: Box<[Chunk<A>]>,
     free: FreeList,
     patience: Patience,
+    /// Nobody answers in a child of this process, and a slot may be locked for ever there.
+    birth: Birth,
 }
 
 /// Made when a slot in it is claimed for the first time.
@@ -89,7 +92,7 @@ impl<A: Actor> Replies<A> {
         let slots = u32::try_from(asks_in_flight_max).expect("the configuration was checked");
         let (last, _) = chunk_of(slots - 1);
         let chunks = (0..=last).map(|_| OnceLock::new()).collect();
-        Replies { chunks, free: FreeList::new(slots), patience }
+        Replies { chunks, free: FreeList::new(slots), patience, birth: Birth::now() }
     }
 
     /// Where a slot is, which has been claimed at least once.
@@ -286,6 +289,15 @@ impl<A: Actor> Future for Ask<A> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<A>> {
         let outcome = match &self.state {
+            AskState::Sent { replies, .. } if replies.birth.is_elsewhere() => {
+                self.state = AskState::Done;
+                return Poll::Ready(Err(AskError::Unknown));
+            }
+            AskState::Sent { .. } if waiting::in_receive() => {
+                let sent = std::mem::replace(&mut self.state, AskState::Done);
+                drop(Ask { state: sent });
+                return Poll::Ready(Err(AskError::WaitOnShard));
+            }
             AskState::Sent { replies, claim } if waiting::on_shard_thread() => {
                 replies.poll(*claim, &waiting::keep_here(cx.waker()))
             }
@@ -305,7 +317,9 @@ impl<A: Actor> Future for Ask<A> {
 
 impl<A: Actor> Drop for Ask<A> {
     fn drop(&mut self) {
-        if let AskState::Sent { replies, claim } = &self.state {
+        if let AskState::Sent { replies, claim } = &self.state
+            && !replies.birth.is_elsewhere()
+        {
             replies.abandon(*claim);
         }
     }

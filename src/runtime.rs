@@ -22,6 +22,7 @@ use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -35,14 +36,16 @@ use serde::de::DeserializeOwned;
 use crate::config::{Config, Shards};
 use crate::doctor::{Examination, examine};
 use crate::each_shard::EachShard;
-use crate::error::{CheckpointError, Death, SnapshotError, StartError};
+use crate::error::{CheckpointError, Death, SnapshotError, StartError, TaskError};
 use crate::executor::Left;
+use crate::fork::Birth;
 use crate::handle::Handle;
 use crate::local::Local;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::open::Opened;
 use crate::log::{self, LogConfig, Logs, Recovery};
-use crate::mailbox::{DURABLE, LINE, Mailbox, PHASE, lanes};
+use crate::mailbox::{Command, DURABLE, LINE, Mailbox, PHASE, lanes, unknown};
+use crate::pulse::{Pulse, Standstill};
 use crate::replies::Replies;
 use crate::stats::{Published, Stats};
 use crate::thread::{Plan, bring_up};
@@ -59,6 +62,9 @@ pub(crate) enum Phase {
     Stopping,
     Dead,
 }
+
+/// A shard that has not moved for so long is left behind when the runtime stops and has waited long enough.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
 
 /// What a draining shard says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +117,10 @@ pub(crate) struct Shared<A: Actor> {
     pub(crate) started: Instant,
     /// What there is of logs, if it has them.
     pub(crate) logs: Option<Arc<Logs>>,
+    /// In which process it runs.
+    pub(crate) birth: Birth,
+    /// By shard.
+    pub(crate) pulses: Box<[CachePadded<Pulse>]>,
     phase: CachePadded<AtomicU8>,
     progress: Box<[Mutex<Progress>]>,
     deaths: Mutex<Vec<Death>>,
@@ -122,7 +132,7 @@ impl<A: Actor> Shared<A> {
     /// Whether messages from outside are accepted.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
-        self.phase.load(Ordering::Acquire) == Phase::Running as u8
+        self.phase.load(Ordering::Acquire) == Phase::Running as u8 && !self.birth.is_elsewhere()
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -182,6 +192,10 @@ impl<A: Actor> Shared<A> {
 
     /// The latest state of a published object that may be shown.
     pub(crate) fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
+        // In a child of the process the map may be locked for ever.
+        if self.birth.is_elsewhere() {
+            return None;
+        }
         if self.answers_when_durable() { self.mvcc.latest_durable(id) } else { self.mvcc.latest(id) }
     }
 
@@ -214,6 +228,37 @@ impl<A: Actor> Shared<A> {
         }
     }
 
+    /// How long the turn has been going on that a shard is in.
+    pub(crate) fn in_turn_for(&self, shard: usize) -> Option<Duration> {
+        let began = Duration::from_nanos(self.pulses[shard].turn_began()?);
+        Some(self.started.elapsed().saturating_sub(began))
+    }
+
+    /// The life of the thread that sees to it that shards take turns. It ends when `stop` is let go of.
+    fn watch(&self, stop: &mpsc::Receiver<()>) {
+        let first = self.config.stall_warning;
+        let now = Instant::now();
+        let mut standstills: Vec<_> = self.pulses.iter().map(|_| Standstill::new(now)).collect();
+        while stop.recv_timeout(first / 2) == Err(RecvTimeoutError::Timeout) {
+            for (shard, standstill) in standstills.iter_mut().enumerate() {
+                let is_parked = self.mailboxes[shard].parking().is_parked();
+                let still = standstill.look(&self.pulses[shard], is_parked, Instant::now());
+                if standstill.warns(still, first) {
+                    match self.in_turn_for(shard) {
+                        Some(turn) => {
+                            tracing::warn!(shard, ?turn, "a turn goes on: a message does not come back")
+                        }
+                        None => tracing::warn!(
+                            shard,
+                            ?still,
+                            "a shard takes no turn: a task of it does not give way"
+                        ),
+                    }
+                }
+            }
+        }
+    }
+
     fn live_tasks(&self) -> u64 {
         self.published.iter().map(|shard| shard.tasks.live.load(Ordering::Relaxed)).sum()
     }
@@ -233,6 +278,8 @@ pub struct Runtime<A: Actor> {
     threads: Vec<JoinHandle<Left<A>>>,
     /// The thread that sees to checkpoints, if there is a log.
     checkpoints: Option<JoinHandle<()>>,
+    /// The thread that looks whether shards take turns; it ends when the other end is let go of.
+    watch: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
 
 impl<A: Actor> Runtime<A> {
@@ -330,6 +377,8 @@ impl<A: Actor> Runtime<A> {
             seats,
             allowed: topology.cpus().iter().map(|cpu| cpu.id).collect(),
             started: Instant::now(),
+            birth: Birth::now(),
+            pulses: (0..shards).map(|_| CachePadded::default()).collect(),
             phase: CachePadded::new(AtomicU8::new(Phase::Running as u8)),
             progress: (0..shards).map(|_| Mutex::default()).collect(),
             deaths: Mutex::default(),
@@ -349,8 +398,9 @@ impl<A: Actor> Runtime<A> {
         match bring_up(plans.collect()) {
             Ok(threads) => {
                 tracing::info!(shards, cpus = ?shared.cpus, took = ?begun.elapsed(), "the runtime is ready");
-                let mut runtime = Runtime { shared, threads, checkpoints: None };
+                let mut runtime = Runtime { shared, threads, checkpoints: None, watch: None };
                 runtime.checkpoints = runtime.keep_checkpoints().map_err(StartError::System)?;
+                runtime.watch = Some(runtime.keep_watch().map_err(StartError::System)?);
                 Ok(runtime)
             }
             Err(failed) => {
@@ -362,6 +412,13 @@ impl<A: Actor> Runtime<A> {
                 Err(error)
             }
         }
+    }
+
+    fn keep_watch(&self) -> std::io::Result<(mpsc::Sender<()>, JoinHandle<()>)> {
+        let (stop, stopped) = mpsc::channel();
+        let shared = self.shared.clone();
+        let thread = std::thread::Builder::new().name("freehold-watch".into());
+        Ok((stop, thread.spawn(move || shared.watch(&stopped))?))
     }
 
     fn keep_checkpoints(&self) -> std::io::Result<Option<JoinHandle<()>>> {
@@ -389,6 +446,9 @@ impl<A: Actor> Runtime<A> {
         if waiting::on_shard_thread() {
             return Err(Arc::new(SnapshotError::WaitOnShard.into()));
         }
+        if self.shared.birth.is_elsewhere() {
+            return Err(Arc::new(SnapshotError::Stopped.into()));
+        }
         self.shared.logs.as_ref().ok_or(CheckpointError::NoLog)?.checkpoints.ask()
     }
 
@@ -409,6 +469,9 @@ impl<A: Actor> Runtime<A> {
     /// cancels nothing. A task that panics ends with [`TaskError::Panicked`](crate::TaskError) and nothing else does.
     /// When the runtime stops, tasks are told by [`Local::stopping`] and cancelled if they take longer than
     /// `tasks_grace`.
+    ///
+    /// # Errors
+    /// A shard in front of which `jobs_max` wait does not run the task: [`TaskError::Overloaded`](crate::TaskError).
     pub fn on_each_shard<F, Fut>(&self, task: F) -> EachShard<Fut::Output>
     where
         F: Fn(Local<A>) -> Fut + Clone + Send + 'static,
@@ -417,14 +480,24 @@ impl<A: Actor> Runtime<A> {
     {
         let (each, reporters) = EachShard::new(self.shared.mailboxes.len());
         for (mailbox, reporter) in self.shared.mailboxes.iter().zip(reporters) {
+            if self.shared.birth.is_elsewhere() {
+                reporter.report(Err(TaskError::Cancelled));
+                continue;
+            }
+            let Some(permit) = mailbox.permit(self.shared.config.jobs_max) else {
+                reporter.report(Err(TaskError::Overloaded));
+                continue;
+            };
             let task = task.clone();
             let start = move |local: &Local<A>| {
+                // It was held while the command waited; how many tasks run is the user's affair.
+                drop(permit);
                 local.let_guest_in();
                 let here = local.clone();
                 // Called inside the task, so that a panic of the call is the task's too.
                 local.spawn_watched(async move { task(here).await }, |result| reporter.report(result));
             };
-            mailbox.command(Box::new(start), &self.shared.replies);
+            mailbox.command(Command::Call(Box::new(start)), &self.shared.replies);
         }
         each
     }
@@ -441,7 +514,14 @@ impl<A: Actor> Runtime<A> {
 
     fn stop(&mut self) -> Report {
         let threads = std::mem::take(&mut self.threads);
+        let watch = self.watch.take();
         let shared = self.shared.clone();
+        if shared.birth.is_elsewhere() {
+            // Its threads are the other process's, and so are its files.
+            std::mem::forget((threads, watch, self.checkpoints.take()));
+            tracing::info!("a runtime of the process that this one was forked from is let go of");
+            return Report { stats: shared.stats(), ..Report::default() };
+        }
         if let Some(logs) = &shared.logs {
             logs.checkpoints.end();
         }
@@ -453,14 +533,14 @@ impl<A: Actor> Runtime<A> {
             let stopping = shared.clone();
             if std::thread::Builder::new()
                 .name("freehold-stop".into())
-                .spawn(move || stop(&stopping, threads, checkpoints))
+                .spawn(move || stop(&stopping, threads, checkpoints, watch))
                 .is_err()
             {
                 shared.advance(Phase::Stopping);
             }
             return report;
         }
-        stop(&shared, threads, checkpoints)
+        stop(&shared, threads, checkpoints, watch)
     }
 }
 
@@ -468,8 +548,13 @@ fn stop<A: Actor>(
     shared: &Shared<A>,
     threads: Vec<JoinHandle<Left<A>>>,
     checkpoints: Option<JoinHandle<()>>,
+    watch: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 ) -> Report {
     let begun = Instant::now();
+    let mut standstills: Vec<_> = shared.pulses.iter().map(|_| Standstill::new(begun)).collect();
+    for (standstill, pulse) in standstills.iter_mut().zip(&shared.pulses) {
+        standstill.look(pulse, false, begun);
+    }
     tracing::info!("the runtime stops");
     shared.advance(Phase::Draining);
     let deadline = begun + shared.config.drain_max;
@@ -483,19 +568,28 @@ fn stop<A: Actor>(
         drained = shared.wait_until_quiet(deadline.max(grace));
     }
     shared.advance(Phase::Stopping);
-    // A shard's thread catches what the shard dies of.
-    let mut left: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().ok()).collect();
+    let gives_up = begun + shared.config.drain_max + shared.config.tasks_grace;
+    let (mut left, stuck) = join(shared, threads, standstills, gives_up);
     shared.seats.leave();
-    if let Some(checkpoints) = checkpoints {
-        // One that was being made has been given up.
+    if let Some((stop, watch)) = watch {
+        drop(stop);
+        let _ = watch.join();
+    }
+    if let Some(checkpoints) = checkpoints
+        && stuck.is_empty()
+    {
+        // One that was being made has been given up; but not while it waits for a shard that does not come back.
         let _ = checkpoints.join();
     }
-    end_logs(shared, &left);
+    end_logs(shared, &left, &stuck);
     // What a shard has put into the lanes of one that had left.
     let in_lanes: u64 = left.iter_mut().map(Left::in_lanes).sum();
+    let transactions_unfinished = left.iter().map(|shard| shard.transactions_unfinished).sum();
     let report = Report {
         stats: shared.stats(),
-        drained: drained && shared.phase() != Phase::Dead,
+        drained: drained && shared.phase() != Phase::Dead && stuck.is_empty() && transactions_unfinished == 0,
+        transactions_unfinished,
+        stuck,
         messages_unrun: in_lanes + left.iter().map(|shard| shard.messages_unrun).sum::<u64>(),
         timers_unfinished: left.iter().map(|shard| shard.timers).sum(),
         tasks_cancelled: left.iter().map(|shard| shard.tasks_cancelled).sum(),
@@ -506,12 +600,56 @@ fn stop<A: Actor>(
     report
 }
 
+/// Waits for the shards' threads. From `gives_up` on, one whose shard has not moved for a while is left behind.
+fn join<A: Actor>(
+    shared: &Shared<A>,
+    threads: Vec<JoinHandle<Left<A>>>,
+    standstills: Vec<Standstill>,
+    gives_up: Instant,
+) -> (Vec<Left<A>>, Vec<Stuck>) {
+    let (mut left, mut stuck) = (Vec::new(), Vec::new());
+    for ((shard, thread), mut standstill) in threads.into_iter().enumerate().zip(standstills) {
+        let mut pause = Duration::from_micros(50);
+        let still = loop {
+            if thread.is_finished() {
+                break None;
+            }
+            let now = Instant::now();
+            let still = standstill.look(&shared.pulses[shard], false, now);
+            if now >= gives_up && still >= STUCK_AFTER {
+                break Some(still);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(1));
+        };
+        match still {
+            // A shard's thread catches what the shard dies of.
+            None => left.extend(thread.join().ok()),
+            Some(still_for) => {
+                let in_turn_for = shared.in_turn_for(shard);
+                let behind = Stuck { shard: ShardIndex(shard as u16), still_for, in_turn_for };
+                tracing::error!(shard, "{behind}");
+                // What waits in front of it never runs, and nobody is to wait for the rest.
+                shared.mailboxes[shard].close(&shared.replies);
+                stuck.push(behind);
+            }
+        }
+    }
+    if !stuck.is_empty() {
+        let unanswered = shared.replies.answer_all(unknown::<A>);
+        tracing::warn!(unanswered, "asks were answered `Unknown`");
+    }
+    (left, stuck)
+}
+
 /// Writes down where the logs end, if all is on disk: whatever is missing of them later is then known to be.
-fn end_logs<A: Actor>(shared: &Shared<A>, left: &[Left<A>]) {
+fn end_logs<A: Actor>(shared: &Shared<A>, left: &[Left<A>], stuck: &[Stuck]) {
     let Some(logs) = &shared.logs else { return };
     write_ends(shared, logs, left);
-    // Handles may live on.
-    logs.directory.unlock();
+    // Handles may live on. So may a shard that was left behind, and it may still write.
+    if stuck.is_empty() {
+        logs.directory.unlock();
+    }
 }
 
 fn write_ends<A: Actor>(shared: &Shared<A>, logs: &Logs, left: &[Left<A>]) {
@@ -537,8 +675,13 @@ fn write_ends<A: Actor>(shared: &Shared<A>, logs: &Logs, left: &[Left<A>]) {
 impl<A: Actor> Drop for Runtime<A> {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
-            tracing::warn!("a runtime is dropped and not shut down: it stops now, and its report is lost");
-            self.stop();
+            let report = self.stop();
+            // A program lets go of a runtime on each of its error paths, and mostly nothing is lost by that.
+            if report.has_lost_nothing(self.shared.logs.is_some()) {
+                tracing::info!(%report, "a runtime was dropped and not shut down; nothing is lost by that");
+            } else {
+                tracing::warn!(%report, "a runtime was dropped and not shut down, and not all that was under way has ended");
+            }
         }
     }
 }
@@ -546,6 +689,27 @@ impl<A: Actor> Drop for Runtime<A> {
 impl<A: Actor> fmt::Debug for Runtime<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime").field("cpus", &self.shared.cpus).finish_non_exhaustive()
+    }
+}
+
+/// A shard that did not come back when the runtime stopped. Its thread was left behind, and ends when what keeps it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// Which shard.
+    pub shard: ShardIndex,
+    /// For how long it had not moved.
+    pub still_for: Duration,
+    /// How long the turn had been going on that it was in. `None`: a task kept it.
+    pub in_turn_for: Option<Duration>,
+}
+
+impl fmt::Display for Stuck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stuck { shard, still_for, in_turn_for } = self;
+        match in_turn_for {
+            Some(turn) => write!(f, "{shard} was left behind: a message has not come back for {turn:?}"),
+            None => write!(f, "{shard} was left behind: a task has not given way for {still_for:?}"),
+        }
     }
 }
 
@@ -563,10 +727,28 @@ pub struct Report {
     pub timers_unfinished: u64,
     /// Tasks that had not finished and were cancelled.
     pub tasks_cancelled: u64,
+    /// Transactions that had begun and have not ended. If anyone waited for one, it was answered `Unknown`.
+    pub transactions_unfinished: u64,
+    /// Shards that did not come back from a message or a task, and were left behind. An `ask_all` with a message in such a turn, and a
+    /// task of such a shard, end when what keeps the shard ends, if ever.
+    pub stuck: Vec<Stuck>,
     /// The shards that had died, and of what; empty for a runtime that was stopped.
     pub deaths: Vec<Death>,
     /// How long stopping took.
     pub took: Duration,
+}
+
+impl Report {
+    /// Whether everything that was under way has ended, or, with a log, waits in it.
+    fn has_lost_nothing(&self, is_logged: bool) -> bool {
+        self.drained
+            && self.messages_unrun == 0
+            && self.tasks_cancelled == 0
+            && self.deaths.is_empty()
+            && self.stuck.is_empty()
+            && self.transactions_unfinished == 0
+            && (is_logged || self.timers_unfinished == 0)
+    }
 }
 
 impl Default for Report {
@@ -575,6 +757,8 @@ impl Default for Report {
             stats: Stats { shards: Vec::new(), latency: Default::default() },
             drained: false,
             messages_unrun: 0,
+            transactions_unfinished: 0,
+            stuck: Vec::new(),
             timers_unfinished: 0,
             tasks_cancelled: 0,
             deaths: Vec::new(),
@@ -585,12 +769,17 @@ impl Default for Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { stats, drained, messages_unrun, timers_unfinished, tasks_cancelled, deaths, took } =
-            self;
+        let Report {
+            stats, drained, messages_unrun, timers_unfinished, tasks_cancelled, deaths, took, ..
+        } = self;
         let drained = if *drained { "all of them to their end" } else { "not all of them to their end" };
         write!(f, "{} messages on {} shards, {drained}", stats.handled(), stats.shards.len())?;
         write!(f, "; {messages_unrun} accepted but never run, {timers_unfinished} before their time")?;
         write!(f, ", {tasks_cancelled} tasks cancelled; stopped in {took:?}")?;
+        if self.transactions_unfinished > 0 {
+            write!(f, "; {} transactions did not end", self.transactions_unfinished)?;
+        }
+        self.stuck.iter().try_for_each(|stuck| write!(f, "; {stuck}"))?;
         deaths.iter().try_for_each(|death| write!(f, "; {death}"))
     }
 }

@@ -1,7 +1,7 @@
 //! Snapshots: a consistent view of all objects as they were at one instant, for as long as one needs it, blocking nobody.
 //!
 //! Opening one ends the epoch and asks every shard to say when it has closed the epochs before: a turn or two. From then on every read is
-//! immediate: single objects and walks over all of them are errands of their shards, in slices between turns; published objects are read
+//! immediate: single objects and walks over all of them are jobs of their shards, in slices between turns; published objects are read
 //! right here. What writers overwrite meanwhile is kept until the last clone of the snapshot is dropped. One that is forgotten is revoked
 //! when too much is kept for it or for too long (`limits.versions_max`, `limits.snapshot_age_max`).
 
@@ -14,8 +14,9 @@ use std::task::{Context, Poll};
 use freehold_shard::{Actor, Epoch, Expired, ShardIndex, Time};
 
 use crate::each_shard::EachShard;
-use crate::errands::errand;
 use crate::error::{SnapshotError, TaskError};
+use crate::jobs::{Progress, Wait, job};
+use crate::mailbox::Command;
 use crate::runtime::Shared;
 use crate::waiting;
 
@@ -40,22 +41,34 @@ struct Open<A: Actor> {
 
 impl<A: Actor> Drop for Open<A> {
     fn drop(&mut self) {
-        self.shared.mvcc.epochs().close(self.epoch);
-        self.shared.tell_line();
+        // A child of the process has a copy of it that nobody knows of, and locks that may be held for ever.
+        if !self.shared.birth.is_elsewhere() {
+            self.shared.mvcc.epochs().close(self.epoch);
+            self.shared.tell_line();
+        }
     }
 }
 
 /// Opens a snapshot. Where answers wait until they are durable, so does it.
 pub(crate) fn open<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A>> {
-    open_with(shared, shared.answers_when_durable())
+    open_with(shared, shared.answers_when_durable(), Whose::User)
 }
 
-/// Opens a snapshot, and waits until what it sees is durable.
+/// Opens a snapshot for the runtime itself, which is never refused, and waits until what it sees is durable.
 pub(crate) fn open_durable<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A>> {
-    open_with(shared, true)
+    open_with(shared, true, Whose::Runtime)
 }
 
-fn open_with<A: Actor>(shared: &Arc<Shared<A>>, is_durable: bool) -> SnapshotRead<Snapshot<A>> {
+/// Who asks shards for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// A user, whose jobs are bounded.
+    User,
+    /// The runtime itself.
+    Runtime,
+}
+
+fn open_with<A: Actor>(shared: &Arc<Shared<A>>, is_durable: bool, whose: Whose) -> SnapshotRead<Snapshot<A>> {
     if !shared.is_open() {
         return SnapshotRead::known(Err(SnapshotError::Stopped));
     }
@@ -64,9 +77,15 @@ fn open_with<A: Actor>(shared: &Arc<Shared<A>>, is_durable: bool) -> SnapshotRea
     let before = Epoch(epoch.0 - 1);
     let snapshot = Snapshot { open: Arc::new(Open { shared: shared.clone(), epoch }) };
     let shards = (0..shared.mailboxes.len()).map(|shard| ShardIndex(shard as u16));
-    let closed = snapshot.on_shards(shards, true, move |_| {
+    let closed = snapshot.on_shards(shards, whose, move |_| {
         move |shard: &mut freehold_shard::Shard<A, _>| {
-            (shard.has_closed(epoch) && (!is_durable || shard.want_durable(before))).then_some(())
+            if !shard.has_closed(epoch) {
+                Progress::Waits(Wait::Closed(epoch))
+            } else if is_durable && !shard.want_durable(before) {
+                Progress::Waits(Wait::Durable(before))
+            } else {
+                Progress::Done(())
+            }
         }
     });
     SnapshotRead::new(async move {
@@ -92,7 +111,7 @@ impl<A: Actor> Snapshot<A> {
         SnapshotRead::new(async move { Ok(all.await?.pop().flatten()) })
     }
 
-    /// The states of many objects, in the order of `ids`, one errand for each shard concerned.
+    /// The states of many objects, in the order of `ids`, one job for each shard concerned.
     ///
     /// # Errors
     /// See [`SnapshotError`].
@@ -106,17 +125,20 @@ impl<A: Actor> Snapshot<A> {
         }
         let concerned: Vec<_> = (0..by_shard.len()).filter(|&shard| !by_shard[shard].is_empty()).collect();
         let shards = concerned.iter().map(|&shard| ShardIndex(shard as u16));
-        let reads = self.on_shards(shards, false, |shard| {
+        let reads = self.on_shards(shards, Whose::User, |shard| {
             let ids = std::mem::take(&mut by_shard[shard.index()]);
             let (snapshot, mut read) = (self.clone(), Vec::with_capacity(ids.len()));
             move |shard: &mut freehold_shard::Shard<A, _>| {
                 for (at, id) in ids.iter().skip(read.len()).take(READS) {
                     match shard.read_at(snapshot.open.epoch, id) {
                         Ok(object) => read.push((*at, object.map(|(_, state)| state.clone()))),
-                        Err(expired) => return Some(Err(expired)),
+                        Err(expired) => return Progress::Done(Err(expired)),
                     }
                 }
-                (read.len() == ids.len()).then(|| Ok(std::mem::take(&mut read)))
+                if read.len() < ids.len() {
+                    return Progress::GoesOn;
+                }
+                Progress::Done(Ok(std::mem::take(&mut read)))
             }
         });
         SnapshotRead::new(async move {
@@ -150,19 +172,19 @@ impl<A: Actor> Snapshot<A> {
         G: Fn(T, T) -> T + Send + 'static,
     {
         let shards = (0..self.open.shared.mailboxes.len()).map(|shard| ShardIndex(shard as u16));
-        let folds = self.on_shards(shards, false, |_| {
+        let folds = self.on_shards(shards, Whose::User, |_| {
             let (snapshot, mut value, each, mut from) = (self.clone(), Some(make()), each.clone(), 0);
             move |shard: &mut freehold_shard::Shard<A, _>| {
-                let mut folded = value.take()?;
+                let mut folded = value.take().expect("a fold that is done takes no further step");
                 let each = |id, _, state: &A::State| each(&mut folded, id, state);
                 let next = shard.walk_at(snapshot.open.epoch, from, SLICE, each);
                 match next {
                     Ok(Some(next)) => {
                         (value, from) = (Some(folded), next);
-                        None
+                        Progress::GoesOn
                     }
-                    Ok(None) => Some(Ok(folded)),
-                    Err(expired) => Some(Err(expired)),
+                    Ok(None) => Progress::Done(Ok(folded)),
+                    Err(expired) => Progress::Done(Err(expired)),
                 }
             }
         });
@@ -188,24 +210,36 @@ impl<A: Actor> Snapshot<A> {
         Ok(self.open.shared.mvcc.at(id, self.open.epoch)?)
     }
 
-    /// Has each of these shards run an errand of its own; the results are in their order. An errand that reads holds a clone of the
-    /// snapshot: whatever becomes of whoever asked, what it reads is kept as long as it reads.
+    /// Has each of these shards run a job of its own; the results are in their order. A job that reads holds a clone of the snapshot: what it
+    /// reads is kept as long as it reads.
     fn on_shards<T, F>(
         &self,
         shards: impl ExactSizeIterator<Item = ShardIndex>,
-        waits: bool,
+        whose: Whose,
         mut steps: impl FnMut(ShardIndex) -> F,
     ) -> EachShard<T>
     where
         T: Send + 'static,
-        F: FnMut(&mut freehold_shard::Shard<A, crate::prefetch::Processor>) -> Option<T> + Send + 'static,
+        F: FnMut(&mut freehold_shard::Shard<A, crate::prefetch::Processor>) -> Progress<T> + Send + 'static,
     {
         let shared = &self.open.shared;
         let (each, reporters) = EachShard::new(shards.len());
         for (shard, reporter) in shards.zip(reporters) {
-            let errand = errand(reporter, waits, steps(shard));
-            shared.mailboxes[shard.index()]
-                .command(Box::new(move |local| local.take_up(errand)), &shared.replies);
+            if shared.birth.is_elsewhere() {
+                reporter.report(Err(TaskError::Cancelled));
+                continue;
+            }
+            let mailbox = &shared.mailboxes[shard.index()];
+            let permit = match whose {
+                Whose::User => mailbox.permit(shared.config.jobs_max),
+                Whose::Runtime => Some(mailbox.permit_of_ours()),
+            };
+            match permit {
+                Some(permit) => {
+                    mailbox.command(Command::Job(job(permit, reporter, steps(shard))), &shared.replies);
+                }
+                None => reporter.report(Err(TaskError::Overloaded)),
+            }
         }
         each
     }
@@ -229,6 +263,7 @@ impl SnapshotError {
             TaskError::Panicked(message) => SnapshotError::Panicked(message),
             TaskError::Cancelled => SnapshotError::Stopped,
             TaskError::WaitOnShard => SnapshotError::WaitOnShard,
+            TaskError::Overloaded => SnapshotError::Overloaded,
         }
     }
 }
@@ -239,7 +274,7 @@ impl From<Expired> for SnapshotError {
     }
 }
 
-/// Something of a snapshot that shards are asked for already: a future, or a wait. Dropping it cancels nothing that has begun.
+/// Something of a snapshot that shards are asked for already: a future, or a wait. Dropped, it is read no further; what was read until then has been read.
 #[must_use = "the shards are asked, and what they say comes by awaiting this, or by its `wait`"]
 pub struct SnapshotRead<T> {
     read: Pin<Box<dyn Future<Output = Result<T, SnapshotError>> + Send>>,

@@ -171,6 +171,9 @@ pub struct ShardStats {
     pub activity: Activity,
     /// Messages and answers it put into lanes, by receiving shard.
     pub sent_to: Vec<u64>,
+    /// How long the turn has been going on that it is in; `None` between turns. A message that does not come back shows here
+    /// while it runs.
+    pub in_turn_for: Option<Duration>,
     /// Times a sender found it parked and rang its bell.
     pub rings: u64,
     /// Single messages from outside it refused because its ingress was full.

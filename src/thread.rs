@@ -184,6 +184,10 @@ fn live<A: Actor>(
             let log = plan.restored.as_ref().map(|restored| restored.first.log);
             let local = Rc::new(LocalShard::new(plan));
             *here.borrow_mut() = Some(local.clone());
+            let shard_itself = Rc::downgrade(&local);
+            waiting::ask_whether_in_receive(move || {
+                shard_itself.upgrade().is_some_and(|local| local.is_in_receive())
+            });
             if let (Some(log), Some(logs)) = (log, shared.logs.clone()) {
                 let first = crate::log::writer::first(&logs, log).await?;
                 local.handoff.borrow_mut().man();
@@ -212,7 +216,8 @@ fn live<A: Actor>(
             shared.die(death.clone());
             sign(Err(StartError::Died(death)));
             // Dropping what is left of a dead executor drops its tasks outside of it, where glommio's types panic, and
-            // a panic in a drop of theirs aborts the process.
+            // a panic in a drop of theirs aborts the process. So its rings (seven descriptors) and the thread for its
+            // blocking calls stay until the process ends. The shard's objects do not: see `let_objects_go`.
             std::mem::forget(executor.take());
         }
     }
@@ -237,7 +242,12 @@ fn leave<A: Actor>(shard: ShardIndex, shared: &Shared<A>, here: Option<Rc<LocalS
             tracing::warn!(unanswered, "asks were answered `Unknown`");
         }
     }
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(here))) {
+    let let_go = || {
+        if let Some(here) = here {
+            here.let_objects_go();
+        }
+    };
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(let_go)) {
         tracing::warn!(panic = panic_message(payload), "an object panicked when it was dropped");
     }
     left.unwrap_or_default()

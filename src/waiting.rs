@@ -25,6 +25,8 @@ use crate::blocked::Blocked;
 /// What the thread of a shard knows of itself.
 struct ShardThread {
     door: Waker,
+    /// Whether a message runs right now; `None` until there is a shard.
+    is_in_receive: Option<Box<dyn Fn() -> bool>>,
     /// Tasks of this thread that wait for other threads, each once, by what identifies its waker.
     kept: HashMap<(usize, usize), Waker>,
 }
@@ -39,7 +41,9 @@ pub(crate) struct ShardThreadGuard(());
 
 /// The calling thread becomes a shard's. Its tasks can be reached through `door`.
 pub(crate) fn become_shard_thread(door: Waker) -> ShardThreadGuard {
-    SHARD.with_borrow_mut(|shard| *shard = Some(ShardThread { door, kept: HashMap::new() }));
+    SHARD.with_borrow_mut(|shard| {
+        *shard = Some(ShardThread { door, is_in_receive: None, kept: HashMap::new() })
+    });
     ShardThreadGuard(())
 }
 
@@ -54,6 +58,26 @@ impl Drop for ShardThreadGuard {
 /// Whether the calling thread is a shard's, where nothing may block.
 pub(crate) fn on_shard_thread() -> bool {
     SHARD.try_with(|shard| shard.borrow().is_some()).unwrap_or(false)
+}
+
+/// From now on `is_in_receive` says whether this thread, which is a shard's, runs a message right now.
+pub(crate) fn ask_whether_in_receive(is_in_receive: impl Fn() -> bool + 'static) {
+    SHARD.with_borrow_mut(|shard| {
+        if let Some(shard) = shard {
+            shard.is_in_receive = Some(Box::new(is_in_receive));
+        }
+    });
+}
+
+/// Whether the calling thread runs a message right now, so that its shard does nothing else until that has ended. What is
+/// waited for there never comes.
+pub(crate) fn in_receive() -> bool {
+    SHARD
+        .try_with(|shard| {
+            let shard = shard.borrow();
+            shard.as_ref().and_then(|shard| shard.is_in_receive.as_ref()).is_some_and(|is_in| is_in())
+        })
+        .unwrap_or(false)
 }
 
 /// The waker to give to other threads in place of `waker`, a task's of this thread: itself, but on a shard's thread its

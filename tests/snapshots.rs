@@ -486,7 +486,8 @@ fn what_two_shards_publish_fits_each_snapshot() {
     );
 }
 
-// Who asks for a fold and goes away, snapshot and all, while an older snapshot is open: what is still folded is what the snapshot saw.
+// A snapshot is let go of while a fold of it goes on, and an older snapshot is open: what is still folded is what the snapshot saw. One that nobody
+// waits for goes no further.
 #[test]
 fn what_is_read_is_kept_as_long_as_it_is_read() {
     let _watchdog = Watchdog::new("what_is_read_is_kept_as_long_as_it_is_read");
@@ -506,10 +507,18 @@ fn what_is_read_is_kept_as_long_as_it_is_read() {
     let (seen, found) = std::sync::mpsc::channel();
     let send = move |(): &mut (), _, number: &i64| seen.send(*number).expect("somebody counts them");
     let fold = clone.fold(|| (), send, |(), ()| ());
-    drop((fold, clone));
+    drop(clone);
     write_all(2);
+    fold.wait().expect("it is kept as long as it is read");
     let found: Vec<i64> = found.iter().collect();
     assert_eq!((found.len(), found.iter().filter(|number| **number != 1).count()), (OBJECTS as usize, 0));
+
+    let (seen, found) = std::sync::mpsc::channel();
+    let send = move |(): &mut (), _, number: &i64| seen.send(*number).expect("somebody counts them");
+    drop(older.fold(|| (), send, |(), ()| ()));
+    // It has been let go of when its end of the channel is gone.
+    let found: Vec<i64> = found.iter().collect();
+    assert!(found.iter().all(|number| *number == 0) && found.len() <= OBJECTS as usize, "{}", found.len());
     assert_eq!(sum(&older), Ok((0, OBJECTS)));
 }
 

@@ -179,23 +179,31 @@ impl Epochs {
 
     /// Closes a snapshot, if it is still open.
     pub fn close(&self, snapshot: Epoch) {
-        self.retain(|&epoch, _| epoch != snapshot);
+        self.change(|open| {
+            open.remove(&snapshot);
+        });
     }
 
     /// Closes all snapshots up to this one, and says how many that were. Their holders get an error from now on.
     pub fn revoke(&self, through: Epoch) -> usize {
-        self.retain(|&epoch, _| epoch > through)
+        self.change(|open| *open = open.split_off(&through.next()))
     }
 
     /// Closes the snapshots that have been open for `age_max`, and says how many that were.
     pub fn revoke_old(&self, now: Time, age_max: Duration) -> usize {
-        self.retain(|_, opened| opened.after(age_max) > now)
+        // The first ones are the oldest.
+        self.change(|open| {
+            while open.first_entry().is_some_and(|first| first.get().after(age_max) <= now) {
+                open.pop_first();
+            }
+        })
     }
 
-    fn retain(&self, mut stays: impl FnMut(&Epoch, &Time) -> bool) -> usize {
+    /// Takes snapshots away, and says how many. What it costs is not to grow with how many there are: thousands may be closed one by one.
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<Epoch, Time>)) -> usize {
         let mut open = self.lock();
         let before = open.len();
-        open.retain(|epoch, opened| stays(epoch, opened));
+        change(&mut open);
         let watermark = open.keys().next().copied().unwrap_or(self.epoch().next());
         let newest = open.keys().next_back().copied().unwrap_or(FIRST);
         let oldest = open.values().next().copied().unwrap_or(Time(u64::MAX));

@@ -16,6 +16,7 @@ use super::directory::{Directory, Options};
 use super::error::LogError;
 use super::faults::{Fault, Faults};
 use super::file::{BLOCK_BYTES, LogFile};
+use crate::guard::Guard;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -25,7 +26,11 @@ fn on_an_executor<T: Send>(run: impl AsyncFnOnce() -> T + Send) -> T {
         let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(64 << 10);
         // As on a shard: a busy executor looks no more often at what the disk has done.
         let executor = executor.preempt_timer(Duration::from_millis(1)).make();
-        executor.expect("a test can make an executor").run(run())
+        executor.expect("a test can make an executor").run(async {
+            // As on a shard, too: beside busy loops an executor falls asleep with tasks that are ready.
+            let _guard = Guard::new();
+            run().await
+        })
     };
     std::thread::scope(|scope| scope.spawn(run).join()).expect("the test's part on the executor passes")
 }

@@ -3,10 +3,10 @@
 use std::task::Waker;
 
 use freehold_shard::log::Tail;
-use freehold_shard::{Actor, Envelope};
+use freehold_shard::{Actor, Effects, Envelope, Inbox, Shard};
 
 use super::LocalShard;
-use crate::errands::let_go;
+use crate::jobs::let_go;
 use crate::mailbox::{Ingress, Lanes, refuse, unknown};
 
 /// What a shard reports when it has left.
@@ -14,6 +14,8 @@ pub(crate) struct Left<A: Actor> {
     pub(crate) timers: u64,
     pub(crate) tasks_cancelled: u64,
     pub(crate) messages_unrun: u64,
+    /// Transactions that began here and have not ended.
+    pub(crate) transactions_unfinished: u64,
     /// Where its log ends, if all of it is on disk.
     pub(crate) log_end: Option<(u64, Tail)>,
     /// Other shards may still put something into them. To be drained when all have left.
@@ -22,7 +24,14 @@ pub(crate) struct Left<A: Actor> {
 
 impl<A: Actor> Default for Left<A> {
     fn default() -> Self {
-        Left { timers: 0, tasks_cancelled: 0, messages_unrun: 0, log_end: None, lanes: None }
+        Left {
+            timers: 0,
+            tasks_cancelled: 0,
+            messages_unrun: 0,
+            transactions_unfinished: 0,
+            log_end: None,
+            lanes: None,
+        }
     }
 }
 
@@ -38,6 +47,23 @@ impl<A: Actor> Left<A> {
 }
 
 impl<A: Actor> LocalShard<A> {
+    /// Lets go of the shard's objects and queues, when it has left. A dead executor is never dropped, nor are its tasks, which hold this.
+    pub(crate) fn let_objects_go(&self) {
+        let shared = &self.shared;
+        let mut core = self.core.borrow_mut();
+        let router = shared.router;
+        let empty = Shard::new(self.index, router, shared.config.limits, 0, shared.mvcc.clone());
+        let gone = (
+            std::mem::replace(&mut core.shard, empty),
+            std::mem::replace(&mut core.inbox, Inbox::new()),
+            std::mem::replace(&mut core.effects, Effects::new(router.shards())),
+        );
+        drop(core);
+        self.handoff.take();
+        // What it drops is the user's, and may look at the shard again.
+        drop(gone);
+    }
+
     /// The last thing the shard does, whether it stops or has died: answers everyone who waits for it, as truly as can
     /// be said. What never ran is answered `Stopped`; what ran and has its outcome gets it; the rest `Unknown`.
     pub(crate) fn leave(&self) -> Left<A> {
@@ -67,7 +93,7 @@ impl<A: Actor> LocalShard<A> {
         // Their messages may have run or not. A ticket that is dropped says so.
         core.tickets.clear();
         core.wakers.drain(..).for_each(Waker::wake);
-        let_go(core.errands.drain(..).chain(core.errands_done.drain(..)));
+        let_go(core.jobs.drain());
         let waiting = self.calls.borrow_mut().answer_all(unknown::<A>);
         // Tasks of an executor that runs no more are not woken, only let go of.
         drop(waiting);
@@ -77,6 +103,7 @@ impl<A: Actor> LocalShard<A> {
             timers: core.shard.timers() as u64,
             tasks_cancelled: self.tasks.cancelled() + self.tasks.live(),
             messages_unrun: unrun as u64,
+            transactions_unfinished: core.shard.transactions().0 as u64,
             log_end: core.shard.log_end().filter(|_| core.shard.is_log_settled()),
             lanes: Some(std::mem::replace(&mut core.lanes, Lanes::none())),
         }

@@ -76,7 +76,7 @@ impl<A: Actor> LocalShard<A> {
                 self.handoff.borrow_mut().put(write);
             }
             if core.shard.release(&mut core.effects) {
-                core.errands_due = true;
+                core.jobs_due = true;
                 if self.pump.is_parked.get() {
                     self.tell_pump(core);
                 }

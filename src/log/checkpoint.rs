@@ -24,6 +24,7 @@ use crate::disk::file::NewFile;
 use crate::each_shard::EachShard;
 use crate::error::{CheckpointError, SnapshotError};
 use crate::executor::LocalShard;
+use crate::mailbox::Command;
 use crate::runtime::Shared;
 use crate::snapshot;
 
@@ -166,7 +167,7 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
             let here = local.shard_itself();
             local.spawn_watched(write_part(here, log, epoch), |result| reporter.report(result));
         };
-        mailbox.command(Box::new(write), &shared.replies);
+        mailbox.command(Command::Call(Box::new(write)), &shared.replies);
     }
     let wrote: Vec<Wrote> = each.wait().into_iter().map(|wrote| wrote.map_err(SnapshotError::of)?).collect();
     let given_up = |error| {

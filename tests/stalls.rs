@@ -1,0 +1,197 @@
+//! A message or a task that does not come back is seen while it does not, and holds up no shutdown.
+//!
+//! The story: a `receive` that did not end gave no warning while it lasted, statistics said `turns = 0`, and `shutdown` never returned.
+//! `futures::executor::block_on` of an ask, in a `receive` or a task, hung the shard and the shutdown without a word.
+
+#[path = "support/logged.rs"]
+mod logged;
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use freehold::{
+    AccessError, Actor, Addressees, AskError, Config, Handle, Objects, ShardIndex, Snapshot, SnapshotError,
+};
+use logged::Logged;
+use support::{Watchdog, start, until};
+
+/// Messages that wait.
+struct Waits;
+
+#[derive(Clone)]
+enum Message {
+    Add(u64),
+    /// Does not come back before it is let go of.
+    Hold(u64, Arc<AtomicBool>),
+    /// Waits for an ask, from inside a message, by this handle.
+    Ask(u64, Arc<Mutex<Option<Handle<Waits>>>>),
+    /// Waits for a read of a snapshot, and for a batch.
+    Read(u64, Arc<Mutex<Option<Snapshot<Waits>>>>, Arc<Mutex<Option<Handle<Waits>>>>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Reply {
+    Number(u64),
+    Asked(Box<Result<Reply, AskError<AccessError<u64>>>>),
+    Read(Result<Option<u64>, SnapshotError>, Vec<Result<Reply, AskError<AccessError<u64>>>>),
+}
+
+impl Actor for Waits {
+    type Id = u64;
+    type State = u64;
+    type Message = Message;
+    type Reply = Reply;
+    type Error = AccessError<u64>;
+
+    fn addressees(message: &Message, to: &mut Addressees<u64>) {
+        match message {
+            Message::Add(id) | Message::Hold(id, _) | Message::Ask(id, _) | Message::Read(id, ..) => {
+                to.write(*id)
+            }
+        }
+    }
+
+    fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<Reply, AccessError<u64>> {
+        let handle = |handle: &Mutex<Option<Handle<Waits>>>| {
+            handle.lock().expect("nobody panics").clone().expect("it was put there")
+        };
+        match message {
+            Message::Add(id) => {
+                let number = objects.get_or_insert_with(*id, || 0)?;
+                *number += 1;
+                Ok(Reply::Number(*number))
+            }
+            Message::Hold(id, let_go) => {
+                while !let_go.load(Ordering::Acquire) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                objects.insert(*id, 1)?;
+                Ok(Reply::Number(1))
+            }
+            Message::Ask(id, to) => {
+                let ask = handle(to).ask(Message::Add(*id));
+                Ok(Reply::Asked(Box::new(futures::executor::block_on(ask))))
+            }
+            Message::Read(id, snapshot, to) => {
+                let snapshot = snapshot.lock().expect("nobody panics").clone().expect("it was put there");
+                let read = futures::executor::block_on(snapshot.get(*id));
+                let batch = handle(to).ask_all([Message::Add(*id)]);
+                Ok(Reply::Read(read, futures::executor::block_on(batch)))
+            }
+        }
+    }
+}
+
+fn config() -> Config {
+    Config {
+        drain_max: Duration::from_millis(50),
+        tasks_grace: Duration::from_millis(50),
+        stall_warning: Duration::from_millis(50),
+        ..Config::default()
+    }
+}
+
+fn on(handle: &Handle<Waits>, shard: usize) -> u64 {
+    (0..).find(|id| handle.home(id).index() == shard).expect("some live there")
+}
+
+#[test]
+fn a_message_that_does_not_come_back_is_seen_and_left_behind() {
+    let _watchdog = Watchdog::new("a_message_that_does_not_come_back_is_seen_and_left_behind");
+    let logged = Logged::default();
+    tracing::subscriber::set_global_default(logged.clone()).expect("nobody else listens");
+    let runtime = start::<Waits>(2, config());
+    let handle = runtime.handle();
+    let (here, there) = (on(&handle, 0), on(&handle, 1));
+    let let_go = Arc::new(AtomicBool::new(false));
+    assert!(runtime.stats().shards.iter().all(|shard| shard.in_turn_for.is_none()));
+    let held = handle.ask(Message::Hold(here, let_go.clone()));
+    // While it lasts: in the statistics, and as a warning, more than once.
+    until(|| runtime.stats().shards[0].in_turn_for.is_some_and(|turn| turn > Duration::from_millis(1)));
+    until(|| logged.with("a message does not come back").len() >= 2);
+    assert!(
+        logged
+            .with("a message does not come back")
+            .iter()
+            .all(|(level, text)| { *level == tracing::Level::WARN && text.contains("shard=0") })
+    );
+    // The other shard goes on.
+    assert_eq!(handle.ask(Message::Add(there)).wait(), Ok(Reply::Number(1)));
+    assert!(runtime.stats().shards[1].in_turn_for.is_none());
+    let behind = handle.ask(Message::Add(here));
+    let batch = handle.ask_all([Message::Add(here), Message::Add(there)]);
+
+    let report = runtime.shutdown();
+    assert!(!report.drained, "{report}");
+    assert_eq!(report.stuck.iter().map(|stuck| stuck.shard).collect::<Vec<_>>(), [ShardIndex(0)]);
+    assert!(report.stuck[0].in_turn_for.is_some() && report.to_string().contains("left behind"), "{report}");
+    // It may still take effect. What waited behind it never ran.
+    assert_eq!(held.wait(), Err(AskError::Unknown));
+    assert_eq!(behind.wait(), Err(AskError::Stopped));
+    let batch = batch.wait();
+    assert!(batch[0] == Err(AskError::Stopped) && batch[1].is_ok(), "{batch:?}");
+    // Its thread ends when the message does.
+    let_go.store(true, Ordering::Release);
+    let threads = || {
+        let threads = std::fs::read_dir("/proc/self/task").expect("/proc is mounted").flatten();
+        let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+        names.filter(|name| name.trim() == "freehold-0").count()
+    };
+    until(|| threads() == 0);
+}
+
+#[test]
+fn a_task_that_blocks_its_thread_is_seen_and_left_behind() {
+    let _watchdog = Watchdog::new("a_task_that_blocks_its_thread_is_seen_and_left_behind");
+    let runtime = start::<Waits>(2, config());
+    let handle = runtime.handle();
+    let asked = handle.clone();
+    let (begins, has_begun) = std::sync::mpsc::channel();
+    let tasks = runtime.on_each_shard(move |local| {
+        let (handle, begins) = (asked.clone(), begins.clone());
+        async move {
+            if local.shard() == ShardIndex(1) {
+                begins.send(()).expect("the test waits for it");
+                let here = on(&handle, 1);
+                // It waits for its own shard, which waits for it.
+                futures::executor::block_on(handle.ask(Message::Add(here))).map(drop)
+            } else {
+                Ok(())
+            }
+        }
+    });
+    has_begun.recv().expect("it begins");
+    let (here, there) = (on(&handle, 0), on(&handle, 1));
+    let behind = handle.ask(Message::Add(there));
+    assert_eq!(handle.ask(Message::Add(here)).wait(), Ok(Reply::Number(1)));
+    let report = runtime.shutdown();
+    assert_eq!(report.stuck.iter().map(|stuck| stuck.shard).collect::<Vec<_>>(), [ShardIndex(1)], "{report}");
+    assert_eq!(report.stuck[0].in_turn_for, None, "{report}");
+    let behind = behind.wait();
+    assert!(matches!(behind, Err(AskError::Stopped | AskError::Unknown)), "{behind:?}");
+    // What the task waits for it never hears of, as its shard would have to tell it: it stays where it is.
+    drop(tasks);
+}
+
+#[test]
+fn what_is_waited_for_in_a_message_is_refused() {
+    let _watchdog = Watchdog::new("what_is_waited_for_in_a_message_is_refused");
+    for shards in [1, 2] {
+        let runtime = start::<Waits>(shards, Config::default());
+        let handle = runtime.handle();
+        let snapshot = Arc::new(Mutex::new(Some(handle.snapshot().wait().expect("it opens"))));
+        let inside = Arc::new(Mutex::new(Some(handle.clone())));
+        for id in 0..8 {
+            let refused = Reply::Asked(Box::new(Err(AskError::WaitOnShard)));
+            assert_eq!(handle.ask(Message::Ask(id, inside.clone())).wait(), Ok(refused));
+            let refused = Reply::Read(Err(SnapshotError::WaitOnShard), vec![Err(AskError::WaitOnShard)]);
+            assert_eq!(handle.ask(Message::Read(id, snapshot.clone(), inside.clone())).wait(), Ok(refused));
+            // What was sent runs all the same.
+            until(|| handle.ask(Message::Add(id)).wait().is_ok_and(|reply| reply != Reply::Number(1)));
+        }
+        (*inside.lock().expect("nobody panics"), *snapshot.lock().expect("nobody panics")) = (None, None);
+        assert!(runtime.shutdown().drained);
+    }
+}
