@@ -123,6 +123,7 @@ fn summary(verified: &Verified) -> Table {
     row("segment bytes".into(), verified.segment_bytes.to_string());
     if let Some(checkpoint) = &verified.checkpoint {
         row("checkpoint before epoch".into(), checkpoint.epoch.0.to_string());
+        row("  version of types".into(), checkpoint.schema_version.to_string());
         row("  parts, bytes".into(), format!("{}, {}", checkpoint.parts, checkpoint.bytes));
         row("  objects, messages owed".into(), format!("{}, {}", checkpoint.objects, checkpoint.owed));
     }
@@ -132,6 +133,7 @@ fn summary(verified: &Verified) -> Table {
             |epoch: Option<inspect::Epoch>| epoch.map_or("unknown".into(), |epoch| epoch.0.to_string());
         let how = if *has_ended { "shut down" } else { "running or crashed" };
         row(format!("run {}", number + 1), format!("after epoch {}, {how}", after.0));
+        row("  version of types".into(), run.schema_version.to_string());
         row("  logs, segments, bytes".into(), format!("{logs}, {segments}, {bytes}"));
         row("  batches, records".into(), format!("{batches}, {records}"));
         row("  closed, complete through epoch".into(), format!("{}, {}", epoch(*closed), epoch(*cut)));

@@ -83,9 +83,10 @@ pub use error::{
     CheckpointError, ConfigError, Death, DeathCause, SnapshotError, StartError, TaskError, TellError,
 };
 pub use freehold_shard::{
-    ADDRESSEES_MAX, Access, AccessError, Ack, Actor, Addressees, AskError, Counters, Epoch, Limits, ObjectId,
-    Objects, Outcome, OwnerId, Ownership, PlacementKey, RecordError, SHARDS_MAX, ShardIndex, TransactionId,
-    Unreadable, Value,
+    ADDRESSEES_MAX, Access, AccessError, Ack, Actor, Addressees, AskError, Counters, Epoch, Limits, Migrated,
+    Migration, MigrationError, Migrations, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership,
+    PlacementKey, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape, ShapeChange,
+    Shapes, ShardIndex, TransactionId, Unreadable, Value, WrittenSchema,
 };
 pub use gather::AskAll;
 /// The executor that tasks on a shard run on: its timers, files, sockets and locks are for their use.

@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use freehold_shard::log::SegmentId;
 use freehold_shard::manifest::Manifest;
-use freehold_shard::{Ack, Debt, Durability, Time};
+use freehold_shard::{Ack, Debt, Durability, Migrated, Migration, Migrations, SchemaTypes, Time};
 
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
@@ -81,6 +81,8 @@ pub struct LogConfig {
     pub poison_lives_max: u32,
     /// Is called, from several threads, as a recovery goes on.
     pub progress: Option<Progress>,
+    /// From earlier versions of the actor's types to this one: see [`LogConfig::migrate_from`]. Default: none.
+    pub migrations: Migrations,
     #[doc(hidden)]
     pub disk: DiskOptions,
 }
@@ -91,6 +93,8 @@ pub struct LogConfig {
 pub struct DiskOptions {
     /// Leaves all syncs out, so that a power cut loses what was acknowledged.
     pub without_syncs: bool,
+    /// No checkpoint is asked for after a migration.
+    pub keeps_old_schemas: bool,
     /// After so many writes, one fails with this error of the system, or, without one, writes only a part.
     pub fails: Option<(u64, Option<i32>)>,
 }
@@ -118,8 +122,70 @@ impl LogConfig {
             backlog_bytes: 32 << 20,
             poison_lives_max: 3,
             progress: None,
+            migrations: Migrations::default(),
             disk: DiskOptions::default(),
         }
+    }
+
+    /// Says how records of `Old` become records of `New`, a later version of the same actor's types: `New` is the actor itself, or where
+    /// another migration begins. A start whose directory has records of `Old` migrates what is left of them: objects in their last state,
+    /// and messages that are owed. The next checkpoint, which is asked for at once, makes it permanent; until then each start migrates
+    /// again, so the functions are to be pure.
+    ///
+    /// If a function refuses or panics, or two objects get one id, the start is refused ([`LogError::NotMigrated`]) and nothing is changed.
+    ///
+    /// ```
+    /// use freehold::{AccessError, Actor, Addressees, LogConfig, Migration, Objects, Schema, SchemaTypes};
+    ///
+    /// /// The types as they were: coins.
+    /// struct CountersV1;
+    ///
+    /// impl SchemaTypes for CountersV1 {
+    ///     const SCHEMA: Schema = Schema::new(1);
+    ///     type Id = u32;
+    ///     type State = i64;
+    ///     type Message = (u32, i64);
+    /// }
+    ///
+    /// /// As they are: cents.
+    /// struct Counters;
+    ///
+    /// impl Actor for Counters {
+    ///     const SCHEMA: Schema = Schema::new(2);
+    ///     type Id = u64;
+    ///     type State = i128;
+    ///     type Message = (u64, i128);
+    ///     type Reply = ();
+    ///     type Error = AccessError<u64>;
+    ///
+    ///     fn addressees((counter, _): &(u64, i128), to: &mut Addressees<u64>) {
+    ///         to.write(*counter);
+    ///     }
+    ///
+    ///     fn receive((counter, by): &(u64, i128), objects: &mut Objects<'_, Self>) -> Result<(), AccessError<u64>> {
+    ///         *objects.get_or_insert_with(*counter, || 0)? += by;
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let log = LogConfig::at("/var/lib/counters").migrate_from::<CountersV1, Counters>(Migration {
+    ///     id: |id| Ok(u64::from(id)),
+    ///     state: |_, coins| Ok(i128::from(coins) * 100),
+    ///     message: |(id, coins)| Ok((u64::from(id), i128::from(coins) * 100)),
+    /// });
+    /// # assert!(log.check().is_ok());
+    /// ```
+    #[must_use]
+    pub fn migrate_from<Old: SchemaTypes, New: SchemaTypes>(
+        mut self,
+        migration: Migration<
+            impl Fn(Old::Id) -> Migrated<New::Id> + Send + Sync + 'static,
+            impl Fn(Old::Id, Old::State) -> Migrated<New::State> + Send + Sync + 'static,
+            impl Fn(Old::Message) -> Migrated<New::Message> + Send + Sync + 'static,
+        >,
+    ) -> Self {
+        self.migrations.add::<Old, New, _, _, _>(migration);
+        self
     }
 
     /// Checks every field against the range its description gives.
@@ -171,6 +237,8 @@ pub struct Recovery {
     /// Messages that were told and do not run, because they were under way in too many crashes ([`LogConfig::poison_lives_max`]):
     /// [`owed::list`] names them. 0 until it is done.
     pub set_aside: u64,
+    /// The earliest version of the actor's types that records were migrated from, if any were. `None` until it is done.
+    pub migrated_from: Option<u32>,
     /// How long it has taken.
     pub took: Duration,
 }

@@ -462,6 +462,10 @@ impl<A: Actor> Runtime<A> {
 
     fn keep_checkpoints(&self) -> std::io::Result<Option<JoinHandle<()>>> {
         let Some(logs) = self.shared.logs.clone() else { return Ok(None) };
+        if logs.recovery.migrated_from.is_some() && !logs.config.disk.keeps_old_schemas {
+            // Nobody waits for it: it makes the migration permanent, and until it is there each start migrates again.
+            logs.checkpoints.demand();
+        }
         let shared = self.shared.clone();
         let thread = std::thread::Builder::new().name("freehold-checkpoint".into());
         thread.spawn(move || log::checkpoint::keep(&shared, &logs)).map(Some)

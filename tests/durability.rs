@@ -395,9 +395,9 @@ fn what_cannot_be_opened_says_why() {
     runtime.shutdown();
     let odd = LogConfig { segment_bytes: 100_000, ..log(directory.path()) };
     assert!(matches!(Runtime::<Ledger>::open(config(1), odd), Err(StartError::Config(_))));
-    // Another actor, whose types cannot be read from it.
+    // Another actor, of other types.
     let other = Runtime::<Words>::open(config(1), log(directory.path()));
-    assert!(matches!(other, Err(StartError::Log(LogError::NotUnderstood { .. }))), "{other:?}");
+    assert!(matches!(other, Err(StartError::Log(LogError::Schema { .. }))), "{other:?}");
     // And nothing came of all that.
     assert_eq!(read(&open(1, directory.path()), 1), Some(1));
 }

@@ -9,11 +9,15 @@ use thiserror::Error;
 use crate::addressees::Addressees;
 use crate::object::{ObjectId, OwnerId};
 use crate::objects::Objects;
+use crate::schema::Schema;
 
 /// What a user writes: the type of the objects and what a message does to them.
 ///
 /// An actor has no fields. Its state is the objects; the runtime owns those and hands `receive` the ones a message is for.
 pub trait Actor: Sized + 'static {
+    /// The version of `Id`, `State` and `Message`, which are in a log's directory. Raise it when you change one of them, and give a
+    /// migration: a start compares it, and the shapes of the three, with what the directory says.
+    const SCHEMA: Schema = Schema::new(1);
     /// What identifies an object.
     type Id: ObjectId;
     /// What one object holds. It is cloned before its first write in a message, to undo the message if it fails.

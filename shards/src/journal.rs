@@ -26,6 +26,7 @@ use crate::partition::SlotIndex;
 use crate::record::{Debt, RecordError, decode, write_epoch};
 use crate::resumed::Resumed;
 use crate::router::ShardIndex;
+use crate::schema::WrittenSchema;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
 use crate::trust::{Trust, encode_told};
@@ -49,6 +50,7 @@ pub enum Ack {
 pub struct Codec<A: Actor> {
     pub(crate) encode: fn(&A::Message, &mut Vec<u8>) -> Result<(), RecordError>,
     decode: fn(&[u8]) -> Option<A::Message>,
+    schema: fn() -> WrittenSchema,
 }
 
 impl<A: Actor> Codec<A>
@@ -57,7 +59,11 @@ where
 {
     /// By postcard.
     pub fn new() -> Self {
-        Codec { encode: encode_told::<A::Message>, decode: decode::<A::Message> }
+        Codec {
+            encode: encode_told::<A::Message>,
+            decode: decode::<A::Message>,
+            schema: WrittenSchema::of::<A>,
+        }
     }
 }
 
@@ -82,6 +88,11 @@ impl<A: Actor> Codec<A> {
     /// The message that these bytes are; `None` if they are none.
     pub fn decode(&self, bytes: &[u8]) -> Option<A::Message> {
         (self.decode)(bytes)
+    }
+
+    /// The schema of what is written.
+    pub fn schema(&self) -> WrittenSchema {
+        (self.schema)()
     }
 }
 

@@ -17,6 +17,7 @@ use crate::epoch::Epoch;
 use crate::log::{BLOCK, SegmentId, Tail};
 use crate::record::Debt;
 use crate::router::{PlacementKey, SHARDS_MAX};
+use crate::schema::WrittenSchema;
 use crate::time::Time;
 
 /// The version of the format that this code writes.
@@ -42,6 +43,10 @@ pub struct Manifest {
     pub checkpoint: Option<Checkpoint>,
     /// Oldest first. The last may still be going on, or have crashed.
     pub runs: Vec<Run>,
+    /// The schemas of records: of the checkpoint, and of runs.
+    pub schemas: Vec<WrittenSchema>,
+    /// Which of them the checkpoint's records are of.
+    pub checkpoint_schema: u32,
     /// The owed messages that do not simply run again.
     pub blamed: Vec<Blamed>,
 }
@@ -99,6 +104,8 @@ pub struct Part {
 pub struct Run {
     /// The number of the start that began it: random, and in every batch of its logs; 0 if version 1 began it.
     pub start: u64,
+    /// Which of [`Manifest::schemas`] its records are of.
+    pub schema: u32,
     /// All up to this epoch is older.
     pub after: Epoch,
     /// One for each shard.
@@ -174,7 +181,14 @@ impl Manifest {
             checkpoint: None,
             runs: Vec::new(),
             blamed: Vec::new(),
+            schemas: Vec::new(),
+            checkpoint_schema: 0,
         }
+    }
+
+    /// The schema of the records of a run, by its place; or of the checkpoint.
+    pub fn schema(&self, run: Option<usize>) -> &WrittenSchema {
+        &self.schemas[run.map_or(self.checkpoint_schema, |run| self.runs[run].schema) as usize]
     }
 
     /// As it is written.
@@ -224,7 +238,10 @@ impl Manifest {
             ends == run.logs.len() && (1..=SHARDS_MAX).contains(&ends)
         };
         let checkpoint = self.checkpoint.as_ref();
+        let mut schemas =
+            self.runs.iter().map(|run| run.schema).chain(checkpoint.map(|_| self.checkpoint_schema));
         self.runs.iter().all(is_sound)
+            && schemas.all(|schema| (schema as usize) < self.schemas.len())
             && checkpoint.is_none_or(|checkpoint| checkpoint.epoch > Epoch(0))
             && self.segment_bytes.is_multiple_of(BLOCK as u64)
     }
@@ -239,9 +256,16 @@ impl Manifest {
         SegmentId { database: self.database, log: begin.log, segment: begin.segment, start }
     }
 
-    /// Ends the last run, and begins the next, with logs of its own for `shards` shards and the random number `start`. A run that left nothing is
-    /// forgotten.
-    pub fn begin_run(&mut self, end: Option<RunEnd>, after: Epoch, shards: usize, start: u64) {
+    /// Ends the last run, and begins the next, with logs of its own for `shards` shards and the random number `start`; its records are of
+    /// `schema`. A run that left nothing is forgotten.
+    pub fn begin_run(
+        &mut self,
+        end: Option<RunEnd>,
+        after: Epoch,
+        shards: usize,
+        start: u64,
+        schema: WrittenSchema,
+    ) {
         if let (Some(run), Some(end)) = (self.runs.last_mut(), end) {
             run.end = Some(end);
         }
@@ -251,7 +275,9 @@ impl Manifest {
         let logs = (self.next_log..).take(shards);
         let logs = logs.map(|log| LogBegin { log, segment: 0, tail: Tail::default() }).collect();
         self.next_log += shards as u64;
-        self.runs.push(Run { start, after, logs, end: None });
+        self.schemas.push(schema);
+        self.runs.push(Run { start, schema: self.schemas.len() as u32 - 1, after, logs, end: None });
+        self.forget_schemas();
     }
 
     /// The last run crashed, and these messages were under way. Each that is still owed has lost a life, and is set aside when it has
@@ -296,12 +322,32 @@ impl Manifest {
         self.blamed.extend(fate.map(|fate| Blamed { debt: debt.0, lives, fate }));
     }
 
-    /// A checkpoint is on disk: what it contains is not needed any more. `logs` says from where the logs of this run are.
+    /// Each schema that records are of stays, once.
+    fn forget_schemas(&mut self) {
+        let all = std::mem::take(&mut self.schemas);
+        let mut keep = |schema: &mut u32| {
+            let of = &all[*schema as usize];
+            let place = self.schemas.iter().position(|kept| kept == of).unwrap_or_else(|| {
+                self.schemas.push(of.clone());
+                self.schemas.len() - 1
+            });
+            *schema = place as u32;
+        };
+        match self.checkpoint {
+            Some(_) => keep(&mut self.checkpoint_schema),
+            None => self.checkpoint_schema = 0,
+        }
+        self.runs.iter_mut().for_each(|run| keep(&mut run.schema));
+    }
+
+    /// A checkpoint is on disk, of the last run's schema: what it contains is not needed any more. `logs` says from where the logs of this run are.
     pub fn switch(&mut self, checkpoint: Checkpoint, logs: Vec<LogBegin>) {
         self.checkpoint = Some(checkpoint);
         let mut run = self.runs.pop().expect("there is the run that made the checkpoint");
         run.logs = logs;
+        self.checkpoint_schema = run.schema;
         self.runs = vec![run];
+        self.forget_schemas();
     }
 }
 
@@ -313,7 +359,7 @@ fn checksum(head: &[u8], body: &[u8]) -> u128 {
     hasher.digest128()
 }
 
-/// A manifest as version 1 wrote it: without the numbers of starts.
+/// A manifest as version 1 wrote it: without the numbers of starts and without schemas.
 #[derive(Serialize, Deserialize)]
 struct ManifestV1 {
     database: u64,
@@ -353,11 +399,12 @@ impl ManifestV1 {
             let parts = parts.into_iter().map(part).collect();
             Checkpoint { epoch, time, next_debt, parts }
         };
-        let run = |RunV1 { after, logs, end }| Run { start: 0, after, logs, end };
+        let run = |RunV1 { after, logs, end }| Run { start: 0, schema: 0, after, logs, end };
         Manifest {
             next_log: self.next_log,
             checkpoint: self.checkpoint.map(checkpoint),
             runs: self.runs.into_iter().map(run).collect(),
+            schemas: vec![WrittenSchema::UNSTATED],
             ..Manifest::new(self.database, PlacementKey(self.placement_key), self.segment_bytes)
         }
     }
@@ -369,7 +416,7 @@ mod tests {
 
     fn manifest() -> Manifest {
         let mut manifest = Manifest::new(7, PlacementKey(9), 1 << 20);
-        manifest.begin_run(None, Epoch(0), 2, 5);
+        manifest.begin_run(None, Epoch(0), 2, 5, WrittenSchema::UNSTATED);
         manifest
     }
 
@@ -413,7 +460,8 @@ mod tests {
         let head = [1, body.len() as u32].map(u32::to_le_bytes).concat();
         let mut bytes = [&MAGIC[..], &head, &xxh3_128(&body).to_le_bytes(), &body].concat();
         let read = Manifest::from_bytes(&bytes).expect("it is one");
-        assert_eq!(read.runs, [Run { start: 0, after: Epoch(4), logs, end: None }]);
+        assert_eq!(read.runs, [Run { start: 0, schema: 0, after: Epoch(4), logs, end: None }]);
+        assert_eq!([read.schema(None), read.schema(Some(0))], [&WrittenSchema::UNSTATED; 2]);
         assert_eq!(read.checkpoint.as_ref().map(|checkpoint| checkpoint.parts[0].bytes), Some(4096));
         assert_eq!(Manifest::from_bytes(&read.to_bytes()), Ok(read.clone()));
         bytes[8] = 2;
@@ -421,6 +469,38 @@ mod tests {
         let mut new = read.to_bytes();
         new[8] = 1;
         assert_eq!(Manifest::from_bytes(&new), Err(NoManifest::Damaged));
+    }
+
+    #[test]
+    fn each_run_and_the_checkpoint_have_the_schema_of_their_records() {
+        let schema = |version| WrittenSchema { version, shapes: None };
+        let left = |sequence| {
+            let logs = vec![(0, Tail { sequence, previous: sequence as u32 }); 2];
+            Some(RunEnd { cut: Epoch(1), logs })
+        };
+        let mut manifest = Manifest::new(7, PlacementKey(9), 1 << 20);
+        manifest.begin_run(None, Epoch(0), 2, 5, schema(1));
+        manifest.begin_run(left(3), Epoch(3), 2, 6, schema(2));
+        manifest.begin_run(left(1), Epoch(4), 2, 7, schema(2));
+        let versions = |manifest: &Manifest| {
+            (0..manifest.runs.len()).map(|run| manifest.schema(Some(run)).version).collect::<Vec<_>>()
+        };
+        assert_eq!(versions(&manifest), [1, 2, 2]);
+        assert_eq!(manifest.schemas, [schema(1), schema(2)]);
+        assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Ok(manifest.clone()));
+        // A run that left nothing takes its schema along.
+        manifest.begin_run(left(0), Epoch(5), 2, 8, schema(3));
+        assert_eq!(versions(&manifest), [1, 2, 3]);
+        let checkpoint = Checkpoint { epoch: Epoch(6), time: Time(0), next_debt: 0, parts: Vec::new() };
+        let logs = manifest.runs[2].logs.clone();
+        manifest.switch(checkpoint, logs);
+        assert_eq!((manifest.schema(None), versions(&manifest)), (&schema(3), vec![3]));
+        assert_eq!(manifest.schemas, [schema(3)]);
+        manifest.begin_run(left(4), Epoch(7), 2, 9, schema(4));
+        assert_eq!((manifest.schema(None), versions(&manifest)), (&schema(3), vec![3, 4]));
+        assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Ok(manifest.clone()));
+        manifest.checkpoint_schema = 2;
+        assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Err(NoManifest::Damaged));
     }
 
     #[test]
@@ -432,7 +512,9 @@ mod tests {
         let mut before_all = manifest();
         let checkpoint = Checkpoint { epoch: Epoch(0), time: Time(0), next_debt: 0, parts: Vec::new() };
         before_all.checkpoint = Some(checkpoint);
-        for manifest in [fewer_ends, no_logs, before_all] {
+        let mut no_schema = manifest();
+        no_schema.runs[0].schema = 1;
+        for manifest in [fewer_ends, no_logs, before_all, no_schema] {
             assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Err(NoManifest::Damaged), "{manifest:?}");
         }
     }
@@ -466,11 +548,11 @@ mod tests {
     fn a_run_that_left_nothing_is_forgotten_and_no_log_number_is_used_again() {
         let mut manifest = manifest();
         let nothing = RunEnd { cut: Epoch(0), logs: vec![(0, Tail::default()); 2] };
-        manifest.begin_run(Some(nothing), Epoch(3), 1, 6);
+        manifest.begin_run(Some(nothing), Epoch(3), 1, 6, WrittenSchema::UNSTATED);
         assert_eq!(manifest.runs.len(), 1);
         assert_eq!(manifest.runs[0].logs[0].log, 2);
         let something = RunEnd { cut: Epoch(5), logs: vec![(0, Tail { sequence: 1, previous: 8 })] };
-        manifest.begin_run(Some(something.clone()), Epoch(6), 2, 7);
+        manifest.begin_run(Some(something.clone()), Epoch(6), 2, 7, WrittenSchema::UNSTATED);
         assert_eq!(manifest.runs.len(), 2);
         assert_eq!(manifest.runs[0].end, Some(something));
         assert_eq!(manifest.runs[1].logs.iter().map(|log| log.log).collect::<Vec<_>>(), [3, 4]);

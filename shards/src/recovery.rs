@@ -8,6 +8,8 @@
 //!
 //! Nothing here writes, so a crash in the middle of it changes nothing.
 
+mod old;
+
 use std::collections::{BTreeMap, HashSet};
 
 use crate::actor::Actor;
@@ -19,6 +21,8 @@ use crate::partition::{NO_SLOT, Partition};
 use crate::record::{Debt, Record, decode};
 use crate::router::Router;
 use crate::time::Time;
+
+pub use old::{Migrating, OldReplay};
 
 /// Reads the segments of a log, or a part of a checkpoint, in order.
 #[derive(Clone, Debug)]
@@ -338,9 +342,14 @@ impl<A: Actor> Replay<A> {
                 }
             }
         }
+        self.flush(&mut put);
+        Ok(())
+    }
+
+    /// Gives all changes to `put` that it has not got.
+    fn flush(&mut self, put: &mut impl FnMut(usize, &mut Vec<Change<A>>)) {
         let changes = self.changes.iter_mut().enumerate().filter(|(_, changes)| !changes.is_empty());
         changes.for_each(|(home, changes)| put(home, changes));
-        Ok(())
     }
 
     fn change(

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use freehold_shard::Debt;
+use freehold_shard::{Debt, MigrationError, SchemaError};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -109,6 +109,22 @@ pub enum LogError {
         directory: PathBuf,
         /// The number.
         debt: Debt,
+    },
+    /// The directory is of other types than this program's actor has, and no migration leads from there.
+    #[error("{}: {error}", .directory.display())]
+    Schema {
+        /// Which directory.
+        directory: PathBuf,
+        /// What differs, and what to do.
+        error: SchemaError,
+    },
+    /// A value of an earlier version of the actor's types could not be migrated.
+    #[error("{}: {error}", .directory.display())]
+    NotMigrated {
+        /// Which directory.
+        directory: PathBuf,
+        /// Which value, and why.
+        error: MigrationError,
     },
     /// The disk is full, or a quota is used up, or the file may not be as large.
     #[error(

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use freehold_shard::log::{BATCH_MAX, Batch, BatchWriter, Marks, SegmentId, Tail};
 use freehold_shard::manifest::{Manifest, RunEnd};
 use freehold_shard::record::{Record, write_epoch};
 use freehold_shard::recovery::LogReader;
-use freehold_shard::{Epoch, PlacementKey, Time};
+use freehold_shard::{Epoch, PlacementKey, Time, WrittenSchema};
 use thiserror::Error;
 
 use super::contents::{Contents, Place, Surveyed, contents, cuts, read, read_manifest, refuse_newer, survey};
@@ -28,6 +29,8 @@ pub struct EpochBatch {
     pub epoch: Epoch,
     /// How long the database had been running.
     pub time: Time,
+    /// Of which types the ids, states and messages of its records are. Whoever keeps records has to keep this with them.
+    pub schema: Arc<WrittenSchema>,
     /// What its objects and debts were then, of those that changed, as [`Record::read`](crate::inspect::Record::read) understands it. Of one
     /// object the last counts.
     pub records: Vec<Box<[u8]>>,
@@ -66,7 +69,8 @@ pub trait CommitLog {
     /// Appends an epoch, if the last one is `expected_tail`. When this returns, it is durable.
     ///
     /// # Errors
-    /// [`CommitLogError::NotTheTail`], [`CommitLogError::NotLater`] and [`CommitLogError::NotARecord`]: nothing was changed. After any other
+    /// [`CommitLogError::NotTheTail`], [`CommitLogError::NotLater`], [`CommitLogError::NotARecord`] and [`CommitLogError::OlderSchema`]:
+    /// nothing was changed. After any other
     /// it is not known whether the epoch is there, in whole, or not; nothing more is appended.
     fn append(&mut self, expected_tail: Epoch, batch: &EpochBatch) -> Result<(), CommitLogError>;
 
@@ -111,6 +115,18 @@ pub enum CommitLogError {
         /// Which of its records.
         at: usize,
     },
+    /// Records of an earlier version of the actor's types than those before: they can only be migrated in order.
+    #[error(
+        "{epoch} is of version {version} of the actor's types, and what is before it is of version {before}"
+    )]
+    OlderSchema {
+        /// The epoch of the batch.
+        epoch: Epoch,
+        /// The version of its records.
+        version: u32,
+        /// The version of the records before.
+        before: u32,
+    },
     /// What was committed before `first` is in a checkpoint, and cannot be read epoch by epoch any more.
     #[error("epochs can be read from {first} on; what is older is in a checkpoint: copy that")]
     LetGo {
@@ -133,7 +149,7 @@ pub enum CommitLogError {
 
 /// A log's directory as a [`CommitLog`], as long as no runtime has it open. Dropping it writes down where the log ends.
 ///
-/// Appending begins a run with one log, so a runtime with any number of shards can go on with the directory. Reading keeps the log of one
+/// Appending begins a run with one log, and another where the schema changes, so a runtime with any number of shards can go on with the directory. Reading keeps the log of one
 /// run in memory: at most what [`LogConfig::checkpoint_bytes`] lets grow.
 #[derive(Debug)]
 pub struct LocalLog {
@@ -211,6 +227,7 @@ impl LocalLog {
         cut: Epoch,
     ) -> Result<BTreeMap<Epoch, EpochBatch>, LogError> {
         let mut epochs = BTreeMap::new();
+        let schema = Arc::new(self.manifest.schema(Some(run)).clone());
         for source in contents.sources.iter().filter(|source| source.run == Some(run)) {
             let take = |_: &Place<'_>, batch: &Batch<'_>| {
                 let (mut epoch, time) = (Epoch(0), batch.marks.time);
@@ -218,7 +235,8 @@ impl LocalLog {
                     if let Some(Record::Epoch(of)) = Record::read(record) {
                         epoch = of;
                     } else if (from..=cut).contains(&epoch) {
-                        let empty = || EpochBatch { epoch, time, records: Vec::new() };
+                        let empty =
+                            || EpochBatch { epoch, time, schema: schema.clone(), records: Vec::new() };
                         let of_epoch: &mut EpochBatch = epochs.entry(epoch).or_insert_with(empty);
                         of_epoch.time = of_epoch.time.max(time);
                         of_epoch.records.push(record.into());
@@ -248,12 +266,12 @@ impl LocalLog {
     }
 
     /// Begins a run with one log.
-    fn begin(&mut self) -> Result<(), LogError> {
+    fn begin(&mut self, schema: &WrittenSchema) -> Result<(), LogError> {
         let mut manifest = self.manifest.clone();
         let end = manifest.runs.last().and_then(|run| run.end.clone());
         // What is later than the tail is of epochs that never became complete. They may be appended now.
         let start = random();
-        manifest.begin_run(end, self.tail, 1, start);
+        manifest.begin_run(end, self.tail, 1, start, schema.clone());
         let id = SegmentId { database: manifest.database, log: manifest.next_log - 1, segment: 0, start };
         let file = self.make(id)?;
         self.store(manifest)?;
@@ -263,7 +281,7 @@ impl LocalLog {
 
     fn write(&mut self, batch: &EpochBatch) -> Result<(), LogError> {
         if self.run.is_none() {
-            self.begin()?;
+            self.begin(&batch.schema)?;
         }
         let most = BATCH_MAX.min(self.manifest.segment_bytes as usize);
         let mut records = batch.records.iter().peekable();
@@ -332,6 +350,12 @@ impl CommitLog for LocalLog {
         if batch.epoch <= self.tail {
             return Err(CommitLogError::NotLater { epoch: batch.epoch, tail: self.tail });
         }
+        let (runs, version) = (self.manifest.runs.iter().map(|run| run.schema), batch.schema.version);
+        let checkpoint = self.manifest.checkpoint.iter().map(|_| self.manifest.checkpoint_schema);
+        let versions = runs.chain(checkpoint).map(|schema| self.manifest.schemas[schema as usize].version);
+        if let Some(before) = versions.max().filter(|before| *before > version) {
+            return Err(CommitLogError::OlderSchema { epoch: batch.epoch, version, before });
+        }
         let mut with_epoch = BatchWriter::new();
         with_epoch.push_with(|to| write_epoch(batch.epoch, to));
         let most = BATCH_MAX.min(self.manifest.segment_bytes as usize) - with_epoch.len() - 4;
@@ -340,6 +364,16 @@ impl CommitLog for LocalLog {
         };
         if let Some(at) = batch.records.iter().position(|record| !is_record(record)) {
             return Err(CommitLogError::NotARecord { epoch: batch.epoch, at });
+        }
+        if self.run.is_some()
+            && self
+                .manifest
+                .runs
+                .last()
+                .is_some_and(|run| self.manifest.schemas[run.schema as usize] != *batch.schema)
+        {
+            // A run is of one schema.
+            self.end()?;
         }
         self.has_failed = true;
         self.write(batch)?;

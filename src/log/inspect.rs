@@ -60,6 +60,8 @@ pub struct Verified {
 pub struct VerifiedCheckpoint {
     /// What was committed before this epoch is in it.
     pub epoch: Epoch,
+    /// Of which version of the actor's types it is.
+    pub schema_version: u32,
     /// How many files it has.
     pub parts: usize,
     /// How long they are.
@@ -76,6 +78,8 @@ pub struct VerifiedCheckpoint {
 pub struct VerifiedRun {
     /// All up to this epoch is older.
     pub after: Epoch,
+    /// Of which version of the actor's types its records are.
+    pub schema_version: u32,
     /// How many logs it had, one for each shard.
     pub logs: usize,
     /// How many segments of them there are.
@@ -145,8 +149,12 @@ pub fn verify(directory: &Path) -> Result<Verified, LogError> {
     }
     let mut checkpoint = None;
     if let Some(named) = &manifest.checkpoint {
-        let mut found =
-            VerifiedCheckpoint { epoch: named.epoch, parts: named.parts.len(), ..Default::default() };
+        let mut found = VerifiedCheckpoint {
+            epoch: named.epoch,
+            schema_version: manifest.schema(None).version,
+            parts: named.parts.len(),
+            ..Default::default()
+        };
         for source in sources.iter().filter(|source| source.run.is_none()) {
             found.bytes += source.bytes();
             // What is wrong with it has been told.
@@ -168,6 +176,7 @@ pub fn verify(directory: &Path) -> Result<Verified, LogError> {
     for (number, run) in manifest.runs.iter().enumerate() {
         let mut found = VerifiedRun {
             after: run.after,
+            schema_version: manifest.schema(Some(number)).version,
             logs: run.logs.len(),
             has_ended: run.end.is_some(),
             ..Default::default()

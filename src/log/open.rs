@@ -10,14 +10,15 @@ use std::time::Instant;
 
 use freehold_shard::log::{Batch, SegmentId};
 use freehold_shard::manifest::{Blamed, Fate, Manifest, Run, RunEnd};
-use freehold_shard::recovery::{Home, Owed, Replay};
+use freehold_shard::recovery::{Home, Migrating, NotUnderstood, OldReplay, Owed, Replay};
 use freehold_shard::{
-    Actor, Codec, Debt, Durability, Epoch, LogStart, OwnerId, PlacementKey, Prefetch, Router, Shard, Time,
+    Actor, Codec, Debt, Durability, Epoch, LogStart, OwnerId, PlacementKey, Prefetch, Reading, Router, Shard,
+    Time, WrittenSchema,
 };
 
 use super::contents::{
-    Contents, Ended, Place, Source, contents, cuts, is_of_the_future, read, read_manifest, refuse_newer,
-    survey,
+    Contents, Ended, Place, Source, Surveyed, contents, cuts, is_of_the_future, read, read_manifest,
+    refuse_newer, survey,
 };
 use super::growth::Growth;
 use super::under_way::{UnderWay, under_way};
@@ -148,7 +149,12 @@ pub(crate) struct Recovered<A: Actor> {
     pub(crate) time: Time,
     /// No debt has a number from here on.
     pub(crate) next_debt: u64,
+    /// The earliest version of the actor's types that was migrated.
+    pub(crate) migrated_from: Option<u32>,
 }
+
+/// What is done with a batch, of the epochs from one up to another.
+type ApplyBatch<'a> = Box<dyn FnMut(&Batch<'_>, Epoch, Epoch) -> Result<(), NotUnderstood> + 'a>;
 
 /// Finds out what a database was when its last run ended, and changes nothing. The tables of the shards get `seeds`.
 pub(crate) fn recover<A: Actor>(
@@ -156,6 +162,7 @@ pub(crate) fn recover<A: Actor>(
     contents: &Contents,
     router: Router,
     seeds: &[u64],
+    reading: &Reading,
     meter: &Meter,
 ) -> Result<Recovered<A>, LogError> {
     let Contents { manifest, sources } = contents;
@@ -165,35 +172,62 @@ pub(crate) fn recover<A: Actor>(
         Ok(surveyed)
     })?;
     let cuts = cuts(directory, contents, &surveyed)?;
+    let migrated_from = understandable(directory, contents, &surveyed, reading)?;
     let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
     let homes: Vec<Mutex<Home<A>>> = seeds.iter().map(|seed| Mutex::new(Home::new(*seed))).collect();
-    let replay_one = |source: &Source| {
-        let mut replay = Replay::<A>::new(router);
+    let put = |home: usize, changes: &mut Vec<_>| {
+        homes[home].lock().unwrap_or_else(PoisonError::into_inner).apply(changes.drain(..));
+    };
+    // Reads a source once more, and gives `apply` its batches.
+    let replay = |source: &Source, mut apply: ApplyBatch<'_>| {
         // What a checkpoint holds is of no epoch; what is older than it in the logs is in it.
         let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (from, cuts[run]));
-        let apply = |place: &Place<'_>, batch: &Batch<'_>| {
-            let put = |home: usize, changes: &mut Vec<_>| {
-                homes[home].lock().unwrap_or_else(PoisonError::into_inner).apply(changes.drain(..));
-            };
-            replay.apply(batch, from, cut, put).map_err(|not| LogError::NotUnderstood {
+        let each = |place: &Place<'_>, batch: &Batch<'_>| {
+            apply(batch, from, cut).map_err(|not| LogError::NotUnderstood {
                 file: directory.file(place.name),
                 offset: batch.offset as u64,
                 record: not.record,
                 what: not.what,
             })
         };
-        read(directory, manifest, source, apply, Err, |bytes| meter.read(bytes))?;
-        Ok(replay)
+        read(directory, manifest, source, each, Err, |bytes| meter.read(bytes))
+    };
+    let not_migrated = |error| {
+        let directory = directory.path().to_path_buf();
+        LogError::NotMigrated { directory, error }
     };
     let mut all = Replay::<A>::new(router);
+    let mut old = Migrating::new(reading);
+    let pairs: Vec<_> = sources.iter().zip(&surveyed).collect();
     // The checkpoint, and then run after run: a later change is never overtaken.
-    for of_run in sources.chunk_by(|one, other| one.run == other.run) {
-        in_parallel(of_run, replay_one)?.into_iter().for_each(|replay| all.follow(replay));
+    for of_run in pairs.chunk_by(|one, other| one.0.run == other.0.run) {
+        let written = of_run.iter().find_map(|(source, surveyed)| schema(manifest, source, surveyed));
+        match written.map(|schema| schema.version) {
+            // There is nothing in it.
+            None => of_run.iter().for_each(|(source, _)| meter.read(source.bytes())),
+            Some(version) if version < reading.version() => {
+                let replays = in_parallel(of_run, |(source, _)| {
+                    let mut of_log = OldReplay::default();
+                    replay(source, Box::new(|batch, from, cut| of_log.apply(batch, from, cut)))?;
+                    Ok(of_log)
+                })?;
+                old.follow(version, replays).map_err(not_migrated)?;
+            }
+            Some(_) => {
+                all.follow(old.finish(router, put).map_err(not_migrated)?);
+                let replays = in_parallel(of_run, |(source, _)| {
+                    let mut of_log = Replay::<A>::new(router);
+                    replay(source, Box::new(|batch, from, cut| of_log.apply(batch, from, cut, put)))?;
+                    Ok(of_log)
+                })?;
+                replays.into_iter().for_each(|replay| all.follow(replay));
+            }
+        }
     }
+    all.follow(old.finish(router, put).map_err(not_migrated)?);
     let owed = all.finish();
     let homes =
         homes.into_iter().map(|home| home.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
-
     let surveys = || surveyed.iter().map(|surveyed| &surveyed.survey);
     let latest = surveys().flat_map(|survey| [Some(survey.latest), survey.closed()]).flatten();
     let latest =
@@ -220,7 +254,30 @@ pub(crate) fn recover<A: Actor>(
         latest: latest.unwrap_or_default(),
         time: time.unwrap_or_default(),
         next_debt: next_debt.unwrap_or_default(),
+        migrated_from,
     })
+}
+
+/// Whether everything that was recorded is of types that the actor has, or that can be migrated. Returns the earliest version that is to be.
+fn understandable(
+    directory: &Directory,
+    contents: &Contents,
+    surveyed: &[Surveyed],
+    reading: &Reading,
+) -> Result<Option<u32>, LogError> {
+    let Contents { manifest, sources } = contents;
+    let each = sources.iter().zip(surveyed);
+    let schemas: Vec<_> = each.filter_map(|(source, surveyed)| schema(manifest, source, surveyed)).collect();
+    reading.check(schemas.iter().copied()).map_err(|error| {
+        let directory = directory.path().to_path_buf();
+        LogError::Schema { directory, error }
+    })?;
+    Ok(schemas.iter().map(|schema| schema.version).min().filter(|version| *version < reading.version()))
+}
+
+/// The schema of the records of a log. A program that was tried and recorded nothing does not matter: then it is `None`.
+fn schema<'a>(manifest: &'a Manifest, source: &Source, surveyed: &Surveyed) -> Option<&'a WrittenSchema> {
+    (surveyed.survey.records > 0).then(|| manifest.schema(source.run))
 }
 
 /// Opens the database for a run of `shards` shards; makes it if there is none. A `key` that is given is used from now on.
@@ -251,7 +308,14 @@ pub(crate) fn open<A: Actor>(
     let router = Router::new(key.unwrap_or(contents.manifest.key()), shards);
     let meter = Meter::new(config.progress.clone(), &contents);
     let seeds: Vec<u64> = (0..shards).map(|_| random()).collect();
-    let recovered = recover::<A>(&directory, &contents, router, &seeds, &meter)?;
+    let reading = Reading::new(codec, config.migrations.clone());
+    for (part, shape) in reading.written.parts().filter(|(_, shape)| !shape.is_whole) {
+        tracing::info!(
+            %part, shape = %shape.text,
+            "of the actor's types this one can be seen in part only: a change of the rest is noticed if `Actor::SCHEMA` says so"
+        );
+    }
+    let recovered = recover::<A>(&directory, &contents, router, &seeds, &reading, &meter)?;
     let mut manifest = contents.manifest.clone();
     blame(config, &directory, &mut manifest, &recovered.owed)?;
     let suspects = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::RunsAlone);
@@ -265,6 +329,7 @@ pub(crate) fn open<A: Actor>(
         objects: recovered.homes.iter().map(|home| home.len() as u64).sum(),
         owed: count(false),
         set_aside: count(true),
+        migrated_from: recovered.migrated_from,
         ..meter.so_far()
     };
     let of_runs = contents.sources.iter().zip(&recovered.ended).filter(|(source, _)| source.run.is_some());
@@ -273,7 +338,7 @@ pub(crate) fn open<A: Actor>(
     let last_bytes = last.flat_map(|checkpoint| &checkpoint.parts).map(|part| part.bytes).sum();
     let Recovered { homes, end, latest, time, next_debt, ended, .. } = recovered;
     manifest.placement_key = key.unwrap_or(manifest.key()).0;
-    manifest.begin_run(end, latest, shards, random());
+    manifest.begin_run(end, latest, shards, random(), reading.written);
     let run = manifest.runs.last().expect("it has just begun");
     let firsts: Vec<_> = run.logs.iter().map(|begin| manifest.segment_id(run.start, *begin)).collect();
     let numbers: Vec<u64> = firsts.iter().map(|first| first.log).collect();

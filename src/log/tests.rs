@@ -19,7 +19,9 @@ use freehold_shard::log::{BatchWriter, Marks, SegmentId};
 use freehold_shard::manifest::Manifest;
 use freehold_shard::record::Record;
 use freehold_shard::recovery::Home;
-use freehold_shard::{AccessError, Actor, Addressees, Epoch, Objects, Ownership, Router};
+use freehold_shard::{
+    AccessError, Actor, Addressees, Codec, Epoch, Migrations, Objects, Ownership, Reading, Router,
+};
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -142,7 +144,9 @@ fn state(directory: &Path) -> Result<State, LogError> {
     let manifest = read_manifest(&directory)?.expect("there is a manifest");
     let router = Router::new(manifest.key(), 3);
     let contents = contents(&directory, manifest)?;
-    let found = recover::<Texts>(&directory, &contents, router, &[1, 2, 3], &Meter::new(None, &contents))?;
+    let reading = Reading::new::<Texts>(&Codec::new(), Migrations::default());
+    let meter = Meter::new(None, &contents);
+    let found = recover::<Texts>(&directory, &contents, router, &[1, 2, 3], &reading, &meter)?;
     let objects = found.homes.iter().flat_map(Home::objects);
     let owed = found.owed.into_iter().map(|(debt, (_, _, message))| (debt.0, message));
     Ok((objects.map(|(id, ownership, text)| (id, (ownership, text.clone()))).collect(), owed.collect()))

@@ -212,7 +212,7 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
     }
     let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
     let mut last_end = None;
-    for Run { start, after, logs, end } in &manifest.runs {
+    for Run { start, after, logs, end, .. } in &manifest.runs {
         let (mut surveys, mut ends) = (Vec::new(), Vec::new());
         for begin in logs {
             let mut survey = Survey::default();
@@ -819,7 +819,7 @@ impl World {
         let run = self.dice.next();
         let lives = self.lives();
         lives.manifest = Manifest::from_bytes(&lives.disks.manifest).expect("it was just read");
-        lives.manifest.begin_run(end, latest, shards, run);
+        lives.manifest.begin_run(end, latest, shards, run, WrittenSchema::UNSTATED);
         lives.store_manifest();
         lives.delete_the_rest();
         (lives.durability, lives.began) = (durability, (steps, time));
