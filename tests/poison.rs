@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Handle, Idle, LogConfig, LogError, Objects, Runtime,
-    Shards, StartError, owed,
+    Schema, Shards, StartError, owed,
 };
 use serde::{Deserialize, Serialize};
 use support::{Watchdog, example, until};
@@ -344,9 +344,10 @@ fn who_only_waits_is_never_set_aside() {
 #[test]
 fn an_owed_message_that_cannot_be_read_is_named_and_can_be_dropped() {
     let _watchdog = Watchdog::new("an_owed_message_that_cannot_be_read_is_named_and_can_be_dropped");
-    /// The actor as it is later: its messages are other ones.
+    /// The actor as it is later: its messages are other ones, and it says that their bytes mean the same, which they do not.
     struct Changed;
     impl Actor for Changed {
+        const SCHEMA: Schema = Schema::new(1).accepting(&[0x4d4e_dce7_6de4_44ad]);
         type Id = u64;
         type State = u64;
         type Message = (bool, u64);
