@@ -6,7 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use freehold_shard::ShardIndex;
+use freehold_shard::part::PartError;
+use freehold_shard::{RecordError, ShardIndex};
 use thiserror::Error;
 
 use crate::disk::error::LogError;
@@ -215,6 +216,21 @@ pub enum CheckpointError {
     /// It could not be written.
     #[error("the checkpoint could not be written: {0}")]
     Log(#[from] LogError),
+    /// It was written, and what was read back of it is something else. It was removed.
+    #[error("the checkpoint could not be read back: {0}")]
+    NotReadBack(LogError),
+    /// A state that was written to the log cannot be written to the checkpoint: its `Serialize` says something else now.
+    #[error("the checkpoint could not be written: {0}")]
+    NotRecorded(RecordError),
+}
+
+impl From<PartError> for CheckpointError {
+    fn from(error: PartError) -> Self {
+        match error {
+            PartError::NotRecorded(error) => CheckpointError::NotRecorded(error),
+            _ => SnapshotError::Expired.into(),
+        }
+    }
 }
 
 /// What a panic said, if it said it in words.

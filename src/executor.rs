@@ -42,12 +42,13 @@ use crate::parking::publish;
 use crate::prefetch::Processor;
 use crate::replies::Claim;
 use crate::runtime::{Phase, Shared};
+use crate::slice::Slice;
 use crate::stats::{Activity, LATENCY_STRIDE};
 use crate::tasks::Tasks;
 use crate::thread::Plan;
 use crate::waiting;
 
-/// Errands that go on at one round, of those that do not wait: each takes some 10 microseconds.
+/// Errands that go on at one round, of those that do not wait: each takes about a [`Slice`] at most.
 const ERRANDS_PER_ROUND: usize = 4;
 
 /// How long full lanes that stay full keep a shard from taking more from outside.
@@ -316,6 +317,7 @@ impl<A: Actor> LocalShard<A> {
         let began = core.clock.last;
         core.shard.turn(begin, &mut core.inbox, &mut core.effects);
         core.run_errands();
+        core.sweep();
         self.see_to_log(core);
         // Only a round has done all that tasks asked for; what is carried out between rounds is the log's.
         core.has_outgoing = false;
@@ -535,6 +537,15 @@ impl<A: Actor> LocalShard<A> {
 }
 
 impl<A: Actor> Core<A> {
+    /// Lets go of what no snapshot needs any more, for a while.
+    #[inline]
+    fn sweep(&mut self) {
+        if self.shard.has_garbage() {
+            let mut slice = Slice::begin();
+            self.shard.sweep(|| slice.goes_on());
+        }
+    }
+
     /// Moves entries of the ingress into the inbox until it is empty or there are `max` messages. Returns how many
     /// messages came.
     ///

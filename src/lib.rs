@@ -64,6 +64,7 @@ mod prefetch;
 mod pump;
 mod replies;
 mod runtime;
+mod slice;
 mod snapshot;
 mod stats;
 mod tasks;

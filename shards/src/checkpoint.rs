@@ -3,20 +3,25 @@
 //! A part is all objects of the shard as they were at the start of a snapshot's epoch, and what the shard owed then. When all parts are on
 //! disk, segments of the log that hold nothing later, and close nothing later, are not needed any more.
 
+use std::ops::ControlFlow;
+
 use crate::actor::Actor;
 use crate::debt::Owed;
 use crate::desk::Told;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::journal::Begun;
-use crate::log::BatchWriter;
 use crate::message::Envelope;
-use crate::mvcc::Expired;
 use crate::object::{OwnerId, Ownership};
+use crate::part::{PartError, PartWriter};
 use crate::record::{Debt, write_object};
 use crate::router::Destination;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
+
+/// In place of the longest value that may be written: what the log took is written whatever its length, and an earlier
+/// version of this program took some that were a few bytes longer. The bound of a record still counts.
+pub(crate) const ANY_VALUE: usize = usize::MAX;
 
 impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Everything before `epoch` is in a checkpoint: forgets the segments that hold nothing later and close nothing later. Returns the first
@@ -46,27 +51,46 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             || self.desk.journal.as_ref().is_none_or(|journal| journal.debts.has_marks(epoch))
     }
 
-    /// Goes on with writing all objects as they were at the start of `snapshot` into batches, as [`Shard::walk_at`] goes by them, until `batch`
-    /// has `enough` bytes or `most` slots were seen.
+    /// Goes on with writing all objects as they were at the start of `snapshot` into `part`, as [`Shard::walk_at`] goes
+    /// by them: until `part` [is full](PartWriter::is_full), `most` slots were seen, or, asked after an object,
+    /// `goes_on` says no. Returns where to go on; `None` at the end.
     ///
     /// # Errors
-    /// As [`Shard::walk_at`].
+    /// [`PartError`]: `part` is of no use then.
     pub fn checkpoint_objects(
         &self,
         snapshot: Epoch,
         from: u32,
         most: usize,
-        batch: &mut BatchWriter,
-    ) -> Result<Option<u32>, Expired> {
-        self.walk_at(snapshot, from, most, |id, ownership, state| {
-            let pushed = batch.push(|to| write_object(&id, ownership, Some(state), to));
-            pushed.expect("a state that was recorded can be written again");
-        })
+        part: &mut PartWriter,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> Result<Option<u32>, PartError> {
+        let mut refused = None;
+        let next = self.walk_at(snapshot, from, most, |id, ownership, state| {
+            refused = part.push(|to| write_object(&id, ownership, Some(state), ANY_VALUE, to)).err();
+            match refused.is_none() && !part.is_full() && goes_on() {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        })?;
+        refused.map_or(Ok(next), |refused| Err(refused.into()))
     }
 
-    /// Writes what this shard owed at the start of `snapshot`, once it [has all marks](Shard::has_marks).
-    pub fn checkpoint_debts(&self, snapshot: Epoch, batch: &mut BatchWriter) {
-        self.desk.journal.iter().for_each(|journal| journal.debts.write(snapshot, batch));
+    /// Goes on with writing what this shard owed at the start of `snapshot`, from debt `from` on, as
+    /// [`Shard::checkpoint_objects`] does with objects; once the shard [has all marks](Shard::has_marks). Returns where to
+    /// go on; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Shard::checkpoint_objects`].
+    pub fn checkpoint_debts(
+        &self,
+        snapshot: Epoch,
+        from: Debt,
+        part: &mut PartWriter,
+        goes_on: impl FnMut() -> bool,
+    ) -> Result<Option<Debt>, PartError> {
+        let Some(journal) = &self.desk.journal else { return Ok(None) };
+        Ok(journal.debts.write(snapshot, from, part, goes_on)?)
     }
 
     /// Puts an object into the shard, which is its home, as a log has it. The shard has not run anything yet.

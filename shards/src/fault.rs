@@ -55,6 +55,8 @@ pub(crate) enum Fault {
     /// A batch is not synced before it counts as written.
     #[cfg_attr(not(test), expect(dead_code, reason = "what syncs is the simulator's disk"))]
     NoSync,
+    /// A batch is not ended before a record would make it longer than readers take.
+    LongBatch,
 }
 
 #[cfg(test)]
@@ -90,7 +92,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 25] = [
+    pub(crate) const ALL: [Fault; 26] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -116,6 +118,7 @@ impl Fault {
         Fault::RestNamed,
         Fault::ForgetSeen,
         Fault::NoSync,
+        Fault::LongBatch,
     ];
 
     /// Whether it matters only to those who have logs. These come last.

@@ -10,10 +10,10 @@ use crate::debt::Owed;
 use crate::desk::{BeforeImage, Desk, Told, drop_quietly};
 use crate::epoch::Epoch;
 use crate::journal::Journal;
-use crate::log::BatchWriter;
+use crate::log::{Records, Wrote};
 use crate::object::Ownership;
 use crate::partition::{Partition, SlotIndex};
-use crate::record::{Debt, RecordError, write_object, write_owe, write_paid};
+use crate::record::{Debt, RecordError, paid_record, write_object, write_owe};
 
 impl<A: Actor> Desk<A> {
     /// Stages the records of what the running message did, before anybody sees it.
@@ -23,14 +23,14 @@ impl<A: Actor> Desk<A> {
     pub(crate) fn stage(&mut self, first_before: Option<&BeforeImage<A>>) -> Result<(), RecordError> {
         let Desk { journal, partition, before, told, .. } = self;
         let Some(journal) = journal else { return Ok(()) };
-        let record_max = journal.record_max();
+        let value_max = journal.bounds.value();
         let staged = quietly(|| {
             let written = first_before.into_iter().chain(&*before).map(BeforeImage::written);
-            push_objects(&mut journal.staged, partition, written, record_max)?;
-            journal.stage_told(told, record_max)
+            push_objects(&mut journal.staged, partition, written, value_max)?;
+            journal.stage_told(told, value_max)
         });
         if staged.is_err() {
-            journal.staged.truncate(BatchWriter::EMPTY);
+            journal.staged.clear();
         }
         staged
     }
@@ -46,24 +46,18 @@ impl<A: Actor> Desk<A> {
         if first.is_none() && before.is_empty() {
             return Ok(());
         }
-        journal.mark_epoch(line.epoch);
-        let (mark, record_max) = (journal.filling.mark(), journal.record_max());
-        let filling = &mut journal.filling;
-        let recorded = quietly(|| {
-            push_objects(filling, partition, first.into_iter(), record_max)?;
-            push_objects(filling, partition, before.iter().map(BeforeImage::written), record_max)
-        });
-        if recorded.is_err() {
-            journal.filling.truncate(mark);
-            return recorded;
-        }
-        if journal.filling.mark() == mark {
+        let (value_max, Journal { filling, staged, .. }) = (journal.bounds.value(), &mut **journal);
+        let recorded = filling.write(Some(line.epoch), staged, |records| {
+            quietly(|| {
+                push_objects(records, partition, first.into_iter(), value_max)?;
+                push_objects(records, partition, before.iter().map(BeforeImage::written), value_max)
+            })
+        })?;
+        match recorded {
             // All of it is at home elsewhere.
-            return Ok(());
-        }
-        if journal.filling.len() > journal.batch_max() {
-            journal.filling.move_since(mark, &mut journal.staged);
-            journal.commit(line.epoch);
+            Wrote::Nothing => return Ok(()),
+            Wrote::Here => {}
+            Wrote::Beside => journal.commit(line.epoch),
         }
         journal.recorded = journal.recorded.max(line.epoch);
         journal.shown = journal.shown.max(line.epoch);
@@ -73,7 +67,7 @@ impl<A: Actor> Desk<A> {
     /// The running message is undone after all.
     pub(crate) fn unstage(&mut self) {
         if let Some(journal) = &mut self.journal {
-            journal.staged.truncate(BatchWriter::EMPTY);
+            journal.staged.clear();
         }
     }
 
@@ -103,33 +97,27 @@ fn quietly(work: impl FnOnce() -> Result<(), RecordError>) -> Result<(), RecordE
     })
 }
 
-/// Adds what these objects are now to a batch.
+/// Adds what these objects are now.
 #[inline(always)]
 fn push_objects<A: Actor>(
-    batch: &mut BatchWriter,
+    records: &mut Records,
     partition: &Partition<A>,
     written: impl Iterator<Item = Written>,
-    record_max: usize,
+    value_max: usize,
 ) -> Result<(), RecordError> {
     for (slot, existed) in written {
         let slot = partition.slot(slot);
         if slot.state.is_some() || existed {
-            let mark = batch.mark();
-            batch.push(|to| write_object(&slot.id, slot.ownership(), slot.state.as_ref(), to))?;
-            check_length(batch, mark, record_max)?;
+            let mark = records.mark();
+            records
+                .push(|to| write_object(&slot.id, slot.ownership(), slot.state.as_ref(), value_max, to))?;
             if !slot.live {
                 // It is recorded at home. Here it was made sure that it can be.
-                batch.truncate(mark);
+                records.truncate(mark);
             }
         }
     }
     Ok(())
-}
-
-#[inline]
-fn check_length(batch: &BatchWriter, mark: (usize, u32), max: usize) -> Result<(), RecordError> {
-    let bytes = batch.len() - mark.0;
-    if bytes > max { Err(RecordError::TooLong { bytes, max }) } else { Ok(()) }
 }
 
 impl<A: Actor> Journal<A> {
@@ -141,25 +129,24 @@ impl<A: Actor> Journal<A> {
         state: Option<&A::State>,
         epoch: Epoch,
     ) {
-        let staged = self.staged.push(|to| write_object(id, ownership, state, to));
+        let value_max = self.bounds.value();
+        let staged = self.staged.push(|to| write_object(id, ownership, state, value_max, to));
         staged.expect("a state that could be serialized at the lock point can be at home");
         self.commit(epoch);
     }
 
     /// Records that a debt was paid in `epoch`.
     pub(crate) fn pay(&mut self, debt: Debt, epoch: Epoch) {
-        self.staged.push_with(|to| write_paid(debt, to));
+        self.staged.push_short(paid_record(debt));
         self.commit(epoch);
     }
 
-    fn stage_told(&mut self, told: &mut [Told<A>], record_max: usize) -> Result<(), RecordError> {
+    fn stage_told(&mut self, told: &mut [Told<A>], value_max: usize) -> Result<(), RecordError> {
         for told in told {
             let mut message = Vec::new();
             (self.codec.encode)(&told.message, &mut message)?;
             let debt = self.debts.number();
-            let mark = self.staged.mark();
-            self.staged.push_with(|to| write_owe(debt, told.sender, told.due, &message, to));
-            check_length(&self.staged, mark, record_max)?;
+            self.staged.push(|to| write_owe(debt, told.sender, told.due, &message, value_max, to))?;
             told.owed = Some((debt, message.into()));
         }
         Ok(())

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::actor::Actor;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::log::{Batch, Damage, End, Logs, SegmentId, Tail, scan_from};
+use crate::log::{Batch, Bounds, Damage, End, Logs, SegmentId, Tail, scan_from};
 use crate::object::{OwnerId, Ownership};
 use crate::record::{Debt, Record, decode};
 use crate::router::Router;
@@ -23,15 +23,16 @@ use crate::time::Time;
 #[derive(Clone, Debug)]
 pub struct LogReader {
     next: SegmentId,
+    bounds: Bounds,
     tail: Tail,
     /// The segment of the last batch.
     last: u64,
 }
 
 impl LogReader {
-    /// From a segment on, in which `tail` comes first.
-    pub fn new(first: SegmentId, tail: Tail) -> Self {
-        LogReader { next: first, tail, last: first.segment }
+    /// From a segment on, in which `tail` comes first, of a database with these bounds.
+    pub fn new(first: SegmentId, bounds: Bounds, tail: Tail) -> Self {
+        LogReader { next: first, bounds, tail, last: first.segment }
     }
 
     /// The segment to be read next.
@@ -75,7 +76,7 @@ impl LogReader {
     ) -> Result<End, Damage> {
         let SegmentId { segment, .. } = self.next;
         let last = &mut self.last;
-        let end = scan_from(bytes, from, self.next, &mut self.tail, |batch| {
+        let end = scan_from(bytes, from, self.next, self.bounds, &mut self.tail, |batch| {
             *last = segment;
             each(batch);
         })?;

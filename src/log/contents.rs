@@ -183,7 +183,8 @@ pub(crate) fn read(
     mut damage: impl FnMut(LogError) -> Result<(), LogError>,
     mut progress: impl FnMut(u64),
 ) -> Result<Ended, LogError> {
-    let mut reader = LogReader::new(manifest.segment_id(source.start, source.begin), source.begin.tail);
+    let first = manifest.segment_id(source.start, source.begin);
+    let mut reader = LogReader::new(first, manifest.bounds(), source.begin.tail);
     let mut at = (source.files.first().map_or_else(String::new, |file| file.name.clone()), 0);
     // What comes next is not known, because of a damage that was told.
     let mut is_lost = false;
