@@ -233,6 +233,9 @@ pub enum CheckpointError {
         /// Why it cannot be written.
         error: RecordError,
     },
+    /// It was written, and what was read back of it is something else. It was removed.
+    #[error("the checkpoint could not be read back: {0}")]
+    NotReadBack(LogError),
 }
 
 /// What a panic said, if it said it in words.

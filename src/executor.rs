@@ -42,6 +42,7 @@ use crate::prefetch::Processor;
 use crate::pump::Found;
 use crate::replies::Claim;
 use crate::runtime::{Phase, Shared};
+use crate::slice::Slice;
 use crate::stats::{Activity, LATENCY_STRIDE};
 use crate::tasks::Tasks;
 use crate::thread::Plan;
@@ -360,6 +361,7 @@ impl<A: Actor> LocalShard<A> {
         core.shard.turn(begin, &mut core.inbox, &mut core.effects);
         core.jobs_due = false;
         core.jobs.run(&mut core.shard);
+        core.sweep();
         self.see_to_log(core);
         // Only a round has done all that tasks asked for; what is carried out between rounds is the log's.
         core.has_outgoing = false;
@@ -598,6 +600,15 @@ impl<A: Actor> LocalShard<A> {
 }
 
 impl<A: Actor> Core<A> {
+    /// Lets go of what no snapshot needs any more, for a while.
+    #[inline]
+    fn sweep(&mut self) {
+        if self.shard.has_garbage() {
+            let mut slice = Slice::begin();
+            self.shard.sweep(|| slice.goes_on());
+        }
+    }
+
     /// Moves entries of the ingress into the inbox until it is empty or there are `max` messages. Returns how many
     /// messages came.
     ///

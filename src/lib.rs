@@ -67,6 +67,7 @@ mod pulse;
 mod pump;
 mod replies;
 mod runtime;
+mod slice;
 mod snapshot;
 mod stats;
 mod tasks;

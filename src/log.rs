@@ -2,7 +2,7 @@
 //!
 //! What goes into a log, when an epoch is closed and who waits for it is decided in the shards (`freehold_shard`); here is what touches
 //! files. [`contents`] reads a directory, [`open`] leaves it ready for another run; [`writer`] writes one shard's batches; [`checkpoint`] writes
-//! all objects down now and then, so that logs stay short.
+//! all objects down now and then, so that logs stay short, and [`read_back`] makes sure that the next start can read them.
 //!
 //! ```text
 //! lock            taken as long as a runtime has the directory open
@@ -23,6 +23,7 @@ pub(crate) mod growth;
 pub mod inspect;
 pub(crate) mod open;
 pub mod owed;
+pub(crate) mod read_back;
 #[cfg(test)]
 mod tests;
 pub(crate) mod under_way;
@@ -33,7 +34,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use freehold_shard::log::SegmentId;
+use freehold_shard::log::{Bounds, SegmentId};
 use freehold_shard::manifest::Manifest;
 use freehold_shard::{Ack, Debt, Durability, Migrated, Migration, Migrations, SchemaTypes, Time};
 
@@ -60,8 +61,9 @@ pub struct LogConfig {
     pub directory: PathBuf,
     /// When messages are answered. Default: [`Ack::Durable`].
     pub ack: Ack,
-    /// The size of the files a log is made of, which are written in full before they are used. A state, or a message told, has to fit one.
-    /// A directory keeps the size it was made with. A multiple of 4,096, 64 KiB to 1 GiB. Default: 64 MiB.
+    /// The size of the files a log is made of, which are written in full before they are used. It bounds how long a state may
+    /// be, up to some 16 MiB: see [`LogConfig::value_bytes_max`]. A directory keeps the size it was made with. A multiple of
+    /// 4,096, 64 KiB to 1 GiB. Default: 64 MiB.
     pub segment_bytes: usize,
     /// After so many bytes of log a checkpoint is made. 64 KiB to 1 TiB. Default: 1 GiB. It bounds how long a recovery takes and
     /// the size of the logs: to twice as much, or, if the last checkpoint is larger than this, to this and that; and six
@@ -97,6 +99,8 @@ pub struct DiskOptions {
     pub keeps_old_schemas: bool,
     /// After so many writes, one fails with this error of the system, or, without one, writes only a part.
     pub fails: Option<(u64, Option<i32>)>,
+    /// A bit of this byte of each part of a checkpoint comes to the disk as another.
+    pub flips_part: Option<u64>,
 }
 
 impl DiskOptions {
@@ -186,6 +190,16 @@ impl LogConfig {
     ) -> Self {
         self.migrations.add::<Old, New, _, _, _>(migration);
         self
+    }
+
+    /// The most bytes that an id and its state may have together, or a message that is told, as postcard writes them: by a
+    /// message, a transaction, a checkpoint or a [`LocalLog`](crate::LocalLog), it is the same.
+    ///
+    /// That is 177 bytes less than `segment_bytes`, and less than 16 MiB where segments are larger: by default 16,777,039. A
+    /// directory that exists keeps the segment size it was made with, and this then follows from that. What is longer is
+    /// answered [`AskError::NotRecorded`](crate::AskError::NotRecorded), and changes nothing.
+    pub const fn value_bytes_max(&self) -> usize {
+        Bounds::of_segments(self.segment_bytes).value()
     }
 
     /// Checks every field against the range its description gives.
@@ -302,6 +316,11 @@ impl Logs {
         let manifest = self.manifest();
         let run = manifest.runs.last().expect("a runtime has begun a run");
         SegmentId { database: manifest.database, log, segment: 0, start: run.start }
+    }
+
+    /// How long batches, records and values may be.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds::of_segments(self.config.segment_bytes)
     }
 
     /// Changes the manifest, on disk first.

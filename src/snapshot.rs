@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,11 +19,12 @@ use crate::error::{SnapshotError, TaskError};
 use crate::jobs::{Progress, Wait, job};
 use crate::mailbox::Command;
 use crate::runtime::Shared;
+use crate::slice::Slice;
 use crate::waiting;
 
-/// Slots a walk visits between two turns: some 10 microseconds' worth.
-const SLICE: usize = 1024;
-/// Objects that are read one by one between two turns.
+/// The most slots a walk visits between two turns; see [`Slice`] for how long it takes.
+const SLOTS: usize = 1024;
+/// The most objects that are read one by one between two turns.
 const READS: usize = 128;
 
 /// All objects as they were at the start of one epoch. From [`Handle::snapshot`](crate::Handle::snapshot) or
@@ -140,10 +142,14 @@ impl<A: Actor> Snapshot<A> {
             let ids = std::mem::take(&mut by_shard[shard.index()]);
             let (snapshot, mut read) = (self.clone(), Vec::with_capacity(ids.len()));
             move |shard: &mut freehold_shard::Shard<A, _>| {
+                let mut slice = Slice::begin();
                 for (at, id) in ids.iter().skip(read.len()).take(READS) {
                     match shard.read_at(snapshot.open.epoch, id) {
                         Ok(object) => read.push((*at, object.map(|(_, state)| state.clone()))),
                         Err(expired) => return Progress::Done(Err(expired)),
+                    }
+                    if !slice.goes_on() {
+                        break;
                     }
                 }
                 if read.len() < ids.len() {
@@ -187,8 +193,11 @@ impl<A: Actor> Snapshot<A> {
             let (snapshot, mut value, each, mut from) = (self.clone(), Some(make()), each.clone(), 0);
             move |shard: &mut freehold_shard::Shard<A, _>| {
                 let mut folded = value.take().expect("a fold that is done takes no further step");
-                let each = |id, _, state: &A::State| each(&mut folded, id, state);
-                let next = shard.walk_at(snapshot.open.epoch, from, SLICE, each);
+                let mut slice = Slice::begin();
+                let next = shard.walk_at(snapshot.open.epoch, from, SLOTS, |id, _, state| {
+                    each(&mut folded, id, state);
+                    if slice.goes_on() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                });
                 match next {
                     Ok(Some(next)) => {
                         (value, from) = (Some(folded), next);

@@ -3,42 +3,26 @@
 //! A part is all objects of the shard as they were at the start of a snapshot's epoch, and what the shard owed then. When all parts are on
 //! disk, segments of the log that hold nothing later, and close nothing later, are not needed any more.
 
-use thiserror::Error;
-
 use crate::actor::Actor;
 use crate::debt::Owed;
 use crate::desk::Desk;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::journal::Begun;
-use crate::log::{BATCH_MAX, BatchWriter};
 use crate::message::Envelope;
 use crate::mvcc::Expired;
 use crate::object::OwnerId;
+use crate::part::{PartError, PartWriter};
 use crate::record::{Debt, IdIs, RecordError, write_object};
-use crate::recording::{check_length, quietly};
+use crate::recording::quietly;
 use crate::recovery::Home;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
 use crate::trust::Trust;
 
-/// Why a part of a checkpoint is not written.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum NotWritten {
-    /// The snapshot was revoked.
-    #[error("the snapshot was revoked")]
-    Expired,
-    /// A state was recorded, and cannot be written any more: its `Serialize` gives something else than before.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-}
-
-impl From<Expired> for NotWritten {
-    fn from(_: Expired) -> Self {
-        NotWritten::Expired
-    }
-}
+/// In place of the longest value that may be written: what the log took is written whatever its length, and an earlier
+/// version of this program took some that were a few bytes longer. The bound of a record still counts.
+pub(crate) const ANY_VALUE: usize = usize::MAX;
 
 impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Everything before `epoch` is in a checkpoint: forgets the segments that hold nothing later and close nothing later. Returns the first
@@ -68,20 +52,22 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             || self.desk.journal.as_ref().is_none_or(|journal| journal.debts.has_marks(epoch))
     }
 
-    /// Goes on with writing all objects as they were at the start of `snapshot` into `batch`: at most `most` of those that were put aside
-    /// and of the slots from `from` on. Returns where to go on; `None` at the end. All shards must have closed the epochs before. Between
-    /// two slices anything may run: see `walk`.
+    /// Goes on with writing all objects as they were at the start of `snapshot` into `part`: those that were put aside first, then the slots
+    /// from `from` on; until `part` [is full](PartWriter::is_full), `most` were seen, or, asked after an object, `goes_on` says no.
+    /// Returns where to go on; `None` at the end. All shards must have closed the epochs before. Between two slices anything may run: see
+    /// `walk`.
     ///
     /// # Errors
-    /// No checkpoint of `snapshot` is being made, or not any more; or a state was recorded, and now it cannot be written, or not read again.
-    /// What is in `batch` is of no use then.
+    /// [`PartError`]: no checkpoint of `snapshot` is being made, or not any more; or a state was recorded, and now it cannot be written, or not
+    /// read again. `part` is of no use then.
     pub fn checkpoint_objects(
         &mut self,
         snapshot: Epoch,
         from: u32,
         most: usize,
-        batch: &mut BatchWriter,
-    ) -> Result<Option<u32>, NotWritten> {
+        part: &mut PartWriter,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> Result<Option<u32>, PartError> {
         if self.desk.line.checkpoint != snapshot {
             self.desk.enter();
         }
@@ -89,35 +75,35 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         walk.follow(line);
         walk.is_of(snapshot).then_some(()).ok_or(Expired)?;
         let mut unlogged = Trust::default();
-        let (record_max, trust) = match journal {
-            Some(journal) => (journal.record_max(), &mut journal.trust),
-            None => (BATCH_MAX, &mut unlogged),
-        };
-        let mut write = |id: &A::Id, ownership, state: &A::State| {
+        let trust = journal.as_mut().map_or(&mut unlogged, |journal| &mut journal.trust);
+        // Says whether there is room and time for more.
+        let mut write = |id: &A::Id, ownership, state: &A::State| -> Result<bool, RecordError> {
             quietly(|| {
-                let mark = batch.mark();
-                batch.push(|to| write_object(id, IdIs::Known, ownership, Some(state), trust, to))?;
-                check_length(batch, mark, record_max)
-            })
+                part.push(|to| write_object(id, IdIs::Known, ownership, Some(state), trust, ANY_VALUE, to))
+            })?;
+            Ok(!part.is_full() && goes_on())
         };
         let mut seen = 0;
         while seen < most
             && let Some((id, ownership, state)) = walk.take_aside()
         {
-            write(&id, ownership, &state)?;
             seen += 1;
-        }
-        let mut next = None;
-        for (at, slot) in partition.slots(from, most - seen) {
-            if slot.live
-                && let Some((ownership, state)) = versions.read(slot, snapshot)
-            {
-                write(&slot.id, ownership, state)?;
+            if !write(&id, ownership, &state)? {
+                return Ok(Some(from));
             }
-            next = Some(at + 1);
         }
         if seen == most {
             return Ok(Some(from));
+        }
+        let mut next = None;
+        for (at, slot) in partition.slots(from, most - seen) {
+            next = Some(at + 1);
+            if slot.live
+                && let Some((ownership, state)) = versions.read(slot, snapshot)
+                && !write(&slot.id, ownership, state)?
+            {
+                break;
+            }
         }
         walk.pass(next);
         Ok(next)
@@ -135,9 +121,21 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.desk.walk.backlog(&self.desk.line)
     }
 
-    /// Writes what this shard owed at the start of `snapshot`, once it [has all marks](Shard::has_marks).
-    pub fn checkpoint_debts(&self, snapshot: Epoch, batch: &mut BatchWriter) {
-        self.desk.journal.iter().for_each(|journal| journal.debts.write(snapshot, batch));
+    /// Goes on with writing what this shard owed at the start of `snapshot`, from debt `from` on, as
+    /// [`Shard::checkpoint_objects`] does with objects; once the shard [has all marks](Shard::has_marks). Returns where to
+    /// go on; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Shard::checkpoint_objects`].
+    pub fn checkpoint_debts(
+        &self,
+        snapshot: Epoch,
+        from: Debt,
+        part: &mut PartWriter,
+        goes_on: impl FnMut() -> bool,
+    ) -> Result<Option<Debt>, PartError> {
+        let Some(journal) = &self.desk.journal else { return Ok(None) };
+        Ok(journal.debts.write(snapshot, from, part, goes_on)?)
     }
 
     /// Gives the shard the objects whose home it is, as its logs have them. The shard has not run anything yet.

@@ -10,10 +10,11 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::checkpoint::ANY_VALUE;
 use crate::epoch::{Epoch, Line};
-use crate::log::BatchWriter;
 use crate::object::OwnerId;
-use crate::record::{Debt, write_owe};
+use crate::part::PartWriter;
+use crate::record::{Debt, RecordError, write_owe};
 use crate::router::ShardIndex;
 use crate::time::Time;
 
@@ -90,11 +91,18 @@ impl Debts {
         }
     }
 
-    /// Forgets debts that are paid and that no checkpoint sees any more.
-    pub(crate) fn forget_paid(&mut self, line: &Line) {
-        while let Some((epoch, debt)) = self.paid.front()
-            && !line.checkpoint_sees_before(*epoch)
-        {
+    /// Whether some that are paid are kept, and no checkpoint sees them any more.
+    pub(crate) fn has_garbage(&self, line: &Line) -> bool {
+        self.paid.front().is_some_and(|(epoch, _)| !line.checkpoint_sees_before(*epoch))
+    }
+
+    /// Forgets up to `most` of those.
+    pub(crate) fn forget_paid(&mut self, line: &Line, most: usize) {
+        for _ in 0..most {
+            let Some((_, debt)) = self.paid.front().filter(|(epoch, _)| !line.checkpoint_sees_before(*epoch))
+            else {
+                return;
+            };
             self.owed.remove(debt);
             self.paid.pop_front();
         }
@@ -116,10 +124,28 @@ impl Debts {
         others == 0 || self.marks == (epoch, others)
     }
 
-    /// Writes what was owed at the start of `snapshot`.
-    pub(crate) fn write(&self, snapshot: Epoch, batch: &mut BatchWriter) {
-        for (debt, owed) in self.owed.iter().filter(|(_, owed)| owed.is_seen_by(snapshot)) {
-            batch.push_with(|to| write_owe(*debt, owed.sender, owed.due, &owed.message, to));
+    /// Goes on with writing what was owed at the start of `snapshot`, from the debt `from` on, until `part` is full or
+    /// `goes_on` says no. Returns where to go on; `None` at the end. What the snapshot sees stays while it is open, so
+    /// between two slices anything may be owed and paid.
+    ///
+    /// # Errors
+    /// A message that cannot be written again.
+    pub(crate) fn write(
+        &self,
+        snapshot: Epoch,
+        from: Debt,
+        part: &mut PartWriter,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> Result<Option<Debt>, RecordError> {
+        for (debt, owed) in self.owed.range(from..) {
+            // To go by what was told since takes its time, too.
+            if owed.is_seen_by(snapshot) {
+                part.push(|to| write_owe(*debt, owed.sender, owed.due, &owed.message, ANY_VALUE, to))?;
+            }
+            if part.is_full() || !goes_on() {
+                return Ok(debt.0.checked_add(1).map(Debt));
+            }
         }
+        Ok(None)
     }
 }

@@ -65,6 +65,8 @@ pub(crate) enum Fault {
     /// A batch is not synced before it counts as written.
     #[cfg_attr(not(test), expect(dead_code, reason = "what syncs is the simulator's disk"))]
     NoSync,
+    /// A batch is not ended before a record would make it longer than readers take.
+    LongBatch,
 }
 
 #[cfg(test)]
@@ -100,7 +102,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 30] = [
+    pub(crate) const ALL: [Fault; 31] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -131,6 +133,7 @@ impl Fault {
         Fault::IgnoreStarts,
         Fault::TrustCopies,
         Fault::NoSync,
+        Fault::LongBatch,
     ];
 
     /// Whether it matters only to those who have logs. These come last.

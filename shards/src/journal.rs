@@ -20,10 +20,10 @@ use crate::desk::Desk;
 use crate::durable::Durability;
 use crate::epoch::{Epoch, Line};
 use crate::fault::{self, Fault};
-use crate::log::{BATCH_MAX, BatchWriter, HEADER, Logs, Marks, SegmentId, Tail};
+use crate::log::{BatchWriter, Bounds, Logs, Marks, Records, SegmentId, Tail};
 use crate::message::{Batch, Envelope, Outcome, ReturnAddress};
 use crate::partition::SlotIndex;
-use crate::record::{Debt, RecordError, decode, write_epoch};
+use crate::record::{Debt, RecordError, decode};
 use crate::resumed::Resumed;
 use crate::router::ShardIndex;
 use crate::schema::WrittenSchema;
@@ -33,8 +33,6 @@ use crate::trust::{Trust, encode_told};
 
 /// The epoch of a shard that is idle: it is in none.
 const NO_EPOCH: Epoch = Epoch(0);
-/// How long the record is that says in which epoch the others were committed.
-const EPOCH_RECORD: usize = 4 + 9;
 
 /// When a message is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,19 +174,19 @@ pub(crate) struct Journal<A: Actor> {
     id: SegmentId,
     offset: usize,
     segment_bytes: usize,
+    /// How long a batch may be, and what it holds.
+    pub(crate) bounds: Bounds,
     tail: Tail,
     /// Oldest first; the last is being written.
     pub(crate) begun: VecDeque<Begun>,
     /// The records of the message that is about to succeed. Empty between messages.
-    pub(crate) staged: BatchWriter,
+    pub(crate) staged: Records,
     pub(crate) filling: BatchWriter,
     /// Which states can be read again.
     pub(crate) trust: Trust,
     /// What the running transaction leaves of objects that are at home elsewhere. Their homes record it as it is here: a state is
     /// serialized once.
     pub(crate) lent: Lent,
-    /// The epoch of the records that come next in it, if it says so.
-    marked: Option<Epoch>,
     /// Batches that are full and wait for the disk.
     full: VecDeque<BatchWriter>,
     spare: Option<BatchWriter>,
@@ -225,7 +223,7 @@ pub(crate) struct Journal<A: Actor> {
 impl<A: Actor> Journal<A> {
     pub(crate) fn new(shard: ShardIndex, shards: usize, start: LogStart<A>) -> Self {
         let LogStart { codec, ack, first, segment_bytes, first_debt, durability } = start;
-        let durable = durability.durable();
+        let (durable, bounds) = (durability.durable(), Bounds::of_segments(segment_bytes));
         Journal {
             codec,
             ack,
@@ -233,13 +231,13 @@ impl<A: Actor> Journal<A> {
             id: first,
             offset: 0,
             segment_bytes,
+            bounds,
             tail: Tail::default(),
             begun: VecDeque::from([Begun { segment: 0, tail: Tail::default(), through: Epoch(0) }]),
-            staged: BatchWriter::new(),
-            filling: BatchWriter::new(),
+            staged: Records::new(bounds),
+            filling: BatchWriter::new(bounds),
             trust: Trust::default(),
             lent: Lent::default(),
-            marked: None,
             full: VecDeque::new(),
             spare: None,
             in_flight: None,
@@ -260,11 +258,6 @@ impl<A: Actor> Journal<A> {
             bytes: 0,
             batches: 0,
         }
-    }
-
-    /// The largest batch.
-    pub(crate) fn batch_max(&self) -> usize {
-        self.segment_bytes.min(BATCH_MAX)
     }
 
     /// Whether answers wait.
@@ -303,49 +296,26 @@ impl<A: Actor> Journal<A> {
         if self.staged.is_empty() {
             return;
         }
-        if self.filling.len() + self.staged.len() > self.batch_max() {
-            self.turn_over(epoch);
+        self.filling.fill(Some(epoch), &mut self.staged);
+        while !self.staged.is_empty() {
+            self.turn_over();
+            self.filling.fill(Some(epoch), &mut self.staged);
         }
-        self.mark_epoch(epoch);
-        self.staged.move_since(BatchWriter::EMPTY, &mut self.filling);
         self.recorded = self.recorded.max(epoch);
         self.shown = self.shown.max(epoch);
     }
 
-    #[inline]
-    pub(crate) fn mark_epoch(&mut self, epoch: Epoch) {
-        if self.marked != Some(epoch) {
-            self.marked = Some(epoch);
-            self.filling.push_with(|to| write_epoch(epoch, to));
-        }
-    }
-
-    /// The batch is full, and so are others, if what is staged needs more than one.
+    /// The batch is full: another is to be filled. An empty one takes at least one record, so that who comes again for
+    /// what is left comes to an end.
     #[cold]
-    fn turn_over(&mut self, epoch: Epoch) {
-        loop {
-            if !self.filling.is_empty() {
-                let next = self.spare.take().unwrap_or_default();
-                self.full.push_back(std::mem::replace(&mut self.filling, next));
-                self.marked = None;
-            }
-            if self.staged.len() + EPOCH_RECORD <= self.batch_max() {
-                return;
-            }
-            self.mark_epoch(epoch);
-            assert!(
-                self.staged.first_record() + self.filling.len() <= self.batch_max(),
-                "a-record-fits: no record is staged that an empty batch cannot hold"
-            );
-            while self.staged.first_record() + self.filling.len() <= self.batch_max() {
-                self.staged.move_first(&mut self.filling);
-            }
-        }
+    fn turn_over(&mut self) {
+        let next = self.next_batch();
+        self.full.push_back(std::mem::replace(&mut self.filling, next));
     }
 
-    /// The most a record may have.
-    pub(crate) fn record_max(&self) -> usize {
-        self.batch_max() - HEADER - EPOCH_RECORD - 4
+    /// An empty batch.
+    fn next_batch(&mut self) -> BatchWriter {
+        self.spare.take().unwrap_or_else(|| BatchWriter::new(self.bounds))
     }
 
     pub(crate) fn arrived(&mut self, to: ReturnAddress, outcome: Outcome<A>) {
@@ -486,9 +456,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             journal.awaits = journal.durability.name(*shard, closed);
         }
         let awaits = journal.awaits;
-        let next = journal.spare.take().unwrap_or_default();
+        let next = journal.next_batch();
         let batch = std::mem::replace(&mut journal.filling, next);
-        journal.marked = None;
         Some(journal.seal(batch, Marks { closed, durable, time: now, awaits }))
     }
 
@@ -609,6 +578,10 @@ impl<A: Actor> Journal<A> {
             self.begun.push_back(Begun { segment: self.id.segment, tail: self.tail, through: Epoch(0) });
         }
         let offset = self.offset as u64;
+        assert!(
+            self.offset + batch.padded() <= self.segment_bytes || fault::is_on(Fault::LongBatch),
+            "readable-when-sealed: a segment does not grow"
+        );
         batch.seal(self.id, &mut self.tail, &marks);
         self.offset += batch.padded();
         self.closed = marks.closed;

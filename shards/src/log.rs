@@ -26,8 +26,11 @@
 
 use thiserror::Error;
 
+pub use crate::bounds::{BATCH_MAX, Bounds, TooLong};
+use crate::bounds::{EPOCH_RECORD, LENGTH};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
+use crate::record::epoch_record;
 use crate::time::Time;
 
 /// Batches begin at multiples of this, and are padded to it.
@@ -38,8 +41,6 @@ pub const HEADER: usize = 128;
 pub const VERSION: u32 = 2;
 /// The oldest version that this code reads.
 pub const VERSION_MIN: u32 = 1;
-/// The largest batch: what it holds must fit the segment, and its length the header.
-pub const BATCH_MAX: usize = 16 << 20;
 
 /// How much memory an empty batch keeps.
 const KEPT_MAX: usize = 2 << 20;
@@ -99,117 +100,268 @@ impl Logs {
     }
 }
 
-/// A batch being filled. Its memory is used again.
+/// Records one behind another, however many, that are in no batch yet: what a message leaves before it has succeeded,
+/// and what did not fit a batch. Each by itself fits one.
 #[derive(Debug)]
-pub struct BatchWriter {
-    /// Header, records and, once sealed, padding.
+pub struct Records {
+    /// The records, behind as many bytes as a batch's header takes.
     bytes: Vec<u8>,
-    records: u32,
+    count: u32,
+    record_max: usize,
 }
 
-impl Default for BatchWriter {
-    fn default() -> Self {
-        BatchWriter::new()
-    }
-}
-
-impl BatchWriter {
-    /// An empty batch.
-    pub fn new() -> Self {
-        BatchWriter { bytes: vec![0; HEADER], records: 0 }
+impl Records {
+    /// None yet, of a database with these bounds.
+    pub fn new(bounds: Bounds) -> Self {
+        Records { bytes: vec![0; HEADER], count: 0, record_max: bounds.record() }
     }
 
-    /// Whether there are no records in it.
+    /// Whether there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.records == 0
-    }
-
-    /// How long it is, header and all, without padding.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.count == 0
     }
 
     /// Adds a record, which `write` appends to what it is given.
     ///
     /// # Errors
-    /// As `write`; the batch is then as before.
+    /// As `write`, or [`TooLong`]; the records are then as before.
     #[inline]
-    pub fn push<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+    pub fn push<E: From<TooLong>>(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let from = self.bytes.len();
-        self.bytes.extend_from_slice(&[0; 4]);
+        self.bytes.extend_from_slice(&[0; LENGTH]);
         if let Err(error) = write(&mut self.bytes) {
             self.bytes.truncate(from);
             return Err(error);
         }
-        let length = self.bytes.len() - from - 4;
-        self.bytes[from..from + 4].copy_from_slice(&(length as u32).to_le_bytes());
-        self.records += 1;
+        let bytes = self.bytes.len() - from - LENGTH;
+        if bytes > self.record_max {
+            self.bytes.truncate(from);
+            return Err(TooLong { bytes, max: self.record_max }.into());
+        }
+        // It is at most `BATCH_MAX`.
+        self.bytes[from..from + LENGTH].copy_from_slice(&(bytes as u32).to_le_bytes());
+        self.count += 1;
         Ok(())
     }
 
-    /// As [`BatchWriter::push`], of what cannot be refused.
+    /// Adds a record that is so short that every batch holds it.
     #[inline]
-    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let pushed: Result<(), std::convert::Infallible> = self.push(|to| {
-            write(to);
-            Ok(())
-        });
-        let Ok(()) = pushed;
+    pub(crate) fn push_short<const BYTES: usize>(&mut self, record: [u8; BYTES]) {
+        const { assert!(BYTES <= Bounds::of_segments(BLOCK).record()) }
+        self.bytes.extend_from_slice(&(BYTES as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&record);
+        self.count += 1;
     }
 
-    /// What [`BatchWriter::mark`] says of an empty batch.
-    pub(crate) const EMPTY: (usize, u32) = (HEADER, 0);
-
-    /// Moves the records since `mark` to the end of another batch.
+    /// Where the next record would go, for [`Records::truncate`].
     #[inline]
-    pub(crate) fn move_since(&mut self, mark: (usize, u32), to: &mut BatchWriter) {
-        to.bytes.extend_from_slice(&self.bytes[mark.0..]);
-        to.records += self.records - mark.1;
-        self.truncate(mark);
-    }
-
-    /// How many bytes the first record takes.
-    pub(crate) fn first_record(&self) -> usize {
-        let length = self.bytes[HEADER..].first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length));
-        4 + length as usize
-    }
-
-    /// Moves the first record to the end of another batch.
-    pub(crate) fn move_first(&mut self, to: &mut BatchWriter) {
-        let end = HEADER + self.first_record();
-        to.bytes.extend(self.bytes.drain(HEADER..end));
-        to.records += 1;
-        self.records -= 1;
-    }
-
     /// The record that was added at `mark`, as the last.
     pub(crate) fn last_record(&self, mark: (usize, u32)) -> &[u8] {
-        &self.bytes[mark.0 + 4..]
+        &self.bytes[mark.0 + LENGTH..]
     }
 
-    /// Where the next record would go, for [`BatchWriter::truncate`].
+    /// Where the next record would go, for [`Records::truncate`].
+    #[inline]
     pub(crate) fn mark(&self) -> (usize, u32) {
-        (self.bytes.len(), self.records)
+        (self.bytes.len(), self.count)
     }
 
     /// Takes back what was added since.
-    pub(crate) fn truncate(&mut self, (bytes, records): (usize, u32)) {
+    #[inline]
+    pub(crate) fn truncate(&mut self, (bytes, count): (usize, u32)) {
         self.bytes.truncate(bytes);
-        self.records = records;
+        self.count = count;
+    }
+
+    /// Takes all back.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.truncate((HEADER, 0));
+    }
+
+    /// Moves the records since `mark` to the end of `to`.
+    #[inline]
+    fn move_since(&mut self, mark: (usize, u32), to: &mut Records) {
+        to.bytes.extend_from_slice(&self.bytes[mark.0..]);
+        to.count += self.count - mark.1;
+        self.truncate(mark);
+    }
+
+    /// How many of the first records take at most `room` bytes with their lengths, and how many bytes they take.
+    fn prefix(&self, room: usize) -> (usize, u32) {
+        let (mut end, mut count) = (HEADER, 0);
+        while let Some(length) = self.bytes[end..].first_chunk::<LENGTH>() {
+            let next = end + LENGTH + u32::from_le_bytes(*length) as usize;
+            if next - HEADER > room {
+                break;
+            }
+            (end, count) = (next, count + 1);
+        }
+        (end - HEADER, count)
+    }
+}
+
+/// What became of records that were to be written into a batch together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wrote {
+    /// There were none.
+    Nothing,
+    /// They are in the batch.
+    Here,
+    /// They did not fit behind those that are in the batch already. They are where there is room for what does not.
+    Beside,
+}
+
+/// A batch being filled. It is never longer than [`Bounds::batch`]: what does not fit is given back. Its memory is used
+/// again.
+#[derive(Debug)]
+pub struct BatchWriter {
+    /// Header, records and, once sealed, padding.
+    records: Records,
+    bounds: Bounds,
+    /// The epoch of the records that come next in it, if it says so.
+    epoch: Option<Epoch>,
+}
+
+impl BatchWriter {
+    /// An empty batch of a database with these bounds.
+    pub fn new(bounds: Bounds) -> Self {
+        BatchWriter { records: Records::new(bounds), bounds, epoch: None }
+    }
+
+    /// Whether there are no records in it.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// How long it is, header and all, without padding.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.records.bytes.len()
+    }
+
+    /// The longest it may become.
+    #[inline]
+    fn batch_max(&self) -> usize {
+        if fault::is_on(Fault::LongBatch) { usize::MAX } else { self.bounds.batch() }
+    }
+
+    /// Says that what comes next was committed in `epoch`, if it does not say so already. A part of a checkpoint, whose
+    /// records are of no epoch, never does. There must be room.
+    #[inline]
+    fn enter(&mut self, epoch: Option<Epoch>) {
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            epoch.into_iter().for_each(|epoch| self.records.push_short(epoch_record(epoch)));
+        }
+    }
+
+    /// Adds the records that `write` makes, all of them committed in `epoch`. If they do not fit behind those that are
+    /// there, they are moved to the end of `beside`.
+    ///
+    /// # Errors
+    /// As `write`; the batch is then as before.
+    #[inline]
+    pub(crate) fn write<E>(
+        &mut self,
+        epoch: Option<Epoch>,
+        beside: &mut Records,
+        write: impl FnOnce(&mut Records) -> Result<(), E>,
+    ) -> Result<Wrote, E> {
+        let before = (self.records.mark(), self.epoch);
+        self.enter(epoch);
+        let mark = self.records.mark();
+        let wrote = match write(&mut self.records) {
+            Ok(()) if self.records.mark() == mark => Ok(Wrote::Nothing),
+            Ok(()) if self.len() <= self.batch_max() => return Ok(Wrote::Here),
+            Ok(()) => {
+                self.records.move_since(mark, beside);
+                Ok(Wrote::Beside)
+            }
+            Err(error) => Err(error),
+        };
+        self.records.truncate(before.0);
+        self.epoch = before.1;
+        wrote
+    }
+
+    /// Moves to its end as many of the first of `from` as fit, all of them committed in `epoch`.
+    ///
+    /// # Panics
+    /// If not even the first fits an empty batch: then a bound that was checked before is not this one.
+    #[inline]
+    pub(crate) fn fill(&mut self, epoch: Option<Epoch>, from: &mut Records) {
+        if from.is_empty() {
+            return;
+        }
+        let says = if epoch.is_some() && epoch != self.epoch { EPOCH_RECORD } else { 0 };
+        let room = self.batch_max().saturating_sub(self.len() + says);
+        if from.bytes.len() - HEADER <= room {
+            self.enter(epoch);
+            from.move_since((HEADER, 0), &mut self.records);
+            return;
+        }
+        let (bytes, count) = from.prefix(room);
+        assert!(
+            count > 0 || !self.is_empty(),
+            "a-record-fits-a-batch: its length was checked when it was written"
+        );
+        if count > 0 {
+            self.enter(epoch);
+            self.records.bytes.extend(from.bytes.drain(HEADER..HEADER + bytes));
+            self.records.count += count;
+            from.count -= count;
+        }
+    }
+
+    /// Adds a record, committed in `epoch`. Says whether it fits; if not, the batch is as before.
+    #[must_use]
+    pub fn push(&mut self, epoch: Epoch, record: &[u8]) -> bool {
+        let (says, epoch) = (if self.epoch == Some(epoch) { 0 } else { EPOCH_RECORD }, Some(epoch));
+        let fits = self.len() + says + LENGTH + record.len() <= self.batch_max();
+        if fits {
+            self.enter(epoch);
+            let pushed = self.records.push(|to| {
+                to.extend_from_slice(record);
+                Ok::<(), TooLong>(())
+            });
+            pushed.expect("a-record-fits-a-batch: it is one of those that fit this one");
+        }
+        fits
+    }
+
+    /// Says that nothing else was committed in `epoch`: a batch has something to say, though no record does.
+    pub fn push_epoch(&mut self, epoch: Epoch) {
+        assert!(self.is_empty(), "there is room for it in a batch that is empty");
+        self.enter(Some(epoch));
     }
 
     /// How many bytes of the segment it will take.
     pub fn padded(&self) -> usize {
-        self.bytes.len().next_multiple_of(BLOCK)
+        self.len().next_multiple_of(BLOCK)
     }
 
     /// Finishes the batch for its place in the log, and says how it reads on disk. `tail` goes on behind it.
+    ///
+    /// # Panics
+    /// If it is longer than [`scan`] takes. What a batch holds was accepted, and is worth nothing if it cannot be read.
     pub fn seal(&mut self, segment: SegmentId, tail: &mut Tail, marks: &Marks) -> &[u8] {
-        let length = self.bytes.len();
-        let mut put = |at: usize, bytes: &[u8]| self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        let Records { bytes: batch, count, .. } = &mut self.records;
+        let length = batch.len();
+        assert!(
+            self.bounds.has_batch(VERSION, length) || fault::is_on(Fault::LongBatch),
+            "readable-when-sealed: a batch of {length} bytes, and readers take at most {}",
+            self.bounds.batch()
+        );
+        let mut put = |at: usize, bytes: &[u8]| batch[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, &MAGIC);
         put(8, &(length as u32).to_le_bytes());
-        put(12, &self.records.to_le_bytes());
+        put(12, &count.to_le_bytes());
         put(16, &segment.database.to_le_bytes());
         put(24, &segment.log.to_le_bytes());
         put(32, &segment.segment.to_le_bytes());
@@ -221,25 +373,25 @@ impl BatchWriter {
         put(72, &marks.time.0.to_le_bytes());
         (80..).step_by(8).zip(marks.awaits.0).for_each(|(at, word)| put(at, &word.to_le_bytes()));
         put(112, &segment.start.to_le_bytes());
-        let crc = crc32c::crc32c(&self.bytes[8..]);
-        self.bytes[4..8].copy_from_slice(&crc.to_le_bytes());
-        self.bytes.resize(length.next_multiple_of(BLOCK), 0);
+        let crc = crc32c::crc32c(&batch[8..]);
+        batch[4..8].copy_from_slice(&crc.to_le_bytes());
+        batch.resize(length.next_multiple_of(BLOCK), 0);
         *tail = Tail { sequence: tail.sequence + 1, previous: crc };
-        &self.bytes
+        batch
     }
 
     /// What was sealed, as it is to be written.
     pub fn sealed(&self) -> &[u8] {
-        &self.bytes
+        &self.records.bytes
     }
 
     /// Forgets everything but its memory.
     pub fn clear(&mut self) {
-        self.bytes.truncate(HEADER);
+        self.records.clear();
         // Memory that one large batch needed is given back.
-        self.bytes.shrink_to(KEPT_MAX);
-        self.bytes.fill(0);
-        self.records = 0;
+        self.records.bytes.shrink_to(KEPT_MAX);
+        self.records.bytes.fill(0);
+        self.epoch = None;
     }
 }
 
@@ -355,27 +507,33 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("a header has all its fields")
 }
 
-/// Which segment a file says it is, if it begins with a whole batch.
-pub fn identity(bytes: &[u8]) -> Option<SegmentId> {
-    whole(bytes).ok().map(|(_, _, found)| found)
+/// Which segment a file says it is, if it begins with a whole batch of a database with these bounds.
+pub fn identity(bytes: &[u8], bounds: Bounds) -> Option<SegmentId> {
+    whole(bytes, bounds).ok().map(|(_, _, found)| found)
 }
 
-/// How long the batch is that a file begins with, by its header alone, which may be wrong.
-pub fn first_batch_bytes(header: &[u8]) -> Option<usize> {
-    let length = header.get(..HEADER).filter(|header| header[..4] == MAGIC).map(|header| number(header, 8));
-    length
-        .map(|length| u32::from_le_bytes(length) as usize)
-        .filter(|length| (HEADER..=BATCH_MAX).contains(length))
-}
-
-/// The batch that begins here, whichever segment it is of: its bytes, its crc, and its segment.
-fn whole(block: &[u8]) -> Result<(&[u8], u32, SegmentId), Invalid> {
+/// How long a batch is whose header `block` begins with, as it says itself and without padding.
+fn length(block: &[u8], bounds: Bounds) -> Result<usize, Invalid> {
     if block.len() < HEADER || block[..4] != MAGIC {
         return Err(Invalid::NotABatch);
     }
-    let length = u32::from_le_bytes(number(block, 8)) as usize;
-    let whole =
-        block.get(..length).filter(|_| (HEADER..=BATCH_MAX).contains(&length)).ok_or(Invalid::Checksum)?;
+    let (length, version) =
+        (u32::from_le_bytes(number(block, 8)) as usize, u32::from_le_bytes(number(block, 52)));
+    // Nothing vouches for either yet. If they are not what was written, the crc is wrong as well.
+    if bounds.has_batch(version, length) { Ok(length) } else { Err(Invalid::Checksum) }
+}
+
+/// How many bytes a batch takes whose first [`BLOCK`] is `block`, as it says itself; it remains to be [scanned](scan).
+///
+/// # Errors
+/// No batch of at most these bounds begins so.
+pub fn batch_bytes(block: &[u8], bounds: Bounds) -> Result<usize, Invalid> {
+    Ok(length(block, bounds)?.next_multiple_of(BLOCK))
+}
+
+/// The batch that begins here, whichever segment it is of: its bytes, its crc, and its segment.
+fn whole(block: &[u8], bounds: Bounds) -> Result<(&[u8], u32, SegmentId), Invalid> {
+    let whole = block.get(..length(block, bounds)?).ok_or(Invalid::Checksum)?;
     let crc = u32::from_le_bytes(number(block, 4));
     if crc32c::crc32c(&whole[8..]) != crc {
         return Err(Invalid::Checksum);
@@ -390,8 +548,13 @@ fn whole(block: &[u8]) -> Result<(&[u8], u32, SegmentId), Invalid> {
 }
 
 /// The batch that begins here, at `offset` in its segment, whatever its place in the log, with its crc and that of the one before it.
-fn read(block: &[u8], offset: usize, segment: SegmentId) -> Result<(Batch<'_>, u32, u32), Invalid> {
-    let (whole, crc, found) = whole(block)?;
+fn read(
+    block: &[u8],
+    offset: usize,
+    segment: SegmentId,
+    bounds: Bounds,
+) -> Result<(Batch<'_>, u32, u32), Invalid> {
+    let (whole, crc, found) = whole(block, bounds)?;
     let is_of_start = found.start == segment.start || fault::is_on(Fault::IgnoreStarts);
     if (SegmentId { start: segment.start, ..found }) != segment {
         return Err(Invalid::Strange);
@@ -447,23 +610,24 @@ impl Pieces for &[u8] {
 }
 
 /// What there is of the batch that begins at `offset`.
-fn batch_at<P: Pieces>(pieces: &mut P, offset: usize) -> Result<&[u8], P::Error> {
-    let length = first_batch_bytes(pieces.piece(offset, HEADER)?).unwrap_or(HEADER);
+fn batch_at<P: Pieces>(pieces: &mut P, offset: usize, bounds: Bounds) -> Result<&[u8], P::Error> {
+    let length = length(pieces.piece(offset, HEADER)?, bounds).unwrap_or(HEADER);
     pieces.piece(offset, length)
 }
 
 /// Reads a segment from its beginning, where the log goes on from `tail`: gives each batch to `each`, and says how the segment ends. `tail` is
-/// then where the log ends.
+/// then where the log ends. A batch that is longer than `bounds` allow is none.
 ///
 /// # Errors
 /// [`Damage`], when the batches before it have been given.
 pub fn scan(
     bytes: &[u8],
     segment: SegmentId,
+    bounds: Bounds,
     tail: &mut Tail,
     each: impl FnMut(Batch<'_>),
 ) -> Result<End, Damage> {
-    let Ok(end) = scan_pieces(&mut &*bytes, 0, segment, tail, each);
+    let Ok(end) = scan_pieces(&mut &*bytes, 0, segment, bounds, tail, each);
     end
 }
 
@@ -475,12 +639,13 @@ pub fn scan_pieces<P: Pieces>(
     pieces: &mut P,
     from: usize,
     segment: SegmentId,
+    bounds: Bounds,
     tail: &mut Tail,
     mut each: impl FnMut(Batch<'_>),
 ) -> Result<Result<End, Damage>, P::Error> {
     let mut offset = from;
     while offset < pieces.bytes() {
-        let found = match read(batch_at(pieces, offset)?, offset, segment) {
+        let found = match read(batch_at(pieces, offset, bounds)?, offset, segment, bounds) {
             Ok((batch, crc, previous)) if (batch.sequence, previous) == (tail.sequence, tail.previous) => {
                 // The number is the disk's: it need not be one that was ever counted to.
                 *tail = Tail { sequence: tail.sequence.wrapping_add(1), previous: crc };
@@ -501,7 +666,7 @@ pub fn scan_pieces<P: Pieces>(
         };
         // An older batch of this very use cannot lie behind: each was written once, and behind the one before.
         for at in (offset + BLOCK..pieces.bytes()).step_by(BLOCK) {
-            if let Ok((batch, _, previous)) = read(batch_at(pieces, at)?, at, segment) {
+            if let Ok((batch, _, previous)) = read(batch_at(pieces, at, bounds)?, at, segment, bounds) {
                 let tail = Tail { sequence: batch.sequence, previous };
                 return Ok(Err(Damage { offset, found, later: batch.sequence, at, tail }));
             }
@@ -518,13 +683,17 @@ mod tests {
     use super::*;
 
     const SEGMENT: SegmentId = SegmentId { database: 0x5a17, log: 3, segment: 12, start: 0x57a2 };
+    const BOUNDS: Bounds = Bounds::of_segments(16 << 10);
 
     fn push(writer: &mut BatchWriter, record: &[u8]) {
-        let write = |to: &mut Vec<u8>| {
-            to.extend_from_slice(record);
-            Ok::<(), ()>(())
-        };
-        writer.push(write).expect("it is not refused");
+        let mut beside = Records::new(BOUNDS);
+        let wrote = writer.write(None, &mut beside, |records| {
+            records.push(|to| {
+                to.extend_from_slice(record);
+                Ok::<(), TooLong>(())
+            })
+        });
+        assert_eq!(wrote, Ok(Wrote::Here));
     }
 
     fn marks(at: usize) -> Marks {
@@ -536,7 +705,7 @@ mod tests {
     /// A segment with these batches, and where each ends.
     fn segment(batches: &[Vec<Vec<u8>>], blocks: usize) -> (Vec<u8>, Vec<usize>) {
         let (mut bytes, mut ends, mut tail) = (Vec::new(), Vec::new(), Tail::default());
-        let mut writer = BatchWriter::new();
+        let mut writer = BatchWriter::new(BOUNDS);
         for (at, records) in batches.iter().enumerate() {
             for record in records {
                 push(&mut writer, record);
@@ -551,7 +720,7 @@ mod tests {
 
     fn read_all(bytes: &[u8]) -> (Vec<Vec<Vec<u8>>>, Result<End, Damage>) {
         let mut batches = Vec::new();
-        let end = scan(bytes, SEGMENT, &mut Tail::default(), |batch| {
+        let end = scan(bytes, SEGMENT, BOUNDS, &mut Tail::default(), |batch| {
             assert_eq!(batch.sequence as usize, batches.len());
             assert_eq!(batch.marks, marks(batches.len()));
             batches.push(batch.records().map(<[u8]>::to_vec).collect());
@@ -644,24 +813,27 @@ mod tests {
     fn what_was_there_before_is_strange() {
         let (mut bytes, ends) = segment(&[vec![vec![1; 10]], vec![vec![2; 10]]], 1);
         let mut tail = Tail::default();
-        let mut writer = BatchWriter::new();
+        let mut writer = BatchWriter::new(BOUNDS);
         push(&mut writer, &[9]);
         let again = SegmentId { segment: 77, ..SEGMENT };
         bytes[..BLOCK].copy_from_slice(writer.seal(again, &mut tail, &marks(4)));
         let mut found = 0;
-        let end = scan(&bytes, again, &mut Tail::default(), |_| found += 1);
+        let end = scan(&bytes, again, BOUNDS, &mut Tail::default(), |_| found += 1);
         assert_eq!((found, end), (1, Ok(End::Tail { offset: ends[0], found: Invalid::Strange })));
     }
 
     #[test]
     fn what_is_refused_leaves_nothing() {
-        let mut writer = BatchWriter::new();
+        let mut writer = BatchWriter::new(BOUNDS);
         push(&mut writer, &[1]);
-        let before = writer.mark();
-        let refused = writer.push(|to| {
-            to.extend_from_slice(&[2; 100]);
-            Err("refused")
+        let (before, mut beside) = ((writer.len(), writer.epoch), Records::new(BOUNDS));
+        let refused = writer.write(Some(Epoch(3)), &mut beside, |records| {
+            records.push(|to| {
+                to.extend_from_slice(&[2; 100]);
+                Err(TooLong { bytes: 1, max: 0 })
+            })
         });
-        assert_eq!((refused, writer.mark()), (Err("refused"), before));
+        assert_eq!(refused, Err(TooLong { bytes: 1, max: 0 }));
+        assert_eq!(((writer.len(), writer.epoch), beside.is_empty()), (before, true));
     }
 }

@@ -14,7 +14,7 @@ use thiserror::Error;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
 use crate::epoch::Epoch;
-use crate::log::{BLOCK, SegmentId, Tail};
+use crate::log::{BLOCK, Bounds, SegmentId, Tail};
 use crate::record::Debt;
 use crate::router::{PlacementKey, SHARDS_MAX};
 use crate::schema::WrittenSchema;
@@ -192,9 +192,18 @@ impl Manifest {
     }
 
     /// As it is written.
+    ///
+    /// # Panics
+    /// If [`Manifest::from_bytes`] would refuse it: it is about to take the place of one that can be read.
     pub fn to_bytes(&self) -> Vec<u8> {
+        assert!(self.is_sound(), "readable-when-sealed: a manifest that says what cannot be: {self:?}");
+        self.encode()
+    }
+
+    fn encode(&self) -> Vec<u8> {
         let body = postcard::to_allocvec(self).expect("numbers and lists of them can be written");
-        let head = [MANIFEST_VERSION, body.len() as u32].map(u32::to_le_bytes).concat();
+        let length = u32::try_from(body.len()).expect("a manifest lists some logs, and not 4 GiB of them");
+        let head = [MANIFEST_VERSION, length].map(u32::to_le_bytes).concat();
         let mut bytes = Vec::with_capacity(HEADER + body.len());
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&head);
@@ -244,11 +253,17 @@ impl Manifest {
             && schemas.all(|schema| (schema as usize) < self.schemas.len())
             && checkpoint.is_none_or(|checkpoint| checkpoint.epoch > Epoch(0))
             && self.segment_bytes.is_multiple_of(BLOCK as u64)
+            && self.segment_bytes > 0
     }
 
     /// The key of the placement hash.
     pub fn key(&self) -> PlacementKey {
         PlacementKey(self.placement_key)
+    }
+
+    /// How long batches, records and values may be.
+    pub fn bounds(&self) -> Bounds {
+        Bounds::of_segments(usize::try_from(self.segment_bytes).unwrap_or(usize::MAX))
     }
 
     /// The first segment of a log that is needed, of the run that `start` began.
@@ -500,7 +515,7 @@ mod tests {
         assert_eq!((manifest.schema(None), versions(&manifest)), (&schema(3), vec![3, 4]));
         assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Ok(manifest.clone()));
         manifest.checkpoint_schema = 2;
-        assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Err(NoManifest::Damaged));
+        assert_eq!(Manifest::from_bytes(&manifest.encode()), Err(NoManifest::Damaged));
     }
 
     #[test]
@@ -514,8 +529,12 @@ mod tests {
         before_all.checkpoint = Some(checkpoint);
         let mut no_schema = manifest();
         no_schema.runs[0].schema = 1;
-        for manifest in [fewer_ends, no_logs, before_all, no_schema] {
-            assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Err(NoManifest::Damaged), "{manifest:?}");
+        let no_segments = Manifest { segment_bytes: 0, ..manifest() };
+        for manifest in [fewer_ends, no_logs, before_all, no_schema, no_segments] {
+            assert_eq!(Manifest::from_bytes(&manifest.encode()), Err(NoManifest::Damaged), "{manifest:?}");
+            // And nobody writes one.
+            let written = std::panic::catch_unwind(|| manifest.to_bytes());
+            assert!(written.is_err(), "{manifest:?}");
         }
     }
 

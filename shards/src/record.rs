@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::bounds::{ID_MAX, TooLong};
 use crate::encoder::Append;
 use crate::epoch::Epoch;
 use crate::object::{OwnerId, Ownership};
@@ -80,15 +81,22 @@ pub enum Record<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// A state or message that is longer than a segment of the log, or an id longer than 65,535 bytes.
+    /// A state, with its id, or a told message that is longer than the log takes.
     #[error(
-        "{bytes} bytes do not fit a record of at most {max}: keep states smaller, or make segments larger"
+        "a state with its id, or a told message, has {bytes} bytes, and this database holds at most {max} (what \
+         `LogConfig::value_bytes_max` says of its segment size): keep states and messages smaller"
     )]
     TooLong {
-        /// Its length.
+        /// How long it is as postcard writes it, in bytes.
         bytes: usize,
-        /// The most there may be.
+        /// The most there may be: [`Bounds::value`](crate::log::Bounds::value).
         max: usize,
+    },
+    /// An id that is longer than its length in a record can say.
+    #[error("an id has {bytes} bytes, and the log holds at most {ID_MAX}: keep ids smaller")]
+    IdTooLong {
+        /// How long it is as postcard writes it, in bytes.
+        bytes: usize,
     },
     /// Its `Serialize` refused.
     #[error("a value refused to be serialized: {0}")]
@@ -113,6 +121,12 @@ pub enum Value {
     State,
     /// A message that was told.
     Message,
+}
+
+impl From<TooLong> for RecordError {
+    fn from(TooLong { bytes, max }: TooLong) -> Self {
+        RecordError::TooLong { bytes, max }
+    }
 }
 
 impl fmt::Display for Value {
@@ -204,10 +218,12 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     decode_all(bytes).ok()
 }
 
-/// Appends that what follows in the batch was committed in this epoch.
-pub fn write_epoch(epoch: Epoch, to: &mut Vec<u8>) {
-    to.push(EPOCH);
-    to.extend_from_slice(&epoch.0.to_le_bytes());
+/// A record of a number.
+#[inline]
+fn numbered(kind: u8, number: u64) -> [u8; 9] {
+    let mut record = [kind; 9];
+    record[1..].copy_from_slice(&number.to_le_bytes());
+    record
 }
 
 /// What is known of an id.
@@ -219,7 +235,20 @@ pub(crate) enum IdIs {
     Known,
 }
 
-/// Appends what an object is now, which can be read again: see [`trust`](crate::trust).
+/// What follows in the batch was committed in this epoch.
+#[inline]
+pub(crate) fn epoch_record(epoch: Epoch) -> [u8; 9] {
+    numbered(EPOCH, epoch.0)
+}
+
+/// Whether the user's part of a record, so many bytes, is within `value_max`.
+#[inline]
+fn check_value(bytes: usize, value_max: usize) -> Result<(), RecordError> {
+    if bytes > value_max { Err(RecordError::TooLong { bytes, max: value_max }) } else { Ok(()) }
+}
+
+/// Appends what an object is now. Its id and its state have at most `value_max` bytes together, whoever it belongs to. It can be
+/// read again: see [`trust`](crate::trust).
 #[inline]
 pub(crate) fn write_object<I, S>(
     id: &I,
@@ -227,6 +256,7 @@ pub(crate) fn write_object<I, S>(
     ownership: Ownership,
     state: Option<&S>,
     trust: &mut Trust,
+    value_max: usize,
     to: &mut Vec<u8>,
 ) -> Result<(), RecordError>
 where
@@ -250,17 +280,26 @@ where
         check_id(id, &to[from..])?;
     }
     let bytes = to.len() - from;
-    let length =
-        u16::try_from(bytes).map_err(|_| RecordError::TooLong { bytes, max: usize::from(u16::MAX) })?;
+    let length = u16::try_from(bytes).map_err(|_| RecordError::IdTooLong { bytes })?;
     to[from - 2..from].copy_from_slice(&length.to_le_bytes());
     if let (PUT_OWNED, Ownership::Owned(owner)) = (kind, ownership) {
         to.extend_from_slice(&owner.0.to_le_bytes());
     }
-    trust.encode(state, to)
+    let from = to.len();
+    trust.encode(state, to)?;
+    check_value(bytes + to.len() - from, value_max)
 }
 
-/// Appends a message that is owed; `message` is it in bytes.
-pub(crate) fn write_owe(debt: Debt, sender: OwnerId, due: Option<Time>, message: &[u8], to: &mut Vec<u8>) {
+/// Appends a message that is owed; `message` is it in bytes, at most `value_max`.
+pub(crate) fn write_owe(
+    debt: Debt,
+    sender: OwnerId,
+    due: Option<Time>,
+    message: &[u8],
+    value_max: usize,
+    to: &mut Vec<u8>,
+) -> Result<(), RecordError> {
+    check_value(message.len(), value_max)?;
     to.push(if due.is_some() { OWE_LATER } else { OWE });
     to.extend_from_slice(&debt.0.to_le_bytes());
     to.extend_from_slice(&sender.0.to_le_bytes());
@@ -268,11 +307,12 @@ pub(crate) fn write_owe(debt: Debt, sender: OwnerId, due: Option<Time>, message:
         to.extend_from_slice(&due.0.to_le_bytes());
     }
     to.extend_from_slice(message);
+    Ok(())
 }
 
-pub(crate) fn write_paid(debt: Debt, to: &mut Vec<u8>) {
-    to.push(PAID);
-    to.extend_from_slice(&debt.0.to_le_bytes());
+/// That message has run.
+pub(crate) fn paid_record(debt: Debt) -> [u8; 9] {
+    numbered(PAID, debt.0)
 }
 
 /// Takes a number off the front.
@@ -337,7 +377,17 @@ mod tests {
         state: Option<&S>,
         to: &mut Vec<u8>,
     ) -> Result<(), RecordError> {
-        write_object(id, IdIs::New, ownership, state, &mut Trust::default(), to)
+        write_within(1 << 20, id, ownership, state, to)
+    }
+
+    fn write_within<I: Serialize + DeserializeOwned + Eq, S: Serialize + DeserializeOwned>(
+        value_max: usize,
+        id: &I,
+        ownership: Ownership,
+        state: Option<&S>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), RecordError> {
+        write_object(id, IdIs::New, ownership, state, &mut Trust::default(), value_max, to)
     }
 
     #[test]
@@ -365,16 +415,12 @@ mod tests {
         assert_eq!(decode(found), Some(id));
         for due in [None, Some(Time(5))] {
             let mut bytes = Vec::new();
-            write_owe(Debt(3), OwnerId(4), due, b"message", &mut bytes);
+            write_owe(Debt(3), OwnerId(4), due, b"message", 7, &mut bytes).expect("it is short enough");
             let owe = Record::Owe { debt: Debt(3), sender: OwnerId(4), due, message: b"message" };
             assert_eq!(Record::read(&bytes), Some(owe));
         }
-        let mut bytes = Vec::new();
-        write_paid(Debt(8), &mut bytes);
-        assert_eq!(Record::read(&bytes), Some(Record::Paid { debt: Debt(8) }));
-        bytes.clear();
-        write_epoch(Epoch(2), &mut bytes);
-        assert_eq!(Record::read(&bytes), Some(Record::Epoch(Epoch(2))));
+        assert_eq!(Record::read(&paid_record(Debt(8))), Some(Record::Paid { debt: Debt(8) }));
+        assert_eq!(Record::read(&epoch_record(Epoch(2))), Some(Record::Epoch(Epoch(2))));
     }
 
     #[test]
@@ -386,9 +432,30 @@ mod tests {
 
     #[test]
     fn an_id_may_be_as_long_as_its_length_can_say() {
-        let id = vec![1_u8; 1 << 16];
-        let error = write(&id, Ownership::Shared, Some(&0_u8), &mut Vec::new()).unwrap_err();
-        assert!(matches!(error, RecordError::TooLong { max: 65_535, .. }), "{error}");
+        // Three bytes are its length.
+        for (bytes, is_written) in [(ID_MAX - 3, true), (ID_MAX - 2, false)] {
+            let id = vec![1_u8; bytes];
+            let written = write(&id, Ownership::Shared, Some(&0_u8), &mut Vec::new());
+            assert_eq!(written.is_ok(), is_written);
+            assert!(
+                is_written || written == Err(RecordError::IdTooLong { bytes: ID_MAX + 1 }),
+                "{written:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_value_may_be_as_long_as_the_bound_whoever_it_belongs_to() {
+        let (id, state) = (7_u8, vec![1_u8; 99]);
+        for ownership in [Ownership::Owned(OwnerId(0)), Ownership::Owned(OwnerId(1)), Ownership::Shared] {
+            let write = |max| write_within(max, &id, ownership, Some(&state), &mut Vec::new());
+            assert_eq!(
+                (write(101), write(100)),
+                (Ok(()), Err(RecordError::TooLong { bytes: 101, max: 100 }))
+            );
+        }
+        let owe = |max| write_owe(Debt(1), OwnerId(1), Some(Time(1)), &state, max, &mut Vec::new());
+        assert_eq!((owe(99), owe(98)), (Ok(()), Err(RecordError::TooLong { bytes: 99, max: 98 })));
     }
 
     proptest! {

@@ -6,13 +6,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::actor::Actor;
+use crate::bounds::TooLong;
 use crate::debt::Owed;
 use crate::desk::{BeforeImage, Desk, Told, drop_quietly};
 use crate::epoch::Epoch;
 use crate::journal::{Journal, Lent};
-use crate::log::BatchWriter;
+use crate::log::{Records, Wrote};
 use crate::partition::{Partition, SlotIndex};
-use crate::record::{Debt, IdIs, RecordError, write_object, write_owe, write_paid};
+use crate::record::{Debt, IdIs, RecordError, paid_record, write_object, write_owe};
 use crate::trust::Trust;
 
 impl<A: Actor> Desk<A> {
@@ -23,15 +24,15 @@ impl<A: Actor> Desk<A> {
     pub(crate) fn stage(&mut self, first_before: Option<&BeforeImage<A>>) -> Result<(), RecordError> {
         let Desk { journal, partition, before, told, .. } = self;
         let Some(journal) = journal else { return Ok(()) };
-        let record_max = journal.record_max();
+        let value_max = journal.bounds.value();
         let staged = quietly(|| {
             let written = first_before.into_iter().chain(&*before).map(BeforeImage::written);
             let Journal { staged, trust, lent, .. } = &mut **journal;
-            push_objects(staged, lent, trust, partition, written, record_max)?;
-            journal.stage_told(told, record_max)
+            push_objects(staged, lent, trust, partition, written, value_max)?;
+            journal.stage_told(told, value_max)
         });
         if staged.is_err() {
-            journal.staged.truncate(BatchWriter::EMPTY);
+            journal.staged.clear();
             journal.lent.clear();
         }
         staged
@@ -48,26 +49,23 @@ impl<A: Actor> Desk<A> {
         if first.is_none() && before.is_empty() {
             return Ok(());
         }
-        journal.mark_epoch(line.epoch);
-        let (mark, record_max) = (journal.filling.mark(), journal.record_max());
-        let Journal { filling, trust, lent, .. } = &mut **journal;
-        let recorded = quietly(|| {
-            push_objects(filling, lent, trust, partition, first.into_iter(), record_max)?;
-            let others = before.iter().map(BeforeImage::written);
-            push_objects(filling, lent, trust, partition, others, record_max)
+        let value_max = journal.bounds.value();
+        let Journal { filling, staged, trust, lent, .. } = &mut **journal;
+        let recorded = filling.write(Some(line.epoch), staged, |records| {
+            quietly(|| {
+                push_objects(records, lent, trust, partition, first.into_iter(), value_max)?;
+                let others = before.iter().map(BeforeImage::written);
+                push_objects(records, lent, trust, partition, others, value_max)
+            })
         });
         if recorded.is_err() {
-            journal.filling.truncate(mark);
             journal.lent.clear();
-            return recorded;
         }
-        if journal.filling.mark() == mark {
+        match recorded? {
             // All of it is at home elsewhere.
-            return Ok(());
-        }
-        if journal.filling.len() > journal.batch_max() {
-            journal.filling.move_since(mark, &mut journal.staged);
-            journal.commit(line.epoch);
+            Wrote::Nothing => return Ok(()),
+            Wrote::Here => {}
+            Wrote::Beside => journal.commit(line.epoch),
         }
         journal.recorded = journal.recorded.max(line.epoch);
         journal.shown = journal.shown.max(line.epoch);
@@ -77,7 +75,7 @@ impl<A: Actor> Desk<A> {
     /// The running message is undone after all.
     pub(crate) fn unstage(&mut self) {
         if let Some(journal) = &mut self.journal {
-            journal.staged.truncate(BatchWriter::EMPTY);
+            journal.staged.clear();
             journal.lent.clear();
         }
     }
@@ -108,63 +106,59 @@ pub(crate) fn quietly(work: impl FnOnce() -> Result<(), RecordError>) -> Result<
     })
 }
 
-/// Adds what these objects are now to a batch, or, if they are at home elsewhere, to what is lent.
+/// Adds what these objects are now, or, if they are at home elsewhere, to what is lent.
 #[inline(always)]
 fn push_objects<A: Actor>(
-    batch: &mut BatchWriter,
+    records: &mut Records,
     lent: &mut Lent,
     trust: &mut Trust,
     partition: &Partition<A>,
     written: impl Iterator<Item = Written>,
-    record_max: usize,
+    value_max: usize,
 ) -> Result<(), RecordError> {
     for (index, existed) in written {
         let slot = partition.slot(index);
         // It was recorded when it came to be.
         let id_is = if existed { IdIs::Known } else { IdIs::New };
         if slot.state.is_some() || existed {
-            let mark = batch.mark();
-            batch
-                .push(|to| write_object(&slot.id, id_is, slot.ownership(), slot.state.as_ref(), trust, to))?;
-            check_length(batch, mark, record_max)?;
+            let mark = records.mark();
+            let state = slot.state.as_ref();
+            records
+                .push(|to| write_object(&slot.id, id_is, slot.ownership(), state, trust, value_max, to))?;
             if !slot.live {
                 // It is recorded at home, by what was just written.
-                lent.push(index, batch.last_record(mark));
-                batch.truncate(mark);
+                lent.push(index, records.last_record(mark));
+                records.truncate(mark);
             }
         }
     }
     Ok(())
 }
 
-#[inline]
-pub(crate) fn check_length(batch: &BatchWriter, mark: (usize, u32), max: usize) -> Result<(), RecordError> {
-    let bytes = batch.len() - mark.0;
-    if bytes > max { Err(RecordError::TooLong { bytes, max }) } else { Ok(()) }
-}
-
 impl<A: Actor> Journal<A> {
     /// Records what an object at home here is since `epoch`, as it was written at the lock point. Nothing of it is serialized again:
     /// it was answered for, so it must not be able to fail.
     pub(crate) fn settle(&mut self, record: &[u8], epoch: Epoch) {
-        self.staged.push_with(|to| to.extend_from_slice(record));
+        let staged = self.staged.push(|to| {
+            to.extend_from_slice(record);
+            Ok::<(), TooLong>(())
+        });
+        staged.expect("a-record-fits: all shards of a database have the bounds it was written within");
         self.commit(epoch);
     }
 
     /// Records that a debt was paid in `epoch`.
     pub(crate) fn pay(&mut self, debt: Debt, epoch: Epoch) {
-        self.staged.push_with(|to| write_paid(debt, to));
+        self.staged.push_short(paid_record(debt));
         self.commit(epoch);
     }
 
-    fn stage_told(&mut self, told: &mut [Told<A>], record_max: usize) -> Result<(), RecordError> {
+    fn stage_told(&mut self, told: &mut [Told<A>], value_max: usize) -> Result<(), RecordError> {
         for told in told {
             let mut message = Vec::new();
             (self.codec.encode)(&told.message, &mut message)?;
             let debt = self.debts.number();
-            let mark = self.staged.mark();
-            self.staged.push_with(|to| write_owe(debt, told.sender, told.due, &message, to));
-            check_length(&self.staged, mark, record_max)?;
+            self.staged.push(|to| write_owe(debt, told.sender, told.due, &message, value_max, to))?;
             told.owed = Some((debt, message.into()));
         }
         Ok(())

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::actor::Actor;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::log::{Batch, Damage, End, Logs, Pieces, SegmentId, Tail, scan_pieces};
+use crate::log::{Batch, Bounds, Damage, End, Logs, Pieces, SegmentId, Tail, scan_pieces};
 use crate::object::{OwnerId, Ownership};
 use crate::partition::{NO_SLOT, Partition};
 use crate::record::{Debt, Record, decode};
@@ -28,15 +28,16 @@ pub use old::{Migrating, OldReplay};
 #[derive(Clone, Debug)]
 pub struct LogReader {
     next: SegmentId,
+    bounds: Bounds,
     tail: Tail,
     /// The segment of the last batch.
     last: u64,
 }
 
 impl LogReader {
-    /// From a segment on, in which `tail` comes first.
-    pub fn new(first: SegmentId, tail: Tail) -> Self {
-        LogReader { next: first, tail, last: first.segment }
+    /// From a segment on, in which `tail` comes first, of a database with these bounds.
+    pub fn new(first: SegmentId, bounds: Bounds, tail: Tail) -> Self {
+        LogReader { next: first, bounds, tail, last: first.segment }
     }
 
     /// The segment to be read next.
@@ -75,7 +76,7 @@ impl LogReader {
             damage.at
         });
         let last = &mut self.last;
-        let end = scan_pieces(pieces, from, self.next, &mut self.tail, |batch| {
+        let end = scan_pieces(pieces, from, self.next, self.bounds, &mut self.tail, |batch| {
             *last = segment;
             each(batch);
         })?;

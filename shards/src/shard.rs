@@ -275,7 +275,6 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.desk.sweep();
         self.desk.partition.grow();
         if let Some(journal) = &mut self.desk.journal {
-            journal.debts.forget_paid(&self.desk.line);
             journal.hold(effects);
         }
     }

@@ -6,6 +6,8 @@
 //! passed on from now on commits in this epoch or a later one. When all shards have closed them, the snapshot is *ready*, and every read
 //! of it is immediate.
 
+use std::ops::ControlFlow;
+
 use crate::actor::Actor;
 use crate::desk::Desk;
 use crate::epoch::Epoch;
@@ -17,10 +19,9 @@ use crate::shard::{Prefetch, Shard};
 use crate::time::Time;
 use crate::version::Version;
 
-/// Old versions dropped at each turn, some 10 microseconds' worth.
-const DROPPED_PER_TURN: usize = 256;
-/// Published objects trimmed at each turn.
-const TRIMMED_PER_TURN: usize = 64;
+/// Old versions, published objects and paid debts let go of at each turn. Few, because a state may be large and take long
+/// to drop: whoever has a clock goes on by [`Shard::sweep`].
+const SWEPT_PER_TURN: usize = 16;
 
 impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Takes over what all shards know of epochs and snapshots, without a turn.
@@ -45,8 +46,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         Ok(if slot == NO_SLOT { None } else { desk.versions.read(desk.partition.slot(slot), snapshot) })
     }
 
-    /// Goes on with a walk over all objects as they were at the start of `snapshot`, by at most `most` slots from `from` on. Returns where
-    /// to go on; `None` at the end. All shards must have closed the epochs before. Between two slices anything may run: an object that
+    /// Goes on with a walk over all objects as they were at the start of `snapshot`, by at most `most` slots from `from` on, or until `each`
+    /// breaks it off behind an object. Returns where to go on; `None` at the end. All shards must have closed the epochs before. Between two slices anything may run: an object that
     /// existed then stays in its slot as long as the snapshot is open, so each comes once.
     ///
     /// # Errors
@@ -56,18 +57,19 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         snapshot: Epoch,
         from: u32,
         most: usize,
-        mut each: impl FnMut(A::Id, Ownership, &A::State),
+        mut each: impl FnMut(A::Id, Ownership, &A::State) -> ControlFlow<()>,
     ) -> Result<Option<u32>, Expired> {
         let desk = &self.desk;
         desk.may_read(snapshot)?;
         let mut next = None;
         for (at, slot) in desk.partition.slots(from, most) {
+            next = Some(at + 1);
             if slot.live
                 && let Some((ownership, state)) = desk.versions.read(slot, snapshot)
+                && each(slot.id, ownership, state).is_break()
             {
-                each(slot.id, ownership, state);
+                break;
             }
-            next = Some(at + 1);
         }
         Ok(next)
     }
@@ -83,10 +85,20 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
+    /// Lets go of what no snapshot needs any more, one after another, as long as there is some and `goes_on` says so. A turn
+    /// does the same with a few.
+    pub fn sweep(&mut self, mut goes_on: impl FnMut() -> bool) {
+        while self.has_garbage() && goes_on() {
+            self.desk.drop_some(1);
+        }
+        self.desk.counters.versions = self.desk.old_states();
+    }
+
     /// Whether the shard keeps something that no snapshot needs any more: while it does, it wants another turn.
     pub fn has_garbage(&self) -> bool {
         let (desk, watermark) = (&self.desk, self.desk.line.watermark);
-        desk.versions.first_until().is_some_and(|until| until < watermark)
+        desk.journal.as_ref().is_some_and(|journal| journal.debts.has_garbage(&desk.line))
+            || desk.versions.first_until().is_some_and(|until| until < watermark)
             || desk.walk.has_stale(&desk.line)
             || desk.to_trim.front().is_some_and(|(until, _)| *until < watermark && desk.mvcc.is_past(*until))
     }
@@ -109,17 +121,22 @@ impl<A: Actor> Desk<A> {
     #[inline]
     pub(crate) fn sweep(&mut self) {
         self.counters.versions = self.old_states();
-        if self.counters.versions > 0 {
+        let owes = self.journal.as_ref().is_some_and(|journal| journal.debts.has_garbage(&self.line));
+        if self.counters.versions > 0 || owes {
             self.sweep_some();
         }
     }
 
-    #[cold]
-    fn sweep_some(&mut self) {
+    /// Lets go of up to `most` versions, published objects' old states, and paid debts that no snapshot needs, and of some of what was put
+    /// aside for a checkpoint that was given up.
+    fn drop_some(&mut self, most: usize) {
         self.walk.follow(&self.line);
         self.walk.drop_stale();
-        self.drop_versions(DROPPED_PER_TURN);
-        for _ in 0..TRIMMED_PER_TURN {
+        if let Some(journal) = &mut self.journal {
+            journal.debts.forget_paid(&self.line, most);
+        }
+        self.drop_versions(most);
+        for _ in 0..most {
             match self.to_trim.front() {
                 Some((until, _)) if *until < self.line.watermark && self.mvcc.is_past(*until) => {}
                 _ => break,
@@ -128,6 +145,11 @@ impl<A: Actor> Desk<A> {
                 self.to_trim.extend(self.mvcc.trim_noted(id).map(|until| (until, id)));
             }
         }
+    }
+
+    #[cold]
+    fn sweep_some(&mut self) {
+        self.drop_some(SWEPT_PER_TURN);
         if self.kept() > self.limits.versions_max {
             let first = [self.versions.first_until(), self.to_trim.front().map(|(until, _)| *until)];
             let through = first.into_iter().flatten().min().unwrap_or_default();

@@ -3,6 +3,7 @@
 mod rig;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use freehold_shard::*;
 use rig::{Message, Rig};
@@ -144,7 +145,8 @@ fn a_walk_sees_what_was_there_once() {
         rig.shards[0].enter();
         next = rig.shards[0]
             .walk_at(snapshot, from, 7, |id, _, balance| {
-                assert!(seen.insert(id, *balance).is_none(), "{id} twice")
+                assert!(seen.insert(id, *balance).is_none(), "{id} twice");
+                ControlFlow::Continue(())
             })
             .expect("it is open");
         for id in [round, objects - 1 - round] {

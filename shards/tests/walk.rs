@@ -4,11 +4,19 @@ mod rig;
 
 use std::collections::BTreeMap;
 
-use freehold_shard::log::{BatchWriter, Marks, SegmentId, Tail};
+use freehold_shard::log::{Bounds, SegmentId, Tail};
+use freehold_shard::part::{PartError, PartWriter};
 use freehold_shard::record::Record;
 use freehold_shard::recovery::LogReader;
 use freehold_shard::*;
 use rig::{Message, Rig};
+
+const ID: SegmentId = SegmentId { database: 1, log: 0, segment: 0, start: 0 };
+const BOUNDS: Bounds = Bounds::of_segments(1 << 20);
+
+fn part() -> PartWriter {
+    PartWriter::new(ID, BOUNDS, usize::MAX)
+}
 
 /// One shard with ten accounts of 100, in ten slots.
 fn ten() -> Rig {
@@ -34,13 +42,12 @@ impl Walk {
 
     /// One slice of it. Says where it goes on.
     fn go_on(&mut self, rig: &mut Rig, most: usize) -> Option<u32> {
-        let mut batch = BatchWriter::new();
+        let mut part = part();
         let from = self.from.expect("it has not come to its end");
-        self.from =
-            rig.shards[0].checkpoint_objects(self.snapshot, from, most, &mut batch).expect("it is under way");
-        if !batch.is_empty() {
-            let id = SegmentId { database: 1, log: 0, segment: 0, start: 0 };
-            let bytes = batch.seal(id, &mut Tail::default(), &Marks::default());
+        let shard = &mut rig.shards[0];
+        let walked = shard.checkpoint_objects(self.snapshot, from, most, &mut part, || true);
+        self.from = walked.expect("it is under way");
+        while let Some(bytes) = part.last_batch() {
             let each = |batch: log::Batch<'_>| {
                 for record in batch.records() {
                     let Some(Record::Put { id, state, .. }) = Record::read(record) else {
@@ -51,7 +58,7 @@ impl Walk {
                     self.wrote.entry(id).or_default().push(state);
                 }
             };
-            LogReader::new(id, Tail::default()).read(bytes, each).expect("it was just written");
+            LogReader::new(ID, BOUNDS, Tail::default()).read(bytes, each).expect("it was just written");
         }
         self.from
     }
@@ -142,8 +149,8 @@ fn a_checkpoint_that_is_given_up_leaves_nothing() {
     assert!(rig.shards[0].has_garbage());
     assert_eq!(kept(&mut rig), (0, 0));
     assert!(!rig.shards[0].has_garbage());
-    let mut batch = BatchWriter::new();
-    assert_eq!(rig.shards[0].checkpoint_objects(walk.snapshot, 0, 10, &mut batch), Err(NotWritten::Expired));
+    let walked = rig.shards[0].checkpoint_objects(walk.snapshot, 0, 10, &mut part(), || true);
+    assert_eq!(walked, Err(PartError::Expired));
     // Nor does it confuse the next.
     let _ = Walk::begin(&mut rig);
     rig.ask(Message::Add(4, 1)).expect("it is there");

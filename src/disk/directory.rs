@@ -31,11 +31,13 @@ pub(crate) struct Options {
     pub(crate) syncs: bool,
     /// Writes of log files that are to fail.
     pub(crate) faults: Option<Arc<Faults>>,
+    /// A byte of each file that is written once that comes to the disk as another.
+    pub(crate) flips_part: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { syncs: true, faults: None }
+        Options { syncs: true, faults: None, flips_part: None }
     }
 }
 
@@ -297,6 +299,11 @@ impl Directory {
     /// Writes that are to fail.
     pub(super) fn faults(&self) -> Option<&Faults> {
         self.inner.options.faults.as_deref()
+    }
+
+    /// The byte of a [`NewFile`](super::file::NewFile) that comes to the disk as another.
+    pub(super) fn flips_part(&self) -> Option<u64> {
+        self.inner.options.flips_part
     }
 
     /// Whether direct I/O was refused here.

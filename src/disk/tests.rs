@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use glommio::{LocalExecutorBuilder, Placement};
 use rustix::fs::OFlags;
@@ -28,8 +28,16 @@ fn on_an_executor<T: Send>(run: impl AsyncFnOnce() -> T + Send) -> T {
         let executor = executor.preempt_timer(Duration::from_millis(1)).make();
         executor.expect("a test can make an executor").run(async {
             // As on a shard, too: beside busy loops an executor falls asleep with tasks that are ready.
-            let _guard = Guard::new();
-            run().await
+            let mut guard = Guard::new();
+            let keep = glommio::spawn_local(async move {
+                loop {
+                    guard.keep(Instant::now());
+                    glommio::timer::sleep(Duration::from_millis(2)).await;
+                }
+            });
+            let done = run().await;
+            keep.cancel().await;
+            done
         })
     };
     std::thread::scope(|scope| scope.spawn(run).join()).expect("the test's part on the executor passes")

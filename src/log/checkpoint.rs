@@ -2,9 +2,10 @@
 //!
 //! 1. A snapshot is opened. When it is ready and everything before it is durable, every shard tells every other that it has told of all the
 //!    debts it paid before (*marks*), so that each knows which of its own are open.
-//! 2. Each shard writes a part: its objects, by slices between turns, and its debts.
-//! 3. When all parts are on disk, the manifest is replaced by one that names them, and the logs from where they are still needed: that is
-//!    the switch. Only then segments and the checkpoint before are let go of.
+//! 2. Each shard writes a part: its objects and its debts, by slices between turns.
+//! 3. When all parts are on disk, they are [read back](super::read_back): what the next start could not read is given up here.
+//! 4. The manifest is replaced by one that names them, and the logs from where they are still needed: that is the switch. Only then
+//!    segments and the checkpoint before are let go of.
 //!
 //! A crash before the switch leaves files that nobody names, and the next start removes them. A checkpoint that fails is given up, and the
 //! runtime goes on with its logs.
@@ -13,10 +14,11 @@ use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use freehold_shard::log::{BatchWriter, Marks, SegmentId, Tail};
 use freehold_shard::manifest::{Checkpoint as Written, LogBegin, Part};
-use freehold_shard::{Actor, Begun, Epoch, NotWritten};
+use freehold_shard::part::{PartEnd, PartError, PartWriter};
+use freehold_shard::{Actor, Begun, Debt, Epoch};
 
+use super::read_back::read_back;
 use super::{Logs, checkpoint_name, segment_name};
 use crate::disk::error::LogError;
 use crate::disk::file::NewFile;
@@ -25,13 +27,14 @@ use crate::error::{CheckpointError, SnapshotError};
 use crate::executor::LocalShard;
 use crate::mailbox::Command;
 use crate::runtime::Shared;
+use crate::slice::Slice;
 use crate::snapshot;
 
-/// Slots whose objects are written between two turns: some 50 microseconds' worth.
-const SLICE: usize = 512;
-/// A walk that makes every effort visits so many times as many at once.
-const STRETCH: f64 = 16.0;
-/// After each slice the shard works on messages for so many times as long, if the walk makes none.
+/// The most slots that are looked at between two turns; see [`Slice`] for how long it takes.
+const SLOTS: usize = 512;
+/// A walk that makes every effort visits so many times as many at once, for so many times as long.
+const STRETCH: f64 = 8.0;
+/// After each slice the shard works on messages for so many times as long, if the walk makes no effort.
 const REST: f64 = 8.0;
 /// What is written at once.
 const BATCH_BYTES: usize = 1 << 20;
@@ -78,6 +81,11 @@ impl Demands {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there are to be no more checkpoints.
+    fn is_over(&self) -> bool {
+        self.lock().is_over
     }
 
     /// The runtime stops: no more checkpoints.
@@ -175,7 +183,7 @@ pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) {
 }
 
 /// What a shard has to say of its part.
-type Wrote = Result<(Part, Begun, u64), CheckpointError>;
+type Wrote = Result<(PartEnd, Begun, u64), CheckpointError>;
 
 fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, CheckpointError> {
     let began = Instant::now();
@@ -207,6 +215,16 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
         Ok(wrote) => wrote,
         Err(error) => return given_up(error),
     };
+    // All it saw is written.
+    drop(snapshot);
+    for ((end, ..), log) in wrote.iter().zip(first..) {
+        let goes_on = || !logs.checkpoints.is_over();
+        match read_back(&logs.directory, logs.part_id(log), logs.bounds(), *end, goes_on) {
+            Ok(true) => {}
+            Ok(false) => return given_up(SnapshotError::Stopped.into()),
+            Err(error) => return given_up(CheckpointError::NotReadBack(error)),
+        }
+    }
     let old = logs.manifest().clone();
     let numbers = old.runs.last().map(|run| run.logs.clone()).unwrap_or_default();
     let begins: Vec<LogBegin> = numbers
@@ -215,12 +233,14 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
         .map(|(begin, (_, begun, _))| LogBegin { log: begin.log, segment: begun.segment, tail: begun.tail })
         .collect();
     let next_debt = wrote.iter().map(|(.., next_debt)| *next_debt).max().unwrap_or_default();
-    let parts: Vec<Part> = wrote.into_iter().map(|(part, ..)| part).collect();
+    let start = logs.part_id(first).start;
+    let part =
+        |(log, (end, ..)): (u64, &(PartEnd, _, _))| Part { log, start, end: end.tail, bytes: end.bytes };
+    let parts: Vec<Part> = (first..).zip(&wrote).map(part).collect();
     let bytes = parts.iter().map(|part| part.bytes).sum();
     let written = Written { epoch, time, next_debt, parts };
     // If this fails, the manifest on disk may be the old or the new: the files of both stay. The next start removes what it does not need.
     logs.store(|manifest| manifest.switch(written, begins.clone()))?;
-    drop(snapshot);
     // From here on nothing of the old is needed. What cannot be removed now is removed at the next start.
     for part in old.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts) {
         let _ = logs.directory.remove(&checkpoint_name(part.log));
@@ -249,42 +269,42 @@ async fn write_part<A: Actor>(here: Rc<LocalShard<A>>, log: u64, epoch: Epoch) -
     let logs = here.shared.logs.clone().ok_or(CheckpointError::NoLog)?;
     here.with_core(|shard, effects| shard.send_marks(epoch, effects));
     let mut file = NewFile::create(&logs.directory, &checkpoint_name(log)).await?;
-    let id = logs.part_id(log);
-    let (mut tail, mut batch, mut from) = (Tail::default(), BatchWriter::new(), Some(0));
+    let mut part = PartWriter::new(logs.part_id(log), logs.bounds(), BATCH_BYTES);
+    let not_written = |error| match error {
+        PartError::NotRecorded(error) => CheckpointError::NotRecorded { shard: here.index, error },
+        PartError::Expired => SnapshotError::Expired.into(),
+        _ => unreachable!("all kinds are above"),
+    };
+    let mut from = Some(0);
     let mut effort = effort(&here, &logs, epoch);
     while let Some(at) = from {
-        let begin = Instant::now();
-        let most = (SLICE as f64 * (1.0 + effort * (STRETCH - 1.0))) as usize;
-        let walked = here.with_core(|shard, _| shard.checkpoint_objects(epoch, at, most, &mut batch));
-        let took = begin.elapsed();
-        from = walked.map_err(|error| match error {
-            NotWritten::Record(error) => CheckpointError::NotRecorded { shard: here.index, error },
-            _ => SnapshotError::Expired.into(),
-        })?;
-        if batch.len() >= BATCH_BYTES || from.is_none() && !batch.is_empty() {
-            write_batch(&mut file, &mut batch, id, &mut tail).await?;
-        }
-        // The messages that have come meanwhile go first, and go on for some time.
-        effort = self::effort(&here, &logs, epoch);
-        if effort >= 1.0 {
-            // Messages may wait for it, on other shards too.
-            here.shared.tell_line();
-        }
-        let pause = took.mul_f64(REST * (1.0 - effort));
-        if pause.is_zero() {
-            glommio::executor().yield_now().await;
-        } else {
-            glommio::timer::sleep(pause).await;
-        }
+        let stretch = 1.0 + effort * (STRETCH - 1.0);
+        let most = (SLOTS as f64 * stretch) as usize;
+        let mut slice = Slice::stretched(stretch);
+        let walked = here
+            .with_core(|shard, _| shard.checkpoint_objects(epoch, at, most, &mut part, || slice.goes_on()));
+        from = walked.map_err(not_written)?;
+        effort = end_slice(&here, &logs, epoch, slice, &mut file, &mut part).await?;
     }
     while !here.with_core(|shard, _| shard.has_marks(epoch)) {
         glommio::timer::sleep(Duration::from_micros(200)).await;
     }
-    here.with_core(|shard, _| shard.checkpoint_debts(epoch, &mut batch));
-    write_batch(&mut file, &mut batch, id, &mut tail).await?;
+    let mut from = Some(Debt(0));
+    while let Some(at) = from {
+        let mut slice = Slice::begin();
+        let written =
+            here.with_core(|shard, _| shard.checkpoint_debts(epoch, at, &mut part, || slice.goes_on()));
+        from = written.map_err(not_written)?;
+        end_slice(&here, &logs, epoch, slice, &mut file, &mut part).await?;
+    }
+    while let Some(batch) = part.last_batch() {
+        file.append(batch).await?;
+    }
     let bytes = file.finish().await?;
+    let end = part.end();
+    assert_eq!(bytes, end.bytes, "the file of a part is as long as its batches");
     let (begun, next_debt) = here.with_core(|shard, _| (shard.trim_log(epoch), shard.next_debt()));
-    Ok((Part { log, start: id.start, end: tail, bytes }, begun.ok_or(CheckpointError::NoLog)?, next_debt))
+    Ok((end, begun.ok_or(CheckpointError::NoLog)?, next_debt))
 }
 
 /// Says how far a shard's part is, and hears how much effort it is to make.
@@ -296,14 +316,30 @@ fn effort<A: Actor>(here: &LocalShard<A>, logs: &Logs, epoch: Epoch) -> f64 {
     logs.growth.passed(here.index.index(), part, aside as f64 / aside_max as f64)
 }
 
-async fn write_batch(
+/// Writes what is enough for a batch, and lets the messages that have come meanwhile go first, and go on for some time. Returns how much
+/// effort the next slice is to make.
+async fn end_slice<A: Actor>(
+    here: &LocalShard<A>,
+    logs: &Logs,
+    epoch: Epoch,
+    slice: Slice,
     file: &mut NewFile,
-    batch: &mut BatchWriter,
-    id: SegmentId,
-    tail: &mut Tail,
-) -> Result<(), LogError> {
-    batch.seal(id, tail, &Marks::default());
-    file.append(batch.sealed()).await?;
-    batch.clear();
-    Ok(())
+    part: &mut PartWriter,
+) -> Result<f64, LogError> {
+    let took = slice.took();
+    while let Some(batch) = part.next_batch() {
+        file.append(batch).await?;
+    }
+    let effort = effort(here, logs, epoch);
+    if effort >= 1.0 {
+        // Messages may wait for it, on other shards too.
+        here.shared.tell_line();
+    }
+    let pause = took.mul_f64(REST * (1.0 - effort));
+    if pause.is_zero() {
+        glommio::executor().yield_now().await;
+    } else {
+        glommio::timer::sleep(pause).await;
+    }
+    Ok(effort)
 }

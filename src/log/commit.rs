@@ -9,9 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use freehold_shard::log::{BATCH_MAX, Batch, BatchWriter, Marks, SegmentId, Tail};
+use freehold_shard::log::{Batch, BatchWriter, Marks, SegmentId, Tail};
 use freehold_shard::manifest::{Manifest, RunEnd};
-use freehold_shard::record::{Record, write_epoch};
+use freehold_shard::record::Record;
 use freehold_shard::recovery::LogReader;
 use freehold_shard::{Epoch, PlacementKey, Time, WrittenSchema};
 use thiserror::Error;
@@ -69,8 +69,8 @@ pub trait CommitLog {
     /// Appends an epoch, if the last one is `expected_tail`. When this returns, it is durable.
     ///
     /// # Errors
-    /// [`CommitLogError::NotTheTail`], [`CommitLogError::NotLater`], [`CommitLogError::NotARecord`] and [`CommitLogError::OlderSchema`]:
-    /// nothing was changed. After any other
+    /// [`CommitLogError::NotTheTail`], [`CommitLogError::NotLater`], [`CommitLogError::NotARecord`],
+    /// [`CommitLogError::TooLong`] and [`CommitLogError::OlderSchema`]: nothing was changed. After any other
     /// it is not known whether the epoch is there, in whole, or not; nothing more is appended.
     fn append(&mut self, expected_tail: Epoch, batch: &EpochBatch) -> Result<(), CommitLogError>;
 
@@ -107,8 +107,8 @@ pub enum CommitLogError {
         /// The tail.
         tail: Epoch,
     },
-    /// Something in the batch is no record of this version, or one that does not fit a segment.
-    #[error("record {at} of {epoch} cannot be appended: it is none of this version, or too long")]
+    /// Something in the batch is no record of this version.
+    #[error("record {at} of {epoch} cannot be appended: it is none of this version")]
     NotARecord {
         /// The epoch of the batch.
         epoch: Epoch,
@@ -126,6 +126,21 @@ pub enum CommitLogError {
         version: u32,
         /// The version of the records before.
         before: u32,
+    },
+    /// A record is longer than this log's segments hold. A log that takes every record of another has segments of the same
+    /// size, or of 16 MiB or more.
+    #[error(
+        "record {at} of {epoch} cannot be appended: it has {bytes} bytes, and this log's segments hold {max}"
+    )]
+    TooLong {
+        /// The epoch of the batch.
+        epoch: Epoch,
+        /// Which of its records.
+        at: usize,
+        /// How long it is, in bytes.
+        bytes: usize,
+        /// The most a record may have here.
+        max: usize,
     },
     /// What was committed before `first` is in a checkpoint, and cannot be read epoch by epoch any more.
     #[error("epochs can be read from {first} on; what is older is in a checkpoint: copy that")]
@@ -283,14 +298,15 @@ impl LocalLog {
         if self.run.is_none() {
             self.begin(&batch.schema)?;
         }
-        let most = BATCH_MAX.min(self.manifest.segment_bytes as usize);
         let mut records = batch.records.iter().peekable();
-        let mut writer = BatchWriter::new();
+        let mut writer = BatchWriter::new(self.manifest.bounds());
         loop {
-            writer.push_with(|to| write_epoch(batch.epoch, to));
-            while let Some(record) = records.next_if(|record| writer.len() + 4 + record.len() <= most) {
-                writer.push_with(|to| to.extend_from_slice(record));
+            writer.push_epoch(batch.epoch);
+            let mut pushed = 0;
+            while records.next_if(|record| writer.push(batch.epoch, record)).is_some() {
+                pushed += 1;
             }
+            assert!(pushed > 0 || records.peek().is_none(), "a-record-fits-a-batch: its length was checked");
             // It is complete with its last batch.
             let is_last = records.peek().is_none();
             let closed = if is_last { batch.epoch } else { self.tail };
@@ -356,14 +372,14 @@ impl CommitLog for LocalLog {
         if let Some(before) = versions.max().filter(|before| *before > version) {
             return Err(CommitLogError::OlderSchema { epoch: batch.epoch, version, before });
         }
-        let mut with_epoch = BatchWriter::new();
-        with_epoch.push_with(|to| write_epoch(batch.epoch, to));
-        let most = BATCH_MAX.min(self.manifest.segment_bytes as usize) - with_epoch.len() - 4;
-        let is_record = |record: &[u8]| {
-            record.len() <= most && !matches!(Record::read(record), None | Some(Record::Epoch(_)))
-        };
-        if let Some(at) = batch.records.iter().position(|record| !is_record(record)) {
-            return Err(CommitLogError::NotARecord { epoch: batch.epoch, at });
+        let (epoch, max) = (batch.epoch, self.manifest.bounds().record());
+        for (at, record) in batch.records.iter().enumerate() {
+            if record.len() > max {
+                return Err(CommitLogError::TooLong { epoch, at, bytes: record.len(), max });
+            }
+            if let None | Some(Record::Epoch(_)) = Record::read(record) {
+                return Err(CommitLogError::NotARecord { epoch, at });
+            }
         }
         if self.run.is_some()
             && self
@@ -413,8 +429,11 @@ impl CommitLog for LocalLog {
         let mut let_go = Vec::new();
         for source in &contents.sources {
             let Some(run) = source.run else { continue };
-            let mut reader =
-                LogReader::new(manifest.segment_id(source.start, source.begin), source.begin.tail);
+            let mut reader = LogReader::new(
+                manifest.segment_id(source.start, source.begin),
+                manifest.bounds(),
+                source.begin.tail,
+            );
             let place = manifest.runs[run].logs.iter().position(|begin| begin.log == source.begin.log);
             let begin = &mut manifest.runs[run].logs[place.expect("a source is of a log")];
             let (mut latest, mut older) = (Epoch(0), Vec::new());

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use freehold_shard::Epoch;
 use freehold_shard::log::{
-    Batch, Damage, HEADER, Invalid, Pieces, SegmentId, Tail, VERSION, first_batch_bytes, identity,
+    Batch, Damage, HEADER, Invalid, Pieces, SegmentId, Tail, VERSION, batch_bytes, identity,
 };
 use freehold_shard::manifest::{LogBegin, MANIFEST_VERSION, Manifest, NoManifest};
 use freehold_shard::recovery::{LogReader, Survey, last_complete};
@@ -214,14 +214,19 @@ pub(crate) fn is_of_the_future(
     manifest: &Manifest,
     name: &str,
 ) -> Result<bool, LogError> {
-    Ok(first_segment(directory, name)?.is_some_and(|first| manifest.is_older_than(first)))
+    Ok(first_segment(directory, manifest, name)?.is_some_and(|first| manifest.is_older_than(first)))
 }
 
 /// Which segment a file says it is, if it begins with a whole batch.
-fn first_segment(directory: &Directory, name: &str) -> Result<Option<SegmentId>, LogError> {
+fn first_segment(
+    directory: &Directory,
+    manifest: &Manifest,
+    name: &str,
+) -> Result<Option<SegmentId>, LogError> {
+    let bounds = manifest.bounds();
     let Some(header) = if_there(directory.read_start(name, HEADER))? else { return Ok(None) };
-    let Some(bytes) = first_batch_bytes(&header) else { return Ok(None) };
-    Ok(if_there(directory.read_start(name, bytes))?.and_then(|first| identity(&first)))
+    let Ok(bytes) = batch_bytes(&header, bounds) else { return Ok(None) };
+    Ok(if_there(directory.read_start(name, bytes))?.and_then(|first| identity(&first, bounds)))
 }
 
 /// What was read of a file that no source names. Where a directory is only read, the runtime that writes it may have let go of the file.
@@ -242,12 +247,12 @@ fn is_behind_the_end(
 ) -> Result<bool, LogError> {
     let Some((_, end)) = source.end.filter(|_| segment >= source.begin.segment) else { return Ok(false) };
     let id = SegmentId { segment, ..manifest.segment_id(source.start, source.begin) };
-    if first_segment(directory, name)? != Some(id) {
+    if first_segment(directory, manifest, name)? != Some(id) {
         return Ok(false);
     }
     let mut late = 0;
     let Some(bytes) = if_there(directory.read(name))? else { return Ok(false) };
-    let read = LogReader::new(id, end).read(&bytes, |_| late += 1);
+    let read = LogReader::new(id, manifest.bounds(), end).read(&bytes, |_| late += 1);
     Ok(late > LATE_MAX || read.is_err_and(|damage| damage.later > end.sequence))
 }
 
@@ -292,7 +297,8 @@ pub(crate) fn read(
     mut damage: impl FnMut(LogError) -> Result<(), LogError>,
     mut progress: impl FnMut(u64),
 ) -> Result<Ended, LogError> {
-    let mut reader = LogReader::new(manifest.segment_id(source.start, source.begin), source.begin.tail);
+    let first = manifest.segment_id(source.start, source.begin);
+    let mut reader = LogReader::new(first, manifest.bounds(), source.begin.tail);
     let mut at = (source.files.first().map_or_else(String::new, |file| file.name.clone()), 0);
     // What comes next is not known, because of a damage that was told.
     let mut is_lost = false;

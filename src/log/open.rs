@@ -288,7 +288,8 @@ pub(crate) fn open<A: Actor>(
     shards: usize,
     random: impl Fn() -> u64,
 ) -> Result<Opened<A>, LogError> {
-    let options = Options { syncs: !config.disk.without_syncs, faults: config.disk.faults() };
+    let disk = &config.disk;
+    let options = Options { syncs: !disk.without_syncs, faults: disk.faults(), flips_part: disk.flips_part };
     let directory = Directory::open_with(&config.directory, options)?;
     let fresh = || {
         let key = key.unwrap_or_else(|| PlacementKey(random()));

@@ -4,7 +4,7 @@
 //! Bytes at random hardly ever have a checksum that is right, so they are read twice: as they are, and made whole, with a header around the
 //! manifest and with sealed batches, of which some are left as they are.
 
-use freehold_shard::log::{BLOCK, Batch, Damage, End, HEADER, SegmentId, Tail, VERSION, scan};
+use freehold_shard::log::{BLOCK, Batch, Bounds, Damage, End, HEADER, SegmentId, Tail, VERSION, scan};
 use freehold_shard::manifest::{MANIFEST_VERSION, Manifest};
 use freehold_shard::record::Record;
 use freehold_shard::recovery::{Home, LogReader, Replay, Survey, last_complete};
@@ -30,6 +30,7 @@ impl Actor for Words {
 }
 
 const SEGMENT: SegmentId = SegmentId { database: 0x5a17, log: 3, segment: 12, start: 0x57a2 };
+const BOUNDS: Bounds = Bounds::of_segments(64 << 10);
 
 pub fn decode(bytes: &[u8]) {
     let _ = Record::read(bytes);
@@ -95,7 +96,7 @@ fn segment(bytes: &[u8]) {
     };
     let mut sequences = 0;
     let mut tail = Tail::default();
-    let end = scan(bytes, SEGMENT, &mut tail, |batch| {
+    let end = scan(bytes, SEGMENT, BOUNDS, &mut tail, |batch| {
         assert_eq!(batch.sequence, sequences);
         sequences += 1;
         check(&batch);
@@ -105,7 +106,7 @@ fn segment(bytes: &[u8]) {
         assert!(offset < bytes.len());
     }
 
-    let mut reader = LogReader::new(SEGMENT, Tail::default());
+    let mut reader = LogReader::new(SEGMENT, BOUNDS, Tail::default());
     let mut survey = Survey::default();
     let mut replay = Replay::<Words>::new(Router::new(PlacementKey(1), 3));
     let (mut puts, mut home) = (0, Home::<Words>::new(1));

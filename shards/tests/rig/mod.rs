@@ -171,6 +171,9 @@ impl Rig {
     /// One turn of a shard; what it sends stays in its outboxes.
     pub fn turn(&mut self, shard: usize) {
         self.shards[shard].turn(Time(0), &mut self.inboxes[shard], &mut self.effects[shard]);
+        // As the runtime does behind each turn.
+        let mut steps = 0..250;
+        self.shards[shard].sweep(|| steps.next().is_some());
         for (to, outcome) in self.effects[shard].answers.drain(..) {
             let ReturnAddress::Outside { slot, .. } = to else { panic!("an answer to {to:?}") };
             self.answers.push((slot, outcome));

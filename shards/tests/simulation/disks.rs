@@ -121,7 +121,9 @@ impl Disks {
     pub(super) fn copy_over(&mut self, files: &Files, manifest: &Manifest) -> Vec<(u64, u64)> {
         self.files.extend(files.iter().map(|(name, bytes)| (*name, bytes.clone())));
         self.manifest = manifest.to_bytes();
-        let is_newer = |bytes: &Vec<u8>| identity(bytes).is_some_and(|first| manifest.is_older_than(first));
+        let bounds = manifest.bounds();
+        let is_newer =
+            |bytes: &Vec<u8>| identity(bytes, bounds).is_some_and(|first| manifest.is_older_than(first));
         // As a start does with spares.
         self.recycled.retain(|bytes| !is_newer(bytes));
         // A backup of a log that went on has written down where it ends.

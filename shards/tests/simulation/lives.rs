@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use freehold_shard::log::{BatchWriter, End, Invalid, Marks, SegmentId, Tail};
+use freehold_shard::log::{Bounds, End, Invalid, SegmentId, Tail};
 use freehold_shard::manifest::{Checkpoint, LogBegin, Manifest, Part, Run, RunEnd};
+use freehold_shard::part::{PartReader, PartWriter};
 use freehold_shard::recovery::{
     self, Home, LogReader, Replay, Survey, last_complete, last_complete_in_copies,
 };
@@ -16,7 +17,7 @@ use freehold_shard::*;
 
 use super::checker::{Audit, History, Model, Owed};
 use super::disks::{Disks, Files};
-use super::script::{Script, Simulated};
+use super::script::{LONGEST, Script, Simulated};
 use super::world::{Shape, World};
 
 /// What a world with disks has beside the shards.
@@ -88,7 +89,7 @@ struct Checkpointing {
     is_durable: bool,
     /// By shard: it has told the others of all it paid before.
     marked: Vec<bool>,
-    parts: Vec<PartWriter>,
+    parts: Vec<PartUnderWay>,
     /// The manifest names it; what is left to do is to delete what is not needed any more.
     is_switched: bool,
 }
@@ -114,21 +115,72 @@ struct Backup {
     owed: Owed,
 }
 
-struct PartWriter {
+struct PartUnderWay {
     id: SegmentId,
-    /// Where the walk goes on; `None` at its end.
-    from: Option<u32>,
+    writer: PartWriter,
+    at: Place,
     bytes: Vec<u8>,
-    tail: Tail,
-    is_done: bool,
     next_debt: u64,
 }
 
-impl PartWriter {
-    fn write(&mut self, mut batch: BatchWriter) {
-        if !batch.is_empty() {
-            self.bytes.extend_from_slice(batch.seal(self.id, &mut self.tail, &Marks::default()));
+/// Where a part is gone on with.
+enum Place {
+    Objects(u32),
+    Debts(Debt),
+    End,
+}
+
+impl PartUnderWay {
+    /// Goes on with it, by at most so many slots, and for at most so many objects or debts more than one.
+    fn go_on(
+        &mut self,
+        shard: &mut Shard<Simulated>,
+        epoch: Epoch,
+        slots: usize,
+        mut more: usize,
+    ) -> Result<(), part::PartError> {
+        let goes_on = || {
+            more = more.saturating_sub(1);
+            more > 0
+        };
+        let writer = &mut self.writer;
+        match self.at {
+            Place::Objects(from) => {
+                let next = shard.checkpoint_objects(epoch, from, slots, writer, goes_on)?;
+                self.at = next.map_or(Place::Debts(Debt(0)), Place::Objects);
+            }
+            Place::Debts(from) if shard.has_marks(epoch) => {
+                let next = shard.checkpoint_debts(epoch, from, writer, goes_on)?;
+                self.at = next.map_or(Place::End, Place::Debts);
+                self.next_debt = shard.next_debt();
+            }
+            Place::Debts(_) | Place::End => {}
         }
+        while let Some(batch) = self.writer.next_batch() {
+            self.bytes.extend_from_slice(batch);
+        }
+        if self.is_done() {
+            while let Some(batch) = self.writer.last_batch() {
+                self.bytes.extend_from_slice(batch);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(self.at, Place::End)
+    }
+
+    /// Reads it as the runtime does before anything relies on it.
+    fn read_back(&self, bounds: Bounds) {
+        let (mut reader, mut rest) = (PartReader::new(self.id, bounds), &self.bytes[..]);
+        while !rest.is_empty() {
+            let bytes = reader.batch_bytes(rest).expect("a-part-reads-again");
+            let (batch, behind) = rest.split_at(bytes);
+            reader.read(batch).expect("a-part-reads-again");
+            rest = behind;
+        }
+        reader.finish(self.writer.end()).expect("a-part-reads-again");
     }
 }
 
@@ -167,7 +219,7 @@ fn read_log(
     begin: LogBegin,
     mut each: impl FnMut(&log::Batch<'_>) -> Found<()>,
 ) -> Found<(u64, Tail)> {
-    let mut reader = LogReader::new(manifest.segment_id(start, begin), begin.tail);
+    let mut reader = LogReader::new(manifest.segment_id(start, begin), manifest.bounds(), begin.tail);
     while let Some(bytes) = disks.files.get(&(begin.log, reader.segment())) {
         let (segment, mut result) = (reader.segment(), Ok(()));
         reader
@@ -198,7 +250,8 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
             let mut replay = Replay::new(router);
             let bytes = disks.files.get(&(part.log, 0)).ok_or(format!("part {} is missing", part.log))?;
             let begin = LogBegin { log: part.log, segment: 0, tail: Tail::default() };
-            let mut reader = LogReader::new(manifest.segment_id(part.start, begin), begin.tail);
+            let id = manifest.segment_id(part.start, begin);
+            let mut reader = LogReader::new(id, manifest.bounds(), begin.tail);
             let mut result = Ok(());
             let end = reader.read(bytes, |batch| {
                 result = result.and_then(|()| replay.apply(&batch, Epoch(0), Epoch(0), &mut put));
@@ -265,6 +318,8 @@ impl World {
         let dice = &mut world.dice;
         let segment_bytes = [4 << 10, 8 << 10, 16 << 10, 128 << 10][dice.below(4)];
         let manifest = Manifest::new(dice.next(), PlacementKey(seed), segment_bytes);
+        // In the largest segments not as long as they could be, for the sake of speed.
+        LONGEST.set(Bounds::of_segments((segment_bytes as usize).min(16 << 10)).value());
         let mut lives = Lives {
             disks: Disks::default(),
             durability,
@@ -637,15 +692,15 @@ impl World {
             if begins && self.dice.chance(often) {
                 let time = self.now();
                 let epoch = self.mvcc.epochs().begin_checkpoint();
+                // A batch for each record, some of a block or so, or as long as may be.
+                let enough = [1, 3_000, usize::MAX][self.dice.below(3)];
                 let manifest = &mut self.lives().manifest;
+                let bounds = manifest.bounds();
                 let start = manifest.runs.last().expect("a run has begun").start;
-                let part = |log| PartWriter {
-                    id: SegmentId { database: manifest.database, log, segment: 0, start },
-                    from: Some(0),
-                    bytes: Vec::new(),
-                    tail: Tail::default(),
-                    is_done: false,
-                    next_debt: 0,
+                let part = |log| {
+                    let id = SegmentId { database: manifest.database, log, segment: 0, start };
+                    let writer = PartWriter::new(id, bounds, enough);
+                    PartUnderWay { id, writer, at: Place::Objects(0), bytes: Vec::new(), next_debt: 0 }
                 };
                 let parts = (manifest.next_log..).take(shards).map(part).collect();
                 manifest.next_log += shards as u64;
@@ -689,20 +744,11 @@ impl World {
         } else if !checkpoint.marked[at] {
             checkpoint.marked[at] = true;
             self.shards[at].send_marks(epoch, &mut self.effects[at]);
-        } else if !checkpoint.parts[at].is_done {
-            let (shard, part) = (&mut self.shards[at], &mut checkpoint.parts[at]);
-            let mut batch = BatchWriter::new();
-            if let Some(from) = part.from {
-                let most = 1 + self.dice.below(20);
-                let next = shard.checkpoint_objects(epoch, from, most, &mut batch);
-                part.from =
-                    next.expect("nothing revokes a checkpoint: it would never end where much is written");
-            } else if shard.has_marks(epoch) {
-                shard.checkpoint_debts(epoch, &mut batch);
-                (part.is_done, part.next_debt) = (true, shard.next_debt());
-            }
-            part.write(batch);
-        } else if checkpoint.parts.iter().any(|part| !part.is_done) {
+        } else if !checkpoint.parts[at].is_done() {
+            let (slots, more) = (1 + self.dice.below(20), 1 + self.dice.below(20));
+            let wrote = checkpoint.parts[at].go_on(&mut self.shards[at], epoch, slots, more);
+            wrote.expect("nothing revokes a checkpoint: it would never end where much is written");
+        } else if checkpoint.parts.iter().any(|part| !part.is_done()) {
             // It waits for others.
         } else if !checkpoint.is_switched {
             self.switch(checkpoint);
@@ -723,7 +769,9 @@ impl World {
             let each = |batch: log::Batch<'_>| {
                 all.apply(&batch, Epoch(0), Epoch(0), &mut put).expect("it was just written");
             };
-            LogReader::new(part.id, Tail::default()).read(&part.bytes, each).expect("it was just written");
+            let bounds = self.lives.as_ref().expect("a world with disks").manifest.bounds();
+            let mut reader = LogReader::new(part.id, bounds, Tail::default());
+            reader.read(&part.bytes, each).expect("it was just written");
         }
         let objects = homes.iter().flat_map(Home::objects);
         self.history.audits.push(Audit {
@@ -746,13 +794,10 @@ impl World {
         let mut named = Vec::new();
         let lives = self.lives.as_mut().expect("a world with disks");
         for part in parts {
+            part.read_back(lives.manifest.bounds());
             next_debt = part.next_debt.max(next_debt);
-            named.push(Part {
-                log: part.id.log,
-                start: part.id.start,
-                end: part.tail,
-                bytes: part.bytes.len() as u64,
-            });
+            let end = part.writer.end();
+            named.push(Part { log: part.id.log, start: part.id.start, end: end.tail, bytes: end.bytes });
             lives.disks.files.insert((part.id.log, 0), std::mem::take(&mut part.bytes));
         }
         let run = lives.manifest.runs.last().expect("a run has begun");

@@ -1,6 +1,6 @@
 //! What messages do in the simulated runtimes: a script, which runs on a shard and in the replay alike.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use freehold_shard::*;
@@ -16,13 +16,26 @@ pub(crate) struct Value {
     writes: u64,
 }
 
-/// A value as a log has it: some are long, so that there are batches of several blocks.
+/// A value as a log has it: some are long, so that there are batches of several blocks, and a few as long as may be.
 #[derive(Serialize, Deserialize)]
 struct Written(u32, u64, Vec<u8>);
 
+/// Bytes that a value and its id have at most beside the long part.
+const REST: usize = 10 + 5 + 10 + 5;
+
+thread_local! {
+    /// How long the longest values of this thread's world are, with their ids.
+    pub(crate) static LONGEST: Cell<usize> = const { Cell::new(2000) };
+}
+
 impl From<Value> for Written {
     fn from(Value { writer, writes }: Value) -> Self {
-        Written(writer, writes, vec![writer as u8; if writer % 16 == 7 { 1500 } else { 0 }])
+        let bytes = match writer % 32 {
+            7 | 23 => 1500,
+            21 => LONGEST.get() - REST,
+            _ => 0,
+        };
+        Written(writer, writes, vec![writer as u8; bytes])
     }
 }
 

@@ -1,6 +1,7 @@
 //! The simulated runtime: shards, lanes, clients, and a seed that decides everything.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use freehold_shard::*;
@@ -223,8 +224,13 @@ impl World {
         } else if auditor.at.0 < self.shape.shards {
             let (shard, from) = auditor.at;
             let (most, mut found) = (1 + self.dice.below(6), Vec::new());
+            let breaks_off = self.dice.below(6);
             let next = self.shards[shard].walk_at(epoch, from, most, |id, ownership, value| {
                 found.push((id, (ownership, *value)));
+                match found.len() > breaks_off {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
             });
             match next {
                 Ok(next) => {
@@ -317,7 +323,9 @@ impl World {
         };
         let often = self.lives.as_ref().map_or(5, |lives| lives.tells);
         let tells = (tells && self.dice.chance(often)).then(|| {
-            let delay = [0, 0, 1, 20, 300][self.dice.below(5)];
+            // Where much is told, much is owed for long.
+            let long = if often == 60 { 4_000 } else { 300 };
+            let delay = [0, 0, 1, 20, 300, long][self.dice.below(6)];
             let told = Script { sender, delay, ..self.script(false) };
             self.told.insert(told.message);
             // When it is sent, nobody knows.
@@ -424,6 +432,9 @@ impl World {
             self.shards[shard].run_resumed(&mut self.effects[shard]);
         }
         self.shards[shard].turn(now, &mut self.inboxes[shard], &mut self.effects[shard]);
+        // For as long as it has time.
+        let mut steps = 0..self.dice.below(3);
+        self.shards[shard].sweep(|| steps.next().is_some());
         self.shards[shard].revoke_old(now);
         self.keep_runs(shard);
         self.write_and_release(shard);
