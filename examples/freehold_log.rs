@@ -143,6 +143,9 @@ fn summary(verified: &Verified) -> Table {
     for (name, bytes) in &verified.strays {
         row("belongs to nothing".into(), format!("{name}, {bytes} bytes"));
     }
+    for (name, bytes) in &verified.others {
+        row("not the log's".into(), format!("{name}, {bytes} bytes"));
+    }
     table.column_mut(1).expect("it has two columns").set_cell_alignment(CellAlignment::Right);
     table
 }

@@ -99,7 +99,7 @@ pub use log::DiskOptions;
 pub use log::checkpoint::Checkpoint;
 pub use log::commit::{CommitLog, CommitLogError, EpochBatch, EpochBatches, LocalLog};
 pub use log::growth::LogStats;
-pub use log::{LogConfig, Progress, Recovery, backup, inspect, owed};
+pub use log::{Create, LogConfig, Progress, Recovery, backup, inspect, owed};
 pub use replies::Ask;
 pub use runtime::{Report, Runtime, Stuck};
 pub use snapshot::{Snapshot, SnapshotRead};

@@ -21,6 +21,7 @@ pub(crate) mod commit;
 pub(crate) mod contents;
 pub(crate) mod growth;
 pub mod inspect;
+pub(crate) mod manifest_file;
 pub(crate) mod open;
 pub mod owed;
 pub(crate) mod read_back;
@@ -38,9 +39,13 @@ use freehold_shard::log::{Bounds, SegmentId};
 use freehold_shard::manifest::Manifest;
 use freehold_shard::{Ack, Debt, Durability, Migrated, Migration, Migrations, SchemaTypes, Time};
 
-use crate::disk::directory::Directory;
+use manifest_file::ManifestFile;
+
+use crate::disk::directory::{Absent, Directory, Options};
 use crate::disk::error::LogError;
 use crate::disk::faults::{Fault, Faults};
+use crate::disk::name::FileName;
+pub(crate) use crate::disk::name::{MANIFEST, MANIFEST_OLD};
 use crate::error::ConfigError;
 use under_way::UnderWay;
 
@@ -57,8 +62,10 @@ pub type Progress = Arc<dyn Fn(Recovery) + Send + Sync>;
 /// ```
 #[derive(Clone)]
 pub struct LogConfig {
-    /// Where. It is made if it is missing. One runtime has it open at a time.
+    /// Where. One runtime has it open at a time. A directory that is made, as its files are, is for its owner alone (0700, 0600).
     pub directory: PathBuf,
+    /// What a start does where there is no database, or one. Default: [`Create::IfMissing`].
+    pub create: Create,
     /// When messages are answered. Default: [`Ack::Durable`].
     pub ack: Ack,
     /// The size of the files a log is made of, which are written in full before they are used. It bounds how long a state may
@@ -87,6 +94,38 @@ pub struct LogConfig {
     pub migrations: Migrations,
     #[doc(hidden)]
     pub disk: DiskOptions,
+}
+
+/// Whether a start makes a database.
+///
+/// A volume that is not mounted looks like an empty directory. So does one that somebody else has cleared, or a path with a slip in it. A program
+/// that is not meant to begin from nothing says so:
+///
+/// ```
+/// use freehold::{Create, LogConfig};
+///
+/// let log = LogConfig { create: Create::Never, ..LogConfig::at("/var/lib/ledger") };
+/// assert!(log.check().is_ok());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Create {
+    /// Makes one, and its directory, where there is none; otherwise opens the one there is.
+    #[default]
+    IfMissing,
+    /// Opens the one there is. Where there is none the start fails ([`LogError::NoDatabase`]), and nothing is made.
+    Never,
+    /// Makes one, and its directory. Where there is one the start fails ([`LogError::NotNew`]), and nothing is changed.
+    New,
+}
+
+impl Create {
+    fn absent(self) -> Absent {
+        match self {
+            Create::IfMissing | Create::New => Absent::Made,
+            Create::Never => Absent::LeftAlone,
+        }
+    }
 }
 
 /// For tests: a disk that fails.
@@ -119,6 +158,7 @@ impl LogConfig {
     pub fn at(directory: impl Into<PathBuf>) -> Self {
         LogConfig {
             directory: directory.into(),
+            create: Create::default(),
             ack: Ack::Durable,
             segment_bytes: 64 << 20,
             checkpoint_bytes: 1 << 30,
@@ -202,6 +242,17 @@ impl LogConfig {
         Bounds::of_segments(self.segment_bytes).value()
     }
 
+    /// How its directory is opened.
+    fn options(&self) -> Options {
+        let absent = self.create.absent();
+        Options {
+            syncs: !self.disk.without_syncs,
+            faults: self.disk.faults(),
+            flips_part: self.disk.flips_part,
+            absent,
+        }
+    }
+
     /// Checks every field against the range its description gives.
     ///
     /// # Errors
@@ -228,6 +279,7 @@ impl fmt::Debug for LogConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LogConfig")
             .field("directory", &self.directory)
+            .field("create", &self.create)
             .field("ack", &self.ack)
             .field("segment_bytes", &self.segment_bytes)
             .finish_non_exhaustive()
@@ -275,6 +327,7 @@ pub(crate) struct Logs {
     pub(crate) durability: Arc<Durability>,
     /// As it is on disk.
     manifest: Mutex<Manifest>,
+    manifest_file: Mutex<ManifestFile>,
     /// The runtime's time when it started: its database's, from all runs before.
     pub(crate) began: Time,
     pub(crate) next_debt: u64,
@@ -301,7 +354,7 @@ struct Spares {
 impl Spares {
     fn next_name(&mut self) -> String {
         self.made += 1;
-        format!("spare-{:x}", self.made)
+        FileName::Spare(self.made).to_string()
     }
 }
 
@@ -324,13 +377,30 @@ impl Logs {
     }
 
     /// Changes the manifest, on disk first.
+    ///
+    /// # Errors
+    /// After [`LogError::Replaced`] nothing more may be acknowledged: see [`ManifestFile`].
     pub(crate) fn store(&self, change: impl FnOnce(&mut Manifest)) -> Result<(), LogError> {
         let mut manifest = self.manifest();
         let mut changed = manifest.clone();
         change(&mut changed);
-        self.directory.replace(MANIFEST, &changed.to_bytes())?;
+        self.manifest_file().replace(&changed)?;
         *manifest = changed;
         Ok(())
+    }
+
+    /// Refuses to go on if the manifest on disk is another's.
+    ///
+    /// # Errors
+    /// [`LogError::Replaced`]; or it cannot be read.
+    fn check(&self) -> Result<(), LogError> {
+        // No change is under way meanwhile.
+        let _manifest = self.manifest();
+        self.manifest_file().check()
+    }
+
+    fn manifest_file(&self) -> MutexGuard<'_, ManifestFile> {
+        self.manifest_file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A segment that is not needed any more, to be renamed and used again.
@@ -381,23 +451,34 @@ impl Logs {
     }
 }
 
-pub(crate) const MANIFEST: &str = "manifest";
-
 pub(crate) fn segment_name(log: u64, segment: u64) -> String {
-    format!("log-{log:08x}-{segment:08x}")
+    FileName::Segment { log, segment }.to_string()
 }
 
 pub(crate) fn checkpoint_name(log: u64) -> String {
-    format!("checkpoint-{log:08x}")
+    FileName::Part { log }.to_string()
 }
 
 /// Which log and segment a name is of.
 pub(crate) fn parse_segment_name(name: &str) -> Option<(u64, u64)> {
-    let (log, segment) = name.strip_prefix("log-")?.split_once('-')?;
-    Some((u64::from_str_radix(log, 16).ok()?, u64::from_str_radix(segment, 16).ok()?))
+    match FileName::parse(name)? {
+        FileName::Segment { log, segment } => Some((log, segment)),
+        _ => None,
+    }
+}
+
+/// Which part of a checkpoint a name is of.
+pub(crate) fn parse_checkpoint_name(name: &str) -> Option<u64> {
+    match FileName::parse(name)? {
+        FileName::Part { log } => Some(log),
+        _ => None,
+    }
 }
 
 /// The number of a spare.
 fn parse_spare_name(name: &str) -> Option<u64> {
-    u64::from_str_radix(name.strip_prefix("spare-")?, 16).ok()
+    match FileName::parse(name)? {
+        FileName::Spare(number) => Some(number),
+        _ => None,
+    }
 }

@@ -34,9 +34,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::{Config, Shards};
+use crate::disk::error::LogError;
 use crate::doctor::{Examination, examine};
 use crate::each_shard::EachShard;
-use crate::error::{CheckpointError, Death, SnapshotError, StartError, TaskError};
+use crate::error::{CheckpointError, Death, DeathCause, SnapshotError, StartError, TaskError};
 use crate::executor::Left;
 use crate::fork::Birth;
 use crate::handle::Handle;
@@ -268,6 +269,11 @@ impl<A: Actor> Shared<A> {
         tracing::error!(shard = death.shard.0, cause = %death, "a shard died; the runtime goes down with it");
         self.deaths.lock().unwrap_or_else(PoisonError::into_inner).push(death);
         self.advance(Phase::Dead);
+    }
+
+    /// The manifest is another's, so no log of this runtime counts any more. It is no shard's fault; the first stands for all.
+    pub(crate) fn log_was_replaced(&self, error: &LogError) {
+        self.die(Death { shard: ShardIndex(0), cause: DeathCause::Log(error.to_string()) });
     }
 }
 
@@ -707,7 +713,9 @@ fn write_ends<A: Actor>(shared: &Shared<A>, logs: &Logs, left: &[Left<A>]) {
             run.end = Some(RunEnd { cut, logs: ends });
         }
     });
-    if let Err(error) = ended {
+    if let Err(error @ LogError::Replaced { .. }) = &ended {
+        shared.log_was_replaced(error);
+    } else if let Err(error) = ended {
         tracing::warn!(%error, "the end of the logs could not be written: the next start recovers as from a crash");
     }
 }

@@ -79,3 +79,32 @@ fn every_folder_is_named() {
     assert!(found.len() > 20, "the folders were looked through: {found:?}");
     assert!(wrong.is_empty(), "docs/ARCHITECTURE.md, section Files:\n{}", wrong.join("\n"));
 }
+
+/// What opens, makes, renames or removes a file by its path.
+const BY_PATH: [&str; 6] =
+    ["File::open(", "File::options(", "File::create", "use std::fs;", "std::fs::{self", "std::fs::re"];
+
+/// By its path another file may be found than the one in the directory that is locked: the directory was moved, say, and another is in its
+/// place. So only `src/disk/directory.rs` opens, makes, renames or removes files of a log, by the directory's descriptor.
+#[test]
+fn no_file_of_a_log_is_opened_by_its_path() {
+    let mut looked_at = 0;
+    for folder in ["src/log", "src/disk"] {
+        for entry in std::fs::read_dir(root().join(folder)).expect("the folder exists") {
+            let path = entry.expect("a folder can be read to its end").path();
+            if path.ends_with("directory.rs") || path.ends_with("tests.rs") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("it is text");
+            looked_at += 1;
+            let is_by_path = |line: &&str| {
+                let is_word = |at: usize| !line[..at].ends_with(|before: char| before.is_alphanumeric());
+                let is_used = |what: &str| line.match_indices(what).any(|(at, _)| is_word(at));
+                !line.trim_start().starts_with("//") && BY_PATH.iter().any(|what| is_used(what))
+            };
+            let found = text.lines().find(is_by_path);
+            assert!(found.is_none(), "{}: {found:?}", path.display());
+        }
+    }
+    assert!(looked_at > 8);
+}

@@ -512,6 +512,11 @@ pub fn identity(bytes: &[u8], bounds: Bounds) -> Option<SegmentId> {
     whole(bytes, bounds).ok().map(|(_, _, found)| found)
 }
 
+/// Which segment a file says it is, by the header it begins with alone, which may be wrong.
+pub fn claimed_identity(header: &[u8]) -> Option<SegmentId> {
+    header.get(..HEADER).filter(|header| header[..4] == MAGIC).map(segment_of)
+}
+
 /// How long a batch is whose header `block` begins with, as it says itself and without padding.
 fn length(block: &[u8], bounds: Bounds) -> Result<usize, Invalid> {
     if block.len() < HEADER || block[..4] != MAGIC {
@@ -538,13 +543,17 @@ fn whole(block: &[u8], bounds: Bounds) -> Result<(&[u8], u32, SegmentId), Invali
     if crc32c::crc32c(&whole[8..]) != crc {
         return Err(Invalid::Checksum);
     }
-    let found = SegmentId {
-        database: u64::from_le_bytes(number(block, 16)),
-        log: u64::from_le_bytes(number(block, 24)),
-        segment: u64::from_le_bytes(number(block, 32)),
-        start: u64::from_le_bytes(number(block, 112)),
-    };
-    Ok((whole, crc, found))
+    Ok((whole, crc, segment_of(block)))
+}
+
+/// What a header says of its segment.
+fn segment_of(header: &[u8]) -> SegmentId {
+    SegmentId {
+        database: u64::from_le_bytes(number(header, 16)),
+        log: u64::from_le_bytes(number(header, 24)),
+        segment: u64::from_le_bytes(number(header, 32)),
+        start: u64::from_le_bytes(number(header, 112)),
+    }
 }
 
 /// The batch that begins here, at `offset` in its segment, whatever its place in the log, with its crc and that of the one before it.

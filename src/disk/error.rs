@@ -37,11 +37,77 @@ pub enum LogError {
         /// Which directory.
         directory: PathBuf,
     },
+    /// There is no database, and none is to be made ([`Create::Never`](crate::Create::Never)). Nothing was made.
+    #[error(
+        "there is no database in {}, and none is to be made: see whether its volume is mounted, and whether the path is right; to make one, \
+         open it once with `Create::New`",
+        .directory.display()
+    )]
+    NoDatabase {
+        /// Which directory. It may be missing.
+        directory: PathBuf,
+    },
+    /// There is a database, and a new one was to be made ([`Create::New`](crate::Create::New)). Nothing was changed.
+    #[error("{} has a database, and a new one was to be made: name another directory, or open it as it is", .directory.display())]
+    NotNew {
+        /// Which directory.
+        directory: PathBuf,
+    },
+    /// What has the name of a file of the log is a link, or no file at all. Nothing was changed.
+    ///
+    /// A link would be read where it leads and replaced where it stands, so two databases would come of one.
+    #[error(
+        "{} is {what}, and files of a log are plain files in one directory: name the directory that has the files, or move them here",
+        .file.display()
+    )]
+    NotAFile {
+        /// What has the name.
+        file: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// Files are there that another database wrote. Nothing was changed.
+    #[error(
+        "{} is of one database, and {} beside it of another: a manifest was put beside logs that are not its own, or the other way round. \
+         Nothing was changed. Bring the manifest back that belongs to the logs, or move what does not belong here to another directory",
+        .manifest.display(), named(.files)
+    )]
+    OtherDatabase {
+        /// The manifest.
+        manifest: PathBuf,
+        /// The files that are of another database, by name. There is at least one.
+        files: Vec<String>,
+    },
+    /// The manifest on disk is not the one that this runtime has written last: somebody else has replaced it, or removed it. It was left
+    /// as it is, and nothing more is written.
+    #[error(
+        "{} is not the one that this runtime has written ({found} instead of {expected}): somebody has replaced it, by a backup or another \
+         program. It was left as it is. Copy the directory before anything is started in it: what this runtime has acknowledged is in its \
+         logs, which that manifest may not name",
+        .file.display()
+    )]
+    Replaced {
+        /// The manifest.
+        file: PathBuf,
+        /// What is there: of which start it is, if it can be read.
+        found: String,
+        /// Of which start it should be.
+        expected: String,
+    },
+    /// Files cannot be opened in the directory without its path, by which another directory may be found.
+    #[error(
+        "{} cannot be opened by its descriptor: mount /proc (`mount -t proc proc /proc`; in a container it is there unless it was hidden)",
+        .directory.display()
+    )]
+    NoProc {
+        /// Which directory.
+        directory: PathBuf,
+    },
     /// Files are there that were written after the manifest. Nothing was changed.
     #[error(
         "{} is older than {} beside it: a backup was copied over a newer directory, or an older manifest was put back. Nothing was changed. \
          To go on from the manifest, move these files to another directory and start again; what is newer needs the newer manifest",
-        .manifest.display(), newer_files(.files)
+        .manifest.display(), named(.files)
     )]
     NewerFiles {
         /// The manifest.
@@ -165,7 +231,7 @@ pub enum LogError {
 }
 
 /// The first of the files, and how many more there are.
-fn newer_files(files: &[String]) -> String {
+fn named(files: &[String]) -> String {
     const NAMED: usize = 8;
     let named = files.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
     match files.len().saturating_sub(NAMED) {

@@ -18,7 +18,7 @@ use glommio::io::{BufferedFile, DmaFile, OpenOptions};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::directory::Directory;
+use super::directory::{Directory, FILE_MODE};
 use super::error::LogError;
 use super::faults::Fault;
 
@@ -52,20 +52,16 @@ impl LogFile {
             bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES as u64),
             "{bytes} bytes are whole blocks"
         );
-        let path = directory.file(name);
-        let mut new = OpenOptions::new();
-        let new = new.write(true).create_new(true).buffered_open(&path).await.map_err(plain);
-        let new = new.map_err(|source| LogError::io("making", &path, source))?;
+        make(directory, name).await?;
         let filled = async {
-            new.close().await.map_err(|error| LogError::io("closing", &path, plain(error)))?;
-            fill(directory, &path, bytes).await?;
+            fill(directory, name, bytes).await?;
             sync_name(directory).await?;
             LogFile::open(directory, name).await
         };
         let filled = filled.await;
         if filled.is_err() {
             // The error is told, and this one is not: the file is as good as absent.
-            let _ = std::fs::remove_file(&path);
+            let _ = directory.remove(name);
         }
         filled
     }
@@ -76,7 +72,7 @@ impl LogFile {
         let path = directory.file(name);
         let sync = if directory.syncs() { EachWrite::Synced } else { EachWrite::NotSynced };
         let failed = |source| LogError::io("opening", &path, source);
-        let handle = Handle::open(directory, &path, sync).await.map_err(failed)?;
+        let handle = Handle::open(directory, name, "opening", sync).await?;
         let bytes = handle.bytes().await.map_err(failed)?;
         Ok(LogFile { handle, directory: directory.clone(), path, bytes })
     }
@@ -146,13 +142,9 @@ impl NewFile {
     /// Makes it, empty. There must be none of that name.
     pub(crate) async fn create(directory: &Directory, name: &str) -> Result<NewFile, LogError> {
         directory.assert_ours();
+        make(directory, name).await?;
+        let handle = Handle::open(directory, name, "making", EachWrite::NotSynced).await?;
         let path = directory.file(name);
-        let failed = |source| LogError::io("making", &path, source);
-        let mut new = OpenOptions::new();
-        let new =
-            new.write(true).create_new(true).buffered_open(&path).await.map_err(plain).map_err(failed)?;
-        new.close().await.map_err(plain).map_err(failed)?;
-        let handle = Handle::open(directory, &path, EachWrite::NotSynced).await.map_err(failed)?;
         Ok(NewFile { handle, directory: directory.clone(), path, bytes: 0 })
     }
 
@@ -192,12 +184,21 @@ impl NewFile {
     }
 }
 
+/// Makes a file of no length that nobody has made yet.
+async fn make(directory: &Directory, name: &str) -> Result<(), LogError> {
+    let failed = |error| LogError::io("making", &directory.file(name), plain(error));
+    let mut new = OpenOptions::new();
+    new.write(true).create_new(true).mode(FILE_MODE.bits());
+    let new = new.buffered_open(directory.by_descriptor(Some(name))?).await.map_err(failed)?;
+    new.close().await.map_err(failed)
+}
+
 /// Writes zeros to all of a file of no length, and syncs it.
-async fn fill(directory: &Directory, path: &Path, bytes: u64) -> Result<(), LogError> {
+async fn fill(directory: &Directory, name: &str, bytes: u64) -> Result<(), LogError> {
+    let path = &directory.file(name);
     loop {
         // Syncing each write would take a commit of the file system's journal each time: the file grows.
-        let handle = Handle::open(directory, path, EachWrite::NotSynced).await;
-        let handle = handle.map_err(|source| LogError::io("opening", path, source))?;
+        let handle = Handle::open(directory, name, "opening", EachWrite::NotSynced).await?;
         let is_direct = handle.is_direct();
         let zeroed = match handle.zero(bytes).await {
             Ok(()) if directory.syncs() => handle.sync().await,
@@ -219,8 +220,9 @@ async fn sync_name(directory: &Directory) -> Result<(), LogError> {
     if !directory.syncs() {
         return Ok(());
     }
+    let path = directory.by_descriptor(None)?;
     let synced = async {
-        let names = glommio::io::Directory::open(directory.path()).await?;
+        let names = glommio::io::Directory::open(path).await?;
         names.sync().await?;
         names.close().await
     };
@@ -242,14 +244,24 @@ enum Handle {
 }
 
 impl Handle {
-    /// Opens a file that is there, for direct I/O if that is to be had.
-    async fn open(directory: &Directory, path: &Path, each_write: EachWrite) -> io::Result<Handle> {
+    /// Opens a file that is there, for direct I/O if that is to be had. An error says that it came of this `action`.
+    async fn open(
+        directory: &Directory,
+        name: &str,
+        action: &'static str,
+        each_write: EachWrite,
+    ) -> Result<Handle, LogError> {
+        let path = directory.by_descriptor(Some(name))?;
+        let opened = Handle::open_by(directory, &path, each_write).await;
+        opened.map_err(|source| LogError::io(action, &directory.file(name), source))
+    }
+
+    async fn open_by(directory: &Directory, path: &Path, each_write: EachWrite) -> io::Result<Handle> {
         let mut options = OpenOptions::new();
         options.write(true);
-        if each_write == EachWrite::Synced {
-            // glommio adds these to the flags of openat(2). What it sets later, O_DIRECT, leaves this one as it is.
-            options.custom_flags(OFlags::DSYNC.bits() as i32);
-        }
+        // glommio adds these to the flags of openat(2). What it sets later, O_DIRECT, leaves them as they are.
+        let sync = if each_write == EachWrite::Synced { OFlags::DSYNC } else { OFlags::empty() };
+        options.custom_flags((OFlags::NOFOLLOW | sync).bits() as i32);
         if !directory.is_buffered() {
             match options.dma_open(path).await.map_err(plain) {
                 Ok(file) => {

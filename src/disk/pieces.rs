@@ -28,9 +28,12 @@ pub(crate) struct FilePieces {
 impl FilePieces {
     pub(crate) fn open(directory: &Directory, name: &str) -> Result<FilePieces, LogError> {
         let path = directory.file(name);
-        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len() as usize, file)));
-        match opened {
-            Ok((bytes, file)) => Ok(FilePieces { file, path, bytes, piece: Vec::new(), at: 0 }),
+        let file = directory.open_to_read(name)?;
+        match file.metadata() {
+            Ok(found) => {
+                let bytes = found.len() as usize;
+                Ok(FilePieces { file, path, bytes, piece: Vec::new(), at: 0 })
+            }
             Err(source) => Err(LogError::io("reading", &path, source)),
         }
     }

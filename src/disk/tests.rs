@@ -1,21 +1,21 @@
 use std::cell::Cell;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use glommio::{LocalExecutorBuilder, Placement};
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
-use super::directory::{Directory, Options};
+use super::directory::{Absent, Directory, Options};
 use super::error::LogError;
 use super::faults::{Fault, Faults};
-use super::file::{BLOCK_BYTES, LogFile};
+use super::file::{BLOCK_BYTES, LogFile, NewFile};
 use crate::guard::Guard;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -116,19 +116,227 @@ fn a_directory_is_made_with_its_parents_and_not_over_a_file() {
     }
 }
 
+// `checkpoint-notes.txt`, `checkpoint-before-upgrade.tar.gz`, `checkpoint-00000001.bak` and `log-dead-beef` looked like files of the log, and the
+// next start removed them.
 #[test]
-fn a_list_has_files_only_and_their_lengths() {
+fn a_list_has_files_of_ours_only_and_their_lengths() {
     let place = temporary();
     let directory = open(place.path());
-    directory.replace("b", b"four").expect("it is ours");
-    directory.replace("a", b"").expect("it is ours");
-    fs::create_dir(directory.file("c")).expect("a test can make a directory");
-    assert_eq!(directory.list().expect("it is there"), [("a".to_string(), 0), ("b".to_string(), 4)]);
-    directory.rename("b", "d").expect("it is there");
-    directory.remove("a").expect("it is there");
-    assert_eq!(names(&directory), ["d"]);
-    let removed = directory.remove("a").expect_err("it is gone");
+    let [segment, part] = ["log-00000002-0000000a", "checkpoint-00000003"];
+    directory.replace(part, b"four").expect("it is ours");
+    directory.replace(segment, b"").expect("it is ours");
+    fs::create_dir(directory.file("lost+found")).expect("a test can make a directory");
+    let others = [
+        "checkpoint-00000001.bak",
+        "checkpoint-before-upgrade.tar.gz",
+        "checkpoint-notes.txt",
+        "log-dead-beef",
+    ];
+    others.iter().for_each(|name| fs::write(directory.file(name), "mine").expect("a test can write a file"));
+    assert_eq!(directory.list().expect("it is there"), [(part.to_string(), 4), (segment.to_string(), 0)]);
+    let listed = directory.list_others().expect("it is there");
+    assert_eq!(listed, others.map(|name| (name.to_string(), 4)), "directories are nobody's concern");
+
+    directory.rename(part, "spare-1").expect("it is there");
+    directory.remove(segment).expect("it is there");
+    assert_eq!(names(&directory), ["spare-1"]);
+    let removed = directory.remove(segment).expect_err("it is gone");
     assert!(removed.to_string().starts_with("removing /"), "{removed}");
+}
+
+// A directory of symbolic links to a database's files opened as an empty one: links were no files, so they were passed over.
+#[test]
+fn what_has_a_name_of_ours_and_is_no_plain_file_is_refused() {
+    let place = temporary();
+    let elsewhere = place.path().join("elsewhere");
+    fs::write(&elsewhere, "far").expect("a test can write a file");
+    type Make<'a> = &'a dyn Fn(&Path);
+    let kinds: [(&str, Make<'_>); 4] = [
+        ("a symbolic link", &|at| symlink(&elsewhere, at).expect("a test can make a link")),
+        ("a symbolic link", &|at| symlink("nowhere", at).expect("a test can make a link")),
+        ("a directory", &|at| fs::create_dir(at).expect("a test can make a directory")),
+        ("no plain file", &|at| {
+            mknodat(CWD, at, FileType::Fifo, Mode::RUSR, 0).expect("a test can make a fifo")
+        }),
+    ];
+    for name in ["manifest", "manifest.old", "log-00000000-00000000", "checkpoint-00000001", "spare-1"] {
+        for (number, (what, make)) in kinds.iter().enumerate() {
+            let directory = open(&place.path().join(format!("{name}-{number}")));
+            make(&directory.file(name));
+            let reader = Directory::read_only(directory.path()).expect("it is there");
+            for listed in [directory.list(), reader.list()] {
+                let refused = listed.expect_err("it cannot be listed without it");
+                let LogError::NotAFile { file, what: found } = &refused else { panic!("{refused}") };
+                assert_eq!((file, found), (&directory.file(name), what));
+            }
+            if *what == "a symbolic link" {
+                let read = reader.read(name);
+                assert!(matches!(read, Err(LogError::NotAFile { .. })), "no link is followed: {read:?}");
+            }
+            fs::rename(directory.file(name), directory.file("mine")).expect("it is there");
+            assert_eq!(names(&directory), [""; 0], "what has another name is left alone");
+        }
+    }
+    symlink(&elsewhere, place.path().join("lock")).expect("a test can make a link");
+    let refused = Directory::open(place.path());
+    assert!(
+        matches!(&refused, Err(LogError::NotAFile { file, .. }) if file.ends_with("lock")),
+        "{refused:?}"
+    );
+}
+
+// The file `lock` was removed, by somebody who tidied up, and the next runtime made a new one and locked that: two wrote one directory.
+#[test]
+fn a_lock_that_was_removed_is_still_held() {
+    let place = temporary();
+    let first = open(place.path());
+    for _ in 0..2 {
+        fs::remove_file(first.file("lock")).expect("it is there");
+        let refused = Directory::open(place.path());
+        assert!(matches!(refused, Err(LogError::InUse { .. })), "{refused:?}");
+        fs::write(first.file("lock"), "").expect("a test can write a file");
+    }
+    first.unlock();
+    drop(open(place.path()));
+    // As earlier versions lock a directory, and find it locked.
+    let earlier = fs::File::options().write(true).open(first.file("lock")).expect("it is there");
+    earlier.try_lock().expect("nobody has it");
+    assert!(matches!(Directory::open(place.path()), Err(LogError::InUse { .. })));
+    earlier.unlock().expect("it was locked");
+    let ours = open(place.path());
+    assert!(matches!(earlier.try_lock(), Err(fs::TryLockError::WouldBlock)));
+    drop(ours);
+}
+
+// `mv data data.old` while a runtime had `data` open: another made a new `data`, and the first wrote its manifest over the other's. What
+// the other had acknowledged was gone.
+#[test]
+fn a_directory_that_is_moved_is_still_the_one_that_is_written() {
+    let place = temporary();
+    let [before, after] = ["data", "data.old"].map(|name| place.path().join(name));
+    let moved = open(&before);
+    moved.replace("manifest", b"one").expect("it is ours");
+    on_an_executor(async || {
+        let file = LogFile::create(&moved, "log-00000000-00000000", BLOCK).await.expect("it can be made");
+        fs::rename(&before, &after).expect("a test can move a directory");
+        let other = open(&before);
+        other.replace("manifest", b"theirs").expect("it is ours");
+        other.create_zeroed("spare-1", BLOCK).expect("it is ours");
+
+        assert_eq!(moved.read("manifest").expect("it is there"), b"one");
+        moved.replace("manifest", b"two").expect("it is ours");
+        moved.write("checkpoint-00000001", b"part").expect("it is ours");
+        moved.create_zeroed("spare-2", BLOCK).expect("it is ours");
+        moved.rename("spare-2", "log-00000000-00000001").expect("it is there");
+        moved.remove("checkpoint-00000001").expect("it is there");
+        moved.cut("manifest.old", 1).expect("it is there");
+        file.write(&[1; BLOCK_BYTES], 0).await.expect("there is room");
+        file.close().await.expect("it can be closed");
+        for name in ["log-00000000-00000000", "log-00000000-00000001"] {
+            LogFile::open(&moved, name).await.expect("it is there").close().await.expect("it can be closed");
+        }
+        let made = LogFile::create(&moved, "spare-3", BLOCK).await.expect("it can be made");
+        made.close().await.expect("it can be closed");
+        let mut part = NewFile::create(&moved, "checkpoint-00000002").await.expect("it can be made");
+        part.append(&[2; BLOCK_BYTES]).await.expect("there is room");
+        assert_eq!(part.finish().await.expect("it can be closed"), BLOCK);
+        other.copy_in(&moved, "checkpoint-00000002", "checkpoint-00000009").expect("it is there");
+        assert!(other.link_in(&moved, "spare-3", "spare-9").expect("it is there"));
+        assert_eq!(moved.names_of("spare-3").expect("it is there"), 2);
+        moved.sync().expect("it is there");
+
+        let of_moved = [
+            "checkpoint-00000002",
+            "log-00000000-00000000",
+            "log-00000000-00000001",
+            "manifest",
+            "manifest.old",
+            "spare-3",
+        ];
+        assert_eq!(names(&moved), of_moved);
+        assert_eq!(names(&Directory::read_only(&after).expect("it is there")), of_moved);
+        assert_eq!(names(&other), ["checkpoint-00000009", "manifest", "spare-1", "spare-9"]);
+        assert_eq!(fs::read(after.join("manifest.old")).expect("it is there"), b"o");
+        assert_eq!(fs::read(before.join("manifest")).expect("it is there"), b"theirs");
+        assert!(matches!(Directory::open(&after), Err(LogError::InUse { .. })), "the lock has moved with it");
+    });
+}
+
+#[test]
+fn without_proc_it_is_said_what_is_missing() {
+    let place = temporary();
+    let directory = open(place.path());
+    let me = [std::process::id().to_string()];
+    let path = directory.by_descriptor_in(Path::new("/proc"), &me, Some("x")).expect("it is mounted");
+    assert!(path.starts_with("/proc") && path.ends_with("x"), "{}", path.display());
+    // None there, and one of another name space, where the number is another's.
+    let other = ["1".to_string(), "self".to_string()];
+    for (proc, processes, is_found) in
+        [("/proc.not", &me[..], false), ("/proc", &other[..1], false), ("/proc", &other, true)]
+    {
+        let found = directory.by_descriptor_in(Path::new(proc), processes, None);
+        assert_eq!(found.is_ok(), is_found, "{proc}: {found:?}");
+        if let Err(error) = found {
+            assert!(matches!(&error, LogError::NoProc { .. }), "{error}");
+            assert!(error.to_string().contains("mount /proc"), "{error}");
+        }
+    }
+}
+
+// Segments and manifests were made 0644 and directories 0755: every account of the machine could read the objects.
+#[test]
+fn new_files_and_directories_are_their_owners_alone() {
+    let place = temporary();
+    let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    let directory = open(&place.path().join("parent/data"));
+    assert_eq!(
+        [place.path().join("parent"), directory.path().to_path_buf()].map(|path| mode(&path)),
+        [0o700; 2]
+    );
+    directory.replace("manifest", b"one").expect("it is ours");
+    directory.replace("manifest", b"two").expect("it is ours");
+    directory.create_zeroed("spare-1", BLOCK).expect("it is ours");
+    directory.copy_in(&directory, "spare-1", "spare-4").expect("it is there");
+    on_an_executor(async || {
+        let file = LogFile::create(&directory, "spare-2", BLOCK).await.expect("it can be made");
+        file.close().await.expect("it can be closed");
+        let part = NewFile::create(&directory, "checkpoint-00000001").await.expect("it can be made");
+        part.finish().await.expect("it can be closed");
+    });
+    let listed = names(&directory);
+    assert_eq!(listed.len(), 6);
+    for name in listed.iter().map(String::as_str).chain(["lock"]) {
+        assert_eq!(mode(&directory.file(name)), 0o600, "{name}");
+    }
+    let theirs = place.path().join("theirs");
+    fs::create_dir(&theirs).expect("a test can make a directory");
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o750)).expect("it is ours");
+    open(&theirs);
+    assert_eq!(mode(&theirs), 0o750, "what is there stays as it is");
+}
+
+#[test]
+fn what_is_to_be_left_alone_is_left_as_it_was() {
+    let place = temporary();
+    let options = || Options { absent: Absent::LeftAlone, ..Options::default() };
+    let missing = place.path().join("missing/data");
+    let refused = Directory::open_with(&missing, options());
+    assert!(
+        matches!(&refused, Err(LogError::NoDatabase { directory }) if *directory == missing),
+        "{refused:?}"
+    );
+    let count = || fs::read_dir(place.path()).expect("it is there").count();
+    let empty = Directory::open_with(place.path(), options()).expect("it is there");
+    assert_eq!((names(&empty).len(), count()), (0, 0), "nothing is made");
+    drop(empty);
+    open(place.path()).replace("manifest", b"one").expect("it is ours");
+    fs::remove_file(place.path().join("lock")).expect("it is there");
+    let ours = Directory::open_with(place.path(), options()).expect("it is there");
+    assert!(
+        count() == 2 && place.path().join("lock").exists(),
+        "earlier versions are kept out of a database"
+    );
+    drop(ours);
 }
 
 #[test]

@@ -28,18 +28,12 @@ use freehold_shard::recovery::{Survey, last_complete_in_copies};
 use thiserror::Error;
 
 use super::contents::{
-    Contents, Ended, Source, Surveyed, contents, cuts, damaged, floor, newer, newer_files, read,
-    read_manifest, survey,
+    Contents, Ended, Source, Surveyed, contents, cuts, damaged, floor, read, read_manifest, strangers, survey,
 };
-use super::{MANIFEST, inspect, parse_segment_name};
+use super::{MANIFEST, inspect};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
-
-/// Is in a directory that a backup or a restore is filling, as long as it is not whole.
-pub(crate) const UNFINISHED: &str = "unfinished-copy";
-
-/// A second name of a file that is being copied, so that no runtime uses the file again meanwhile.
-const PIN: &str = "unfinished-pin";
+use crate::disk::name::{PIN, UNFINISHED};
 
 /// How often a backup begins again because a checkpoint removed files before they were copied.
 const TRIES_MAX: usize = 16;
@@ -195,9 +189,8 @@ impl Filling {
         let is_as_it_was =
             || Ok::<_, LogError>(read_manifest(from)?.is_some_and(|now| is_same(&now, &manifest)));
         let found = contents(from, manifest.clone())?;
-        let newer = newer(from, &found)?;
-        if !newer.is_empty() {
-            return if is_as_it_was()? { Err(newer_files(from, newer)) } else { Ok(None) };
+        if let Some(error) = strangers(from, &found)? {
+            return if is_as_it_was()? { Err(error) } else { Ok(None) };
         }
         // What the logs say before the first of them is copied.
         let before: Vec<Survey> = found
@@ -323,11 +316,11 @@ impl Taken<'_> {
     fn take(&mut self, source: &Source) -> Result<(), LogError> {
         let still = source.files.len().saturating_sub(if is_open(source) { OPEN_SEGMENTS } else { 0 });
         for (at, file) in source.files.iter().enumerate() {
-            let original = self.from.file(&file.name);
-            if at < still && self.files == Files::Linked && self.to.link_in(&original, &file.name)? {
+            let name = &file.name;
+            if at < still && self.files == Files::Linked && self.to.link_in(self.from, name, name)? {
                 self.linked += 1;
             } else {
-                self.copy(&file.name)?;
+                self.copy(name)?;
             }
         }
         Ok(())
@@ -343,13 +336,13 @@ impl Taken<'_> {
     }
 
     fn copy(&mut self, name: &str) -> Result<(), LogError> {
-        let original = self.from.file(name);
-        if !self.to.link_in(&original, PIN)? {
+        // So that no runtime uses the file again meanwhile.
+        if !self.to.link_in(self.from, name, PIN)? {
             self.is_pinned = false;
-            self.to.copy_in(&original, name)?;
+            self.to.copy_in(self.from, name, name)?;
             return Ok(());
         }
-        let copied = self.to.copy_in(&self.to.file(PIN), name);
+        let copied = self.to.copy_in(self.to, PIN, name);
         self.to.remove(PIN)?;
         copied.map(drop)
     }
@@ -385,8 +378,7 @@ fn is_same(now: &Manifest, before: &Manifest) -> bool {
     now.checkpoint == before.checkpoint && logs(now) == logs(before)
 }
 
-/// Whether a name is one of those that a database has.
+/// Whether a file is one that a database has, of those that are ours.
 fn is_of_a_database(name: &str) -> bool {
-    ["manifest", "checkpoint-", "spare-"].iter().any(|prefix| name.starts_with(prefix))
-        || parse_segment_name(name).is_some()
+    ![UNFINISHED, PIN].contains(&name)
 }

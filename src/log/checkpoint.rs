@@ -161,6 +161,12 @@ pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) {
         }
         has_many_runs = false;
         let made = make(shared, logs).map_err(Arc::new);
+        if let Err(error) = &made
+            && let CheckpointError::Log(replaced @ LogError::Replaced { .. }) = &**error
+        {
+            // What is acknowledged from now on would belong to nothing.
+            shared.log_was_replaced(replaced);
+        }
         last = Instant::now();
         match &made {
             Ok(made) => {

@@ -13,13 +13,15 @@ use freehold_shard::log::{Batch, BatchWriter, Marks, SegmentId, Tail};
 use freehold_shard::manifest::{Manifest, RunEnd};
 use freehold_shard::record::Record;
 use freehold_shard::recovery::LogReader;
-use freehold_shard::{Epoch, PlacementKey, Time, WrittenSchema};
+use freehold_shard::{Epoch, Time, WrittenSchema};
 use thiserror::Error;
 
-use super::contents::{Contents, Place, Surveyed, contents, cuts, read, read_manifest, refuse_newer, survey};
-use super::{LogConfig, MANIFEST, segment_name};
+use super::contents::{Contents, Place, Surveyed, contents, cuts, read, refuse_strangers, survey};
+use super::manifest_file::ManifestFile;
+use super::{Create, LogConfig, segment_name};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
+use crate::disk::name::FileName;
 use crate::runtime::random;
 
 /// What a whole database committed in one epoch.
@@ -169,6 +171,7 @@ pub enum CommitLogError {
 #[derive(Debug)]
 pub struct LocalLog {
     directory: Directory,
+    file: ManifestFile,
     manifest: Manifest,
     tail: Epoch,
     time: Time,
@@ -192,18 +195,20 @@ impl LocalLog {
     /// # Errors
     /// See [`LogError`]: in use, above all, or damaged.
     pub fn open(directory: impl AsRef<Path>) -> Result<LocalLog, CommitLogError> {
-        let directory = Directory::open(directory.as_ref())?;
-        let manifest = match read_manifest(&directory)? {
-            Some(manifest) => manifest,
-            None => {
-                let segment_bytes = LogConfig::at(directory.path()).segment_bytes as u64;
-                let manifest = Manifest::new(random(), PlacementKey(random()), segment_bytes);
-                directory.replace(MANIFEST, &manifest.to_bytes())?;
-                manifest
-            }
-        };
+        LocalLog::open_as(directory, Create::IfMissing)
+    }
+
+    /// [`open`](LocalLog::open), or otherwise where there is no database, or one: as `create` says.
+    ///
+    /// # Errors
+    /// As [`open`](LocalLog::open), and as `create` says.
+    pub fn open_as(directory: impl AsRef<Path>, create: Create) -> Result<LocalLog, CommitLogError> {
+        let config = LogConfig { create, ..LogConfig::at(directory.as_ref()) };
+        let directory = Directory::open_with(&config.directory, config.options())?;
+        let (file, manifest) =
+            ManifestFile::open(&directory, create, config.segment_bytes as u64, None, random)?;
         let (tail, time, run, has_failed) = (Epoch(0), Time(0), None, false);
-        let mut log = LocalLog { directory, manifest, tail, time, run, has_failed };
+        let mut log = LocalLog { directory, file, manifest, tail, time, run, has_failed };
         let (contents, surveyed) = log.survey()?;
         let cuts = cuts(&log.directory, &contents, &surveyed)?;
         log.tail =
@@ -226,7 +231,7 @@ impl LocalLog {
 
     fn survey(&self) -> Result<(Contents, Vec<Surveyed>), LogError> {
         let contents = contents(&self.directory, self.manifest.clone())?;
-        refuse_newer(&self.directory, &contents)?;
+        refuse_strangers(&self.directory, &contents)?;
         let sources = contents.sources.iter();
         let surveyed = sources.map(|source| survey(&self.directory, &self.manifest, source, Err, |_| {}));
         let surveyed = surveyed.collect::<Result<_, _>>()?;
@@ -266,18 +271,30 @@ impl LocalLog {
 
     /// Makes a segment, and gives it its name when it has its size.
     fn make(&self, id: SegmentId) -> Result<File, LogError> {
-        let (made, name) = ("spare-0", segment_name(id.log, id.segment));
+        let (made, name) = (&FileName::Spare(0).to_string(), segment_name(id.log, id.segment));
         self.directory.create_zeroed(made, self.manifest.segment_bytes)?;
         self.directory.rename(made, &name)?;
         self.directory.sync()?;
-        let path = self.directory.file(&name);
-        File::options().write(true).open(&path).map_err(|source| LogError::io("opening", &path, source))
+        self.directory.open_to_write(&name)
     }
 
     fn store(&mut self, manifest: Manifest) -> Result<(), LogError> {
-        self.directory.replace(MANIFEST, &manifest.to_bytes())?;
+        let stored = self.file.replace(&manifest);
+        self.note(stored)?;
         self.manifest = manifest;
         Ok(())
+    }
+
+    /// Refuses to go on if the manifest on disk is another's. It is read once for each append, which waits for the disk anyway.
+    fn check(&mut self) -> Result<(), LogError> {
+        let checked = self.file.check();
+        self.note(checked)
+    }
+
+    /// Once the manifest is another's nothing more is appended.
+    fn note(&mut self, result: Result<(), LogError>) -> Result<(), LogError> {
+        self.has_failed |= matches!(result, Err(LogError::Replaced { .. }));
+        result
     }
 
     /// Begins a run with one log.
@@ -391,6 +408,7 @@ impl CommitLog for LocalLog {
             // A run is of one schema.
             self.end()?;
         }
+        self.check()?;
         self.has_failed = true;
         self.write(batch)?;
         self.has_failed = false;

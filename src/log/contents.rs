@@ -14,15 +14,16 @@ use std::path::PathBuf;
 
 use freehold_shard::Epoch;
 use freehold_shard::log::{
-    Batch, Damage, HEADER, Invalid, Pieces, SegmentId, Tail, VERSION, batch_bytes, identity,
+    Batch, Bounds, Damage, HEADER, Invalid, Pieces, SegmentId, Tail, VERSION, batch_bytes, claimed_identity,
+    identity,
 };
 use freehold_shard::manifest::{LogBegin, MANIFEST_VERSION, Manifest, NoManifest};
 use freehold_shard::recovery::{LogReader, Survey, last_complete};
 
-use super::backup::UNFINISHED;
-use super::{MANIFEST, checkpoint_name, parse_segment_name, segment_name};
+use super::{MANIFEST, checkpoint_name, parse_checkpoint_name, parse_segment_name, segment_name};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
+use crate::disk::name::{FileName, NEW};
 use crate::disk::pieces::FilePieces;
 
 /// A file of a log.
@@ -89,11 +90,9 @@ pub(crate) struct Surveyed {
 pub(crate) fn read_manifest(directory: &Directory) -> Result<Option<Manifest>, LogError> {
     let files = directory.list()?;
     if !files.iter().any(|(name, _)| name == MANIFEST) {
-        // A start that was given up may have left `manifest.new`, and nothing else: the manifest comes before any log.
-        let is_ours = |(name, _): &(String, u64)| {
-            ["manifest.old", "log-", "checkpoint-", UNFINISHED].iter().any(|prefix| name.starts_with(prefix))
-        };
-        return match files.iter().any(is_ours) {
+        // A start that was given up may have left `manifest.new`, and nothing else: the manifest comes before any other file.
+        let new = format!("{MANIFEST}{NEW}");
+        return match files.iter().any(|(name, _)| *name != new) {
             true => Err(LogError::NoManifest { directory: directory.path().to_path_buf() }),
             false => Ok(None),
         };
@@ -107,7 +106,8 @@ pub(crate) fn read_manifest(directory: &Directory) -> Result<Option<Manifest>, L
             offset: 0,
             what: error.to_string(),
             lost: "which logs belong to the database is not known".to_string(),
-            advice: "bring the directory back from a copy; manifest.old beside it is the one before"
+            advice: "bring the directory back from a backup; or, if nothing was started and no checkpoint made since it was replaced, \
+                     copy manifest.old over it, which is the one before: a start loses nothing by it, and refuses it where it does not fit"
                 .to_string(),
         }),
     }
@@ -168,28 +168,57 @@ pub(crate) fn contents(directory: &Directory, manifest: Manifest) -> Result<Cont
     Ok(Contents { manifest, sources })
 }
 
-/// Refuses a directory with files that were written after its manifest. Recovery would not look at them, and the next run would take
-/// their numbers, and their place.
-pub(crate) fn refuse_newer(directory: &Directory, contents: &Contents) -> Result<(), LogError> {
-    let files = newer(directory, contents)?;
-    if files.is_empty() { Ok(()) } else { Err(newer_files(directory, files)) }
+/// Refuses a directory with files that its manifest cannot know: recovery would not look at them, and the next run would take their
+/// numbers, and their place.
+pub(crate) fn refuse_strangers(directory: &Directory, contents: &Contents) -> Result<(), LogError> {
+    strangers(directory, contents)?.map_or(Ok(()), Err)
 }
 
-pub(crate) fn newer_files(directory: &Directory, files: Vec<String>) -> LogError {
+/// What is wrong if there are such files: they were written after the manifest, or by another database.
+pub(crate) fn strangers(directory: &Directory, contents: &Contents) -> Result<Option<LogError>, LogError> {
+    let others = of_others(directory, &contents.manifest)?;
+    if !others.is_empty() {
+        let manifest = directory.file(MANIFEST);
+        return Ok(Some(LogError::OtherDatabase { manifest, files: others }));
+    }
+    let newer = newer(directory, contents)?;
+    Ok((!newer.is_empty()).then(|| newer_files(directory, newer)))
+}
+
+/// The files that another database wrote, whether the manifest names them or not: its numbers may be those of other logs.
+fn of_others(directory: &Directory, manifest: &Manifest) -> Result<Vec<String>, LogError> {
+    let mut others = Vec::new();
+    for (name, _) in directory.list()? {
+        let (log, segment) = match FileName::parse(&name) {
+            Some(FileName::Segment { log, segment }) => (log, segment),
+            Some(FileName::Part { log }) => (log, 0),
+            _ => continue,
+        };
+        let Some(header) = if_there(directory.read_start(&name, HEADER))? else { continue };
+        // Of what an earlier use of the file left, log and segment are others than its name says.
+        let is_of_other =
+            |id: &SegmentId| (id.log, id.segment) == (log, segment) && id.database != manifest.database;
+        if claimed_identity(&header).is_some_and(|id| is_of_other(&id))
+            && first_segment(directory, &name)?.is_some_and(|id| is_of_other(&id))
+        {
+            others.push(name);
+        }
+    }
+    Ok(others)
+}
+
+fn newer_files(directory: &Directory, files: Vec<String>) -> LogError {
     LogError::NewerFiles { manifest: directory.file(MANIFEST), files }
 }
 
 /// Of the files that no source names, those that were written after the manifest.
-pub(crate) fn newer(
-    directory: &Directory,
-    Contents { manifest, sources }: &Contents,
-) -> Result<Vec<String>, LogError> {
+fn newer(directory: &Directory, Contents { manifest, sources }: &Contents) -> Result<Vec<String>, LogError> {
     let needed: HashSet<&str> =
         sources.iter().flat_map(|source| &source.files).map(|file| &*file.name).collect();
     let mut newer = Vec::new();
     for (name, _) in directory.list()? {
         let segment = parse_segment_name(&name);
-        if needed.contains(&*name) || segment.is_none() && !name.starts_with("checkpoint-") {
+        if needed.contains(&*name) || segment.is_none() && parse_checkpoint_name(&name).is_none() {
             continue;
         }
         let goes_on = |source: &&Source| {
@@ -199,7 +228,7 @@ pub(crate) fn newer(
             Some(source) => {
                 is_behind_the_end(directory, manifest, source, &name, segment.unwrap_or_default().1)?
             }
-            None => is_of_the_future(directory, manifest, &name)?,
+            None => first_segment(directory, &name)?.is_some_and(|first| manifest.is_older_than(first)),
         };
         if is_newer {
             newer.push(name);
@@ -208,22 +237,15 @@ pub(crate) fn newer(
     Ok(newer)
 }
 
-/// Whether a file begins with a batch that was written after the manifest.
-pub(crate) fn is_of_the_future(
-    directory: &Directory,
-    manifest: &Manifest,
-    name: &str,
-) -> Result<bool, LogError> {
-    Ok(first_segment(directory, manifest, name)?.is_some_and(|first| manifest.is_older_than(first)))
+/// Whether a file begins with a batch that was written after the manifest, or by another database.
+pub(crate) fn is_strange(directory: &Directory, manifest: &Manifest, name: &str) -> Result<bool, LogError> {
+    let first = first_segment(directory, name)?;
+    Ok(first.is_some_and(|first| first.database != manifest.database || manifest.is_older_than(first)))
 }
 
-/// Which segment a file says it is, if it begins with a whole batch.
-fn first_segment(
-    directory: &Directory,
-    manifest: &Manifest,
-    name: &str,
-) -> Result<Option<SegmentId>, LogError> {
-    let bounds = manifest.bounds();
+/// Which segment a file says it is, if it begins with a whole batch, of whatever database.
+fn first_segment(directory: &Directory, name: &str) -> Result<Option<SegmentId>, LogError> {
+    let bounds = Bounds::of_segments(usize::MAX);
     let Some(header) = if_there(directory.read_start(name, HEADER))? else { return Ok(None) };
     let Ok(bytes) = batch_bytes(&header, bounds) else { return Ok(None) };
     Ok(if_there(directory.read_start(name, bytes))?.and_then(|first| identity(&first, bounds)))
@@ -247,7 +269,7 @@ fn is_behind_the_end(
 ) -> Result<bool, LogError> {
     let Some((_, end)) = source.end.filter(|_| segment >= source.begin.segment) else { return Ok(false) };
     let id = SegmentId { segment, ..manifest.segment_id(source.start, source.begin) };
-    if first_segment(directory, manifest, name)? != Some(id) {
+    if first_segment(directory, name)? != Some(id) {
         return Ok(false);
     }
     let mut late = 0;

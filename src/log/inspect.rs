@@ -24,12 +24,12 @@ pub use freehold_shard::{Epoch, Time};
 use freehold_shard::manifest::{Fate, Manifest};
 
 use super::contents::{
-    Contents, Place, Source, Surveyed, contents, cut, newer, newer_files, read, read_manifest, survey,
+    Contents, Place, Source, Surveyed, contents, cut, read, read_manifest, strangers, survey,
 };
-use super::under_way::UNDER_WAY;
-use super::{MANIFEST, parse_spare_name};
+use super::{MANIFEST, MANIFEST_OLD, parse_spare_name};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
+use crate::disk::name::UNDER_WAY;
 
 /// What [`verify`] found in a directory.
 #[derive(Debug)]
@@ -47,9 +47,11 @@ pub struct Verified {
     pub spares: usize,
     /// Messages that are owed and set aside: see [`owed`](crate::owed).
     pub set_aside: Vec<Debt>,
-    /// Files that belong to nothing, and how long they are: left over from a start or a checkpoint that was given up, segments that were
-    /// made and not used, or nothing of ours. The next checkpoint or start removes those that are ours.
+    /// Files that belong to nothing, and how long they are: left over from a start or a checkpoint that was given up, or segments that were
+    /// made and not used. The next checkpoint or start removes them.
     pub strays: Vec<(String, u64)>,
+    /// Files that the log does not make, by their names, and how long they are. Nobody here reads them or removes them.
+    pub others: Vec<(String, u64)>,
     /// Everything that is wrong, in the order of the files. Without any, the directory can be opened.
     pub damages: Vec<LogError>,
 }
@@ -133,10 +135,12 @@ pub fn verify(directory: &Path) -> Result<Verified, LogError> {
         damages.borrow_mut().push(damage);
         Ok(())
     };
-    let newer = newer(&directory, &contents)?;
+    let strangers = strangers(&directory, &contents)?;
     // A start or a checkpoint makes files, and then the manifest that names them.
-    if !newer.is_empty() && read_manifest(&directory)?.as_ref() == Some(manifest) {
-        collect(newer_files(&directory, newer))?;
+    if let Some(error) = strangers
+        && read_manifest(&directory)?.as_ref() == Some(manifest)
+    {
+        collect(error)?;
     }
     let mut surveyed: Vec<Surveyed> = Vec::with_capacity(sources.len());
     let mut is_whole = vec![true; manifest.runs.len()];
@@ -200,7 +204,7 @@ pub fn verify(directory: &Path) -> Result<Verified, LogError> {
     }
     let mut spares = 0;
     let belongs = |name: &str| {
-        [MANIFEST, "manifest.old", UNDER_WAY].contains(&name)
+        [MANIFEST, MANIFEST_OLD, UNDER_WAY].contains(&name)
             || sources.iter().flat_map(|source| &source.files).any(|file| file.name == name)
     };
     let mut strays = directory.list()?;
@@ -211,9 +215,10 @@ pub fn verify(directory: &Path) -> Result<Verified, LogError> {
     });
     let set_aside = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::SetAside);
     let set_aside = set_aside.map(|blamed| Debt(blamed.debt)).collect();
+    let others = directory.list_others()?;
     let damages = damages.into_inner();
     let (database, segment_bytes) = (manifest.database, manifest.segment_bytes);
-    Ok(Verified { database, segment_bytes, checkpoint, runs, spares, set_aside, strays, damages })
+    Ok(Verified { database, segment_bytes, checkpoint, runs, spares, set_aside, strays, others, damages })
 }
 
 /// Gives every record of a directory that can be read to `each`, also those behind a damage and those that do not count: the checkpoint's

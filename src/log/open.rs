@@ -17,16 +17,16 @@ use freehold_shard::{
 };
 
 use super::contents::{
-    Contents, Ended, Place, Source, Surveyed, contents, cuts, is_of_the_future, read, read_manifest,
-    refuse_newer, survey,
+    Contents, Ended, Place, Source, Surveyed, contents, cuts, is_strange, read, refuse_strangers, survey,
 };
 use super::growth::Growth;
+use super::manifest_file::ManifestFile;
 use super::under_way::{UnderWay, under_way};
 use super::{
-    LogConfig, Logs, MANIFEST, Progress, Recovery, Spares, checkpoint, checkpoint_name, parse_segment_name,
-    parse_spare_name, segment_name,
+    LogConfig, Logs, Progress, Recovery, Spares, checkpoint, checkpoint_name, parse_checkpoint_name,
+    parse_segment_name, parse_spare_name, segment_name,
 };
-use crate::disk::directory::{Directory, Options};
+use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
 
 /// A message that is owed, as it runs again.
@@ -288,24 +288,12 @@ pub(crate) fn open<A: Actor>(
     shards: usize,
     random: impl Fn() -> u64,
 ) -> Result<Opened<A>, LogError> {
-    let disk = &config.disk;
-    let options = Options { syncs: !disk.without_syncs, faults: disk.faults(), flips_part: disk.flips_part };
-    let directory = Directory::open_with(&config.directory, options)?;
-    let fresh = || {
-        let key = key.unwrap_or_else(|| PlacementKey(random()));
-        Manifest::new(random(), key, config.segment_bytes as u64)
-    };
-    let manifest = match read_manifest(&directory)? {
-        Some(manifest) => manifest,
-        None => {
-            // Before any other file: a crash while the first logs are made must not leave files that nobody vouches for.
-            let manifest = fresh();
-            directory.replace(MANIFEST, &manifest.to_bytes())?;
-            manifest
-        }
-    };
+    let directory = Directory::open_with(&config.directory, config.options())?;
+    let (file, manifest) =
+        ManifestFile::open(&directory, config.create, config.segment_bytes as u64, key, &random)?;
     let contents = contents(&directory, manifest)?;
-    refuse_newer(&directory, &contents)?;
+    refuse_strangers(&directory, &contents)?;
+    mention_others(&directory)?;
     let router = Router::new(key.unwrap_or(contents.manifest.key()), shards);
     let meter = Meter::new(config.progress.clone(), &contents);
     let seeds: Vec<u64> = (0..shards).map(|_| random()).collect();
@@ -352,6 +340,7 @@ pub(crate) fn open<A: Actor>(
         config: LogConfig { segment_bytes: manifest.segment_bytes as usize, ..config.clone() },
         durability: Arc::new(Durability::new(shards, latest)),
         manifest: Mutex::new(manifest),
+        manifest_file: Mutex::new(file),
         began: time,
         next_debt,
         recovery,
@@ -415,6 +404,21 @@ fn understood<A: Actor>(
     Ok(by_shard)
 }
 
+/// Says what is in the directory that is not ours: nobody here reads it or removes it.
+fn mention_others(directory: &Directory) -> Result<(), LogError> {
+    let others = directory.list_others()?;
+    if others.is_empty() {
+        return Ok(());
+    }
+    let (directory, count) = (directory.path().display(), others.len());
+    let first: Vec<_> = others.iter().take(OTHERS_NAMED).map(|(name, _)| name).collect();
+    tracing::info!(%directory, count, ?first, "files that are not the log's are left as they are");
+    Ok(())
+}
+
+/// How many of them are named.
+const OTHERS_NAMED: usize = 8;
+
 /// Whether a file is one that this manifest names.
 fn names(manifest: &Manifest, name: &str) -> bool {
     let is_segment = parse_segment_name(name).is_some_and(|(log, segment)| {
@@ -449,9 +453,8 @@ fn prepare(logs: &Logs, before: &Manifest, numbers: &[u64]) -> Result<(), LogErr
     let manifest = logs.manifest().clone();
     for (name, bytes) in logs.directory.list()? {
         if let Some(number) = parse_spare_name(&name) {
-            // What a newer copy of the directory wrote must not look like a part of a log that will have its number.
-            let is_fit =
-                bytes == manifest.segment_bytes && !is_of_the_future(&logs.directory, before, &name)?;
+            // What a newer copy of the directory wrote, or another database, must not look like a part of a log that will have its number.
+            let is_fit = bytes == manifest.segment_bytes && !is_strange(&logs.directory, before, &name)?;
             if !is_fit || !logs.keep_spare(&name, number, numbers.len()) {
                 logs.directory.remove(&name)?;
             }
@@ -472,7 +475,7 @@ fn prepare(logs: &Logs, before: &Manifest, numbers: &[u64]) -> Result<(), LogErr
 /// Segments that are not needed are kept to be used again, and parts of checkpoints that are not are removed.
 fn discard(logs: &Logs, shards: usize, is_needed: impl Fn(&str) -> bool) -> Result<(), LogError> {
     for (name, bytes) in logs.directory.list()? {
-        let is_checkpoint = name.starts_with("checkpoint-");
+        let is_checkpoint = parse_checkpoint_name(&name).is_some();
         if is_needed(&name) || !is_checkpoint && parse_segment_name(&name).is_none() {
             continue;
         }

@@ -27,10 +27,11 @@ use freehold_shard::log::Batch;
 use freehold_shard::manifest::Fate;
 use freehold_shard::recovery::Owing;
 
-use super::MANIFEST;
-use super::contents::{Place, cuts, read, read_manifest, survey};
+use super::Create;
+use super::contents::{Place, cuts, read, survey};
 use super::inspect::look;
-use crate::disk::directory::Directory;
+use super::manifest_file::ManifestFile;
+use crate::disk::directory::{Absent, Directory, Options};
 use crate::disk::error::LogError;
 
 /// A message that is owed.
@@ -106,15 +107,14 @@ pub fn drop_message(directory: &Path, debt: Debt) -> Result<(), LogError> {
 }
 
 fn decide(path: &Path, debt: Debt, fate: Option<Fate>) -> Result<(), LogError> {
-    // First: to open it to write would make it if it were missing.
+    // First: what cannot be looked at is not changed.
     look(path)?;
-    let directory = Directory::open(path)?;
+    let options = Options { absent: Absent::LeftAlone, ..Options::default() };
+    let directory = Directory::open_with(path, options)?;
     if !list(path)?.iter().any(|message| message.debt == debt) {
         return Err(LogError::NotOwed { directory: directory.path().to_path_buf(), debt });
     }
-    let manifest = read_manifest(&directory)?;
-    let mut manifest =
-        manifest.ok_or_else(|| LogError::NoManifest { directory: directory.path().to_path_buf() })?;
+    let (mut file, mut manifest) = ManifestFile::open(&directory, Create::Never, 0, None, || 0)?;
     manifest.decide(debt, fate);
-    directory.replace(MANIFEST, &manifest.to_bytes())
+    file.replace(&manifest)
 }

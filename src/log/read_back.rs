@@ -43,7 +43,7 @@ pub(crate) fn read_back(
         lost: "nothing: the logs and the checkpoint before stay".to_string(),
         advice: "see whether the disk is failing (`dmesg`), and make another checkpoint".to_string(),
     };
-    let mut file = File::open(&path).map_err(failed)?;
+    let mut file = directory.open_to_read(&name)?;
     // Advice, which a file system may not know.
     let forget = |file: &File| {
         let _ = fadvise(file, 0, None, Advice::DontNeed);

@@ -12,11 +12,9 @@ use freehold_shard::{Debt, ShardIndex, UNDER_WAY_BYTES, name_under_way, named_un
 
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
+use crate::disk::name::UNDER_WAY;
 
-/// Its name. It is made when a run begins that owes something, and used again by later ones.
-pub(crate) const UNDER_WAY: &str = "under-way";
-
-/// The file, as a run writes it.
+/// The file, as a run writes it. It is made when a run begins that owes something, and used again by later ones.
 #[derive(Debug)]
 pub(crate) struct UnderWay {
     file: File,
@@ -27,9 +25,8 @@ pub(crate) struct UnderWay {
 impl UnderWay {
     /// Opens it for the run of so many shards that `start` began. What an earlier run has written stays, and names nobody in this one.
     pub(crate) fn open(directory: &Directory, start: u64, shards: usize) -> Result<UnderWay, LogError> {
-        let path = directory.file(UNDER_WAY);
-        let failed = |source| LogError::io("opening", &path, source);
-        let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let failed = |source| LogError::io("opening", &directory.file(UNDER_WAY), source);
+        let file = directory.open_or_create(UNDER_WAY)?;
         let bytes = (shards * UNDER_WAY_BYTES) as u64;
         if file.metadata().map_err(failed)?.len() < bytes {
             file.set_len(bytes).map_err(failed)?;

@@ -177,6 +177,8 @@ async fn make(logs: &Arc<Logs>, log: u64, segment: u64) -> Result<LogFile, LogEr
     };
     let (shared, to) = (logs.clone(), name.clone());
     let renamed = glommio::executor().spawn_blocking(move || {
+        // A segment of a log that no manifest names would take what is lost with it.
+        shared.check()?;
         shared.directory.rename(&spare, &to)?;
         // Before anything is in it: its name is where recovery looks for it.
         shared.directory.sync()
