@@ -230,7 +230,7 @@ fn a_checkpoint_without_room_is_given_up() {
         };
         pay_on();
         let mut given_up = 0;
-        for room in (0..64).step_by(8) {
+        for room in (0..64).step_by(4) {
             watchdog.feed();
             let ballast = fill_up(at.path(), room << 10);
             if let Err(error) = runtime.checkpoint() {
