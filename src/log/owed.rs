@@ -27,12 +27,13 @@ use freehold_shard::log::Batch;
 use freehold_shard::manifest::Fate;
 use freehold_shard::recovery::Owing;
 
-use super::Create;
-use super::contents::{Place, cuts, read, survey};
+use super::contents::{Contents, Place, contents, cuts, read, refuse_strangers, survey};
 use super::inspect::look;
 use super::manifest_file::ManifestFile;
-use crate::disk::directory::{Absent, Directory, Options};
+use super::{Create, LogConfig};
+use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
+use crate::runtime::random;
 
 /// A message that is owed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,10 +59,14 @@ pub struct OwedMessage {
 /// As [`verify`](crate::inspect::verify); and any damage.
 pub fn list(directory: &Path) -> Result<Vec<OwedMessage>, LogError> {
     let (directory, contents) = look(directory)?;
+    list_in(&directory, &contents)
+}
+
+fn list_in(directory: &Directory, contents: &Contents) -> Result<Vec<OwedMessage>, LogError> {
     let manifest = &contents.manifest;
-    let survey = |source| survey(&directory, manifest, source, Err, |_| {});
+    let survey = |source| survey(directory, manifest, source, Err, |_| {});
     let surveyed = contents.sources.iter().map(survey).collect::<Result<Vec<_>, _>>()?;
-    let cuts = cuts(&directory, &contents, &surveyed)?;
+    let cuts = cuts(directory, contents, &surveyed)?;
     let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
     let mut owing = Owing::default();
     for source in &contents.sources {
@@ -70,7 +75,7 @@ pub fn list(directory: &Path) -> Result<Vec<OwedMessage>, LogError> {
             owing.apply(batch, from, cut);
             Ok(())
         };
-        read(&directory, manifest, source, apply, Err, |_| {})?;
+        read(directory, manifest, source, apply, Err, |_| {})?;
     }
     let all = owing.finish().into_iter().map(|(debt, (sender, due, message))| {
         let blamed = manifest.blamed(debt);
@@ -107,14 +112,14 @@ pub fn drop_message(directory: &Path, debt: Debt) -> Result<(), LogError> {
 }
 
 fn decide(path: &Path, debt: Debt, fate: Option<Fate>) -> Result<(), LogError> {
-    // First: what cannot be looked at is not changed.
-    look(path)?;
-    let options = Options { absent: Absent::LeftAlone, ..Options::default() };
-    let directory = Directory::open_with(path, options)?;
-    if !list(path)?.iter().any(|message| message.debt == debt) {
+    let config = LogConfig { create: Create::Never, ..LogConfig::at(path) };
+    let directory = Directory::open_with(path, config.options())?;
+    let (mut file, manifest) = ManifestFile::open(&directory, config.create, 0, None, random)?;
+    let mut contents = contents(&directory, manifest)?;
+    refuse_strangers(&directory, &contents)?;
+    if !list_in(&directory, &contents)?.iter().any(|message| message.debt == debt) {
         return Err(LogError::NotOwed { directory: directory.path().to_path_buf(), debt });
     }
-    let (mut file, mut manifest) = ManifestFile::open(&directory, Create::Never, 0, None, || 0)?;
-    manifest.decide(debt, fate);
-    file.replace(&manifest)
+    contents.manifest.decide(debt, fate);
+    file.replace(&contents.manifest)
 }
