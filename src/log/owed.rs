@@ -112,6 +112,8 @@ pub fn drop_message(directory: &Path, debt: Debt) -> Result<(), LogError> {
 }
 
 fn decide(path: &Path, debt: Debt, fate: Option<Fate>) -> Result<(), LogError> {
+    // First, so that what is wrong is said as `list` says it.
+    look(path)?;
     let config = LogConfig { create: Create::Never, ..LogConfig::at(path) };
     let directory = Directory::open_with(path, config.options())?;
     let (mut file, manifest) = ManifestFile::open(&directory, config.create, 0, None, random)?;
