@@ -1,5 +1,5 @@
 //! Two runs, cell by cell: what became faster or slower, and what makes that doubtful. Cells are the same if all of
-//! [`Cell`](freehold_workloads::Cell) is equal.
+//! [`Cell`] is equal.
 
 use freehold_workloads::{Cell, Machine, Measured, Outcome, Repetition, Run, Spread};
 use serde::Serialize;
