@@ -66,6 +66,7 @@ mod prefetch;
 mod pulse;
 mod pump;
 mod replies;
+mod report;
 mod runtime;
 mod slice;
 mod snapshot;
@@ -101,7 +102,8 @@ pub use log::commit::{CommitLog, CommitLogError, EpochBatch, EpochBatches, Local
 pub use log::growth::LogStats;
 pub use log::{Create, LogConfig, Progress, Recovery, backup, inspect, owed};
 pub use replies::Ask;
-pub use runtime::{Report, Runtime, Stuck};
+pub use report::{Report, Stuck};
+pub use runtime::Runtime;
 pub use snapshot::{Snapshot, SnapshotRead};
 pub use stats::{Activity, Latency, ShardStats, Stats};
 pub use tasks::Stopping;

@@ -28,7 +28,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
-use freehold_shard::manifest::RunEnd;
 use freehold_shard::{Ack, Actor, Codec, Mvcc, PlacementKey, Router, ShardIndex, Time};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -45,14 +44,19 @@ use crate::local::Local;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::open::Opened;
 use crate::log::{self, LogConfig, Logs, Recovery};
-use crate::mailbox::{Command, DURABLE, LINE, Mailbox, PHASE, lanes, unknown};
+use crate::mailbox::{Command, DURABLE, LINE, Mailbox, PHASE, lanes};
 use crate::pulse::{Pulse, Standstill};
 use crate::replies::Replies;
+use crate::report::Report;
 use crate::stats::{Published, Stats};
 use crate::thread::{Plan, bring_up};
 use crate::topology::Topology;
 use crate::topology::occupancy::Seats;
 use crate::waiting::{self, Patience};
+
+mod stop;
+
+use stop::stop;
 
 /// How far a runtime is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,9 +67,6 @@ pub(crate) enum Phase {
     Stopping,
     Dead,
 }
-
-/// A shard that has not moved for so long is left behind when the runtime stops and has waited long enough.
-const STUCK_AFTER: Duration = Duration::from_secs(1);
 
 /// What a draining shard says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -590,136 +591,6 @@ impl<A: Actor> Runtime<A> {
     }
 }
 
-fn stop<A: Actor>(
-    shared: &Shared<A>,
-    threads: Vec<JoinHandle<Left<A>>>,
-    checkpoints: Option<JoinHandle<()>>,
-    watch: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
-) -> Report {
-    let begun = Instant::now();
-    let mut standstills: Vec<_> = shared.pulses.iter().map(|_| Standstill::new(begun)).collect();
-    for (standstill, pulse) in standstills.iter_mut().zip(&shared.pulses) {
-        standstill.look(pulse, false, begun);
-    }
-    tracing::info!("the runtime stops");
-    shared.advance(Phase::Draining);
-    let deadline = begun + shared.config.drain_max;
-    let mut drained = shared.wait_until_quiet(deadline);
-    let grace = Instant::now() + shared.config.tasks_grace;
-    if shared.live_tasks() > 0 {
-        while shared.live_tasks() > 0 && Instant::now() < grace && shared.phase() != Phase::Dead {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        // They may have sent messages to the last.
-        drained = shared.wait_until_quiet(deadline.max(grace));
-    }
-    shared.advance(Phase::Stopping);
-    let gives_up = begun + shared.config.drain_max + shared.config.tasks_grace;
-    let (mut left, stuck) = join(shared, threads, standstills, gives_up);
-    shared.seats.leave();
-    if let Some((stop, watch)) = watch {
-        drop(stop);
-        let _ = watch.join();
-    }
-    if let Some(checkpoints) = checkpoints
-        && stuck.is_empty()
-    {
-        // One that was being made has been given up; but not while it waits for a shard that does not come back.
-        let _ = checkpoints.join();
-    }
-    end_logs(shared, &left, &stuck);
-    // What a shard has put into the lanes of one that had left.
-    let in_lanes: u64 = left.iter_mut().map(Left::in_lanes).sum();
-    let transactions_unfinished = left.iter().map(|shard| shard.transactions_unfinished).sum();
-    let report = Report {
-        stats: shared.stats(),
-        drained: drained && shared.phase() != Phase::Dead && stuck.is_empty() && transactions_unfinished == 0,
-        transactions_unfinished,
-        stuck,
-        messages_unrun: in_lanes + left.iter().map(|shard| shard.messages_unrun).sum::<u64>(),
-        timers_unfinished: left.iter().map(|shard| shard.timers).sum(),
-        tasks_cancelled: left.iter().map(|shard| shard.tasks_cancelled).sum(),
-        deaths: shared.deaths.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        took: begun.elapsed(),
-    };
-    tracing::info!(%report, "the runtime has stopped");
-    report
-}
-
-/// Waits for the shards' threads. From `gives_up` on, one whose shard has not moved for a while is left behind.
-fn join<A: Actor>(
-    shared: &Shared<A>,
-    threads: Vec<JoinHandle<Left<A>>>,
-    standstills: Vec<Standstill>,
-    gives_up: Instant,
-) -> (Vec<Left<A>>, Vec<Stuck>) {
-    let (mut left, mut stuck) = (Vec::new(), Vec::new());
-    for ((shard, thread), mut standstill) in threads.into_iter().enumerate().zip(standstills) {
-        let mut pause = Duration::from_micros(50);
-        let still = loop {
-            if thread.is_finished() {
-                break None;
-            }
-            let now = Instant::now();
-            let still = standstill.look(&shared.pulses[shard], false, now);
-            if now >= gives_up && still >= STUCK_AFTER {
-                break Some(still);
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(1));
-        };
-        match still {
-            // A shard's thread catches what the shard dies of.
-            None => left.extend(thread.join().ok()),
-            Some(still_for) => {
-                let in_turn_for = shared.in_turn_for(shard);
-                let behind = Stuck { shard: ShardIndex(shard as u16), still_for, in_turn_for };
-                tracing::error!(shard, "{behind}");
-                // What waits in front of it never runs, and nobody is to wait for the rest.
-                shared.mailboxes[shard].close(&shared.replies);
-                stuck.push(behind);
-            }
-        }
-    }
-    if !stuck.is_empty() {
-        let unanswered = shared.replies.answer_all(unknown::<A>);
-        tracing::warn!(unanswered, "asks were answered `Unknown`");
-    }
-    (left, stuck)
-}
-
-/// Writes down where the logs end, if all is on disk: whatever is missing of them later is then known to be.
-fn end_logs<A: Actor>(shared: &Shared<A>, left: &[Left<A>], stuck: &[Stuck]) {
-    let Some(logs) = &shared.logs else { return };
-    write_ends(shared, logs, left);
-    // Handles may live on. So may a shard that was left behind, and it may still write.
-    if stuck.is_empty() {
-        logs.directory.unlock();
-    }
-}
-
-fn write_ends<A: Actor>(shared: &Shared<A>, logs: &Logs, left: &[Left<A>]) {
-    let ends: Option<Vec<_>> = left.iter().map(|left| left.log_end).collect();
-    let Some(ends) =
-        ends.filter(|ends| ends.len() == shared.mailboxes.len() && shared.phase() != Phase::Dead)
-    else {
-        return tracing::warn!(
-            "the logs were not brought to an end: the next start recovers as from a crash"
-        );
-    };
-    let cut = logs.durability.advance(shared.mvcc.epochs());
-    let ended = logs.store(|manifest| {
-        if let Some(run) = manifest.runs.last_mut() {
-            run.end = Some(RunEnd { cut, logs: ends });
-        }
-    });
-    if let Err(error @ LogError::Replaced { .. }) = &ended {
-        shared.log_was_replaced(error);
-    } else if let Err(error) = ended {
-        tracing::warn!(%error, "the end of the logs could not be written: the next start recovers as from a crash");
-    }
-}
-
 impl<A: Actor> Drop for Runtime<A> {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
@@ -737,98 +608,6 @@ impl<A: Actor> Drop for Runtime<A> {
 impl<A: Actor> fmt::Debug for Runtime<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime").field("cpus", &self.shared.cpus).finish_non_exhaustive()
-    }
-}
-
-/// A shard that did not come back when the runtime stopped. Its thread was left behind, and ends when what keeps it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stuck {
-    /// Which shard.
-    pub shard: ShardIndex,
-    /// For how long it had not moved.
-    pub still_for: Duration,
-    /// How long the turn had been going on that it was in. `None`: a task kept it.
-    pub in_turn_for: Option<Duration>,
-}
-
-impl fmt::Display for Stuck {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stuck { shard, still_for, in_turn_for } = self;
-        match in_turn_for {
-            Some(turn) => write!(f, "{shard} was left behind: a message has not come back for {turn:?}"),
-            None => write!(f, "{shard} was left behind: a task has not given way for {still_for:?}"),
-        }
-    }
-}
-
-/// How a runtime ended.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Report {
-    /// What it had done.
-    pub stats: Stats,
-    /// Whether everything that was accepted ran to its end.
-    pub drained: bool,
-    /// Messages that were accepted and never ran. If anyone waited for one, it was answered `Stopped`.
-    pub messages_unrun: u64,
-    /// Messages whose time had not come.
-    pub timers_unfinished: u64,
-    /// Tasks that had not finished and were cancelled.
-    pub tasks_cancelled: u64,
-    /// Transactions that had begun and have not ended. If anyone waited for one, it was answered `Unknown`.
-    pub transactions_unfinished: u64,
-    /// Shards that did not come back from a message or a task, and were left behind. An `ask_all` with a message in such a turn, and a
-    /// task of such a shard, end when what keeps the shard ends, if ever.
-    pub stuck: Vec<Stuck>,
-    /// The shards that had died, and of what; empty for a runtime that was stopped.
-    pub deaths: Vec<Death>,
-    /// How long stopping took.
-    pub took: Duration,
-}
-
-impl Report {
-    /// Whether everything that was under way has ended, or, with a log, waits in it.
-    fn has_lost_nothing(&self, is_logged: bool) -> bool {
-        self.drained
-            && self.messages_unrun == 0
-            && self.tasks_cancelled == 0
-            && self.deaths.is_empty()
-            && self.stuck.is_empty()
-            && self.transactions_unfinished == 0
-            && (is_logged || self.timers_unfinished == 0)
-    }
-}
-
-impl Default for Report {
-    fn default() -> Self {
-        Report {
-            stats: Stats { shards: Vec::new(), latency: Default::default(), log: None },
-            drained: false,
-            messages_unrun: 0,
-            transactions_unfinished: 0,
-            stuck: Vec::new(),
-            timers_unfinished: 0,
-            tasks_cancelled: 0,
-            deaths: Vec::new(),
-            took: Duration::ZERO,
-        }
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report {
-            stats, drained, messages_unrun, timers_unfinished, tasks_cancelled, deaths, took, ..
-        } = self;
-        let drained = if *drained { "all of them to their end" } else { "not all of them to their end" };
-        write!(f, "{} messages on {} shards, {drained}", stats.handled(), stats.shards.len())?;
-        write!(f, "; {messages_unrun} accepted but never run, {timers_unfinished} before their time")?;
-        write!(f, ", {tasks_cancelled} tasks cancelled; stopped in {took:?}")?;
-        if self.transactions_unfinished > 0 {
-            write!(f, "; {} transactions did not end", self.transactions_unfinished)?;
-        }
-        self.stuck.iter().try_for_each(|stuck| write!(f, "; {stuck}"))?;
-        deaths.iter().try_for_each(|death| write!(f, "; {death}"))
     }
 }
 

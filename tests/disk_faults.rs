@@ -7,6 +7,8 @@ mod support;
 
 #[path = "support/forgetful.rs"]
 mod forgetful;
+#[path = "support/logged.rs"]
+mod logged;
 #[path = "support/mounts.rs"]
 mod mounts;
 #[path = "support/payments.rs"]
@@ -17,7 +19,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use forgetful::Served;
@@ -25,6 +27,7 @@ use freehold::{
     AccessError, Actor, Addressees, AskError, CheckpointError, DeathCause, DiskOptions, LogConfig, LogError,
     Objects, Report, Runtime, ShardIndex, StartError,
 };
+use logged::Logged;
 use mounts::{Mount, again, in_own_mounts, make_image, skip};
 use payments::{Books, Heard, Hearing, Message, Payments, config, pay, pay_on_shard};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -514,64 +517,20 @@ fn what_is_no_directory_to_write_in_is_said_to_be_so() {
     });
 }
 
-/// Counts warnings that have a word of it.
-#[derive(Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Warnings {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::WARN
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Text(String);
-        impl tracing::field::Visit for Text {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 += &format!("{}={value:?} ", field.name());
-            }
-        }
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().expect("nobody panics").push(text.0);
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
-/// What was warned of in this process from now on.
-fn warnings() -> Arc<Mutex<Vec<String>>> {
-    static ALL: OnceLock<Arc<Mutex<Vec<String>>>> = OnceLock::new();
-    let listen = || {
-        let warnings = Warnings::default();
-        let all = warnings.0.clone();
-        tracing::subscriber::set_global_default(warnings).expect("nobody else listens");
-        all
-    };
-    ALL.get_or_init(listen).clone()
-}
-
 #[test]
 fn without_direct_io_the_log_is_written_all_the_same_and_that_is_said_once() {
     let _watchdog = Watchdog::new("without_direct_io");
-    let warnings = warnings();
+    let logged = Logged::default();
+    // The shards' threads have to hear it, too.
+    tracing::subscriber::set_global_default(logged.clone()).expect("nobody else listens");
     let place = tempfile::tempdir_in("/dev/shm").expect("Linux has it");
     let before = Books::default();
     let (heard, report) = pay_until_it_fails(open(2, log(place.path())), &before, 50);
     assert!(report.drained, "{report}");
-    let is_of_it = |warning: &&String| {
-        warning.contains("no direct I/O") && warning.contains(place.path().to_str().expect("it is text"))
-    };
-    let warned = warnings.lock().expect("nobody panics").iter().filter(is_of_it).count();
+    let path = place.path().to_str().expect("it is text");
+    let is_of_it =
+        |(level, said): &&(tracing::Level, String)| *level == tracing::Level::WARN && said.contains(path);
+    let warned = logged.with("no direct I/O").iter().filter(is_of_it).count();
     assert_eq!(warned, 1, "two shards and several segments");
     judge(place.path(), &before, &heard, "in memory");
 }

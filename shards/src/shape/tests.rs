@@ -5,8 +5,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use serde::de::{EnumAccess, MapAccess, SeqAccess, VariantAccess};
+use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 
+use super::trace::VISITS_MAX;
 use super::*;
 
 fn text<T: DeserializeOwned>() -> String {

@@ -7,18 +7,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use freehold_shard::log::{Bounds, End, Invalid, SegmentId, Tail};
-use freehold_shard::manifest::{Checkpoint, LogBegin, Manifest, Part, Run, RunEnd};
-use freehold_shard::part::{PartReader, PartWriter};
-use freehold_shard::recovery::{
-    self, Home, LogReader, Replay, Survey, last_complete, last_complete_in_copies,
-};
+use freehold_shard::log::{Bounds, End, Tail};
+use freehold_shard::manifest::{LogBegin, Manifest, Run, RunEnd};
+use freehold_shard::recovery::{self, Home, LogReader, Replay, Survey, last_complete};
 use freehold_shard::*;
 
-use super::checker::{Audit, History, Model, Owed};
+use super::checker::{History, Model, Owed};
 use super::disks::{Disks, Files};
 use super::script::{LONGEST, Script, Simulated};
 use super::world::{Shape, World};
+
+mod backups;
+mod checkpoints;
+
+use backups::{Backup, Copying};
+use checkpoints::Checkpointing;
 
 /// What a world with disks has beside the shards.
 pub(crate) struct Lives {
@@ -75,112 +78,6 @@ impl Lives {
         let is_needed =
             |log, segment| is_part(log) || logs().any(|begin| begin.log == log && begin.segment <= segment);
         self.disks.keep(is_needed, manifest.next_log, manifest.segment_bytes as usize);
-    }
-}
-
-/// A checkpoint that is being made.
-struct Checkpointing {
-    epoch: Epoch,
-    time: Time,
-    /// The step at which it began.
-    began: u64,
-    /// By shard: it has closed the epochs before.
-    closed: Vec<bool>,
-    is_durable: bool,
-    /// By shard: it has told the others of all it paid before.
-    marked: Vec<bool>,
-    parts: Vec<PartUnderWay>,
-    /// The manifest names it; what is left to do is to delete what is not needed any more.
-    is_switched: bool,
-}
-
-/// A backup that is being taken, one log after another.
-struct Copying {
-    begun: u64,
-    /// The messages that had been answered then.
-    answered: BTreeSet<u32>,
-    manifest: Manifest,
-    /// By place in the last run: what the log said before any was copied.
-    before: Vec<Option<Survey>>,
-    is_copied: Vec<bool>,
-    files: Files,
-}
-
-/// A backup, and what is in it.
-struct Backup {
-    files: Files,
-    manifest: Manifest,
-    objects: Model,
-    debts: BTreeMap<Debt, recovery::Owed>,
-    owed: Owed,
-}
-
-struct PartUnderWay {
-    id: SegmentId,
-    writer: PartWriter,
-    at: Place,
-    bytes: Vec<u8>,
-    next_debt: u64,
-}
-
-/// Where a part is gone on with.
-enum Place {
-    Objects(u32),
-    Debts(Debt),
-    End,
-}
-
-impl PartUnderWay {
-    /// Goes on with it, by at most so many slots, and for at most so many objects or debts more than one.
-    fn go_on(
-        &mut self,
-        shard: &mut Shard<Simulated>,
-        epoch: Epoch,
-        slots: usize,
-        mut more: usize,
-    ) -> Result<(), part::PartError> {
-        let goes_on = || {
-            more = more.saturating_sub(1);
-            more > 0
-        };
-        let writer = &mut self.writer;
-        match self.at {
-            Place::Objects(from) => {
-                let next = shard.checkpoint_objects(epoch, from, slots, writer, goes_on)?;
-                self.at = next.map_or(Place::Debts(Debt(0)), Place::Objects);
-            }
-            Place::Debts(from) if shard.has_marks(epoch) => {
-                let next = shard.checkpoint_debts(epoch, from, writer, goes_on)?;
-                self.at = next.map_or(Place::End, Place::Debts);
-                self.next_debt = shard.next_debt();
-            }
-            Place::Debts(_) | Place::End => {}
-        }
-        while let Some(batch) = self.writer.next_batch() {
-            self.bytes.extend_from_slice(batch);
-        }
-        if self.is_done() {
-            while let Some(batch) = self.writer.last_batch() {
-                self.bytes.extend_from_slice(batch);
-            }
-        }
-        Ok(())
-    }
-
-    fn is_done(&self) -> bool {
-        matches!(self.at, Place::End)
-    }
-
-    /// Reads it as the runtime does before anything relies on it.
-    fn read_back(&self, bounds: Bounds) {
-        let (mut reader, mut rest) = (PartReader::new(self.id, bounds), &self.bytes[..]);
-        while !rest.is_empty() {
-            let bytes = reader.batch_bytes(rest).expect("a-part-reads-again");
-            let (batch, behind) = rest.split_at(bytes);
-            reader.read(batch).expect("a-part-reads-again");
-            rest = behind;
-        }
-        reader.finish(self.writer.end()).expect("a-part-reads-again");
     }
 }
 
@@ -482,131 +379,6 @@ impl World {
         true
     }
 
-    /// Begins a backup, or goes on with it: a log is surveyed, or copied, and others are written meanwhile.
-    fn back_up(&mut self) {
-        let World { dice, lives: Some(lives), history, steps, .. } = self else { return };
-        let Some(mut copying) = lives.copying.take() else {
-            let manifest = Manifest::from_bytes(&lives.disks.manifest).expect("it was just written");
-            let logs = manifest.runs.last().expect("a run has begun").logs.len();
-            lives.copying = Some(Copying {
-                begun: *steps,
-                answered: history.answers.keys().copied().collect(),
-                manifest,
-                before: vec![None; logs],
-                is_copied: vec![false; logs],
-                files: Files::new(),
-            });
-            return;
-        };
-        let manifest = Manifest::from_bytes(&lives.disks.manifest).expect("it was just written");
-        if (&manifest.checkpoint, &manifest.runs) != (&copying.manifest.checkpoint, &copying.manifest.runs) {
-            // A checkpoint was made. It has to begin again.
-            return;
-        }
-        let run = manifest.runs.last().expect("a run has begun");
-        let left: Vec<usize> = (0..run.logs.len()).filter(|place| copying.before[*place].is_none()).collect();
-        if !left.is_empty() {
-            let place = left[dice.below(left.len())];
-            let mut survey = Survey::default();
-            let read = read_log(&lives.disks, &manifest, run.start, run.logs[place], |batch| {
-                survey.note(batch).map_err(|record| format!("record {record} is none"))
-            });
-            read.expect("what was written can be read");
-            copying.before[place] = Some(survey);
-        } else {
-            let left: Vec<usize> = (0..run.logs.len()).filter(|place| !copying.is_copied[*place]).collect();
-            let place = left[dice.below(left.len())];
-            let is_open = |log: u64| run.logs.iter().any(|begin| begin.log == log);
-            // What is not written any more comes with the first.
-            let is_taken =
-                |log: u64| log == run.logs[place].log || left.len() == run.logs.len() && !is_open(log);
-            let files = lives.disks.files.iter().filter(|((log, _), _)| is_taken(*log));
-            copying.files.extend(files.map(|(name, bytes)| (*name, bytes.clone())));
-            copying.is_copied[place] = true;
-        }
-        if !copying.is_copied.contains(&false) {
-            let judged = self.finish_copy(copying);
-            self.lives().wrong = judged.err();
-        } else {
-            self.lives().copying = Some(copying);
-        }
-    }
-
-    /// All logs are copied: what is in the copies?
-    fn finish_copy(&mut self, copying: Copying) -> Result<(), String> {
-        let Copying { begun, answered, mut manifest, before, files, .. } = copying;
-        let mut disks = Disks::default();
-        disks.files = files;
-        let floor = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| Epoch(checkpoint.epoch.0 - 1));
-        let run = manifest.runs.last().expect("a run has begun");
-        let (mut copies, mut ends) = (Vec::new(), Vec::new());
-        for begin in &run.logs {
-            let mut survey = Survey::default();
-            ends.push(read_log(&disks, &manifest, run.start, *begin, |batch| {
-                survey.note(batch).map_err(|record| format!("record {record} of {begin:?} is none"))
-            })?);
-            copies.push(survey);
-        }
-        let before: Vec<Survey> = before.into_iter().flatten().collect();
-        let cut = last_complete_in_copies(run.after.max(floor), &before, &copies);
-        manifest.runs.last_mut().expect("a run has begun").end = Some(RunEnd { cut, logs: ends });
-        disks.manifest = manifest.to_bytes();
-        let found = recover(&disks, 1 + self.dice.below(5)).map_err(|wrong| format!("a backup: {wrong}"))?;
-        let history = self.history.as_copied(begun, &answered);
-        let owed = judge_found(&history, &self.told, Some(cut), &found)
-            .map_err(|wrong| format!("a backup begun at step {begun}: {wrong}"))?;
-        let (objects, debts) = (found.objects(), found.owed);
-        self.lives().backup = Some(Backup { files: disks.files, manifest, objects, debts, owed });
-        Ok(())
-    }
-
-    /// The backup is copied over the directory. What is newer is refused, and set aside; then everything is as it was in the backup.
-    fn restore(&mut self) -> Result<Option<Owed>, String> {
-        let World { lives: Some(lives), .. } = self else { unreachable!("a world with disks") };
-        let Some(Backup { files, manifest, objects, debts, owed }) = lives.backup.take() else {
-            return Ok(None);
-        };
-        let newer = lives.disks.copy_over(&files, &manifest);
-        let files = &mut lives.disks.files;
-        lives.aside = newer.into_iter().filter_map(|name| Some((name, files.remove(&name)?))).collect();
-        // As a start does with what nobody names.
-        lives.manifest = manifest;
-        lives.delete_the_rest();
-        let found =
-            recover(&lives.disks, 1 + self.dice.below(5)).map_err(|wrong| format!("restored: {wrong}"))?;
-        if (found.objects(), &found.owed) != (objects, &debts) {
-            return Err(format!("restored, and not as it was: {:?}, {:?}", found.objects(), found.owed));
-        }
-        Ok(Some(owed))
-    }
-
-    /// Files that were set aside are put in the place of those that have their names now: recovery must not take them for them.
-    fn confuse(&mut self) -> Result<(), String> {
-        let lives = self.lives();
-        let manifest = Manifest::from_bytes(&lives.disks.manifest).expect("it was written");
-        let is_needed = |log: u64, segment: u64| {
-            manifest.runs.iter().any(|run| {
-                let place = run.logs.iter().position(|begin| begin.log == log);
-                let segments = place.and_then(|place| run.segments(place));
-                segments.is_some_and(|(first, last)| (first..=last).contains(&segment))
-            })
-        };
-        for (name, strange) in std::mem::take(&mut lives.aside) {
-            if !is_needed(name.0, name.1) || !lives.disks.files.contains_key(&name) {
-                continue;
-            }
-            let own = lives.disks.files.insert(name, strange).expect("it is there");
-            let read = recover(&lives.disks, 2);
-            lives.disks.files.insert(name, own);
-            let wrong = Invalid::OtherStart.to_string();
-            if !read.as_ref().is_err_and(|error| error.contains(&wrong)) {
-                let found = read.map(|found| found.cut);
-                return Err(format!("{name:?} is of another copy of the directory, and was read: {found:?}"));
-            }
-        }
-        Ok(())
-    }
-
     /// Whether a message may be sent now: some worlds are quieter.
     pub(super) fn is_busy(&mut self) -> bool {
         self.lives.as_ref().is_none_or(|lives| lives.traffic == 100 || self.dice.chance(lives.traffic))
@@ -682,133 +454,6 @@ impl World {
             (0..self.shape.shards).filter(|shard| !self.shards[*shard].want_durable(epoch)).collect();
         waiting.iter().for_each(|shard| self.write_and_release(*shard));
         waiting.is_empty()
-    }
-
-    /// Begins a checkpoint, or goes on with it.
-    fn checkpoint(&mut self, begins: bool) {
-        let shards = self.shape.shards;
-        let Some(mut checkpoint) = self.lives().checkpoint.take() else {
-            let often = self.lives().checkpoints;
-            if begins && self.dice.chance(often) {
-                let time = self.now();
-                let epoch = self.mvcc.epochs().begin_checkpoint();
-                // A batch for each record, some of a block or so, or as long as may be.
-                let enough = [1, 3_000, usize::MAX][self.dice.below(3)];
-                let manifest = &mut self.lives().manifest;
-                let bounds = manifest.bounds();
-                let start = manifest.runs.last().expect("a run has begun").start;
-                let part = |log| {
-                    let id = SegmentId { database: manifest.database, log, segment: 0, start };
-                    let writer = PartWriter::new(id, bounds, enough);
-                    PartUnderWay { id, writer, at: Place::Objects(0), bytes: Vec::new(), next_debt: 0 }
-                };
-                let parts = (manifest.next_log..).take(shards).map(part).collect();
-                manifest.next_log += shards as u64;
-                let began = self.steps;
-                self.lives().checkpoint = Some(Checkpointing {
-                    epoch,
-                    time,
-                    began,
-                    closed: vec![false; shards],
-                    is_durable: false,
-                    marked: vec![false; shards],
-                    parts,
-                    is_switched: false,
-                });
-            }
-            return;
-        };
-        let is_given_up = begins && self.dice.chance(2);
-        let steps = 1 + self.dice.below(6);
-        if !is_given_up && (0..steps).all(|_| self.go_on(&mut checkpoint)) {
-            self.lives().checkpoint = Some(checkpoint);
-        } else {
-            self.mvcc.epochs().end_checkpoint(checkpoint.epoch);
-            self.lives().delete_the_rest();
-        }
-    }
-
-    /// Says whether there is more to do.
-    fn go_on(&mut self, checkpoint: &mut Checkpointing) -> bool {
-        let epoch = checkpoint.epoch;
-        let at = self.dice.below(self.shape.shards);
-        if !checkpoint.closed[at] {
-            // A command, which wakes the shard.
-            self.shards[at].enter();
-            checkpoint.closed[at] = self.shards[at].has_closed(epoch);
-            self.write_and_release(at);
-        } else if checkpoint.closed.contains(&false) {
-            // It waits for others.
-        } else if !checkpoint.is_durable {
-            checkpoint.is_durable = self.is_durable(Epoch(epoch.0 - 1));
-        } else if !checkpoint.marked[at] {
-            checkpoint.marked[at] = true;
-            self.shards[at].send_marks(epoch, &mut self.effects[at]);
-        } else if !checkpoint.parts[at].is_done() {
-            let (slots, more) = (1 + self.dice.below(20), 1 + self.dice.below(20));
-            let wrote = checkpoint.parts[at].go_on(&mut self.shards[at], epoch, slots, more);
-            wrote.expect("nothing revokes a checkpoint: it would never end where much is written");
-        } else if checkpoint.parts.iter().any(|part| !part.is_done()) {
-            // It waits for others.
-        } else if !checkpoint.is_switched {
-            self.switch(checkpoint);
-        } else {
-            return false;
-        }
-        true
-    }
-
-    /// What a checkpoint holds is what a snapshot of its epoch would see, and is judged like one. (What it holds wrongly or not at all a
-    /// log that is read behind it mostly has, so that few crashes would show it.)
-    fn audit_checkpoint(&mut self, checkpoint: &Checkpointing) {
-        let mut all = Replay::<Simulated>::new(self.router);
-        let mut homes: Vec<Home<Simulated>> =
-            (0..self.shape.shards).map(|shard| Home::new(shard as u64)).collect();
-        let mut put = |home: usize, changes: &mut Vec<_>| homes[home].apply(changes.drain(..));
-        for part in &checkpoint.parts {
-            let each = |batch: log::Batch<'_>| {
-                all.apply(&batch, Epoch(0), Epoch(0), &mut put).expect("it was just written");
-            };
-            let bounds = self.lives.as_ref().expect("a world with disks").manifest.bounds();
-            let mut reader = LogReader::new(part.id, bounds, Tail::default());
-            reader.read(&part.bytes, each).expect("it was just written");
-        }
-        let objects = homes.iter().flat_map(Home::objects);
-        self.history.audits.push(Audit {
-            epoch: checkpoint.epoch,
-            began: checkpoint.began,
-            ended: self.steps,
-            objects: objects.map(|(id, ownership, value)| (id, (ownership, *value))).collect(),
-            is_whole: true,
-            is_durable: true,
-            ..Audit::default()
-        });
-    }
-
-    /// The manifest names the checkpoint, all at once.
-    fn switch(&mut self, checkpoint: &mut Checkpointing) {
-        let epoch = checkpoint.epoch;
-        self.audit_checkpoint(checkpoint);
-        let Checkpointing { time, ref mut parts, .. } = *checkpoint;
-        let mut next_debt = 0;
-        let mut named = Vec::new();
-        let lives = self.lives.as_mut().expect("a world with disks");
-        for part in parts {
-            part.read_back(lives.manifest.bounds());
-            next_debt = part.next_debt.max(next_debt);
-            let end = part.writer.end();
-            named.push(Part { log: part.id.log, start: part.id.start, end: end.tail, bytes: end.bytes });
-            lives.disks.files.insert((part.id.log, 0), std::mem::take(&mut part.bytes));
-        }
-        let run = lives.manifest.runs.last().expect("a run has begun");
-        let trimmed = self.shards.iter_mut().zip(&run.logs).map(|(shard, begin)| {
-            let Begun { segment, tail, .. } = shard.trim_log(epoch).expect("it has a log");
-            LogBegin { segment, tail, ..*begin }
-        });
-        let logs = trimmed.collect();
-        lives.manifest.switch(Checkpoint { epoch, time, next_debt, parts: named }, logs);
-        lives.store_manifest();
-        checkpoint.is_switched = true;
     }
 
     /// The life has ended, or there was none yet: judges what is left of it, and begins the next.
