@@ -13,6 +13,7 @@
 mod calls;
 mod cpus;
 mod directory;
+mod files;
 mod limits;
 mod rings;
 
@@ -94,7 +95,7 @@ impl Diagnosis {
 /// Examines this machine, as the calling thread sees it, for a runtime as described by `options`.
 ///
 /// Takes a few milliseconds. Makes and drops two small rings and, if a directory is given, writes and removes
-/// a file of 4 KiB named `.freehold-doctor-*` in it.
+/// files of up to 4 KiB named `.freehold-doctor-*` in it.
 pub fn examine(options: &Examination) -> Diagnosis {
     let topology = Topology::of_this_process();
     let by_default = || topology.as_ref().map_or(1, Topology::shards_by_default);
@@ -113,6 +114,7 @@ pub fn examine(options: &Examination) -> Diagnosis {
     checks.extend(rings.attempts());
     checks.push(cpus::examine(&topology, shards));
     checks.extend(options.directory.as_deref().map(directory::examine));
+    checks.extend(options.directory.as_deref().and_then(files::examine));
     Diagnosis { checks }
 }
 

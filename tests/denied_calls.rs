@@ -1,4 +1,5 @@
-//! The doctor and a start agree: each system call that a start makes is denied once, as a seccomp profile does it.
+//! The doctor and a start agree: each system call that a start makes is denied once, as a seccomp profile does it,
+//! without a log and with one.
 //!
 //! The story: under systemd's `SystemCallFilter=~@resources` the doctor passed the machine, and the start failed with "shard 0 cannot start its
 //! executor". The doctor tried rings, and no other call of a start.
@@ -7,11 +8,35 @@
 mod seccomp;
 mod support;
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use freehold::doctor::{Examination, examine};
-use freehold::{Config, Runtime, Shards, StartError};
-use support::{Counter, Message, Watchdog};
+use freehold::{AccessError, Actor, Addressees, Config, LogConfig, Objects, Runtime, Shards, StartError};
+use support::Watchdog;
+use tempfile::TempDir;
+
+/// Objects that count their messages, each of which is an id.
+struct Counters;
+
+impl Actor for Counters {
+    type Id = u64;
+    type State = u64;
+    type Message = u64;
+    type Reply = u64;
+    type Error = AccessError<u64>;
+
+    fn addressees(id: &u64, to: &mut Addressees<u64>) {
+        to.write(*id);
+    }
+
+    fn receive(id: &u64, objects: &mut Objects<'_, Self>) -> Result<u64, AccessError<u64>> {
+        let count = objects.get_or_insert_with(*id, || 0)?;
+        *count += 1;
+        Ok(*count)
+    }
+}
 
 /// Which call the child is to do without, by name, and the error it gets.
 const DENIED: &str = "FREEHOLD_TEST_DENIED";
@@ -46,6 +71,21 @@ const CALLS: &[(&str, i64)] = &[
     ("uname", libc::SYS_uname),
 ];
 
+/// What a start calls beside these if it has a log, that was closed before, and its checkpoint.
+const CALLS_OF_LOGS: &[(&str, i64)] = &[
+    ("flock", libc::SYS_flock),
+    ("fstatfs", libc::SYS_fstatfs),
+    ("fsync", libc::SYS_fsync),
+    ("ftruncate", libc::SYS_ftruncate),
+    ("getdents64", libc::SYS_getdents64),
+    ("linkat", libc::SYS_linkat),
+    ("mkdir", libc::SYS_mkdir),
+    ("readlink", libc::SYS_readlink),
+    ("renameat", libc::SYS_renameat),
+    ("statfs", libc::SYS_statfs),
+    ("unlinkat", libc::SYS_unlinkat),
+];
+
 /// Without these there is no start. The C library makes do with `clone` where there is no `clone3`.
 const NEEDED: &[&str] = &[
     "clock_nanosleep",
@@ -59,37 +99,75 @@ const NEEDED: &[&str] = &[
     "sched_setaffinity",
 ];
 
+/// Without these there is none with a log.
+const NEEDED_BY_LOGS: &[&str] =
+    &["flock", "fstatfs", "fsync", "ftruncate", "getdents64", "readlink", "renameat", "statfs", "unlinkat"];
+
 fn child(denied: &str) -> ! {
-    let (call, errno) = denied.split_once(' ').expect("a name and a number");
-    let (_, number) = CALLS.iter().find(|(name, _)| *name == call).expect("it is one of them");
+    let parts: Vec<_> = denied.splitn(3, ' ').collect();
+    let [call, errno, directory] = parts[..] else { panic!("a name, a number and a path: {denied}") };
+    let all = CALLS.iter().chain(CALLS_OF_LOGS);
+    let (_, number) = all.into_iter().find(|(name, _)| *name == call).expect("it is one of them");
+    let config = || Config { shards: Shards::Count(2), ..Config::default() };
     seccomp::deny(&[*number], errno.parse().expect("a number"));
-    let config = Config { shards: Shards::Count(2), ..Config::default() };
     let examination = Examination {
         shards: Some(2),
-        io_memory_bytes_per_shard: config.io_memory_bytes,
-        ..Examination::default()
+        io_memory_bytes_per_shard: config().io_memory_bytes,
+        directory: (!directory.is_empty()).then(|| directory.into()),
     };
     let diagnosis = examine(&examination);
-    let started = Runtime::<Counter>::start(config);
+    let started = match directory {
+        "" => Runtime::<Counters>::start(config()),
+        _ => Runtime::<Counters>::open(config(), small(directory.as_ref())),
+    };
     match (diagnosis.first_failure(), started) {
         (None, Ok(runtime)) => {
-            assert_eq!(runtime.handle().ask(Message::Add { to: 1, by: 1 }).wait(), Ok(1));
+            let before = u64::from(!directory.is_empty());
+            assert_eq!(runtime.handle().ask(1).wait(), Ok(before + 1));
             assert!(runtime.shutdown().drained);
             println!("RESULT works");
         }
         (Some(check), Err(StartError::NotSupported(refused))) if *check == refused => {
             println!("RESULT refused {refused}");
         }
+        // A start with a log says which call on which file was refused, or what glommio did then.
+        (Some(check), Err(_)) if !directory.is_empty() => println!("RESULT refused {check}"),
         (check, started) => println!("RESULT disagree {check:?} {:?}", started.map(drop)),
     }
     std::process::exit(0)
 }
 
+/// A log in files that are made quickly.
+fn small(directory: &Path) -> LogConfig {
+    LogConfig { segment_bytes: 64 << 10, ..LogConfig::at(directory) }
+}
+
+/// What a crash leaves: the next start cuts the logs.
+fn crashed() -> TempDir {
+    let [running, crashed] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let config = Config { shards: Shards::Count(2), ..Config::default() };
+    let runtime = Runtime::<Counters>::open(config, small(running.path())).expect("it starts");
+    assert_eq!(runtime.handle().ask(1).wait(), Ok(1));
+    copy(running.path(), crashed.path());
+    runtime.shutdown();
+    crashed
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in fs::read_dir(from).expect("it is there").flatten() {
+        let copied = fs::copy(file.path(), to.join(file.file_name()));
+        // A spare becomes a segment at any time, with nothing in it yet.
+        let is_spare = file.file_name().to_string_lossy().starts_with("spare-");
+        assert!(copied.is_ok() || is_spare, "{copied:?}");
+    }
+}
+
 /// What the doctor and a start say to a process that is denied a call: `works`, `refused` and the check, or `disagree`.
-fn outcome(call: &str, errno: i32) -> String {
+fn outcome(call: &str, errno: i32, directory: Option<&Path>) -> String {
+    let directory = directory.map_or(String::new(), |path| path.display().to_string());
     let output = Command::new(std::env::current_exe().expect("a test knows where it is"))
         .args(["--exact", "what_the_doctor_passes_starts", "--nocapture"])
-        .env(DENIED, format!("{call} {errno}"))
+        .env(DENIED, format!("{call} {errno} {directory}"))
         .output()
         .expect("it runs");
     let (said, complained) =
@@ -108,19 +186,32 @@ fn what_the_doctor_passes_starts() {
     for (call, _) in CALLS {
         // As systemd refuses, and as container runtimes do with calls they do not know.
         for errno in [libc::EPERM, libc::ENOSYS] {
-            let outcome = outcome(call, errno);
             let is_needed = NEEDED.contains(call) && !(*call == "clone3" && errno == libc::ENOSYS);
-            match outcome.split_once(' ') {
-                Some(("refused", check)) => {
-                    assert!(is_needed, "{call}, {errno}: a start can do without, {check}");
-                    assert!(check.contains(call), "{call}, {errno}: it is not named by {check}");
-                    // Without rings the kernel itself may be why, so there is more to be said than one line.
-                    let line = format!("SystemCallFilter={call}");
-                    assert!(check.contains(&line) || call.starts_with("io_uring"), "{call}: {check}");
-                }
-                _ => assert!(outcome == "works" && !is_needed, "{call}, {errno}: {outcome}"),
-            }
+            judge(call, errno, is_needed, &outcome(call, errno, None));
             watchdog.feed();
         }
+    }
+    let crashed = crashed();
+    for (call, _) in CALLS_OF_LOGS {
+        for errno in [libc::EPERM, libc::ENOSYS] {
+            let directory = tempfile::tempdir().expect("a directory");
+            copy(crashed.path(), directory.path());
+            let outcome = outcome(call, errno, Some(directory.path()));
+            judge(call, errno, NEEDED_BY_LOGS.contains(call), &outcome);
+            watchdog.feed();
+        }
+    }
+}
+
+fn judge(call: &str, errno: i32, is_needed: bool, outcome: &str) {
+    match outcome.split_once(' ') {
+        Some(("refused", check)) => {
+            assert!(is_needed, "{call}, {errno}: a start can do without, {check}");
+            assert!(check.contains(call), "{call}, {errno}: it is not named by {check}");
+            // Without rings the kernel itself may be why, so there is more to be said than one line.
+            let line = format!("SystemCallFilter={call}");
+            assert!(check.contains(&line) || call.starts_with("io_uring"), "{call}: {check}");
+        }
+        _ => assert!(outcome == "works" && !is_needed, "{call}, {errno}: {outcome}"),
     }
 }

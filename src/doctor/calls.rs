@@ -14,11 +14,11 @@ use rustix::thread::{ClockId, CpuSet, NanosleepRelativeResult, Timespec};
 use super::{Check, Verdict};
 
 /// A call, what it is for, and how it was refused, if it was.
-type Attempt = (&'static str, &'static str, Option<Errno>);
+pub(super) type Attempt = (&'static str, &'static str, Option<Errno>);
 
 /// Tries every call, with the CPU that the first shard will be bound to, if it will be bound.
 pub(super) fn examine(cpu: Option<usize>) -> Check {
-    judge(&attempts(cpu))
+    judge("system calls", &attempts(cpu))
 }
 
 /// Whether limits can be read: where they cannot, there is nothing to say of them.
@@ -66,7 +66,7 @@ fn nap() -> Result<(), Errno> {
     }
 }
 
-fn judge(attempts: &[Attempt]) -> Check {
+pub(super) fn judge(name: &'static str, attempts: &[Attempt]) -> Check {
     let refused: Vec<_> =
         attempts.iter().filter_map(|(call, why, errno)| Some((*call, *why, (*errno)?))).collect();
     let names = |separator| refused.iter().map(|(call, ..)| *call).collect::<Vec<_>>().join(separator);
@@ -78,7 +78,7 @@ fn judge(attempts: &[Attempt]) -> Check {
         (Verdict::Failed, each.collect::<Vec<_>>().join("; "))
     };
     // systemd denies threads and pinning by name, and Docker's profile lists what it allows.
-    Check::new("system calls", verdict, found)
+    Check::new(name, verdict, found)
         .because("A start makes these calls; a seccomp filter may deny each of them by itself.")
         .fixed_by(|| {
             format!(
@@ -103,12 +103,18 @@ mod tests {
 
     #[test]
     fn a_refused_call_is_named_with_the_line_that_allows_it() {
-        assert_eq!(verdict(&judge(&[("eventfd2", "a shard is woken by one", None)])), Verdict::Passed);
-        let check = judge(&[
-            ("clone3", "a thread", None),
-            ("eventfd2", "a shard is woken by one", Some(Errno::PERM)),
-            ("fcntl", "a copy", Some(Errno::NOSYS)),
-        ]);
+        assert_eq!(
+            verdict(&judge("system calls", &[("eventfd2", "a shard is woken by one", None)])),
+            Verdict::Passed
+        );
+        let check = judge(
+            "system calls",
+            &[
+                ("clone3", "a thread", None),
+                ("eventfd2", "a shard is woken by one", Some(Errno::PERM)),
+                ("fcntl", "a copy", Some(Errno::NOSYS)),
+            ],
+        );
         assert_eq!(verdict(&check), Verdict::Failed);
         assert!(check.found.contains("eventfd2 was refused") && !check.found.contains("clone3"), "{check}");
         assert!(fix(&check).contains("SystemCallFilter=eventfd2 fcntl"), "{}", fix(&check));
