@@ -32,7 +32,6 @@ fn reads_of_a_snapshot_are_refused_when_there_are_too_many() {
     // The shard is busy, so nothing that is asked of it begins before it has all come.
     let toil = Duration::from_millis(200);
     let busy = handle.ask(Message::Toil { to: 2, toil, ran: ran.clone() });
-    until(|| runtime.stats().shards[0].counters.handled() >= 1);
     let reads: Vec<_> = (0..3 * JOBS_MAX).map(|_| snapshot.get(1)).collect();
     let (mut read, mut refused) = (0, 0);
     for outcome in reads {
@@ -47,7 +46,8 @@ fn reads_of_a_snapshot_are_refused_when_there_are_too_many() {
             }
         }
     }
-    assert!(read >= JOBS_MAX && read + refused == 3 * JOBS_MAX, "{read} read, {refused} refused");
+    // The job that opened the snapshot has answered, and may not be let go of yet.
+    assert!(read >= JOBS_MAX - 1 && refused > 0 && read + refused == 3 * JOBS_MAX, "{read} read, {refused} refused");
     busy.wait().expect("it toils");
 
     // Those that nobody waits for are let go of, and others find room. So does a snapshot, which asks as well.

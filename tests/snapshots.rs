@@ -430,6 +430,29 @@ fn a_forgotten_snapshot_is_revoked_and_not_paid_for() {
     });
 }
 
+// A turn lets go of a few, so as not to take long. A shard that has the time lets go of many between two turns.
+#[test]
+fn what_a_closed_snapshot_needed_is_let_go_of_in_few_turns() {
+    const OBJECTS: u64 = 20_000;
+    let _watchdog = Watchdog::new("what_a_closed_snapshot_needed_is_let_go_of");
+    let runtime = start::<Numbers>(1, Config::default());
+    let handle = runtime.handle();
+    let write_all = |number| {
+        let outcomes = handle.ask_all((0..OBJECTS).map(|id| Message::Set(id, number))).wait();
+        assert!(outcomes.iter().all(Result::is_ok));
+    };
+    write_all(0);
+    let snapshot = handle.snapshot().wait().expect("the runtime runs");
+    write_all(1);
+    until(|| handle.stats().shards[0].counters.versions == OBJECTS);
+    let turns = || handle.stats().shards[0].activity.turns;
+    let before = turns();
+    drop(snapshot);
+    until(|| handle.stats().shards[0].counters.versions == 0);
+    let took = turns() - before;
+    assert!(took < OBJECTS / 32, "{took} turns, and 16 in each would be {}", OBJECTS / 16);
+}
+
 // One shard revokes a forgotten snapshot, and another, which has nothing to do, keeps nothing for it any more either.
 #[test]
 fn an_idle_shard_hears_of_a_revocation() {
