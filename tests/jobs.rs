@@ -47,7 +47,10 @@ fn reads_of_a_snapshot_are_refused_when_there_are_too_many() {
         }
     }
     // The job that opened the snapshot has answered, and may not be let go of yet.
-    assert!(read >= JOBS_MAX - 1 && refused > 0 && read + refused == 3 * JOBS_MAX, "{read} read, {refused} refused");
+    assert!(
+        read >= JOBS_MAX - 1 && refused > 0 && read + refused == 3 * JOBS_MAX,
+        "{read} read, {refused} refused"
+    );
     busy.wait().expect("it toils");
 
     // Those that nobody waits for are let go of, and others find room. So does a snapshot, which asks as well.
