@@ -698,6 +698,22 @@ fn a_migration_that_fails_is_named_and_changes_nothing() {
     }));
     assert_eq!((part, why_not), (SchemaPart::Id, NotMigrated::SameId));
 
+    // Longer than the database takes: a checkpoint could never be made of it.
+    let (part, of, why_not) = why(from().migrate_from::<V1, V2Actor>(Migration {
+        id: |id| Ok(u64::from(id)),
+        state: |id, coins| match id {
+            7 => Ok(AccountV2 { name: "x".repeat(66_000), coins }),
+            _ => Ok(account_v2(id, coins)),
+        },
+        message: |message| Ok(to_v2(message)),
+    }));
+    assert_eq!((part, &*of), (SchemaPart::State, "object 7"));
+    let max = from().value_bytes_max();
+    assert!(
+        matches!(why_not, NotMigrated::TooLong { bytes: 66_000.., max: most } if most == max),
+        "{why_not}"
+    );
+
     // Removed, 8 is in nobody's way; nor is what 7 was before.
     let runtime = open::<V2>(
         without_checkpoints(from().migrate_from::<V1, V2Actor>(Migration {
@@ -710,6 +726,38 @@ fn a_migration_that_fails_is_named_and_changes_nothing() {
         1,
     );
     assert_eq!(ask(&runtime, MessageV2::Read(7)), Some(account_v2(7, 77)));
+}
+
+// A message that could not be migrated was dropped, as the error's reader would, and was to be migrated all the same.
+#[test]
+fn a_message_that_was_dropped_needs_no_migration() {
+    let _watchdog = Watchdog::new("a_message_that_was_dropped_needs_no_migration");
+    let directory = version_1();
+    let with = || {
+        log(directory.path()).migrate_from::<V1, V2Actor>(Migration {
+            id: |id| Ok(u64::from(id)),
+            state: |id, coins| Ok(account_v2(id, coins)),
+            message: |_| Err("it means nothing any more".into()),
+        })
+    };
+    let error = refused::<V2Actor>(directory.path(), with());
+    assert!(
+        matches!(&error, LogError::NotMigrated { error, .. } if error.part == SchemaPart::Message),
+        "{error}"
+    );
+    let owed = freehold::owed::list(directory.path()).expect("it can be read");
+    assert!(!owed.is_empty());
+    for message in owed {
+        freehold::owed::drop_message(directory.path(), message.debt).expect("it is owed");
+    }
+    let runtime = open::<V2>(with(), 2);
+    assert_eq!(runtime.recovery().expect("there is a log").owed, 0);
+    assert_eq!(ask(&runtime, MessageV2::Read(7)), Some(account_v2(7, 77)));
+    runtime.checkpoint().expect("it is made");
+    assert!(runtime.shutdown().drained);
+    // Nor do they come back, when only the checkpoint is left.
+    let runtime = open::<V2>(log(directory.path()), 1);
+    assert_eq!(runtime.recovery().expect("there is a log").owed, 0);
 }
 
 /// Types of version 1 that were never those of the directory, and of version 2 that are not the actor's.

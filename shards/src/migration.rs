@@ -14,9 +14,11 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::actor::Actor;
+use crate::bounds::ID_MAX;
 use crate::journal::Codec;
-use crate::record::{Debt, decode, encode};
+use crate::record::{Debt, Value, decode};
 use crate::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, WrittenSchema};
+use crate::trust::encode_checked;
 
 /// What a function of a [`Migration`] returns: the new value, or why there is none. Then nothing is migrated, and nothing is changed.
 pub type Migrated<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -65,6 +67,16 @@ pub enum NotMigrated {
     /// The new value cannot be written, or not be read again.
     #[error("the new value cannot be written and read again: {0}; change its type")]
     NotWritten(String),
+    /// An id with its state, or a message, is longer than the database holds.
+    #[error(
+        "it has {bytes} bytes then, and this database holds at most {max}: let the migration make it shorter"
+    )]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+        /// The most there may be.
+        max: usize,
+    },
     /// Two objects would have one id.
     #[error("another object gets the same id: correct the migration, so that different ids stay different")]
     SameId,
@@ -119,17 +131,17 @@ where
 {
     fn id(&self, id: &[u8]) -> Result<Vec<u8>, NotMigrated> {
         let old = read::<Old::Id>(id)?;
-        migrate(|| (self.functions.id)(old))
+        migrate(Value::Id, || (self.functions.id)(old))
     }
 
     fn state(&self, id: &[u8], state: &[u8]) -> Result<Vec<u8>, NotMigrated> {
         let (id, old) = (read::<Old::Id>(id)?, read::<Old::State>(state)?);
-        migrate(|| (self.functions.state)(id, old))
+        migrate(Value::State, || (self.functions.state)(id, old))
     }
 
     fn message(&self, message: &[u8]) -> Result<Vec<u8>, NotMigrated> {
         let old = read::<Old::Message>(message)?;
-        migrate(|| (self.functions.message)(old))
+        migrate(Value::Message, || (self.functions.message)(old))
     }
 
     fn name(&self, id: &[u8]) -> String {
@@ -146,19 +158,17 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NotMigrated> {
 
 /// Calls a function of the user's, and writes what it returns.
 fn migrate<T: Serialize + DeserializeOwned>(
+    what: Value,
     function: impl FnOnce() -> Migrated<T>,
 ) -> Result<Vec<u8>, NotMigrated> {
-    let new = match catch_unwind(AssertUnwindSafe(function)) {
-        Ok(Ok(new)) => new,
-        Ok(Err(refused)) => return Err(NotMigrated::Refused(refused.to_string())),
-        Err(payload) => return Err(NotMigrated::Panicked(message(&*payload))),
+    let migrate = || {
+        let new = function().map_err(|refused| NotMigrated::Refused(refused.to_string()))?;
+        let mut bytes = Vec::new();
+        encode_checked(&new, what, &mut bytes).map_err(|error| NotMigrated::NotWritten(error.to_string()))?;
+        Ok(bytes)
     };
-    let mut bytes = Vec::new();
-    encode(&new, &mut bytes).map_err(|error| NotMigrated::NotWritten(error.to_string()))?;
-    match decode::<T>(&bytes) {
-        Some(_) => Ok(bytes),
-        None => Err(NotMigrated::NotWritten("postcard does not read what it wrote".to_string())),
-    }
+    let migrated = catch_unwind(AssertUnwindSafe(migrate));
+    migrated.unwrap_or_else(|payload| Err(NotMigrated::Panicked(message(&*payload))))
 }
 
 /// What a panic said.
@@ -286,11 +296,14 @@ impl Reading {
         }
     }
 
-    /// The step that begins with this version, if it is not the actor's.
-    pub(crate) fn step(&self, version: u32) -> Option<Convert<'_>> {
+    /// The step that begins with this version, if it is not the actor's. Values of the actor's version have at most `value_max` bytes;
+    /// those on the way to it may have more.
+    pub(crate) fn step(&self, version: u32, value_max: usize) -> Option<Convert<'_>> {
         (version < self.version()).then(|| {
             let step = self.migrations.from(version, self.version());
-            Convert { step: step.expect("the schemas were checked before anything was read") }
+            let step = step.expect("the schemas were checked before anything was read");
+            let value_max = if step.to == self.version() { value_max } else { usize::MAX };
+            Convert { step, value_max }
         })
     }
 }
@@ -298,6 +311,8 @@ impl Reading {
 /// Takes one step with values.
 pub(crate) struct Convert<'a> {
     step: &'a Step,
+    /// The longest value of the step's last version, an id and its state together, or a message.
+    value_max: usize,
 }
 
 impl Convert<'_> {
@@ -312,10 +327,12 @@ impl Convert<'_> {
     pub(crate) fn object(&self, id: &[u8], state: &[u8]) -> Result<(Vec<u8>, Vec<u8>), MigrationError> {
         let values = &self.step.values;
         let not = |part| move |why| self.error(part, values.name(id), why);
-        Ok((
-            values.id(id).map_err(not(SchemaPart::Id))?,
-            values.state(id, state).map_err(not(SchemaPart::State))?,
-        ))
+        let fits = |bytes, max| if bytes <= max { Ok(()) } else { Err(NotMigrated::TooLong { bytes, max }) };
+        let new_id = values.id(id).map_err(not(SchemaPart::Id))?;
+        fits(new_id.len(), ID_MAX.min(self.value_max)).map_err(not(SchemaPart::Id))?;
+        let new_state = values.state(id, state).map_err(not(SchemaPart::State))?;
+        fits(new_id.len() + new_state.len(), self.value_max).map_err(not(SchemaPart::State))?;
+        Ok((new_id, new_state))
     }
 
     /// An object gets the id of another.
@@ -325,6 +342,45 @@ impl Convert<'_> {
 
     pub(crate) fn message(&self, Debt(debt): Debt, message: &[u8]) -> Result<Vec<u8>, MigrationError> {
         let not = |why| self.error(SchemaPart::Message, format!("debt {debt}"), why);
-        self.step.values.message(message).map_err(not)
+        let new = self.step.values.message(message).map_err(not)?;
+        if new.len() > self.value_max {
+            return Err(not(NotMigrated::TooLong { bytes: new.len(), max: self.value_max }));
+        }
+        Ok(new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serializer};
+
+    use super::*;
+
+    /// As postcard cannot read it again: the second may be taken for the first.
+    #[derive(Serialize, Deserialize)]
+    struct LeftOut {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        first: Option<u8>,
+        second: Option<Option<u8>>,
+    }
+
+    #[derive(Deserialize)]
+    struct Panics;
+
+    impl Serialize for Panics {
+        fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            panic!("on purpose")
+        }
+    }
+
+    #[test]
+    fn what_is_migrated_is_held_to_what_a_message_is_held_to() {
+        for second in [None, Some(None), Some(Some(1))] {
+            let migrated = migrate(Value::State, || Ok(LeftOut { first: None, second }));
+            assert!(matches!(migrated, Err(NotMigrated::NotWritten(_))), "{migrated:?}");
+        }
+        assert_eq!(migrate(Value::State, || Ok(7_u8)), Ok(vec![7]));
+        let panicked = migrate(Value::State, || Ok(Panics));
+        assert_eq!(panicked, Err(NotMigrated::Panicked("on purpose".to_string())));
     }
 }

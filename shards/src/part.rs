@@ -18,8 +18,8 @@ use crate::recovery::Survey;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PartError {
-    /// The snapshot was closed or revoked.
-    #[error("the snapshot is not open any more")]
+    /// The checkpoint that it is a part of has ended.
+    #[error("no checkpoint of this epoch is being made any more")]
     Expired,
     /// A state that the log took cannot be written again.
     #[error("a state that was written to the log cannot be written to a checkpoint: {0}")]

@@ -156,12 +156,23 @@ pub(crate) fn encode_told<T: Serialize + DeserializeOwned>(
     message: &T,
     to: &mut Vec<u8>,
 ) -> Result<(), RecordError> {
+    encode_checked(message, Value::Message, to)
+}
+
+/// Appends a value that can be read again.
+///
+/// # Errors
+/// As [`Trust::encode`].
+pub(crate) fn encode_checked<T: Serialize + DeserializeOwned>(
+    value: &T,
+    what: Value,
+    to: &mut Vec<u8>,
+) -> Result<(), RecordError> {
     let from = to.len();
     let mut encoder = Encoder::new(&Nothing, to);
-    message.serialize(&mut encoder).map_err(RecordError::refused)?;
+    value.serialize(&mut encoder).map_err(RecordError::refused)?;
     let shape = encoder.finish();
-    read_back(message, &to[from..], &shape)
-        .map_err(|why| RecordError::NotReadable { what: Value::Message, why })
+    read_back(value, &to[from..], &shape).map_err(|why| RecordError::NotReadable { what, why })
 }
 
 /// Makes sure that these bytes, which `id` was encoded to, read as `id`.

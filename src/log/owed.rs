@@ -103,7 +103,8 @@ pub fn release(directory: &Path, debt: Debt) -> Result<(), LogError> {
     decide(directory, debt, None)
 }
 
-/// Gives a message up: it is owed no more, and never runs. That cannot be taken back.
+/// Gives a message up: it is owed no more, and never runs in this database, nor in a backup of it. That cannot be taken back. A copy
+/// that is made by [`CommitLog`](crate::CommitLog) still owes it.
 ///
 /// # Errors
 /// As [`release`].

@@ -9,6 +9,7 @@ use super::{Change, NotUnderstood, Owed, Replay, counts};
 use crate::actor::Actor;
 use crate::epoch::Epoch;
 use crate::log::Batch;
+use crate::manifest::{Fate, Manifest};
 use crate::migration::{Convert, MigrationError, NotMigrated, Reading};
 use crate::object::Ownership;
 use crate::record::{Debt, Record, decode};
@@ -65,7 +66,7 @@ impl OldReplay {
     }
 
     /// All of it, in bytes of the next version. Nothing older than this is to come.
-    fn migrated(self, step: &Convert<'_>) -> Result<OldReplay, MigrationError> {
+    fn migrated(self, step: &Convert<'_>, dropped: &HashSet<Debt>) -> Result<OldReplay, MigrationError> {
         let mut new = OldReplay { paid: self.paid, ..OldReplay::default() };
         for (id, object) in self.objects {
             let Some((ownership, state)) = object else { continue };
@@ -75,10 +76,13 @@ impl OldReplay {
             }
         }
         for (debt, (sender, due, message)) in self.owed {
-            if !new.paid.contains(&debt) {
-                let message = step.message(debt, &message)?.into();
-                new.owed.insert(debt, (sender, due, message));
+            if new.paid.contains(&debt) {
+                continue;
             }
+            // One that was dropped is read by nobody. It stays owed, so that it is not forgotten that it was.
+            let is_dropped = dropped.contains(&debt);
+            let message = if is_dropped { message } else { step.message(debt, &message)?.into() };
+            new.owed.insert(debt, (sender, due, message));
         }
         Ok(new)
     }
@@ -115,14 +119,20 @@ impl OldReplay {
 /// What was recorded by earlier versions of the actor's types, oldest first, on its way to this one.
 pub struct Migrating<'r> {
     reading: &'r Reading,
+    /// Messages that are owed and never run.
+    dropped: HashSet<Debt>,
+    /// The longest value that the database takes.
+    value_max: usize,
     /// What there is so far, and of which version it is.
     old: Option<(u32, OldReplay)>,
 }
 
 impl<'r> Migrating<'r> {
-    /// Nothing yet. The schemas of what follows were [checked](Reading::check).
-    pub fn new(reading: &'r Reading) -> Self {
-        Migrating { reading, old: None }
+    /// Nothing yet, of the database with this manifest. The schemas of what follows were [checked](Reading::check).
+    pub fn new(reading: &'r Reading, manifest: &Manifest) -> Self {
+        let dropped = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::Dropped);
+        let dropped = dropped.map(|blamed| Debt(blamed.debt)).collect();
+        Migrating { reading, dropped, value_max: manifest.bounds().value(), old: None }
     }
 
     /// Takes over what the logs of a run, or the parts of a checkpoint, have of this earlier version.
@@ -157,8 +167,8 @@ impl<'r> Migrating<'r> {
     fn up_to(&mut self, version: u32) -> Result<OldReplay, MigrationError> {
         let Some((mut at, mut replay)) = self.old.take() else { return Ok(OldReplay::default()) };
         while at < version {
-            let step = self.reading.step(at).expect("an earlier version has a step");
-            (replay, at) = (replay.migrated(&step)?, step.to());
+            let step = self.reading.step(at, self.value_max).expect("an earlier version has a step");
+            (replay, at) = (replay.migrated(&step, &self.dropped)?, step.to());
         }
         assert_eq!(at, version, "steps lead through every version that records are of");
         Ok(replay)
