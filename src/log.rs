@@ -394,8 +394,6 @@ impl Logs {
     /// # Errors
     /// [`LogError::Replaced`]; or it cannot be read.
     fn check(&self) -> Result<(), LogError> {
-        // No change is under way meanwhile.
-        let _manifest = self.manifest();
         self.manifest_file().check()
     }
 

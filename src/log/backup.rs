@@ -105,12 +105,13 @@ pub fn backup(from: &Path, to: &Path, files: Files) -> Result<Backup, BackupErro
     let from = Directory::read_only(from)?;
     let to = Filling::begin(to)?;
     for _ in 0..TRIES_MAX {
-        match to.fill(&from, files) {
-            Ok(Some((manifest, backup))) => {
-                to.finish(&manifest)?;
-                return Ok(backup);
-            }
-            Ok(None) => to.clear()?,
+        let filled = to.fill(&from, files).and_then(|filled| match filled {
+            Some((manifest, backup)) => to.finish(&manifest).map(|()| Some(backup)),
+            None => to.clear().map(|()| None),
+        });
+        match filled {
+            Ok(Some(backup)) => return Ok(backup),
+            Ok(None) => {}
             Err(error) => {
                 to.give_up();
                 return Err(error.into());
@@ -162,9 +163,7 @@ impl Filling {
     /// Removes what was copied.
     fn clear(&self) -> Result<(), LogError> {
         let files = self.directory.list()?.into_iter().map(|(name, _)| name);
-        files
-            .filter(|name| name == PIN || is_of_a_database(name))
-            .try_for_each(|name| self.directory.remove(&name))
+        files.filter(|name| name != UNFINISHED).try_for_each(|name| self.directory.remove(&name))
     }
 
     fn give_up(&self) {
@@ -190,7 +189,9 @@ impl Filling {
             || Ok::<_, LogError>(read_manifest(from)?.is_some_and(|now| is_same(&now, &manifest)));
         let found = contents(from, manifest.clone())?;
         if let Some(error) = strangers(from, &found)? {
-            return if is_as_it_was()? { Err(error) } else { Ok(None) };
+            // Whoever makes files counts their numbers first, in a manifest that names the same ones.
+            let is_the_same = read_manifest(from)?.as_ref() == Some(&manifest);
+            return if is_the_same { Err(error) } else { Ok(None) };
         }
         // What the logs say before the first of them is copied.
         let before: Vec<Survey> = found

@@ -1,6 +1,6 @@
 //! Checkpoints: all objects and debts as of one epoch, written down while the runtime goes on, so that logs before it are not needed.
 //!
-//! 1. A snapshot is opened. When it is ready and everything before it is durable, every shard tells every other that it has told of all the
+//! 1. A checkpoint is begun, as of the start of an epoch. When it is ready and everything before it is durable, every shard tells every other that it has told of all the
 //!    debts it paid before (*marks*), so that each knows which of its own are open.
 //! 2. Each shard writes a part: its objects and its debts, by slices between turns.
 //! 3. When all parts are on disk, they are [read back](super::read_back): what the next start could not read is given up here.
@@ -10,6 +10,7 @@
 //! A crash before the switch leaves files that nobody names, and the next start removes them. A checkpoint that fails is given up, and the
 //! runtime goes on with its logs.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use freehold_shard::part::{PartEnd, PartError, PartWriter};
 use freehold_shard::{Actor, Begun, Debt, Epoch};
 
 use super::read_back::read_back;
-use super::{Logs, checkpoint_name, segment_name};
+use super::{Logs, checkpoint_name};
 use crate::disk::error::LogError;
 use crate::disk::file::NewFile;
 use crate::each_shard::EachShard;
@@ -251,22 +252,18 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
     for part in old.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts) {
         let _ = logs.directory.remove(&checkpoint_name(part.log));
     }
-    let needed = |log: u64| begins.iter().find(|begin| begin.log == log).map(|begin| begin.segment);
-    for begin in old.runs.iter().flat_map(|run| &run.logs) {
-        for (name, bytes) in logs.directory.list().unwrap_or_default() {
-            if let Some((log, segment)) = super::parse_segment_name(&name)
-                && log == begin.log
-                && needed(log).is_none_or(|first| segment < first)
-            {
-                // A crash while it was being made may have left one that is shorter, with nothing in it.
-                let is_whole = bytes == logs.config.segment_bytes as u64;
-                let name = segment_name(log, segment);
-                let _ = if is_whole { logs.discard(&name, shards) } else { logs.directory.remove(&name) };
-            }
-        }
-    }
     let made = Checkpoint { epoch, bytes, took: began.elapsed() };
     logs.growth.made(before, made);
+    let needed = |log: u64| begins.iter().find(|begin| begin.log == log).map(|begin| begin.segment);
+    let of_old: HashSet<u64> = old.runs.iter().flat_map(|run| &run.logs).map(|begin| begin.log).collect();
+    for (name, bytes) in logs.directory.list().unwrap_or_default() {
+        let Some((log, segment)) = super::parse_segment_name(&name) else { continue };
+        if of_old.contains(&log) && needed(log).is_none_or(|first| segment < first) {
+            // A crash while it was being made may have left one that is shorter, with nothing in it.
+            let is_whole = bytes == logs.config.segment_bytes as u64;
+            let _ = if is_whole { logs.discard(&name, shards) } else { logs.directory.remove(&name) };
+        }
+    }
     Ok(made)
 }
 

@@ -48,6 +48,9 @@ pub type EpochBatches<'a> = Box<dyn Iterator<Item = Result<EpochBatch, CommitLog
 /// files, addresses or the machine's clock; objects and messages are the bytes they are in the log, and of time it knows how long the
 /// database has been running, because messages may wait for that.
 ///
+/// Its records are those of the logs, and no more. That an owed message was dropped, or under way in a crash
+/// ([`owed`](crate::owed)), stands in the manifest of the one database only: a copy runs a message that was dropped here.
+///
 /// [`LocalLog`] is its first implementation: a log's directory, while no runtime has it open. It is synchronous. A runtime does not write
 /// through it yet; what it writes, it reads.
 ///
@@ -300,10 +303,9 @@ impl LocalLog {
     /// Begins a run with one log.
     fn begin(&mut self, schema: &WrittenSchema) -> Result<(), LogError> {
         let mut manifest = self.manifest.clone();
-        let end = manifest.runs.last().and_then(|run| run.end.clone());
-        // What is later than the tail is of epochs that never became complete. They may be appended now.
+        // The run before has its end. What is later than the tail is of epochs that never became complete. They may be appended now.
         let start = random();
-        manifest.begin_run(end, self.tail, 1, start, schema.clone());
+        manifest.begin_run(None, self.tail, 1, start, schema.clone());
         let id = SegmentId { database: manifest.database, log: manifest.next_log - 1, segment: 0, start };
         let file = self.make(id)?;
         self.store(manifest)?;
@@ -383,9 +385,10 @@ impl CommitLog for LocalLog {
         if batch.epoch <= self.tail {
             return Err(CommitLogError::NotLater { epoch: batch.epoch, tail: self.tail });
         }
-        let (runs, version) = (self.manifest.runs.iter().map(|run| run.schema), batch.schema.version);
-        let checkpoint = self.manifest.checkpoint.iter().map(|_| self.manifest.checkpoint_schema);
-        let versions = runs.chain(checkpoint).map(|schema| self.manifest.schemas[schema as usize].version);
+        let version = batch.schema.version;
+        let runs = (0..self.manifest.runs.len()).map(Some);
+        let places = runs.chain(self.manifest.checkpoint.iter().map(|_| None));
+        let versions = places.map(|place| self.manifest.schema(place).version);
         if let Some(before) = versions.max().filter(|before| *before > version) {
             return Err(CommitLogError::OlderSchema { epoch: batch.epoch, version, before });
         }
@@ -398,13 +401,8 @@ impl CommitLog for LocalLog {
                 return Err(CommitLogError::NotARecord { epoch, at });
             }
         }
-        if self.run.is_some()
-            && self
-                .manifest
-                .runs
-                .last()
-                .is_some_and(|run| self.manifest.schemas[run.schema as usize] != *batch.schema)
-        {
+        let last = self.manifest.runs.len().checked_sub(1);
+        if self.run.is_some() && *self.manifest.schema(last) != *batch.schema {
             // A run is of one schema.
             self.end()?;
         }

@@ -47,8 +47,8 @@ pub struct Verified {
     pub spares: usize,
     /// Messages that are owed and set aside: see [`owed`](crate::owed).
     pub set_aside: Vec<Debt>,
-    /// Files that belong to nothing, and how long they are: left over from a start or a checkpoint that was given up, or segments that were
-    /// made and not used. The next checkpoint or start removes them.
+    /// Files of ours that belong to nothing, and how long they are: left over from a start, a checkpoint or a backup that was given up.
+    /// The next start removes them.
     pub strays: Vec<(String, u64)>,
     /// Files that the log does not make, by their names, and how long they are. Nobody here reads them or removes them.
     pub others: Vec<(String, u64)>,

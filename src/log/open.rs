@@ -28,6 +28,7 @@ use super::{
 };
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
+use crate::disk::name::{PIN, UNFINISHED};
 
 /// A message that is owed, as it runs again.
 pub(crate) struct Owes<A: Actor> {
@@ -197,7 +198,7 @@ pub(crate) fn recover<A: Actor>(
         LogError::NotMigrated { directory, error }
     };
     let mut all = Replay::<A>::new(router);
-    let mut old = Migrating::new(reading);
+    let mut old = Migrating::new(reading, manifest);
     let pairs: Vec<_> = sources.iter().zip(&surveyed).collect();
     // The checkpoint, and then run after run: a later change is never overtaken.
     for of_run in pairs.chunk_by(|one, other| one.0.run == other.0.run) {
@@ -440,6 +441,10 @@ fn begin(logs: &Logs, before: &Contents, ended: &[Ended], numbers: &[u64]) -> Re
     // What only the manifest before named, as the logs of a run that left nothing.
     let manifest = logs.manifest().clone();
     discard(logs, numbers.len(), |name| names(&manifest, name))?;
+    // Of a backup that ended when it had its manifest already.
+    for name in [UNFINISHED, PIN] {
+        logs.directory.remove_if_there(name)?;
+    }
     // The manifest has all ends now, so a log is whole without the rest of its last segment. Uncut, each crash would keep a segment a shard.
     let of_runs = before.sources.iter().zip(ended).filter(|(source, _)| source.run.is_some());
     for (_, Ended { at: (name, end), .. }) in of_runs.filter(|(_, ended)| names(&manifest, &ended.at.0)) {

@@ -256,7 +256,7 @@ impl BatchWriter {
     /// Finishes the batch for its place in the log, and says how it reads on disk. `tail` goes on behind it.
     ///
     /// # Panics
-    /// If it is longer than [`scan`] takes. What a batch holds was accepted, and is worth nothing if it cannot be read.
+    /// If it is longer than [`scan`](super::scan) takes. What a batch holds was accepted, and is worth nothing if it cannot be read.
     pub fn seal(&mut self, segment: SegmentId, tail: &mut Tail, marks: &Marks) -> &[u8] {
         let Records { bytes: batch, count, .. } = &mut self.records;
         let length = batch.len();
