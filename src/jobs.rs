@@ -52,27 +52,48 @@ pub(crate) trait Job<A: Actor>: Send {
     fn is_awaited(&self) -> bool;
 }
 
-/// The right to have a job in front of a shard or in it.
-pub(crate) struct Permit(Arc<AtomicUsize>);
+/// The right to have a job in front of a shard or in it, or several.
+pub(crate) struct Permit {
+    held: Arc<AtomicUsize>,
+    jobs: usize,
+}
 
 impl Permit {
     /// One of at most `max`; `None` if as many are held.
     pub(crate) fn one_of(held: &Arc<AtomicUsize>, max: usize) -> Option<Permit> {
-        let more = |held: usize| (held < max).then_some(held + 1);
-        held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Permit(held.clone()))
+        is_one_more(held, max).then(|| Permit { held: held.clone(), jobs: 1 })
     }
 
     /// One that the runtime itself takes, which is never refused.
     pub(crate) fn unbounded(held: &Arc<AtomicUsize>) -> Permit {
         held.fetch_add(1, Ordering::Relaxed);
-        Permit(held.clone())
+        Permit { held: held.clone(), jobs: 1 }
     }
+
+    /// For one job more, if there are fewer than `max`.
+    pub(crate) fn grow(&mut self, max: usize) -> bool {
+        let grows = is_one_more(&self.held, max);
+        self.jobs += usize::from(grows);
+        grows
+    }
+
+    /// For so many jobs less.
+    pub(crate) fn shrink(&mut self, jobs: usize) {
+        assert!(jobs <= self.jobs, "a permit for {} jobs is given back for {jobs}", self.jobs);
+        self.jobs -= jobs;
+        self.held.fetch_sub(jobs, Ordering::Relaxed);
+    }
+}
+
+/// Adds one to `held`, if that is less than `max`.
+fn is_one_more(held: &AtomicUsize, max: usize) -> bool {
+    let more = |held: usize| (held < max).then_some(held + 1);
+    held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.held.fetch_sub(self.jobs, Ordering::Relaxed);
     }
 }
 
@@ -300,12 +321,16 @@ mod tests {
     #[test]
     fn a_permit_is_given_back_when_its_job_is_let_go_of() {
         let held = Arc::new(AtomicUsize::new(0));
-        let permits: Vec<_> = std::iter::from_fn(|| Permit::one_of(&held, 3)).collect();
+        let mut permits: Vec<_> = std::iter::from_fn(|| Permit::one_of(&held, 3)).collect();
         assert_eq!(permits.len(), 3);
         // The runtime's own comes on top.
         let ours = Permit::unbounded(&held);
         assert!(Permit::one_of(&held, 3).is_none());
-        drop(permits);
+        let mut first = permits.pop().expect("three");
+        assert!(!first.grow(4) && first.grow(6) && first.grow(6) && !first.grow(6));
+        first.shrink(2);
+        assert_eq!(held.load(Ordering::Relaxed), 4);
+        drop((permits, first));
         assert_eq!(held.load(Ordering::Relaxed), 1);
         drop(ours);
         assert!(Permit::one_of(&held, 1).is_some());

@@ -5,17 +5,21 @@
 //! right here. What writers overwrite meanwhile is kept until the last clone of the snapshot is dropped. One that is forgotten is revoked
 //! when too much is kept for it or for too long (`limits.versions_max`, `limits.snapshot_age_max`).
 
+mod single;
+
 use std::fmt;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use freehold_shard::{Actor, Epoch, Expired, ShardIndex, Time};
+use futures_channel::oneshot;
 
 use crate::each_shard::EachShard;
 use crate::error::{SnapshotError, TaskError};
+use crate::fork::Birth;
 use crate::jobs::{Progress, Wait, job};
 use crate::mailbox::Command;
 use crate::runtime::Shared;
@@ -41,6 +45,15 @@ struct Open<A: Actor> {
     epoch: Epoch,
     /// A checkpoint reads nothing through it.
     whose: Whose,
+    /// By shard; made by the first read of a single object.
+    queues: OnceLock<Box<[single::Queue<A>]>>,
+}
+
+impl<A: Actor> Open<A> {
+    fn queue(&self, shard: ShardIndex) -> &single::Queue<A> {
+        let make = || (0..self.shared.mailboxes.len()).map(|_| single::Queue::new()).collect();
+        &self.queues.get_or_init(make)[shard.index()]
+    }
 }
 
 impl<A: Actor> Drop for Open<A> {
@@ -88,7 +101,8 @@ fn open_with<A: Actor>(shared: &Arc<Shared<A>>, is_durable: bool, whose: Whose) 
         Whose::Checkpoint => epochs.begin_checkpoint(),
     };
     let before = Epoch(epoch.0 - 1);
-    let snapshot = Snapshot { open: Arc::new(Open { shared: shared.clone(), epoch, whose }) };
+    let snapshot =
+        Snapshot { open: Arc::new(Open { shared: shared.clone(), epoch, whose, queues: OnceLock::new() }) };
     let shards = (0..shared.mailboxes.len()).map(|shard| ShardIndex(shard as u16));
     let closed = snapshot.on_shards(shards, whose, move |_| {
         move |shard: &mut freehold_shard::Shard<A, _>| {
@@ -120,8 +134,14 @@ impl<A: Actor> Snapshot<A> {
     /// # Errors
     /// See [`SnapshotError`].
     pub fn get(&self, id: A::Id) -> SnapshotRead<Option<A::State>> {
-        let all = self.get_all([id]);
-        SnapshotRead::new(async move { Ok(all.await?.pop().flatten()) })
+        let shared = &self.open.shared;
+        if shared.birth.is_elsewhere() {
+            return SnapshotRead::known(Err(SnapshotError::Stopped));
+        }
+        match single::read(self, shared.router.home(&id), id) {
+            Some(answer) => SnapshotRead(Inner::One(answer, Birth::now())),
+            None => SnapshotRead::known(Err(SnapshotError::Overloaded)),
+        }
     }
 
     /// The states of many objects, in the order of `ids`, one job for each shard concerned.
@@ -296,17 +316,25 @@ impl From<Expired> for SnapshotError {
 
 /// Something of a snapshot that shards are asked for already: a future, or a wait. Dropped, it is read no further; what was read until then has been read.
 #[must_use = "the shards are asked, and what they say comes by awaiting this, or by its `wait`"]
-pub struct SnapshotRead<T> {
-    read: Pin<Box<dyn Future<Output = Result<T, SnapshotError>> + Send>>,
+pub struct SnapshotRead<T>(Inner<T>);
+
+enum Inner<T> {
+    /// `None` once it was taken.
+    Known(Option<Result<T, SnapshotError>>),
+    One(oneshot::Receiver<Result<T, SnapshotError>>, Birth),
+    Joined(Pin<Box<dyn Future<Output = Result<T, SnapshotError>> + Send>>),
 }
+
+// Nothing in it is pinned in place.
+impl<T> Unpin for SnapshotRead<T> {}
 
 impl<T: Send + 'static> SnapshotRead<T> {
     fn new(read: impl Future<Output = Result<T, SnapshotError>> + Send + 'static) -> Self {
-        SnapshotRead { read: Box::pin(read) }
+        SnapshotRead(Inner::Joined(Box::pin(read)))
     }
 
     fn known(result: Result<T, SnapshotError>) -> Self {
-        SnapshotRead::new(std::future::ready(result))
+        SnapshotRead(Inner::Known(Some(result)))
     }
 
     /// Blocks the calling thread until it is there.
@@ -325,7 +353,24 @@ impl<T> Future for SnapshotRead<T> {
     type Output = Result<T, SnapshotError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.read.as_mut().poll(cx)
+        match &mut self.0 {
+            Inner::Known(result) => {
+                Poll::Ready(result.take().expect("a read is not polled after it was ready"))
+            }
+            Inner::One(..) if waiting::in_receive() => Poll::Ready(Err(SnapshotError::WaitOnShard)),
+            Inner::One(_, birth) if birth.is_elsewhere() => Poll::Ready(Err(SnapshotError::Stopped)),
+            Inner::One(answer, _) => {
+                // A thread that collects many finds most of them there, and needs no waker.
+                if let Ok(Some(answer)) = answer.try_recv() {
+                    return Poll::Ready(answer);
+                }
+                let waker = waiting::keep_here(cx.waker());
+                let answer = Pin::new(answer).poll(&mut Context::from_waker(&waker));
+                // Its sender is dropped by a shard that leaves.
+                answer.map(|answer| answer.unwrap_or(Err(SnapshotError::Stopped)))
+            }
+            Inner::Joined(read) => read.as_mut().poll(cx),
+        }
     }
 }
 

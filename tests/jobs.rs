@@ -6,6 +6,9 @@
 mod support;
 
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use freehold::{
@@ -184,4 +187,97 @@ fn tasks_that_wait_for_the_disk_are_woken_by_it() {
         "{refused}: more than 16 wait at once, unless the disk was that fast"
     );
     runtime.shutdown();
+}
+
+/// A number that cannot be copied if it is odd.
+#[derive(Serialize, Deserialize)]
+struct Brittle(u64);
+
+impl Clone for Brittle {
+    fn clone(&self) -> Self {
+        assert!(self.0.is_multiple_of(2), "on purpose: {} is odd", self.0);
+        Brittle(self.0)
+    }
+}
+
+/// The waker of a task that cannot be woken.
+struct Unwakeable;
+
+impl Wake for Unwakeable {
+    fn wake(self: Arc<Self>) {
+        panic!("on purpose: it cannot be woken");
+    }
+}
+
+struct Numbers;
+
+impl Actor for Numbers {
+    type Id = u64;
+    type State = Brittle;
+    type Message = Put;
+    type Reply = ();
+    type Error = AccessError<u64>;
+
+    fn addressees(Put(id): &Put, to: &mut Addressees<u64>) {
+        to.write(*id);
+    }
+
+    fn receive(Put(id): &Put, objects: &mut Objects<'_, Self>) -> Result<(), AccessError<u64>> {
+        objects.get_or_insert_with(*id, || Brittle(*id)).map(|_| ())
+    }
+}
+
+/// Reads of single objects go to a shard together. A read that fails must not touch the others. A
+/// queue that lost its job would answer no read any more.
+#[test]
+fn single_reads_are_answered_one_by_one() {
+    let watchdog = Watchdog::new("single_reads_are_answered_one_by_one");
+    let config = Config { shards: Shards::Count(2), ..Config::default() };
+    let runtime = Runtime::<Numbers>::start(config).expect("it starts");
+    let handle = runtime.handle();
+    for id in 0..64 {
+        handle.ask(Put(id)).wait().expect("it is put");
+    }
+    let snapshot = handle.snapshot().wait().expect("it opens");
+    for round in 0..50 {
+        let reads: Vec<_> = (0..1000).map(|at| (at % 80, snapshot.get(at % 80))).collect();
+        // Nobody waits for these, or waking whoever does panics on the shard.
+        (0..100).for_each(|_| drop(snapshot.get(2)));
+        let mut unwakeable: Vec<_> = (0..100).map(|_| snapshot.get(2)).collect();
+        for read in &mut unwakeable {
+            let _ = Pin::new(read).poll(&mut Context::from_waker(&Waker::from(Arc::new(Unwakeable))));
+        }
+        for (id, read) in reads {
+            match read.wait() {
+                Ok(state) => {
+                    assert_eq!(state.map(|state| state.0), (id < 64).then_some(id), "round {round}")
+                }
+                Err(SnapshotError::Panicked(why)) => {
+                    assert!(id % 2 == 1 && why.contains("is odd"), "{id}: {why}")
+                }
+                Err(error) => panic!("{id}: {error}"),
+            }
+        }
+        watchdog.feed();
+    }
+    // Threads read while the runtime stops. Each read is answered.
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let reads: Vec<_> = (0..100).map(|at| snapshot.get(2 * (at % 32))).collect();
+                    let mut outcomes = reads.into_iter().map(|read| read.wait().map(|state| state.is_some()));
+                    if outcomes.any(|outcome| {
+                        assert!(matches!(outcome, Ok(true) | Err(SnapshotError::Stopped)), "{outcome:?}");
+                        outcome.is_err()
+                    }) {
+                        break;
+                    }
+                    watchdog.feed();
+                }
+            });
+        }
+        runtime.shutdown();
+    });
+    assert!(matches!(snapshot.get(2).wait(), Err(SnapshotError::Stopped)));
 }
