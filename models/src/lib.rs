@@ -128,7 +128,7 @@ mod models {
             thread.join().unwrap();
             let mut all: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
             all.sort_unstable();
-            assert_eq!(all, [0, 1, 2]);
+            assert_eq!(all, [0, 1, 2], "one-holder: each number is in the list once");
         });
     }
 
@@ -239,7 +239,7 @@ mod models {
             for sender in senders {
                 sender.join().unwrap();
             }
-            assert_eq!(world.bell.load(Ordering::Relaxed), 1);
+            assert_eq!(world.bell.load(Ordering::Relaxed), 1, "no-lost-wake: one of them rings");
         });
     }
 
@@ -261,7 +261,7 @@ mod models {
             world.parking.close();
             answered.fetch_add(world.take(), Ordering::Relaxed);
             sender.join().unwrap();
-            assert_eq!(answered.load(Ordering::Relaxed), 1);
+            assert_eq!(answered.load(Ordering::Relaxed), 1, "nobody-is-left-behind: by one side");
         });
     }
 
@@ -291,7 +291,7 @@ mod models {
             for sender in senders {
                 sender.join().unwrap();
             }
-            assert_eq!(answered.load(Ordering::Relaxed), 2);
+            assert_eq!(answered.load(Ordering::Relaxed), 2, "nobody-is-left-behind: each by one side");
         });
     }
 
@@ -315,11 +315,14 @@ mod models {
                 woken.store(!room.take().is_empty(), StdOrdering::SeqCst);
             }
             let found_room = sender.join().unwrap();
-            assert!(found_room || woken.load(StdOrdering::SeqCst), "the sender sleeps on an empty queue");
+            assert!(
+                found_room || woken.load(StdOrdering::SeqCst),
+                "no-lost-room: the sender sleeps on an empty queue"
+            );
         });
     }
 
-    /// Two answers, from two threads or one after the other from one: each look after a sleep ended by a wake sees what was published
+    /// *nobody-sleeps-through*. Two answers, from two threads or one after the other from one: each look after a sleep ended by a wake sees what was published
     /// before that wake, and no sleep goes on for ever, which loom reports as a deadlock.
     fn a_thread_waits_for(answers: usize, threads: usize) {
         let mut model = loom::model::Builder::new();
@@ -338,9 +341,12 @@ mod models {
                     }
                 });
             }
+            let mut sleeps = 0;
             while given.load(Ordering::Relaxed) < answers {
                 blocked.sleep();
+                sleeps += 1;
             }
+            assert!(sleeps <= answers, "nobody-sleeps-through: {sleeps} sleeps for {answers} wakes");
         });
     }
 
@@ -357,7 +363,7 @@ mod models {
                         line.epoch < snapshot
                             || line.newest_snapshot >= snapshot
                             || line.watermark > snapshot,
-                        "{line:?}"
+                        "kept-while-open: {line:?}"
                     );
                 })
             };
@@ -380,7 +386,7 @@ mod models {
                     let line = epochs.line();
                     let has_ended = has_ended.load(Ordering::Acquire) == 1;
                     let sees = line.checkpoint == Epoch(2);
-                    assert!(line.epoch < Epoch(2) || sees || has_ended, "{line:?}");
+                    assert!(line.epoch < Epoch(2) || sees || has_ended, "kept-while-open: {line:?}");
                     assert!(!sees || line.epoch >= Epoch(2) && line.needs_old(), "{line:?}");
                     // No snapshot is open: nobody needs what it needs.
                     assert!(line.newest_snapshot == Epoch(1), "{line:?}");
@@ -429,7 +435,10 @@ mod models {
             };
             publisher.join().unwrap();
             let committed = chain.lock().unwrap().unwrap();
-            assert!(sees_new || committed >= snapshot, "{committed} after a read in {snapshot}");
+            assert!(
+                sees_new || committed >= snapshot,
+                "pending-before-epoch: {committed} after a read in {snapshot}"
+            );
         });
     }
 
@@ -467,7 +476,10 @@ mod models {
             durability.close(ShardIndex(0), first);
             durability.advance(&epochs);
             let committed_in = committing.join().expect("it does not panic");
-            assert!(durability.durable() < committed_in, "active-before-epoch");
+            assert!(
+                durability.durable() < committed_in,
+                "active-before-epoch: what it commits is not durable yet"
+            );
         });
     }
 
@@ -491,7 +503,7 @@ mod models {
             epochs.advance(first);
             let is_awaited = durability.name(ShardIndex(0), first).iter().any(|place| place == 1);
             let rests = resting.join().expect("it does not panic");
-            assert!(!(is_awaited && rests), "named-before-idle");
+            assert!(!(is_awaited && rests), "named-before-idle: it is awaited");
             if is_awaited {
                 assert_eq!(durability.named_for(ShardIndex(1)), Some(first));
             }
