@@ -11,6 +11,7 @@ use std::process::Command;
 use freehold::doctor::{Check, Examination, Verdict, examine};
 use freehold::{Config, Runtime, Shards, StartError};
 use rustix::process::{Resource, Rlimit, getuid, setrlimit};
+use support::skip::skip;
 use support::{Counter, Message, Watchdog};
 
 fn start(shards: usize) -> Result<Runtime<Counter>, StartError> {
@@ -74,8 +75,8 @@ fn too_little_locked_memory_is_said_with_what_to_change() {
         }
         let output = match child.output() {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                eprintln!("not tested: no unprivileged process can be had here ({error})");
-                return;
+                let test = "too_little_locked_memory_is_said_with_what_to_change";
+                return skip(test, &format!("no unprivileged process can be had here ({error})"));
             }
             output => output.expect("this test can start itself"),
         };

@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use freehold::{Config, Idle, Runtime, Shards, Topology};
+use support::skip::skip;
 use support::{Counter, Message, Watchdog, until};
 
 const SPINS: Idle = Idle::Spin(Duration::from_secs(3600));
@@ -36,7 +37,7 @@ fn two_cpus() -> Option<[usize; 2]> {
     let topology = Topology::of_this_process().expect("it runs somewhere");
     let cpus: Vec<usize> = topology.cpus().iter().map(|cpu| cpu.id).take(2).collect();
     if cpus.len() < 2 {
-        eprintln!("not tested: this process has one CPU only");
+        skip("placement", "this process has one CPU only");
     }
     cpus.try_into().ok()
 }
@@ -182,8 +183,8 @@ fn shards_do_not_spin_while_their_cpus_are_taken_away() {
     }
     let _watchdog = Watchdog::new("shards_do_not_spin_while_their_cpus_are_taken_away");
     let Some(set) = CpuSet::with(both) else {
-        eprintln!("not tested: no control group with a cpuset can be made here");
-        return;
+        let test = "shards_do_not_spin_while_their_cpus_are_taken_away";
+        return skip(test, "no control group with a cpuset can be made here");
     };
     let runtime = start(2, SPINS);
     let ask = || {

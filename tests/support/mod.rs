@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod patience;
+pub mod skip;
 
 use std::io::Write;
 use std::panic;

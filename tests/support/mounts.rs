@@ -6,11 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Says why a test, or a part of it, does not run here: past the harness, which keeps what a test
-/// that passes prints.
-pub fn skip(test: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "\n{test}: SKIPPED: {}", why.trim());
-}
+pub use crate::support::skip::skip;
 
 /// This program again, to run only this test, in a process of its own.
 pub fn again(program: &[&str], test: &str) -> Command {
