@@ -1,26 +1,30 @@
-//! What does an open snapshot cost a write on the fast path, and what do snapshots and published states cost their
-//! readers?
+//! What does an open snapshot cost a write on the fast path, and what do snapshots and published
+//! states cost their readers?
 //!
 //! ```text
 //! cargo bench --bench snapshots                  everything
-//! cargo bench --bench snapshots -- writes        one part: writes, opening, folds, singles or published
+//! cargo bench --bench snapshots -- writes        one part: writes, opening, folds, singles
+//!                                                or published
 //! ```
-//! - *Writes*: in a task on one shard, `ask_now` writes every object once, and again, always in the same random
-//!   order. (a) No snapshot is open. (b) One is, but every object was written since it was opened. (c) Every write is
-//!   the first of its object since the newest snapshot was opened, and the one before is closed: the write keeps an
-//!   old state, and drops one that was kept before. (d) As c, but the snapshot is closed again before the writes: what
-//!   the first write in an epoch costs that keeps nothing. All of them in every round, which begins with another one
+//! - *Writes*: in a task on one shard, `ask_now` writes every object once, and again, always in the
+//!   same random order. (a) No snapshot is open. (b) One is, but every object was written since it
+//!   was opened. (c) Every write is the first of its object since the newest snapshot was opened,
+//!   and the one before is closed: the write keeps an old state, and drops one that was kept
+//!   before. (d) As c, but the snapshot is closed again before the writes: what the first write in
+//!   an epoch costs that keeps nothing. All of them in every round, which begins with another one
 //!   each time. Opening, closing and writes that only prepare are not timed.
-//! - *Opening*: from `snapshot()` until it is ready, on shards that have nothing else to do: they spin, or are parked.
-//! - *Folds*: a fold of all objects of one shard, as they are and as they were before all of them were written, beside
-//!   the same sum over a plain hash map.
-//! - *Singles*: objects of two shards read by `get`, one read for each and all under way together, beside one `get_all`
-//!   of the same objects.
-//! - *Published*: reads of shared objects by one thread and by two, with nobody writing: `published`, a plain `DashMap`
-//!   of `Arc`s, and `ask`, one at a time.
+//! - *Opening*: from `snapshot()` until it is ready, on shards that have nothing else to do: they
+//!   spin, or are parked.
+//! - *Folds*: a fold of all objects of one shard, as they are and as they were before all of them
+//!   were written, beside the same sum over a plain hash map.
+//! - *Singles*: objects of two shards read by `get`, one read for each and all under way together,
+//!   beside one `get_all` of the same objects.
+//! - *Published*: reads of shared objects by one thread and by two, with nobody writing:
+//!   `published`, a plain `DashMap` of `Arc`s, and `ask`, one at a time.
 //!
-//! The work is checked: every write is there, once; old states are kept when they are to be and at no other time; each
-//! snapshot sees what was written before it and nothing else; every read finds its object.
+//! The work is checked: every write is there, once; old states are kept when they are to be and at
+//! no other time; each snapshot sees what was written before it and nothing else; every read finds
+//! its object.
 
 mod workload;
 

@@ -1,5 +1,6 @@
-//! Looks at a log's directory: whether it is whole, and what is in it; takes a backup of it, and brings one back. Needs no actor, and changes
-//! nothing in the directory but what becomes of a message that is owed.
+//! Looks at a log's directory: whether it is whole, and what is in it; takes a backup of it, and
+//! brings one back. Needs no actor, and changes nothing in the directory but what becomes of a
+//! message that is owed.
 //!
 //! ```text
 //! cargo run --release --example freehold_log -- verify /var/lib/ledger
@@ -9,11 +10,13 @@
 //! cargo run --release --example freehold_log -- backup /var/lib/ledger /var/lib/ledger.monday
 //! cargo run --release --example freehold_log -- restore /var/lib/ledger.monday /var/lib/ledger.new
 //! ```
-//! `verify` prints what there is and everything that is wrong; the exit status is 1 if anything is. `dump` prints a line of JSON for each
-//! record that can be read, ids, states and messages in hexadecimal, and then says what is wrong first, if anything is. `owed` prints a
-//! line of JSON for each message that was told and has not run; one that is set aside, because it was under way in several crashes, can
-//! be released (it runs again at the next start), and any can be dropped (it never runs). For both no runtime may have the directory open. `backup`
-//! may be used while a runtime has the directory open.
+//! `verify` prints what there is and everything that is wrong; the exit status is 1 if anything is.
+//! `dump` prints a line of JSON for each record that can be read, ids, states and messages in
+//! hexadecimal, and then says what is wrong first, if anything is. `owed` prints a line of JSON for
+//! each message that was told and has not run; one that is set aside, because it was under way in
+//! several crashes, can be released (it runs again at the next start), and any can be dropped (it
+//! never runs). For both no runtime may have the directory open. `backup` may be used while a
+//! runtime has the directory open.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -27,7 +30,8 @@ use freehold::inspect::{self, Debt, Entry, Record, Verified, VerifiedRun};
 use freehold::{LogError, OwnerId, Ownership, owed};
 use serde::Serialize;
 
-/// Looks at a log's directory, takes backups of it and brings them back, and decides about messages that are owed.
+/// Looks at a log's directory, takes backups of it and brings them back, and decides about messages
+/// that are owed.
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -63,7 +67,8 @@ enum Task {
         directory: PathBuf,
         /// Where the backup is made: an empty directory, or one that is not there yet.
         to: PathBuf,
-        /// Copies every file. Otherwise files that are not written any more are hard links, where the file system has them.
+        /// Copies every file. Otherwise files that are not written any more are hard links, where
+        /// the file system has them.
         #[arg(long)]
         copy: bool,
     },

@@ -1,7 +1,10 @@
 //! Freehold: an embeddable, thread-per-core actor runtime for Linux.
 //!
-//! Every core runs one shared-nothing executor on io_uring, which owns one partition of your objects outright. A
-//! message to an object runs to completion on the core that owns it: no lock, no atomic, no allocation.
+//! Every core runs one shared-nothing executor on io_uring, which owns one partition of your
+//! objects outright. A message to an object runs to completion on the core that owns it. So no
+//! mutex and no atomic guards an object, and a warm runtime allocates nothing for a message. An
+//! ask from another thread pays for the trip: a bounded queue there, and back a reply slot, whose
+//! mutex only the two sides of that ask take.
 //!
 //! You write an [`Actor`]: what objects hold, which objects a message is addressed to, and what it does to them. A
 //! [`Runtime`] runs it; a [`Handle`] is the way to it from any thread and any executor, a [`Local`] the way from tasks
@@ -46,7 +49,6 @@ mod blocked;
 mod calls;
 mod clock;
 mod config;
-#[allow(dead_code, reason = "the log that writes these files is yet to come")]
 mod disk;
 pub mod doctor;
 mod each_shard;

@@ -191,8 +191,8 @@ impl<A: Actor> Local<A> {
     /// Ready when everything this shard has run so far is on disk, with everything it depends on; at once without a log.
     ///
     /// # Errors
-    /// [`TaskError::Cancelled`](crate::TaskError::Cancelled) if the runtime stopped or died before;
-    /// [`TaskError::Overloaded`](crate::TaskError::Overloaded) at once if `jobs_max` wait on this shard already.
+    /// [`TaskError::Cancelled`] if the runtime stopped or died before;
+    /// [`TaskError::Overloaded`] at once if `jobs_max` wait on this shard already.
     pub fn durable(&self) -> impl Future<Output = Result<(), TaskError>> + use<A> {
         let need = self.here.with_core(|shard, _| shard.shown());
         let (each, reporters) = EachShard::new(1);

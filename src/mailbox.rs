@@ -31,7 +31,7 @@ use crate::replies::{Claim, Replies};
 
 /// What waits in front of a shard.
 pub(crate) enum Ingress<A: Actor> {
-    /// With what [`waiting::thread_number`] says of the thread that told it; of no use for an ask, which has an address.
+    /// With what [`thread_number`](crate::waiting::thread_number) says of the thread that told it; of no use for an ask, which has an address.
     One(Envelope<A>, u32),
     Batch(Batch<A>, Ticket<A>),
 }

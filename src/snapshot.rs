@@ -46,12 +46,12 @@ struct Open<A: Actor> {
     /// A checkpoint reads nothing through it.
     whose: Whose,
     /// By shard; made by the first read of a single object.
-    queues: OnceLock<Box<[single::Queue<A>]>>,
+    queues: OnceLock<Box<[single::ReadQueue<A>]>>,
 }
 
 impl<A: Actor> Open<A> {
-    fn queue(&self, shard: ShardIndex) -> &single::Queue<A> {
-        let make = || (0..self.shared.mailboxes.len()).map(|_| single::Queue::new()).collect();
+    fn queue(&self, shard: ShardIndex) -> &single::ReadQueue<A> {
+        let make = || (0..self.shared.mailboxes.len()).map(|_| single::ReadQueue::new()).collect();
         &self.queues.get_or_init(make)[shard.index()]
     }
 }
@@ -139,7 +139,7 @@ impl<A: Actor> Snapshot<A> {
             return SnapshotRead::known(Err(SnapshotError::Stopped));
         }
         match single::read(self, shared.router.home(&id), id) {
-            Some(answer) => SnapshotRead(Inner::One(answer, Birth::now())),
+            Some(answer) => SnapshotRead(ReadState::One(answer, Birth::now())),
             None => SnapshotRead::known(Err(SnapshotError::Overloaded)),
         }
     }
@@ -316,9 +316,9 @@ impl From<Expired> for SnapshotError {
 
 /// Something of a snapshot that shards are asked for already: a future, or a wait. Dropped, it is read no further; what was read until then has been read.
 #[must_use = "the shards are asked, and what they say comes by awaiting this, or by its `wait`"]
-pub struct SnapshotRead<T>(Inner<T>);
+pub struct SnapshotRead<T>(ReadState<T>);
 
-enum Inner<T> {
+enum ReadState<T> {
     /// `None` once it was taken.
     Known(Option<Result<T, SnapshotError>>),
     One(oneshot::Receiver<Result<T, SnapshotError>>, Birth),
@@ -330,11 +330,11 @@ impl<T> Unpin for SnapshotRead<T> {}
 
 impl<T: Send + 'static> SnapshotRead<T> {
     fn new(read: impl Future<Output = Result<T, SnapshotError>> + Send + 'static) -> Self {
-        SnapshotRead(Inner::Joined(Box::pin(read)))
+        SnapshotRead(ReadState::Joined(Box::pin(read)))
     }
 
     fn known(result: Result<T, SnapshotError>) -> Self {
-        SnapshotRead(Inner::Known(Some(result)))
+        SnapshotRead(ReadState::Known(Some(result)))
     }
 
     /// Blocks the calling thread until it is there.
@@ -354,12 +354,12 @@ impl<T> Future for SnapshotRead<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Inner::Known(result) => {
+            ReadState::Known(result) => {
                 Poll::Ready(result.take().expect("a read is not polled after it was ready"))
             }
-            Inner::One(..) if waiting::in_receive() => Poll::Ready(Err(SnapshotError::WaitOnShard)),
-            Inner::One(_, birth) if birth.is_elsewhere() => Poll::Ready(Err(SnapshotError::Stopped)),
-            Inner::One(answer, _) => {
+            ReadState::One(..) if waiting::in_receive() => Poll::Ready(Err(SnapshotError::WaitOnShard)),
+            ReadState::One(_, birth) if birth.is_elsewhere() => Poll::Ready(Err(SnapshotError::Stopped)),
+            ReadState::One(answer, _) => {
                 // A thread that collects many finds most of them there, and needs no waker.
                 if let Ok(Some(answer)) = answer.try_recv() {
                     return Poll::Ready(answer);
@@ -369,7 +369,7 @@ impl<T> Future for SnapshotRead<T> {
                 // Its sender is dropped by a shard that leaves.
                 answer.map(|answer| answer.unwrap_or(Err(SnapshotError::Stopped)))
             }
-            Inner::Joined(read) => read.as_mut().poll(cx),
+            ReadState::Joined(read) => read.as_mut().poll(cx),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `docs/ARCHITECTURE.md` names every folder of the repository's source, and no path that does not exist.
+//! `docs/ARCHITECTURE.md` names every folder of the repository's source, and no path that does not
+//! exist.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -84,8 +85,9 @@ fn every_folder_is_named() {
 const BY_PATH: [&str; 6] =
     ["File::open(", "File::options(", "File::create", "use std::fs;", "std::fs::{self", "std::fs::re"];
 
-/// By its path another file may be found than the one in the directory that is locked: the directory was moved, say, and another is in its
-/// place. So only `src/disk/directory.rs` opens, makes, renames or removes files of a log, by the directory's descriptor.
+/// By its path another file may be found than the one in the directory that is locked: the
+/// directory was moved, say, and another is in its place. So only `src/disk/directory.rs` opens,
+/// makes, renames or removes files of a log, by the directory's descriptor.
 #[test]
 fn no_file_of_a_log_is_opened_by_its_path() {
     let mut looked_at = 0;

@@ -1,4 +1,5 @@
-//! Backups: taken while everybody pays and checkpoints are made, they hold all that was acknowledged before, and no payment in half.
+//! Backups: taken while everybody pays and checkpoints are made, they hold all that was
+//! acknowledged before, and no payment in half.
 
 mod support;
 
@@ -79,7 +80,8 @@ fn back_up_under_load(shards: usize, way: Files, backups: usize) {
                 assert!(verified.damages.is_empty(), "{:?}", verified.damages);
                 assert!(verified.strays.is_empty(), "{:?}", verified.strays);
                 assert!(verified.runs.iter().all(|run| run.has_ended && run.cut.is_some()), "{verified:?}");
-                // Links show what they showed, though the runtime goes on and a runtime has opened the backup.
+                // Links show what they showed, though the runtime goes on and a runtime has opened
+                // the backup.
                 let shown = files(&copy);
                 let restored = to.path().join(format!("{number}-restored"));
                 watchdog.feed();
@@ -112,8 +114,9 @@ fn back_up_under_load(shards: usize, way: Files, backups: usize) {
     before.judge(&Books::default(), &heard).unwrap_or_else(|wrong| panic!("what was backed up: {wrong}"));
 }
 
-// There was no way to back up a runtime but to stop it: logs that are copied one after another are of no single moment. What one of them
-// says is durable another lacked, or a transaction was there on one shard only.
+// There was no way to back up a runtime but to stop it: logs that are copied one after another are
+// of no single moment. What one of them says is durable another lacked, or a transaction was there
+// on one shard only.
 #[test]
 fn a_backup_under_load_has_what_was_acknowledged_and_nothing_torn() {
     let backups = std::env::var("FREEHOLD_BACKUPS").map_or(4, |number| number.parse().expect("a number"));

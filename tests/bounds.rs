@@ -1,9 +1,10 @@
-//! What was acknowledged can be opened again, however long states are and however much is owed; and there is one limit for the
-//! length of a state, which says itself by every way.
+//! What was acknowledged can be opened again, however long states are and however much is owed; and
+//! there is one limit for the length of a state, which says itself by every way.
 //!
-//! The story: two objects of 9 MB, a checkpoint that answered `Ok`, an orderly stop, and the next start said that the
-//! directory was damaged. So did 512 objects of 33 KB, and 600,000 delayed messages. The reader refused a batch above
-//! 16 MiB, and the writer of a checkpoint looked at the length only behind 512 objects, and never in what was owed.
+//! The story: two objects of 9 MB, a checkpoint that answered `Ok`, an orderly stop, and the next
+//! start said that the directory was damaged. So did 512 objects of 33 KB, and 600,000 delayed
+//! messages. The reader refused a batch above 16 MiB, and the writer of a checkpoint looked at the
+//! length only behind 512 objects, and never in what was owed.
 
 mod support;
 
@@ -209,7 +210,8 @@ fn the_limit_of_a_state_is_one_and_the_same_by_every_way() {
         watchdog.feed();
         runtime
     };
-    // By recovery of a log, by a checkpoint, by that and a log, and by a checkpoint of what was recovered.
+    // By recovery of a log, by a checkpoint, by that and a log, and by a checkpoint of what was
+    // recovered.
     let copy = crashed(directory.path());
     check(copy.path(), 1);
     runtime.checkpoint().expect("it is made");
@@ -221,7 +223,8 @@ fn the_limit_of_a_state_is_one_and_the_same_by_every_way() {
     check(directory.path(), 1);
 }
 
-/// A copy by epochs takes what the original's log took: the record of an epoch and a header are beside it there, too.
+/// A copy by epochs takes what the original's log took: the record of an epoch and a header are
+/// beside it there, too.
 #[test]
 fn a_copy_by_epochs_takes_the_longest_state() {
     let _watchdog = Watchdog::new("a_copy_by_epochs");
@@ -274,8 +277,8 @@ fn a_copy_by_epochs_takes_the_longest_state() {
     assert_eq!(read(&open(1, small(to.path())), 2), Some((6, list)));
 }
 
-// A disk that keeps other bytes than it was given: the checkpoint was named all the same, and what it should replace was
-// removed. The next start found the damage, when nothing else was left.
+// A disk that keeps other bytes than it was given: the checkpoint was named all the same, and what
+// it should replace was removed. The next start found the damage, when nothing else was left.
 #[test]
 fn a_checkpoint_that_cannot_be_read_back_takes_nothing_away() {
     let watchdog = Watchdog::new("a_checkpoint_that_cannot_be_read_back");

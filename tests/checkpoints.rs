@@ -1,8 +1,10 @@
 //! Checkpoints end, whatever is written meanwhile, and the logs stay as short as was promised.
 //!
-//! The story: four million objects were written uniformly, a million a second. A checkpoint was a snapshot like any other, so all that was
-//! overwritten since it began was kept for it. That became more than `limits.versions_max` before the checkpoint had passed all objects. The
-//! shard then revoked the oldest snapshot: the checkpoint's own. None of eight ended, and the log grew for ever.
+//! The story: four million objects were written uniformly, a million a second. A checkpoint was a
+//! snapshot like any other, so all that was overwritten since it began was kept for it. That became
+//! more than `limits.versions_max` before the checkpoint had passed all objects. The shard then
+//! revoked the oldest snapshot: the checkpoint's own. None of eight ended, and the log grew for
+//! ever.
 
 mod support;
 
@@ -238,8 +240,8 @@ fn checkpoints_end_and_logs_stay_short_while_all_objects_are_written() {
     assert_eq!(sum(&runtime, numbers), added);
 }
 
-/// Siblings of that story: a snapshot that somebody has forgotten, and bounds so tight that whatever is kept is too much or too old.
-/// Snapshots are revoked by them, checkpoints are not.
+/// Siblings of that story: a snapshot that somebody has forgotten, and bounds so tight that
+/// whatever is kept is too much or too old. Snapshots are revoked by them, checkpoints are not.
 #[test]
 fn what_revokes_snapshots_lets_checkpoints_end() {
     let watchdog = Watchdog::new("what_revokes_snapshots_lets_checkpoints_end");

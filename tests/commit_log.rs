@@ -1,4 +1,5 @@
-//! A database, copied and followed epoch by epoch, is the same database, whatever wrote it and whatever goes on with the copy.
+//! A database, copied and followed epoch by epoch, is the same database, whatever wrote it and
+//! whatever goes on with the copy.
 
 mod support;
 
@@ -129,7 +130,8 @@ fn a_copy_is_the_same_database() {
         let runtime = open(shards, from.path());
         work(&runtime, round as u64);
         if round == 2 {
-            // It is due when the copy runs, not when the first database does; it must not be forgotten.
+            // It is due when the copy runs, not when the first database does; it must not be
+            // forgotten.
             runtime.handle().ask(Message::Later(50, 51, 60_000_000)).wait().expect("it is told");
         }
         expected = objects(&runtime);

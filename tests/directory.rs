@@ -102,8 +102,9 @@ fn crashed(directory: &Path) -> tempfile::TempDir {
     copied
 }
 
-// `mv data data.old` while A had `data` open; B opened a new `data`, as it had a lock of its own. A's checkpoint wrote A's manifest over B's: of
-// 200 objects that B had acknowledged none was there after a crash.
+// `mv data data.old` while A had `data` open; B opened a new `data`, as it had a lock of its own.
+// A's checkpoint wrote A's manifest over B's: of 200 objects that B had acknowledged none was there
+// after a crash.
 #[test]
 fn a_directory_that_was_moved_is_not_mixed_up_with_the_one_in_its_place() {
     let watchdog = Watchdog::new("a_directory_that_was_moved_is_not_mixed_up_with_the_one_in_its_place");
@@ -140,7 +141,8 @@ fn a_directory_that_was_moved_is_not_mixed_up_with_the_one_in_its_place() {
     }
 }
 
-// The file `lock` was removed while a runtime had the directory open. Another opened it too, and both wrote one manifest.
+// The file `lock` was removed while a runtime had the directory open. Another opened it too, and
+// both wrote one manifest.
 #[test]
 fn a_directory_whose_lock_was_removed_is_still_in_use() {
     let _watchdog = Watchdog::new("a_directory_whose_lock_was_removed_is_still_in_use");
@@ -182,8 +184,9 @@ fn meddlings(place: &Path) -> Vec<(&'static str, Meddle<'_>)> {
     ]
 }
 
-// The siblings: what no lock keeps out. A backup is copied over the directory of a runtime that runs, its manifest is removed, or another program
-// replaces it. The runtime wrote its own over it, and what the other vouched for was gone.
+// The siblings: what no lock keeps out. A backup is copied over the directory of a runtime that
+// runs, its manifest is removed, or another program replaces it. The runtime wrote its own over it,
+// and what the other vouched for was gone.
 #[test]
 fn a_manifest_that_somebody_else_has_replaced_is_left_and_the_runtime_stops() {
     let watchdog = Watchdog::new("a_manifest_that_somebody_else_has_replaced_is_left_and_the_runtime_stops");
@@ -211,7 +214,8 @@ fn a_manifest_that_somebody_else_has_replaced_is_left_and_the_runtime_stops() {
                     );
                     until(|| matches!(runtime.handle().ask((1, None)).wait(), Err(AskError::Stopped)));
                 }
-                // What it writes belongs to nothing: it finds out by the next segment at the latest.
+                // What it writes belongs to nothing: it finds out by the next segment at the
+                // latest.
                 "a segment" => until(|| {
                     let asked = (0..100).map(|id| (id, Some(id))).collect::<Vec<_>>();
                     runtime.handle().ask_all(asked).wait().iter().any(|answer| answer.is_err())
@@ -271,7 +275,8 @@ fn linked(from: &Path, which: impl Fn(&str) -> bool) -> tempfile::TempDir {
     links
 }
 
-// A directory of symbolic links to the files of a database opened with 0 of 100 objects: a link was no file.
+// A directory of symbolic links to the files of a database opened with 0 of 100 objects: a link was
+// no file.
 #[test]
 fn a_directory_of_links_is_refused_by_name() {
     let _watchdog = Watchdog::new("a_directory_of_links_is_refused_by_name");
@@ -302,7 +307,8 @@ fn a_directory_of_links_is_refused_by_name() {
     assert_eq!(count(&open(&link), 0..100), 100);
 }
 
-// A volume that was not mounted is an empty directory: the start made a new database in it, said Ok, and had 0 objects.
+// A volume that was not mounted is an empty directory: the start made a new database in it, said
+// Ok, and had 0 objects.
 #[test]
 fn a_start_that_is_not_to_make_a_database_makes_nothing() {
     let _watchdog = Watchdog::new("a_start_that_is_not_to_make_a_database_makes_nothing");
@@ -349,8 +355,9 @@ fn a_start_that_is_not_to_make_a_database_makes_nothing() {
     assert!(matches!(refusal(log(&volume)), LogError::NoManifest { .. }));
 }
 
-// `manifest.old` was copied over a manifest that was damaged, as the error advised, and the directory opened with 0 of 100 objects. Whatever was
-// done since it was written, a start with it has everything, or says what it does not fit.
+// `manifest.old` was copied over a manifest that was damaged, as the error advised, and the
+// directory opened with 0 of 100 objects. Whatever was done since it was written, a start with it
+// has everything, or says what it does not fit.
 #[test]
 fn with_the_manifest_before_a_start_has_everything_or_refuses() {
     let watchdog = Watchdog::new("with_the_manifest_before_a_start_has_everything_or_refuses");
@@ -415,7 +422,8 @@ fn checkpoint(runtime: &Runtime<Numbers>) {
     runtime.checkpoint().expect("it can be made");
 }
 
-/// A life that puts objects up to `to` and ends in a crash: what is in `directory` then is what it left. Says how many objects there are.
+/// A life that puts objects up to `to` and ends in a crash: what is in `directory` then is what it
+/// left. Says how many objects there are.
 fn live(directory: &Path, from: u64, to: u64, and: impl Fn(&Runtime<Numbers>)) -> u64 {
     let running = temporary();
     copy(directory, running.path());
@@ -427,8 +435,9 @@ fn live(directory: &Path, from: u64, to: u64, and: impl Fn(&Runtime<Numbers>)) -
     to
 }
 
-// The siblings: a manifest of another database, and an empty one, beside logs. Log numbers begin at 0 in each database, so the logs were
-// taken for those of the manifest, or for nobody's, and the directory opened empty.
+// The siblings: a manifest of another database, and an empty one, beside logs. Log numbers begin at
+// 0 in each database, so the logs were taken for those of the manifest, or for nobody's, and the
+// directory opened empty.
 #[test]
 fn a_manifest_beside_logs_of_another_database_is_refused() {
     let _watchdog = Watchdog::new("a_manifest_beside_logs_of_another_database_is_refused");
@@ -464,8 +473,9 @@ fn a_manifest_beside_logs_of_another_database_is_refused() {
     }
 }
 
-// `checkpoint-notes.txt`, `checkpoint-before-upgrade.tar.gz`, `checkpoint-00000001.bak` and `log-dead-beef` were removed by the next start, and a
-// `log-...` of the size of a segment became one.
+// `checkpoint-notes.txt`, `checkpoint-before-upgrade.tar.gz`, `checkpoint-00000001.bak` and
+// `log-dead-beef` were removed by the next start, and a `log-...` of the size of a segment became
+// one.
 #[test]
 fn somebody_elses_files_are_left_and_mentioned() {
     let _watchdog = Watchdog::new("somebody_elses_files_are_left_and_mentioned");
@@ -506,7 +516,8 @@ fn somebody_elses_files_are_left_and_mentioned() {
     assert_eq!(files(alone.path()).iter().filter(|(name, _)| names.contains(&&***name)).count(), names.len());
 }
 
-// Files were made 0644 and the directory 0755: whoever had an account on the machine could read every object.
+// Files were made 0644 and the directory 0755: whoever had an account on the machine could read
+// every object.
 #[test]
 fn what_a_runtime_makes_is_its_owners_alone() {
     let _watchdog = Watchdog::new("what_a_runtime_makes_is_its_owners_alone");

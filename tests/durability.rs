@@ -1,5 +1,6 @@
-//! What a runtime with a log acknowledged is there after it was stopped or dropped, whatever the number of shards: objects, ownership, what
-//! is published, and messages that were told. And what is wrong with a log is said by name.
+//! What a runtime with a log acknowledged is there after it was stopped or dropped, whatever the
+//! number of shards: objects, ownership, what is published, and messages that were told. And what
+//! is wrong with a log is said by name.
 
 mod support;
 
@@ -250,7 +251,8 @@ fn checkpoints_bound_the_logs_while_messages_run() {
         largest = largest.max(sizes());
         watchdog.feed();
     }
-    // Some 6 MB were written. (Two checkpoints' worth of log, segments that are prepared or spare, and the checkpoints themselves.)
+    // Some 6 MB were written. (Two checkpoints' worth of log, segments that are prepared or spare,
+    // and the checkpoints themselves.)
     assert!(largest < 6 << 20, "{largest} bytes");
     let asked = runtime.checkpoint().expect("it is made");
     assert!(asked.bytes > 0, "{asked:?}");
@@ -359,8 +361,9 @@ fn applied_answers_do_not_wait_and_a_stop_loses_none() {
     assert_eq!((0..100).filter_map(|id| read(&runtime, id)).sum::<i64>(), 3);
 }
 
-/// Answers that wait for the disk are sent when it is done, which is no turn of the shard. The statistics were published by turns only, so the
-/// last answers were missing for as long as nothing more came: more had been received than sent.
+/// Answers that wait for the disk are sent when it is done, which is no turn of the shard. The
+/// statistics were published by turns only, so the last answers were missing for as long as nothing
+/// more came: more had been received than sent.
 #[test]
 fn answers_sent_between_turns_are_in_the_statistics() {
     let _watchdog = Watchdog::new("answers_sent_between_turns");
@@ -437,8 +440,9 @@ fn a_database_keeps_its_segment_size() {
     assert!(segments.into_iter().all(|bytes| bytes == 1 << 20));
 }
 
-/// A write that ended between a task's request and the pump's next round carried out effects, and thereby forgot that there was a request:
-/// a task that waited for the disk, or a message the shard had sent itself, then waited for as long as nothing else came.
+/// A write that ended between a task's request and the pump's next round carried out effects, and
+/// thereby forgot that there was a request: a task that waited for the disk, or a message the shard
+/// had sent itself, then waited for as long as nothing else came.
 #[test]
 fn a_write_that_ends_hides_no_request() {
     let _watchdog = Watchdog::new("a_write_that_ends_hides_no_request");

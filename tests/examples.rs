@@ -1,6 +1,7 @@
 //! The example programs, run as a user runs them: `hello` and `freehold_log`.
 //!
-//! `cargo test` builds the examples before it runs this. `cargo test --test examples` does not; then they are as they were built last.
+//! `cargo test` builds the examples before it runs this. `cargo test --test examples` does not;
+//! then they are as they were built last.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! What goes wrong ends in the documented error, for everyone whom it concerns and for nobody else, and never in a hang.
+//! What goes wrong ends in the documented error, for everyone whom it concerns and for nobody else,
+//! and never in a hang.
 
 mod support;
 
@@ -12,6 +13,7 @@ use freehold::{
     Outcome, PlaceError, Runtime, ShardIndex, Shards, StartError, TaskError, TellError, Topology, glommio,
 };
 use futures::FutureExt;
+use support::skip::skip;
 use support::{Counter, Message, Tally, Watchdog, hush, ids, start, until};
 
 fn add(to: u64, by: u64) -> Message {
@@ -31,7 +33,8 @@ fn a_panicking_message_changes_nothing_and_its_shard_lives() {
         let mixed = [add(id, 1), Message::Break { to: id }, add(id, 1), Message::Break { to: id }];
         let outcomes = handle.ask_all(mixed).wait();
         assert_eq!(outcomes, [Ok(6), Err(AskError::Panicked), Ok(7), Err(AskError::Panicked)]);
-        // An object that a panicking message would have made does not exist, and what it told was not sent.
+        // An object that a panicking message would have made does not exist, and what it told was
+        // not sent.
         let other = (1000..).find(|other| handle.home(other) == handle.home(&id)).unwrap();
         assert_eq!(handle.ask(Message::Break { to: other }).wait(), Err(AskError::Panicked));
         assert_eq!(handle.ask(Message::Read { of: other }).wait(), Ok(0));
@@ -188,8 +191,7 @@ fn a_cpu_that_is_not_allowed_is_refused() {
     let _watchdog = Watchdog::new("a_cpu_that_is_not_allowed_is_refused");
     let cpus: Vec<usize> = Topology::of_this_process().unwrap().cpus().iter().map(|cpu| cpu.id).collect();
     let [allowed, other, ..] = cpus[..] else {
-        eprintln!("not tested: this process has one CPU only");
-        return;
+        return skip("a_cpu_that_is_not_allowed_is_refused", "this process has one CPU only");
     };
     // What counts is the main thread's affinity, so this is tested in a process of its own.
     const CHILD: &str = "FREEHOLD_TEST_CHILD";
@@ -247,7 +249,8 @@ fn a_shard_that_dies_leaves_nobody_waiting_and_nobody_deceived() {
     let handle = runtime.handle();
     let [lives, dies] = ids(&handle, 1).concat()[..] else { panic!("two shards") };
 
-    // Shard 1 is held by a task that will have it die, so that what is sent to it stays where it is.
+    // Shard 1 is held by a task that will have it die, so that what is sent to it stays where it
+    // is.
     let (held, is_held) = mpsc::channel();
     let (let_go, is_let_go) = mpsc::channel::<()>();
     let is_let_go = Arc::new(Mutex::new(is_let_go));
@@ -345,7 +348,8 @@ fn a_shard_that_dies_leaves_nobody_waiting_and_nobody_deceived() {
         report.to_string().contains("shard 1 died of a panic: this executor dies, on purpose"),
         "{report}"
     );
-    // Those that nobody heard of (the asks of the tasks, one abandoned, those of the last `until`) may have run too.
+    // Those that nobody heard of (the asks of the tasks, one abandoned, those of the last `until`)
+    // may have run too.
     let unheard = 4 + 1 + 16;
     assert!(told.ok <= ran.counted(), "an `Ok` for what never ran: {} of {}", told.ok, ran.counted());
     assert!(ran.counted() <= told.ok + told.unknown + unheard, "`Stopped` for what ran");
@@ -441,7 +445,8 @@ fn a_message_that_panics_when_dropped_ends_in_a_reported_death() {
         let runtime = start::<Mine>(2, Config::default());
         let handle = runtime.handle();
         let [a, b] = ids(&handle, 1).concat()[..] else { panic!("two shards") };
-        // Shard 1 is held, so that what is sent to it is there when it comes to the message that kills it.
+        // Shard 1 is held, so that what is sent to it is there when it comes to the message that
+        // kills it.
         let (let_go, is_let_go) = mpsc::channel::<()>();
         let is_let_go = Arc::new(Mutex::new(is_let_go));
         let hold = runtime.on_each_shard(move |local| {

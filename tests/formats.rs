@@ -1,8 +1,9 @@
 //! Directories that earlier versions wrote still open, and hold what was put into them.
 //!
-//! `tests/formats/N-stopped` was shut down after a checkpoint, `tests/formats/N-crashed` was left by a process that aborted; N is the version of the
-//! format. A change of the format adds two, written by the code before it:
-//! `FREEHOLD_WRITE_FORMAT=tests/formats/N cargo test --test formats`.
+//! `tests/formats/N-stopped` was shut down after a checkpoint, `tests/formats/N-crashed` was left
+//! by a process that aborted; N is the version of the format. A change of the format adds two,
+//! written by the code before it: `FREEHOLD_WRITE_FORMAT=tests/formats/N cargo test --test
+//! formats`.
 
 mod support;
 

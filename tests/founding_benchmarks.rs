@@ -1,8 +1,8 @@
-//! The founding benchmarks, run small, as a user runs them: what they print, that they prove their work, and
-//! that a wrong setting is an error and not a default.
+//! The founding benchmarks, run small, as a user runs them: what they print, that they prove their
+//! work, and that a wrong setting is an error and not a default.
 //!
-//! `cargo test` builds the examples before it runs this. `cargo test --test founding_benchmarks` does not;
-//! then they are as they were built last.
+//! `cargo test` builds the examples before it runs this. `cargo test --test founding_benchmarks`
+//! does not; then they are as they were built last.
 
 mod support;
 
@@ -27,7 +27,8 @@ fn run_with(name: &str, settings: Settings<'_>, arguments: &[&str]) -> Output {
     command.envs(settings.iter().copied()).args(arguments).output().expect("it starts")
 }
 
-/// Runs the mixed benchmark small, with these further settings and arguments, and gives what it said.
+/// Runs the mixed benchmark small, with these further settings and arguments, and gives what it
+/// said.
 fn run_mixed(settings: Settings<'_>, arguments: &[&str]) -> String {
     let small = [("FAST_PATH_ITERS", "5000"), ("FAST_PATH_OBJECTS", "100")];
     let output = run_with("mixed_path_bench", &[&small, settings].concat(), arguments);

@@ -1,14 +1,18 @@
-//! What clients see is strictly serializable: threads and tasks on shards read and append to a few hot lists on real
-//! executors, and `adya`, a checker of transactional isolation, looks in what they were answered for what no order of
-//! the messages explains. Lists tell most: a read shows every append before it, in order.
+//! What clients see is strictly serializable: threads and tasks on shards read and append to a few
+//! hot lists on real executors, and `adya`, a checker of transactional isolation, looks in what
+//! they were answered for what no order of the messages explains. Lists tell most: a read shows
+//! every append before it, in order.
 //!
-//! Clients also read several lists at once from a snapshot: to the judge that is one more transaction, begun when the snapshot is asked
-//! for and over when its lists are there. One in four lists is shared, and is also read by itself, as it was published last.
+//! Clients also read several lists at once from a snapshot: to the judge that is one more
+//! transaction, begun when the snapshot is asked for and over when its lists are there. One in four
+//! lists is shared, and is also read by itself, as it was published last.
 //!
-//! Each answer stands in one log, between what was answered before it was sent and what was sent after it was answered, so the
-//! judge knows the order in real time. In the end every list is read, so that an append that was lost is missed.
+//! Each answer stands in one log, between what was answered before it was sent and what was sent
+//! after it was answered, so the judge knows the order in real time. In the end every list is read,
+//! so that an append that was lost is missed.
 //!
-//! Two histories for each number of shards, or `FREEHOLD_HISTORIES`: `FREEHOLD_HISTORIES=1000 cargo test --release --test histories`.
+//! Two histories for each number of shards, or `FREEHOLD_HISTORIES`: `FREEHOLD_HISTORIES=1000 cargo
+//! test --release --test histories`.
 
 mod support;
 
@@ -132,7 +136,8 @@ fn is_shared(list: u64) -> bool {
     list.is_multiple_of(SHARED_EVERY)
 }
 
-/// A message under way, or a read that takes none. Each is a process of its own to the judge, which has nothing else to go by than real time.
+/// A message under way, or a read that takes none. Each is a process of its own to the judge, which
+/// has nothing else to go by than real time.
 struct Begun {
     process: usize,
     message: Arc<Message>,
@@ -158,7 +163,8 @@ struct Event {
     message: Arc<Message>,
 }
 
-/// Where the clients of one history take their messages from, and where they write what became of them.
+/// Where the clients of one history take their messages from, and where they write what became of
+/// them.
 struct Run {
     messages: u64,
     taken: AtomicU64,
@@ -311,8 +317,8 @@ fn read_published(handle: &Handle<Lists>, begun: &Begun) -> Outcome<Lists> {
         .collect())
 }
 
-/// A client on a thread: single messages one by one and several in flight, also behind a snapshot that is
-/// still to come, batches, messages it hears nothing of, and what is published.
+/// A client on a thread: single messages one by one and several in flight, also behind a snapshot
+/// that is still to come, batches, messages it hears nothing of, and what is published.
 fn ask_from_thread(handle: &Handle<Lists>, run: &Run, mut random: Pcg32) {
     while !run.is_over() {
         let way = below(&mut random, 10);
@@ -371,7 +377,8 @@ async fn ask_at_once_or_later(local: &Local<Lists>, begun: &Begun) -> Outcome<Li
     }
 }
 
-/// The history of one runtime that clients of all kinds talk to at once, and what its shards counted.
+/// The history of one runtime that clients of all kinds talk to at once, and what its shards
+/// counted.
 fn record(shards: usize, threads: u64, seed: u64) -> (Arc<Run>, Counters) {
     let runtime: Runtime<Lists> = start(shards, Config::default());
     let handle = runtime.handle();
@@ -461,8 +468,8 @@ enum Flaw {
     KeepsWhatFailed,
     /// A message that only reads is answered with what was there a moment ago.
     AnswersFromThePast,
-    /// Who only reads, by a message or from a snapshot, sees the first list as it was before another message, and the others as they are
-    /// after it.
+    /// Who only reads, by a message or from a snapshot, sees the first list as it was before
+    /// another message, and the others as they are after it.
     TearsReads,
     /// The last messages are answered and never written: only who reads again in the end can tell.
     ForgetsTheLast,
@@ -471,8 +478,8 @@ enum Flaw {
 /// Messages of a flawed store's history.
 const FLAWED_MESSAGES: u64 = 800;
 
-/// A forgetful store remembers what processes below this did. A process has the number of the log's line on which it begins,
-/// and each message has two lines: so it forgets the last two messages.
+/// A forgetful store remembers what processes below this did. A process has the number of the log's
+/// line on which it begins, and each message has two lines: so it forgets the last two messages.
 const REMEMBERED: usize = 2 * FLAWED_MESSAGES as usize - 4;
 
 /// A store of lists that is handed two messages at once.
@@ -532,7 +539,8 @@ impl Flawed {
     }
 }
 
-// The judge can say no, and to each flaw for a reason of its own: with the same messages, and the same log.
+// The judge can say no, and to each flaw for a reason of its own: with the same messages, and the
+// same log.
 #[test]
 fn a_flawed_store_is_found_out() {
     for (flaw, expected) in [

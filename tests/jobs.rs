@@ -1,7 +1,9 @@
-//! What shards do beside messages is bounded: reads of snapshots, waits for durability, starts of tasks.
+//! What shards do beside messages is bounded: reads of snapshots, waits for durability, starts of
+//! tasks.
 //!
-//! The story: 400,000 reads of a snapshot, each dropped at once, were all accepted. They took 642 MiB, every message took 7 ms from then on,
-//! and a read more than a minute. 20,000 tasks in `durable()` ran at a quarter of their speed.
+//! The story: 400,000 reads of a snapshot, each dropped at once, were all accepted. They took 642
+//! MiB, every message took 7 ms from then on, and a read more than a minute. 20,000 tasks in
+//! `durable()` ran at a quarter of their speed.
 
 mod support;
 
@@ -56,7 +58,8 @@ fn reads_of_a_snapshot_are_refused_when_there_are_too_many() {
     );
     busy.wait().expect("it toils");
 
-    // Those that nobody waits for are let go of, and others find room. So does a snapshot, which asks as well.
+    // Those that nobody waits for are let go of, and others find room. So does a snapshot, which
+    // asks as well.
     for _ in 0..20 * JOBS_MAX {
         drop(snapshot.get(1));
         watchdog.feed();

@@ -1,4 +1,5 @@
-//! What a runtime leaves behind: nothing when it is dropped, but for words, and little when a shard of it has died.
+//! What a runtime leaves behind: nothing when it is dropped, but for words, and little when a shard
+//! of it has died.
 
 #[path = "support/logged.rs"]
 mod logged;
@@ -54,8 +55,9 @@ fn kill<A: Actor>(runtime: &Runtime<A>, shard: u16) {
     drop(tasks.wait());
 }
 
-/// A dead executor is never dropped, because its tasks cannot be. All objects, timers and queues of the shard stayed with it: 149 MiB in one of
-/// the tries, each time that a service started a new runtime in place of a dead one.
+/// A dead executor is never dropped, because its tasks cannot be. All objects, timers and queues of
+/// the shard stayed with it: 149 MiB in one of the tries, each time that a service started a new
+/// runtime in place of a dead one.
 #[test]
 fn a_shard_that_has_died_lets_go_of_its_objects() {
     let _watchdog = Watchdog::new("a_shard_that_has_died_lets_go_of_its_objects");

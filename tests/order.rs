@@ -1,4 +1,5 @@
-//! Messages of one sender to one object are handled in the order they were sent, by whichever of a door's calls.
+//! Messages of one sender to one object are handled in the order they were sent, by whichever of a
+//! door's calls.
 
 mod support;
 
@@ -103,12 +104,13 @@ fn check(outcome: Outcome<Ledger>) {
     assert_eq!(seen.out_of_order, 0, "{seen:?}");
 }
 
-/// What a thread may have under way: all of them together no more than fits an ingress of 1,024 entries, because an `ask_all` that finds no room
-/// is overtaken, as it says.
+/// What a thread may have under way: all of them together no more than fits an ingress of 1,024
+/// entries, because an `ask_all` that finds no room is overtaken, as it says.
 const UNDER_WAY: usize = 200;
 const BATCH: u32 = 40;
 
-/// Sends `messages` messages by ways chosen at random. If there is a sender `relay`, some go by way of an object.
+/// Sends `messages` messages by ways chosen at random. If there is a sender `relay`, some go by way
+/// of an object.
 fn send(handle: &Handle<Ledger>, sender: usize, relay: Option<usize>, objects: &[u64], messages: usize) {
     let mut direct = Sender::new(sender, objects);
     let mut relayed = Sender::new(relay.unwrap_or(SENDERS), objects);
@@ -205,7 +207,8 @@ fn from_tasks_to_other_shards() {
         let objects: Vec<u64> = ids(&handle, 8 / shards).concat();
         let to = objects.clone();
         let tasks = runtime.on_each_shard(move |local| send_from_task(local, to.clone(), MESSAGES));
-        // A thread's messages between them; not by way of objects, which would have to be told that there is no room.
+        // A thread's messages between them; not by way of objects, which would have to be told that
+        // there is no room.
         send(&handle, shards, None, &objects, MESSAGES);
         let sent: Vec<u64> = tasks.wait().into_iter().map(Result::unwrap).collect();
         let report = runtime.shutdown();
@@ -215,7 +218,8 @@ fn from_tasks_to_other_shards() {
     }
 }
 
-/// Sends to all objects, on its own shard too, by [`Local::tell`] and [`Local::ask`]. Where it is told `Overloaded`, it tries again.
+/// Sends to all objects, on its own shard too, by [`Local::tell`] and [`Local::ask`]. Where it is
+/// told `Overloaded`, it tries again.
 async fn send_from_task(local: Local<Ledger>, objects: Vec<u64>, messages: usize) -> u64 {
     let mut sender = Sender::new(local.shard().index(), &objects);
     let mut asks: VecDeque<LocalAsk<Ledger>> = VecDeque::new();

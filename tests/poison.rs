@@ -1,8 +1,9 @@
 //! A message that is owed and ends the process whenever it runs does not keep a service down.
 //!
-//! A message was told to run later, and overflowed the stack when it did. It was owed still, so the next start ran it again, and the
-//! next: the service could not be started any more, but by throwing its log away. The message is set aside now, after a few starts,
-//! and those that merely waited beside it run once each.
+//! A message was told to run later, and overflowed the stack when it did. It was owed still, so the
+//! next start ran it again, and the next: the service could not be started any more, but by
+//! throwing its log away. The message is set aside now, after a few starts, and those that merely
+//! waited beside it run once each.
 //!
 //! The processes that end are this program again, in the test `a_life`.
 
@@ -310,15 +311,15 @@ fn a_transaction_that_aborts_is_set_aside() {
     poisoned("abort on both", 2);
 }
 
-/// What ends the process is in no log when it does: only the message that told it can be named, and it is not paid before the disk
-/// has it.
+/// What ends the process is in no log when it does: only the message that told it can be named, and
+/// it is not paid before the disk has it.
 #[test]
 fn a_message_that_tells_one_that_aborts_is_set_aside_or_that_one_is() {
     poisoned("tell", 1);
 }
 
-/// Those that happen to be under way when somebody else ends the process are suspected, run alone, and are acquitted. They are not
-/// suspected together for a second time.
+/// Those that happen to be under way when somebody else ends the process are suspected, run alone,
+/// and are acquitted. They are not suspected together for a second time.
 #[test]
 fn who_only_waits_is_never_set_aside() {
     let watchdog = Watchdog::new("who_only_waits_is_never_set_aside");
@@ -340,11 +341,13 @@ fn who_only_waits_is_never_set_aside() {
     assert!(lives && said.contains("it lives, 0 set aside"), "{said}");
 }
 
-/// One message that the actor could not read made the whole directory unopenable, and the error did not say which.
+/// One message that the actor could not read made the whole directory unopenable, and the error did
+/// not say which.
 #[test]
 fn an_owed_message_that_cannot_be_read_is_named_and_can_be_dropped() {
     let _watchdog = Watchdog::new("an_owed_message_that_cannot_be_read_is_named_and_can_be_dropped");
-    /// The actor as it is later: its messages are other ones, and it says that their bytes mean the same, which they do not.
+    /// The actor as it is later: its messages are other ones, and it says that their bytes mean the
+    /// same, which they do not.
     struct Changed;
     impl Actor for Changed {
         const SCHEMA: Schema = Schema::new(1).accepting(&[0x4d4e_dce7_6de4_44ad]);

@@ -1,4 +1,5 @@
-//! Directories that were brought back, in whole or in part, over newer ones; and what a program leaves that crashes again and again.
+//! Directories that were brought back, in whole or in part, over newer ones; and what a program
+//! leaves that crashes again and again.
 //!
 //! A crash is a copy of a directory that was taken while its runtime had nothing to do.
 
@@ -117,7 +118,8 @@ fn crash(shards: usize, directory: &Path, live: impl FnOnce(&Runtime<Pairs>)) {
     copy(running.path(), directory, all);
 }
 
-/// Opens a directory that must be refused because of newer files, and changes nothing in it. Returns their names.
+/// Opens a directory that must be refused because of newer files, and changes nothing in it.
+/// Returns their names.
 fn refused(shards: usize, directory: &Path) -> Vec<String> {
     let before = files(directory);
     let error = try_to_open(shards, directory).expect_err("it is refused");
@@ -141,8 +143,9 @@ fn set_aside(directory: &Path, names: &[String]) -> tempfile::TempDir {
     aside
 }
 
-// A backup was copied back over a directory that had gone on. The next run took the numbers of the logs that were undone, and after a crash
-// their batches were read as its own: with one shard all that was undone was there again, with three 10 of 20 transactions were torn.
+// A backup was copied back over a directory that had gone on. The next run took the numbers of the
+// logs that were undone, and after a crash their batches were read as its own: with one shard all
+// that was undone was there again, with three 10 of 20 transactions were torn.
 #[test]
 fn what_a_restore_undid_does_not_come_back() {
     let watchdog = Watchdog::new("what_a_restore_undid_does_not_come_back");
@@ -175,7 +178,8 @@ fn what_a_restore_undid_does_not_come_back() {
         assert!(found[..5] == [[Some(3); 2]; 5] && found[5..] == [[Some(1); 2]; 15], "{found:?}");
         runtime.shutdown();
 
-        // Whoever brings the files back that were set aside, over those of the other history, hears of it.
+        // Whoever brings the files back that were set aside, over those of the other history, hears
+        // of it.
         crash(shards, place, |runtime| put(runtime, 20, 4));
         copy(aside.path(), place, all);
         let error = try_to_open(shards, place).expect_err("it is refused");
@@ -183,7 +187,8 @@ fn what_a_restore_undid_does_not_come_back() {
     }
 }
 
-// A sibling: the manifest before was put back, as an error advised. What was written since had numbers that it had not counted yet.
+// A sibling: the manifest before was put back, as an error advised. What was written since had
+// numbers that it had not counted yet.
 #[test]
 fn an_older_manifest_is_refused_beside_newer_files() {
     let _watchdog = Watchdog::new("an_older_manifest_is_refused_beside_newer_files");
@@ -207,7 +212,8 @@ fn an_older_manifest_is_refused_beside_newer_files() {
     set_aside(place, &newer);
     let runtime = open(2, place);
     assert_eq!(pairs(&runtime, 5), [[Some(1); 2]; 5]);
-    // Parts of a checkpoint are counted before they are written, so one that was given up is not newer.
+    // Parts of a checkpoint are counted before they are written, so one that was given up is not
+    // newer.
     runtime.checkpoint().expect("it can be made");
     runtime.shutdown();
     put_back();
@@ -222,7 +228,8 @@ fn an_older_manifest_is_refused_beside_newer_files() {
     }
 }
 
-// A sibling: only some of the files were brought back. Either the directory is refused, or what is opened is one of its two states.
+// A sibling: only some of the files were brought back. Either the directory is refused, or what is
+// opened is one of its two states.
 #[test]
 fn a_restore_of_some_files_is_refused_or_whole() {
     let watchdog = Watchdog::new("a_restore_of_some_files_is_refused_or_whole");
@@ -272,7 +279,8 @@ fn a_restore_of_some_files_is_refused_or_whole() {
     assert!(refusals > 0 && opened > 0, "{refusals} refused, {opened} opened");
 }
 
-// A spare segment that a newer copy of the directory left has batches of a log whose number is given again.
+// A spare segment that a newer copy of the directory left has batches of a log whose number is
+// given again.
 #[test]
 fn a_spare_of_a_newer_copy_is_not_used() {
     let _watchdog = Watchdog::new("a_spare_of_a_newer_copy_is_not_used");
@@ -300,7 +308,8 @@ fn a_spare_of_a_newer_copy_is_not_used() {
     assert_eq!(pairs(&runtime, 2), [[Some(1); 2], [None; 2]]);
 }
 
-// A program that crashed again and again kept a segment a shard for each start, and read all of them twice at the next.
+// A program that crashed again and again kept a segment a shard for each start, and read all of
+// them twice at the next.
 #[test]
 fn crashes_do_not_fill_the_disk() {
     let watchdog = Watchdog::new("crashes_do_not_fill_the_disk");
@@ -369,7 +378,8 @@ fn after_many_starts_a_checkpoint_is_made() {
     assert_eq!(pairs(&runtime, 1), [[Some(16); 2]]);
 }
 
-// A start that found more log than `checkpoint_bytes` took messages first, and died of them, perhaps, before the checkpoint was made.
+// A start that found more log than `checkpoint_bytes` took messages first, and died of them,
+// perhaps, before the checkpoint was made.
 #[test]
 fn a_start_that_finds_much_log_makes_a_checkpoint_first() {
     let _watchdog = Watchdog::new("a_start_that_finds_much_log_makes_a_checkpoint_first");
@@ -387,7 +397,8 @@ fn a_start_that_finds_much_log_makes_a_checkpoint_first() {
     assert_eq!(pairs(&runtime, 40), [[Some(1); 2]; 40]);
 }
 
-// A backup made of hard links (`cp -al`) showed other bytes when its segments were used again; cut, they would be too short for its manifest.
+// A backup made of hard links (`cp -al`) showed other bytes when its segments were used again; cut,
+// they would be too short for its manifest.
 #[test]
 fn what_has_another_name_stays_as_it_is() {
     let watchdog = Watchdog::new("what_has_another_name_stays_as_it_is");

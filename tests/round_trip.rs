@@ -1,9 +1,11 @@
-//! What a runtime with a log acknowledges can be read again, whatever type it is of; and what could not be is refused before.
+//! What a runtime with a log acknowledges can be read again, whatever type it is of; and what could
+//! not be is refused before.
 //!
-//! An application's `Decimal`s were answered durably, one after the other, and the next start said: "cannot be read as an object's
-//! state: open the directory with the actor that wrote it". It was that actor. postcard names no types and no fields, so what
-//! serde's `untagged`, `tag`, `flatten`, `skip_serializing_if` and a skipped variant write nobody can read from it; and ids that
-//! differ only in a skipped field became one object.
+//! An application's `Decimal`s were answered durably, one after the other, and the next start said:
+//! "cannot be read as an object's state: open the directory with the actor that wrote it". It was
+//! that actor. postcard names no types and no fields, so what serde's `untagged`, `tag`, `flatten`,
+//! `skip_serializing_if` and a skipped variant write nobody can read from it; and ids that differ
+//! only in a skipped field became one object.
 
 mod support;
 
@@ -32,7 +34,8 @@ enum Message<S, I> {
     Put(I, S),
     /// Both, as one transaction if they live on two shards.
     PutBoth(I, I, S),
-    /// Puts the number of the good state into the object, and tells another message to put this one.
+    /// Puts the number of the good state into the object, and tells another message to put this
+    /// one.
     Tell(I, S),
     Read(I),
 }
@@ -88,7 +91,8 @@ fn on_both<S: Kept>(handle: &Handle<Store<S>>) -> [u64; 2] {
     [0, 1].map(|shard| (0..).find(|id| handle.home(id).index() == shard).expect("there is one"))
 }
 
-/// A bad state is refused by every way there is to one, for this reason, and what was there before stays, here and after a start.
+/// A bad state is refused by every way there is to one, for this reason, and what was there before
+/// stays, here and after a start.
 fn is_refused<S: Kept>(good: S, bad: S, expected: Unreadable) {
     let what = std::any::type_name::<S>();
     let directory = tempfile::tempdir().expect("a directory");
@@ -224,9 +228,9 @@ impl Serialize for Grows {
     }
 }
 
-/// A state whose second `serialize` gave more than a batch holds made the shard go round in a loop, and took all memory: what was
-/// written at the lock point of a transaction was written again at home. A checkpoint writes it a third time, and took the shard
-/// down if it could not.
+/// A state whose second `serialize` gave more than a batch holds made the shard go round in a loop,
+/// and took all memory: what was written at the lock point of a transaction was written again at
+/// home. A checkpoint writes it a third time, and took the shard down if it could not.
 #[test]
 fn a_state_that_grows_between_two_times_it_is_written_harms_nobody() {
     let _watchdog = Watchdog::new("a_state_that_grows_between_two_times_it_is_written_harms_nobody");
@@ -234,7 +238,8 @@ fn a_state_that_grows_between_two_times_it_is_written_harms_nobody() {
     let runtime = open::<Grows, u64>(2, directory.path());
     let handle = runtime.handle();
     let [a, b] = on_both(&handle);
-    // Reading back serializes too, once for each state, and finds the same. From then on it is much larger.
+    // Reading back serializes too, once for each state, and finds the same. From then on it is much
+    // larger.
     handle.ask(Message::PutBoth(a, b, Grows(vec![7; 8]))).wait().expect("it is answered");
     let times = CALLS.load(Ordering::SeqCst);
     assert_eq!(times, 4, "each state is written once and read back once, and not written again at home");

@@ -1,9 +1,10 @@
 //! Records are read by the types that wrote them, or by a migration from those, or not at all.
 //!
-//! The story: postcard's bytes say nothing of their types. A directory whose states were `(i64, i64)` was opened by an actor whose
-//! states were `(u64, u64)`, and 100 became 200, -5 became 9. Two fields changed places, and balances were swapped. A variant was put
-//! in front of another, and `Frozen` was read as `Pending`. Each start said Ok. Now a manifest says which types its records are of, and
-//! a start compares.
+//! The story: postcard's bytes say nothing of their types. A directory whose states were `(i64,
+//! i64)` was opened by an actor whose states were `(u64, u64)`, and 100 became 200, -5 became 9.
+//! Two fields changed places, and balances were swapped. A variant was put in front of another, and
+//! `Frozen` was read as `Pending`. Each start said Ok. Now a manifest says which types its records
+//! are of, and a start compares.
 
 mod support;
 
@@ -41,7 +42,8 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     files_of(directory).expect("nobody has it open")
 }
 
-/// The directory as a crash would leave it now. No message is under way in it, but segments and checkpoints may be made.
+/// The directory as a crash would leave it now. No message is under way in it, but segments and
+/// checkpoints may be made.
 fn crashed(directory: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().expect("there is room");
     let mut now = None;
@@ -71,7 +73,8 @@ where
 
 // ---- Types that change without a word.
 
-/// Objects of any types. What a message says is of a type of its own, so that each of the three can change alone.
+/// Objects of any types. What a message says is of a type of its own, so that each of the three can
+/// change alone.
 struct Plain<I, S, W>(PhantomData<(I, S, W)>);
 
 /// What is made of a number, so that messages need not have it.
@@ -617,7 +620,8 @@ fn directories_of_versions_1_and_2_become_version_3() {
 
         for (directory, from) in [(&before, 1), (&behind, 2)] {
             watchdog.feed();
-            // By version 2 again: what its run has done counts, on top of what is migrated once more.
+            // By version 2 again: what its run has done counts, on top of what is migrated once
+            // more.
             let copy = crashed(directory.path());
             let runtime = open::<V2>(with_1_to_2::<V2Actor>(log(copy.path())), 2);
             check_2(&runtime, &after_2());
@@ -728,7 +732,8 @@ fn a_migration_that_fails_is_named_and_changes_nothing() {
     assert_eq!(ask(&runtime, MessageV2::Read(7)), Some(account_v2(7, 77)));
 }
 
-// A message that could not be migrated was dropped, as the error's reader would, and was to be migrated all the same.
+// A message that could not be migrated was dropped, as the error's reader would, and was to be
+// migrated all the same.
 #[test]
 fn a_message_that_was_dropped_needs_no_migration() {
     let _watchdog = Watchdog::new("a_message_that_was_dropped_needs_no_migration");
@@ -760,7 +765,8 @@ fn a_message_that_was_dropped_needs_no_migration() {
     assert_eq!(runtime.recovery().expect("there is a log").owed, 0);
 }
 
-/// Types of version 1 that were never those of the directory, and of version 2 that are not the actor's.
+/// Types of version 1 that were never those of the directory, and of version 2 that are not the
+/// actor's.
 struct NotV1;
 struct AlsoV2;
 
@@ -904,7 +910,8 @@ fn directories_from_before_there_were_schemas_are_of_version_1() {
         assert!(runtime.shutdown().drained);
         refused::<Plain<u64, Signed, u16>>(directory.path(), log(directory.path()));
 
-        // By others, where nothing says what the types were: records that cannot be read are named, as long as they cannot.
+        // By others, where nothing says what the types were: records that cannot be read are named,
+        // as long as they cannot.
         let directory = crashed(&kept);
         let other = refused::<Plain<u64, Flag, u16>>(directory.path(), log(directory.path()));
         assert!(matches!(other, LogError::NotUnderstood { what: "an object's state", .. }), "{other}");

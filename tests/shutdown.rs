@@ -1,4 +1,5 @@
-//! A runtime that is shut down in the middle of its work finishes what it accepted, and tells everyone the truth about it.
+//! A runtime that is shut down in the middle of its work finishes what it accepted, and tells
+//! everyone the truth about it.
 
 mod support;
 
@@ -43,7 +44,8 @@ fn until_stopped(mut send: impl FnMut(&mut Told)) -> Told {
 
 const HOPS: u64 = 7;
 
-/// Shuts a runtime of `shards` shards down while threads send it all they can by every way there is.
+/// Shuts a runtime of `shards` shards down while threads send it all they can by every way there
+/// is.
 fn shut_down_in_the_middle(shards: usize, idle: Idle, watchdog: &Watchdog) {
     let config = Config { idle, ingress_entries_max: 64, lane_entries_max: 16, ..Config::default() };
     let runtime = start::<Counter>(shards, Config { drain_max: Duration::from_secs(60), ..config });
@@ -118,7 +120,8 @@ fn shut_down_in_the_middle(shards: usize, idle: Idle, watchdog: &Watchdog) {
         by_hops.ok * (1 + HOPS),
         "all hops of what was begun: {by_hops:?}, {report}"
     );
-    // One that was on its way into a queue when the last shard left was accepted and is reported as not run.
+    // One that was on its way into a queue when the last shard left was accepted and is reported as
+    // not run.
     let unrun = by_tells.ok - told_of.counted();
     assert!(unrun <= report.messages_unrun, "{unrun} tells were accepted and lost: {report}");
     assert!(unrun <= 1, "{unrun} of one thread's tells were accepted and not run: {report}");
@@ -191,7 +194,8 @@ fn tasks_are_told_have_time_and_are_cancelled() {
     assert!(works.wait().iter().all(|result: &Result<(), _>| *result == Err(TaskError::Cancelled)));
 }
 
-/// Runs a runtime whose shards are held up until it has begun to stop, with no time to drain, and returns what was answered and reported.
+/// Runs a runtime whose shards are held up until it has begun to stop, with no time to drain, and
+/// returns what was answered and reported.
 fn without_time(
     fill: impl FnOnce(&Handle<Counter>, &[u64], &Tally) -> Vec<freehold::Ask<Counter>>,
 ) -> (Told, u64, Report) {
@@ -262,8 +266,8 @@ fn what_goes_on_for_ever_is_cut_off() {
     assert!(!report.drained && report.messages_unrun == 3, "{report}");
 }
 
-/// An actor one of whose messages can be held up in `addressees`, which a sender calls between finding the door open and putting the message
-/// into a queue.
+/// An actor one of whose messages can be held up in `addressees`, which a sender calls between
+/// finding the door open and putting the message into a queue.
 struct Doorway;
 
 struct Visit {
@@ -309,7 +313,8 @@ impl Actor for Doorway {
     }
 }
 
-/// Sends a visit by `send`, which finds the door open and reaches the queue after the runtime has stopped.
+/// Sends a visit by `send`, which finds the door open and reaches the queue after the runtime has
+/// stopped.
 fn caught_in_the_doorway<T: Send>(
     send: impl FnOnce(&Handle<Doorway>, Visit) -> T + Send,
 ) -> (T, u64, Report) {
@@ -338,7 +343,8 @@ fn whoever_is_caught_in_the_doorway_is_told_that_it_has_closed() {
     assert_eq!((asked, ran), (vec![Err(AskError::Stopped), Err(AskError::Stopped)], 0));
 }
 
-/// `tell` says `Ok` for what was accepted, and everything accepted runs or is reported: nobody else hears of it.
+/// `tell` says `Ok` for what was accepted, and everything accepted runs or is reported: nobody else
+/// hears of it.
 #[test]
 fn whoever_tells_in_the_doorway_is_told_that_it_has_closed() {
     let _watchdog = Watchdog::new("shutdown::whoever_tells_in_the_doorway");

@@ -1,5 +1,5 @@
-//! Snapshots on real shards: what they see is one instant, whatever goes on; they hold nobody up and are held to their bounds; and what is
-//! published is read by any thread.
+//! Snapshots on real shards: what they see is one instant, whatever goes on; they hold nobody up
+//! and are held to their bounds; and what is published is read by any thread.
 
 mod support;
 
@@ -133,7 +133,8 @@ fn while_others(threads: u64, work: impl Fn(u64, &AtomicBool) + Sync, watch: imp
 const ACCOUNTS: u64 = 2_000;
 const EACH: i64 = 100;
 
-/// Moves money between any accounts, in batches, and now and then opens and closes accounts that hold nothing.
+/// Moves money between any accounts, in batches, and now and then opens and closes accounts that
+/// hold nothing.
 fn move_money(handle: &Handle<Numbers>, seed: u64, is_over: &AtomicBool) {
     let mut dice = Pcg32::seed_from_u64(seed);
     while !is_over.load(Ordering::Acquire) {
@@ -166,7 +167,8 @@ fn every_audit_is_exact(shards: usize, audits: usize, watchdog: &Watchdog) {
                 let (money, objects) = sum(&snapshot).expect("it is open");
                 assert_eq!(money, ACCOUNTS as i64 * EACH, "audit {audit}");
                 assert!((ACCOUNTS..=ACCOUNTS + 50).contains(&objects), "{objects} objects");
-                // It stays what it is, whatever is written, and one by one it is the same as all together.
+                // It stays what it is, whatever is written, and one by one it is the same as all
+                // together.
                 let all = snapshot.get_all(0..ACCOUNTS).wait().expect("it is open");
                 assert_eq!(all.iter().flatten().sum::<i64>(), money);
                 assert_eq!(sum(&snapshot), Ok((money, objects)));
@@ -190,8 +192,8 @@ fn every_audit_is_exact_on_eight_shards() {
     every_audit_is_exact(8, 15, &Watchdog::new("every_audit_is_exact_on_eight_shards"));
 }
 
-// The anomaly the design warns of: one transaction ends, another begins after it, and a snapshot sees the second and not the first. It
-// comes about when shards are in different epochs.
+// The anomaly the design warns of: one transaction ends, another begins after it, and a snapshot
+// sees the second and not the first. It comes about when shards are in different epochs.
 #[test]
 fn no_snapshot_sees_the_later_and_not_the_earlier() {
     let watchdog = Watchdog::new("no_snapshot_sees_the_later_and_not_the_earlier");
@@ -224,8 +226,8 @@ fn no_snapshot_sees_the_later_and_not_the_earlier() {
     );
 }
 
-// Two transactions on different objects, and two readers: if one reader sees the first and not the second, no other may see the second and
-// not the first (a long fork).
+// Two transactions on different objects, and two readers: if one reader sees the first and not the
+// second, no other may see the second and not the first (a long fork).
 #[test]
 fn no_two_readers_disagree_about_the_order() {
     let watchdog = Watchdog::new("no_two_readers_disagree_about_the_order");
@@ -272,8 +274,8 @@ fn no_two_readers_disagree_about_the_order() {
     }
 }
 
-// Two transactions read both numbers and each writes another: one of them must see what the other wrote (write skew). And a snapshot sees no
-// state in which both took.
+// Two transactions read both numbers and each writes another: one of them must see what the other
+// wrote (write skew). And a snapshot sees no state in which both took.
 #[test]
 fn no_write_skew() {
     let watchdog = Watchdog::new("no_write_skew");
@@ -296,7 +298,8 @@ fn no_write_skew() {
     }
 }
 
-// What one client sees never goes back: by messages, by snapshots and of what is published, in turns.
+// What one client sees never goes back: by messages, by snapshots and of what is published, in
+// turns.
 #[test]
 fn one_client_never_goes_back() {
     let watchdog = Watchdog::new("one_client_never_goes_back");
@@ -430,7 +433,8 @@ fn a_forgotten_snapshot_is_revoked_and_not_paid_for() {
     });
 }
 
-// A turn lets go of a few, so as not to take long. A shard that has the time lets go of many between two turns.
+// A turn lets go of a few, so as not to take long. A shard that has the time lets go of many
+// between two turns.
 #[test]
 fn what_a_closed_snapshot_needed_is_let_go_of_in_few_turns() {
     const OBJECTS: u64 = 20_000;
@@ -453,7 +457,8 @@ fn what_a_closed_snapshot_needed_is_let_go_of_in_few_turns() {
     assert!(took < OBJECTS / 32, "{took} turns, and 16 in each would be {}", OBJECTS / 16);
 }
 
-// One shard revokes a forgotten snapshot, and another, which has nothing to do, keeps nothing for it any more either.
+// One shard revokes a forgotten snapshot, and another, which has nothing to do, keeps nothing for
+// it any more either.
 #[test]
 fn an_idle_shard_hears_of_a_revocation() {
     let _watchdog = Watchdog::new("an_idle_shard_hears_of_a_revocation");
@@ -476,8 +481,8 @@ fn an_idle_shard_hears_of_a_revocation() {
     assert_eq!(forgotten.get(busy[0]).wait(), Err(SnapshotError::Expired));
 }
 
-// An object whose last word two shards have in turns, each now and then with what it keeps for old snapshots to be swept: none of them may
-// drop what a newer snapshot needs of the other's.
+// An object whose last word two shards have in turns, each now and then with what it keeps for old
+// snapshots to be swept: none of them may drop what a newer snapshot needs of the other's.
 #[test]
 fn what_two_shards_publish_fits_each_snapshot() {
     let watchdog = Watchdog::new("what_two_shards_publish_fits_each_snapshot");
@@ -509,8 +514,8 @@ fn what_two_shards_publish_fits_each_snapshot() {
     );
 }
 
-// A snapshot is let go of while a fold of it goes on, and an older snapshot is open: what is still folded is what the snapshot saw. One that nobody
-// waits for goes no further.
+// A snapshot is let go of while a fold of it goes on, and an older snapshot is open: what is still
+// folded is what the snapshot saw. One that nobody waits for goes no further.
 #[test]
 fn what_is_read_is_kept_as_long_as_it_is_read() {
     let _watchdog = Watchdog::new("what_is_read_is_kept_as_long_as_it_is_read");

@@ -1,4 +1,5 @@
-//! A delayed message comes when it is due and in order, whether its shard sleeps or is busy, and is reported if it had no chance to.
+//! A delayed message comes when it is due and in order, whether its shard sleeps or is busy, and is
+//! reported if it had no chance to.
 
 mod support;
 
@@ -15,7 +16,8 @@ struct Diary;
 
 #[derive(Clone, Debug)]
 enum Message {
-    /// Writes these numbers into another diary, each in a while. A delay begins with the turn that sets it, and so not before `sent`.
+    /// Writes these numbers into another diary, each in a while. A delay begins with the turn that
+    /// sets it, and so not before `sent`.
     Later { from: u64, to: u64, pages: Vec<Page>, sent: Instant, written: Tally },
     /// Writes a number, at once.
     Write { to: u64, page: Page, sent: Instant, written: Tally },
@@ -81,7 +83,8 @@ impl Actor for Diary {
     }
 }
 
-/// Pages in the order of their time, and within the same millisecond in the order they are set; and the same pages as they are set.
+/// Pages in the order of their time, and within the same millisecond in the order they are set; and
+/// the same pages as they are set.
 fn pages(seed: u64, count: u64) -> (Vec<u64>, Vec<Page>) {
     let mut random = Pcg32::seed_from_u64(seed);
     let after = |random: &mut Pcg32| Duration::from_millis(u64::from(random.next_u32() % 8) * 5);

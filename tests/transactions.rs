@@ -1,5 +1,5 @@
-//! Transactions on real shards: money moves between them from every side at once and none is made or lost, however many shards share
-//! the cores, and whenever the runtime stops.
+//! Transactions on real shards: money moves between them from every side at once and none is made
+//! or lost, however many shards share the cores, and whenever the runtime stops.
 
 mod support;
 
@@ -89,7 +89,8 @@ fn books(handle: &Handle<Bank>) -> (i64, u64) {
         .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
-/// Pays from threads, one by one and in batches, and from tasks on every shard. Returns how many payments were answered as made.
+/// Pays from threads, one by one and in batches, and from tasks on every shard. Returns how many
+/// payments were answered as made.
 fn pay(runtime: &Runtime<Bank>, rounds: u64) -> u64 {
     let made = Arc::new(AtomicU64::new(0));
     let count = |made: &AtomicU64, outcome: Result<(i64, u64), AskError<AccessError<u64>>>| {
@@ -145,7 +146,8 @@ fn no_money_is_made_or_lost() {
     }
 }
 
-// Whatever was answered as made was made, and nothing else was, though the runtime stops in the middle.
+// Whatever was answered as made was made, and nothing else was, though the runtime stops in the
+// middle.
 #[test]
 fn stopping_in_the_middle_tells_the_truth() {
     let _watchdog = support::Watchdog::new("stopping_in_the_middle_tells_the_truth");

@@ -1,28 +1,25 @@
-//! Freehold's protocols between threads, run by loom through every interleaving and every value a read may return.
+//! Freehold's protocols between threads, run by loom through every interleaving and every value a
+//! read may return.
 //!
-//! A package of its own, so that checking needs no `--cfg loom` and nothing of it reaches users: it includes the
-//! runtime's source files themselves and gives them loom's atomics. Queues are modelled by one atomic word that is published
-//! with release ordering and read with acquire ordering, which is the least that the real queues promise.
+//! A package of its own, so that checking needs no `--cfg loom` and nothing of it reaches users: it
+//! includes the runtime's source files themselves and gives them loom's atomics. Queues are
+//! modelled by one atomic word that is published with release ordering and read with acquire
+//! ordering, which is the least that the real queues promise.
 
-#[allow(dead_code)]
+#![allow(dead_code, reason = "a model uses a part of each file")]
+
 #[path = "../../src/blocked.rs"]
 mod blocked;
-#[allow(dead_code)]
 #[path = "../../shards/src/durable.rs"]
 mod durable;
-#[allow(dead_code)]
 #[path = "../../shards/src/epoch.rs"]
 mod epoch;
-#[allow(dead_code)]
 #[path = "../../shards/src/fault.rs"]
 mod fault;
-#[allow(dead_code)]
 #[path = "../../src/free_list.rs"]
 mod free_list;
-#[allow(dead_code)]
 #[path = "../../src/parking.rs"]
 mod parking;
-#[allow(dead_code)]
 #[path = "../../shards/src/time.rs"]
 mod time;
 
@@ -83,7 +80,8 @@ mod models {
     use crate::router::ShardIndex;
     use crate::time::Time;
 
-    /// Threads that take numbers and give them back: no number has two holders, what one holder wrote the next one sees, and none is lost.
+    /// Threads that take numbers and give them back: no number has two holders, what one holder
+    /// wrote the next one sees, and none is lost.
     #[test]
     fn a_free_number_has_one_holder() {
         struct Pool {
@@ -115,7 +113,8 @@ mod models {
             let first = [pool.take(), pool.take()].map(|number| number.expect("there are three"));
             first.into_iter().for_each(|number| pool.hold(number));
             let other = pool.clone();
-            // Takes both and gives back the one that was on top: a head that looks as before, over another list.
+            // Takes both and gives back the one that was on top: a head that looks as before, over
+            // another list.
             let thread = thread::spawn(move || {
                 let both = [other.take(), other.take()];
                 both.into_iter().flatten().for_each(|number| other.hold(number));
@@ -161,8 +160,8 @@ mod models {
             self.queue.swap(0, Ordering::Acquire)
         }
 
-        /// The shard, until it has taken `expected` entries. If it waits for a bell that nobody will ring, loom reports
-        /// the loop.
+        /// The shard, until it has taken `expected` entries. If it waits for a bell that nobody
+        /// will ring, loom reports the loop.
         fn shard(&self, expected: usize) {
             let mut taken = 0;
             while taken < expected {
@@ -300,7 +299,8 @@ mod models {
         loom::model(|| {
             let room = Arc::new(Room::new());
             let full = Arc::new(AtomicUsize::new(1));
-            // Outside loom's sight on purpose: it only says whether the model's end state is a good one.
+            // Outside loom's sight on purpose: it only says whether the model's end state is a good
+            // one.
             let woken = StdArc::new(StdBool::new(false));
             let sender = {
                 let (room, full) = (room.clone(), full.clone());
@@ -322,8 +322,9 @@ mod models {
         });
     }
 
-    /// *nobody-sleeps-through*. Two answers, from two threads or one after the other from one: each look after a sleep ended by a wake sees what was published
-    /// before that wake, and no sleep goes on for ever, which loom reports as a deadlock.
+    /// *nobody-sleeps-through*. Two answers, from two threads or one after the other from one. Each
+    /// look after a sleep that a wake ended sees what was published before that wake. No sleep goes
+    /// on for ever, which loom would report as a deadlock.
     fn a_thread_waits_for(answers: usize, threads: usize) {
         let mut model = loom::model::Builder::new();
         // With two threads beside it, all of them take minutes in a debug build.
@@ -350,7 +351,8 @@ mod models {
         });
     }
 
-    // Whoever sees the epoch a snapshot began in keeps old states for it, or sees that nobody may read it any more.
+    // Whoever sees the epoch a snapshot began in keeps old states for it, or sees that nobody may
+    // read it any more.
     #[test]
     fn a_line_never_forgets_a_snapshot_that_may_be_read() {
         loom::model(|| {
@@ -373,8 +375,8 @@ mod models {
         });
     }
 
-    // Whoever sees the epoch a checkpoint began in puts aside what it overwrites, unless the checkpoint has ended; and one that has ended
-    // is not taken for the next.
+    // Whoever sees the epoch a checkpoint began in puts aside what it overwrites, unless the
+    // checkpoint has ended; and one that has ended is not taken for the next.
     #[test]
     fn a_line_never_forgets_a_checkpoint_that_is_being_made() {
         loom::model(|| {
@@ -399,9 +401,10 @@ mod models {
         });
     }
 
-    // What is published, as `shards/src/mvcc.rs` does it, with a lock for its map: a reader that comes after a message of a later epoch and
-    // still sees the version before may not be followed by a version of an earlier epoch, or a snapshot between the two would see the
-    // new version and not that message.
+    // What is published, as `shards/src/mvcc.rs` does it, with a lock for its map: a reader that
+    // comes after a message of a later epoch and still sees the version before may not be followed
+    // by a version of an earlier epoch, or a snapshot between the two would see the new version and
+    // not that message.
     #[test]
     fn what_is_published_after_a_read_commits_in_its_epoch_or_later() {
         loom::model(|| {
@@ -457,7 +460,8 @@ mod models {
         a_thread_waits_for(2, 2);
     }
 
-    // A shard that commits in an epoch, and never closes it, keeps everybody from finding it durable, from the first moment on.
+    // A shard that commits in an epoch, and never closes it, keeps everybody from finding it
+    // durable, from the first moment on.
     #[test]
     fn what_is_committed_and_not_closed_is_not_durable() {
         loom::model(|| {

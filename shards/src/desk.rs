@@ -1,6 +1,6 @@
 //! Where one message at a time is worked on: found, run, and then kept or undone.
 //!
-//! Invariant *all-or-nothing*: after [`Desk::execute`] either everything a message did stands (its writes, what it removed, what it
+//! Invariant *all-or-nothing*: after [`Desk::receive`] either everything a message did stands (its writes, what it removed, what it
 //! told), or nothing of it is left. The before-images are what makes the second possible; they exist only while a message runs.
 
 use std::cell::Cell;

@@ -137,7 +137,7 @@ impl<A: Actor> Desk<A> {
         self.partition.count(existed, exists);
     }
 
-    /// Publishes what [`Desk::copy_public`] found. The message commits in the epoch that is when it is published: see [`Mvcc`].
+    /// Publishes what [`Desk::copy_public`] found. The message commits in the epoch that is when it is published: see [`Mvcc`](crate::mvcc::Mvcc).
     fn publish(&mut self) {
         if self.to_publish.is_empty() {
             return;

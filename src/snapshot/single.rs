@@ -34,9 +34,9 @@ struct Read<A: Actor> {
 }
 
 /// The reads of one snapshot that wait for one shard.
-pub(super) struct Queue<A: Actor>(Mutex<Waiting<A>>);
+pub(super) struct ReadQueue<A: Actor>(Mutex<QueuedReads<A>>);
 
-struct Waiting<A: Actor> {
+struct QueuedReads<A: Actor> {
     reads: Vec<Read<A>>,
     /// One read, one permit. `None` while there are no reads.
     permit: Option<Permit>,
@@ -44,12 +44,12 @@ struct Waiting<A: Actor> {
     has_job: bool,
 }
 
-impl<A: Actor> Queue<A> {
+impl<A: Actor> ReadQueue<A> {
     pub(super) fn new() -> Self {
-        Queue(Mutex::new(Waiting { reads: Vec::new(), permit: None, has_job: false }))
+        ReadQueue(Mutex::new(QueuedReads { reads: Vec::new(), permit: None, has_job: false }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting<A>> {
+    fn lock(&self) -> MutexGuard<'_, QueuedReads<A>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

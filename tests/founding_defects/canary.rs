@@ -1,7 +1,7 @@
 //! A small store with one of the founding system's flaws, so that a check can be seen to find it.
 //!
-//! It has two shards, in one table behind one lock, and like the founding system a fast path for what is on one shard and another
-//! for what is not.
+//! It has two shards, in one table behind one lock, and like the founding system a fast path for
+//! what is on one shard and another for what is not.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,12 +25,13 @@ pub enum Flaw {
     TrustsOnOneShard,
     /// or on the other.
     TrustsAcrossShards,
-    /// Takes the fast path, on the first shard, for what is nowhere: it asks whether all known objects of a message are on one shard,
-    /// and of none that is true.
+    /// Takes the fast path, on the first shard, for what is nowhere: it asks whether all known
+    /// objects of a message are on one shard, and of none that is true.
     TakesNowhereForHere,
     /// Reads one shard after the other for a snapshot, each as it is by then.
     TearsSnapshots,
-    /// Keeps every version that was written since the oldest reader was opened, and never revokes one.
+    /// Keeps every version that was written since the oldest reader was opened, and never revokes
+    /// one.
     KeepsForEver,
 }
 
@@ -109,8 +110,8 @@ impl Canary {
         }
     }
 
-    /// Reads, and only then writes. Of two messages that are lined up both have read before the one that removes writes, and the one
-    /// that does not writes last.
+    /// Reads, and only then writes. Of two messages that are lined up both have read before the one
+    /// that removes writes, and the one that does not writes last.
     fn ask_late(&self, sender: OwnerId, message: &Message) -> Answer {
         let meet = self.meeting();
         let (answer, mut written) = self.run(&self.table().accounts, sender, message);

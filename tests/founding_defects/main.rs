@@ -1,6 +1,6 @@
-//! The founding system's defects, as stories that must not repeat themselves: each is a check of any store of accounts. Freehold
-//! passes it, on two shards and on four, and a canary with the flaw in question is found out by the same check, while the canary
-//! without it passes.
+//! The founding system's defects, as stories that must not repeat themselves: each is a check of
+//! any store of accounts. Freehold passes it, on two shards and on four, and a canary with the flaw
+//! in question is found out by the same check, while the canary without it passes.
 
 mod canary;
 mod store;
@@ -68,8 +68,8 @@ fn race<T: Send>(store: &dyn Store, run: impl Fn(usize) -> T + Sync) -> [T; 2] {
     })
 }
 
-// Two threads incremented a counter, and most of the increments were gone: a value was read under one lock, incremented, and written
-// back under another.
+// Two threads incremented a counter, and most of the increments were gone: a value was read under
+// one lock, incremented, and written back under another.
 #[test]
 fn no_increment_is_lost() {
     fn check(store: &dyn Store) -> Verdict {
@@ -92,8 +92,8 @@ fn no_increment_is_lost() {
     judge("no_increment_is_lost", check, &[Flaw::WritesBackLate]);
 }
 
-// Two threads paid out of one account: both read what was in it before, so one of the two payments never left it and arrived all
-// the same.
+// Two threads paid out of one account: both read what was in it before, so one of the two payments
+// never left it and arrived all the same.
 #[test]
 fn no_money_is_made() {
     fn check(store: &dyn Store) -> Verdict {
@@ -136,7 +136,8 @@ fn no_write_skew() {
     judge("no_write_skew", check, &[Flaw::WritesBackLate]);
 }
 
-// Two messages of one batch spent the same money, and both committed: the batch had been read before any of it was written.
+// Two messages of one batch spent the same money, and both committed: the batch had been read
+// before any of it was written.
 #[test]
 fn no_conflict_commits_in_one_batch() {
     fn check(store: &dyn Store) -> Verdict {
@@ -177,7 +178,8 @@ fn no_removed_object_comes_back() {
     judge("no_removed_object_comes_back", check, &[Flaw::WritesBackLate]);
 }
 
-// Only one of the two paths asked who owns an object, so whoever was refused on the one went by the other.
+// Only one of the two paths asked who owns an object, so whoever was refused on the one went by the
+// other.
 #[test]
 fn no_strangers_write_is_accepted() {
     fn check(store: &dyn Store) -> Verdict {
@@ -214,7 +216,8 @@ fn no_strangers_write_is_accepted() {
     judge("no_strangers_write_is_accepted", check, &[Flaw::TrustsOnOneShard, Flaw::TrustsAcrossShards]);
 }
 
-// A batch had answers for those messages only that were not refused, so whoever asked took another's answer for its own.
+// A batch had answers for those messages only that were not refused, so whoever asked took
+// another's answer for its own.
 #[test]
 fn no_refusal_shifts_the_answers_of_a_batch() {
     fn check(store: &dyn Store) -> Verdict {
@@ -236,8 +239,8 @@ fn no_refusal_shifts_the_answers_of_a_batch() {
     judge("no_refusal_shifts_the_answers_of_a_batch", check, &[Flaw::SkipsTheRefused]);
 }
 
-// A message went by the fast path if all of its objects that were known were on one shard. Of no objects that was true as well: a message
-// for nobody was run and answered,
+// A message went by the fast path if all of its objects that were known were on one shard. Of no
+// objects that was true as well: a message for nobody was run and answered,
 #[test]
 fn no_message_without_addressee_runs() {
     fn check(store: &dyn Store) -> Verdict {
@@ -249,8 +252,8 @@ fn no_message_without_addressee_runs() {
     judge("no_message_without_addressee_runs", check, &[Flaw::TakesNowhereForHere]);
 }
 
-// and a message for objects that were unknown ran on a shard where they were not at home: what it inserted there, the other path never
-// found.
+// and a message for objects that were unknown ran on a shard where they were not at home: what it
+// inserted there, the other path never found.
 #[test]
 fn no_unknown_object_is_taken_to_be_here() {
     fn check(store: &dyn Store) -> Verdict {
@@ -275,7 +278,8 @@ fn no_unknown_object_is_taken_to_be_here() {
     judge("no_unknown_object_is_taken_to_be_here", check, &[Flaw::TakesNowhereForHere]);
 }
 
-// A reader saw a payment that had reached one of its two accounts: money that had left the one and was not yet on the other.
+// A reader saw a payment that had reached one of its two accounts: money that had left the one and
+// was not yet on the other.
 #[test]
 fn no_snapshot_is_torn() {
     fn check(store: &dyn Store) -> Verdict {
@@ -303,7 +307,8 @@ fn no_snapshot_is_torn() {
     judge("no_snapshot_is_torn", check, &[Flaw::TearsSnapshots]);
 }
 
-// A reader that nobody closed stopped the collection of old versions, of all objects and for good: memory grew until the process died.
+// A reader that nobody closed stopped the collection of old versions, of all objects and for good:
+// memory grew until the process died.
 #[test]
 fn no_forgotten_reader_keeps_everything() {
     fn check(store: &dyn Store) -> Verdict {

@@ -1,4 +1,5 @@
-//! What a store of accounts can be asked, what it has to answer, and Freehold's runtime as such a store.
+//! What a store of accounts can be asked, what it has to answer, and Freehold's runtime as such a
+//! store.
 
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Handle, Limits, Objects, Outcome, OwnerId, Runtime,
@@ -67,8 +68,9 @@ pub trait Store: Sync {
     /// How many old versions the shard keeps that keeps most.
     fn versions_kept(&self) -> usize;
 
-    /// Two threads are about to send their next message, or read, at the same time. A defective store uses it to have what may go wrong go
-    /// wrong for certain: a canary that dies by chance is of no use.
+    /// Two threads are about to send their next message, or read, at the same time. A defective
+    /// store uses it to have what may go wrong go wrong for certain: a canary that dies by chance
+    /// is of no use.
     fn line_up(&self) {}
 
     fn ask(&self, message: Message) -> Answer {
