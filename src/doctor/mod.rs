@@ -207,7 +207,7 @@ fn plural(count: usize) -> &'static str {
 }
 
 #[cfg(test)]
-#[path = "../tests/support/seccomp.rs"]
+#[path = "../../tests/support/seccomp.rs"]
 mod seccomp;
 
 #[cfg(test)]
