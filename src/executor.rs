@@ -36,18 +36,18 @@ use crate::gather::Ticket;
 use crate::jobs::{Job, Jobs, let_go};
 use crate::local::Local;
 use crate::log::writer::Handoff;
-use crate::mailbox::{COMMANDS, Command, DOOR, DURABLE, Ingress, LINE, Lanes, Mailbox, PHASE};
-use crate::parking::publish;
 use crate::prefetch::Processor;
 use crate::pump::Found;
-use crate::replies::Claim;
 use crate::runtime::{Phase, Shared};
 use crate::slice::Slice;
 use crate::stats::{Activity, LATENCY_STRIDE};
 use crate::tasks::Tasks;
 use crate::thread::Plan;
 use crate::topology::occupancy::Look;
-use crate::waiting;
+use crate::transport::mailbox::{COMMANDS, Command, DOOR, DURABLE, Ingress, LINE, Lanes, Mailbox, PHASE};
+use crate::transport::parking::publish;
+use crate::transport::replies::Claim;
+use crate::transport::waiting;
 
 /// How long full lanes that stay full keep a shard from taking more from outside.
 const HELD_BACK_MAX: Duration = Duration::from_millis(1);

@@ -26,9 +26,9 @@ use freehold_shard::{
     Actor, Addressees, AskError, Batch, BatchEntry, Destination, Outcome, OwnerId, SHARDS_MAX, ShardIndex,
 };
 
-use crate::mailbox::Ingress;
 use crate::runtime::Shared;
-use crate::waiting;
+use crate::transport::mailbox::Ingress;
+use crate::transport::waiting;
 
 /// Where messages count as living whose outcome is known without sending them.
 const NOWHERE: u16 = u16::MAX;

@@ -16,12 +16,12 @@ use freehold_shard::{
 
 use crate::error::TellError;
 use crate::gather::AskAll;
-use crate::mailbox::Ingress;
-use crate::replies::Ask;
 use crate::runtime::Shared;
 use crate::snapshot::{self, Snapshot, SnapshotRead};
 use crate::stats::{Latency, ShardStats, Stats};
-use crate::waiting;
+use crate::transport::mailbox::Ingress;
+use crate::transport::replies::Ask;
+use crate::transport::waiting;
 
 /// The way to the objects from any thread and any executor. Cheap to clone; lives as long as you like: after the
 /// runtime has stopped every message is answered [`AskError::Stopped`].

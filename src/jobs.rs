@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 
 use freehold_shard::{Actor, Epoch, Shard};
 
-use crate::each_shard::Reporter;
 use crate::error::{TaskError, panic_message};
 use crate::prefetch::Processor;
+use crate::transport::each_shard::Reporter;
 
 /// For how long jobs go on in one round, and at least one of them does.
 const ROUND_MAX: Duration = Duration::from_micros(50);
@@ -227,8 +227,8 @@ mod tests {
     use freehold_shard::{Limits, Mvcc, PlacementKey, Router, ShardIndex, Time};
 
     use super::*;
-    use crate::each_shard::EachShard;
     use crate::till::Till;
+    use crate::transport::each_shard::EachShard;
 
     fn shard() -> (Shard<Till, Processor>, Arc<Mvcc<Till>>) {
         let mvcc = Arc::new(Mvcc::new(1));

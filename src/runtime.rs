@@ -35,7 +35,6 @@ use serde::de::DeserializeOwned;
 use crate::config::{Config, Shards};
 use crate::disk::error::LogError;
 use crate::doctor::{Examination, examine};
-use crate::each_shard::EachShard;
 use crate::error::{CheckpointError, Death, DeathCause, SnapshotError, StartError, TaskError};
 use crate::executor::Left;
 use crate::fork::Birth;
@@ -44,15 +43,16 @@ use crate::local::Local;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::open::Opened;
 use crate::log::{self, LogConfig, Logs, Recovery};
-use crate::mailbox::{Command, DURABLE, LINE, Mailbox, PHASE, lanes};
 use crate::pulse::{Pulse, Standstill};
-use crate::replies::Replies;
 use crate::report::Report;
 use crate::stats::{Published, Stats};
 use crate::thread::{Plan, bring_up};
 use crate::topology::Topology;
 use crate::topology::occupancy::Seats;
-use crate::waiting::{self, Patience};
+use crate::transport::each_shard::EachShard;
+use crate::transport::mailbox::{Command, DURABLE, LINE, Mailbox, PHASE, lanes};
+use crate::transport::replies::Replies;
+use crate::transport::waiting::{self, Patience};
 
 mod stop;
 
@@ -164,7 +164,7 @@ impl<A: Actor> Shared<A> {
 
     /// After something was put in front of these shards.
     pub(crate) fn knock(&self, shards: impl Iterator<Item = ShardIndex>) {
-        crate::parking::publish();
+        crate::transport::parking::publish();
         for shard in shards {
             self.mailboxes[shard.index()].look(&self.replies);
         }

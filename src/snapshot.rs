@@ -14,13 +14,13 @@ use std::task::{Context, Poll};
 
 use freehold_shard::{Actor, Epoch, Expired, ShardIndex, Time};
 
-use crate::each_shard::EachShard;
 use crate::error::{SnapshotError, TaskError};
 use crate::jobs::{Progress, Wait, job};
-use crate::mailbox::Command;
 use crate::runtime::Shared;
 use crate::slice::Slice;
-use crate::waiting;
+use crate::transport::each_shard::EachShard;
+use crate::transport::mailbox::Command;
+use crate::transport::waiting;
 
 /// The most slots a walk visits between two turns; see [`Slice`] for how long it takes.
 const SLOTS: usize = 1024;

@@ -25,11 +25,11 @@ use crate::error::{Death, DeathCause, StartError, panic_message};
 use crate::executor::{Left, LocalShard};
 use crate::guard::Guard;
 use crate::log::open::Restored;
-use crate::mailbox::{Door, Lanes, unknown};
 use crate::pump::pump;
 use crate::runtime::Shared;
 use crate::topology::occupancy::leave_inherited_cpu;
-use crate::waiting;
+use crate::transport::mailbox::{Door, Lanes, unknown};
+use crate::transport::waiting;
 
 /// After this long another thread is tried. Building an executor takes some 3 ms.
 const PATIENCE: Duration = Duration::from_millis(500);

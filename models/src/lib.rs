@@ -5,7 +5,7 @@
 //! with release ordering and read with acquire ordering, which is the least that the real queues promise.
 
 #[allow(dead_code)]
-#[path = "../../src/blocked.rs"]
+#[path = "../../src/transport/blocked.rs"]
 mod blocked;
 #[allow(dead_code)]
 #[path = "../../shards/src/durable.rs"]
@@ -17,14 +17,17 @@ mod epoch;
 #[path = "../../shards/src/fault.rs"]
 mod fault;
 #[allow(dead_code)]
-#[path = "../../src/free_list.rs"]
+#[path = "../../src/transport/free_list.rs"]
 mod free_list;
 #[allow(dead_code)]
-#[path = "../../src/parking.rs"]
+#[path = "../../src/transport/parking.rs"]
 mod parking;
 #[allow(dead_code)]
 #[path = "../../shards/src/time.rs"]
 mod time;
+
+// Under the name that the runtime's files know it by.
+use atomics as sync;
 
 /// What a name of a transaction is made of.
 mod router {

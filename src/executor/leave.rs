@@ -7,7 +7,7 @@ use freehold_shard::{Actor, Effects, Envelope, Inbox, Shard};
 
 use super::LocalShard;
 use crate::jobs::let_go;
-use crate::mailbox::{Ingress, Lanes, refuse, unknown};
+use crate::transport::mailbox::{Ingress, Lanes, refuse, unknown};
 
 /// What a shard reports when it has left.
 pub(crate) struct Left<A: Actor> {

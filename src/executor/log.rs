@@ -4,8 +4,8 @@ use freehold_shard::log::BatchWriter;
 use freehold_shard::{Actor, AskError, Debt, Outcome, ReturnAddress, Time};
 
 use super::{Core, LocalShard, reentered};
-use crate::each_shard::Reporter;
 use crate::jobs::{Progress, Wait, job};
+use crate::transport::each_shard::Reporter;
 
 impl<A: Actor> LocalShard<A> {
     /// Whether so much waits for the disk, or for a checkpoint, that nothing more is to be run. What ends it wakes a parked pump: a

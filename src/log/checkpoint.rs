@@ -23,13 +23,13 @@ use super::read_back::read_back;
 use super::{Logs, checkpoint_name};
 use crate::disk::error::LogError;
 use crate::disk::file::NewFile;
-use crate::each_shard::EachShard;
 use crate::error::{CheckpointError, SnapshotError};
 use crate::executor::LocalShard;
-use crate::mailbox::Command;
 use crate::runtime::Shared;
 use crate::slice::Slice;
 use crate::snapshot;
+use crate::transport::each_shard::EachShard;
+use crate::transport::mailbox::Command;
 
 /// The most slots that are looked at between two turns; see [`Slice`] for how long it takes.
 const SLOTS: usize = 512;

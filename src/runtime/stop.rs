@@ -12,9 +12,9 @@ use super::{Phase, Shared};
 use crate::disk::error::LogError;
 use crate::executor::Left;
 use crate::log::Logs;
-use crate::mailbox::unknown;
 use crate::pulse::Standstill;
 use crate::report::{Report, Stuck};
+use crate::transport::mailbox::unknown;
 
 /// A shard that has not moved for so long is left behind when the runtime stops and has waited long enough.
 const STUCK_AFTER: Duration = Duration::from_secs(1);

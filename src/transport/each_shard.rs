@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::error::TaskError;
 use crate::fork::Birth;
-use crate::waiting::{self, Patience};
+use crate::transport::waiting::{self, Patience};
 
 struct Each<T> {
     state: Mutex<EachState<T>>,

@@ -4,7 +4,7 @@
 //! has not come. Invariant *nobody-sleeps-through*: a wake between the look and the sleep ends that sleep at once, and the flag's
 //! ordering makes the answer visible to the look that follows. `models` runs it through every interleaving.
 
-use crate::atomics::{AtomicBool, Ordering, Thread, current, park};
+use super::sync::{AtomicBool, Ordering, Thread, current, park};
 
 /// A thread that may sleep.
 pub(crate) struct Blocked {

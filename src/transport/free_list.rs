@@ -7,7 +7,7 @@
 //!
 //! Invariant *one-holder*: a number that was taken is not given out again before it was given back.
 
-use crate::atomics::{AtomicU32, AtomicU64, Ordering};
+use super::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// No number.
 const NONE: u32 = u32::MAX;
@@ -90,8 +90,8 @@ impl FreeList {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sync::explore;
     use super::*;
-    use crate::atomics::explore;
 
     #[test]
     fn the_last_given_back_is_the_first_given_out() {

@@ -25,7 +25,7 @@
 //! All three are checked by loom in the package `models`, which includes this very file: `cargo test -p freehold-models
 //! --release`.
 
-use crate::atomics::{AtomicU32, AtomicUsize, Mutex, Ordering, fence};
+use super::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, fence};
 
 const AWAKE: u32 = 0;
 const PARKED: u32 = 1;
@@ -155,8 +155,8 @@ impl<W> Room<W> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sync::explore;
     use super::*;
-    use crate::atomics::explore;
 
     #[test]
     fn only_the_winner_rings_for_a_parked_shard() {

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use crate::blocked::Blocked;
+use crate::transport::blocked::Blocked;
 
 /// What the thread of a shard knows of itself.
 struct ShardThread {

@@ -26,8 +26,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::gather::Ticket;
 use crate::jobs::{Job, Permit};
 use crate::local::Local;
-use crate::parking::{Duty, Parking, Room, publish};
-use crate::replies::{Claim, Replies};
+use crate::transport::parking::{Duty, Parking, Room, publish};
+use crate::transport::replies::{Claim, Replies};
 
 /// What waits in front of a shard.
 pub(crate) enum Ingress<A: Actor> {
@@ -425,7 +425,7 @@ mod tests {
 
     use super::*;
     use crate::till::{Message, Till};
-    use crate::waiting::Patience;
+    use crate::transport::waiting::Patience;
 
     fn tell(coins: u64) -> Envelope<Till> {
         Envelope::Message {
@@ -495,7 +495,10 @@ mod tests {
         };
         assert!(mailbox.put(Ingress::One(envelope, 0)).is_ok());
         mailbox.knock(&replies);
-        assert_eq!(crate::replies::Ask::sent(replies.clone(), claim).wait(), Err(AskError::Stopped));
+        assert_eq!(
+            crate::transport::replies::Ask::sent(replies.clone(), claim).wait(),
+            Err(AskError::Stopped)
+        );
     }
 
     #[test]

@@ -27,11 +27,11 @@ use std::time::Instant;
 
 use freehold_shard::{Actor, AskError, Outcome};
 
-use crate::atomics::AtomicU32;
+use super::sync::AtomicU32;
 use crate::fork::Birth;
-use crate::free_list::FreeList;
 use crate::stats::LATENCY_STRIDE;
-use crate::waiting::{self, Patience};
+use crate::transport::free_list::FreeList;
+use crate::transport::waiting::{self, Patience};
 
 /// The reply slots of a runtime.
 pub(crate) struct Replies<A: Actor> {
