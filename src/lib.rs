@@ -42,36 +42,28 @@
 //! What one core decides is in the crate `freehold-shard`, which is pure; this crate carries it out.
 //! `docs/ARCHITECTURE.md` names every folder.
 
-mod calls;
-mod clock;
 mod config;
+mod core;
 #[allow(dead_code, reason = "the log that writes these files is yet to come")]
 mod disk;
 pub mod doctor;
 mod error;
-mod executor;
 mod fork;
 mod gather;
-mod guard;
 mod handle;
-mod jobs;
 mod local;
 mod log;
-mod prefetch;
-mod pulse;
-mod pump;
 mod report;
 mod runtime;
-mod slice;
 mod snapshot;
 mod stats;
-mod tasks;
 mod thread;
 #[cfg(test)]
 mod till;
 mod topology;
 mod transport;
 
+pub use self::core::tasks::Stopping;
 pub use config::{Config, Idle, Shards};
 pub use disk::error::LogError;
 pub use error::{
@@ -98,7 +90,6 @@ pub use report::{Report, Stuck};
 pub use runtime::Runtime;
 pub use snapshot::{Snapshot, SnapshotRead};
 pub use stats::{Activity, Latency, ShardStats, Stats};
-pub use tasks::Stopping;
 pub use topology::{Cpu, PlaceError, Placement, Topology};
 pub use transport::each_shard::EachShard;
 pub use transport::replies::Ask;

@@ -14,10 +14,10 @@ use std::task::{Context, Poll};
 
 use freehold_shard::{Actor, Epoch, Expired, ShardIndex, Time};
 
+use crate::core::jobs::{Progress, Wait, job};
+use crate::core::slice::Slice;
 use crate::error::{SnapshotError, TaskError};
-use crate::jobs::{Progress, Wait, job};
 use crate::runtime::Shared;
-use crate::slice::Slice;
 use crate::transport::each_shard::EachShard;
 use crate::transport::mailbox::Command;
 use crate::transport::waiting;
@@ -240,7 +240,9 @@ impl<A: Actor> Snapshot<A> {
     ) -> EachShard<T>
     where
         T: Send + 'static,
-        F: FnMut(&mut freehold_shard::Shard<A, crate::prefetch::Processor>) -> Progress<T> + Send + 'static,
+        F: FnMut(&mut freehold_shard::Shard<A, crate::core::prefetch::Processor>) -> Progress<T>
+            + Send
+            + 'static,
     {
         let shared = &self.open.shared;
         let (each, reporters) = EachShard::new(shards.len());

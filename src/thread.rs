@@ -21,11 +21,11 @@ use glommio::io::PollableFd;
 use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
+use crate::core::guard::Guard;
+use crate::core::pump::pump;
+use crate::core::{Left, LocalShard};
 use crate::error::{Death, DeathCause, StartError, panic_message};
-use crate::executor::{Left, LocalShard};
-use crate::guard::Guard;
 use crate::log::open::Restored;
-use crate::pump::pump;
 use crate::runtime::Shared;
 use crate::topology::occupancy::leave_inherited_cpu;
 use crate::transport::mailbox::{Door, Lanes, unknown};

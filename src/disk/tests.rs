@@ -16,7 +16,7 @@ use super::directory::{Absent, Directory, Options};
 use super::error::LogError;
 use super::faults::{Fault, Faults};
 use super::file::{BLOCK_BYTES, LogFile, NewFile};
-use crate::guard::Guard;
+use crate::core::guard::Guard;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 

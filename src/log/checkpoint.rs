@@ -21,12 +21,12 @@ use freehold_shard::{Actor, Begun, Debt, Epoch};
 
 use super::read_back::read_back;
 use super::{Logs, checkpoint_name};
+use crate::core::LocalShard;
+use crate::core::slice::Slice;
 use crate::disk::error::LogError;
 use crate::disk::file::NewFile;
 use crate::error::{CheckpointError, SnapshotError};
-use crate::executor::LocalShard;
 use crate::runtime::Shared;
-use crate::slice::Slice;
 use crate::snapshot;
 use crate::transport::each_shard::EachShard;
 use crate::transport::mailbox::Command;

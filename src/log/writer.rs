@@ -12,10 +12,10 @@ use std::task::{Poll, Waker};
 use freehold_shard::{Actor, Write};
 
 use super::{Logs, segment_name};
+use crate::core::LocalShard;
 use crate::disk::error::LogError;
 use crate::disk::file::LogFile;
 use crate::error::{Death, DeathCause};
-use crate::executor::LocalShard;
 
 /// Where the pump leaves the next batch for the writer.
 #[derive(Default)]

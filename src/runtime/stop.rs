@@ -9,10 +9,10 @@ use freehold_shard::manifest::RunEnd;
 use freehold_shard::{Actor, ShardIndex};
 
 use super::{Phase, Shared};
+use crate::core::Left;
+use crate::core::pulse::Standstill;
 use crate::disk::error::LogError;
-use crate::executor::Left;
 use crate::log::Logs;
-use crate::pulse::Standstill;
 use crate::report::{Report, Stuck};
 use crate::transport::mailbox::unknown;
 

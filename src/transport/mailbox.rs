@@ -23,8 +23,8 @@ use freehold_shard::{Actor, AskError, Batch, Envelope, Outcome, ReturnAddress};
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::core::jobs::{Job, Permit};
 use crate::gather::Ticket;
-use crate::jobs::{Job, Permit};
 use crate::local::Local;
 use crate::transport::parking::{Duty, Parking, Room, publish};
 use crate::transport::replies::{Claim, Replies};

@@ -4,7 +4,7 @@ use freehold_shard::log::BatchWriter;
 use freehold_shard::{Actor, AskError, Debt, Outcome, ReturnAddress, Time};
 
 use super::{Core, LocalShard, reentered};
-use crate::jobs::{Progress, Wait, job};
+use crate::core::jobs::{Progress, Wait, job};
 use crate::transport::each_shard::Reporter;
 
 impl<A: Actor> LocalShard<A> {

@@ -6,7 +6,7 @@ use freehold_shard::log::Tail;
 use freehold_shard::{Actor, Effects, Envelope, Inbox, Shard};
 
 use super::LocalShard;
-use crate::jobs::let_go;
+use crate::core::jobs::let_go;
 use crate::transport::mailbox::{Ingress, Lanes, refuse, unknown};
 
 /// What a shard reports when it has left.

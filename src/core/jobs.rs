@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use freehold_shard::{Actor, Epoch, Shard};
 
+use crate::core::prefetch::Processor;
 use crate::error::{TaskError, panic_message};
-use crate::prefetch::Processor;
 use crate::transport::each_shard::Reporter;
 
 /// For how long jobs go on in one round, and at least one of them does.

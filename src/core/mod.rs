@@ -14,8 +14,17 @@
 //! a task spawned past the runtime, or of a bug), the thread still has everything it needs to answer those who wait:
 //! see [`LocalShard::leave`].
 
+pub(crate) mod calls;
+pub(crate) mod clock;
+mod durability;
+pub(crate) mod guard;
+pub(crate) mod jobs;
 mod leave;
-mod log;
+pub(crate) mod prefetch;
+pub(crate) mod pulse;
+pub(crate) mod pump;
+pub(crate) mod slice;
+pub(crate) mod tasks;
 
 pub(crate) use leave::Left;
 
@@ -30,18 +39,18 @@ use freehold_shard::{
 };
 use slab::Slab;
 
-use crate::calls::Calls;
-use crate::clock::Clock;
+use crate::core::calls::Calls;
+use crate::core::clock::Clock;
+use crate::core::jobs::{Job, Jobs, let_go};
+use crate::core::prefetch::Processor;
+use crate::core::pump::Found;
+use crate::core::slice::Slice;
+use crate::core::tasks::Tasks;
 use crate::gather::Ticket;
-use crate::jobs::{Job, Jobs, let_go};
 use crate::local::Local;
 use crate::log::writer::Handoff;
-use crate::prefetch::Processor;
-use crate::pump::Found;
 use crate::runtime::{Phase, Shared};
-use crate::slice::Slice;
 use crate::stats::{Activity, LATENCY_STRIDE};
-use crate::tasks::Tasks;
 use crate::thread::Plan;
 use crate::topology::occupancy::Look;
 use crate::transport::mailbox::{COMMANDS, Command, DOOR, DURABLE, Ingress, LINE, Lanes, Mailbox, PHASE};

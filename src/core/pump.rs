@@ -24,8 +24,8 @@ use glommio::timer::Timer;
 
 pub(crate) use self::pace::Found;
 use self::pace::{Around, Pace, Step};
-use crate::executor::{Heed, LocalShard};
-use crate::guard::{BellWaker, Guard, WATCH_EVERY, WATCH_WORK_EVERY};
+use crate::core::guard::{BellWaker, Guard, WATCH_EVERY, WATCH_WORK_EVERY};
+use crate::core::{Heed, LocalShard};
 use crate::runtime::Phase;
 
 /// How often one registration of the bell is waited on anew before it is renewed: each wait leaves a waker with it.
