@@ -42,6 +42,7 @@
 //! What one core decides is in the crate `freehold-shard`, which is pure; this crate carries it out.
 //! `docs/ARCHITECTURE.md` names every folder.
 
+mod api;
 mod config;
 mod core;
 #[allow(dead_code, reason = "the log that writes these files is yet to come")]
@@ -49,21 +50,19 @@ mod disk;
 pub mod doctor;
 mod error;
 mod fork;
-mod gather;
-mod handle;
-mod local;
 mod log;
-mod report;
 mod runtime;
-mod snapshot;
 mod stats;
-mod thread;
 #[cfg(test)]
 mod till;
 mod topology;
 mod transport;
 
 pub use self::core::tasks::Stopping;
+pub use api::ask_all::AskAll;
+pub use api::handle::Handle;
+pub use api::local::{Local, LocalAsk};
+pub use api::snapshot::{Snapshot, SnapshotRead};
 pub use config::{Config, Idle, Shards};
 pub use disk::error::LogError;
 pub use error::{
@@ -75,20 +74,16 @@ pub use freehold_shard::{
     PlacementKey, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape, ShapeChange,
     Shapes, ShardIndex, TransactionId, Unreadable, Value, WrittenSchema,
 };
-pub use gather::AskAll;
 /// The executor that tasks on a shard run on: its timers, files, sockets and locks are for their use.
 pub use glommio;
-pub use handle::Handle;
-pub use local::{Local, LocalAsk};
 #[doc(hidden)]
 pub use log::DiskOptions;
 pub use log::checkpoint::Checkpoint;
 pub use log::commit::{CommitLog, CommitLogError, EpochBatch, EpochBatches, LocalLog};
 pub use log::growth::LogStats;
 pub use log::{Create, LogConfig, Progress, Recovery, backup, inspect, owed};
-pub use report::{Report, Stuck};
 pub use runtime::Runtime;
-pub use snapshot::{Snapshot, SnapshotRead};
+pub use runtime::report::{Report, Stuck};
 pub use stats::{Activity, Latency, ShardStats, Stats};
 pub use topology::{Cpu, PlaceError, Placement, Topology};
 pub use transport::each_shard::EachShard;

@@ -39,6 +39,8 @@ use freehold_shard::{
 };
 use slab::Slab;
 
+use crate::api::ask_all::Ticket;
+use crate::api::local::Local;
 use crate::core::calls::Calls;
 use crate::core::clock::Clock;
 use crate::core::jobs::{Job, Jobs, let_go};
@@ -46,12 +48,10 @@ use crate::core::prefetch::Processor;
 use crate::core::pump::Found;
 use crate::core::slice::Slice;
 use crate::core::tasks::Tasks;
-use crate::gather::Ticket;
-use crate::local::Local;
 use crate::log::writer::Handoff;
+use crate::runtime::thread::Plan;
 use crate::runtime::{Phase, Shared};
 use crate::stats::{Activity, LATENCY_STRIDE};
-use crate::thread::Plan;
 use crate::topology::occupancy::Look;
 use crate::transport::mailbox::{COMMANDS, Command, DOOR, DURABLE, Ingress, LINE, Lanes, Mailbox, PHASE};
 use crate::transport::parking::publish;

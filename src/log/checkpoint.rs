@@ -21,13 +21,13 @@ use freehold_shard::{Actor, Begun, Debt, Epoch};
 
 use super::read_back::read_back;
 use super::{Logs, checkpoint_name};
+use crate::api::snapshot;
 use crate::core::LocalShard;
 use crate::core::slice::Slice;
 use crate::disk::error::LogError;
 use crate::disk::file::NewFile;
 use crate::error::{CheckpointError, SnapshotError};
 use crate::runtime::Shared;
-use crate::snapshot;
 use crate::transport::each_shard::EachShard;
 use crate::transport::mailbox::Command;
 
@@ -207,7 +207,7 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
     })?;
     let (each, reporters) = EachShard::new(shards);
     for ((mailbox, reporter), log) in shared.mailboxes.iter().zip(reporters).zip(first..) {
-        let write = move |local: &crate::local::Local<A>| {
+        let write = move |local: &crate::api::local::Local<A>| {
             let here = local.shard_itself();
             local.spawn_watched(write_part(here, log, epoch), |result| reporter.report(result));
         };

@@ -13,7 +13,7 @@ use crate::core::Left;
 use crate::core::pulse::Standstill;
 use crate::disk::error::LogError;
 use crate::log::Logs;
-use crate::report::{Report, Stuck};
+use crate::runtime::report::{Report, Stuck};
 use crate::transport::mailbox::unknown;
 
 /// A shard that has not moved for so long is left behind when the runtime stops and has waited long enough.

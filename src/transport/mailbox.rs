@@ -23,9 +23,9 @@ use freehold_shard::{Actor, AskError, Batch, Envelope, Outcome, ReturnAddress};
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::api::ask_all::Ticket;
+use crate::api::local::Local;
 use crate::core::jobs::{Job, Permit};
-use crate::gather::Ticket;
-use crate::local::Local;
 use crate::transport::parking::{Duty, Parking, Room, publish};
 use crate::transport::replies::{Claim, Replies};
 

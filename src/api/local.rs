@@ -13,12 +13,12 @@ use std::task::{Context, Poll};
 
 use freehold_shard::{Actor, AskError, Destination, Envelope, Outcome, OwnerId, ReturnAddress, ShardIndex};
 
+use crate::api::handle::Handle;
+use crate::api::snapshot::{self, Snapshot, SnapshotRead};
 use crate::core::LocalShard;
 use crate::core::jobs::{Progress, Wait, job};
 use crate::core::tasks::Stopping;
 use crate::error::{TaskError, TellError};
-use crate::handle::Handle;
-use crate::snapshot::{self, Snapshot, SnapshotRead};
 use crate::transport::each_shard::EachShard;
 
 /// A task's way to the objects, from the thread of a shard. Cheap to clone; it stays on its thread.

@@ -14,10 +14,10 @@ use freehold_shard::{
     Actor, Addressees, AskError, Destination, Envelope, OwnerId, ReturnAddress, ShardIndex,
 };
 
+use crate::api::ask_all::AskAll;
+use crate::api::snapshot::{self, Snapshot, SnapshotRead};
 use crate::error::TellError;
-use crate::gather::AskAll;
 use crate::runtime::Shared;
-use crate::snapshot::{self, Snapshot, SnapshotRead};
 use crate::stats::{Latency, ShardStats, Stats};
 use crate::transport::mailbox::Ingress;
 use crate::transport::replies::Ask;

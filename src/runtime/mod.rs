@@ -32,6 +32,8 @@ use freehold_shard::{Ack, Actor, Codec, Mvcc, PlacementKey, Router, ShardIndex, 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::api::handle::Handle;
+use crate::api::local::Local;
 use crate::config::{Config, Shards};
 use crate::core::Left;
 use crate::core::pulse::{Pulse, Standstill};
@@ -39,14 +41,12 @@ use crate::disk::error::LogError;
 use crate::doctor::{Examination, examine};
 use crate::error::{CheckpointError, Death, DeathCause, SnapshotError, StartError, TaskError};
 use crate::fork::Birth;
-use crate::handle::Handle;
-use crate::local::Local;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::open::Opened;
 use crate::log::{self, LogConfig, Logs, Recovery};
-use crate::report::Report;
+use crate::runtime::report::Report;
+use crate::runtime::thread::{Plan, bring_up};
 use crate::stats::{Published, Stats};
-use crate::thread::{Plan, bring_up};
 use crate::topology::Topology;
 use crate::topology::occupancy::Seats;
 use crate::transport::each_shard::EachShard;
@@ -54,7 +54,9 @@ use crate::transport::mailbox::{Command, DURABLE, LINE, Mailbox, PHASE, lanes};
 use crate::transport::replies::Replies;
 use crate::transport::waiting::{self, Patience};
 
+pub(crate) mod report;
 mod stop;
+pub(crate) mod thread;
 
 use stop::stop;
 
