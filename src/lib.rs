@@ -51,6 +51,7 @@ pub mod doctor;
 mod error;
 mod fork;
 mod log;
+mod random;
 mod runtime;
 mod stats;
 #[cfg(test)]

@@ -26,7 +26,7 @@ use freehold_shard::{
     Actor, Addressees, AskError, Batch, BatchEntry, Destination, Outcome, OwnerId, SHARDS_MAX, ShardIndex,
 };
 
-use crate::runtime::Shared;
+use crate::core::shared::Shared;
 use crate::transport::mailbox::Ingress;
 use crate::transport::waiting;
 

@@ -8,7 +8,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use freehold_shard::{
     Actor, Addressees, AskError, Destination, Envelope, OwnerId, ReturnAddress, ShardIndex,
@@ -16,9 +15,9 @@ use freehold_shard::{
 
 use crate::api::ask_all::AskAll;
 use crate::api::snapshot::{self, Snapshot, SnapshotRead};
+use crate::core::shared::Shared;
 use crate::error::TellError;
-use crate::runtime::Shared;
-use crate::stats::{Latency, ShardStats, Stats};
+use crate::stats::Stats;
 use crate::transport::mailbox::Ingress;
 use crate::transport::replies::Ask;
 use crate::transport::waiting;
@@ -155,35 +154,6 @@ impl<A: Actor> Handle<A> {
     /// those of its last turn, and what its own tasks did may be missing for 20 milliseconds.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
-    }
-}
-
-impl<A: Actor> Shared<A> {
-    pub(crate) fn stats(&self) -> Stats {
-        let shard = |at: usize| {
-            let (rings, overloaded) = self.mailboxes[at].rings_and_overloaded();
-            ShardStats {
-                shard: ShardIndex(at as u16),
-                cpu: self.cpus[at],
-                counters: self.published[at].counters(),
-                activity: self.published[at].activity(),
-                sent_to: self.published[at].sent_to(),
-                in_turn_for: self.in_turn_for(at),
-                rings,
-                overloaded,
-                tasks: self.published[at].tasks.live.load(Ordering::Relaxed),
-                tasks_panicked: self.published[at].tasks.panicked.load(Ordering::Relaxed),
-            }
-        };
-        Stats {
-            shards: (0..self.mailboxes.len()).map(shard).collect(),
-            log: self.logs.as_ref().map(|logs| logs.growth.stats()),
-            // In a child of the process a histogram may be locked for ever.
-            latency: match self.birth.is_elsewhere() {
-                true => Latency::default(),
-                false => Latency::of(self.published.iter().map(|published| &**published)),
-            },
-        }
     }
 }
 

@@ -15,9 +15,9 @@ use std::task::{Context, Poll};
 use freehold_shard::{Actor, Epoch, Expired, ShardIndex, Time};
 
 use crate::core::jobs::{Progress, Wait, job};
+use crate::core::shared::Shared;
 use crate::core::slice::Slice;
 use crate::error::{SnapshotError, TaskError};
-use crate::runtime::Shared;
 use crate::transport::each_shard::EachShard;
 use crate::transport::mailbox::Command;
 use crate::transport::waiting;

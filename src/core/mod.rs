@@ -20,9 +20,11 @@ mod durability;
 pub(crate) mod guard;
 pub(crate) mod jobs;
 mod leave;
+pub(crate) mod plan;
 pub(crate) mod prefetch;
 pub(crate) mod pulse;
 pub(crate) mod pump;
+pub(crate) mod shared;
 pub(crate) mod slice;
 pub(crate) mod tasks;
 
@@ -39,6 +41,8 @@ use freehold_shard::{
 };
 use slab::Slab;
 
+use self::plan::Plan;
+use self::shared::{Phase, Shared};
 use crate::api::ask_all::Ticket;
 use crate::api::local::Local;
 use crate::core::calls::Calls;
@@ -49,8 +53,6 @@ use crate::core::pump::Found;
 use crate::core::slice::Slice;
 use crate::core::tasks::Tasks;
 use crate::log::writer::Handoff;
-use crate::runtime::thread::Plan;
-use crate::runtime::{Phase, Shared};
 use crate::stats::{Activity, LATENCY_STRIDE};
 use crate::topology::occupancy::Look;
 use crate::transport::mailbox::{COMMANDS, Command, DOOR, DURABLE, Ingress, LINE, Lanes, Mailbox, PHASE};

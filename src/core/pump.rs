@@ -24,9 +24,9 @@ use glommio::timer::Timer;
 
 pub(crate) use self::pace::Found;
 use self::pace::{Around, Pace, Step};
+use super::shared::Phase;
 use crate::core::guard::{BellWaker, Guard, WATCH_EVERY, WATCH_WORK_EVERY};
 use crate::core::{Heed, LocalShard};
-use crate::runtime::Phase;
 
 /// How often one registration of the bell is waited on anew before it is renewed: each wait leaves a waker with it.
 const WAITS_PER_REGISTRATION: u32 = 32;

@@ -23,11 +23,11 @@ use super::read_back::read_back;
 use super::{Logs, checkpoint_name};
 use crate::api::snapshot;
 use crate::core::LocalShard;
+use crate::core::shared::Shared;
 use crate::core::slice::Slice;
 use crate::disk::error::LogError;
 use crate::disk::file::NewFile;
 use crate::error::{CheckpointError, SnapshotError};
-use crate::runtime::Shared;
 use crate::transport::each_shard::EachShard;
 use crate::transport::mailbox::Command;
 

@@ -8,11 +8,7 @@
 //! any     ──> Dead                         a shard has died: all leave at once
 //! ```
 //!
-//! *Draining* ends when nothing is under way any more, found by Mattern's method of four counters (F. Mattern,
-//! "Algorithms for distributed termination detection", Distributed Computing 2, 1987): in two rounds of asking, one
-//! after the other, every shard was idle both times, none had worked in between, and as many envelopes had been taken
-//! from lanes as put in. A shard keeps these numbers in [`Progress`] only while it drains, and marks itself busy before
-//! it takes anything from anywhere.
+//! *Draining* ends when nothing is under way any more: `drain` says how that is found out.
 //!
 //! Invariant *everyone-is-answered*: a shard that leaves answers whoever waits for it, dead or alive
 //! (`LocalShard::leave`); the last to leave answers every reply slot that is still waited on; and what comes later is
@@ -20,15 +16,14 @@
 
 use std::fmt;
 use std::future::Future;
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::atomic::{AtomicU8, AtomicUsize};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
-use freehold_shard::{Ack, Actor, Codec, Mvcc, PlacementKey, Router, ShardIndex, Time};
+use freehold_shard::{Actor, Codec, Mvcc, PlacementKey, Router, ShardIndex};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -36,249 +31,33 @@ use crate::api::handle::Handle;
 use crate::api::local::Local;
 use crate::config::{Config, Shards};
 use crate::core::Left;
-use crate::core::pulse::{Pulse, Standstill};
-use crate::disk::error::LogError;
+use crate::core::plan::Plan;
+use crate::core::shared::{Phase, Shared};
 use crate::doctor::{Examination, examine};
-use crate::error::{CheckpointError, Death, DeathCause, SnapshotError, StartError, TaskError};
+use crate::error::{CheckpointError, SnapshotError, StartError, TaskError};
 use crate::fork::Birth;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::open::Opened;
-use crate::log::{self, LogConfig, Logs, Recovery};
+use crate::log::{self, LogConfig, Recovery};
+use crate::random::random;
 use crate::runtime::report::Report;
-use crate::runtime::thread::{Plan, bring_up};
+use crate::runtime::thread::bring_up;
 use crate::stats::{Published, Stats};
 use crate::topology::Topology;
 use crate::topology::occupancy::Seats;
 use crate::transport::each_shard::EachShard;
-use crate::transport::mailbox::{Command, DURABLE, LINE, Mailbox, PHASE, lanes};
+use crate::transport::mailbox::{Command, Mailbox, lanes};
 use crate::transport::replies::Replies;
 use crate::transport::waiting::{self, Patience};
 
+mod drain;
 pub(crate) mod report;
 mod stop;
 pub(crate) mod thread;
+mod watch;
 
 use stop::stop;
-
-/// How far a runtime is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(crate) enum Phase {
-    Running,
-    Draining,
-    Stopping,
-    Dead,
-}
-
-/// What a draining shard says of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// It had nothing to do when it last looked. False until it has looked while draining.
-    is_idle: bool,
-    /// How often it took up work.
-    begun: u64,
-    sent: u64,
-    received: u64,
-}
-
-impl Progress {
-    /// It takes up work, and has not taken anything yet.
-    pub(crate) fn begin(&mut self) {
-        self.is_idle = false;
-        self.begun += 1;
-    }
-
-    /// It has nothing to do, after so many envelopes put into lanes and taken from them.
-    pub(crate) fn settle(&mut self, sent: u64, received: u64) {
-        (self.is_idle, self.sent, self.received) = (true, sent, received);
-    }
-}
-
-/// Whether nothing was under way between two rounds of asking.
-fn is_quiet(before: &[Progress], after: &[Progress]) -> bool {
-    let sent: u64 = after.iter().map(|shard| shard.sent).sum();
-    let received: u64 = after.iter().map(|shard| shard.received).sum();
-    before == after && after.iter().all(|shard| shard.is_idle) && sent == received
-}
-
-/// What the threads of a runtime share with each other and with every handle.
-pub(crate) struct Shared<A: Actor> {
-    pub(crate) router: Router,
-    pub(crate) config: Config,
-    pub(crate) mailboxes: Box<[Mailbox<A>]>,
-    pub(crate) published: Box<[CachePadded<Published>]>,
-    pub(crate) replies: Arc<Replies<A>>,
-    pub(crate) mvcc: Arc<Mvcc<A>>,
-    pub(crate) patience: Patience,
-    /// How long a shard that runs dry spins.
-    pub(crate) spin: Duration,
-    pub(crate) cpus: Vec<Option<usize>>,
-    /// The CPUs the shards are bound to, while the runtime lives.
-    pub(crate) seats: Seats,
-    /// All CPUs of the process.
-    pub(crate) allowed: Vec<usize>,
-    /// When the runtime's time began.
-    pub(crate) started: Instant,
-    /// What there is of logs, if it has them.
-    pub(crate) logs: Option<Arc<Logs>>,
-    /// In which process it runs.
-    pub(crate) birth: Birth,
-    /// By shard.
-    pub(crate) pulses: Box<[CachePadded<Pulse>]>,
-    phase: CachePadded<AtomicU8>,
-    progress: Box<[Mutex<Progress>]>,
-    deaths: Mutex<Vec<Death>>,
-    /// Shards that have not left.
-    pub(crate) staying: AtomicUsize,
-}
-
-impl<A: Actor> Shared<A> {
-    /// Whether messages from outside are accepted.
-    #[inline]
-    pub(crate) fn is_open(&self) -> bool {
-        self.phase.load(Ordering::Acquire) == Phase::Running as u8 && !self.birth.is_elsewhere()
-    }
-
-    pub(crate) fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
-            0 => Phase::Running,
-            1 => Phase::Draining,
-            2 => Phase::Stopping,
-            _ => Phase::Dead,
-        }
-    }
-
-    pub(crate) fn is_pinned(&self) -> bool {
-        self.cpus.iter().all(Option::is_some)
-    }
-
-    /// Goes on to `phase`, if it is not there or beyond, and tells every shard.
-    fn advance(&self, phase: Phase) {
-        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
-        for mailbox in &self.mailboxes {
-            mailbox.signal(PHASE, &self.replies);
-        }
-    }
-
-    pub(crate) fn progress(&self, shard: ShardIndex) -> std::sync::MutexGuard<'_, Progress> {
-        self.progress[shard.index()].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// After something was put in front of these shards.
-    pub(crate) fn knock(&self, shards: impl Iterator<Item = ShardIndex>) {
-        crate::transport::parking::publish();
-        for shard in shards {
-            self.mailboxes[shard.index()].look(&self.replies);
-        }
-    }
-
-    /// Has every shard look at the line of epochs: a snapshot was closed, and one that is idle is to let go of what it kept.
-    pub(crate) fn tell_line(&self) {
-        for mailbox in &self.mailboxes {
-            mailbox.signal(LINE, &self.replies);
-        }
-    }
-
-    /// What its time was when it started: with a log, how long its database had been running.
-    pub(crate) fn began(&self) -> Time {
-        self.logs.as_ref().map_or(Time(0), |logs| logs.began)
-    }
-
-    /// Its time now.
-    pub(crate) fn time(&self) -> Time {
-        self.began().after(self.started.elapsed())
-    }
-
-    /// Whether answers wait until what they say is durable.
-    pub(crate) fn answers_when_durable(&self) -> bool {
-        self.logs.as_ref().is_some_and(|logs| logs.config.ack == Ack::Durable)
-    }
-
-    /// The latest state of a published object that may be shown.
-    pub(crate) fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
-        // In a child of the process the map may be locked for ever.
-        if self.birth.is_elsewhere() {
-            return None;
-        }
-        if self.answers_when_durable() { self.mvcc.latest_durable(id) } else { self.mvcc.latest(id) }
-    }
-
-    /// More may be durable: those who wait for it are told.
-    pub(crate) fn tell_durable(&self, by: ShardIndex) {
-        let Some(logs) = &self.logs else { return };
-        for shard in logs.durability.waiting(logs.durability.durable()).filter(|shard| *shard != by) {
-            self.mailboxes[shard.index()].signal(DURABLE, &self.replies);
-        }
-    }
-
-    /// Waits until nothing is under way, or `deadline`. Says which.
-    fn wait_until_quiet(&self, deadline: Instant) -> bool {
-        let ask = || -> Vec<Progress> {
-            (0..self.progress.len()).map(|shard| *self.progress(ShardIndex(shard as u16))).collect()
-        };
-        let mut pause = Duration::from_micros(50);
-        let mut before = ask();
-        loop {
-            std::thread::sleep(pause);
-            let after = ask();
-            if is_quiet(&before, &after) {
-                return true;
-            }
-            if Instant::now() >= deadline || self.phase() == Phase::Dead {
-                return false;
-            }
-            before = after;
-            pause = (pause * 2).min(Duration::from_millis(1));
-        }
-    }
-
-    /// How long the turn has been going on that a shard is in.
-    pub(crate) fn in_turn_for(&self, shard: usize) -> Option<Duration> {
-        let began = Duration::from_nanos(self.pulses[shard].turn_began()?);
-        Some(self.started.elapsed().saturating_sub(began))
-    }
-
-    /// The life of the thread that sees to it that shards take turns. It ends when `stop` is let go of.
-    fn watch(&self, stop: &mpsc::Receiver<()>) {
-        let first = self.config.stall_warning;
-        let now = Instant::now();
-        let mut standstills: Vec<_> = self.pulses.iter().map(|_| Standstill::new(now)).collect();
-        while stop.recv_timeout(first / 2) == Err(RecvTimeoutError::Timeout) {
-            for (shard, standstill) in standstills.iter_mut().enumerate() {
-                let is_parked = self.mailboxes[shard].parking().is_parked();
-                let still = standstill.look(&self.pulses[shard], is_parked, Instant::now());
-                if standstill.warns(still, first) {
-                    match self.in_turn_for(shard) {
-                        Some(turn) => {
-                            tracing::warn!(shard, ?turn, "a turn goes on: a message does not come back")
-                        }
-                        None => tracing::warn!(
-                            shard,
-                            ?still,
-                            "a shard takes no turn: a task of it does not give way"
-                        ),
-                    }
-                }
-            }
-        }
-    }
-
-    fn live_tasks(&self) -> u64 {
-        self.published.iter().map(|shard| shard.tasks.live.load(Ordering::Relaxed)).sum()
-    }
-
-    /// A shard has died: everyone is to leave.
-    pub(crate) fn die(&self, death: Death) {
-        tracing::error!(shard = death.shard.0, cause = %death, "a shard died; the runtime goes down with it");
-        self.deaths.lock().unwrap_or_else(PoisonError::into_inner).push(death);
-        self.advance(Phase::Dead);
-    }
-
-    /// The manifest is another's, so no log of this runtime counts any more. It is no shard's fault; the first stands for all.
-    pub(crate) fn log_was_replaced(&self, error: &LogError) {
-        self.die(Death { shard: ShardIndex(0), cause: DeathCause::Log(error.to_string()) });
-    }
-}
+use watch::watch;
 
 /// A running set of shards. Dropping it stops it as [`Runtime::shutdown`] does, which may take as long.
 pub struct Runtime<A: Actor> {
@@ -435,7 +214,7 @@ impl<A: Actor> Runtime<A> {
         let (stop, stopped) = mpsc::channel();
         let shared = self.shared.clone();
         let thread = std::thread::Builder::new().name("freehold-watch".into());
-        Ok((stop, thread.spawn(move || shared.watch(&stopped))?))
+        Ok((stop, thread.spawn(move || watch(&shared, &stopped))?))
     }
 
     /// Has the owed messages that were under way in a crash run, one after the other, while nothing else does: nobody has a handle yet,
@@ -611,12 +390,6 @@ impl<A: Actor> fmt::Debug for Runtime<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime").field("cpus", &self.shared.cpus).finish_non_exhaustive()
     }
-}
-
-/// A number nobody can guess: the standard library draws its keys from the system, anew for each process and changed
-/// for each use.
-pub(crate) fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

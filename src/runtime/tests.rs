@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 
+use super::drain::is_quiet;
 use super::*;
 use crate::config::Idle;
-use crate::error::{ConfigError, DeathCause, TaskError, TellError};
+use crate::core::shared::Progress;
+use crate::error::{ConfigError, Death, DeathCause, TaskError, TellError};
 use crate::till::{Message, Till};
 use freehold_shard::AskError;
 

@@ -22,13 +22,13 @@ use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use crate::core::guard::Guard;
+use crate::core::plan::Plan;
 use crate::core::pump::pump;
+use crate::core::shared::{Phase, Shared};
 use crate::core::{Left, LocalShard};
 use crate::error::{Death, DeathCause, StartError, panic_message};
-use crate::log::open::Restored;
-use crate::runtime::Shared;
 use crate::topology::occupancy::leave_inherited_cpu;
-use crate::transport::mailbox::{Door, Lanes, unknown};
+use crate::transport::mailbox::{Door, unknown};
 use crate::transport::waiting;
 
 /// After this long another thread is tried. Building an executor takes some 3 ms.
@@ -36,16 +36,6 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// After this long a start has failed.
 const PATIENCE_MAX: Duration = Duration::from_secs(30);
-
-/// What a shard is made of.
-pub(crate) struct Plan<A: Actor> {
-    pub(crate) shard: ShardIndex,
-    pub(crate) shared: Arc<Shared<A>>,
-    pub(crate) lanes: Lanes<A>,
-    pub(crate) table_seed: u64,
-    /// What its log has, if it has one.
-    pub(crate) restored: Option<Restored<A>>,
-}
 
 /// A plan on offer to the threads that may come to life.
 struct Offer<A: Actor> {
@@ -236,7 +226,7 @@ fn leave<A: Actor>(shard: ShardIndex, shared: &Shared<A>, here: Option<Rc<LocalS
         }
     }));
     let is_last = shared.staying.fetch_sub(1, Ordering::AcqRel) == 1;
-    if is_last || shared.phase() == crate::runtime::Phase::Dead {
+    if is_last || shared.phase() == Phase::Dead {
         let unanswered = shared.replies.answer_all(unknown::<A>);
         if unanswered > 0 {
             tracing::warn!(unanswered, "asks were answered `Unknown`");

@@ -398,7 +398,7 @@ impl<A: Actor> Lanes<A> {
 
 /// A waker that reaches the tasks of a shard from any thread: it leaves a signal and knocks.
 pub(crate) struct Door<A: Actor> {
-    pub(crate) shared: std::sync::Weak<crate::runtime::Shared<A>>,
+    pub(crate) shared: std::sync::Weak<crate::core::shared::Shared<A>>,
     pub(crate) shard: usize,
 }
 
