@@ -9,17 +9,13 @@
 //!
 //! A batch that finds its shard's ingress full waits in the future until there is room, and with it what comes later
 //! for that shard.
-//! Invariant *one-answer-per-batch*: a batch travels with its [`Ticket`], and a ticket is redeemed exactly once: with
-//! the outcomes, with a refusal, or by being dropped, which answers `Unknown`. So nothing a shard may do with a batch
-//! leaves a caller waiting.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 use std::vec;
 
 use freehold_shard::{
@@ -28,72 +24,11 @@ use freehold_shard::{
 
 use crate::core::shared::Shared;
 use crate::transport::mailbox::Ingress;
+use crate::transport::ticket::{Gather, Ticket};
 use crate::transport::waiting;
 
 /// Where messages count as living whose outcome is known without sending them.
 const NOWHERE: u16 = u16::MAX;
-
-/// The outcomes of one `ask_all` as they come in.
-pub(crate) struct Gather<A: Actor> {
-    begun: Instant,
-    state: Mutex<GatherState<A>>,
-}
-
-struct GatherState<A: Actor> {
-    /// By part, in the order the parts were made.
-    parts: Vec<Option<Vec<BatchEntry<A>>>>,
-    missing: usize,
-    waker: Option<Waker>,
-}
-
-/// The right and the duty to answer one batch.
-pub(crate) struct Ticket<A: Actor> {
-    /// `None` once redeemed.
-    gather: Option<Arc<Gather<A>>>,
-    part: u32,
-    messages: u32,
-}
-
-impl<A: Actor> Ticket<A> {
-    /// When the messages were asked.
-    pub(crate) fn begun(&self) -> Option<Instant> {
-        self.gather.as_ref().map(|gather| gather.begun)
-    }
-
-    /// Hands the outcomes over. Returns whom to wake.
-    pub(crate) fn redeem(mut self, entries: Vec<BatchEntry<A>>) -> Option<Waker> {
-        debug_assert_eq!(
-            entries.len(),
-            self.messages as usize,
-            "one-answer-per-batch: all of a batch is answered"
-        );
-        self.hand_over(entries)
-    }
-
-    /// Answers every message of the batch with `outcome`. Returns whom to wake.
-    pub(crate) fn refuse(mut self, outcome: impl Fn() -> Outcome<A>) -> Option<Waker> {
-        self.hand_over((0..self.messages).map(|_| BatchEntry::Answered(outcome())).collect())
-    }
-
-    fn hand_over(&mut self, entries: Vec<BatchEntry<A>>) -> Option<Waker> {
-        let gather = self.gather.take()?;
-        let mut state = gather.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.parts[self.part as usize] = Some(entries);
-        state.missing -= 1;
-        if state.missing == 0 { state.waker.take() } else { None }
-    }
-}
-
-impl<A: Actor> Drop for Ticket<A> {
-    fn drop(&mut self) {
-        if self.gather.is_some() {
-            let entries = (0..self.messages).map(|_| BatchEntry::Answered(Err(AskError::Unknown))).collect();
-            if let Some(waker) = self.hand_over(entries) {
-                waker.wake();
-            }
-        }
-    }
-}
 
 /// A batch that found no room yet.
 struct Unsent<A: Actor> {
@@ -239,19 +174,11 @@ impl<A: Actor> AskAll<A> {
             }
         }
         let (parts, order) = sorting.finish();
-        let gather = Arc::new(Gather {
-            begun: Instant::now(),
-            state: Mutex::new(GatherState {
-                parts: parts.iter().map(|_| None).collect(),
-                missing: parts.len(),
-                waker: None,
-            }),
-        });
+        let gather = Arc::new(Gather::new(parts.len()));
         let mut this = AskAll { shared, gather: None, order, unsent: VecDeque::new() };
         let mut sending = Sending::default();
         for (part, (home, entries)) in parts.into_iter().enumerate() {
-            let (gather, messages) = (Some(gather.clone()), entries.len() as u32);
-            let ticket = Ticket { gather, part: part as u32, messages };
+            let ticket = Ticket::new(gather.clone(), part as u32, entries.len() as u32);
             let unsent = Unsent { to: ShardIndex(home), batch: Batch { sender, entries, tag: 0 }, ticket };
             this.unsent.extend(sending.send(&this.shared, unsent, None));
         }
@@ -288,7 +215,7 @@ impl<A: Actor> AskAll<A> {
     /// Waits no longer: what was sent ends in `refusal`, and what was not, in `Overloaded`.
     fn refuse_to_wait(&mut self, refusal: impl Fn() -> AskError<A::Error>) -> Vec<Outcome<A>> {
         let Some(gather) = self.gather.take() else { return self.order.assemble(Vec::new()) };
-        let unsent: Vec<_> = self.unsent.drain(..).map(|unsent| unsent.ticket.part).collect();
+        let unsent: Vec<_> = self.unsent.drain(..).map(|unsent| unsent.ticket.part()).collect();
         let sizes = self.order.part_sizes(self.shared.config.batch_messages_max);
         drop(gather);
         let parts = sizes.into_iter().enumerate().map(|(part, messages)| {

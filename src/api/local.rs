@@ -70,16 +70,6 @@ impl<A: Actor> Local<A> {
         self.here.shared.published(id)
     }
 
-    /// From now on there may be tasks of users here.
-    pub(crate) fn let_guest_in(&self) {
-        self.here.let_guest_in();
-    }
-
-    /// The shard, for tasks of the runtime's own.
-    pub(crate) fn shard_itself(&self) -> Rc<LocalShard<A>> {
-        self.here.clone()
-    }
-
     /// Runs a message for objects of this shard at once, inline: no queue, no future, no allocation.
     ///
     /// With a log, what it did is not durable yet when this returns, whatever [`Ack`](crate::Ack) says: use [`Local::ask`], or
@@ -221,20 +211,7 @@ impl<A: Actor> Local<A> {
     ///
     /// Prefer this to `glommio::spawn_local`: a panic in a task spawned past the runtime takes the runtime down.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
-        self.spawn_watched(future, |_| {});
-    }
-
-    pub(crate) fn spawn_watched<F>(
-        &self,
-        future: F,
-        ended: impl FnOnce(Result<F::Output, TaskError>) + 'static,
-    ) where
-        F: Future + 'static,
-    {
-        let task = self.here.tasks.clone().watch(future, ended);
-        // Into the queue, not at once as `spawn_local` would: whoever spawns may be in the middle of something.
-        let queue = glommio::executor().current_task_queue();
-        glommio::spawn_local_into(task, queue).expect("the queue of a running task exists").detach();
+        self.here.spawn_watched(future, |_| {});
     }
 }
 

@@ -14,12 +14,12 @@ use std::task::{Context, Poll};
 
 use freehold_shard::{Actor, Epoch, Expired, ShardIndex, Time};
 
+use crate::core::command::Command;
 use crate::core::jobs::{Progress, Wait, job};
 use crate::core::shared::Shared;
 use crate::core::slice::Slice;
 use crate::error::{SnapshotError, TaskError};
 use crate::transport::each_shard::EachShard;
-use crate::transport::mailbox::Command;
 use crate::transport::waiting;
 
 /// The most slots a walk visits between two turns; see [`Slice`] for how long it takes.

@@ -7,7 +7,8 @@ use freehold_shard::{Actor, Effects, Envelope, Inbox, Shard};
 
 use super::LocalShard;
 use crate::core::jobs::let_go;
-use crate::transport::mailbox::{Ingress, Lanes, refuse, unknown};
+use crate::transport::lanes::Lanes;
+use crate::transport::mailbox::{Ingress, refuse, unknown};
 
 /// What a shard reports when it has left.
 pub(crate) struct Left<A: Actor> {

@@ -16,6 +16,8 @@
 
 pub(crate) mod calls;
 pub(crate) mod clock;
+pub(crate) mod command;
+pub(crate) mod door;
 mod durability;
 pub(crate) mod guard;
 pub(crate) mod jobs;
@@ -31,6 +33,7 @@ pub(crate) mod tasks;
 pub(crate) use leave::Left;
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -41,10 +44,9 @@ use freehold_shard::{
 };
 use slab::Slab;
 
+use self::command::Command;
 use self::plan::Plan;
 use self::shared::{Phase, Shared};
-use crate::api::ask_all::Ticket;
-use crate::api::local::Local;
 use crate::core::calls::Calls;
 use crate::core::clock::Clock;
 use crate::core::jobs::{Job, Jobs, let_go};
@@ -52,12 +54,15 @@ use crate::core::prefetch::Processor;
 use crate::core::pump::Found;
 use crate::core::slice::Slice;
 use crate::core::tasks::Tasks;
+use crate::error::TaskError;
 use crate::log::writer::Handoff;
 use crate::stats::{Activity, LATENCY_STRIDE};
 use crate::topology::occupancy::Look;
-use crate::transport::mailbox::{COMMANDS, Command, DOOR, DURABLE, Ingress, LINE, Lanes, Mailbox, PHASE};
+use crate::transport::lanes::Lanes;
+use crate::transport::mailbox::{COMMANDS, DOOR, DURABLE, Ingress, LINE, Mailbox, PHASE};
 use crate::transport::parking::publish;
 use crate::transport::replies::Claim;
+use crate::transport::ticket::Ticket;
 use crate::transport::waiting;
 
 /// How long full lanes that stay full keep a shard from taking more from outside.
@@ -195,7 +200,7 @@ impl<A: Actor> LocalShard<A> {
         here
     }
 
-    pub(crate) fn mailbox(&self) -> &Mailbox<A> {
+    pub(crate) fn mailbox(&self) -> &Mailbox<A, Command<A>> {
         &self.shared.mailboxes[self.index.index()]
     }
 
@@ -534,6 +539,20 @@ impl<A: Actor> LocalShard<A> {
         }
     }
 
+    /// Runs a task on this shard, and tells `ended` how it ended.
+    pub(crate) fn spawn_watched<F>(
+        &self,
+        future: F,
+        ended: impl FnOnce(Result<F::Output, TaskError>) + 'static,
+    ) where
+        F: Future + 'static,
+    {
+        let task = self.tasks.clone().watch(future, ended);
+        // Into the queue, not at once as `spawn_local` would: whoever spawns may be in the middle of something.
+        let queue = glommio::executor().current_task_queue();
+        glommio::spawn_local_into(task, queue).expect("the queue of a running task exists").detach();
+    }
+
     /// Whether there may be tasks of users.
     pub(crate) fn has_guests(&self) -> bool {
         self.has_guests.get()
@@ -574,10 +593,9 @@ impl<A: Actor> LocalShard<A> {
             self.is_further();
         }
         if signals & COMMANDS != 0 {
-            let local = Local::new(self.clone());
             for command in self.mailbox().take_commands() {
                 match command {
-                    Command::Call(call) => call(&local),
+                    Command::Call(call) => call(self),
                     Command::Job(job) => self.enqueue(job),
                 }
             }
@@ -626,7 +644,7 @@ impl<A: Actor> Core<A> {
     /// A turn runs all single messages before all batches. So that one sender's messages stay in order, a single
     /// message that comes behind a batch waits for the next turn.
     #[inline]
-    fn take_ingress(&mut self, mailbox: &Mailbox<A>, max: usize) -> usize {
+    fn take_ingress(&mut self, mailbox: &Mailbox<A, Command<A>>, max: usize) -> usize {
         let mut messages = 0;
         let mut popped = false;
         while messages < max {

@@ -6,7 +6,7 @@ use freehold_shard::{Actor, ShardIndex};
 
 use super::shared::Shared;
 use crate::log::open::Restored;
-use crate::transport::mailbox::Lanes;
+use crate::transport::lanes::Lanes;
 
 /// What a shard is made of.
 pub(crate) struct Plan<A: Actor> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_utils::CachePadded;
 use freehold_shard::{Ack, Actor, Mvcc, Router, ShardIndex, Time};
 
+use super::command::Command;
 use super::pulse::Pulse;
 use crate::config::Config;
 use crate::disk::error::LogError;
@@ -61,7 +62,7 @@ impl Progress {
 pub(crate) struct Shared<A: Actor> {
     pub(crate) router: Router,
     pub(crate) config: Config,
-    pub(crate) mailboxes: Box<[Mailbox<A>]>,
+    pub(crate) mailboxes: Box<[Mailbox<A, Command<A>>]>,
     pub(crate) published: Box<[CachePadded<Published>]>,
     pub(crate) replies: Arc<Replies<A>>,
     pub(crate) mvcc: Arc<Mvcc<A>>,

@@ -23,13 +23,13 @@ use super::read_back::read_back;
 use super::{Logs, checkpoint_name};
 use crate::api::snapshot;
 use crate::core::LocalShard;
+use crate::core::command::Command;
 use crate::core::shared::Shared;
 use crate::core::slice::Slice;
 use crate::disk::error::LogError;
 use crate::disk::file::NewFile;
 use crate::error::{CheckpointError, SnapshotError};
 use crate::transport::each_shard::EachShard;
-use crate::transport::mailbox::Command;
 
 /// The most slots that are looked at between two turns; see [`Slice`] for how long it takes.
 const SLOTS: usize = 512;
@@ -207,9 +207,8 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
     })?;
     let (each, reporters) = EachShard::new(shards);
     for ((mailbox, reporter), log) in shared.mailboxes.iter().zip(reporters).zip(first..) {
-        let write = move |local: &crate::api::local::Local<A>| {
-            let here = local.shard_itself();
-            local.spawn_watched(write_part(here, log, epoch), |result| reporter.report(result));
+        let write = move |here: &Rc<LocalShard<A>>| {
+            here.spawn_watched(write_part(here.clone(), log, epoch), |result| reporter.report(result));
         };
         mailbox.command(Command::Call(Box::new(write)), &shared.replies);
     }

@@ -16,6 +16,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU8, AtomicUsize};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,9 +31,10 @@ use serde::de::DeserializeOwned;
 use crate::api::handle::Handle;
 use crate::api::local::Local;
 use crate::config::{Config, Shards};
-use crate::core::Left;
+use crate::core::command::Command;
 use crate::core::plan::Plan;
 use crate::core::shared::{Phase, Shared};
+use crate::core::{Left, LocalShard};
 use crate::doctor::{Examination, examine};
 use crate::error::{CheckpointError, SnapshotError, StartError, TaskError};
 use crate::fork::Birth;
@@ -46,7 +48,8 @@ use crate::stats::{Published, Stats};
 use crate::topology::Topology;
 use crate::topology::occupancy::Seats;
 use crate::transport::each_shard::EachShard;
-use crate::transport::mailbox::{Command, Mailbox, lanes};
+use crate::transport::lanes::lanes;
+use crate::transport::mailbox::Mailbox;
 use crate::transport::replies::Replies;
 use crate::transport::waiting::{self, Patience};
 
@@ -233,15 +236,13 @@ impl<A: Actor> Runtime<A> {
             let (each, reporters) = EachShard::new(1);
             let debtor = &shared.mailboxes[(debt.0 % shared.mailboxes.len() as u64) as usize];
             for over in reporters {
-                let resume = move |local: &Local<A>| local.shard_itself().resume_alone(debt, over);
+                let resume = move |here: &Rc<LocalShard<A>>| here.resume_alone(debt, over);
                 debtor.command(Command::Call(Box::new(resume)), &shared.replies);
             }
             each.wait();
         }
         for mailbox in &shared.mailboxes {
-            let go = |local: &Local<A>| {
-                local.shard_itself().with_core(|shard, _| shard.hold_resumed(false));
-            };
+            let go = |here: &Rc<LocalShard<A>>| here.with_core(|shard, _| shard.hold_resumed(false));
             mailbox.command(Command::Call(Box::new(go)), &shared.replies);
         }
         let deaths = shared.deaths.lock().unwrap_or_else(PoisonError::into_inner);
@@ -316,13 +317,13 @@ impl<A: Actor> Runtime<A> {
                 continue;
             };
             let task = task.clone();
-            let start = move |local: &Local<A>| {
+            let start = move |here: &Rc<LocalShard<A>>| {
                 // It was held while the command waited; how many tasks run is the user's affair.
                 drop(permit);
-                local.let_guest_in();
-                let here = local.clone();
+                here.let_guest_in();
+                let local = Local::new(here.clone());
                 // Called inside the task, so that a panic of the call is the task's too.
-                local.spawn_watched(async move { task(here).await }, |result| reporter.report(result));
+                here.spawn_watched(async move { task(local).await }, |result| reporter.report(result));
             };
             mailbox.command(Command::Call(Box::new(start)), &self.shared.replies);
         }

@@ -21,6 +21,7 @@ use glommio::io::PollableFd;
 use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
+use crate::core::door::Door;
 use crate::core::guard::Guard;
 use crate::core::plan::Plan;
 use crate::core::pump::pump;
@@ -28,7 +29,7 @@ use crate::core::shared::{Phase, Shared};
 use crate::core::{Left, LocalShard};
 use crate::error::{Death, DeathCause, StartError, panic_message};
 use crate::topology::occupancy::leave_inherited_cpu;
-use crate::transport::mailbox::{Door, unknown};
+use crate::transport::mailbox::unknown;
 use crate::transport::waiting;
 
 /// After this long another thread is tried. Building an executor takes some 3 ms.

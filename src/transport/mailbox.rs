@@ -1,7 +1,6 @@
-//! Where a shard's messages wait: the lanes from other shards, the ingress from outside, and the bell that wakes it.
+//! Where a shard's messages from outside wait: the ingress, what else it is asked to look at, and the bell that wakes it.
+//! What comes from other shards waits in [lanes](super::lanes).
 //!
-//! - A *lane* is a ring of one writer and one reader, one for each ordered pair of shards. A shard writes and reads it
-//!   in bulk once a turn; what a full lane cannot take stays in the writer's outbox and keeps its order.
 //! - The *ingress* is a bounded queue that any thread may put single messages and batches into.
 //! - *Signals* are bits that ask a shard to look at something other than messages. It reads them with one load of a
 //!   line of its own.
@@ -10,7 +9,6 @@
 //! Whoever puts something anywhere in here calls [`Mailbox::knock`] afterwards, or [`publish`] once and
 //! [`Mailbox::look`] for each mailbox.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -20,31 +18,17 @@ use std::task::Waker;
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 use freehold_shard::{Actor, AskError, Batch, Envelope, Outcome, ReturnAddress};
-use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::api::ask_all::Ticket;
-use crate::api::local::Local;
-use crate::core::jobs::{Job, Permit};
-use crate::transport::parking::{Duty, Parking, Room, publish};
-use crate::transport::replies::{Claim, Replies};
+use super::parking::{Duty, Parking, Room, publish};
+use super::replies::{Claim, Replies};
+use super::ticket::Ticket;
 
 /// What waits in front of a shard.
 pub(crate) enum Ingress<A: Actor> {
     /// With what [`waiting::thread_number`] says of the thread that told it; of no use for an ask, which has an address.
     One(Envelope<A>, u32),
     Batch(Batch<A>, Ticket<A>),
-}
-
-/// What a shard is to call on its thread.
-pub(crate) type Call<A> = Box<dyn FnOnce(&Local<A>) + Send>;
-
-/// Something to be done once on a shard's thread. Dropped undone if the shard has left.
-pub(crate) enum Command<A: Actor> {
-    /// To be called.
-    Call(Call<A>),
-    /// To be gone on with beside messages.
-    Job(Box<dyn Job<A>>),
 }
 
 /// A shard is asked to look at its commands.
@@ -59,13 +43,13 @@ pub(crate) const LINE: u32 = 8;
 /// A shard is told that more of what was committed is durable, and somebody on it waits for that.
 pub(crate) const DURABLE: u32 = 16;
 
-/// What of a shard others can reach.
-pub(crate) struct Mailbox<A: Actor> {
+/// What of a shard others can reach. What `C` asks of it is the shard's affair.
+pub(crate) struct Mailbox<A: Actor, C> {
     parking: CachePadded<Parking>,
     signals: CachePadded<AtomicU32>,
     room: CachePadded<Room<Waker>>,
     ingress: ArrayQueue<Ingress<A>>,
-    commands: Mutex<Vec<Command<A>>>,
+    commands: Mutex<Vec<C>>,
     /// Permits that are held: of commands, and of jobs that the shard has not let go of.
     jobs: Arc<AtomicUsize>,
     /// Held while the ingress of a shard that has left is swept. In it are tells that were put in after that, found by a
@@ -76,7 +60,7 @@ pub(crate) struct Mailbox<A: Actor> {
     overloaded: AtomicU64,
 }
 
-impl<A: Actor> Mailbox<A> {
+impl<A: Actor, C> Mailbox<A, C> {
     /// An empty mailbox.
     ///
     /// # Errors
@@ -113,18 +97,13 @@ impl<A: Actor> Mailbox<A> {
         self.room.wait(waker.clone(), |waiting| waiting.will_wake(waker));
     }
 
-    /// A permit for a command or a job of a user's, of which there are at most `max`.
-    pub(crate) fn permit(&self, max: usize) -> Option<Permit> {
-        Permit::one_of(&self.jobs, max)
-    }
-
-    /// A permit for what the runtime itself does, which is not refused.
-    pub(crate) fn permit_of_ours(&self) -> Permit {
-        Permit::unbounded(&self.jobs)
+    /// How many permits are held.
+    pub(crate) fn jobs(&self) -> &Arc<AtomicUsize> {
+        &self.jobs
     }
 
     /// Puts a command in. A user's holds a permit.
-    pub(crate) fn command(&self, command: Command<A>, replies: &Replies<A>) {
+    pub(crate) fn command(&self, command: C, replies: &Replies<A>) {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
         self.signal(COMMANDS, replies);
     }
@@ -235,7 +214,7 @@ impl<A: Actor> Mailbox<A> {
 }
 
 /// The shard's own side.
-impl<A: Actor> Mailbox<A> {
+impl<A: Actor, C> Mailbox<A, C> {
     pub(crate) fn parking(&self) -> &Parking {
         &self.parking
     }
@@ -274,7 +253,7 @@ impl<A: Actor> Mailbox<A> {
         self.signals.swap(0, Ordering::AcqRel)
     }
 
-    pub(crate) fn take_commands(&self) -> Vec<Command<A>> {
+    pub(crate) fn take_commands(&self) -> Vec<C> {
         std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -301,119 +280,6 @@ pub(crate) fn refuse<A: Actor>(entry: Ingress<A>, replies: &Replies<A>) {
     }
 }
 
-/// One shard's ends of all lanes it has.
-pub(crate) struct Lanes<A: Actor> {
-    /// By receiving shard; none to the shard itself.
-    to: Vec<Option<Producer<Envelope<A>>>>,
-    /// From each other shard.
-    from: Vec<Consumer<Envelope<A>>>,
-    /// Where the next drain begins, so that no lane is always first.
-    first: usize,
-    pub(crate) sent: u64,
-    /// The same by receiving shard.
-    pub(crate) sent_to: Vec<u64>,
-    pub(crate) received: u64,
-}
-
-impl<A: Actor> Lanes<A> {
-    /// No lanes.
-    pub(crate) fn none() -> Self {
-        Lanes { to: Vec::new(), from: Vec::new(), first: 0, sent: 0, sent_to: Vec::new(), received: 0 }
-    }
-}
-
-/// The lanes of a runtime, each with room for `entries`: by shard, its own ends.
-pub(crate) fn lanes<A: Actor>(shards: usize, entries: usize) -> Vec<Lanes<A>> {
-    let mut all: Vec<_> = (0..shards).map(|_| Lanes::none()).collect();
-    for from in 0..shards {
-        for to in 0..shards {
-            let producer = (from != to).then(|| {
-                let (producer, consumer) = RingBuffer::new(entries);
-                all[to].from.push(consumer);
-                producer
-            });
-            all[from].to.push(producer);
-            all[from].sent_to.push(0);
-        }
-    }
-    all
-}
-
-impl<A: Actor> Lanes<A> {
-    /// Moves what has come, and no more than `max` of each lane, into `inbox`. Returns how much that was.
-    #[inline]
-    pub(crate) fn drain(&mut self, inbox: &mut Vec<Envelope<A>>, max: usize) -> usize {
-        let before = inbox.len();
-        let lanes = self.from.len();
-        for at in 0..lanes {
-            let at = self.first + at;
-            let lane = &mut self.from[if at < lanes { at } else { at - lanes }];
-            let waiting = lane.slots().min(max);
-            if waiting > 0 {
-                let chunk = lane.read_chunk(waiting).expect("as much as there is can be read");
-                inbox.extend(chunk);
-            }
-        }
-        let drained = inbox.len() - before;
-        if drained > 0 {
-            self.first = if self.first + 1 < lanes { self.first + 1 } else { 0 };
-            self.received += drained as u64;
-        }
-        drained
-    }
-
-    /// Moves as much of the outboxes into the lanes as these take. Notes to which shards there was any, and returns how
-    /// much is left.
-    #[inline]
-    pub(crate) fn flush(
-        &mut self,
-        outboxes: &mut [VecDeque<Envelope<A>>],
-        flushed: &mut Vec<usize>,
-    ) -> usize {
-        let mut left = 0;
-        for (to, outbox) in outboxes.iter_mut().enumerate() {
-            if outbox.is_empty() {
-                continue;
-            }
-            let lane = self.to[to].as_mut().expect("nothing is sent to oneself by lane");
-            let room = lane.slots().min(outbox.len());
-            if room > 0 {
-                let chunk = lane.write_chunk_uninit(room).expect("there is as much room as there is");
-                chunk.fill_from_iter(outbox.drain(..room));
-                self.sent += room as u64;
-                self.sent_to[to] += room as u64;
-                flushed.push(to);
-            }
-            left += outbox.len();
-        }
-        left
-    }
-
-    /// Whether nothing has come.
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.from.iter().all(Consumer::is_empty)
-    }
-}
-
-/// A waker that reaches the tasks of a shard from any thread: it leaves a signal and knocks.
-pub(crate) struct Door<A: Actor> {
-    pub(crate) shared: std::sync::Weak<crate::core::shared::Shared<A>>,
-    pub(crate) shard: usize,
-}
-
-impl<A: Actor> std::task::Wake for Door<A> {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.mailboxes[self.shard].signal(DOOR, &shared.replies);
-        }
-    }
-}
-
 /// The outcome of what a dying runtime leaves behind.
 pub(crate) fn unknown<A: Actor>() -> Outcome<A> {
     Err(AskError::Unknown)
@@ -435,56 +301,9 @@ mod tests {
         }
     }
 
-    fn coins(envelopes: impl IntoIterator<Item = Envelope<Till>>) -> Vec<u64> {
-        let coins = |envelope| match envelope {
-            Envelope::Message { message: Message::Add { coins, .. }, .. } => coins,
-            _ => unreachable!("only those were sent"),
-        };
-        envelopes.into_iter().map(coins).collect()
-    }
-
-    #[test]
-    fn what_a_lane_cannot_take_stays_in_order() {
-        let mut shards = lanes::<Till>(2, 16);
-        let mut outboxes = vec![VecDeque::new(), (0..40).map(tell).collect()];
-        let (mut flushed, mut inbox) = (Vec::new(), Vec::new());
-        assert_eq!(shards[0].flush(&mut outboxes, &mut flushed), 24);
-        assert_eq!(flushed, [1]);
-        assert_eq!(shards[0].flush(&mut outboxes, &mut flushed), 24, "the lane is full");
-        assert_eq!(flushed, [1], "nothing was flushed, so there is nobody to look after");
-        assert_eq!(shards[1].drain(&mut inbox, 10), 10);
-        assert_eq!(shards[0].flush(&mut outboxes, &mut flushed), 14);
-        while shards[1].drain(&mut inbox, 100) > 0 {
-            shards[0].flush(&mut outboxes, &mut flushed);
-        }
-        assert_eq!(coins(inbox), (0..40).collect::<Vec<_>>());
-        assert_eq!((shards[0].sent, shards[1].received), (40, 40));
-        assert_eq!(shards[0].sent_to, [0, 40]);
-        assert!(shards[1].is_empty());
-    }
-
-    #[test]
-    fn every_pair_of_shards_has_a_lane_each_way() {
-        let mut shards = lanes::<Till>(3, 16);
-        for (from, shard) in shards.iter_mut().enumerate() {
-            let mut outboxes: Vec<_> = (0..3)
-                .map(|to| if to == from { VecDeque::new() } else { [tell(from as u64)].into() })
-                .collect();
-            assert_eq!(shard.flush(&mut outboxes, &mut Vec::new()), 0);
-            assert_eq!(shard.sent_to, (0..3).map(|to| u64::from(to != from)).collect::<Vec<_>>());
-        }
-        for (to, shard) in shards.iter_mut().enumerate() {
-            let mut inbox = Vec::new();
-            shard.drain(&mut inbox, 100);
-            let mut from = coins(inbox);
-            from.sort_unstable();
-            assert_eq!(from, (0..3).filter(|from| *from != to as u64).collect::<Vec<_>>());
-        }
-    }
-
     #[test]
     fn a_closed_mailbox_answers_by_its_sender() {
-        let mailbox = Mailbox::<Till>::new(16).unwrap();
+        let mailbox = Mailbox::<Till, ()>::new(16).unwrap();
         let replies = Arc::new(Replies::new(4, Patience::Park));
         assert_eq!(mailbox.close(&replies), 0);
         let claim = replies.claim().unwrap();
@@ -503,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_tell_to_a_closed_mailbox_comes_back_to_its_thread_whoever_finds_it() {
-        let mailbox = Mailbox::<Till>::new(16).unwrap();
+        let mailbox = Mailbox::<Till, ()>::new(16).unwrap();
         let replies = Replies::new(4, Patience::Park);
         assert!(mailbox.put(Ingress::One(tell(1), 1)).is_ok());
         assert_eq!(mailbox.close(&replies), 1, "accepted, and reported as not run");
@@ -518,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_parked_shard_is_rung_for_once() {
-        let mailbox = Mailbox::<Till>::new(16).unwrap();
+        let mailbox = Mailbox::<Till, ()>::new(16).unwrap();
         let replies = Replies::new(4, Patience::Park);
         assert!(mailbox.parking().park(|| !mailbox.has_ingress()));
         for at in 0..3 {

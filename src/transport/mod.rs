@@ -5,8 +5,10 @@
 pub(crate) mod blocked;
 pub(crate) mod each_shard;
 pub(crate) mod free_list;
+pub(crate) mod lanes;
 pub(crate) mod mailbox;
 pub(crate) mod parking;
 pub(crate) mod replies;
 pub(crate) mod sync;
+pub(crate) mod ticket;
 pub(crate) mod waiting;
