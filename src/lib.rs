@@ -79,8 +79,8 @@ pub use freehold_shard::{
 pub use glommio;
 #[doc(hidden)]
 pub use log::DiskOptions;
-pub use log::checkpoint::Checkpoint;
 pub use log::commit::{CommitLog, CommitLogError, EpochBatch, EpochBatches, LocalLog};
+pub use log::demands::Checkpoint;
 pub use log::growth::LogStats;
 pub use log::{Create, LogConfig, Progress, Recovery, backup, inspect, owed};
 pub use runtime::Runtime;

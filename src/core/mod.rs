@@ -20,6 +20,7 @@ pub(crate) mod command;
 pub(crate) mod door;
 mod durability;
 pub(crate) mod guard;
+pub(crate) mod handoff;
 pub(crate) mod jobs;
 mod leave;
 pub(crate) mod plan;
@@ -29,6 +30,7 @@ pub(crate) mod pump;
 pub(crate) mod shared;
 pub(crate) mod slice;
 pub(crate) mod tasks;
+pub(crate) mod writer;
 
 pub(crate) use leave::Left;
 
@@ -45,6 +47,7 @@ use freehold_shard::{
 use slab::Slab;
 
 use self::command::Command;
+use self::handoff::Handoff;
 use self::plan::Plan;
 use self::shared::{Phase, Shared};
 use crate::core::calls::Calls;
@@ -55,7 +58,6 @@ use crate::core::pump::Found;
 use crate::core::slice::Slice;
 use crate::core::tasks::Tasks;
 use crate::error::TaskError;
-use crate::log::writer::Handoff;
 use crate::stats::{Activity, LATENCY_STRIDE};
 use crate::topology::occupancy::Look;
 use crate::transport::lanes::Lanes;

@@ -1,8 +1,10 @@
 //! Logs: how a runtime keeps what it acknowledged.
 //!
-//! What goes into a log, when an epoch is closed and who waits for it is decided in the shards (`freehold_shard`); here is what touches
-//! files. [`contents`] reads a directory, [`open`] leaves it ready for another run; [`writer`] writes one shard's batches; [`checkpoint`] writes
-//! all objects down now and then, so that logs stay short, and [`read_back`] makes sure that the next start can read them.
+//! What goes into a log, when an epoch is closed and who waits for it is decided in the shards (`freehold_shard`); here is
+//! what touches files. [`contents`] reads a directory, and [`open`] leaves it ready for another run. Two things are done
+//! above this layer, because they go on beside a shard's messages: `core::writer` writes one shard's batches, and
+//! `runtime::checkpoint` writes all objects down now and then, so that logs stay short. [`read_back`] makes sure that the
+//! next start can read what was written then.
 //!
 //! ```text
 //! lock            taken as long as a runtime has the directory open
@@ -16,9 +18,9 @@
 //! name, so one that is shorter was cut.
 
 pub mod backup;
-pub(crate) mod checkpoint;
 pub(crate) mod commit;
 pub(crate) mod contents;
+pub(crate) mod demands;
 pub(crate) mod growth;
 pub mod inspect;
 pub(crate) mod manifest_file;
@@ -28,7 +30,6 @@ pub(crate) mod read_back;
 #[cfg(test)]
 mod tests;
 pub(crate) mod under_way;
-pub(crate) mod writer;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -338,7 +339,7 @@ pub(crate) struct Logs {
     /// Which owed messages are under way; none if nothing is owed.
     pub(crate) under_way: Option<UnderWay>,
     spares: Mutex<Spares>,
-    pub(crate) checkpoints: checkpoint::Demands,
+    pub(crate) checkpoints: demands::Demands,
 }
 
 /// How many segments that are not needed are kept for each shard.
@@ -393,7 +394,7 @@ impl Logs {
     ///
     /// # Errors
     /// [`LogError::Replaced`]; or it cannot be read.
-    fn check(&self) -> Result<(), LogError> {
+    pub(crate) fn check(&self) -> Result<(), LogError> {
         self.manifest_file().check()
     }
 
@@ -402,7 +403,7 @@ impl Logs {
     }
 
     /// A segment that is not needed any more, to be renamed and used again.
-    fn take_spare(&self) -> Option<String> {
+    pub(crate) fn take_spare(&self) -> Option<String> {
         loop {
             let spare = self.spares.lock().unwrap_or_else(PoisonError::into_inner).names.pop()?;
             match self.directory.names_of(&spare) {
@@ -414,12 +415,12 @@ impl Logs {
     }
 
     /// The name of a segment that is yet to be made.
-    fn name_spare(&self) -> String {
+    pub(crate) fn name_spare(&self) -> String {
         self.spares.lock().unwrap_or_else(PoisonError::into_inner).next_name()
     }
 
     /// A file is not needed any more: it is kept to be used again, or, if there are enough, removed.
-    fn discard(&self, name: &str, shards: usize) -> Result<(), LogError> {
+    pub(crate) fn discard(&self, name: &str, shards: usize) -> Result<(), LogError> {
         let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
         if spares.names.len() >= SPARES_MAX * shards {
             return self.directory.remove(name);

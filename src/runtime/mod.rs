@@ -38,7 +38,7 @@ use crate::core::{Left, LocalShard};
 use crate::doctor::{Examination, examine};
 use crate::error::{CheckpointError, SnapshotError, StartError, TaskError};
 use crate::fork::Birth;
-use crate::log::checkpoint::Checkpoint;
+use crate::log::demands::Checkpoint;
 use crate::log::open::Opened;
 use crate::log::{self, LogConfig, Recovery};
 use crate::random::random;
@@ -53,6 +53,7 @@ use crate::transport::mailbox::Mailbox;
 use crate::transport::replies::Replies;
 use crate::transport::waiting::{self, Patience};
 
+pub(crate) mod checkpoint;
 mod drain;
 pub(crate) mod report;
 mod stop;
@@ -192,7 +193,7 @@ impl<A: Actor> Runtime<A> {
                 let mut runtime = Runtime { shared, threads, checkpoints: None, watch: None };
                 runtime.try_suspects()?;
                 let logs = runtime.shared.logs.clone();
-                let first = logs.as_ref().and_then(|logs| log::checkpoint::demand_first(logs));
+                let first = logs.as_ref().and_then(|logs| checkpoint::demand_first(logs));
                 runtime.checkpoints = runtime.keep_checkpoints().map_err(StartError::System)?;
                 runtime.watch = Some(runtime.keep_watch().map_err(StartError::System)?);
                 if let Some((logs, first)) = logs.as_ref().zip(first)
@@ -257,7 +258,7 @@ impl<A: Actor> Runtime<A> {
         }
         let shared = self.shared.clone();
         let thread = std::thread::Builder::new().name("freehold-checkpoint".into());
-        thread.spawn(move || log::checkpoint::keep(&shared, &logs)).map(Some)
+        thread.spawn(move || checkpoint::keep(&shared, &logs)).map(Some)
     }
 
     /// What was found in the log's directory at the start; `None` without a log.

@@ -26,7 +26,7 @@ use crate::core::guard::Guard;
 use crate::core::plan::Plan;
 use crate::core::pump::pump;
 use crate::core::shared::{Phase, Shared};
-use crate::core::{Left, LocalShard};
+use crate::core::{Left, LocalShard, writer};
 use crate::error::{Death, DeathCause, StartError, panic_message};
 use crate::topology::occupancy::leave_inherited_cpu;
 use crate::transport::mailbox::unknown;
@@ -180,9 +180,9 @@ fn live<A: Actor>(
                 shard_itself.upgrade().is_some_and(|local| local.is_in_receive())
             });
             if let (Some(log), Some(logs)) = (log, shared.logs.clone()) {
-                let first = crate::log::writer::first(&logs, log).await?;
+                let first = writer::first(&logs, log).await?;
                 local.handoff.borrow_mut().man();
-                glommio::spawn_local(crate::log::writer::write(local.clone(), logs, log, first)).detach();
+                glommio::spawn_local(writer::write(local.clone(), logs, log, first)).detach();
             }
             let bell = local.mailbox().bell().map_err(StartError::System)?;
             let bell = PollableFd::new(bell).map_err(|error| failed(error.into()))?;

@@ -7,55 +7,14 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 
 use freehold_shard::{Actor, Write};
 
-use super::{Logs, segment_name};
-use crate::core::LocalShard;
+use super::LocalShard;
 use crate::disk::error::LogError;
 use crate::disk::file::LogFile;
 use crate::error::{Death, DeathCause};
-
-/// Where the pump leaves the next batch for the writer.
-#[derive(Default)]
-pub(crate) struct Handoff {
-    write: Option<Write>,
-    waker: Option<Waker>,
-    /// The runtime stops, and all is written.
-    is_closed: bool,
-    /// There is a writer, and it has files open.
-    is_manned: bool,
-}
-
-impl Handoff {
-    /// From now on there is a writer.
-    pub(crate) fn man(&mut self) {
-        self.is_manned = true;
-    }
-
-    /// Whether the writer has not ended, and closed its files.
-    pub(crate) fn is_manned(&self) -> bool {
-        self.is_manned
-    }
-
-    /// There is something to be written.
-    pub(crate) fn put(&mut self, write: Write) {
-        debug_assert!(self.write.is_none(), "one batch is written at a time");
-        self.write = Some(write);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    /// Nothing more comes.
-    pub(crate) fn close(&mut self) {
-        self.is_closed = true;
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-}
+use crate::log::{Logs, segment_name};
 
 /// The next segment, being made.
 type Next = Rc<RefCell<Option<Result<LogFile, LogError>>>>;
@@ -70,17 +29,7 @@ pub(crate) async fn write<A: Actor>(here: Rc<LocalShard<A>>, logs: Arc<Logs>, lo
     let mut writing = Writing { here: here.clone(), logs, log, file, segment: 0, end: 0, next: None };
     loop {
         let handoff = &here.handoff;
-        let write = poll_fn(|cx| {
-            let mut handoff = handoff.borrow_mut();
-            if let Some(write) = handoff.write.take() {
-                return Poll::Ready(Some(write));
-            }
-            if handoff.is_closed {
-                return Poll::Ready(None);
-            }
-            handoff.waker = Some(cx.waker().clone());
-            Poll::Pending
-        });
+        let write = poll_fn(|cx| handoff.borrow_mut().poll_take(cx));
         let Some(write) = write.await else { break };
         match writing.write(&write).await {
             Ok(()) => here.written(write.batch),
@@ -92,7 +41,7 @@ pub(crate) async fn write<A: Actor>(here: Rc<LocalShard<A>>, logs: Arc<Logs>, lo
         }
     }
     writing.end().await;
-    here.handoff.borrow_mut().is_manned = false;
+    here.handoff.borrow_mut().unman();
 }
 
 struct Writing<A: Actor> {

@@ -3,7 +3,7 @@
 //! 1. A checkpoint is begun, as of the start of an epoch. When it is ready and everything before it is durable, every shard tells every other that it has told of all the
 //!    debts it paid before (*marks*), so that each knows which of its own are open.
 //! 2. Each shard writes a part: its objects and its debts, by slices between turns.
-//! 3. When all parts are on disk, they are [read back](super::read_back): what the next start could not read is given up here.
+//! 3. When all parts are on disk, they are [read back](crate::log::read_back): what the next start could not read is given up here.
 //! 4. The manifest is replaced by one that names them, and the logs from where they are still needed: that is the switch. Only then
 //!    segments and the checkpoint before are let go of.
 //!
@@ -12,15 +12,13 @@
 
 use std::collections::HashSet;
 use std::rc::Rc;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use freehold_shard::manifest::{Checkpoint as Written, LogBegin, Part};
 use freehold_shard::part::{PartEnd, PartError, PartWriter};
 use freehold_shard::{Actor, Begun, Debt, Epoch};
 
-use super::read_back::read_back;
-use super::{Logs, checkpoint_name};
 use crate::api::snapshot;
 use crate::core::LocalShard;
 use crate::core::command::Command;
@@ -29,6 +27,9 @@ use crate::core::slice::Slice;
 use crate::disk::error::LogError;
 use crate::disk::file::NewFile;
 use crate::error::{CheckpointError, SnapshotError};
+use crate::log::demands::Checkpoint;
+use crate::log::read_back::read_back;
+use crate::log::{Logs, checkpoint_name, parse_segment_name};
 use crate::transport::each_shard::EachShard;
 
 /// The most slots that are looked at between two turns; see [`Slice`] for how long it takes.
@@ -48,85 +49,6 @@ const RUNS_SOON: usize = 16;
 /// made soon, because each life was shorter than that.
 const RUNS_MAX: usize = 256;
 
-/// A checkpoint that was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Checkpoint {
-    /// It contains everything that was committed before this epoch.
-    pub epoch: Epoch,
-    /// How large it is.
-    pub bytes: u64,
-    /// How long it took.
-    pub took: Duration,
-}
-
-/// Whoever wants a checkpoint asks here.
-pub(crate) struct Demands {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    asked: u64,
-    is_over: bool,
-    is_due: bool,
-    done: u64,
-    last: Option<Result<Checkpoint, Arc<CheckpointError>>>,
-}
-
-impl Demands {
-    pub(crate) fn new() -> Self {
-        Demands { state: Mutex::default(), changed: Condvar::new() }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether there are to be no more checkpoints.
-    fn is_over(&self) -> bool {
-        self.lock().is_over
-    }
-
-    /// The runtime stops: no more checkpoints.
-    pub(crate) fn end(&self) {
-        self.lock().is_over = true;
-        self.changed.notify_all();
-    }
-
-    /// There may be enough log for one.
-    pub(crate) fn look(&self) {
-        self.lock().is_due = true;
-        self.changed.notify_all();
-    }
-
-    /// Waits for a checkpoint that begins from now on.
-    pub(crate) fn ask(&self) -> Result<Checkpoint, Arc<CheckpointError>> {
-        self.wait_for(self.demand())
-    }
-
-    /// Asks for a checkpoint, and says which one that is.
-    pub(crate) fn demand(&self) -> u64 {
-        let mut state = self.lock();
-        state.asked += 1;
-        self.changed.notify_all();
-        state.asked
-    }
-
-    /// Waits for a checkpoint that was asked for.
-    pub(crate) fn wait_for(&self, mine: u64) -> Result<Checkpoint, Arc<CheckpointError>> {
-        let mut state = self.lock();
-        while state.done < mine && !state.is_over {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        match &state.last {
-            Some(last) if state.done >= mine => last.clone(),
-            _ => Err(Arc::new(SnapshotError::Stopped.into())),
-        }
-    }
-}
-
 /// Asks for a checkpoint, if the runs before have left so much that one comes before the messages of this run. Otherwise a program that
 /// crashes again and again would read ever more at each start.
 pub(crate) fn demand_first(logs: &Logs) -> Option<u64> {
@@ -140,21 +62,7 @@ pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) {
     let mut last = Instant::now();
     let mut has_many_runs = logs.manifest().runs.len() > RUNS_SOON;
     loop {
-        let asked = {
-            let state = logs.checkpoints.lock();
-            let waits = |state: &mut State| !state.is_over && !state.is_due && state.asked == state.done;
-            let (mut state, _) = logs
-                .checkpoints
-                .changed
-                .wait_timeout_while(state, LOOK_EVERY, waits)
-                .unwrap_or_else(PoisonError::into_inner);
-            if state.is_over {
-                return;
-            }
-            state.is_due = false;
-            state.asked
-        };
-        let is_asked = asked > logs.checkpoints.lock().done;
+        let Some((asked, is_asked)) = logs.checkpoints.wait_until_due(LOOK_EVERY) else { return };
         let has_log = logs.growth.bytes() > 0;
         let is_old = logs.config.checkpoint_age.is_some_and(|age| has_log && last.elapsed() >= age);
         if !is_asked && !is_old && !has_many_runs && !logs.growth.is_due() {
@@ -182,10 +90,7 @@ pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) {
         }
         // Messages may have waited for it.
         shared.tell_line();
-        let mut state = logs.checkpoints.lock();
-        state.done = asked;
-        state.last = Some(made);
-        logs.checkpoints.changed.notify_all();
+        logs.checkpoints.answer(asked, made);
     }
 }
 
@@ -256,7 +161,7 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
     let needed = |log: u64| begins.iter().find(|begin| begin.log == log).map(|begin| begin.segment);
     let of_old: HashSet<u64> = old.runs.iter().flat_map(|run| &run.logs).map(|begin| begin.log).collect();
     for (name, bytes) in logs.directory.list().unwrap_or_default() {
-        let Some((log, segment)) = super::parse_segment_name(&name) else { continue };
+        let Some((log, segment)) = parse_segment_name(&name) else { continue };
         if of_old.contains(&log) && needed(log).is_none_or(|first| segment < first) {
             // A crash while it was being made may have left one that is shorter, with nothing in it.
             let is_whole = bytes == logs.config.segment_bytes as u64;
