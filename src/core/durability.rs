@@ -3,8 +3,8 @@
 use freehold_shard::log::BatchWriter;
 use freehold_shard::{Actor, AskError, Debt, Outcome, ReturnAddress, Time};
 
+use super::jobs::{Progress, Wait, job};
 use super::{Core, LocalShard, reentered};
-use crate::core::jobs::{Progress, Wait, job};
 use crate::transport::each_shard::Reporter;
 
 impl<A: Actor> LocalShard<A> {

@@ -6,7 +6,7 @@ use freehold_shard::log::Tail;
 use freehold_shard::{Actor, Effects, Envelope, Inbox, Shard};
 
 use super::LocalShard;
-use crate::core::jobs::let_go;
+use super::jobs::let_go;
 use crate::transport::lanes::Lanes;
 use crate::transport::mailbox::{Ingress, refuse, unknown};
 

@@ -46,17 +46,16 @@ use freehold_shard::{
 };
 use slab::Slab;
 
+use self::calls::Calls;
+use self::clock::Clock;
 use self::command::Command;
 use self::handoff::Handoff;
+use self::jobs::{Job, Jobs, let_go};
 use self::plan::Plan;
+use self::prefetch::Processor;
 use self::shared::{Phase, Shared};
-use crate::core::calls::Calls;
-use crate::core::clock::Clock;
-use crate::core::jobs::{Job, Jobs, let_go};
-use crate::core::prefetch::Processor;
-use crate::core::pump::Found;
-use crate::core::slice::Slice;
-use crate::core::tasks::Tasks;
+use self::slice::Slice;
+use self::tasks::Tasks;
 use crate::error::TaskError;
 use crate::stats::{Activity, LATENCY_STRIDE};
 use crate::topology::occupancy::Look;
@@ -138,6 +137,17 @@ pub(crate) struct PumpState {
     /// It must be woken for what a task sends. What tasks run here by themselves it will publish without that.
     pub(crate) is_parked: Cell<bool>,
     pub(crate) waker: RefCell<Option<Waker>>,
+}
+
+/// What a round has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Something, which it has done.
+    Work,
+    /// Envelopes that full lanes still do not take.
+    FullLanes,
+    /// Nothing that can be done now. Something may be held back until an event of another.
+    Nothing,
 }
 
 /// Whether the pump goes on.

@@ -22,11 +22,10 @@ use freehold_shard::Actor;
 use glommio::io::{PollState, PollableFd};
 use glommio::timer::Timer;
 
-pub(crate) use self::pace::Found;
 use self::pace::{Around, Pace, Step};
+use super::guard::{BellWaker, Guard, WATCH_EVERY, WATCH_WORK_EVERY};
 use super::shared::Phase;
-use crate::core::guard::{BellWaker, Guard, WATCH_EVERY, WATCH_WORK_EVERY};
-use crate::core::{Heed, LocalShard};
+use super::{Found, Heed, LocalShard};
 
 /// How often one registration of the bell is waited on anew before it is renewed: each wait leaves a waker with it.
 const WAITS_PER_REGISTRATION: u32 = 32;

@@ -15,6 +15,7 @@ mod cpus;
 mod directory;
 mod files;
 mod limits;
+mod privileges;
 mod rings;
 
 use std::fmt::{self, Display, Formatter};

@@ -10,22 +10,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::core::Found;
+
 /// How many empty looks a spinning pump takes between two looks at the clock.
 pub(super) const LOOKS_PER_CLOCK: u32 = 16;
 
 /// After so many rounds the pump lets tasks run that it does not know of.
 const ROUNDS_PER_YIELD: u32 = 8;
-
-/// What a round has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// Something, which it has done.
-    Work,
-    /// Envelopes that full lanes still do not take.
-    FullLanes,
-    /// Nothing that can be done now. Something may be held back until an event of another.
-    Nothing,
-}
 
 /// What the pump does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
