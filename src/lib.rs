@@ -55,7 +55,7 @@ mod random;
 mod runtime;
 mod stats;
 #[cfg(test)]
-mod till;
+mod test_actor;
 mod topology;
 mod transport;
 

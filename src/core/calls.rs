@@ -123,11 +123,11 @@ mod tests {
     use freehold_shard::AskError;
 
     use super::*;
-    use crate::till::Till;
+    use crate::test_actor::Accounts;
 
     #[test]
     fn a_call_ends_when_it_is_answered_and_picked_up() {
-        let mut calls = Calls::<Till>::new(1);
+        let mut calls = Calls::<Accounts>::new(1);
         let key = calls.begin().unwrap();
         assert_eq!(calls.begin(), None);
         assert!(calls.poll(key, Waker::noop()).is_none());
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_call_whose_task_has_gone_ends_with_its_answer() {
-        let mut calls = Calls::<Till>::new(1);
+        let mut calls = Calls::<Accounts>::new(1);
         let key = calls.begin().unwrap();
         drop(calls.abandon(key));
         assert_eq!(calls.begin(), None, "its answer is under way");
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn at_the_end_all_are_answered() {
-        let mut calls = Calls::<Till>::new(4);
+        let mut calls = Calls::<Accounts>::new(4);
         let [waits, gone, answered] = std::array::from_fn(|_| calls.begin().unwrap());
         drop(calls.abandon(gone));
         calls.answer(answered, Ok(1));

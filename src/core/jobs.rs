@@ -227,20 +227,20 @@ mod tests {
     use freehold_shard::{Limits, Mvcc, PlacementKey, Router, ShardIndex, Time};
 
     use super::*;
-    use crate::till::Till;
+    use crate::test_actor::Accounts;
     use crate::transport::each_shard::EachShard;
 
-    fn shard() -> (Shard<Till, Processor>, Arc<Mvcc<Till>>) {
+    fn shard() -> (Shard<Accounts, Processor>, Arc<Mvcc<Accounts>>) {
         let mvcc = Arc::new(Mvcc::new(1));
         let router = Router::new(PlacementKey(1), 1);
         (Shard::new(ShardIndex(0), router, Limits::default(), 1, mvcc.clone()), mvcc)
     }
 
     /// A job that counts its steps and waits for an epoch that is not yet.
-    fn counting(steps: &Arc<AtomicUsize>, wait: Wait) -> (Box<dyn Job<Till>>, EachShard<()>) {
+    fn counting(steps: &Arc<AtomicUsize>, wait: Wait) -> (Box<dyn Job<Accounts>>, EachShard<()>) {
         let (each, mut reporters) = EachShard::new(1);
         let (steps, permit) = (steps.clone(), Permit::unbounded(&Arc::default()));
-        let step = move |shard: &mut Shard<Till, Processor>| {
+        let step = move |shard: &mut Shard<Accounts, Processor>| {
             steps.fetch_add(1, Ordering::Relaxed);
             match wait {
                 Wait::Closed(epoch) if shard.has_closed(epoch) => Progress::Done(()),
@@ -250,7 +250,7 @@ mod tests {
         (job(permit, reporters.next().expect("one"), step), each)
     }
 
-    fn run_all(jobs: &mut Jobs<Till>, shard: &mut Shard<Till, Processor>) {
+    fn run_all(jobs: &mut Jobs<Accounts>, shard: &mut Shard<Accounts, Processor>) {
         jobs.run(shard);
         while jobs.has_ready() {
             jobs.run(shard);

@@ -108,17 +108,17 @@ mod tests {
     use freehold_shard::{OwnerId, ReturnAddress};
 
     use super::*;
-    use crate::till::{Message, Till};
+    use crate::test_actor::{Accounts, Message};
 
-    fn tell(coins: u64) -> Envelope<Till> {
+    fn tell(coins: u64) -> Envelope<Accounts> {
         Envelope::Message {
-            message: Message::Add { till: 1, coins },
+            message: Message::Add { account: 1, coins },
             sender: OwnerId(0),
             answer_to: ReturnAddress::Nobody,
         }
     }
 
-    fn coins(envelopes: impl IntoIterator<Item = Envelope<Till>>) -> Vec<u64> {
+    fn coins(envelopes: impl IntoIterator<Item = Envelope<Accounts>>) -> Vec<u64> {
         let coins = |envelope| match envelope {
             Envelope::Message { message: Message::Add { coins, .. }, .. } => coins,
             _ => unreachable!("only those were sent"),
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_a_lane_cannot_take_stays_in_order() {
-        let mut shards = lanes::<Till>(2, 16);
+        let mut shards = lanes::<Accounts>(2, 16);
         let mut outboxes = vec![VecDeque::new(), (0..40).map(tell).collect()];
         let (mut flushed, mut inbox) = (Vec::new(), Vec::new());
         assert_eq!(shards[0].flush(&mut outboxes, &mut flushed), 24);
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn every_pair_of_shards_has_a_lane_each_way() {
-        let mut shards = lanes::<Till>(3, 16);
+        let mut shards = lanes::<Accounts>(3, 16);
         for (from, shard) in shards.iter_mut().enumerate() {
             let mut outboxes: Vec<_> = (0..3)
                 .map(|to| if to == from { VecDeque::new() } else { [tell(from as u64)].into() })

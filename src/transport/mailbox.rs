@@ -290,12 +290,12 @@ mod tests {
     use freehold_shard::OwnerId;
 
     use super::*;
-    use crate::till::{Message, Till};
+    use crate::test_actor::{Accounts, Message};
     use crate::transport::waiting::Patience;
 
-    fn tell(coins: u64) -> Envelope<Till> {
+    fn tell(coins: u64) -> Envelope<Accounts> {
         Envelope::Message {
-            message: Message::Add { till: 1, coins },
+            message: Message::Add { account: 1, coins },
             sender: OwnerId(0),
             answer_to: ReturnAddress::Nobody,
         }
@@ -303,12 +303,12 @@ mod tests {
 
     #[test]
     fn a_closed_mailbox_answers_by_its_sender() {
-        let mailbox = Mailbox::<Till, ()>::new(16).unwrap();
+        let mailbox = Mailbox::<Accounts, ()>::new(16).unwrap();
         let replies = Arc::new(Replies::new(4, Patience::Park));
         assert_eq!(mailbox.close(&replies), 0);
         let claim = replies.claim().unwrap();
         let envelope = Envelope::Message {
-            message: Message::Count { till: 1 },
+            message: Message::Count { account: 1 },
             sender: OwnerId(0),
             answer_to: ReturnAddress::Outside { slot: claim.slot, generation: claim.generation },
         };
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_tell_to_a_closed_mailbox_comes_back_to_its_thread_whoever_finds_it() {
-        let mailbox = Mailbox::<Till, ()>::new(16).unwrap();
+        let mailbox = Mailbox::<Accounts, ()>::new(16).unwrap();
         let replies = Replies::new(4, Patience::Park);
         assert!(mailbox.put(Ingress::One(tell(1), 1)).is_ok());
         assert_eq!(mailbox.close(&replies), 1, "accepted, and reported as not run");
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_parked_shard_is_rung_for_once() {
-        let mailbox = Mailbox::<Till, ()>::new(16).unwrap();
+        let mailbox = Mailbox::<Accounts, ()>::new(16).unwrap();
         let replies = Replies::new(4, Patience::Park);
         assert!(mailbox.parking().park(|| !mailbox.has_ingress()));
         for at in 0..3 {

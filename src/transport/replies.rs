@@ -334,13 +334,13 @@ impl<A: Actor> fmt::Debug for Ask<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::till::Till;
+    use crate::test_actor::Accounts;
 
-    fn replies(slots: usize) -> Arc<Replies<Till>> {
+    fn replies(slots: usize) -> Arc<Replies<Accounts>> {
         Arc::new(Replies::new(slots, Patience::Park))
     }
 
-    fn poll(ask: &mut Ask<Till>) -> Poll<Outcome<Till>> {
+    fn poll(ask: &mut Ask<Accounts>) -> Poll<Outcome<Accounts>> {
         Pin::new(ask).poll(&mut Context::from_waker(Waker::noop()))
     }
 

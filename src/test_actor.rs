@@ -1,23 +1,23 @@
-//! The actor of the unit tests: tills that hold coins, addressed by number.
+//! The actor of the unit tests: accounts that hold coins, addressed by number.
 
 use freehold_shard::{AccessError, Actor, Addressees, Objects};
 
-pub(crate) struct Till;
+pub(crate) struct Accounts;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
     /// Adds coins; the reply is how many there are then.
-    Add { till: u64, coins: u64 },
-    /// Moves all coins into another till.
+    Add { account: u64, coins: u64 },
+    /// Moves all coins into another account.
     Empty { from: u64, into: u64 },
-    /// Has another till, wherever it lives, add coins.
-    Pass { till: u64, to: u64, coins: u64 },
+    /// Has another account, wherever it lives, add coins.
+    Pass { account: u64, to: u64, coins: u64 },
     /// The same, in a while.
-    PassAfter { till: u64, to: u64, coins: u64, after_ms: u64 },
+    PassAfter { account: u64, to: u64, coins: u64, after_ms: u64 },
     /// How many coins there are.
-    Count { till: u64 },
+    Count { account: u64 },
     /// Panics.
-    Break { till: u64 },
+    Break { account: u64 },
     /// Names nobody.
     Nobody,
 }
@@ -34,7 +34,7 @@ impl From<AccessError<u64>> for Error {
     }
 }
 
-impl Actor for Till {
+impl Actor for Accounts {
     type Id = u64;
     type State = u64;
     type Message = Message;
@@ -43,11 +43,11 @@ impl Actor for Till {
 
     fn addressees(message: &Message, to: &mut Addressees<u64>) {
         match *message {
-            Message::Add { till, .. }
-            | Message::Pass { till, .. }
-            | Message::PassAfter { till, .. }
-            | Message::Break { till } => to.write(till),
-            Message::Count { till } => to.read(till),
+            Message::Add { account, .. }
+            | Message::Pass { account, .. }
+            | Message::PassAfter { account, .. }
+            | Message::Break { account } => to.write(account),
+            Message::Count { account } => to.read(account),
             Message::Empty { from, into } => {
                 to.write(from);
                 to.write(into);
@@ -58,8 +58,8 @@ impl Actor for Till {
 
     fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<u64, Error> {
         match *message {
-            Message::Add { till, coins } => {
-                let held = objects.get_or_insert_with(till, || 0)?;
+            Message::Add { account, coins } => {
+                let held = objects.get_or_insert_with(account, || 0)?;
                 *held += coins;
                 Ok(*held)
             }
@@ -71,18 +71,18 @@ impl Actor for Till {
                 Ok(*held)
             }
             Message::Pass { to, coins, .. } => {
-                objects.tell(Message::Add { till: to, coins })?;
+                objects.tell(Message::Add { account: to, coins })?;
                 Ok(coins)
             }
             Message::PassAfter { to, coins, after_ms, .. } => {
                 objects.tell_after(
                     std::time::Duration::from_millis(after_ms),
-                    Message::Add { till: to, coins },
+                    Message::Add { account: to, coins },
                 )?;
                 Ok(coins)
             }
-            Message::Count { till } => Ok(objects.get(till)?.copied().unwrap_or(0)),
-            Message::Break { .. } => panic!("this till breaks on purpose"),
+            Message::Count { account } => Ok(objects.get(account)?.copied().unwrap_or(0)),
+            Message::Break { .. } => panic!("this account breaks on purpose"),
             Message::Nobody => Ok(0),
         }
     }
