@@ -47,7 +47,7 @@ fn measure(run: impl FnOnce()) -> Measured {
 /// How often it is measured.
 const RUNS: usize = 8;
 
-/// What shards that are awake allocate as time goes by, whether they have messages or not: timers that guard their executor (`src/core/guard.rs`), four a
+/// What shards that are awake allocate as time goes by, whether they have messages or not: timers that guard their executor (`src/core/stall_timer.rs`), four a
 /// millisecond each.
 #[derive(Clone, Copy)]
 struct Housekeeping {

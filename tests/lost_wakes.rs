@@ -93,7 +93,7 @@ impl Pauses {
     }
 }
 
-// On a shard that has or had tasks of users the pump looks up every few milliseconds (see `src/core/guard.rs`), so that a lane's wake
+// On a shard that has or had tasks of users the pump looks up every few milliseconds (see `src/core/stall_timer.rs`), so that a lane's wake
 // that got lost would pass for a slow round here. What this relay is for are the wakes of the tasks; lanes have two of their own.
 #[test]
 fn a_task_asks_the_other_shard() {

@@ -19,7 +19,6 @@ pub(crate) mod clock;
 pub(crate) mod command;
 pub(crate) mod door;
 mod durability;
-pub(crate) mod guard;
 pub(crate) mod handoff;
 pub(crate) mod jobs;
 mod leave;
@@ -29,6 +28,7 @@ pub(crate) mod pulse;
 pub(crate) mod pump;
 pub(crate) mod shared;
 pub(crate) mod slice;
+pub(crate) mod stall_timer;
 pub(crate) mod tasks;
 pub(crate) mod writer;
 

@@ -5,7 +5,7 @@
 //! bell through the ring, for the next timer, or for a task of this thread.
 //!
 //! Nobody else ever holds a waker of the pump, so a wake from another thread cannot be lost in an executor, which
-//! glommio's can; `parking` proves that it is not lost before, and `guard` sees to it that the executor does not sleep
+//! glommio's can; `parking` proves that it is not lost before, and `stall_timer` sees to it that the executor does not sleep
 //! on it.
 
 mod pace;
@@ -23,8 +23,8 @@ use glommio::io::{PollState, PollableFd};
 use glommio::timer::Timer;
 
 use self::pace::{Around, Pace, Step};
-use super::guard::{BellWaker, Guard, WATCH_EVERY, WATCH_WORK_EVERY};
 use super::shared::Phase;
+use super::stall_timer::{BellWaker, StallTimer, WATCH_EVERY, WATCH_WORK_EVERY};
 use super::{Found, Heed, LocalShard};
 
 /// How often one registration of the bell is waited on anew before it is renewed: each wait leaves a waker with it.
@@ -45,7 +45,11 @@ struct Bed {
 }
 
 /// Runs the pump until the runtime stops or dies.
-pub(crate) async fn pump<A: Actor>(here: Rc<LocalShard<A>>, bell: PollableFd<OwnedFd>, mut guard: Guard) {
+pub(crate) async fn pump<A: Actor>(
+    here: Rc<LocalShard<A>>,
+    bell: PollableFd<OwnedFd>,
+    mut stall_timer: StallTimer,
+) {
     let bell_waker = Arc::new(BellWaker::default());
     let waker = Waker::from(bell_waker.clone());
     let mut bed = Bed { bell, bell_waker, waker, registration: PollState::new(), waits: 0, was_rung: false };
@@ -75,7 +79,7 @@ pub(crate) async fn pump<A: Actor>(here: Rc<LocalShard<A>>, bell: PollableFd<Own
         match step {
             Step::Yield | Step::YieldIfNeeded => {
                 let now = here.last_clock();
-                if guard.keep(now) {
+                if stall_timer.keep(now) {
                     here.look_where_it_runs(now);
                 }
                 if step == Step::Yield {
@@ -89,11 +93,11 @@ pub(crate) async fn pump<A: Actor>(here: Rc<LocalShard<A>>, bell: PollableFd<Own
                 if !is_pinned {
                     std::thread::yield_now();
                 }
-                guard.keep(Instant::now());
+                stall_timer.keep(Instant::now());
                 glommio::executor().yield_task_queue_now().await;
             }
             Step::SpinOn => {
-                guard.keep(Instant::now());
+                stall_timer.keep(Instant::now());
                 glommio::executor().yield_task_queue_now().await;
             }
             Step::Look => std::hint::spin_loop(),
@@ -101,12 +105,12 @@ pub(crate) async fn pump<A: Actor>(here: Rc<LocalShard<A>>, bell: PollableFd<Own
                 if here.round(true) == Found::Work {
                     here.wake_answered();
                 }
-                let woken = park(&here, &mut bed, &mut guard).await;
+                let woken = park(&here, &mut bed, &mut stall_timer).await;
                 pace.parked(woken.then(|| here.last_clock()));
             }
         }
     }
-    guard.unpark();
+    stall_timer.unpark();
     here.cancel_tasks().await;
     // What those did in their last steps.
     here.round(true);
@@ -143,7 +147,7 @@ async fn flush<A: Actor>(here: &LocalShard<A>) {
 
 /// Waits for the bell, the next timer, or a task of this shard that sends something. Says whether there may be work,
 /// and not only time has passed.
-async fn park<A: Actor>(here: &LocalShard<A>, bed: &mut Bed, guard: &mut Guard) -> bool {
+async fn park<A: Actor>(here: &LocalShard<A>, bed: &mut Bed, stall_timer: &mut StallTimer) -> bool {
     let due = here.until_timer();
     let watch = if here.has_work_of_its_own() {
         Some(WATCH_WORK_EVERY)
@@ -157,12 +161,12 @@ async fn park<A: Actor>(here: &LocalShard<A>, bed: &mut Bed, guard: &mut Guard) 
         return true;
     }
     let since = here.last_clock();
-    guard.park(timer);
+    stall_timer.park(timer);
     here.pump.is_parked.set(true);
     Sleep { here, bed, timer: timer.map(Timer::new), has_begun: false }.await;
     let was_woken = !here.pump.is_parked.replace(false);
     here.mailbox().parking().awake();
-    guard.unpark();
+    stall_timer.unpark();
     here.look_where_it_runs(Instant::now());
     let was_rung = std::mem::take(&mut bed.was_rung);
     if was_rung {

@@ -1,7 +1,7 @@
 //! The life of a shard's thread: it builds the executor, runs the pump, and answers whoever still waits when that ends,
 //! well or badly.
 //!
-//! A thread may fall asleep before its executor has taken the first step, for the reason that `guard` tells, and then
+//! A thread may fall asleep before its executor has taken the first step, for the reason that `stall_timer` tells, and then
 //! nothing can wake it. So what a shard is made of is not given to a thread but *offered*: the executor that gets to
 //! its first step takes it. If none has after [`PATIENCE`], another thread is tried; one that wakes late finds nothing
 //! on offer and goes. (Needed twice in 1,000 starts beside four busy loops on two CPUs.)
@@ -22,10 +22,10 @@ use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use crate::core::door::Door;
-use crate::core::guard::Guard;
 use crate::core::plan::Plan;
 use crate::core::pump::pump;
 use crate::core::shared::{Phase, Shared};
+use crate::core::stall_timer::StallTimer;
 use crate::core::{Left, LocalShard, writer};
 use crate::error::{Death, DeathCause, StartError, panic_message};
 use crate::topology::occupancy::leave_inherited_cpu;
@@ -170,7 +170,7 @@ fn live<A: Actor>(
         let door = Arc::new(Door { shared: Arc::downgrade(shared), shard: shard.index() });
         let _shard_thread = waiting::become_shard_thread(Waker::from(door));
         executor.run(async {
-            let guard = Guard::new();
+            let stall_timer = StallTimer::new();
             let Some(plan) = take() else { return Ok(()) };
             let log = plan.restored.as_ref().map(|restored| restored.first.log);
             let local = Rc::new(LocalShard::new(plan));
@@ -190,7 +190,7 @@ fn live<A: Actor>(
             Timer::new(Duration::from_micros(100)).await;
             tracing::debug!(shard = shard.0, cpu = shared.cpus[shard.index()], "a shard is ready");
             sign(Ok(()));
-            pump(local, bell, guard).await;
+            pump(local, bell, stall_timer).await;
             Ok(())
         })
     }));

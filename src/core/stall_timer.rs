@@ -8,10 +8,10 @@
 //! what is here, none in 752 shorter ones.
 //!
 //! Nobody outside can wake such an executor: it is not asleep as far as our own protocol knows. So it must never sleep
-//! without a timer while tasks may be ready. The guard sets a ladder of timers that wake nobody: that one is set is all
+//! without a timer while tasks may be ready. The stall timer sets a ladder of timers that wake nobody: that one is set is all
 //! they are for. One would not do, as the executor may fall asleep again when it fires.
 //!
-//! - While the pump is awake it keeps moving the ladder ahead ([`Guard::keep`]): a stall lasts some 2 ms.
+//! - While the pump is awake it keeps moving the ladder ahead ([`StallTimer::keep`]): a stall lasts some 2 ms.
 //! - When the pump parks until a time, the ladder begins there. On a shard with tasks of users, which may become ready
 //!   by a socket or a file and of which we do not hear, the pump parks for at most [`WATCH_EVERY`].
 //! - When the pump parks without a time, because there are no such tasks and nothing is to be done, there is no ladder,
@@ -75,16 +75,16 @@ fn unset() {
         .with_borrow_mut(|ladder| ladder.iter_mut().flatten().for_each(|timer| timer.reset(Duration::ZERO)));
 }
 
-/// The pump's side of the guard of its executor.
-pub(crate) struct Guard {
+/// The pump's side of it.
+pub(crate) struct StallTimer {
     set: Instant,
 }
 
-impl Guard {
-    /// Guards this thread's executor from now on, until it is dropped.
+impl StallTimer {
+    /// Keeps this thread's executor from stalling from now on, until it is dropped.
     pub(crate) fn new() -> Self {
         set(Duration::ZERO);
-        Guard { set: Instant::now() }
+        StallTimer { set: Instant::now() }
     }
 
     /// The pump is awake, `now`. Says whether the ladder was moved ahead: at most once a millisecond.
@@ -113,7 +113,7 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for StallTimer {
     fn drop(&mut self) {
         LADDER.with_borrow_mut(|ladder| ladder.fill_with(|| None));
     }
