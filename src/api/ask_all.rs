@@ -23,8 +23,8 @@ use freehold_shard::{
 };
 
 use crate::core::shared::Shared;
+use crate::transport::batch_reply::{BatchReply, Outcomes};
 use crate::transport::mailbox::Ingress;
-use crate::transport::ticket::{Gather, Ticket};
 use crate::transport::waiting;
 
 /// Where messages count as living whose outcome is known without sending them.
@@ -34,7 +34,7 @@ const NOWHERE: u16 = u16::MAX;
 struct Unsent<A: Actor> {
     to: ShardIndex,
     batch: Batch<A>,
-    ticket: Ticket<A>,
+    reply: BatchReply<A>,
 }
 
 /// One go at sending batches.
@@ -52,18 +52,18 @@ impl Sending {
         unsent: Unsent<A>,
         waker: Option<&Waker>,
     ) -> Option<Unsent<A>> {
-        let Unsent { to, batch, ticket } = unsent;
+        let Unsent { to, batch, reply } = unsent;
         if !shared.is_open() {
             // The caller is the one to be woken, and it is here.
-            let _ = ticket.refuse(|| Err(AskError::Stopped));
+            let _ = reply.refuse(|| Err(AskError::Stopped));
             return None;
         }
         // What comes later for a shard that is full must not overtake what waits.
         if self.full.contains(to) {
-            return Some(Unsent { to, batch, ticket });
+            return Some(Unsent { to, batch, reply });
         }
         let mailbox = &shared.mailboxes[to.index()];
-        let put = mailbox.put(Ingress::Batch(batch, ticket));
+        let put = mailbox.put(Ingress::Batch(batch, reply));
         let put = put.or_else(|entry| match waker {
             Some(waker) => {
                 mailbox.wait_for_room(waker);
@@ -76,9 +76,9 @@ impl Sending {
                 self.sent_to.insert(to);
                 None
             }
-            Err(Ingress::Batch(batch, ticket)) => {
+            Err(Ingress::Batch(batch, reply)) => {
                 self.full.insert(to);
-                Some(Unsent { to, batch, ticket })
+                Some(Unsent { to, batch, reply })
             }
             Err(Ingress::One(..)) => unreachable!("what comes back is what was put in"),
         }
@@ -123,7 +123,7 @@ impl ShardSet {
 #[must_use = "the outcomes come by awaiting this or by `wait`, and a part may not be sent until then"]
 pub struct AskAll<A: Actor> {
     shared: Arc<Shared<A>>,
-    gather: Option<Arc<Gather<A>>>,
+    outcomes: Option<Arc<Outcomes<A>>>,
     order: Order<A>,
     unsent: VecDeque<Unsent<A>>,
 }
@@ -155,7 +155,7 @@ impl<A: Actor> AskAll<A> {
                 messages: known.len(),
                 known,
             };
-            return AskAll { shared, gather: None, order, unsent: VecDeque::new() };
+            return AskAll { shared, outcomes: None, order, unsent: VecDeque::new() };
         }
         let mut sorting = Sorting::new(&shared, messages.size_hint().0);
         if shared.router.shards() == 1 {
@@ -174,16 +174,16 @@ impl<A: Actor> AskAll<A> {
             }
         }
         let (parts, order) = sorting.finish();
-        let gather = Arc::new(Gather::new(parts.len()));
-        let mut this = AskAll { shared, gather: None, order, unsent: VecDeque::new() };
+        let outcomes = Arc::new(Outcomes::new(parts.len()));
+        let mut this = AskAll { shared, outcomes: None, order, unsent: VecDeque::new() };
         let mut sending = Sending::default();
         for (part, (home, entries)) in parts.into_iter().enumerate() {
-            let ticket = Ticket::new(gather.clone(), part as u32, entries.len() as u32);
-            let unsent = Unsent { to: ShardIndex(home), batch: Batch { sender, entries, tag: 0 }, ticket };
+            let reply = BatchReply::new(outcomes.clone(), part as u32, entries.len() as u32);
+            let unsent = Unsent { to: ShardIndex(home), batch: Batch { sender, entries, tag: 0 }, reply };
             this.unsent.extend(sending.send(&this.shared, unsent, None));
         }
         sending.end(&this.shared);
-        this.gather = Some(gather);
+        this.outcomes = Some(outcomes);
         this
     }
 
@@ -214,10 +214,10 @@ impl<A: Actor> AskAll<A> {
 
     /// Waits no longer: what was sent ends in `refusal`, and what was not, in `Overloaded`.
     fn refuse_to_wait(&mut self, refusal: impl Fn() -> AskError<A::Error>) -> Vec<Outcome<A>> {
-        let Some(gather) = self.gather.take() else { return self.order.assemble(Vec::new()) };
-        let unsent: Vec<_> = self.unsent.drain(..).map(|unsent| unsent.ticket.part()).collect();
+        let Some(outcomes) = self.outcomes.take() else { return self.order.assemble(Vec::new()) };
+        let unsent: Vec<_> = self.unsent.drain(..).map(|unsent| unsent.reply.part()).collect();
         let sizes = self.order.part_sizes(self.shared.config.batch_messages_max);
-        drop(gather);
+        drop(outcomes);
         let parts = sizes.into_iter().enumerate().map(|(part, messages)| {
             let is_sent = !unsent.contains(&(part as u32));
             let refusal = || if is_sent { refusal() } else { AskError::Overloaded };
@@ -409,7 +409,9 @@ impl<A: Actor> Future for AskAll<A> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<Outcome<A>>> {
         let this = &mut *self;
-        let Some(gather) = this.gather.clone() else { return Poll::Ready(this.order.assemble(Vec::new())) };
+        let Some(outcomes) = this.outcomes.clone() else {
+            return Poll::Ready(this.order.assemble(Vec::new()));
+        };
         if this.shared.birth.is_elsewhere() {
             return Poll::Ready(this.refuse_to_wait(|| AskError::Unknown));
         }
@@ -419,7 +421,7 @@ impl<A: Actor> Future for AskAll<A> {
         if !this.unsent.is_empty() {
             this.send_unsent(&waiting::keep_here(cx.waker()));
         }
-        let mut state = gather.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = outcomes.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.missing > 0 {
             if waiting::on_shard_thread() {
                 state.waker = Some(waiting::keep_here(cx.waker()));
@@ -431,7 +433,7 @@ impl<A: Actor> Future for AskAll<A> {
         let parts = std::mem::take(&mut state.parts);
         drop(state);
         let parts = parts.into_iter().map(|part| part.expect("none is missing")).collect();
-        this.gather = None;
+        this.outcomes = None;
         Poll::Ready(this.order.assemble(parts))
     }
 }

@@ -83,16 +83,16 @@ impl<A: Actor> LocalShard<A> {
         }
         for batch in core.inbox.batches.drain(..) {
             unrun += batch.entries.len();
-            let ticket = core.tickets.remove(batch.tag as usize);
-            refuse(Ingress::Batch(batch, ticket), replies);
+            let reply = core.batch_replies.remove(batch.tag as usize);
+            refuse(Ingress::Batch(batch, reply), replies);
         }
         if let Some(held) = core.held.take() {
             unrun += 1;
             refuse(held, replies);
         }
         unrun += core.shard.own_messages();
-        // Their messages may have run or not. A ticket that is dropped says so.
-        core.tickets.clear();
+        // Their messages may have run or not. A reply that is dropped says so.
+        core.batch_replies.clear();
         core.wakers.drain(..).for_each(Waker::wake);
         let_go(core.jobs.drain());
         let waiting = self.calls.borrow_mut().answer_all(unknown::<A>);

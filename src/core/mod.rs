@@ -1,7 +1,7 @@
 //! What the pump and the tasks of one shard share, and a round of the pump: what the shard decides is carried out here.
 //!
 //! ```text
-//! lanes, then ingress ──> inbox ──> Shard::turn ──> outboxes to lanes, answers to slots and calls, batches to tickets ──> wakes
+//! lanes, then ingress ──> inbox ──> Shard::turn ──> outboxes to lanes, answers to slots and calls, batches to their replies ──> wakes
 //! ```
 //!
 //! What a message costs here is its moves: no allocation, no reference count, no clock, no waker of its own; the clock
@@ -59,11 +59,11 @@ use self::tasks::Tasks;
 use crate::error::TaskError;
 use crate::stats::{Activity, LATENCY_STRIDE};
 use crate::topology::occupancy::Look;
+use crate::transport::batch_reply::BatchReply;
 use crate::transport::lanes::Lanes;
 use crate::transport::mailbox::{COMMANDS, DOOR, DURABLE, Ingress, LINE, Mailbox, PHASE};
 use crate::transport::parking::publish;
 use crate::transport::replies::Claim;
-use crate::transport::ticket::Ticket;
 use crate::transport::waiting;
 
 /// How long full lanes that stay full keep a shard from taking more from outside.
@@ -99,7 +99,7 @@ struct Core<A: Actor> {
     effects: Effects<A>,
     lanes: Lanes<A>,
     /// The batches in the shard, by their tags.
-    tickets: Slab<Ticket<A>>,
+    batch_replies: Slab<BatchReply<A>>,
     /// An entry of the ingress that must wait for the next turn to keep its order.
     held: Option<Ingress<A>>,
     /// Envelopes that full lanes left in the outboxes.
@@ -180,7 +180,7 @@ impl<A: Actor> LocalShard<A> {
                 inbox: Inbox::new(),
                 effects,
                 lanes,
-                tickets: Slab::new(),
+                batch_replies: Slab::new(),
                 held: None,
                 backlog: 0,
                 progressed: shared.started,
@@ -466,14 +466,14 @@ impl<A: Actor> LocalShard<A> {
             }
         }
         for batch in core.effects.batches.drain(..) {
-            let ticket = core.tickets.remove(batch.tag as usize);
+            let reply = core.batch_replies.remove(batch.tag as usize);
             core.activity.batches += 1;
             core.unsampled += batch.entries.len() as u64;
             if core.unsampled >= LATENCY_STRIDE {
-                core.samples.extend(ticket.begun().map(|begun| (begun, core.unsampled / LATENCY_STRIDE)));
+                core.samples.extend(reply.begun().map(|begun| (begun, core.unsampled / LATENCY_STRIDE)));
                 core.unsampled %= LATENCY_STRIDE;
             }
-            core.wakers.extend(ticket.redeem(batch.entries));
+            core.wakers.extend(reply.complete(batch.entries));
         }
     }
 
@@ -679,9 +679,9 @@ impl<A: Actor> Core<A> {
                     self.held = Some(entry);
                     break;
                 }
-                Ingress::Batch(mut batch, ticket) => {
+                Ingress::Batch(mut batch, reply) => {
                     messages += batch.entries.len();
-                    batch.tag = self.tickets.insert(ticket) as u32;
+                    batch.tag = self.batch_replies.insert(reply) as u32;
                     self.inbox.batches.push(batch);
                 }
             }

@@ -20,15 +20,15 @@ use crossbeam_utils::CachePadded;
 use freehold_shard::{Actor, AskError, Batch, Envelope, Outcome, ReturnAddress};
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::batch_reply::BatchReply;
 use super::parking::{Duty, Parking, Room, publish};
 use super::replies::{Claim, Replies};
-use super::ticket::Ticket;
 
 /// What waits in front of a shard.
 pub(crate) enum Ingress<A: Actor> {
     /// With what [`waiting::thread_number`] says of the thread that told it; of no use for an ask, which has an address.
     One(Envelope<A>, u32),
-    Batch(Batch<A>, Ticket<A>),
+    Batch(Batch<A>, BatchReply<A>),
 }
 
 /// A shard is asked to look at its commands.
@@ -261,9 +261,9 @@ impl<A: Actor, C> Mailbox<A, C> {
 /// Answers a message that did not run and will not.
 pub(crate) fn refuse<A: Actor>(entry: Ingress<A>, replies: &Replies<A>) {
     let waker = match entry {
-        Ingress::Batch(batch, ticket) => {
+        Ingress::Batch(batch, reply) => {
             drop(batch);
-            ticket.refuse(|| Err(AskError::Stopped))
+            reply.refuse(|| Err(AskError::Stopped))
         }
         Ingress::One(
             Envelope::Message { answer_to: ReturnAddress::Outside { slot, generation }, message, .. },

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows what a shard does with a message, or when its pump runs.
 
+pub(crate) mod batch_reply;
 pub(crate) mod blocked;
 pub(crate) mod each_shard;
 pub(crate) mod free_list;
@@ -10,5 +11,4 @@ pub(crate) mod mailbox;
 pub(crate) mod parking;
 pub(crate) mod replies;
 pub(crate) mod sync;
-pub(crate) mod ticket;
 pub(crate) mod waiting;
