@@ -105,8 +105,8 @@ impl<A: Actor> Local<A> {
     /// # Panics
     /// If it is called from inside `receive`.
     pub fn ask(&self, message: A::Message) -> LocalAsk<A> {
-        // An answer that has to wait for the disk needs a call, too: there is room for it, or the message does not run.
-        if self.here.shared.logs.is_some() && !self.here.has_room_for_call() {
+        // An answer that has to wait for the disk is of an ask in flight, too: there is room for it, or the message does not run.
+        if self.here.shared.logs.is_some() && !self.here.has_room_for_ask() {
             return LocalAsk { state: LocalAskState::Known(Err(AskError::Overloaded)) };
         }
         let home = match self.run_or_route(&message) {
@@ -119,7 +119,7 @@ impl<A: Actor> Local<A> {
             }
             Route::To(home) => home,
         };
-        let Some(call) = self.here.calls.borrow_mut().begin() else {
+        let Some(call) = self.here.in_flight.borrow_mut().begin() else {
             return LocalAsk { state: LocalAskState::Known(Err(AskError::Overloaded)) };
         };
         let answer_to = ReturnAddress::Shard { shard: self.here.index, call };
@@ -127,7 +127,7 @@ impl<A: Actor> Local<A> {
         let state = match self.here.send(home, envelope) {
             Ok(()) => LocalAskState::Sent { here: self.here.clone(), call },
             Err(_) => {
-                self.here.calls.borrow_mut().unsend(call);
+                self.here.in_flight.borrow_mut().unsend(call);
                 LocalAskState::Known(Err(AskError::Overloaded))
             }
         };
@@ -257,7 +257,7 @@ impl<A: Actor> Future for LocalAsk<A> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<A>> {
         if let LocalAskState::Sent { here, call } = &self.state {
-            let outcome = here.calls.borrow_mut().poll(*call, cx.waker());
+            let outcome = here.in_flight.borrow_mut().poll(*call, cx.waker());
             let Some(outcome) = outcome else { return Poll::Pending };
             self.state = LocalAskState::Done;
             return Poll::Ready(outcome);
@@ -272,7 +272,7 @@ impl<A: Actor> Future for LocalAsk<A> {
 impl<A: Actor> Drop for LocalAsk<A> {
     fn drop(&mut self) {
         if let LocalAskState::Sent { here, call } = &self.state {
-            let unread = here.calls.borrow_mut().abandon(*call);
+            let unread = here.in_flight.borrow_mut().abandon(*call);
             // A reply's own `Drop` may do anything, so it comes when nothing is borrowed.
             drop(unread);
         }

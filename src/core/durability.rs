@@ -70,20 +70,20 @@ impl<A: Actor> LocalShard<A> {
         core.resumes = core.shard.has_resumed();
     }
 
-    /// Gives a task the answer to a message that has run here: at once, or as a call that waits until it is durable.
+    /// Gives a task the answer to a message that has run here: at once, or as an ask in flight, which waits until it is durable.
     pub(crate) fn answer_when_durable(&self, outcome: Outcome<A>) -> Result<Outcome<A>, u32> {
         let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
         if core.shard.undurable().is_none() {
             return Ok(outcome);
         }
-        let Some(call) = self.calls.borrow_mut().begin() else { return Ok(Err(AskError::Unknown)) };
+        let Some(call) = self.in_flight.borrow_mut().begin() else { return Ok(Err(AskError::Unknown)) };
         core.shard.hold(ReturnAddress::Shard { shard: self.index, call }, outcome);
         Err(call)
     }
 
-    /// Whether a call of this shard's own can wait for its answer.
-    pub(crate) fn has_room_for_call(&self) -> bool {
-        self.calls.borrow().has_room()
+    /// Whether another ask of this shard's own tasks can wait for its answer.
+    pub(crate) fn has_room_for_ask(&self) -> bool {
+        self.in_flight.borrow().has_room()
     }
 
     /// A batch of the log is on disk.

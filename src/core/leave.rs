@@ -95,7 +95,7 @@ impl<A: Actor> LocalShard<A> {
         core.batch_replies.clear();
         core.wakers.drain(..).for_each(Waker::wake);
         let_go(core.jobs.drain());
-        let waiting = self.calls.borrow_mut().answer_all(unknown::<A>);
+        let waiting = self.in_flight.borrow_mut().answer_all(unknown::<A>);
         // Tasks of an executor that runs no more are not woken, only let go of.
         drop(waiting);
         self.tasks.let_go();

@@ -1,7 +1,7 @@
 //! What the pump and the tasks of one shard share, and a round of the pump: what the shard decides is carried out here.
 //!
 //! ```text
-//! lanes, then ingress ──> inbox ──> Shard::turn ──> outboxes to lanes, answers to slots and calls, batches to their replies ──> wakes
+//! lanes, then ingress ──> inbox ──> Shard::turn ──> outboxes to lanes, answers to slots and tasks, batches to their replies ──> wakes
 //! ```
 //!
 //! What a message costs here is its moves: no allocation, no reference count, no clock, no waker of its own; the clock
@@ -14,12 +14,12 @@
 //! a task spawned past the runtime, or of a bug), the thread still has everything it needs to answer those who wait:
 //! see [`LocalShard::leave`].
 
-pub(crate) mod calls;
 pub(crate) mod clock;
 pub(crate) mod command;
 pub(crate) mod door;
 mod durability;
 pub(crate) mod handoff;
+pub(crate) mod in_flight;
 pub(crate) mod jobs;
 mod leave;
 pub(crate) mod plan;
@@ -46,10 +46,10 @@ use freehold_shard::{
 };
 use slab::Slab;
 
-use self::calls::Calls;
 use self::clock::Clock;
 use self::command::Command;
 use self::handoff::Handoff;
+use self::in_flight::InFlight;
 use self::jobs::{Job, Jobs, let_go};
 use self::plan::Plan;
 use self::prefetch::Processor;
@@ -76,7 +76,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct LocalShard<A: Actor> {
     pub(crate) index: ShardIndex,
     pub(crate) shared: Arc<Shared<A>>,
-    pub(crate) calls: RefCell<Calls<A>>,
+    /// Asks of this shard's own tasks.
+    pub(crate) in_flight: RefCell<InFlight<A>>,
     pub(crate) tasks: Rc<Tasks>,
     pub(crate) scratch: RefCell<Addressees<A::Id>>,
     core: RefCell<Core<A>>,
@@ -170,7 +171,7 @@ impl<A: Actor> LocalShard<A> {
         }
         let here = LocalShard {
             index,
-            calls: RefCell::new(Calls::new(config.calls_max)),
+            in_flight: RefCell::new(InFlight::new(config.calls_max)),
             tasks: Rc::new(Tasks::new(shared.published[index.index()].tasks.clone())),
             scratch: RefCell::new(Addressees::new()),
             core: RefCell::new(Core {
@@ -459,7 +460,7 @@ impl<A: Actor> LocalShard<A> {
                     core.samples.extend(handover.begun.map(|begun| (begun, 1)));
                 }
                 ReturnAddress::Shard { call, .. } => {
-                    core.wakers.extend(self.calls.borrow_mut().answer(call, outcome));
+                    core.wakers.extend(self.in_flight.borrow_mut().answer(call, outcome));
                 }
                 // An entry of a batch is answered in its batch.
                 ReturnAddress::Nobody | ReturnAddress::Debt(_) | ReturnAddress::Batch { .. } => {}

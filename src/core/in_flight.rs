@@ -1,8 +1,8 @@
 //! The asks of a shard's own tasks that are under way to other shards.
 //!
-//! A call has a key, which travels with the message and comes back with the answer. It leaves the list when both have
+//! An ask has a key, which travels with the message and comes back with the answer. It leaves the list when both have
 //! happened: the answer has come, and the task has it or has gone. A key carries a generation, so that an answer nobody
-//! expects any more cannot meet a later call. All on one thread; the list is bounded by `calls_max`.
+//! expects any more cannot meet a later ask. All on one thread; the list is bounded by `calls_max`.
 
 use std::task::Waker;
 
@@ -12,14 +12,14 @@ use slab::Slab;
 /// The lower bits of a key are the place in the list; `calls_max` is at most this much. The others are the generation.
 const PLACE_BITS: u32 = 20;
 
-/// The calls of one shard.
-pub(crate) struct Calls<A: Actor> {
-    list: Slab<Call<A>>,
+/// The asks of one shard.
+pub(crate) struct InFlight<A: Actor> {
+    list: Slab<AskInFlight<A>>,
     calls_max: usize,
     next_generation: u32,
 }
 
-struct Call<A: Actor> {
+struct AskInFlight<A: Actor> {
     key: u32,
     state: State<A>,
 }
@@ -31,13 +31,13 @@ enum State<A: Actor> {
     Abandoned,
 }
 
-impl<A: Actor> Calls<A> {
+impl<A: Actor> InFlight<A> {
     pub(crate) fn new(calls_max: usize) -> Self {
         debug_assert!(calls_max <= 1 << PLACE_BITS);
-        Calls { list: Slab::new(), calls_max, next_generation: 0 }
+        InFlight { list: Slab::new(), calls_max, next_generation: 0 }
     }
 
-    /// Begins a call; `None` if as many as may be are under way.
+    /// Begins an ask; `None` if as many as may be are under way.
     pub(crate) fn begin(&mut self) -> Option<u32> {
         if self.list.len() >= self.calls_max {
             return None;
@@ -45,22 +45,22 @@ impl<A: Actor> Calls<A> {
         let entry = self.list.vacant_entry();
         let key = entry.key() as u32 | self.next_generation << PLACE_BITS;
         self.next_generation = self.next_generation.wrapping_add(1);
-        entry.insert(Call { key, state: State::Waiting(None) });
+        entry.insert(AskInFlight { key, state: State::Waiting(None) });
         Some(key)
     }
 
-    /// Whether another call may begin.
+    /// Whether another ask may begin.
     pub(crate) fn has_room(&self) -> bool {
         self.list.len() < self.calls_max
     }
 
     /// The answer has come. Returns the task to wake.
     pub(crate) fn answer(&mut self, key: u32, outcome: Outcome<A>) -> Option<Waker> {
-        let call = self.list.get_mut(place(key)).filter(|call| call.key == key)?;
-        match &mut call.state {
+        let ask = self.list.get_mut(place(key)).filter(|ask| ask.key == key)?;
+        match &mut ask.state {
             State::Waiting(waker) => {
                 let waker = waker.take();
-                call.state = State::Answered(outcome);
+                ask.state = State::Answered(outcome);
                 waker
             }
             State::Answered(_) => None,
@@ -71,14 +71,14 @@ impl<A: Actor> Calls<A> {
         }
     }
 
-    /// The outcome, if it has come, which ends the call. Otherwise `waker` is woken when it comes.
+    /// The outcome, if it has come, which ends the ask. Otherwise `waker` is woken when it comes.
     pub(crate) fn poll(&mut self, key: u32, waker: &Waker) -> Option<Outcome<A>> {
-        let call = self
+        let ask = self
             .list
             .get_mut(place(key))
-            .filter(|call| call.key == key)
-            .expect("a call lasts until its task has the answer");
-        if let State::Waiting(waiting) = &mut call.state {
+            .filter(|ask| ask.key == key)
+            .expect("an ask lasts until its task has the answer");
+        if let State::Waiting(waiting) = &mut ask.state {
             if !waiting.as_ref().is_some_and(|waiting| waiting.will_wake(waker)) {
                 *waiting = Some(waker.clone());
             }
@@ -92,15 +92,15 @@ impl<A: Actor> Calls<A> {
 
     /// The task does not wait any longer. Returns what is to be dropped.
     pub(crate) fn abandon(&mut self, key: u32) -> impl Sized + use<A> {
-        let call = self.list.get_mut(place(key)).filter(|call| call.key == key);
-        let call = call.expect("a call lasts until its task has gone");
-        match call.state {
-            State::Waiting(_) => std::mem::replace(&mut call.state, State::Abandoned),
+        let ask = self.list.get_mut(place(key)).filter(|ask| ask.key == key);
+        let ask = ask.expect("an ask lasts until its task has gone");
+        match ask.state {
+            State::Waiting(_) => std::mem::replace(&mut ask.state, State::Abandoned),
             _ => self.list.remove(place(key)).state,
         }
     }
 
-    /// Ends a call whose message could not be sent.
+    /// Ends an ask whose message could not be sent.
     pub(crate) fn unsend(&mut self, key: u32) {
         self.list.remove(place(key));
     }
@@ -108,7 +108,7 @@ impl<A: Actor> Calls<A> {
     /// Answers all that still wait: the shard leaves. Returns the tasks to wake.
     pub(crate) fn answer_all(&mut self, outcome: impl Fn() -> Outcome<A>) -> Vec<Waker> {
         let waiting =
-            |(_, call): (usize, &Call<A>)| matches!(call.state, State::Waiting(_)).then_some(call.key);
+            |(_, ask): (usize, &AskInFlight<A>)| matches!(ask.state, State::Waiting(_)).then_some(ask.key);
         let keys: Vec<u32> = self.list.iter().filter_map(waiting).collect();
         keys.into_iter().filter_map(|key| self.answer(key, outcome())).collect()
     }
@@ -126,37 +126,37 @@ mod tests {
     use crate::test_actor::Accounts;
 
     #[test]
-    fn a_call_ends_when_it_is_answered_and_picked_up() {
-        let mut calls = Calls::<Accounts>::new(1);
-        let key = calls.begin().unwrap();
-        assert_eq!(calls.begin(), None);
-        assert!(calls.poll(key, Waker::noop()).is_none());
-        assert!(calls.answer(key, Ok(7)).is_some());
-        assert_eq!(calls.poll(key, Waker::noop()), Some(Ok(7)));
-        assert!(calls.begin().is_some());
+    fn an_ask_ends_when_it_is_answered_and_picked_up() {
+        let mut asks = InFlight::<Accounts>::new(1);
+        let key = asks.begin().unwrap();
+        assert_eq!(asks.begin(), None);
+        assert!(asks.poll(key, Waker::noop()).is_none());
+        assert!(asks.answer(key, Ok(7)).is_some());
+        assert_eq!(asks.poll(key, Waker::noop()), Some(Ok(7)));
+        assert!(asks.begin().is_some());
     }
 
     #[test]
-    fn a_call_whose_task_has_gone_ends_with_its_answer() {
-        let mut calls = Calls::<Accounts>::new(1);
-        let key = calls.begin().unwrap();
-        drop(calls.abandon(key));
-        assert_eq!(calls.begin(), None, "its answer is under way");
-        assert!(calls.answer(key, Ok(7)).is_none());
-        let next = calls.begin().unwrap();
+    fn an_ask_whose_task_has_gone_ends_with_its_answer() {
+        let mut asks = InFlight::<Accounts>::new(1);
+        let key = asks.begin().unwrap();
+        drop(asks.abandon(key));
+        assert_eq!(asks.begin(), None, "its answer is under way");
+        assert!(asks.answer(key, Ok(7)).is_none());
+        let next = asks.begin().unwrap();
         assert_ne!(next, key);
-        assert!(calls.answer(key, Ok(8)).is_none());
-        assert!(calls.poll(next, Waker::noop()).is_none(), "an answer to an earlier call changes nothing");
+        assert!(asks.answer(key, Ok(8)).is_none());
+        assert!(asks.poll(next, Waker::noop()).is_none(), "an answer to an earlier ask changes nothing");
     }
 
     #[test]
     fn at_the_end_all_are_answered() {
-        let mut calls = Calls::<Accounts>::new(4);
-        let [waits, gone, answered] = std::array::from_fn(|_| calls.begin().unwrap());
-        drop(calls.abandon(gone));
-        calls.answer(answered, Ok(1));
-        calls.answer_all(|| Err(AskError::Unknown));
-        assert_eq!(calls.poll(waits, Waker::noop()), Some(Err(AskError::Unknown)));
-        assert_eq!(calls.poll(answered, Waker::noop()), Some(Ok(1)));
+        let mut asks = InFlight::<Accounts>::new(4);
+        let [waits, gone, answered] = std::array::from_fn(|_| asks.begin().unwrap());
+        drop(asks.abandon(gone));
+        asks.answer(answered, Ok(1));
+        asks.answer_all(|| Err(AskError::Unknown));
+        assert_eq!(asks.poll(waits, Waker::noop()), Some(Err(AskError::Unknown)));
+        assert_eq!(asks.poll(answered, Waker::noop()), Some(Ok(1)));
     }
 }
