@@ -50,7 +50,7 @@ fn measure(run: impl FnOnce()) -> Measured {
 const RUNS: usize = 8;
 
 /// What shards that are awake allocate as time goes by, whether they have messages or not: timers
-/// that guard their executor (`src/guard.rs`), four a millisecond each.
+/// that guard their executor (`src/core/stall_timer.rs`), four a millisecond each.
 #[derive(Clone, Copy)]
 struct Housekeeping {
     per_millisecond: f64,

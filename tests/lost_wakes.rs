@@ -97,8 +97,8 @@ impl Pauses {
 }
 
 // On a shard that has or had tasks of users the pump looks up every few milliseconds (see
-// `src/guard.rs`), so that a lane's wake that got lost would pass for a slow round here. What this
-// relay is for are the wakes of the tasks; lanes have two of their own.
+// `src/core/stall_timer.rs`), so that a lane's wake that got lost would pass for a slow round here.
+// What this relay is for are the wakes of the tasks; lanes have two of their own.
 #[test]
 fn a_task_asks_the_other_shard() {
     let relay = Relay::new("a task asks the other shard");

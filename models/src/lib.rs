@@ -8,7 +8,7 @@
 
 #![allow(dead_code, reason = "a model uses a part of each file")]
 
-#[path = "../../src/blocked.rs"]
+#[path = "../../src/transport/blocked.rs"]
 mod blocked;
 #[path = "../../shards/src/durable.rs"]
 mod durable;
@@ -16,12 +16,15 @@ mod durable;
 mod epoch;
 #[path = "../../shards/src/fault.rs"]
 mod fault;
-#[path = "../../src/free_list.rs"]
+#[path = "../../src/transport/free_list.rs"]
 mod free_list;
-#[path = "../../src/parking.rs"]
+#[path = "../../src/transport/parking.rs"]
 mod parking;
 #[path = "../../shards/src/time.rs"]
 mod time;
+
+// Under the name that the runtime's files know it by.
+use atomics as sync;
 
 /// What a name of a transaction is made of.
 mod router {
