@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Where the source is.
-const ROOTS: [&str; 11] = [
+const ROOTS: [&str; 12] = [
     "src",
     "shards",
     "models",
     "workloads",
     "peers",
+    "cli",
     "apps",
     "bench",
     "examples",

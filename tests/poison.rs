@@ -13,12 +13,13 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use freehold::inspect::{self, Record};
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Handle, Idle, LogConfig, LogError, Objects, Runtime,
     Schema, Shards, StartError, owed,
 };
 use serde::{Deserialize, Serialize};
-use support::{Watchdog, example, until};
+use support::{Watchdog, until};
 
 /// Objects that count.
 struct Service;
@@ -217,13 +218,6 @@ fn set_aside(directory: &Path) -> Vec<owed::OwedMessage> {
     owed.into_iter().filter(|message| message.is_set_aside).collect()
 }
 
-/// What the command says.
-fn command(arguments: &[&str], directory: &Path) -> (bool, String) {
-    let mut command = Command::new(example("freehold_log"));
-    let ran = command.arg(arguments[0]).arg(directory).args(&arguments[1..]).output().expect("it starts");
-    (ran.status.success(), String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned())
-}
-
 fn poisoned(kind: &str, shards: usize) {
     let watchdog = Watchdog::new("poisoned");
     let directory = tempfile::tempdir().expect("a directory");
@@ -238,7 +232,6 @@ fn poisoned(kind: &str, shards: usize) {
     let aside = set_aside(path);
     let [guilty] = &aside[..] else { panic!("{kind}, {shards} shards: {aside:?}") };
     assert_eq!(guilty.lives, 3, "{kind}");
-    let number = guilty.debt.0.to_string();
     for shards in [1, 3, shards] {
         let runtime = open(shards, path).expect("it opens");
         let recovery = runtime.recovery().expect("it has a log");
@@ -251,27 +244,29 @@ fn poisoned(kind: &str, shards: usize) {
         assert_eq!(set_aside(path), aside, "{kind}, after a checkpoint and {shards} shards");
         watchdog.feed();
     }
-    let (is_ok, listed) = command(&["owed"], path);
-    assert!(
-        is_ok && listed.contains(&format!("\"debt\":{number},")) && listed.contains("\"set_aside\":true"),
-        "{listed}"
-    );
-    let (is_ok, dumped) = command(&["dump"], path);
-    assert!(is_ok && dumped.contains("\"set_aside\":true"), "{dumped}");
-    assert!(command(&["verify"], path).1.contains("messages set aside"));
+    let mut dumped = Vec::new();
+    inspect::dump(path, |entry| {
+        if let Record::Owe { debt, .. } = entry.record
+            && entry.is_set_aside
+        {
+            dumped.push(debt);
+        }
+    })
+    .expect("it is whole");
+    dumped.dedup();
+    assert_eq!(dumped, [guilty.debt], "{kind}");
+    assert_eq!(inspect::verify(path).expect("it is whole").set_aside, [guilty.debt], "{kind}");
 
     // Released, it runs again, and ends the process.
-    let (is_ok, said) = command(&["owed", "--release", &number], path);
-    assert!(is_ok, "{said}");
+    owed::release(path, guilty.debt).expect("it is set aside");
     assert!(!live("serve", kind, shards, path).0, "{kind}: it runs again");
     watchdog.feed();
     start_until_it_lives(kind, shards, path, 6, &watchdog);
     assert_eq!(set_aside(path).len(), 1, "{kind}");
 
     // Dropped, it is gone, and stays so when the logs that have it are.
-    let number = set_aside(path)[0].debt.0.to_string();
-    let (is_ok, said) = command(&["owed", "--drop", &number], path);
-    assert!(is_ok, "{said}");
+    let debt = set_aside(path)[0].debt;
+    owed::drop_message(path, debt).expect("it is owed");
     for _ in 0..2 {
         assert_eq!(owed::list(path).expect("it is whole"), []);
         let runtime = open(2, path).expect("it opens");
@@ -281,8 +276,8 @@ fn poisoned(kind: &str, shards: usize) {
         assert!(all_ran(kind, &runtime.handle()), "{kind}: each once");
         assert!(runtime.shutdown().drained);
     }
-    let (is_ok, said) = command(&["owed", "--drop", &number], path);
-    assert!(!is_ok && said.contains("no message is owed under number"), "{said}");
+    let dropped = owed::drop_message(path, debt);
+    assert!(matches!(dropped, Err(LogError::NotOwed { .. })), "{dropped:?}");
 }
 
 #[test]

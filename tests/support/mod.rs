@@ -219,7 +219,7 @@ pub fn start<A: Actor>(shards: usize, config: Config) -> Runtime<A> {
     let config =
         Config { shards: Shards::Count(shards), placement_key: Some(PlacementKey(0xF2EE)), ..config };
     Runtime::start(config)
-        .expect("a runtime starts on this machine; if not, `cargo run --example doctor` says why")
+        .expect("a runtime starts on this machine; if not, `cargo run -p freehold-cli -- doctor` says why")
 }
 
 /// Of each shard in turn, the first `each` ids that live there.
