@@ -9,7 +9,7 @@ use std::sync::{Barrier, Mutex, MutexGuard};
 
 use freehold::{AccessError, AskError, OwnerId, SnapshotError};
 
-use crate::store::{Accounts, Answer, Message, Reader, Refusal, Store, VERSIONS_MAX};
+use super::store::{Accounts, Answer, Message, Reader, Refusal, Store, VERSIONS_MAX};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {

@@ -5,8 +5,6 @@
 //! in front of another, and `Frozen` was read as `Pending`. Each start said Ok. Now a manifest says which types its records are of, and
 //! a start compares.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs;
@@ -14,6 +12,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::{Watchdog, hush, until};
 use freehold::{
     AccessError, Actor, Addressees, CommitLog, CommitLogError, Config, DiskOptions, Epoch, Idle, LocalLog,
     LogConfig, LogError, Migration, NotMigrated, ObjectId, Objects, Runtime, Schema, SchemaError, SchemaPart,
@@ -21,7 +20,6 @@ use freehold::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use support::{Watchdog, hush, until};
 
 fn config(shards: usize) -> Config {
     Config { shards: Shards::Count(shards), idle: Idle::Spin(Duration::ZERO), ..Config::default() }
@@ -852,7 +850,7 @@ fn a_copy_carries_the_schemas() {
 
 // ---- Directories that were written before there were schemas.
 
-/// As `tests/formats.rs` has them.
+/// As `tests/it/formats.rs` has them.
 struct Accounts;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

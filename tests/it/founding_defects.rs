@@ -4,8 +4,6 @@
 
 mod canary;
 mod store;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::fmt::Debug;
 use std::thread;
@@ -20,7 +18,7 @@ use store::{Answer, Freehold, Message, Refusal, Store, VERSIONS_MAX};
 type Verdict = Result<(), String>;
 
 fn judge(story: &'static str, check: fn(&dyn Store) -> Verdict, flaws: &[Flaw]) {
-    let watchdog = support::Watchdog::new(story);
+    let watchdog = crate::support::Watchdog::new(story);
     for shards in [2, 4] {
         let store = Freehold::open(shards);
         check(&store).unwrap_or_else(|wrong| panic!("Freehold, {shards} shards: {wrong}"));
@@ -325,7 +323,7 @@ fn no_forgotten_reader_keeps_everything() {
         }
         same("the forgotten reader", forgotten.sum(), Err(SnapshotError::Expired))?;
         drop(forgotten);
-        support::until(|| store.versions_kept() == 0);
+        crate::support::until(|| store.versions_kept() == 0);
         Ok(())
     }
     judge("no_forgotten_reader_keeps_everything", check, &[Flaw::KeepsForEver]);

@@ -4,18 +4,16 @@
 //! overwritten since it began was kept for it. That became more than `limits.versions_max` before the checkpoint had passed all objects. The
 //! shard then revoked the oldest snapshot: the checkpoint's own. None of eight ended, and the log grew for ever.
 
-mod support;
-
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::support::{Watchdog, until};
 use freehold::{
     AccessError, Actor, Addressees, Config, Idle, Limits, LogConfig, ObjectId, Objects, Runtime, Shards,
     SnapshotError,
 };
 use serde::{Deserialize, Serialize};
-use support::{Watchdog, until};
 
 /// Numbers in groups: all of a group are on one shard, so that one message writes many of them.
 struct Grid;

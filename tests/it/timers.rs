@@ -1,14 +1,12 @@
 //! A delayed message comes when it is due and in order, whether its shard sleeps or is busy, and is reported if it had no chance to.
 
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::{Tally, Watchdog, ids, start, until};
 use freehold::{AccessError, Actor, Addressees, Config, Handle, Idle, Objects, glommio};
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::{Rng, SeedableRng};
-use support::{Tally, Watchdog, ids, start, until};
 
 /// Objects that keep a diary.
 struct Diary;

@@ -1,17 +1,15 @@
 //! A database, copied and followed epoch by epoch, is the same database, whatever wrote it and whatever goes on with the copy.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::{Watchdog, until};
 use freehold::{
     AccessError, Actor, Addressees, CommitLog, CommitLogError, Config, Epoch, EpochBatch, Idle, LocalLog,
     LogConfig, LogError, Objects, Runtime, Shards, inspect,
 };
 use serde::{Deserialize, Serialize};
-use support::{Watchdog, until};
 
 /// Texts by number.
 struct Texts;

@@ -1,17 +1,15 @@
 //! A runtime that is shut down in the middle of its work finishes what it accepted, and tells everyone the truth about it.
 
-mod support;
-
 use std::future::pending;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
+use crate::support::{Counter, Message, Tally, Watchdog, ids, start, until};
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Handle, Idle, Objects, Report, Runtime, TaskError,
     TellError, glommio,
 };
 use futures::FutureExt;
-use support::{Counter, Message, Tally, Watchdog, ids, start, until};
 
 /// What a caller's messages came to.
 #[derive(Debug, Default)]

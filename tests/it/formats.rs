@@ -2,20 +2,18 @@
 //!
 //! `tests/formats/N-stopped` was shut down after a checkpoint, `tests/formats/N-crashed` was left by a process that aborted; N is the version of the
 //! format. A change of the format adds two, written by the code before it:
-//! `FREEHOLD_WRITE_FORMAT=tests/formats/N cargo test --test formats`.
-
-mod support;
+//! `FREEHOLD_WRITE_FORMAT=tests/formats/N cargo test --test it formats::`.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::{Watchdog, until};
 use freehold::{
     AccessError, Actor, Addressees, Config, Idle, LogConfig, Objects, OwnerId, PlacementKey, Runtime, Shards,
 };
 use serde::{Deserialize, Serialize};
-use support::{Watchdog, until};
 
 /// Where a test that is run again writes, instead of testing.
 const WRITE: &str = "FREEHOLD_WRITE_FORMAT";
@@ -201,7 +199,7 @@ fn write(to: &str) {
             assert!(runtime.shutdown().drained);
             let again = std::env::current_exe().expect("a test knows where it is");
             let child = Command::new(again)
-                .args(["--exact", "directories_of_earlier_versions_open"])
+                .args(["--exact", "formats::directories_of_earlier_versions_open"])
                 .env(WRITE, format!("{to}-crashed"))
                 .status();
             assert!(!child.expect("it runs").success(), "it aborts");

@@ -1,18 +1,16 @@
 //! What goes wrong ends in the documented error, for everyone whom it concerns and for nobody else, and never in a hang.
 
-mod support;
-
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
+use crate::support::{Counter, Message, Tally, Watchdog, hush, ids, start, until};
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, ConfigError, Death, DeathCause, Handle, Idle, Objects,
     Outcome, PlaceError, Runtime, ShardIndex, Shards, StartError, TaskError, TellError, Topology, glommio,
 };
 use futures::FutureExt;
-use support::{Counter, Message, Tally, Watchdog, hush, ids, start, until};
 
 fn add(to: u64, by: u64) -> Message {
     Message::Add { to, by }
@@ -195,7 +193,7 @@ fn a_cpu_that_is_not_allowed_is_refused() {
     const CHILD: &str = "FREEHOLD_TEST_CHILD";
     if std::env::var_os(CHILD).is_none() {
         let child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_cpu_that_is_not_allowed_is_refused", "--nocapture"])
+            .args(["--exact", "faults::a_cpu_that_is_not_allowed_is_refused", "--nocapture"])
             .env(CHILD, "1")
             .output()
             .unwrap();

@@ -3,17 +3,15 @@
 //! The story: 400,000 reads of a snapshot, each dropped at once, were all accepted. They took 642 MiB, every message took 7 ms from then on,
 //! and a read more than a minute. 20,000 tasks in `durable()` ran at a quarter of their speed.
 
-mod support;
-
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::{Counter, Message, Tally, Watchdog, start, until};
 use freehold::{
     AccessError, Actor, Addressees, Config, Idle, LogConfig, Objects, Runtime, Shards, SnapshotError,
     TaskError,
 };
 use serde::{Deserialize, Serialize};
-use support::{Counter, Message, Tally, Watchdog, start, until};
 
 const JOBS_MAX: usize = 1000;
 

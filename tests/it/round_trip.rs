@@ -5,13 +5,12 @@
 //! serde's `untagged`, `tag`, `flatten`, `skip_serializing_if` and a skipped variant write nobody can read from it; and ids that
 //! differ only in a skipped field became one object.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::support::Watchdog;
 use freehold::{
     AccessError, Actor, Addressees, AskError, CheckpointError, Config, Handle, Idle, LogConfig, ObjectId,
     Objects, RecordError, Runtime, Shards, Unreadable, Value,
@@ -19,7 +18,6 @@ use freehold::{
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
-use support::Watchdog;
 
 trait Kept: Clone + Send + Sync + Serialize + DeserializeOwned + 'static {}
 impl<S: Clone + Send + Sync + Serialize + DeserializeOwned + 'static> Kept for S {}

@@ -1,10 +1,5 @@
 //! Backups: taken while everybody pays and checkpoints are made, they hold all that was acknowledged before, and no payment in half.
 
-mod support;
-
-#[path = "support/payments.rs"]
-mod payments;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::payments::{Books, Hearing, Payments, config, pay};
+use crate::support::Watchdog;
 use freehold::backup::{BackupError, Files, backup, restore};
 use freehold::{AskError, LogConfig, LogError, Runtime, inspect};
-use payments::{Books, Hearing, Payments, config, pay};
-use support::Watchdog;
 
 const SEGMENT: usize = 64 << 10;
 
@@ -106,7 +101,7 @@ fn back_up_under_load(shards: usize, way: Files, backups: usize) {
         judged.unwrap_or_else(|wrong| std::panic::resume_unwind(wrong));
     });
     assert_eq!(linked > 0, way == Files::Linked, "{linked} links");
-    assert!(matches!(handle.ask(payments::Message::Look(1)).wait(), Err(AskError::Stopped)));
+    assert!(matches!(handle.ask(crate::payments::Message::Look(1)).wait(), Err(AskError::Stopped)));
     let heard = hearing.so_far();
     let before = settled(1, place.path());
     before.judge(&Books::default(), &heard).unwrap_or_else(|wrong| panic!("what was backed up: {wrong}"));

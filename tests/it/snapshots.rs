@@ -1,8 +1,6 @@
 //! Snapshots on real shards: what they see is one instant, whatever goes on; they hold nobody up and are held to their bounds; and what is
 //! published is read by any thread.
 
-mod support;
-
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,13 +8,13 @@ use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::{Watchdog, ids, start, until};
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Handle, Limits, Objects, OwnerId, Runtime, Snapshot,
     SnapshotError,
 };
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::{Rng, SeedableRng};
-use support::{Watchdog, ids, start, until};
 
 /// Objects that hold a number.
 struct Numbers;
@@ -600,7 +598,7 @@ fn a_snapshot_is_opened_and_read_on_a_shard() {
 #[test]
 fn what_cannot_be_read_says_why() {
     let _watchdog = Watchdog::new("what_cannot_be_read_says_why");
-    support::hush();
+    crate::support::hush();
     let runtime = start::<Numbers>(2, Config::default());
     let handle = runtime.handle();
     handle.ask_all((0..100).map(|id| Message::Set(id, 3))).wait();

@@ -1,16 +1,12 @@
 //! What a runtime leaves behind: nothing when it is dropped, but for words, and little when a shard of it has died.
 
-#[path = "support/logged.rs"]
-mod logged;
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::logged::Logged;
+use crate::support::{Counter, Message, Watchdog, hush, start, until};
 use freehold::{AccessError, Actor, Addressees, Config, Objects, Runtime, ShardIndex, glommio};
-use logged::Logged;
 use serde::{Deserialize, Serialize};
-use support::{Counter, Message, Watchdog, hush, start, until};
 
 /// Objects that are counted.
 struct Counted;
@@ -97,7 +93,7 @@ fn a_dropped_runtime_warns_only_of_what_is_lost() {
     (0..100).for_each(|to| busy.handle().tell(Message::Add { to, by: 1 }).expect("there is room"));
     assert_eq!(level(|| drop(busy)), tracing::Level::INFO);
 
-    let ran = support::Tally::default();
+    let ran = crate::support::Tally::default();
     let owing = start::<Counter>(1, Config::default());
     let later = Message::Later { from: 1, to: 2, after: Duration::from_secs(3600), ran };
     owing.handle().ask(later).wait().expect("it is sent");

@@ -6,20 +6,18 @@
 //!
 //! The processes that end are this program again, in the test `a_life`.
 
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::support::{Watchdog, until};
 use freehold::inspect::{self, Record};
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Handle, Idle, LogConfig, LogError, Objects, Runtime,
     Schema, Shards, StartError, owed,
 };
 use serde::{Deserialize, Serialize};
-use support::{Watchdog, until};
 
 /// Objects that count.
 struct Service;
@@ -182,7 +180,7 @@ fn a_life() {
 /// Lives once. Says whether it ended well, and what was said.
 fn live(life: &str, kind: &str, shards: usize, directory: &Path) -> (bool, String) {
     let child = Command::new(std::env::current_exe().expect("a test knows where it is"))
-        .args(["--exact", "a_life", "--ignored", "--nocapture"])
+        .args(["--exact", "poison::a_life", "--ignored", "--nocapture"])
         .env("LIFE", life)
         .env("LIFE_IN", directory)
         .env("LIFE_OF", kind)

@@ -5,20 +5,18 @@
 //! directory was damaged. So did 512 objects of 33 KB, and 600,000 delayed messages. The reader refused a batch above
 //! 16 MiB, and the writer of a checkpoint looked at the length only behind 512 objects, and never in what was owed.
 
-mod support;
-
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::Watchdog;
 use freehold::{
     AccessError, Actor, Addressees, AskError, CheckpointError, CommitLog, CommitLogError, Config,
     DiskOptions, Epoch, EpochBatch, Idle, LocalLog, LogConfig, LogError, Objects, RecordError, Runtime,
     Shards, inspect::Time,
 };
 use serde::{Deserialize, Serialize};
-use support::Watchdog;
 
 /// Bytes by number.
 struct Blobs;

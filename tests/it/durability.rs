@@ -1,17 +1,15 @@
 //! What a runtime with a log acknowledged is there after it was stopped or dropped, whatever the number of shards: objects, ownership, what
 //! is published, and messages that were told. And what is wrong with a log is said by name.
 
-mod support;
-
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::{Watchdog, until};
 use freehold::{
     AccessError, Ack, Actor, Addressees, AskError, Config, Idle, LogConfig, LogError, Objects, OwnerId,
     Runtime, Shards, StartError, glommio,
 };
 use serde::{Deserialize, Serialize};
-use support::{Watchdog, until};
 
 /// Accounts with coins.
 struct Ledger;

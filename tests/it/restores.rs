@@ -2,18 +2,16 @@
 //!
 //! A crash is a copy of a directory that was taken while its runtime had nothing to do.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use crate::support::{Watchdog, until};
 use freehold::{
     AccessError, Actor, Addressees, Config, Idle, LocalLog, LogConfig, LogError, Objects, Runtime, Shards,
     StartError, inspect,
 };
 use serde::{Deserialize, Serialize};
-use support::{Watchdog, until};
 
 const SEGMENT: usize = 64 << 10;
 

@@ -1,9 +1,8 @@
 //! Messages of one sender to one object are handled in the order they were sent, by whichever of a door's calls.
 
-mod support;
-
 use std::collections::VecDeque;
 
+use crate::support::{Watchdog, ids, start, until};
 use freehold::{
     AccessError, Actor, Addressees, Ask, AskAll, AskError, Config, Handle, Idle, Limits, Local, LocalAsk,
     Objects, Outcome, TellError, glommio,
@@ -12,7 +11,6 @@ use futures::FutureExt;
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
-use support::{Watchdog, ids, start, until};
 
 /// Objects that know the last number each sender sent them.
 struct Ledger;

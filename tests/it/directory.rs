@@ -2,19 +2,17 @@
 //!
 //! A crash is a copy of a directory that was taken while its runtime had nothing to do.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::support::{Watchdog, until};
 use freehold::{
     AccessError, Actor, Addressees, AskError, CheckpointError, CommitLog, CommitLogError, Config, Create,
     DeathCause, Epoch, Idle, LocalLog, LogConfig, LogError, Objects, Runtime, Shards, StartError, inspect,
 };
-use support::{Watchdog, until};
 
 const SEGMENT: usize = 64 << 10;
 

@@ -8,9 +8,7 @@
 //! Each answer stands in one log, between what was answered before it was sent and what was sent after it was answered, so the
 //! judge knows the order in real time. In the end every list is read, so that an append that was lost is missed.
 //!
-//! Two histories for each number of shards, or `FREEHOLD_HISTORIES`: `FREEHOLD_HISTORIES=1000 cargo test --release --test histories`.
-
-mod support;
+//! Two histories for each number of shards, or `FREEHOLD_HISTORIES`: `FREEHOLD_HISTORIES=1000 cargo test --release --test it histories::`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -18,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::{fs, iter, path, thread};
 
+use crate::support::{Watchdog, hush, start};
 use adya::{History, Opts, Valid, Workload};
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Counters, Handle, Local, Objects, Outcome, Runtime,
@@ -26,7 +25,6 @@ use freehold::{
 use futures::executor::block_on;
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::{Rng, SeedableRng};
-use support::{Watchdog, hush, start};
 
 /// Messages of one history.
 const MESSAGES: u64 = 4_000;

@@ -1,8 +1,6 @@
 //! Transactions on real shards: money moves between them from every side at once and none is made or lost, however many shards share
 //! the cores, and whenever the runtime stops.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -132,7 +130,7 @@ fn pay(runtime: &Runtime<Bank>, rounds: u64) -> u64 {
 
 #[test]
 fn no_money_is_made_or_lost() {
-    let _watchdog = support::Watchdog::new("no_money_is_made_or_lost");
+    let _watchdog = crate::support::Watchdog::new("no_money_is_made_or_lost");
     for shards in [2, 8] {
         let (runtime, handle) = open(shards);
         let made = pay(&runtime, 2_000);
@@ -148,7 +146,7 @@ fn no_money_is_made_or_lost() {
 // Whatever was answered as made was made, and nothing else was, though the runtime stops in the middle.
 #[test]
 fn stopping_in_the_middle_tells_the_truth() {
-    let _watchdog = support::Watchdog::new("stopping_in_the_middle_tells_the_truth");
+    let _watchdog = crate::support::Watchdog::new("stopping_in_the_middle_tells_the_truth");
     for shards in [2, 8] {
         let (runtime, handle) = open(shards);
         let (stop, made) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
