@@ -1,5 +1,5 @@
 //! The code a reader copies from the README is code that compiles and runs: each of its Rust blocks is, byte for byte, the file that the comment before it
-//! names, which `cargo test` builds and `tests/examples.rs` runs.
+//! names, which `cargo test` builds and `tests/programs` runs.
 
 use std::path::Path;
 

@@ -1,14 +1,9 @@
 //! The founding benchmarks, run small, as a user runs them: what they print, that they prove their work, and
 //! that a wrong setting is an error and not a default.
-//!
-//! `cargo test` builds the examples before it runs this. `cargo test --test founding_benchmarks` does not;
-//! then they are as they were built last.
 
-mod support;
+use std::process::Output;
 
-use std::process::{Command, Output};
-
-use support::example;
+use crate::example;
 
 /// Names and values of environment variables.
 type Settings<'a> = &'a [(&'a str, &'a str)];
@@ -20,7 +15,7 @@ fn run(name: &str, settings: Settings<'_>) -> Output {
 
 /// Runs a benchmark with these settings and arguments.
 fn run_with(name: &str, settings: Settings<'_>, arguments: &[&str]) -> Output {
-    let mut command = Command::new(example(name));
+    let mut command = example(name);
     for setting in ["FAST_PATH_ITERS", "FAST_PATH_OBJECTS", "PARTITIONS", "OWNED_RATIO"] {
         command.env_remove(setting);
     }
