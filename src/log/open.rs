@@ -374,7 +374,7 @@ fn blame(
         let directory = directory.path().display();
         tracing::warn!(
             %directory, debt, lives,
-            "a message that is owed was under way whenever the process ended: it is set aside, and does not run (see `freehold_log owed`)"
+            "a message that is owed was under way whenever the process ended: it is set aside, and does not run (see `freehold log owed`)"
         );
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What the tests of whole runtimes share: where the examples are, a watchdog, an actor that keeps
+//! What the tests of whole runtimes share: a watchdog, an actor that keeps
 //! count, and the ids to address it by.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
@@ -7,7 +7,6 @@ pub mod skip;
 
 use std::io::Write;
 use std::panic;
-use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -16,19 +15,6 @@ use std::time::{Duration, Instant};
 use patience::{LOOK_EVERY, Patience};
 
 use freehold::{AccessError, Actor, Addressees, Config, Handle, Objects, PlacementKey, Runtime, Shards};
-
-/// Where an example lies that was built with the tests.
-pub fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows where it is");
-    let profile = test.parent().and_then(Path::parent).expect("a test is in target/<profile>/deps");
-    let example = profile.join("examples").join(name);
-    assert!(
-        example.exists(),
-        "{} is not there: build it first, by `cargo build --examples`",
-        example.display()
-    );
-    example
-}
 
 /// How long a test may go without a sign of life, by the time that it had the CPUs it could use.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -224,7 +210,7 @@ pub fn start<A: Actor>(shards: usize, config: Config) -> Runtime<A> {
     let config =
         Config { shards: Shards::Count(shards), placement_key: Some(PlacementKey(0xF2EE)), ..config };
     Runtime::start(config)
-        .expect("a runtime starts on this machine; if not, `cargo run --example doctor` says why")
+        .expect("a runtime starts on this machine; if not, `cargo run -p freehold-cli -- doctor` says why")
 }
 
 /// Of each shard in turn, the first `each` ids that live there.
