@@ -56,7 +56,7 @@ activity! {
     outbox_waiting,
     /// Messages that wait for their time now.
     timers_waiting,
-    /// Times the shard ran dry, stopped spinning and waited for its bell or a timer.
+    /// Times the shard ran dry, stopped spinning and waited for its doorbell or a timer.
     parks,
     /// Nanoseconds in turns.
     busy_ns,
@@ -178,7 +178,7 @@ pub struct ShardStats {
     /// How long the turn has been going on that it is in; `None` between turns. A message that does not come back shows here
     /// while it runs.
     pub in_turn_for: Option<Duration>,
-    /// Times a sender found it parked and rang its bell.
+    /// Times a sender found it parked and rang its doorbell.
     pub rings: u64,
     /// Single messages from outside it refused because its ingress was full.
     pub overloaded: u64,

@@ -86,7 +86,7 @@ impl Sending {
 
     /// Sees to it that what was sent is looked at.
     fn end<A: Actor>(self, shared: &Shared<A>) {
-        shared.knock(self.sent_to.iter());
+        shared.notify(self.sent_to.iter());
     }
 }
 

@@ -154,7 +154,9 @@ impl<A: Actor> LocalShard<A> {
 
     /// Whether something goes on beside the pump that the runtime itself has begun.
     pub(crate) fn has_work_of_its_own(&self) -> bool {
-        self.is_writing() || self.segments_being_made.get() > 0 || self.tasks.live() > 0 && !self.has_guests()
+        self.is_writing()
+            || self.segments_being_made.get() > 0
+            || self.tasks.live() > 0 && !self.may_have_user_tasks()
     }
 
     /// Whether the disk writes a batch of its log.

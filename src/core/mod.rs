@@ -16,7 +16,6 @@
 
 pub(crate) mod clock;
 pub(crate) mod command;
-pub(crate) mod door;
 mod durability;
 pub(crate) mod handoff;
 pub(crate) mod in_flight;
@@ -26,6 +25,7 @@ pub(crate) mod plan;
 pub(crate) mod prefetch;
 pub(crate) mod pulse;
 pub(crate) mod pump;
+pub(crate) mod shard_waker;
 pub(crate) mod shared;
 pub(crate) mod slice;
 pub(crate) mod stall_timer;
@@ -36,6 +36,7 @@ pub(crate) use leave::Left;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -61,7 +62,7 @@ use crate::stats::{Activity, LATENCY_STRIDE};
 use crate::topology::occupancy::Look;
 use crate::transport::batch_reply::BatchReply;
 use crate::transport::lanes::Lanes;
-use crate::transport::mailbox::{COMMANDS, DOOR, DURABLE, Ingress, LINE, Mailbox, PHASE};
+use crate::transport::mailbox::{COMMANDS, DURABLE, Ingress, LINE, Mailbox, PHASE, WAKE_TASKS};
 use crate::transport::parking::publish;
 use crate::transport::replies::Claim;
 use crate::transport::waiting;
@@ -88,7 +89,7 @@ pub(crate) struct LocalShard<A: Actor> {
     /// When the shard next looks where it runs.
     next_look: Cell<Instant>,
     /// Tasks of users have been let in, and some may still be here even if none is watched.
-    has_guests: Cell<bool>,
+    may_have_user_tasks: Cell<bool>,
     is_draining: Cell<bool>,
     has_left: Cell<bool>,
 }
@@ -151,13 +152,6 @@ pub(crate) enum Found {
     Nothing,
 }
 
-/// Whether the pump goes on.
-#[derive(PartialEq, Eq)]
-pub(crate) enum Heed {
-    GoOn,
-    Leave,
-}
-
 impl<A: Actor> LocalShard<A> {
     pub(crate) fn new(plan: Plan<A>) -> Self {
         let Plan { shard: index, shared, lanes, table_seed, restored } = plan;
@@ -203,7 +197,7 @@ impl<A: Actor> LocalShard<A> {
             segments_being_made: Cell::new(0),
             next_look: Cell::new(shared.started),
             pump: PumpState { is_parked: Cell::new(false), waker: RefCell::new(None) },
-            has_guests: Cell::new(false),
+            may_have_user_tasks: Cell::new(false),
             is_draining: Cell::new(false),
             has_left: Cell::new(false),
             shared,
@@ -449,7 +443,7 @@ impl<A: Actor> LocalShard<A> {
             let published = &self.shared.published[self.index.index()];
             for shard in core.flushed.drain(..) {
                 published.publish_sent(shard, core.lanes.sent_to[shard]);
-                self.shared.mailboxes[shard].look(&self.shared.replies);
+                self.shared.mailboxes[shard].wake_if_parked(&self.shared.replies);
             }
         }
         for (to, outcome) in core.effects.answers.drain(..) {
@@ -538,8 +532,8 @@ impl<A: Actor> LocalShard<A> {
     }
 
     /// From now on there may be tasks of users.
-    pub(crate) fn let_guest_in(&self) {
-        self.has_guests.set(true);
+    pub(crate) fn expect_user_tasks(&self) {
+        self.may_have_user_tasks.set(true);
     }
 
     /// Does something for others, a step after each round.
@@ -567,8 +561,8 @@ impl<A: Actor> LocalShard<A> {
     }
 
     /// Whether there may be tasks of users.
-    pub(crate) fn has_guests(&self) -> bool {
-        self.has_guests.get()
+    pub(crate) fn may_have_user_tasks(&self) -> bool {
+        self.may_have_user_tasks.get()
     }
 
     /// When the clock was last read.
@@ -592,11 +586,11 @@ impl<A: Actor> LocalShard<A> {
         core.activity.parked_ns += (core.clock.last - since).as_nanos() as u64;
     }
 
-    /// Looks at the signals that other threads left.
+    /// Does what the signals that other threads left ask for. Breaks if the shard is to leave.
     #[cold]
-    pub(crate) fn heed(self: &Rc<Self>) -> Heed {
+    pub(crate) fn poll_signals(self: &Rc<Self>) -> ControlFlow<()> {
         let signals = self.mailbox().take_signals();
-        if signals & DOOR != 0 {
+        if signals & WAKE_TASKS != 0 {
             waiting::wake_kept();
         }
         if signals & LINE != 0 {
@@ -621,10 +615,10 @@ impl<A: Actor> LocalShard<A> {
                     self.is_draining.set(true);
                     self.tasks.stopping.happen();
                 }
-                Phase::Stopping | Phase::Dead => return Heed::Leave,
+                Phase::Stopping | Phase::Dead => return ControlFlow::Break(()),
             }
         }
-        Heed::GoOn
+        ControlFlow::Continue(())
     }
 
     /// Ends the tasks that are left.

@@ -122,10 +122,10 @@ impl<A: Actor> Shared<A> {
     }
 
     /// After something was put in front of these shards.
-    pub(crate) fn knock(&self, shards: impl Iterator<Item = ShardIndex>) {
+    pub(crate) fn notify(&self, shards: impl Iterator<Item = ShardIndex>) {
         publish();
         for shard in shards {
-            self.mailboxes[shard.index()].look(&self.replies);
+            self.mailboxes[shard.index()].wake_if_parked(&self.replies);
         }
     }
 

@@ -15,8 +15,8 @@
 //! - When the pump parks until a time, the ladder begins there. On a shard with tasks of users, which may become ready
 //!   by a socket or a file and of which we do not hear, the pump parks for at most [`WATCH_EVERY`].
 //! - When the pump parks without a time, because there are no such tasks and nothing is to be done, there is no ladder,
-//!   and the executor sleeps as it should. Its bell then sets the ladder in the very moment it wakes the pump
-//!   ([`BellWaker`]).
+//!   and the executor sleeps as it should. Its doorbell then sets the ladder in the very moment it wakes the pump
+//!   ([`DoorbellWaker`]).
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -47,7 +47,7 @@ const RUNGS: [Duration; 5] = [
 const KEEP_EVERY: Duration = Duration::from_millis(1);
 
 thread_local! {
-    /// Here and not with the pump, because the bell sets it from inside the reactor.
+    /// Here and not with the pump, because the doorbell sets it from inside the reactor.
     static LADDER: RefCell<[Option<Timer>; RUNGS.len()]> = const { RefCell::new([const { None }; RUNGS.len()]) };
 }
 
@@ -119,13 +119,13 @@ impl Drop for StallTimer {
     }
 }
 
-/// What the bell wakes: it sets the ladder, then wakes the pump. Used on the pump's own thread only, by its reactor.
+/// What the doorbell wakes: it sets the ladder, then wakes the pump. Used on the pump's own thread only, by its reactor.
 #[derive(Default)]
-pub(crate) struct BellWaker {
+pub(crate) struct DoorbellWaker {
     pump: Mutex<Option<Waker>>,
 }
 
-impl BellWaker {
+impl DoorbellWaker {
     /// The pump is woken by `pump` from now on; by nothing if that is `None`.
     pub(crate) fn wakes(&self, pump: Option<&Waker>) {
         let mut waker = self.pump.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,7 +136,7 @@ impl BellWaker {
     }
 }
 
-impl Wake for BellWaker {
+impl Wake for DoorbellWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

@@ -281,7 +281,7 @@ impl<A: Actor> Runtime<A> {
         self.shared.logs.as_ref().ok_or(CheckpointError::NoLog)?.checkpoints.ask()
     }
 
-    /// A door for any thread, sending as owner 0.
+    /// A handle for any thread, sending as owner 0.
     pub fn handle(&self) -> Handle<A> {
         Handle::new(self.shared.clone())
     }
@@ -321,7 +321,7 @@ impl<A: Actor> Runtime<A> {
             let start = move |here: &Rc<LocalShard<A>>| {
                 // It was held while the command waited; how many tasks run is the user's affair.
                 drop(permit);
-                here.let_guest_in();
+                here.expect_user_tasks();
                 let local = Local::new(here.clone());
                 // Called inside the task, so that a panic of the call is the task's too.
                 here.spawn_watched(async move { task(local).await }, |result| reporter.report(result));

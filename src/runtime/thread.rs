@@ -21,9 +21,9 @@ use glommio::io::PollableFd;
 use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
-use crate::core::door::Door;
 use crate::core::plan::Plan;
 use crate::core::pump::pump;
+use crate::core::shard_waker::ShardWaker;
 use crate::core::shared::{Phase, Shared};
 use crate::core::stall_timer::StallTimer;
 use crate::core::{Left, LocalShard, writer};
@@ -167,8 +167,8 @@ fn live<A: Actor>(
             |source: Box<dyn std::error::Error + Send + Sync>| StartError::Executor { shard, source };
         let executor =
             &*executor.insert(build_executor(shared, shard).map_err(|error| failed(error.into()))?);
-        let door = Arc::new(Door { shared: Arc::downgrade(shared), shard: shard.index() });
-        let _shard_thread = waiting::become_shard_thread(Waker::from(door));
+        let shard_waker = Arc::new(ShardWaker { shared: Arc::downgrade(shared), shard: shard.index() });
+        let _shard_thread = waiting::become_shard_thread(Waker::from(shard_waker));
         executor.run(async {
             let stall_timer = StallTimer::new();
             let Some(plan) = take() else { return Ok(()) };
@@ -184,13 +184,13 @@ fn live<A: Actor>(
                 local.handoff.borrow_mut().man();
                 glommio::spawn_local(writer::write(local.clone(), logs, log, first)).detach();
             }
-            let bell = local.mailbox().bell().map_err(StartError::System)?;
-            let bell = PollableFd::new(bell).map_err(|error| failed(error.into()))?;
+            let doorbell = local.mailbox().doorbell().map_err(StartError::System)?;
+            let doorbell = PollableFd::new(doorbell).map_err(|error| failed(error.into()))?;
             // The first timer of a process may take 30 to 80 ms; nobody's message is to be the one that pays.
             Timer::new(Duration::from_micros(100)).await;
             tracing::debug!(shard = shard.0, cpu = shared.cpus[shard.index()], "a shard is ready");
             sign(Ok(()));
-            pump(local, bell, stall_timer).await;
+            pump(local, doorbell, stall_timer).await;
             Ok(())
         })
     }));

@@ -1,13 +1,13 @@
-//! Where a shard's messages from outside wait: the ingress, what else it is asked to look at, and the bell that wakes it.
+//! Where a shard's messages from outside wait: the ingress, what else it is asked to look at, and the doorbell that wakes it.
 //! What comes from other shards waits in [lanes](super::lanes).
 //!
 //! - The *ingress* is a bounded queue that any thread may put single messages and batches into.
 //! - *Signals* are bits that ask a shard to look at something other than messages. It reads them with one load of a
 //!   line of its own.
-//! - The *bell* is an eventfd, rung by whoever finds the shard parked; `parking` says who that is.
+//! - The *doorbell* is an eventfd, rung by whoever finds the shard parked; `parking` says who that is.
 //!
-//! Whoever puts something anywhere in here calls [`Mailbox::knock`] afterwards, or [`publish`] once and
-//! [`Mailbox::look`] for each mailbox.
+//! Whoever puts something anywhere in here calls [`Mailbox::notify`] afterwards, or [`publish`] once and
+//! [`Mailbox::wake_if_parked`] for each mailbox.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -34,7 +34,7 @@ pub(crate) enum Ingress<A: Actor> {
 /// A shard is asked to look at its commands.
 pub(crate) const COMMANDS: u32 = 1;
 /// A shard is asked to wake its tasks that wait for other threads.
-pub(crate) const DOOR: u32 = 2;
+pub(crate) const WAKE_TASKS: u32 = 2;
 /// A shard is asked to look at the runtime's phase.
 pub(crate) const PHASE: u32 = 4;
 
@@ -55,7 +55,7 @@ pub(crate) struct Mailbox<A: Actor, C> {
     /// Held while the ingress of a shard that has left is swept. In it are tells that were put in after that, found by a
     /// thread other than the one that told them, which comes for them.
     strays: Mutex<Vec<(u32, A::Message)>>,
-    bell: OwnedFd,
+    doorbell: OwnedFd,
     rings: AtomicU64,
     overloaded: AtomicU64,
 }
@@ -74,7 +74,7 @@ impl<A: Actor, C> Mailbox<A, C> {
             commands: Mutex::new(Vec::new()),
             jobs: Arc::default(),
             strays: Mutex::new(Vec::new()),
-            bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            doorbell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             rings: AtomicU64::new(0),
             overloaded: AtomicU64::new(0),
         })
@@ -111,35 +111,35 @@ impl<A: Actor, C> Mailbox<A, C> {
     /// Asks the shard to look at something.
     pub(crate) fn signal(&self, signal: u32, replies: &Replies<A>) {
         self.signals.fetch_or(signal, Ordering::Release);
-        self.knock(replies);
+        self.notify(replies);
     }
 
     /// After something was put in: sees to it that the shard, or the caller in its place, looks at it.
     #[inline]
-    pub(crate) fn knock(&self, replies: &Replies<A>) {
+    pub(crate) fn notify(&self, replies: &Replies<A>) {
         publish();
-        self.look(replies);
+        self.wake_if_parked(replies);
     }
 
-    /// The second half of [`Mailbox::knock`], after [`publish`].
+    /// The second half of [`Mailbox::notify`], after [`publish`].
     #[inline]
-    pub(crate) fn look(&self, replies: &Replies<A>) {
+    pub(crate) fn wake_if_parked(&self, replies: &Replies<A>) {
         match self.parking.duty() {
             Duty::Nothing => {}
-            Duty::Ring => self.ring(),
+            Duty::Ring => self.ring_doorbell(),
             Duty::Sweep => drop(self.sweep(0, replies)),
         }
     }
 
-    /// [`Mailbox::knock`] after a tell by the thread of this number. Returns the message if the shard had left before it
+    /// [`Mailbox::notify`] after a tell by the thread of this number. Returns the message if the shard had left before it
     /// was put in.
     #[inline]
-    pub(crate) fn knock_after_tell(&self, thread: u32, replies: &Replies<A>) -> Option<A::Message> {
+    pub(crate) fn notify_after_tell(&self, thread: u32, replies: &Replies<A>) -> Option<A::Message> {
         publish();
         match self.parking.duty() {
             Duty::Nothing => None,
             Duty::Ring => {
-                self.ring();
+                self.ring_doorbell();
                 None
             }
             Duty::Sweep => self.sweep(thread, replies),
@@ -147,14 +147,14 @@ impl<A: Actor, C> Mailbox<A, C> {
     }
 
     #[cold]
-    fn ring(&self) {
+    fn ring_doorbell(&self) {
         self.rings.fetch_add(1, Ordering::Relaxed);
         loop {
-            match rustix::io::write(&self.bell, &1u64.to_ne_bytes()) {
+            match rustix::io::write(&self.doorbell, &1u64.to_ne_bytes()) {
                 // Full means rung 2^64 - 2 times: it is rung.
                 Ok(_) | Err(rustix::io::Errno::AGAIN) => return,
                 Err(rustix::io::Errno::INTR) => {}
-                Err(error) => panic!("no-lost-wake: a shard's bell cannot be rung: {error}"),
+                Err(error) => panic!("no-lost-wake: a shard's doorbell cannot be rung: {error}"),
             }
         }
     }
@@ -207,7 +207,7 @@ impl<A: Actor, C> Mailbox<A, C> {
         self.room.take().into_iter().for_each(Waker::wake);
     }
 
-    /// How often the bell was rung, and how many messages were refused because the ingress was full.
+    /// How often the doorbell was rung, and how many messages were refused because the ingress was full.
     pub(crate) fn rings_and_overloaded(&self) -> (u64, u64) {
         (self.rings.load(Ordering::Relaxed), self.overloaded.load(Ordering::Relaxed))
     }
@@ -219,9 +219,9 @@ impl<A: Actor, C> Mailbox<A, C> {
         &self.parking
     }
 
-    /// A second handle of the bell, to wait on.
-    pub(crate) fn bell(&self) -> io::Result<OwnedFd> {
-        self.bell.try_clone()
+    /// A second handle of the doorbell, to wait on.
+    pub(crate) fn doorbell(&self) -> io::Result<OwnedFd> {
+        self.doorbell.try_clone()
     }
 
     /// Takes the next entry of the ingress.
@@ -313,7 +313,7 @@ mod tests {
             answer_to: ReturnAddress::Outside { slot: claim.slot, generation: claim.generation },
         };
         assert!(mailbox.put(Ingress::One(envelope, 0)).is_ok());
-        mailbox.knock(&replies);
+        mailbox.notify(&replies);
         assert_eq!(
             crate::transport::replies::Ask::sent(replies.clone(), claim).wait(),
             Err(AskError::Stopped)
@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(mailbox.close(&replies), 1, "accepted, and reported as not run");
         assert!(mailbox.put(Ingress::One(tell(2), 2)).is_ok());
         assert!(mailbox.put(Ingress::One(tell(3), 3)).is_ok());
-        let coins = |thread| match mailbox.knock_after_tell(thread, &replies) {
+        let coins = |thread| match mailbox.notify_after_tell(thread, &replies) {
             Some(Message::Add { coins, .. }) => Some(coins),
             _ => None,
         };
@@ -342,10 +342,10 @@ mod tests {
         assert!(mailbox.parking().park(|| !mailbox.has_ingress()));
         for at in 0..3 {
             assert!(mailbox.put(Ingress::One(tell(at), 0)).is_ok());
-            mailbox.knock(&replies);
+            mailbox.notify(&replies);
         }
         let mut rung = [0; 8];
-        rustix::io::read(&mailbox.bell, &mut rung).unwrap();
+        rustix::io::read(&mailbox.doorbell, &mut rung).unwrap();
         assert_eq!(u64::from_ne_bytes(rung), 1);
         assert_eq!(mailbox.rings_and_overloaded(), (1, 0));
     }
