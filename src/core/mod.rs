@@ -21,10 +21,10 @@ pub(crate) mod handoff;
 pub(crate) mod in_flight;
 pub(crate) mod jobs;
 mod leave;
-pub(crate) mod plan;
 pub(crate) mod prefetch;
 pub(crate) mod pulse;
 pub(crate) mod pump;
+pub(crate) mod setup;
 pub(crate) mod shard_waker;
 pub(crate) mod shared;
 pub(crate) mod slice;
@@ -32,7 +32,7 @@ pub(crate) mod stall_timer;
 pub(crate) mod tasks;
 pub(crate) mod writer;
 
-pub(crate) use leave::Left;
+pub(crate) use leave::ShardExit;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -52,8 +52,8 @@ use self::command::Command;
 use self::handoff::Handoff;
 use self::in_flight::InFlight;
 use self::jobs::{Job, Jobs, let_go};
-use self::plan::Plan;
 use self::prefetch::Processor;
+use self::setup::ShardSetup;
 use self::shared::{Phase, Shared};
 use self::slice::Slice;
 use self::tasks::Tasks;
@@ -153,8 +153,8 @@ pub(crate) enum Found {
 }
 
 impl<A: Actor> LocalShard<A> {
-    pub(crate) fn new(plan: Plan<A>) -> Self {
-        let Plan { shard: index, shared, lanes, table_seed, restored } = plan;
+    pub(crate) fn new(setup: ShardSetup<A>) -> Self {
+        let ShardSetup { shard: index, shared, lanes, table_seed, restored } = setup;
         let config = &shared.config;
         let shards = shared.router.shards();
         let mut shard = Shard::new(index, shared.router, config.limits, table_seed, shared.mvcc.clone())

@@ -32,9 +32,9 @@ use crate::api::handle::Handle;
 use crate::api::local::Local;
 use crate::config::{Config, Shards};
 use crate::core::command::Command;
-use crate::core::plan::Plan;
+use crate::core::setup::ShardSetup;
 use crate::core::shared::{Phase, Shared};
-use crate::core::{Left, LocalShard};
+use crate::core::{LocalShard, ShardExit};
 use crate::doctor::{Examination, examine};
 use crate::error::{CheckpointError, SnapshotError, StartError, TaskError};
 use crate::fork::Birth;
@@ -67,7 +67,7 @@ use watch::watch;
 pub struct Runtime<A: Actor> {
     shared: Arc<Shared<A>>,
     /// Empty once stopped.
-    threads: Vec<JoinHandle<Left<A>>>,
+    threads: Vec<JoinHandle<ShardExit<A>>>,
     /// The thread that sees to checkpoints, if there is a log.
     checkpoints: Option<JoinHandle<()>>,
     /// The thread that looks whether shards take turns; it ends when the other end is let go of.
@@ -177,9 +177,9 @@ impl<A: Actor> Runtime<A> {
             staying: AtomicUsize::new(shards),
             config,
         });
-        let plans =
+        let setups =
             lanes(shards, shared.config.lane_entries(shards)).into_iter().zip(restored).enumerate().map(
-                |(shard, (lanes, restored))| Plan {
+                |(shard, (lanes, restored))| ShardSetup {
                     shard: ShardIndex(shard as u16),
                     shared: shared.clone(),
                     lanes,
@@ -187,7 +187,7 @@ impl<A: Actor> Runtime<A> {
                     restored,
                 },
             );
-        match bring_up(plans.collect()) {
+        match bring_up(setups.collect()) {
             Ok(threads) => {
                 tracing::info!(shards, cpus = ?shared.cpus, took = ?begun.elapsed(), "the runtime is ready");
                 let mut runtime = Runtime { shared, threads, checkpoints: None, watch: None };
