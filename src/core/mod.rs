@@ -59,7 +59,7 @@ use self::slice::Slice;
 use self::tasks::Tasks;
 use crate::error::TaskError;
 use crate::stats::{Activity, LATENCY_STRIDE};
-use crate::topology::occupancy::Look;
+use crate::topology::occupancy::CpuChange;
 use crate::transport::batch_reply::BatchReply;
 use crate::transport::lanes::Lanes;
 use crate::transport::mailbox::{COMMANDS, DURABLE, Ingress, LINE, Mailbox, PHASE, WAKE_TASKS};
@@ -323,14 +323,14 @@ impl<A: Actor> LocalShard<A> {
         self.next_look.set(now + LOOK_EVERY);
         let (shard, cpu) = (self.index.0, self.shared.cpus[self.index.index()]);
         match self.shared.seats.look(self.index.index()) {
-            Look::InPlace => {}
-            Look::Moved { to } => tracing::warn!(
+            CpuChange::InPlace => {}
+            CpuChange::Moved { to } => tracing::warn!(
                 shard,
                 cpu,
                 to,
                 "this shard's CPU was taken from the process, and the kernel moved the shard: no shard spins until it is back"
             ),
-            Look::Back => tracing::info!(shard, cpu, "the shard is back on its CPU"),
+            CpuChange::Back => tracing::info!(shard, cpu, "the shard is back on its CPU"),
         }
     }
 
@@ -361,7 +361,7 @@ impl<A: Actor> LocalShard<A> {
         let (mailbox, config) = (self.mailbox(), &self.shared.config);
         if self.is_draining.get() {
             if !self.has_work(core) && (!core.is_logged || core.shard.is_log_settled()) {
-                self.shared.progress(self.index).settle(core.lanes.sent, core.lanes.received);
+                self.shared.progress(self.index).idle(core.lanes.sent, core.lanes.received);
                 return Found::Nothing;
             }
             self.shared.progress(self.index).begin();

@@ -303,7 +303,7 @@ pub(crate) fn damaged(directory: &Directory, name: &str, offset: u64, what: Stri
 }
 
 /// How a batch is given to whoever reads a log.
-pub(crate) struct Place<'a> {
+pub(crate) struct SegmentPlace<'a> {
     /// Its file.
     pub(crate) name: &'a str,
     pub(crate) segment: u64,
@@ -315,7 +315,7 @@ pub(crate) fn read(
     directory: &Directory,
     manifest: &Manifest,
     source: &Source,
-    mut each: impl FnMut(&Place<'_>, &Batch<'_>) -> Result<(), LogError>,
+    mut each: impl FnMut(&SegmentPlace<'_>, &Batch<'_>) -> Result<(), LogError>,
     mut damage: impl FnMut(LogError) -> Result<(), LogError>,
     mut progress: impl FnMut(u64),
 ) -> Result<Ended, LogError> {
@@ -332,7 +332,7 @@ pub(crate) fn read(
         };
         reader.skip_to(*segment);
         let mut pieces = FilePieces::open(directory, name)?;
-        let place = Place { name, segment: *segment };
+        let place = SegmentPlace { name, segment: *segment };
         // The closure keeps both while the loop looks at them.
         let (failed, seen, late) = (RefCell::new(None), Cell::new(None), Cell::new(0));
         let mut take = |batch: Batch<'_>| {
@@ -424,7 +424,7 @@ pub(crate) fn survey(
     progress: impl FnMut(u64),
 ) -> Result<Surveyed, LogError> {
     let mut survey = Survey::default();
-    let note = |place: &Place<'_>, batch: &Batch<'_>| match survey.note(batch) {
+    let note = |place: &SegmentPlace<'_>, batch: &Batch<'_>| match survey.note(batch) {
         Ok(()) => Ok(()),
         Err(record) => {
             let what = format!("record {record} of batch {} is none of this version", batch.sequence);

@@ -24,7 +24,7 @@ pub use freehold_shard::{Epoch, Time};
 use freehold_shard::manifest::{Fate, Manifest};
 
 use super::contents::{
-    Contents, Place, Source, Surveyed, contents, cut, read, read_manifest, strangers, survey,
+    Contents, SegmentPlace, Source, Surveyed, contents, cut, read, read_manifest, strangers, survey,
 };
 use super::{MANIFEST, MANIFEST_OLD, parse_spare_name};
 use crate::disk::directory::Directory;
@@ -262,7 +262,7 @@ fn each_record(
     damage: impl FnMut(LogError) -> Result<(), LogError>,
     mut each: impl FnMut(Entry<'_>),
 ) -> Result<(), LogError> {
-    let give = |place: &Place<'_>, batch: &freehold_shard::log::Batch<'_>| {
+    let give = |place: &SegmentPlace<'_>, batch: &freehold_shard::log::Batch<'_>| {
         let mut epoch = Epoch(0);
         for record in batch.records().filter_map(Record::read) {
             if let Record::Epoch(of) = record {

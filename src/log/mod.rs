@@ -44,7 +44,7 @@ use manifest_file::ManifestFile;
 
 use crate::disk::directory::{Absent, Directory, Options};
 use crate::disk::error::LogError;
-use crate::disk::faults::{Fault, Faults};
+use crate::disk::faults::{WriteFault, WriteFaults};
 use crate::disk::name::FileName;
 pub(crate) use crate::disk::name::{MANIFEST, MANIFEST_OLD};
 use crate::error::ConfigError;
@@ -144,13 +144,15 @@ pub struct DiskOptions {
 }
 
 impl DiskOptions {
-    fn faults(&self) -> Option<Arc<Faults>> {
+    fn faults(&self) -> Option<Arc<WriteFaults>> {
         let (after, errno) = self.fails?;
         let fault = match errno {
-            Some(errno) => Fault::Error { errno: rustix::io::Errno::from_raw_os_error(errno), written: 0 },
-            None => Fault::Short { written: 0 },
+            Some(errno) => {
+                WriteFault::Error { errno: rustix::io::Errno::from_raw_os_error(errno), written: 0 }
+            }
+            None => WriteFault::Short { written: 0 },
         };
-        Some(Arc::new(Faults::new(fault, after)))
+        Some(Arc::new(WriteFaults::new(fault, after)))
     }
 }
 
@@ -322,7 +324,7 @@ impl fmt::Display for Recovery {
 }
 
 /// What all threads of a runtime share of its logs.
-pub(crate) struct Logs {
+pub(crate) struct SharedLogs {
     pub(crate) config: LogConfig,
     pub(crate) directory: Directory,
     pub(crate) durability: Arc<Durability>,
@@ -359,8 +361,8 @@ impl Spares {
     }
 }
 
-impl Logs {
-    /// The manifest, to be changed by [`Logs::store`].
+impl SharedLogs {
+    /// The manifest, to be changed by [`SharedLogs::store`].
     pub(crate) fn manifest(&self) -> MutexGuard<'_, Manifest> {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -17,13 +17,14 @@ use freehold_shard::{
 };
 
 use super::contents::{
-    Contents, Ended, Place, Source, Surveyed, contents, cuts, is_strange, read, refuse_strangers, survey,
+    Contents, Ended, SegmentPlace, Source, Surveyed, contents, cuts, is_strange, read, refuse_strangers,
+    survey,
 };
 use super::growth::Growth;
 use super::manifest_file::ManifestFile;
 use super::under_way::{UnderWay, under_way};
 use super::{
-    LogConfig, Logs, Progress, Recovery, Spares, checkpoint_name, demands, parse_checkpoint_name,
+    LogConfig, Progress, Recovery, SharedLogs, Spares, checkpoint_name, demands, parse_checkpoint_name,
     parse_segment_name, parse_spare_name, segment_name,
 };
 use crate::disk::directory::Directory;
@@ -50,7 +51,7 @@ pub(crate) struct Restored<A: Actor> {
 
 impl<A: Actor> Restored<A> {
     /// Puts everything into a shard, which is empty.
-    pub(crate) fn into_shard<P: Prefetch>(self, shard: Shard<A, P>, logs: &Logs) -> Shard<A, P> {
+    pub(crate) fn into_shard<P: Prefetch>(self, shard: Shard<A, P>, logs: &SharedLogs) -> Shard<A, P> {
         let mut shard = shard.with_objects(self.home).with_log(LogStart {
             codec: self.codec,
             ack: logs.config.ack,
@@ -72,7 +73,7 @@ impl<A: Actor> Restored<A> {
 
 /// A database, ready for another run.
 pub(crate) struct Opened<A: Actor> {
-    pub(crate) logs: Logs,
+    pub(crate) logs: SharedLogs,
     pub(crate) router: Router,
     /// By shard.
     pub(crate) restored: Vec<Restored<A>>,
@@ -183,7 +184,7 @@ pub(crate) fn recover<A: Actor>(
     let replay = |source: &Source, mut apply: ApplyBatch<'_>| {
         // What a checkpoint holds is of no epoch; what is older than it in the logs is in it.
         let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (from, cuts[run]));
-        let each = |place: &Place<'_>, batch: &Batch<'_>| {
+        let each = |place: &SegmentPlace<'_>, batch: &Batch<'_>| {
             apply(batch, from, cut).map_err(|not| LogError::NotUnderstood {
                 file: directory.file(place.name),
                 offset: batch.offset as u64,
@@ -337,7 +338,7 @@ pub(crate) fn open<A: Actor>(
         _ => Some(UnderWay::open(&directory, run.start, shards)?),
     };
 
-    let logs = Logs {
+    let logs = SharedLogs {
         config: LogConfig { segment_bytes: manifest.segment_bytes as usize, ..config.clone() },
         durability: Arc::new(Durability::new(shards, latest)),
         manifest: Mutex::new(manifest),
@@ -435,7 +436,7 @@ fn names(manifest: &Manifest, name: &str) -> bool {
 
 /// Makes the first segments of the run's logs, writes the manifest in place of the one before, and lets go of what belongs to nothing.
 /// `ended` says where each of the sources ends.
-fn begin(logs: &Logs, before: &Contents, ended: &[Ended], numbers: &[u64]) -> Result<(), LogError> {
+fn begin(logs: &SharedLogs, before: &Contents, ended: &[Ended], numbers: &[u64]) -> Result<(), LogError> {
     prepare(logs, &before.manifest, numbers)?;
     logs.store(|_| {})?;
     // What only the manifest before named, as the logs of a run that left nothing.
@@ -454,7 +455,7 @@ fn begin(logs: &Logs, before: &Contents, ended: &[Ended], numbers: &[u64]) -> Re
 }
 
 /// Makes the first segments of the run's logs. What the manifest on disk names is as it was: a crash leaves a directory that can be opened.
-fn prepare(logs: &Logs, before: &Manifest, numbers: &[u64]) -> Result<(), LogError> {
+fn prepare(logs: &SharedLogs, before: &Manifest, numbers: &[u64]) -> Result<(), LogError> {
     let manifest = logs.manifest().clone();
     for (name, bytes) in logs.directory.list()? {
         if let Some(number) = parse_spare_name(&name) {
@@ -478,7 +479,7 @@ fn prepare(logs: &Logs, before: &Manifest, numbers: &[u64]) -> Result<(), LogErr
 }
 
 /// Segments that are not needed are kept to be used again, and parts of checkpoints that are not are removed.
-fn discard(logs: &Logs, shards: usize, is_needed: impl Fn(&str) -> bool) -> Result<(), LogError> {
+fn discard(logs: &SharedLogs, shards: usize, is_needed: impl Fn(&str) -> bool) -> Result<(), LogError> {
     for (name, bytes) in logs.directory.list()? {
         let is_checkpoint = parse_checkpoint_name(&name).is_some();
         if is_needed(&name) || !is_checkpoint && parse_segment_name(&name).is_none() {

@@ -29,7 +29,7 @@ use crate::disk::file::NewFile;
 use crate::error::{CheckpointError, SnapshotError};
 use crate::log::demands::Checkpoint;
 use crate::log::read_back::read_back;
-use crate::log::{Logs, checkpoint_name, parse_segment_name};
+use crate::log::{SharedLogs, checkpoint_name, parse_segment_name};
 use crate::transport::each_shard::EachShard;
 
 /// The most slots that are looked at between two turns; see [`Slice`] for how long it takes.
@@ -51,14 +51,14 @@ const RUNS_MAX: usize = 256;
 
 /// Asks for a checkpoint, if the runs before have left so much that one comes before the messages of this run. Otherwise a program that
 /// crashes again and again would read ever more at each start.
-pub(crate) fn demand_first(logs: &Logs) -> Option<u64> {
+pub(crate) fn demand_first(logs: &SharedLogs) -> Option<u64> {
     let comes_first =
         logs.growth.bytes() >= logs.config.checkpoint_bytes || logs.manifest().runs.len() > RUNS_MAX;
     comes_first.then(|| logs.checkpoints.demand())
 }
 
 /// The life of the thread that sees to checkpoints.
-pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) {
+pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) {
     let mut last = Instant::now();
     let mut has_many_runs = logs.manifest().runs.len() > RUNS_SOON;
     loop {
@@ -95,9 +95,9 @@ pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) {
 }
 
 /// What a shard has to say of its part.
-type Wrote = Result<(PartEnd, Begun, u64), CheckpointError>;
+type PartWritten = Result<(PartEnd, Begun, u64), CheckpointError>;
 
-fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, CheckpointError> {
+fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) -> Result<Checkpoint, CheckpointError> {
     let began = Instant::now();
     let shards = shared.mailboxes.len();
     let before = logs.growth.begin(shards);
@@ -117,7 +117,8 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
         };
         mailbox.command(Command::Call(Box::new(write)), &shared.replies);
     }
-    let wrote: Vec<Wrote> = each.wait().into_iter().map(|wrote| wrote.map_err(SnapshotError::of)?).collect();
+    let wrote: Vec<PartWritten> =
+        each.wait().into_iter().map(|wrote| wrote.map_err(SnapshotError::of)?).collect();
     let given_up = |error| {
         (first..).take(shards).for_each(|log| drop(logs.directory.remove(&checkpoint_name(log))));
         Err(error)
@@ -172,7 +173,7 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
 }
 
 /// Writes one shard's part.
-async fn write_part<A: Actor>(here: Rc<LocalShard<A>>, log: u64, epoch: Epoch) -> Wrote {
+async fn write_part<A: Actor>(here: Rc<LocalShard<A>>, log: u64, epoch: Epoch) -> PartWritten {
     let logs = here.shared.logs.clone().ok_or(CheckpointError::NoLog)?;
     here.with_core(|shard, effects| shard.send_marks(epoch, effects));
     let mut file = NewFile::create(&logs.directory, &checkpoint_name(log)).await?;
@@ -215,7 +216,7 @@ async fn write_part<A: Actor>(here: Rc<LocalShard<A>>, log: u64, epoch: Epoch) -
 }
 
 /// Says how far a shard's part is, and hears how much effort it is to make.
-fn effort<A: Actor>(here: &LocalShard<A>, logs: &Logs, epoch: Epoch) -> f64 {
+fn effort<A: Actor>(here: &LocalShard<A>, logs: &SharedLogs, epoch: Epoch) -> f64 {
     let ((passed, slots), aside) =
         here.with_core(|shard, _| (shard.checkpoint_progress(epoch), shard.checkpoint_backlog()));
     let part = if slots == 0 { 1.0 } else { passed as f64 / slots as f64 };
@@ -227,7 +228,7 @@ fn effort<A: Actor>(here: &LocalShard<A>, logs: &Logs, epoch: Epoch) -> f64 {
 /// effort the next slice is to make.
 async fn end_slice<A: Actor>(
     here: &LocalShard<A>,
-    logs: &Logs,
+    logs: &SharedLogs,
     epoch: Epoch,
     slice: Slice,
     file: &mut NewFile,

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use freehold_shard::{Actor, ShardIndex};
 
-use crate::core::shared::{Phase, Progress, Shared};
+use crate::core::shared::{DrainProgress, Phase, Shared};
 
 /// Whether nothing was under way between two rounds of asking.
-pub(super) fn is_quiet(before: &[Progress], after: &[Progress]) -> bool {
+pub(super) fn is_quiet(before: &[DrainProgress], after: &[DrainProgress]) -> bool {
     let sent: u64 = after.iter().map(|shard| shard.sent).sum();
     let received: u64 = after.iter().map(|shard| shard.received).sum();
     before == after && after.iter().all(|shard| shard.is_idle) && sent == received
@@ -19,7 +19,7 @@ pub(super) fn is_quiet(before: &[Progress], after: &[Progress]) -> bool {
 
 /// Waits until nothing is under way, or `deadline`. Says which.
 pub(super) fn wait_until_quiet<A: Actor>(shared: &Shared<A>, deadline: Instant) -> bool {
-    let ask = || -> Vec<Progress> {
+    let ask = || -> Vec<DrainProgress> {
         (0..shared.mailboxes.len()).map(|shard| *shared.progress(ShardIndex(shard as u16))).collect()
     };
     let mut pause = Duration::from_micros(50);

@@ -44,7 +44,7 @@ use crate::log::{self, LogConfig, Recovery};
 use crate::random::random;
 use crate::runtime::report::Report;
 use crate::runtime::thread::bring_up;
-use crate::stats::{Published, Stats};
+use crate::stats::{PublishedStats, Stats};
 use crate::topology::Topology;
 use crate::topology::occupancy::Seats;
 use crate::transport::each_shard::EachShard;
@@ -160,7 +160,7 @@ impl<A: Actor> Runtime<A> {
             router,
             logs,
             mailboxes: mailboxes.map_err(StartError::System)?,
-            published: (0..shards).map(|_| CachePadded::new(Published::new(shards))).collect(),
+            published: (0..shards).map(|_| CachePadded::new(PublishedStats::new(shards))).collect(),
             replies: Arc::new(Replies::new(config.asks_in_flight_max, patience)),
             mvcc: Arc::new(mvcc),
             patience,

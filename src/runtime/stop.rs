@@ -13,7 +13,7 @@ use crate::core::ShardExit;
 use crate::core::pulse::Standstill;
 use crate::core::shared::{Phase, Shared};
 use crate::disk::error::LogError;
-use crate::log::Logs;
+use crate::log::SharedLogs;
 use crate::runtime::report::{Report, Stuck};
 use crate::transport::mailbox::unknown;
 
@@ -128,7 +128,7 @@ fn end_logs<A: Actor>(shared: &Shared<A>, exits: &[ShardExit<A>], stuck: &[Stuck
     }
 }
 
-fn write_ends<A: Actor>(shared: &Shared<A>, logs: &Logs, exits: &[ShardExit<A>]) {
+fn write_ends<A: Actor>(shared: &Shared<A>, logs: &SharedLogs, exits: &[ShardExit<A>]) {
     let ends: Option<Vec<_>> = exits.iter().map(|exit| exit.log_end).collect();
     let Some(ends) =
         ends.filter(|ends| ends.len() == shared.mailboxes.len() && shared.phase() != Phase::Dead)

@@ -54,7 +54,7 @@ pub(crate) struct Mailbox<A: Actor, C> {
     jobs: Arc<AtomicUsize>,
     /// Held while the ingress of a shard that has left is swept. In it are tells that were put in after that, found by a
     /// thread other than the one that told them, which comes for them.
-    strays: Mutex<Vec<(u32, A::Message)>>,
+    unclaimed_tells: Mutex<Vec<(u32, A::Message)>>,
     doorbell: OwnedFd,
     rings: AtomicU64,
     overloaded: AtomicU64,
@@ -73,7 +73,7 @@ impl<A: Actor, C> Mailbox<A, C> {
             ingress: ArrayQueue::new(ingress_entries_max),
             commands: Mutex::new(Vec::new()),
             jobs: Arc::default(),
-            strays: Mutex::new(Vec::new()),
+            unclaimed_tells: Mutex::new(Vec::new()),
             doorbell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             rings: AtomicU64::new(0),
             overloaded: AtomicU64::new(0),
@@ -163,10 +163,10 @@ impl<A: Actor, C> Mailbox<A, C> {
     pub(crate) fn close(&self, replies: &Replies<A>) -> usize {
         // Under this lock, so that a sender who finds the shard closed comes after it: what the shard does not find now
         // was put in by senders who all will find it closed.
-        let strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+        let unclaimed_tells = self.unclaimed_tells.lock().unwrap_or_else(PoisonError::into_inner);
         self.parking.close();
         let entries: Vec<_> = std::iter::from_fn(|| self.ingress.pop()).collect();
-        drop(strays);
+        drop(unclaimed_tells);
         let messages = |entry: &Ingress<A>| match entry {
             Ingress::One(..) => 1,
             Ingress::Batch(batch, _) => batch.entries.len(),
@@ -181,19 +181,19 @@ impl<A: Actor, C> Mailbox<A, C> {
     /// thread of this number comes back.
     #[cold]
     fn sweep(&self, thread: u32, replies: &Replies<A>) -> Option<A::Message> {
-        let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unclaimed_tells = self.unclaimed_tells.lock().unwrap_or_else(PoisonError::into_inner);
         let mut entries = Vec::new();
         while let Some(entry) = self.ingress.pop() {
             match entry {
                 Ingress::One(Envelope::Message { message, answer_to: ReturnAddress::Nobody, .. }, teller) => {
-                    strays.push((teller, message));
+                    unclaimed_tells.push((teller, message));
                 }
                 entry => entries.push(entry),
             }
         }
         let is_mine = |(teller, _): &(u32, _)| thread != 0 && *teller == thread;
-        let mine = strays.iter().position(is_mine).map(|at| strays.swap_remove(at).1);
-        drop(strays);
+        let mine = unclaimed_tells.iter().position(is_mine).map(|at| unclaimed_tells.swap_remove(at).1);
+        drop(unclaimed_tells);
         // Whom that wakes may do anything, so it is done when nothing is locked.
         entries.into_iter().for_each(|entry| refuse(entry, replies));
         self.cancel_commands();
