@@ -45,7 +45,6 @@
 mod api;
 mod config;
 mod core;
-#[allow(dead_code, reason = "the log that writes these files is yet to come")]
 mod disk;
 pub mod doctor;
 mod error;
