@@ -17,51 +17,37 @@
 use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU8, AtomicUsize};
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
-use crossbeam_utils::CachePadded;
-use freehold_shard::{Actor, Codec, Mvcc, PlacementKey, Router, ShardIndex};
+use freehold_shard::{Actor, Codec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::handle::Handle;
 use crate::api::local::Local;
-use crate::config::{Config, Shards};
+use crate::config::Config;
 use crate::core::command::Command;
-use crate::core::setup::ShardSetup;
 use crate::core::shared::{Phase, Shared};
 use crate::core::{LocalShard, ShardExit};
-use crate::doctor::{Examination, examine};
 use crate::error::{CheckpointError, SnapshotError, StartError, TaskError};
-use crate::fork::Birth;
 use crate::log::demands::Checkpoint;
-use crate::log::open::Opened;
-use crate::log::{self, LogConfig, Recovery};
-use crate::random::random;
+use crate::log::{LogConfig, Recovery};
 use crate::runtime::report::Report;
-use crate::runtime::thread::bring_up;
-use crate::stats::{PublishedStats, Stats};
-use crate::topology::Topology;
-use crate::topology::occupancy::Seats;
+use crate::stats::Stats;
 use crate::transport::each_shard::EachShard;
-use crate::transport::lanes::lanes;
-use crate::transport::mailbox::Mailbox;
-use crate::transport::replies::Replies;
-use crate::transport::waiting::{self, Patience};
+use crate::transport::waiting;
 
 pub(crate) mod checkpoint;
 mod drain;
 pub(crate) mod report;
+mod start;
 mod stop;
 pub(crate) mod thread;
 mod watch;
 
 use stop::stop;
-use watch::watch;
 
 /// A running set of shards. Dropping it stops it as [`Runtime::shutdown`] does, which may take as long.
 pub struct Runtime<A: Actor> {
@@ -97,168 +83,6 @@ impl<A: Actor> Runtime<A> {
     {
         log.check()?;
         Self::bring_up(config, Some((log, Codec::new())))
-    }
-
-    fn bring_up(config: Config, log: Option<(LogConfig, Codec<A>)>) -> Result<Self, StartError> {
-        let begun = Instant::now();
-        config.check()?;
-        // Registering for membarrier takes up to 80 ms once there are threads, and a few microseconds before.
-        glommio::early_init();
-        let topology = Topology::of_this_process().map_err(StartError::Topology)?;
-        let placement = match &config.shards {
-            Shards::PerAllowedCore => {
-                topology.place(topology.shards_by_default().min(freehold_shard::SHARDS_MAX))
-            }
-            Shards::Count(shards) => topology.place(*shards),
-            Shards::OnCpus(cpus) => topology.place_on(cpus)?,
-        };
-        let shards = placement.shards();
-        let examination = Examination {
-            shards: Some(shards),
-            io_memory_bytes_per_shard: config.io_memory_bytes,
-            ..Examination::default()
-        };
-        if let Some(check) = examine(&examination).first_failure() {
-            return Err(StartError::NotSupported(check.clone()));
-        }
-        let allowed = topology.cpus().len();
-        if !placement.is_pinned() {
-            tracing::warn!(
-                shards,
-                allowed,
-                "more shards than allowed CPUs: none is pinned and none spins, so messages take longer"
-            );
-        }
-        let seats = Seats::occupy(placement.cpus());
-        if !seats.shared().is_empty() {
-            tracing::warn!(
-                cpus = ?seats.shared(),
-                "another runtime of this process has bound shards to the same CPUs: neither spins there"
-            );
-        }
-        let patience =
-            if placement.is_pinned() && shards < allowed { Patience::Look } else { Patience::Park };
-        let mailboxes: Result<Box<[_]>, _> =
-            (0..shards).map(|_| Mailbox::new(config.ingress_entries_max)).collect();
-        let opened =
-            log.map(|(log, codec)| log::open::open::<A>(&log, &codec, config.placement_key, shards, random));
-        let (logs, router, restored) = match opened.transpose()? {
-            Some(Opened { logs, router, restored }) => {
-                tracing::info!(recovery = %logs.recovery, directory = %logs.directory.path().display(), "the log is open");
-                (Some(Arc::new(logs)), router, restored.into_iter().map(Some).collect())
-            }
-            None => {
-                let key = config.placement_key.unwrap_or_else(|| PlacementKey(random()));
-                (None, Router::new(key, shards), (0..shards).map(|_| None).collect::<Vec<_>>())
-            }
-        };
-        let mvcc = match &logs {
-            Some(logs) => Mvcc::logged(shards, logs.durability.clone()),
-            None => Mvcc::new(shards),
-        };
-        let shared = Arc::new(Shared {
-            router,
-            logs,
-            mailboxes: mailboxes.map_err(StartError::System)?,
-            published: (0..shards).map(|_| CachePadded::new(PublishedStats::new(shards))).collect(),
-            replies: Arc::new(Replies::new(config.asks_in_flight_max, patience)),
-            mvcc: Arc::new(mvcc),
-            patience,
-            spin: config.spin(placement.is_pinned()),
-            cpus: placement.cpus().to_vec(),
-            seats,
-            allowed: topology.cpus().iter().map(|cpu| cpu.id).collect(),
-            started: Instant::now(),
-            birth: Birth::now(),
-            pulses: (0..shards).map(|_| CachePadded::default()).collect(),
-            phase: CachePadded::new(AtomicU8::new(Phase::Running as u8)),
-            progress: (0..shards).map(|_| Mutex::default()).collect(),
-            deaths: Mutex::default(),
-            staying: AtomicUsize::new(shards),
-            config,
-        });
-        let setups =
-            lanes(shards, shared.config.lane_entries(shards)).into_iter().zip(restored).enumerate().map(
-                |(shard, (lanes, restored))| ShardSetup {
-                    shard: ShardIndex(shard as u16),
-                    shared: shared.clone(),
-                    lanes,
-                    table_seed: random(),
-                    restored,
-                },
-            );
-        match bring_up(setups.collect()) {
-            Ok(threads) => {
-                tracing::info!(shards, cpus = ?shared.cpus, took = ?begun.elapsed(), "the runtime is ready");
-                let mut runtime = Runtime { shared, threads, checkpoints: None, watch: None };
-                runtime.try_suspects()?;
-                let logs = runtime.shared.logs.clone();
-                let first = logs.as_ref().and_then(|logs| checkpoint::demand_first(logs));
-                runtime.checkpoints = runtime.keep_checkpoints().map_err(StartError::System)?;
-                runtime.watch = Some(runtime.keep_watch().map_err(StartError::System)?);
-                if let Some((logs, first)) = logs.as_ref().zip(first)
-                    && let Err(error) = logs.checkpoints.wait_for(first)
-                {
-                    tracing::warn!(%error, "what the runs before have left stays, and the next start reads it again");
-                }
-                Ok(runtime)
-            }
-            Err(failed) => {
-                let (error, threads) = *failed;
-                shared.advance(Phase::Stopping);
-                // How they end does not matter any more.
-                threads.into_iter().for_each(|thread| drop(thread.join()));
-                shared.seats.leave();
-                Err(error)
-            }
-        }
-    }
-
-    fn keep_watch(&self) -> std::io::Result<(mpsc::Sender<()>, JoinHandle<()>)> {
-        let (stop, stopped) = mpsc::channel();
-        let shared = self.shared.clone();
-        let thread = std::thread::Builder::new().name("freehold-watch".into());
-        Ok((stop, thread.spawn(move || watch(&shared, &stopped))?))
-    }
-
-    /// Has the owed messages that were under way in a crash run, one after the other, while nothing else does: nobody has a handle yet,
-    /// and the other messages of earlier runs are held. Then these go on.
-    fn try_suspects(&self) -> Result<(), StartError> {
-        let shared = &self.shared;
-        let suspects = shared.logs.as_ref().map_or(&[][..], |logs| &logs.suspects);
-        if suspects.is_empty() {
-            return Ok(());
-        }
-        tracing::warn!(
-            messages = suspects.len(),
-            "messages that are owed were under way when a run crashed: each runs alone before the start is over"
-        );
-        for debt in suspects.iter().copied() {
-            let (each, reporters) = EachShard::new(1);
-            let debtor = &shared.mailboxes[(debt.0 % shared.mailboxes.len() as u64) as usize];
-            for over in reporters {
-                let resume = move |here: &Rc<LocalShard<A>>| here.resume_alone(debt, over);
-                debtor.command(Command::Call(Box::new(resume)), &shared.replies);
-            }
-            each.wait();
-        }
-        for mailbox in &shared.mailboxes {
-            let go = |here: &Rc<LocalShard<A>>| here.with_core(|shard, _| shard.hold_resumed(false));
-            mailbox.command(Command::Call(Box::new(go)), &shared.replies);
-        }
-        let deaths = shared.deaths.lock().unwrap_or_else(PoisonError::into_inner);
-        deaths.first().map_or(Ok(()), |death| Err(StartError::Died(death.clone())))
-    }
-
-    fn keep_checkpoints(&self) -> std::io::Result<Option<JoinHandle<()>>> {
-        let Some(logs) = self.shared.logs.clone() else { return Ok(None) };
-        if logs.recovery.migrated_from.is_some() && !logs.config.disk.keeps_old_schemas {
-            // Nobody waits for it: it makes the migration permanent, and until it is there each start migrates again.
-            logs.checkpoints.demand();
-        }
-        let shared = self.shared.clone();
-        let thread = std::thread::Builder::new().name("freehold-checkpoint".into());
-        thread.spawn(move || checkpoint::keep(&shared, &logs)).map(Some)
     }
 
     /// What was found in the log's directory at the start; `None` without a log.

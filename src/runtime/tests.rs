@@ -1,17 +1,17 @@
 //! A whole runtime, started and stopped: that the parts fit. The long runs and the faults are in `tests/`.
 
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 
 use super::drain::is_quiet;
 use super::*;
-use crate::config::Idle;
+use crate::config::{Idle, Shards};
 use crate::core::shared::DrainProgress;
 use crate::error::{ConfigError, Death, DeathCause, TaskError, TellError};
 use crate::test_actor::{Accounts, Message};
-use freehold_shard::AskError;
+use freehold_shard::{AskError, PlacementKey, ShardIndex};
 
 fn start(shards: usize) -> Runtime<Accounts> {
     start_with(Config { shards: Shards::Count(shards), ..Config::default() })
