@@ -15,9 +15,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use freehold_shard::manifest::{Checkpoint as Written, LogBegin, Part};
+use freehold_shard::manifest::{Checkpoint as Written, LogBegin, Manifest, Part};
 use freehold_shard::part::{PartEnd, PartError, PartWriter};
-use freehold_shard::{Actor, Begun, Debt, Epoch};
+use freehold_shard::{Actor, Begun, Debt, Epoch, Time};
 
 use crate::api::snapshot;
 use crate::core::LocalShard;
@@ -94,8 +94,8 @@ pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) {
     }
 }
 
-/// What a shard has to say of its part.
-type PartWritten = Result<(PartEnd, Begun, u64), CheckpointError>;
+/// What a shard has to say of its part: its end, from where on its log is needed, and the number of its next debt.
+type PartWritten = (PartEnd, Begun, u64);
 
 fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) -> Result<Checkpoint, CheckpointError> {
     let began = Instant::now();
@@ -104,61 +104,101 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) -> Result<Checkpoi
     let snapshot = snapshot::open_for_checkpoint(shared).wait()?;
     let epoch = snapshot.epoch();
     let time = shared.time();
-    // The numbers are taken before files get them: no number is used twice, whatever becomes of this.
-    let mut first = 0;
-    logs.store(|manifest| {
-        first = manifest.next_log;
-        manifest.next_log += shards as u64;
-    })?;
-    let (each, reporters) = EachShard::new(shards);
-    for ((mailbox, reporter), log) in shared.mailboxes.iter().zip(reporters).zip(first..) {
-        let write = move |here: &Rc<LocalShard<A>>| {
-            here.spawn_watched(write_part(here.clone(), log, epoch), |result| reporter.report(result));
-        };
-        mailbox.command(Command::Call(Box::new(write)), &shared.replies);
-    }
-    let wrote: Vec<PartWritten> =
-        each.wait().into_iter().map(|wrote| wrote.map_err(SnapshotError::of)?).collect();
+    let first = reserve(logs, shards)?;
     let given_up = |error| {
         (first..).take(shards).for_each(|log| drop(logs.directory.remove(&checkpoint_name(log))));
         Err(error)
     };
-    let wrote: Vec<_> = match wrote.into_iter().collect::<Result<_, _>>() {
-        Ok(wrote) => wrote,
+    let parts = match write_parts(shared, first, epoch) {
+        Ok(parts) => parts,
         Err(error) => return given_up(error),
     };
     // All it saw is written.
     drop(snapshot);
-    for ((end, ..), log) in wrote.iter().zip(first..) {
-        let goes_on = || !logs.checkpoints.is_over();
-        match read_back(&logs.directory, logs.part_id(log), logs.bounds(), *end, goes_on) {
-            Ok(true) => {}
-            Ok(false) => return given_up(SnapshotError::Stopped.into()),
-            Err(error) => return given_up(CheckpointError::NotReadBack(error)),
-        }
+    if let Err(error) = read_parts_back(logs, first, &parts) {
+        return given_up(error);
     }
     let old = logs.manifest().clone();
-    let numbers = old.runs.last().map(|run| run.logs.clone()).unwrap_or_default();
-    let begins: Vec<LogBegin> = numbers
-        .iter()
-        .zip(&wrote)
-        .map(|(begin, (_, begun, _))| LogBegin { log: begin.log, segment: begun.segment, tail: begun.tail })
-        .collect();
-    let next_debt = wrote.iter().map(|(.., next_debt)| *next_debt).max().unwrap_or_default();
-    let start = logs.part_id(first).start;
-    let part =
-        |(log, (end, ..)): (u64, &(PartEnd, _, _))| Part { log, start, end: end.tail, bytes: end.bytes };
-    let parts: Vec<Part> = (first..).zip(&wrote).map(part).collect();
-    let bytes = parts.iter().map(|part| part.bytes).sum();
-    let written = Written { epoch, time, next_debt, parts };
-    // If this fails, the manifest on disk may be the old or the new: the files of both stay. The next start removes what it does not need.
-    logs.store(|manifest| manifest.switch(written, begins.clone()))?;
+    let (begins, bytes) = switch(logs, &old, first, &parts, epoch, time)?;
     // From here on nothing of the old is needed. What cannot be removed now is removed at the next start.
     for part in old.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts) {
         let _ = logs.directory.remove(&checkpoint_name(part.log));
     }
     let made = Checkpoint { epoch, bytes, took: began.elapsed() };
     logs.growth.made(before, made);
+    sweep(logs, &old, &begins, shards);
+    Ok(made)
+}
+
+/// Takes numbers for the parts, and returns the first. They are taken before files get them: no number is used twice, whatever
+/// becomes of the checkpoint.
+fn reserve(logs: &SharedLogs, shards: usize) -> Result<u64, LogError> {
+    let mut first = 0;
+    logs.store(|manifest| {
+        first = manifest.next_log;
+        manifest.next_log += shards as u64;
+    })?;
+    Ok(first)
+}
+
+/// Has each shard write its part.
+fn write_parts<A: Actor>(
+    shared: &Shared<A>,
+    first: u64,
+    epoch: Epoch,
+) -> Result<Vec<PartWritten>, CheckpointError> {
+    let (each, reporters) = EachShard::new(shared.mailboxes.len());
+    for ((mailbox, reporter), log) in shared.mailboxes.iter().zip(reporters).zip(first..) {
+        let write = move |here: &Rc<LocalShard<A>>| {
+            here.spawn_watched(write_part(here.clone(), log, epoch), |result| reporter.report(result));
+        };
+        mailbox.command(Command::Call(Box::new(write)), &shared.replies);
+    }
+    each.wait().into_iter().map(|written| written.map_err(SnapshotError::of)?).collect()
+}
+
+/// Makes sure that the next start can read the parts.
+fn read_parts_back(logs: &SharedLogs, first: u64, parts: &[PartWritten]) -> Result<(), CheckpointError> {
+    for ((end, ..), log) in parts.iter().zip(first..) {
+        let goes_on = || !logs.checkpoints.is_over();
+        match read_back(&logs.directory, logs.part_id(log), logs.bounds(), *end, goes_on) {
+            Ok(true) => {}
+            Ok(false) => return Err(SnapshotError::Stopped.into()),
+            Err(error) => return Err(CheckpointError::NotReadBack(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the manifest by one that names the parts. Returns from where on each log is still needed, and how large the checkpoint is.
+fn switch(
+    logs: &SharedLogs,
+    old: &Manifest,
+    first: u64,
+    parts: &[PartWritten],
+    epoch: Epoch,
+    time: Time,
+) -> Result<(Vec<LogBegin>, u64), LogError> {
+    let numbers = old.runs.last().map(|run| run.logs.clone()).unwrap_or_default();
+    let begins: Vec<LogBegin> = numbers
+        .iter()
+        .zip(parts)
+        .map(|(begin, (_, begun, _))| LogBegin { log: begin.log, segment: begun.segment, tail: begun.tail })
+        .collect();
+    let next_debt = parts.iter().map(|(.., next_debt)| *next_debt).max().unwrap_or_default();
+    let start = logs.part_id(first).start;
+    let part =
+        |(log, (end, ..)): (u64, &(PartEnd, _, _))| Part { log, start, end: end.tail, bytes: end.bytes };
+    let parts: Vec<Part> = (first..).zip(parts).map(part).collect();
+    let bytes = parts.iter().map(|part| part.bytes).sum();
+    let written = Written { epoch, time, next_debt, parts };
+    // If this fails, the manifest on disk may be the old or the new: the files of both stay. The next start removes what it does not need.
+    logs.store(|manifest| manifest.switch(written, begins.clone()))?;
+    Ok((begins, bytes))
+}
+
+/// Lets go of the segments that the logs of the old manifest do not need any more.
+fn sweep(logs: &SharedLogs, old: &Manifest, begins: &[LogBegin], shards: usize) {
     let needed = |log: u64| begins.iter().find(|begin| begin.log == log).map(|begin| begin.segment);
     let of_old: HashSet<u64> = old.runs.iter().flat_map(|run| &run.logs).map(|begin| begin.log).collect();
     for (name, bytes) in logs.directory.list().unwrap_or_default() {
@@ -169,11 +209,14 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) -> Result<Checkpoi
             let _ = if is_whole { logs.discard(&name, shards) } else { logs.directory.remove(&name) };
         }
     }
-    Ok(made)
 }
 
 /// Writes one shard's part.
-async fn write_part<A: Actor>(here: Rc<LocalShard<A>>, log: u64, epoch: Epoch) -> PartWritten {
+async fn write_part<A: Actor>(
+    here: Rc<LocalShard<A>>,
+    log: u64,
+    epoch: Epoch,
+) -> Result<PartWritten, CheckpointError> {
     let logs = here.shared.logs.clone().ok_or(CheckpointError::NoLog)?;
     here.with_core(|shard, effects| shard.send_marks(epoch, effects));
     let mut file = NewFile::create(&logs.directory, &checkpoint_name(log)).await?;
