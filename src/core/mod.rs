@@ -141,6 +141,14 @@ pub(crate) struct PumpState {
     pub(crate) waker: RefCell<Option<Waker>>,
 }
 
+/// When what tasks did by themselves is worth a round, so that statistics show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Publish {
+    /// With other work only.
+    WithWork,
+    Always,
+}
+
 /// What a round has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -354,8 +362,7 @@ impl<A: Actor> LocalShard<A> {
     }
 
     /// One round: takes what has come, runs it, carries out what came of it. Says what there was to do.
-    /// What tasks did since the last round is worth one only if `publishes`.
-    pub(crate) fn round(&self, publishes: bool) -> Found {
+    pub(crate) fn round(&self, publish: Publish) -> Found {
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
         let (mailbox, config) = (self.mailbox(), &self.shared.config);
@@ -371,7 +378,7 @@ impl<A: Actor> LocalShard<A> {
         if self.has_ingress(core) && !self.holds_back(core) {
             taken += core.take_ingress(mailbox, config.turn_messages_max);
         }
-        if taken == 0 && backlog == 0 && !core.has_own_work(publishes) {
+        if taken == 0 && backlog == 0 && !core.has_own_work(publish) {
             return Found::Nothing;
         }
         let begin = core.clock.read();
@@ -701,7 +708,7 @@ impl<A: Actor> Core<A> {
 
     /// Whether there is something to do though nothing has come.
     #[inline]
-    fn has_own_work(&mut self, publishes: bool) -> bool {
+    fn has_own_work(&mut self, publish: Publish) -> bool {
         self.has_outgoing
             || self.shard.own_messages() > 0
             || self.has_jobs()
@@ -709,7 +716,7 @@ impl<A: Actor> Core<A> {
             || self.is_logged && self.shard.has_log_work()
             || self.shard.counters().told != self.told_flushed
             || self.shard.next_timer().is_some_and(|due| due <= self.clock.read())
-            || publishes && self.shard.counters().handled() != self.handled_published
+            || publish == Publish::Always && self.shard.counters().handled() != self.handled_published
     }
 }
 

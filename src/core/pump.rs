@@ -25,7 +25,7 @@ use glommio::timer::Timer;
 use self::pace::{Around, Pace, Step};
 use super::shared::Phase;
 use super::stall_timer::{DoorbellWaker, StallTimer, WATCH_EVERY, WATCH_WORK_EVERY};
-use super::{Found, LocalShard};
+use super::{Found, LocalShard, Publish};
 
 /// How often one registration of the doorbell is waited on anew before it is renewed: each wait leaves a waker with it.
 const WAITS_PER_REGISTRATION: u32 = 32;
@@ -44,22 +44,22 @@ struct ParkState {
     was_rung: bool,
 }
 
+impl ParkState {
+    fn new(doorbell: PollableFd<OwnedFd>) -> Self {
+        let doorbell_waker = Arc::new(DoorbellWaker::default());
+        let waker = Waker::from(doorbell_waker.clone());
+        let registration = PollState::new();
+        ParkState { doorbell, doorbell_waker, waker, registration, waits: 0, was_rung: false }
+    }
+}
+
 /// Runs the pump until the runtime stops or dies.
 pub(crate) async fn pump<A: Actor>(
     here: Rc<LocalShard<A>>,
     doorbell: PollableFd<OwnedFd>,
     mut stall_timer: StallTimer,
 ) {
-    let doorbell_waker = Arc::new(DoorbellWaker::default());
-    let waker = Waker::from(doorbell_waker.clone());
-    let mut park_state = ParkState {
-        doorbell,
-        doorbell_waker,
-        waker,
-        registration: PollState::new(),
-        waits: 0,
-        was_rung: false,
-    };
+    let mut park_state = ParkState::new(doorbell);
     let is_pinned = here.shared.is_pinned();
     let mut pace = Pace::new();
     loop {
@@ -109,7 +109,7 @@ pub(crate) async fn pump<A: Actor>(
             }
             Step::Look => std::hint::spin_loop(),
             Step::Park => {
-                if here.round(true) == Found::Work {
+                if here.round(Publish::Always) == Found::Work {
                     here.wake_answered();
                 }
                 let woken = park(&here, &mut park_state, &mut stall_timer).await;
@@ -117,12 +117,17 @@ pub(crate) async fn pump<A: Actor>(
             }
         }
     }
+    wind_down(&here, stall_timer, park_state).await;
+}
+
+/// What the pump does last: it ends the tasks, and waits until all that the shard committed is durable.
+async fn wind_down<A: Actor>(here: &LocalShard<A>, mut stall_timer: StallTimer, park_state: ParkState) {
     stall_timer.unpark();
     here.cancel_tasks().await;
     // What those did in their last steps.
-    here.round(true);
+    here.round(Publish::Always);
     here.wake_answered();
-    flush(&here).await;
+    flush(here).await;
     // glommio's wakers are let go of where its executor still runs.
     park_state.doorbell_waker.wakes(None);
     let waker = here.pump.waker.take();
@@ -134,7 +139,7 @@ async fn flush<A: Actor>(here: &LocalShard<A>) {
     let begin = Instant::now();
     while here.has_unwritten() && here.shared.phase() != Phase::Dead && begin.elapsed() < FLUSH_MAX {
         here.beat();
-        here.round(true);
+        here.round(Publish::Always);
         here.wake_answered();
         Timer::new(Duration::from_micros(100)).await;
     }
