@@ -10,6 +10,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use freehold_shard::Epoch;
@@ -350,29 +351,9 @@ pub(crate) fn read(
             if failed.borrow().is_some() {
                 break;
             }
-            match found {
-                Damage { found: Invalid::Version { found }, .. } => {
-                    let file = directory.file(name);
-                    damage(LogError::Version { file, found, known: VERSION })?;
-                    is_lost = true;
-                    break;
-                }
-                Damage { found: found @ Invalid::OtherStart, .. } => {
-                    damage(damaged(directory, name, 0, found.to_string()))?;
-                    is_lost = true;
-                    break;
-                }
-                // It follows from what was told already.
-                Damage { found: Invalid::OutOfOrder { .. }, .. } if is_lost => {}
-                // The gap is behind what was read of the segment before.
-                Damage { offset: 0, found: Invalid::OutOfOrder { found, expected }, .. } if at.0 != *name => {
-                    let what =
-                        format!("batch {expected} cannot be read, and batch {found} follows in {name}");
-                    damage(damaged(directory, &at.0, at.1, what))?;
-                }
-                Damage { offset, .. } => {
-                    damage(damaged(directory, name, offset as u64, found.to_string()))?;
-                }
+            if tell_damage(directory, name, &at, is_lost, &found, &mut damage)?.is_break() {
+                is_lost = true;
+                break;
             }
             is_lost = false;
             read = reader.read_pieces(&mut pieces, Some(&found), &mut take)?;
@@ -399,20 +380,53 @@ pub(crate) fn read(
         progress(bytes);
     }
     let end = reader.end();
-    if let Some(expected) = source.end
-        && end.1.sequence <= expected.1.sequence
-        && end != expected
-        && !is_lost
-        // Of a log with nothing in it no file is needed.
-        && !source.files.is_empty()
-    {
-        let what = format!(
-            "it ends before batch {}, and was written up to batch {}",
-            end.1.sequence, expected.1.sequence
-        );
+    if !is_lost && let Some(what) = ends_early(source, end) {
         damage(damaged(directory, &at.0, at.1, what))?;
     }
     Ok(Ended { end, at })
+}
+
+/// Gives what is damaged in a segment to `damage`. Breaks if nothing more of the segment can be read. What was read before ends `at`.
+fn tell_damage(
+    directory: &Directory,
+    name: &str,
+    at: &(String, u64),
+    is_lost: bool,
+    found: &Damage,
+    damage: &mut impl FnMut(LogError) -> Result<(), LogError>,
+) -> Result<ControlFlow<()>, LogError> {
+    match found {
+        Damage { found: Invalid::Version { found }, .. } => {
+            let file = directory.file(name);
+            damage(LogError::Version { file, found: *found, known: VERSION })?;
+            return Ok(ControlFlow::Break(()));
+        }
+        Damage { found: found @ Invalid::OtherStart, .. } => {
+            damage(damaged(directory, name, 0, found.to_string()))?;
+            return Ok(ControlFlow::Break(()));
+        }
+        // It follows from what was told already.
+        Damage { found: Invalid::OutOfOrder { .. }, .. } if is_lost => {}
+        // The gap is behind what was read of the segment before.
+        Damage { offset: 0, found: Invalid::OutOfOrder { found, expected }, .. } if at.0 != name => {
+            let what = format!("batch {expected} cannot be read, and batch {found} follows in {name}");
+            damage(damaged(directory, &at.0, at.1, what))?;
+        }
+        Damage { offset, .. } => {
+            damage(damaged(directory, name, *offset as u64, found.to_string()))?;
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// What is wrong with a log that ends here, if the manifest says that it ends later.
+fn ends_early(source: &Source, end: (u64, Tail)) -> Option<String> {
+    let (_, expected) =
+        source.end.filter(|expected| end.1.sequence <= expected.1.sequence && end != *expected)?;
+    // Of a log with nothing in it no file is needed.
+    (!source.files.is_empty()).then(|| {
+        format!("it ends before batch {}, and was written up to batch {}", end.1.sequence, expected.sequence)
+    })
 }
 
 /// Looks through a log. What is damaged is given to `damage`, as by [`read`].
