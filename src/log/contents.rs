@@ -359,9 +359,7 @@ pub(crate) fn read(
             read = reader.read_pieces(&mut pieces, Some(&found), &mut take)?;
         }
         let bytes = pieces.bytes() as u64;
-        if let Some(error) = failed.into_inner() {
-            return Err(error);
-        }
+        failed.into_inner().map_or(Ok(()), Err)?;
         if late.get() > LATE_MAX {
             damage(newer_files(directory, vec![name.clone()]))?;
         }
