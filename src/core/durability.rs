@@ -111,7 +111,7 @@ impl<A: Actor> LocalShard<A> {
     /// Goes on writing and answers what is durable, outside a round.
     fn let_go(&self, core: &mut Core<A>) {
         self.see_to_log(core);
-        self.carry_out(core);
+        self.deliver(core);
         // No round may come for long, and answers were sent.
         self.publish(core);
     }

@@ -75,7 +75,7 @@ impl<A: Actor> LocalShard<A> {
         let core = &mut *core;
         // A panic in the middle of a turn leaves what it had done. Of that nothing is durable; whoever waits for it is answered `Unknown`.
         core.shard.hold_back(&mut core.effects);
-        self.carry_out(core);
+        self.deliver(core);
         let outgoing = core.effects.outboxes.iter_mut().flat_map(|outbox| outbox.drain(..));
         for envelope in core.inbox.envelopes.drain(..).chain(outgoing) {
             unrun += usize::from(matches!(envelope, Envelope::Message { .. }));

@@ -43,7 +43,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use freehold_shard::{
-    Actor, Addressees, AskError, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress, Shard, ShardIndex,
+    Actor, Addressees, AskError, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress, Shard,
+    ShardIndex, Time,
 };
 use slab::Slab;
 
@@ -365,19 +366,11 @@ impl<A: Actor> LocalShard<A> {
     pub(crate) fn round(&self, publish: Publish) -> Found {
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
-        let (mailbox, config) = (self.mailbox(), &self.shared.config);
-        if self.is_draining.get() {
-            if !self.has_work(core) && (!core.is_logged || core.shard.is_log_settled()) {
-                self.shared.progress(self.index).idle(core.lanes.sent, core.lanes.received);
-                return Found::Nothing;
-            }
-            self.shared.progress(self.index).begin();
+        if self.is_draining.get() && self.has_drained(core) {
+            return Found::Nothing;
         }
         let backlog = core.backlog;
-        let mut taken = core.lanes.drain(&mut core.inbox.envelopes, config.turn_messages_max);
-        if self.has_ingress(core) && !self.holds_back(core) {
-            taken += core.take_ingress(mailbox, config.turn_messages_max);
-        }
+        let taken = self.take(core);
         if taken == 0 && backlog == 0 && !core.has_own_work(publish) {
             return Found::Nothing;
         }
@@ -385,32 +378,75 @@ impl<A: Actor> LocalShard<A> {
         let began = core.clock.last;
         let pulse = &self.shared.pulses[self.index.index()];
         pulse.turn_begins(core.clock.real().0);
-        if core.resumes {
-            self.resume(core, begin);
+        self.turn(core, begin);
+        self.see_to_log(core);
+        // Only a round has done all that tasks asked for; what is delivered between rounds is the log's.
+        core.has_outgoing = false;
+        self.deliver(core);
+        core.clock.read();
+        self.revoke_old_snapshots(core);
+        if core.backlog < backlog || backlog == 0 {
+            core.progressed = core.clock.last;
         }
-        core.shard.turn(begin, &mut core.inbox, &mut core.effects);
+        self.account(core, core.clock.last - began, taken);
+        self.publish(core);
+        pulse.turn_ends();
+        // A round that could only try full lanes again did nothing.
+        if taken > 0 || backlog == 0 || core.backlog < backlog { Found::Work } else { Found::FullLanes }
+    }
+
+    /// While the shard drains: whether it has nothing to do, which it then says.
+    #[cold]
+    fn has_drained(&self, core: &Core<A>) -> bool {
+        if !self.has_work(core) && (!core.is_logged || core.shard.is_log_settled()) {
+            self.shared.progress(self.index).idle(core.lanes.sent, core.lanes.received);
+            return true;
+        }
+        self.shared.progress(self.index).begin();
+        false
+    }
+
+    /// Takes what has come into the inbox. Returns how many messages that was.
+    #[inline]
+    fn take(&self, core: &mut Core<A>) -> usize {
+        let max = self.shared.config.turn_messages_max;
+        let mut taken = core.lanes.drain(&mut core.inbox.envelopes, max);
+        if self.has_ingress(core) && !self.holds_back(core) {
+            taken += core.take_ingress(self.mailbox(), max);
+        }
+        taken
+    }
+
+    /// Runs what is in the inbox, and what goes on beside messages.
+    #[inline]
+    fn turn(&self, core: &mut Core<A>, now: Time) {
+        if core.resumes {
+            self.resume(core, now);
+        }
+        core.shard.turn(now, &mut core.inbox, &mut core.effects);
         core.jobs_due = false;
         core.jobs.run(&mut core.shard);
         core.sweep();
-        self.see_to_log(core);
-        // Only a round has done all that tasks asked for; what is carried out between rounds is the log's.
-        core.has_outgoing = false;
-        self.carry_out(core);
-        core.clock.read();
+    }
+
+    /// Revokes snapshots that have been open for too long, and tells the other shards of it.
+    #[inline]
+    fn revoke_old_snapshots(&self, core: &mut Core<A>) {
         core.shard.revoke_old(core.clock.real());
         if core.shard.counters().revoked != core.revoked_told {
             core.revoked_told = core.shard.counters().revoked;
             self.shared.tell_line();
         }
-        let took = core.clock.last - began;
-        if core.backlog < backlog || backlog == 0 {
-            core.progressed = core.clock.last;
-        }
+    }
+
+    /// Counts a turn, and how long its sampled messages took.
+    #[inline]
+    fn account(&self, core: &mut Core<A>, took: Duration, messages: usize) {
         core.activity.turns += 1;
         core.activity.busy_ns += took.as_nanos() as u64;
-        if took >= config.slow_turn {
+        if took >= self.shared.config.slow_turn {
             core.activity.slow_turns += 1;
-            tracing::warn!(shard = self.index.0, ?took, messages = taken, "a turn was slow");
+            tracing::warn!(shard = self.index.0, ?took, messages, "a turn was slow");
         }
         if !core.samples.is_empty() {
             let now = core.clock.last;
@@ -419,10 +455,6 @@ impl<A: Actor> LocalShard<A> {
             }
             self.shared.published[self.index.index()].sample(now, &mut core.samples);
         }
-        self.publish(core);
-        pulse.turn_ends();
-        // A round that could only try full lanes again did nothing.
-        if taken > 0 || backlog == 0 || core.backlog < backlog { Found::Work } else { Found::FullLanes }
     }
 
     /// Whether messages from outside wait.
@@ -442,7 +474,7 @@ impl<A: Actor> LocalShard<A> {
 
     /// Delivers the effects of a turn.
     #[inline]
-    fn carry_out(&self, core: &mut Core<A>) {
+    fn deliver(&self, core: &mut Core<A>) {
         core.told_flushed = core.shard.counters().told;
         core.backlog = core.lanes.flush(&mut core.effects.outboxes, &mut core.flushed);
         if !core.flushed.is_empty() {
