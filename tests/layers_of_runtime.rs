@@ -1,11 +1,13 @@
-//! Imports of the runtime's crate go down only: `src/` is made of layers, and a file names its own layer or a lower one.
+//! Imports of the runtime's crate go down only: `src/` is made of layers, and a file names its own
+//! layer or a lower one.
 //!
 //! A layer is a file or a folder of `src/`. Tests and comments may name anything.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// From the bottom to the top. No two of them can need each other, as each may only name those before it.
+/// From the bottom to the top. No two of them can need each other, as each may only name those
+/// before it.
 const LAYERS: [&str; 13] = [
     "random",
     "fork",
@@ -69,7 +71,8 @@ fn named_from_the_root(code: &str) -> BTreeSet<String> {
     words
 }
 
-/// What climbs in a file of `layer`. A name that is no layer is one that the crate's root gives out, and so of the top.
+/// What climbs in a file of `layer`. A name that is no layer is one that the crate's root gives
+/// out, and so of the top.
 fn climbs(layers: &[&str], layer: &str, text: &str) -> Vec<Climb> {
     let height = |name: &str| layers.iter().position(|layer| *layer == name);
     let own = height(layer).unwrap_or_else(|| panic!("`{layer}` is in no layer: give it its place"));
@@ -90,7 +93,8 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// What climbs in the crate in this directory, by file, without the exceptions. An exception that is not needed is wrong, too.
+/// What climbs in the crate in this directory, by file, without the exceptions. An exception that
+/// is not needed is wrong, too.
 fn wrong(crate_directory: &Path, layers: &[&str], exceptions: &[(&str, &str, &str)]) -> Vec<String> {
     let source = crate_directory.join("src");
     let (mut found, mut wrong) = (Vec::new(), Vec::new());

@@ -70,7 +70,8 @@ impl<A: Actor> LocalShard<A> {
         core.resumes = core.shard.has_resumed();
     }
 
-    /// Gives a task the answer to a message that has run here: at once, or as an ask in flight, which waits until it is durable.
+    /// Gives a task the answer to a message that has run here: at once, or as an ask in flight,
+    /// which waits until it is durable.
     pub(crate) fn answer_when_durable(&self, outcome: Outcome<A>) -> Result<Outcome<A>, u32> {
         let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
         if core.shard.undurable().is_none() {

@@ -1,15 +1,17 @@
 //! The asks of a shard's own tasks that are under way to other shards.
 //!
-//! An ask has a key, which travels with the message and comes back with the answer. It leaves the list when both have
-//! happened: the answer has come, and the task has it or has gone. A key carries a generation, so that an answer nobody
-//! expects any more cannot meet a later ask. All on one thread; the list is bounded by `calls_max`.
+//! An ask has a key, which travels with the message and comes back with the answer. It leaves the
+//! list when both have happened: the answer has come, and the task has it or has gone. A key
+//! carries a generation, so that an answer nobody expects any more cannot meet a later ask. All on
+//! one thread; the list is bounded by `calls_max`.
 
 use std::task::Waker;
 
 use freehold_shard::{Actor, Outcome};
 use slab::Slab;
 
-/// The lower bits of a key are the place in the list; `calls_max` is at most this much. The others are the generation.
+/// The lower bits of a key are the place in the list; `calls_max` is at most this much. The others
+/// are the generation.
 const PLACE_BITS: u32 = 20;
 
 /// The asks of one shard.

@@ -380,7 +380,8 @@ impl<A: Actor> LocalShard<A> {
         pulse.turn_begins(core.clock.real().0);
         self.turn(core, begin);
         self.see_to_log(core);
-        // Only a round has done all that tasks asked for; what is delivered between rounds is the log's.
+        // Only a round has done all that tasks asked for; what is delivered between rounds is the
+        // log's.
         core.has_outgoing = false;
         self.deliver(core);
         core.clock.read();
@@ -594,7 +595,8 @@ impl<A: Actor> LocalShard<A> {
         F: Future + 'static,
     {
         let task = self.tasks.clone().watch(future, ended);
-        // Into the queue, not at once as `spawn_local` would: whoever spawns may be in the middle of something.
+        // Into the queue, not at once as `spawn_local` would: whoever spawns may be in the middle
+        // of something.
         let queue = glommio::executor().current_task_queue();
         glommio::spawn_local_into(task, queue).expect("the queue of a running task exists").detach();
     }

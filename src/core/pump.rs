@@ -1,12 +1,13 @@
 //! One core's loop on glommio: rounds, spinning, parking.
 //!
-//! Each shard has one executor, and on it one task that lives as long as the shard, the *pump*, in the default task
-//! queue. After each round it yields to the tasks of users. When it runs dry it spins and then parks: it waits for its
-//! doorbell through the ring, for the next timer, or for a task of this thread.
+//! Each shard has one executor, and on it one task that lives as long as the shard, the *pump*, in
+//! the default task queue. After each round it yields to the tasks of users. When it runs dry it
+//! spins and then parks: it waits for its doorbell through the ring, for the next timer, or for a
+//! task of this thread.
 //!
-//! Nobody else ever holds a waker of the pump, so a wake from another thread cannot be lost in an executor, which
-//! glommio's can; `parking` proves that it is not lost before, and `stall_timer` sees to it that the executor does not sleep
-//! on it.
+//! Nobody else ever holds a waker of the pump, so a wake from another thread cannot be lost in an
+//! executor, which glommio's can; `parking` proves that it is not lost before, and `stall_timer`
+//! sees to it that the executor does not sleep on it.
 
 mod pace;
 
@@ -27,7 +28,8 @@ use super::shared::Phase;
 use super::stall_timer::{DoorbellWaker, StallTimer, WATCH_EVERY, WATCH_WORK_EVERY};
 use super::{Found, LocalShard, Publish};
 
-/// How often one registration of the doorbell is waited on anew before it is renewed: each wait leaves a waker with it.
+/// How often one registration of the doorbell is waited on anew before it is renewed: each wait
+/// leaves a waker with it.
 const WAITS_PER_REGISTRATION: u32 = 32;
 
 /// How long a shard that leaves waits for its disk, and for those of the others.
@@ -95,7 +97,8 @@ pub(crate) async fn pump<A: Actor>(
                     glommio::yield_if_needed().await;
                 }
             }
-            // A full lane rings no doorbell when it has room again. Its reader always makes some, if it gets a CPU to run on.
+            // A full lane rings no doorbell when it has room again. Its reader always makes some,
+            // if it gets a CPU to run on.
             Step::GiveWay => {
                 if !is_pinned {
                     std::thread::yield_now();
@@ -120,7 +123,8 @@ pub(crate) async fn pump<A: Actor>(
     wind_down(&here, stall_timer, park_state).await;
 }
 
-/// What the pump does last: it ends the tasks, and waits until all that the shard committed is durable.
+/// What the pump does last: it ends the tasks, and waits until all that the shard committed is
+/// durable.
 async fn wind_down<A: Actor>(here: &LocalShard<A>, mut stall_timer: StallTimer, park_state: ParkState) {
     stall_timer.unpark();
     here.cancel_tasks().await;
@@ -157,8 +161,8 @@ async fn flush<A: Actor>(here: &LocalShard<A>) {
     }
 }
 
-/// Waits for the doorbell, the next timer, or a task of this shard that sends something. Says whether there may be work,
-/// and not only time has passed.
+/// Waits for the doorbell, the next timer, or a task of this shard that sends something. Says
+/// whether there may be work, and not only time has passed.
 async fn park<A: Actor>(
     here: &LocalShard<A>,
     park_state: &mut ParkState,

@@ -8,7 +8,8 @@ use freehold_shard::Actor;
 use super::shared::Shared;
 use crate::transport::mailbox::WAKE_TASKS;
 
-/// A waker that reaches the tasks of a shard from any thread: it leaves a signal and notifies the shard.
+/// A waker that reaches the tasks of a shard from any thread: it leaves a signal and notifies the
+/// shard.
 pub(crate) struct ShardWaker<A: Actor> {
     pub(crate) shared: Weak<Shared<A>>,
     pub(crate) shard: usize,

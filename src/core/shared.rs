@@ -1,7 +1,8 @@
-//! What all threads of a runtime share, and every handle: mailboxes, reply slots, what is published, and how far the
-//! runtime is.
+//! What all threads of a runtime share, and every handle: mailboxes, reply slots, what is
+//! published, and how far the runtime is.
 //!
-//! A shard keeps [`DrainProgress`] only while it drains, and marks itself busy before it takes anything from anywhere.
+//! A shard keeps [`DrainProgress`] only while it drains, and marks itself busy before it takes
+//! anything from anywhere.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -129,7 +130,8 @@ impl<A: Actor> Shared<A> {
         }
     }
 
-    /// Has every shard look at the line of epochs: a snapshot was closed, and one that is idle is to let go of what it kept.
+    /// Has every shard look at the line of epochs: a snapshot was closed, and one that is idle is
+    /// to let go of what it kept.
     pub(crate) fn tell_line(&self) {
         for mailbox in &self.mailboxes {
             mailbox.signal(LINE, &self.replies);
@@ -186,7 +188,8 @@ impl<A: Actor> Shared<A> {
         self.advance(Phase::Dead);
     }
 
-    /// The manifest is another's, so no log of this runtime counts any more. It is no shard's fault; the first stands for all.
+    /// The manifest is another's, so no log of this runtime counts any more. It is no shard's
+    /// fault; the first stands for all.
     pub(crate) fn log_was_replaced(&self, error: &LogError) {
         self.die(Death { shard: ShardIndex(0), cause: DeathCause::Log(error.to_string()) });
     }

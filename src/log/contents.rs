@@ -384,7 +384,8 @@ pub(crate) fn read(
     Ok(Ended { end, at })
 }
 
-/// Gives what is damaged in a segment to `damage`. Breaks if nothing more of the segment can be read. What was read before ends `at`.
+/// Gives what is damaged in a segment to `damage`. Breaks if nothing more of the segment can be
+/// read. What was read before ends `at`.
 fn tell_damage(
     directory: &Directory,
     name: &str,

@@ -85,8 +85,9 @@ impl Demands {
         }
     }
 
-    /// The thread that makes checkpoints waits until one is asked for or may be due, and no longer than this. Returns how many
-    /// were asked for and whether one of them has still to be made; `None` if there are to be no more.
+    /// The thread that makes checkpoints waits until one is asked for or may be due, and no longer
+    /// than this. Returns how many were asked for and whether one of them has still to be made;
+    /// `None` if there are to be no more.
     pub(crate) fn wait_until_due(&self, at_most: Duration) -> Option<(u64, bool)> {
         let waits = |state: &mut DemandsState| !state.is_over && !state.is_due && state.asked == state.done;
         let (mut state, _) = self

@@ -178,7 +178,8 @@ fn survey_all(
     Ok((surveyed, is_whole))
 }
 
-/// What the checkpoint holds, if the manifest names one. What is wrong with it, [`survey_all`] has told.
+/// What the checkpoint holds, if the manifest names one. What is wrong with it, [`survey_all`] has
+/// told.
 fn verify_checkpoint(
     directory: &Directory,
     contents: &Contents,
@@ -240,7 +241,8 @@ fn verify_runs(
     runs
 }
 
-/// Files that the manifest does not name: how many are spares, and those that belong to nothing, with their lengths.
+/// Files that the manifest does not name: how many are spares, and those that belong to nothing,
+/// with their lengths.
 fn sort_unnamed(directory: &Directory, contents: &Contents) -> Result<(usize, Vec<(String, u64)>), LogError> {
     let mut spares = 0;
     let belongs = |name: &str| {

@@ -1,10 +1,11 @@
 //! Logs: how a runtime keeps what it acknowledged.
 //!
-//! What goes into a log, when an epoch is closed and who waits for it is decided in the shards (`freehold_shard`); here is
-//! what touches files. [`contents`] reads a directory, and [`open`] leaves it ready for another run. Two things are done
-//! above this layer, because they go on beside a shard's messages: `core::writer` writes one shard's batches, and
-//! `runtime::checkpoint` writes all objects down now and then, so that logs stay short. [`read_back`] makes sure that the
-//! next start can read what was written then.
+//! What goes into a log, when an epoch is closed and who waits for it is decided in the shards
+//! (`freehold_shard`); here is what touches files. [`contents`] reads a directory, and [`open`]
+//! leaves it ready for another run. Two things are done above this layer, because they go on beside
+//! a shard's messages: `core::writer` writes one shard's batches, and `runtime::checkpoint` writes
+//! all objects down now and then, so that logs stay short. [`read_back`] makes sure that the next
+//! start can read what was written then.
 //!
 //! ```text
 //! lock            taken as long as a runtime has the directory open

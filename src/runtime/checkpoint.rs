@@ -3,7 +3,8 @@
 //! 1. A checkpoint is begun, as of the start of an epoch. When it is ready and everything before it is durable, every shard tells every other that it has told of all the
 //!    debts it paid before (*marks*), so that each knows which of its own are open.
 //! 2. Each shard writes a part: its objects and its debts, by slices between turns.
-//! 3. When all parts are on disk, they are [read back](crate::log::read_back): what the next start could not read is given up here.
+//! 3. When all parts are on disk, they are [read back](crate::log::read_back): what the next start
+//!    could not read is given up here.
 //! 4. The manifest is replaced by one that names them, and the logs from where they are still needed: that is the switch. Only then
 //!    segments and the checkpoint before are let go of.
 //!
@@ -94,7 +95,8 @@ pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) {
     }
 }
 
-/// What a shard has to say of its part: its end, from where on its log is needed, and the number of its next debt.
+/// What a shard has to say of its part: its end, from where on its log is needed, and the number of
+/// its next debt.
 type PartWritten = (PartEnd, Begun, u64);
 
 fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) -> Result<Checkpoint, CheckpointError> {
@@ -120,7 +122,8 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) -> Result<Checkpoi
     }
     let old = logs.manifest().clone();
     let (begins, bytes) = switch(logs, &old, first, &parts, epoch, time)?;
-    // From here on nothing of the old is needed. What cannot be removed now is removed at the next start.
+    // From here on nothing of the old is needed. What cannot be removed now is removed at the next
+    // start.
     for part in old.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts) {
         let _ = logs.directory.remove(&checkpoint_name(part.log));
     }
@@ -130,8 +133,8 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) -> Result<Checkpoi
     Ok(made)
 }
 
-/// Takes numbers for the parts, and returns the first. They are taken before files get them: no number is used twice, whatever
-/// becomes of the checkpoint.
+/// Takes numbers for the parts, and returns the first. They are taken before files get them: no
+/// number is used twice, whatever becomes of the checkpoint.
 fn reserve(logs: &SharedLogs, shards: usize) -> Result<u64, LogError> {
     let mut first = 0;
     logs.store(|manifest| {
@@ -170,7 +173,8 @@ fn read_parts_back(logs: &SharedLogs, first: u64, parts: &[PartWritten]) -> Resu
     Ok(())
 }
 
-/// Replaces the manifest by one that names the parts. Returns from where on each log is still needed, and how large the checkpoint is.
+/// Replaces the manifest by one that names the parts. Returns from where on each log is still
+/// needed, and how large the checkpoint is.
 fn switch(
     logs: &SharedLogs,
     old: &Manifest,

@@ -1,8 +1,9 @@
 //! When has everything that was accepted run to its end?
 //!
-//! Found by Mattern's method of four counters (F. Mattern, "Algorithms for distributed termination detection", Distributed
-//! Computing 2, 1987): in two rounds of asking, one after the other, every shard was idle both times, none had worked in
-//! between, and as many envelopes had been taken from lanes as put in.
+//! Found by Mattern's method of four counters (F. Mattern, "Algorithms for distributed termination
+//! detection", Distributed Computing 2, 1987): in two rounds of asking, one after the other, every
+//! shard was idle both times, none had worked in between, and as many envelopes had been taken from
+//! lanes as put in.
 
 use std::time::{Duration, Instant};
 

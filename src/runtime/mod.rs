@@ -1,7 +1,7 @@
 //! Start, drain, stop: the life of a runtime from outside.
 //!
-//! *Start* checks the configuration and the machine, places the shards, and brings up all of them or none. *Stop* goes
-//! through phases that every shard is told of:
+//! *Start* checks the configuration and the machine, places the shards, and brings up all of them
+//! or none. *Stop* goes through phases that every shard is told of:
 //!
 //! ```text
 //! Running ──> Draining ──> Stopping        shutdown: intake closed and timers stopped; then what is left is cancelled and refused
@@ -10,9 +10,9 @@
 //!
 //! *Draining* ends when nothing is under way any more: `drain` says how that is found out.
 //!
-//! Invariant *everyone-is-answered*: a shard that leaves answers whoever waits for it, dead or alive
-//! (`LocalShard::leave`); the last to leave answers every reply slot that is still waited on; and what comes later is
-//! answered by its own sender.
+//! Invariant *everyone-is-answered*: a shard that leaves answers whoever waits for it, dead or
+//! alive (`LocalShard::leave`); the last to leave answers every reply slot that is still waited on;
+//! and what comes later is answered by its own sender.
 
 use std::fmt;
 use std::future::Future;
@@ -49,7 +49,8 @@ mod watch;
 
 use stop::stop;
 
-/// A running set of shards. Dropping it stops it as [`Runtime::shutdown`] does, which may take as long.
+/// A running set of shards. Dropping it stops it as [`Runtime::shutdown`] does, which may take as
+/// long.
 pub struct Runtime<A: Actor> {
     shared: Arc<Shared<A>>,
     /// Empty once stopped.
@@ -61,7 +62,8 @@ pub struct Runtime<A: Actor> {
 }
 
 impl<A: Actor> Runtime<A> {
-    /// Starts a runtime that keeps nothing from one start to the next: all its shards are up and take messages when this returns.
+    /// Starts a runtime that keeps nothing from one start to the next: all its shards are up and
+    /// take messages when this returns.
     ///
     /// # Errors
     /// See [`StartError`]; whatever had been started is stopped again.
@@ -69,14 +71,16 @@ impl<A: Actor> Runtime<A> {
         Self::bring_up(config, None)
     }
 
-    /// Starts a runtime with a log: it has the objects that the log's directory has, and what it acknowledges outlives any crash. The
-    /// directory is made if it is missing. The number of shards need not be what it was.
+    /// Starts a runtime with a log: it has the objects that the log's directory has, and what it
+    /// acknowledges outlives any crash. The directory is made if it is missing. The number of
+    /// shards need not be what it was.
     ///
-    /// What a message told ([`Objects::tell`](crate::Objects::tell)) is in the log too, so messages are to be written and read.
+    /// What a message told ([`Objects::tell`](crate::Objects::tell)) is in the log too, so messages
+    /// are to be written and read.
     ///
     /// # Errors
-    /// See [`StartError`], above all [`StartError::Log`]; whatever had been started is stopped again, and nothing that was acknowledged is
-    /// lost by it.
+    /// See [`StartError`], above all [`StartError::Log`]; whatever had been started is stopped
+    /// again, and nothing that was acknowledged is lost by it.
     pub fn open(config: Config, log: LogConfig) -> Result<Self, StartError>
     where
         A::Message: Serialize + DeserializeOwned,
@@ -90,8 +94,9 @@ impl<A: Actor> Runtime<A> {
         self.shared.logs.as_ref().map(|logs| logs.recovery)
     }
 
-    /// Makes a checkpoint now, beside whatever runs, and waits for it: all objects as of one instant are written down, and the logs before
-    /// are let go of. It happens by itself when there is enough log ([`LogConfig::checkpoint_bytes`]).
+    /// Makes a checkpoint now, beside whatever runs, and waits for it: all objects as of one
+    /// instant are written down, and the logs before are let go of. It happens by itself when there
+    /// is enough log ([`LogConfig::checkpoint_bytes`]).
     ///
     /// # Errors
     /// See [`CheckpointError`]. The checkpoint before still counts, and nothing is lost.
@@ -115,16 +120,18 @@ impl<A: Actor> Runtime<A> {
         self.shared.stats()
     }
 
-    /// Runs a task of yours on every shard: a listener per core, say. `task` is called once on each shard's thread, and
-    /// what it returns runs there beside the shard's messages; it may use [`freehold::glommio`](crate::glommio) freely.
+    /// Runs a task of yours on every shard: a listener per core, say. `task` is called once on each
+    /// shard's thread, and what it returns runs there beside the shard's messages; it may use
+    /// [`freehold::glommio`](crate::glommio) freely.
     ///
-    /// What is returned gives the results by shard when all have ended; it need not be waited for, and dropping it
-    /// cancels nothing. A task that panics ends with [`TaskError::Panicked`](crate::TaskError) and nothing else does.
-    /// When the runtime stops, tasks are told by [`Local::stopping`] and cancelled if they take longer than
-    /// `tasks_grace`.
+    /// What is returned gives the results by shard when all have ended; it need not be waited for,
+    /// and dropping it cancels nothing. A task that panics ends with
+    /// [`TaskError::Panicked`](crate::TaskError) and nothing else does. When the runtime stops,
+    /// tasks are told by [`Local::stopping`] and cancelled if they take longer than `tasks_grace`.
     ///
     /// # Errors
-    /// A shard in front of which `jobs_max` wait does not run the task: [`TaskError::Overloaded`](crate::TaskError).
+    /// A shard in front of which `jobs_max` wait does not run the task:
+    /// [`TaskError::Overloaded`](crate::TaskError).
     pub fn on_each_shard<F, Fut>(&self, task: F) -> EachShard<Fut::Output>
     where
         F: Fn(Local<A>) -> Fut + Clone + Send + 'static,
@@ -155,12 +162,13 @@ impl<A: Actor> Runtime<A> {
         each
     }
 
-    /// Stops the runtime: no message from outside is accepted any more, and no delayed message comes due. What was
-    /// accepted runs to its end, for at most `drain_max`; tasks are told and have `tasks_grace`; then all shards leave
-    /// and their threads are joined. Callers that still wait are answered.
+    /// Stops the runtime: no message from outside is accepted any more, and no delayed message
+    /// comes due. What was accepted runs to its end, for at most `drain_max`; tasks are told and
+    /// have `tasks_grace`; then all shards leave and their threads are joined. Callers that still
+    /// wait are answered.
     ///
-    /// On a shard's own thread it cannot wait for that thread: there it only begins to stop, on another thread, and the
-    /// report says so by `drained: false`.
+    /// On a shard's own thread it cannot wait for that thread: there it only begins to stop, on
+    /// another thread, and the report says so by `drained: false`.
     pub fn shutdown(mut self) -> Report {
         self.stop()
     }
@@ -202,7 +210,8 @@ impl<A: Actor> Drop for Runtime<A> {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
             let report = self.stop();
-            // A program lets go of a runtime on each of its error paths, and mostly nothing is lost by that.
+            // A program lets go of a runtime on each of its error paths, and mostly nothing is lost
+            // by that.
             if report.has_lost_nothing(self.shared.logs.is_some()) {
                 tracing::info!(%report, "a runtime was dropped and not shut down; nothing is lost by that");
             } else {

@@ -1,4 +1,5 @@
-//! How a runtime starts, step by step: it is placed, the machine is examined, the log opened, and the shards spawned.
+//! How a runtime starts, step by step: it is placed, the machine is examined, the log opened, and
+//! the shards spawned.
 //!
 //! All shards come up, or those that did are stopped again.
 
@@ -76,7 +77,8 @@ fn occupy(topology: &Topology, placement: &Placement) -> Seats {
     seats
 }
 
-/// What shards find when they come to life: the logs, where objects are at home, and by shard what its log has.
+/// What shards find when they come to life: the logs, where objects are at home, and by shard what
+/// its log has.
 type OpenLog<A> = (Option<Arc<SharedLogs>>, Router, Vec<Option<Restored<A>>>);
 
 /// Recovers what the log's directory has, if there is a log.
@@ -140,7 +142,8 @@ impl<A: Actor> Runtime<A> {
     pub(super) fn bring_up(config: Config, log: Option<(LogConfig, Codec<A>)>) -> Result<Self, StartError> {
         let begun = Instant::now();
         config.check()?;
-        // Registering for membarrier takes up to 80 ms once there are threads, and a few microseconds before.
+        // Registering for membarrier takes up to 80 ms once there are threads, and a few
+        // microseconds before.
         glommio::early_init();
         let topology = Topology::of_this_process().map_err(StartError::Topology)?;
         let placement = place(&topology, &config.shards)?;
@@ -201,8 +204,9 @@ impl<A: Actor> Runtime<A> {
         Ok((stop, thread.spawn(move || watch(&shared, &stopped))?))
     }
 
-    /// Has the owed messages that were under way in a crash run, one after the other, while nothing else does: nobody has a handle yet,
-    /// and the other messages of earlier runs are held. Then these go on.
+    /// Has the owed messages that were under way in a crash run, one after the other, while nothing
+    /// else does: nobody has a handle yet, and the other messages of earlier runs are held. Then
+    /// these go on.
     fn try_suspects(&self) -> Result<(), StartError> {
         let shared = &self.shared;
         let suspects = shared.logs.as_ref().map_or(&[][..], |logs| &logs.suspects);
@@ -233,7 +237,8 @@ impl<A: Actor> Runtime<A> {
     fn keep_checkpoints(&self) -> std::io::Result<Option<JoinHandle<()>>> {
         let Some(logs) = self.shared.logs.clone() else { return Ok(None) };
         if logs.recovery.migrated_from.is_some() && !logs.config.disk.keeps_old_schemas {
-            // Nobody waits for it: it makes the migration permanent, and until it is there each start migrates again.
+            // Nobody waits for it: it makes the migration permanent, and until it is there each
+            // start migrates again.
             logs.checkpoints.demand();
         }
         let shared = self.shared.clone();

@@ -1,10 +1,11 @@
 //! The life of a shard's thread: it builds the executor, runs the pump, and answers whoever still waits when that ends,
 //! well or badly.
 //!
-//! A thread may fall asleep before its executor has taken the first step, for the reason that `stall_timer` tells, and then
-//! nothing can wake it. So what a shard is made of is not given to a thread but lies in a *slot*: the executor that gets to
-//! its first step takes it. If none has after [`PATIENCE`], another thread is tried; one that wakes late finds the slot
-//! empty and goes. (Needed twice in 1,000 starts beside four busy loops on two CPUs.)
+//! A thread may fall asleep before its executor has taken the first step, for the reason that
+//! `stall_timer` tells, and then nothing can wake it. So what a shard is made of is not given to a
+//! thread but lies in a *slot*: the executor that gets to its first step takes it. If none has
+//! after [`PATIENCE`], another thread is tried; one that wakes late finds the slot empty and goes.
+//! (Needed twice in 1,000 starts beside four busy loops on two CPUs.)
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -99,7 +100,8 @@ impl<A: Actor> Starting<A> {
     }
 }
 
-/// Brings up a thread for each setup. Returns them when all are ready; or what went wrong first, with those that run.
+/// Brings up a thread for each setup. Returns them when all are ready; or what went wrong first,
+/// with those that run.
 pub(crate) fn bring_up<A: Actor>(
     setups: Vec<ShardSetup<A>>,
 ) -> Result<Threads<A>, Box<(StartError, Threads<A>)>> {
@@ -196,7 +198,8 @@ fn live<A: Actor>(
         })
     }));
     let here = here.into_inner();
-    // One that failed before it took the setup takes it now, so that no other thread is tried in vain.
+    // One that failed before it took the setup takes it now, so that no other thread is tried in
+    // vain.
     if here.is_none() && take().is_none() {
         return ShardExit::default();
     }

@@ -1,13 +1,14 @@
-//! Where a shard's messages from outside wait: the ingress, what else it is asked to look at, and the doorbell that wakes it.
-//! What comes from other shards waits in [lanes](super::lanes).
+//! Where a shard's messages from outside wait: the ingress, what else it is asked to look at, and
+//! the doorbell that wakes it. What comes from other shards waits in [lanes](super::lanes).
 //!
 //! - The *ingress* is a bounded queue that any thread may put single messages and batches into.
-//! - *Signals* are bits that ask a shard to look at something other than messages. It reads them with one load of a
-//!   line of its own.
-//! - The *doorbell* is an eventfd, rung by whoever finds the shard parked; `parking` says who that is.
+//! - *Signals* are bits that ask a shard to look at something other than messages. It reads them
+//!   with one load of a line of its own.
+//! - The *doorbell* is an eventfd, rung by whoever finds the shard parked; `parking` says who that
+//!   is.
 //!
-//! Whoever puts something anywhere in here calls [`Mailbox::notify`] afterwards, or [`publish`] once and
-//! [`Mailbox::wake_if_parked`] for each mailbox.
+//! Whoever puts something anywhere in here calls [`Mailbox::notify`] afterwards, or [`publish`]
+//! once and [`Mailbox::wake_if_parked`] for each mailbox.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -26,7 +27,8 @@ use super::replies::{Claim, Replies};
 
 /// What waits in front of a shard.
 pub(crate) enum Ingress<A: Actor> {
-    /// With what [`waiting::thread_number`] says of the thread that told it; of no use for an ask, which has an address.
+    /// With what [`waiting::thread_number`] says of the thread that told it; of no use for an ask,
+    /// which has an address.
     One(Envelope<A>, u32),
     Batch(Batch<A>, BatchReply<A>),
 }
@@ -52,8 +54,8 @@ pub(crate) struct Mailbox<A: Actor, C> {
     commands: Mutex<Vec<C>>,
     /// Permits that are held: of commands, and of jobs that the shard has not let go of.
     jobs: Arc<AtomicUsize>,
-    /// Held while the ingress of a shard that has left is swept. In it are tells that were put in after that, found by a
-    /// thread other than the one that told them, which comes for them.
+    /// Held while the ingress of a shard that has left is swept. In it are tells that were put in
+    /// after that, found by a thread other than the one that told them, which comes for them.
     unclaimed_tells: Mutex<Vec<(u32, A::Message)>>,
     doorbell: OwnedFd,
     rings: AtomicU64,
@@ -92,7 +94,8 @@ impl<A: Actor, C> Mailbox<A, C> {
         self.overloaded.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Has `waker` woken when there is room in the ingress. The caller must try once more after this.
+    /// Has `waker` woken when there is room in the ingress. The caller must try once more after
+    /// this.
     pub(crate) fn wait_for_room(&self, waker: &Waker) {
         self.room.wait(waker.clone(), |waiting| waiting.will_wake(waker));
     }
@@ -114,7 +117,8 @@ impl<A: Actor, C> Mailbox<A, C> {
         self.notify(replies);
     }
 
-    /// After something was put in: sees to it that the shard, or the caller in its place, looks at it.
+    /// After something was put in: sees to it that the shard, or the caller in its place, looks at
+    /// it.
     #[inline]
     pub(crate) fn notify(&self, replies: &Replies<A>) {
         publish();
@@ -131,8 +135,8 @@ impl<A: Actor, C> Mailbox<A, C> {
         }
     }
 
-    /// [`Mailbox::notify`] after a tell by the thread of this number. Returns the message if the shard had left before it
-    /// was put in.
+    /// [`Mailbox::notify`] after a tell by the thread of this number. Returns the message if the
+    /// shard had left before it was put in.
     #[inline]
     pub(crate) fn notify_after_tell(&self, thread: u32, replies: &Replies<A>) -> Option<A::Message> {
         publish();
@@ -161,8 +165,8 @@ impl<A: Actor, C> Mailbox<A, C> {
 
     /// The shard leaves. Answers what lies in the mailbox, and returns how many messages that was.
     pub(crate) fn close(&self, replies: &Replies<A>) -> usize {
-        // Under this lock, so that a sender who finds the shard closed comes after it: what the shard does not find now
-        // was put in by senders who all will find it closed.
+        // Under this lock, so that a sender who finds the shard closed comes after it: what the
+        // shard does not find now was put in by senders who all will find it closed.
         let unclaimed_tells = self.unclaimed_tells.lock().unwrap_or_else(PoisonError::into_inner);
         self.parking.close();
         let entries: Vec<_> = std::iter::from_fn(|| self.ingress.pop()).collect();
@@ -177,8 +181,8 @@ impl<A: Actor, C> Mailbox<A, C> {
         unrun
     }
 
-    /// Answers what lies in the mailbox of a shard that has left. Any thread may; each entry is answered once. A tell of the
-    /// thread of this number comes back.
+    /// Answers what lies in the mailbox of a shard that has left. Any thread may; each entry is
+    /// answered once. A tell of the thread of this number comes back.
     #[cold]
     fn sweep(&self, thread: u32, replies: &Replies<A>) -> Option<A::Message> {
         let mut unclaimed_tells = self.unclaimed_tells.lock().unwrap_or_else(PoisonError::into_inner);
@@ -207,7 +211,8 @@ impl<A: Actor, C> Mailbox<A, C> {
         self.room.take().into_iter().for_each(Waker::wake);
     }
 
-    /// How often the doorbell was rung, and how many messages were refused because the ingress was full.
+    /// How often the doorbell was rung, and how many messages were refused because the ingress was
+    /// full.
     pub(crate) fn rings_and_overloaded(&self) -> (u64, u64) {
         (self.rings.load(Ordering::Relaxed), self.overloaded.load(Ordering::Relaxed))
     }
@@ -272,7 +277,8 @@ pub(crate) fn refuse<A: Actor>(entry: Ingress<A>, replies: &Replies<A>) {
             drop(message);
             replies.answer(Claim { slot, generation }, Err(AskError::Stopped)).waker
         }
-        // A tell has nobody to be answered; a task of a shard is told by its own shard, which leaves too.
+        // A tell has nobody to be answered; a task of a shard is told by its own shard, which
+        // leaves too.
         Ingress::One(..) => None,
     };
     if let Some(waker) = waker {

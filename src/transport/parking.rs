@@ -1,8 +1,8 @@
 //! Waiting for work and waiting for room: the two places where a thread may sleep because of what another thread has
 //! yet to do.
 //!
-//! **Waiting for work.** A shard with nothing to do parks; a sender that finds it parked rings its doorbell. One word per
-//! shard says which it is:
+//! **Waiting for work.** A shard with nothing to do parks; a sender that finds it parked rings its
+//! doorbell. One word per shard says which it is:
 //!
 //! ```text
 //! sender   publish to a queue of the shard ── fence ── look at the word:  AWAKE   nothing to do
@@ -101,7 +101,8 @@ impl Parking {
 
     /// The shard is awake again.
     pub(crate) fn awake(&self) {
-        // Fails if a sender has set it already; then the doorbell was rung and the shard finds it so the next time it waits.
+        // Fails if a sender has set it already; then the doorbell was rung and the shard finds it
+        // so the next time it waits.
         let _ = self.word.compare_exchange(PARKED, AWAKE, Ordering::AcqRel, Ordering::Relaxed);
     }
 

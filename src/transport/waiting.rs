@@ -3,13 +3,14 @@
 //!
 //! - A thread that waits ([`block_on`]) parks itself; its waker is made once a thread, so waiting allocates nothing.
 //! - A task of tokio or of any other executor hands its waker to whoever answers, as futures do.
-//! - A task on a shard must not do that: a glommio waker that is woken or dropped by another thread goes through queues
-//!   that lose wakes and can race with the end of its task. So the waker stays in a list of the shard's thread, and
-//!   what goes out in its place is the *shard waker* of that shard ([`keep_here`]): one for the life of the shard, of
-//!   the standard library's own making. Woken, it leaves a signal in the shard's mailbox and rings for the shard if it
-//!   is parked; the shard then wakes everyone in the list ([`wake_kept`]), and those whose answer has not come wait
-//!   again. That suits the few tasks that ask through a [`Handle`](crate::Handle) on a shard's thread;
-//!   [`Local::ask`](crate::Local::ask) has no such cost.
+//! - A task on a shard must not do that: a glommio waker that is woken or dropped by another thread
+//!   goes through queues that lose wakes and can race with the end of its task. So the waker stays
+//!   in a list of the shard's thread, and what goes out in its place is the *shard waker* of that
+//!   shard ([`keep_here`]): one for the life of the shard, of the standard library's own making.
+//!   Woken, it leaves a signal in the shard's mailbox and rings for the shard if it is parked; the
+//!   shard then wakes everyone in the list ([`wake_kept`]), and those whose answer has not come
+//!   wait again. That suits the few tasks that ask through a [`Handle`](crate::Handle) on a shard's
+//!   thread; [`Local::ask`](crate::Local::ask) has no such cost.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -80,8 +81,8 @@ pub(crate) fn in_receive() -> bool {
         .unwrap_or(false)
 }
 
-/// The waker to give to other threads in place of `waker`, a task's of this thread: itself, but on a shard's thread its
-/// shard waker.
+/// The waker to give to other threads in place of `waker`, a task's of this thread: itself, but on
+/// a shard's thread its shard waker.
 pub(crate) fn keep_here(waker: &Waker) -> Waker {
     let shard_waker = SHARD.with_borrow_mut(|shard| {
         shard.as_mut().map(|shard| {
@@ -93,7 +94,8 @@ pub(crate) fn keep_here(waker: &Waker) -> Waker {
     shard_waker.unwrap_or_else(|| waker.clone())
 }
 
-/// Wakes the tasks of this thread that wait for other threads; the shard calls it when its shard waker was woken.
+/// Wakes the tasks of this thread that wait for other threads; the shard calls it when its shard
+/// waker was woken.
 pub(crate) fn wake_kept() {
     let kept = SHARD.with_borrow_mut(|shard| shard.as_mut().map(|shard| std::mem::take(&mut shard.kept)));
     for (_, waker) in kept.into_iter().flatten() {
