@@ -241,8 +241,7 @@ fn closed(code: &str, open: usize) -> usize {
 fn functions(source: &str) -> Vec<(String, usize)> {
     let code = take_apart(source).code;
     let mut found = Vec::new();
-    let mut all = words(&code);
-    while let Some((from, word)) = all.next() {
+    for (from, word) in words(&code) {
         if word != "fn" {
             continue;
         }
