@@ -8,11 +8,11 @@
 #[path = "../../src/blocked.rs"]
 mod blocked;
 #[allow(dead_code)]
-#[path = "../../shards/src/durable.rs"]
-mod durable;
+#[path = "../../shards/src/epoch/durability.rs"]
+mod durability;
 #[allow(dead_code)]
-#[path = "../../shards/src/epoch.rs"]
-mod epoch;
+#[path = "../../shards/src/epoch/epochs.rs"]
+mod epochs;
 #[allow(dead_code)]
 #[path = "../../shards/src/fault.rs"]
 mod fault;
@@ -26,8 +26,13 @@ mod parking;
 #[path = "../../shards/src/time.rs"]
 mod time;
 
+/// As in the crate, where both are in one folder.
+mod epoch {
+    pub use crate::epochs::{Epoch, Epochs};
+}
+
 /// What a name of a transaction is made of.
-mod router {
+mod placement {
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub struct ShardIndex(pub u16);
 
@@ -55,6 +60,9 @@ mod log {
     }
 }
 
+/// The same by the name that the pure crate gives it.
+use atomics as sync;
+
 /// What they are built on, here of loom.
 mod atomics {
     pub(crate) use loom::sync::Mutex;
@@ -76,11 +84,11 @@ mod models {
     use loom::thread;
 
     use crate::blocked::Blocked;
-    use crate::durable::Durability;
+    use crate::durability::Durability;
     use crate::epoch::{Epoch, Epochs};
     use crate::free_list::FreeList;
     use crate::parking::{Duty, Parking, Room, publish};
-    use crate::router::ShardIndex;
+    use crate::placement::ShardIndex;
     use crate::time::Time;
 
     /// Threads that take numbers and give them back: no number has two holders, what one holder wrote the next one sees, and none is lost.

@@ -10,7 +10,7 @@ use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::journal::Begun;
 use crate::message::Envelope;
-use crate::mvcc::Expired;
+use crate::epoch::published::Expired;
 use crate::object::OwnerId;
 use crate::part::{PartError, PartWriter};
 use crate::record::{Debt, IdIs, RecordError, write_object};

@@ -23,7 +23,7 @@ use crate::message::{AskError, Envelope, Outcome, ReturnAddress};
 use crate::object::{OwnerId, Ownership};
 use crate::partition::NO_SLOT;
 use crate::record::Debt;
-use crate::router::ShardIndex;
+use crate::placement::ShardIndex;
 use crate::shard::{AT_LOCK_POINT, Effects};
 use crate::transaction::{Carried, End, Transaction};
 

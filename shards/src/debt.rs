@@ -15,7 +15,7 @@ use crate::epoch::{Epoch, Line};
 use crate::object::OwnerId;
 use crate::part::PartWriter;
 use crate::record::{Debt, RecordError, write_owe};
-use crate::router::ShardIndex;
+use crate::placement::ShardIndex;
 use crate::time::Time;
 
 /// A message that is owed.

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 use crate::epoch::Epoch;
 use crate::log::{BLOCK, Bounds, SegmentId, Tail};
 use crate::record::Debt;
-use crate::router::{PlacementKey, SHARDS_MAX};
+use crate::placement::{PlacementKey, SHARDS_MAX};
 use crate::schema::WrittenSchema;
 use crate::time::Time;
 

@@ -6,7 +6,7 @@ use crate::actor::Actor;
 use crate::epoch::Epoch;
 use crate::object::OwnerId;
 use crate::record::{Debt, RecordError};
-use crate::router::ShardIndex;
+use crate::placement::ShardIndex;
 use crate::transaction::Transaction;
 
 /// Why a message has no reply. Each variant says what happened to its effect.

@@ -9,7 +9,7 @@ use crate::desk::{BeforeImage, Desk, MORE, Told, miss};
 use crate::epoch::TransactionId;
 use crate::object::{OwnerId, Ownership};
 use crate::partition::{NO_SLOT, SlotIndex};
-use crate::router::{Destination, ShardIndex};
+use crate::placement::{Destination, ShardIndex};
 use crate::shard::Effects;
 use crate::slot::Slot;
 use crate::time::Time;

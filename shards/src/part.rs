@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::log::{
     BatchWriter, Bounds, Damage, Marks, Records, SegmentId, Tail, TooLong, Wrote, batch_bytes, scan,
 };
-use crate::mvcc::Expired;
+use crate::epoch::published::Expired;
 use crate::record::{Record, RecordError};
 use crate::recovery::Survey;
 

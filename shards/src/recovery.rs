@@ -19,7 +19,7 @@ use crate::log::{Batch, Bounds, Damage, End, Logs, Pieces, SegmentId, Tail, scan
 use crate::object::{OwnerId, Ownership};
 use crate::partition::{NO_SLOT, Partition};
 use crate::record::{Debt, Record, decode};
-use crate::router::Router;
+use crate::placement::Router;
 use crate::time::Time;
 
 pub use old::{Migrating, OldReplay};

@@ -17,7 +17,7 @@ use crate::desk::Told;
 use crate::epoch::Epoch;
 use crate::object::OwnerId;
 use crate::record::Debt;
-use crate::router::Destination;
+use crate::placement::Destination;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
 

@@ -15,10 +15,10 @@ use crate::addressees::{Access, Addressees, Target};
 use crate::desk::{Considered, Desk, Reason, Step};
 use crate::fault::{self, Fault};
 use crate::message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress};
-use crate::mvcc::Mvcc;
+use crate::epoch::published::Mvcc;
 use crate::object::{OwnerId, Ownership};
-use crate::router::{Router, ShardIndex};
-use crate::statistics::Counters;
+use crate::placement::{Router, ShardIndex};
+use crate::counters::Counters;
 use crate::time::Time;
 use crate::transaction::Transaction;
 

@@ -12,7 +12,7 @@ use crate::actor::Actor;
 use crate::desk::Desk;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::mvcc::Expired;
+use crate::epoch::published::Expired;
 use crate::object::Ownership;
 use crate::partition::NO_SLOT;
 use crate::shard::{Prefetch, Shard};

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::actor::Actor;
 use crate::message::Envelope;
-use crate::router::ShardIndex;
+use crate::placement::ShardIndex;
 use crate::time::Time;
 
 /// A message to be sent at a time. Ordered so that the first one due is the greatest, as a `BinaryHeap` wants it.

@@ -15,7 +15,7 @@ use crate::epoch::Epoch;
 use crate::message::{Outcome, ReturnAddress};
 use crate::object::{OwnerId, Ownership};
 use crate::partition::{NO_SLOT, SlotIndex};
-use crate::router::ShardIndex;
+use crate::placement::ShardIndex;
 
 /// A message on the consensus path.
 pub struct Transaction<A: Actor> {

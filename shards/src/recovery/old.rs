@@ -13,7 +13,7 @@ use crate::manifest::{Fate, Manifest};
 use crate::migration::{Convert, MigrationError, NotMigrated, Reading};
 use crate::object::Ownership;
 use crate::record::{Debt, Record, decode};
-use crate::router::Router;
+use crate::placement::Router;
 use crate::schema::SchemaPart;
 
 /// An object in bytes; `None` if it was removed.

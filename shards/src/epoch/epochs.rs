@@ -18,9 +18,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::atomics::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::fault::{self, Fault};
-use crate::router::ShardIndex;
+use crate::placement::ShardIndex;
 use crate::time::Time;
 
 /// A span of time that all shards agree on. They count from 1; 0 is before everything.
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn the_line_bounds_the_open_snapshots() {
-        crate::atomics::explore(|| {
+        crate::sync::explore(|| {
             let epochs = Epochs::new();
             let line = |epoch, newest, watermark| Line {
                 epoch: Epoch(epoch),
@@ -311,7 +311,7 @@ mod tests {
     /// A checkpoint was a snapshot, and was revoked when shards kept much for it. It stays whatever becomes of snapshots.
     #[test]
     fn nothing_revokes_a_checkpoint() {
-        crate::atomics::explore(|| {
+        crate::sync::explore(|| {
             let epochs = Epochs::new();
             let older = epochs.open(Time(10));
             let checkpoint = epochs.begin_checkpoint();

@@ -18,11 +18,11 @@ use dashmap::mapref::entry::Entry;
 use smallvec::SmallVec;
 
 use crate::actor::Actor;
-use crate::atomics::{AtomicU64, Ordering};
-use crate::durable::Durability;
+use crate::sync::{AtomicU64, Ordering};
+use crate::epoch::durability::Durability;
 use crate::epoch::{Epoch, Epochs};
 use crate::fault::{self, Fault};
-use crate::router::ShardIndex;
+use crate::placement::ShardIndex;
 
 /// How often a reader looks whether a pending version has become visible before it lets others have its CPU.
 const LOOKS: u32 = 64;
