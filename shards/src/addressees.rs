@@ -7,9 +7,9 @@
 
 use arrayvec::ArrayVec;
 
-use crate::index::IdHash;
 use crate::object::ObjectId;
-use crate::partition::{NO_SLOT, SlotIndex};
+use crate::store::index::IdHash;
+use crate::store::partition::{NO_SLOT, SlotIndex};
 
 /// The most objects one message may touch.
 pub const ADDRESSEES_MAX: usize = 64;

@@ -21,10 +21,10 @@ use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::message::{AskError, Envelope, Outcome, ReturnAddress};
 use crate::object::{OwnerId, Ownership};
-use crate::partition::NO_SLOT;
-use crate::record::Debt;
 use crate::placement::ShardIndex;
+use crate::record::Debt;
 use crate::shard::{AT_LOCK_POINT, Effects};
+use crate::store::partition::NO_SLOT;
 use crate::transaction::{Carried, End, Transaction};
 
 /// How much memory for records an unused box keeps.

@@ -14,8 +14,8 @@ use crate::checkpoint::ANY_VALUE;
 use crate::epoch::{Epoch, Line};
 use crate::object::OwnerId;
 use crate::part::PartWriter;
-use crate::record::{Debt, RecordError, write_owe};
 use crate::placement::ShardIndex;
+use crate::record::{Debt, RecordError, write_owe};
 use crate::time::Time;
 
 /// A message that is owed.

@@ -13,27 +13,27 @@ use arrayvec::ArrayVec;
 use crate::actor::{AccessError, Actor};
 use crate::addressees::{ADDRESSEES_MAX, Access, Addressees, Rest, Target};
 use crate::batches::Batches;
+use crate::counters::Counters;
+use crate::epoch::published::Mvcc;
 use crate::epoch::{Epoch, Line, TransactionId};
-use crate::index::IdHash;
 use crate::journal::Journal;
 use crate::locks::Locks;
 use crate::message::{AskError, Envelope, Outcome, ReturnAddress};
-use crate::epoch::published::Mvcc;
 use crate::object::{ObjectId, OwnerId, Ownership};
 use crate::objects::Objects;
-use crate::partition::{NO_SLOT, Partition, SlotIndex};
+use crate::placement::{Router, ShardIndex};
 use crate::record::Debt;
 use crate::recording::Written;
 use crate::recovery::Home;
-use crate::placement::{Router, ShardIndex};
 use crate::shard::{Effects, Limits, Place, Prefetch};
-use crate::slot::Slot;
-use crate::counters::Counters;
+use crate::store::index::IdHash;
+use crate::store::partition::{NO_SLOT, Partition, SlotIndex};
+use crate::store::slot::Slot;
+use crate::store::version::Versions;
+use crate::store::walk::Walk;
 use crate::time::Time;
 use crate::timer::Timer;
 use crate::transaction::Transaction;
-use crate::version::Versions;
-use crate::walk::Walk;
 
 /// What an object was before the running message first wrote it.
 pub(crate) struct BeforeImage<A: Actor> {

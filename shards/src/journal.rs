@@ -22,12 +22,12 @@ use crate::epoch::{Epoch, Line};
 use crate::fault::{self, Fault};
 use crate::log::{BatchWriter, Bounds, Logs, Marks, Records, SegmentId, Tail};
 use crate::message::{Batch, Envelope, Outcome, ReturnAddress};
-use crate::partition::SlotIndex;
+use crate::placement::ShardIndex;
 use crate::record::{Debt, RecordError, decode};
 use crate::resumed::Resumed;
-use crate::placement::ShardIndex;
 use crate::schema::WrittenSchema;
 use crate::shard::{Effects, Prefetch, Shard};
+use crate::store::partition::SlotIndex;
 use crate::time::Time;
 use crate::trust::{Trust, encode_told};
 

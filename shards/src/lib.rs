@@ -20,7 +20,6 @@ mod desk;
 mod encoder;
 mod epoch;
 mod fault;
-mod index;
 mod journal;
 mod locks;
 pub mod log;
@@ -30,7 +29,6 @@ mod migration;
 mod object;
 mod objects;
 pub mod part;
-mod partition;
 mod placement;
 pub mod record;
 mod recording;
@@ -40,15 +38,13 @@ mod schema;
 mod seal;
 mod shape;
 mod shard;
-mod slot;
 mod snapshot;
+mod store;
 mod sync;
 mod time;
 mod timer;
 mod transaction;
 mod trust;
-mod version;
-mod walk;
 
 #[cfg(test)]
 #[path = "../tests/simulation/main.rs"]
@@ -65,9 +61,9 @@ pub use message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress}
 pub use migration::{Migrated, Migration, MigrationError, Migrations, NotMigrated, Reading};
 pub use object::{ObjectId, OwnerId, Ownership};
 pub use objects::Objects;
+pub use placement::{Destination, PlacementKey, Router, SHARDS_MAX, ShardIndex, placement_hash};
 pub use record::{Debt, RecordError, Unreadable, Value};
 pub use resumed::{UNDER_WAY_BYTES, UNDER_WAY_MAX, name_under_way, named_under_way};
-pub use placement::{Destination, PlacementKey, Router, SHARDS_MAX, ShardIndex, placement_hash};
 pub use schema::{Schema, SchemaError, SchemaPart, SchemaTypes, ShapeChange, Shapes, WrittenSchema};
 pub use shape::Shape;
 pub use shard::{Effects, Inbox, Limits, NoPrefetch, Prefetch, Shard};

@@ -11,8 +11,8 @@ use slab::Slab;
 
 use crate::actor::Actor;
 use crate::addressees::Access;
-use crate::partition::{Partition, SlotIndex};
-use crate::slot::NO_QUEUE;
+use crate::store::partition::{Partition, SlotIndex};
+use crate::store::slot::NO_QUEUE;
 use crate::transaction::{Carried, Transaction};
 
 /// A transaction that waits for some of its locks on this shard.

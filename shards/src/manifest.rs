@@ -15,8 +15,8 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
 use crate::epoch::Epoch;
 use crate::log::{BLOCK, Bounds, SegmentId, Tail};
-use crate::record::Debt;
 use crate::placement::{PlacementKey, SHARDS_MAX};
+use crate::record::Debt;
 use crate::schema::WrittenSchema;
 use crate::time::Time;
 

@@ -8,10 +8,10 @@ use crate::addressees::{ADDRESSEES_MAX, Access, Rest, Target};
 use crate::desk::{BeforeImage, Desk, MORE, Told, miss};
 use crate::epoch::TransactionId;
 use crate::object::{OwnerId, Ownership};
-use crate::partition::{NO_SLOT, SlotIndex};
 use crate::placement::{Destination, ShardIndex};
 use crate::shard::Effects;
-use crate::slot::Slot;
+use crate::store::partition::{NO_SLOT, SlotIndex};
+use crate::store::slot::Slot;
 use crate::time::Time;
 
 /// The objects a message may touch while it runs, and what it may send.

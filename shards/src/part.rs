@@ -7,10 +7,10 @@
 
 use thiserror::Error;
 
+use crate::epoch::published::Expired;
 use crate::log::{
     BatchWriter, Bounds, Damage, Marks, Records, SegmentId, Tail, TooLong, Wrote, batch_bytes, scan,
 };
-use crate::epoch::published::Expired;
 use crate::record::{Record, RecordError};
 use crate::recovery::Survey;
 

@@ -12,8 +12,8 @@ use crate::desk::{BeforeImage, Desk, Told, drop_quietly};
 use crate::epoch::Epoch;
 use crate::journal::{Journal, Lent};
 use crate::log::{Records, Wrote};
-use crate::partition::{Partition, SlotIndex};
 use crate::record::{Debt, IdIs, RecordError, paid_record, write_object, write_owe};
+use crate::store::partition::{Partition, SlotIndex};
 use crate::trust::Trust;
 
 impl<A: Actor> Desk<A> {

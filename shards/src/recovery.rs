@@ -17,9 +17,9 @@ use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::{Batch, Bounds, Damage, End, Logs, Pieces, SegmentId, Tail, scan_pieces};
 use crate::object::{OwnerId, Ownership};
-use crate::partition::{NO_SLOT, Partition};
-use crate::record::{Debt, Record, decode};
 use crate::placement::Router;
+use crate::record::{Debt, Record, decode};
+use crate::store::partition::{NO_SLOT, Partition};
 use crate::time::Time;
 
 pub use old::{Migrating, OldReplay};

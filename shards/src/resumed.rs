@@ -16,8 +16,8 @@ use crate::actor::Actor;
 use crate::desk::Told;
 use crate::epoch::Epoch;
 use crate::object::OwnerId;
-use crate::record::Debt;
 use crate::placement::Destination;
+use crate::record::Debt;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
 

@@ -13,8 +13,8 @@ use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::message::AskError;
 use crate::object::Ownership;
-use crate::partition::SlotIndex;
 use crate::record::RecordError;
+use crate::store::partition::SlotIndex;
 
 impl<A: Actor> Desk<A> {
     /// Copies those of the objects just written that anyone may read from now on, and notes those that anyone could until now. Before the

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use crate::actor::Actor;
 use crate::addressees::{Access, Addressees, Target};
+use crate::counters::Counters;
 use crate::desk::{Considered, Desk, Reason, Step};
+use crate::epoch::published::Mvcc;
 use crate::fault::{self, Fault};
 use crate::message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress};
-use crate::epoch::published::Mvcc;
 use crate::object::{OwnerId, Ownership};
 use crate::placement::{Router, ShardIndex};
-use crate::counters::Counters;
 use crate::time::Time;
 use crate::transaction::Transaction;
 

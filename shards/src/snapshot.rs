@@ -11,13 +11,13 @@ use std::ops::ControlFlow;
 use crate::actor::Actor;
 use crate::desk::Desk;
 use crate::epoch::Epoch;
-use crate::fault::{self, Fault};
 use crate::epoch::published::Expired;
+use crate::fault::{self, Fault};
 use crate::object::Ownership;
-use crate::partition::NO_SLOT;
 use crate::shard::{Prefetch, Shard};
+use crate::store::partition::NO_SLOT;
+use crate::store::version::Version;
 use crate::time::Time;
-use crate::version::Version;
 
 /// Old versions, published objects and paid debts let go of at each turn. Few, because a state may be large and take long
 /// to drop: whoever has a clock goes on by [`Shard::sweep`].

@@ -14,8 +14,8 @@ use crate::addressees::Access;
 use crate::epoch::Epoch;
 use crate::message::{Outcome, ReturnAddress};
 use crate::object::{OwnerId, Ownership};
-use crate::partition::{NO_SLOT, SlotIndex};
 use crate::placement::ShardIndex;
+use crate::store::partition::{NO_SLOT, SlotIndex};
 
 /// A message on the consensus path.
 pub struct Transaction<A: Actor> {

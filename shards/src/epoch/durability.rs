@@ -13,11 +13,11 @@
 //! close an epoch which was ever durable, and in which something was committed, or a later one, the one with the earliest is always
 //! complete: nobody was named in vain. (An epoch in which everybody was idle is durable as well, and may be closed by nobody.)
 
-use crate::sync::{AtomicU64, Ordering, fence};
 use crate::epoch::{Epoch, Epochs};
 use crate::fault::{self, Fault};
 use crate::log::Logs;
 use crate::placement::ShardIndex;
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// In a shard's word: it is active.
 const ACTIVE: u64 = 1;

@@ -18,9 +18,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::fault::{self, Fault};
 use crate::placement::ShardIndex;
+use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::time::Time;
 
 /// A span of time that all shards agree on. They count from 1; 0 is before everything.

@@ -18,11 +18,11 @@ use dashmap::mapref::entry::Entry;
 use smallvec::SmallVec;
 
 use crate::actor::Actor;
-use crate::sync::{AtomicU64, Ordering};
 use crate::epoch::durability::Durability;
 use crate::epoch::{Epoch, Epochs};
 use crate::fault::{self, Fault};
 use crate::placement::ShardIndex;
+use crate::sync::{AtomicU64, Ordering};
 
 /// How often a reader looks whether a pending version has become visible before it lets others have its CPU.
 const LOOKS: u32 = 64;

@@ -12,8 +12,8 @@ use crate::log::Batch;
 use crate::manifest::{Fate, Manifest};
 use crate::migration::{Convert, MigrationError, NotMigrated, Reading};
 use crate::object::Ownership;
-use crate::record::{Debt, Record, decode};
 use crate::placement::Router;
+use crate::record::{Debt, Record, decode};
 use crate::schema::SchemaPart;
 
 /// An object in bytes; `None` if it was removed.

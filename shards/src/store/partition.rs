@@ -7,10 +7,10 @@ use ahash::RandomState;
 
 use crate::actor::Actor;
 use crate::epoch::Epoch;
-use crate::index::{IdHash, Index};
 use crate::object::Ownership;
 use crate::shard::Prefetch;
-use crate::slot::Slot;
+use crate::store::index::{IdHash, Index};
+use crate::store::slot::Slot;
 
 /// The number of a slot.
 pub(crate) type SlotIndex = u32;

@@ -27,7 +27,7 @@ use crate::actor::Actor;
 use crate::epoch::{Epoch, Line, NO_CHECKPOINT};
 use crate::fault::{self, Fault};
 use crate::object::Ownership;
-use crate::partition::SlotIndex;
+use crate::store::partition::SlotIndex;
 
 /// An object as a checkpoint is to write it.
 type Aside<A> = (<A as Actor>::Id, Ownership, <A as Actor>::State);

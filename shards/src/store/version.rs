@@ -13,8 +13,8 @@ use std::collections::VecDeque;
 use crate::actor::Actor;
 use crate::epoch::Epoch;
 use crate::object::Ownership;
-use crate::partition::SlotIndex;
-use crate::slot::Slot;
+use crate::store::partition::SlotIndex;
+use crate::store::slot::Slot;
 
 /// What an object was from one epoch to another. Snapshots see it that began after `epoch` and not after `until`.
 pub(crate) struct Version<A: Actor> {
