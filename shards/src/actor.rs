@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::addressees::Addressees;
+use crate::log::schema::Schema;
 use crate::object::{ObjectId, OwnerId};
 use crate::objects::Objects;
-use crate::schema::Schema;
 
 /// What a user writes: the type of the objects and what a message does to them.
 ///

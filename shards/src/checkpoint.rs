@@ -10,15 +10,15 @@ use crate::epoch::Epoch;
 use crate::epoch::published::Expired;
 use crate::fault::{self, Fault};
 use crate::journal::Begun;
+use crate::log::part::{PartError, PartWriter};
+use crate::log::record::{Debt, IdIs, RecordError, write_object};
+use crate::log::recovery::Home;
+use crate::log::trust::Trust;
 use crate::message::Envelope;
 use crate::object::OwnerId;
-use crate::part::{PartError, PartWriter};
-use crate::record::{Debt, IdIs, RecordError, write_object};
 use crate::recording::quietly;
-use crate::recovery::Home;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
-use crate::trust::Trust;
 
 /// In place of the longest value that may be written: what the log took is written whatever its length, and an earlier
 /// version of this program took some that were a few bytes longer. The bound of a record still counts.

@@ -1,6 +1,6 @@
 //! A shard's side of its log: what it committed and is not on disk yet, and whom it has not answered for that.
 //!
-//! Every message that succeeds leaves records of what its objects are now ([`record`](crate::record)) in the batch that is being filled.
+//! Every message that succeeds leaves records of what its objects are now ([`record`](crate::log::record)) in the batch that is being filled.
 //! While the disk writes one batch the next one collects; it goes out when that write returns, so there is no timer, and one write
 //! carries as much as came meanwhile. Whoever writes ends the epoch, if it has records of it: then the batch can close it.
 //!
@@ -20,16 +20,16 @@ use crate::desk::Desk;
 use crate::epoch::durability::Durability;
 use crate::epoch::{Epoch, Line};
 use crate::fault::{self, Fault};
+use crate::log::record::{Debt, RecordError, decode};
+use crate::log::schema::WrittenSchema;
+use crate::log::trust::{Trust, encode_told};
 use crate::log::{BatchWriter, Bounds, Logs, Marks, Records, SegmentId, Tail};
 use crate::message::{Batch, Envelope, Outcome, ReturnAddress};
 use crate::placement::ShardIndex;
-use crate::record::{Debt, RecordError, decode};
 use crate::resumed::Resumed;
-use crate::schema::WrittenSchema;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::store::partition::SlotIndex;
 use crate::time::Time;
-use crate::trust::{Trust, encode_told};
 
 /// The epoch of a shard that is idle: it is in none.
 const NO_EPOCH: Epoch = Epoch(0);

@@ -4,9 +4,9 @@ use thiserror::Error;
 
 use crate::actor::Actor;
 use crate::epoch::Epoch;
+use crate::log::record::{Debt, RecordError};
 use crate::object::OwnerId;
 use crate::placement::ShardIndex;
-use crate::record::{Debt, RecordError};
 use crate::transaction::Transaction;
 
 /// Why a message has no reply. Each variant says what happened to its effect.

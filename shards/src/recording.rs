@@ -6,15 +6,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::actor::Actor;
-use crate::bounds::TooLong;
 use crate::debt::Owed;
 use crate::desk::{BeforeImage, Desk, Told, drop_quietly};
 use crate::epoch::Epoch;
 use crate::journal::{Journal, Lent};
+use crate::log::bounds::TooLong;
+use crate::log::record::{Debt, IdIs, RecordError, paid_record, write_object, write_owe};
+use crate::log::trust::Trust;
 use crate::log::{Records, Wrote};
-use crate::record::{Debt, IdIs, RecordError, paid_record, write_object, write_owe};
 use crate::store::partition::{Partition, SlotIndex};
-use crate::trust::Trust;
 
 impl<A: Actor> Desk<A> {
     /// Stages the records of what the running message did, before anybody sees it.

@@ -2,7 +2,7 @@
 //!
 //! A message may end the process: it overflows the stack, or something that it calls aborts. If it is owed, it would do so at every
 //! start. So whoever runs the shard writes down which owed messages are *under way* before they run, and the next start finds out
-//! which may be guilty: see [`Manifest::blame`](crate::manifest::Manifest::blame).
+//! which may be guilty: see [`Manifest::blame`](crate::log::manifest::Manifest::blame).
 //!
 //! A message is under way until its payment is on disk: what it told runs at once, and if that ends the process before the disk has
 //! it, then only the first can be named. At most [`UNDER_WAY_MAX`] of a shard are under way, so few are suspected. A runtime that has
@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 use crate::actor::Actor;
 use crate::desk::Told;
 use crate::epoch::Epoch;
+use crate::log::record::Debt;
 use crate::object::OwnerId;
 use crate::placement::Destination;
-use crate::record::Debt;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
 

@@ -11,9 +11,9 @@ use crate::actor::Actor;
 use crate::desk::{BeforeImage, Desk, MORE, drop_quietly};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
+use crate::log::record::RecordError;
 use crate::message::AskError;
 use crate::object::Ownership;
-use crate::record::RecordError;
 use crate::store::partition::SlotIndex;
 
 impl<A: Actor> Desk<A> {

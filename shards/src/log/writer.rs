@@ -1,10 +1,10 @@
 //! How batches are written: records one behind another, and batches that hold as many as their bound allows.
 
 use super::{BLOCK, HEADER, MAGIC, Marks, SegmentId, Tail, VERSION};
-use crate::bounds::{Bounds, EPOCH_RECORD, LENGTH, TooLong};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::record::epoch_record;
+use crate::log::bounds::{Bounds, EPOCH_RECORD, LENGTH, TooLong};
+use crate::log::record::epoch_record;
 
 /// How much memory an empty batch keeps.
 const KEPT_MAX: usize = 2 << 20;

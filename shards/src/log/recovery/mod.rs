@@ -15,10 +15,10 @@ use std::collections::{BTreeMap, HashSet};
 use crate::actor::Actor;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
+use crate::log::record::{Debt, Record, decode};
 use crate::log::{Batch, Bounds, Damage, End, Logs, Pieces, SegmentId, Tail, scan_pieces};
 use crate::object::{OwnerId, Ownership};
 use crate::placement::Router;
-use crate::record::{Debt, Record, decode};
 use crate::store::partition::{NO_SLOT, Partition};
 use crate::time::Time;
 

@@ -9,12 +9,12 @@ use super::{Change, NotUnderstood, Owed, Replay, counts};
 use crate::actor::Actor;
 use crate::epoch::Epoch;
 use crate::log::Batch;
-use crate::manifest::{Fate, Manifest};
-use crate::migration::{Convert, MigrationError, NotMigrated, Reading};
+use crate::log::manifest::{Fate, Manifest};
+use crate::log::migration::{Convert, MigrationError, NotMigrated, Reading};
+use crate::log::record::{Debt, Record, decode};
+use crate::log::schema::SchemaPart;
 use crate::object::Ownership;
 use crate::placement::Router;
-use crate::record::{Debt, Record, decode};
-use crate::schema::SchemaPart;
 
 /// An object in bytes; `None` if it was removed.
 type Object = Option<(Ownership, Box<[u8]>)>;

@@ -14,10 +14,10 @@ use thiserror::Error;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
 use crate::epoch::Epoch;
+use crate::log::record::Debt;
+use crate::log::schema::WrittenSchema;
 use crate::log::{BLOCK, Bounds, SegmentId, Tail};
 use crate::placement::{PlacementKey, SHARDS_MAX};
-use crate::record::Debt;
-use crate::schema::WrittenSchema;
 use crate::time::Time;
 
 /// The version of the format that this code writes.

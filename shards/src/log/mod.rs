@@ -1,7 +1,7 @@
 //! The format of a shard's log: what stands in a segment, how it is written, and how it is read back after a crash.
 //!
 //! A *segment* is a file of fixed size, zero-written before it is used. It holds *batches*, one after another, each in whole blocks of
-//! 4 KiB: a header, records ([`Record`](crate::record::Record)), and zeros to the end of the last block. A batch is written once and never
+//! 4 KiB: a header, records ([`Record`](crate::log::record::Record)), and zeros to the end of the last block. A batch is written once and never
 //! touched again, and one write of the disk is one batch.
 //!
 //! ```text
@@ -26,11 +26,21 @@
 
 use thiserror::Error;
 
-pub use crate::bounds::{BATCH_MAX, Bounds, TooLong};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
+pub use crate::log::bounds::{BATCH_MAX, Bounds, TooLong};
 use crate::time::Time;
 
+pub(crate) mod bounds;
+pub(crate) mod encoder;
+pub mod manifest;
+pub(crate) mod migration;
+pub mod part;
+pub mod record;
+pub mod recovery;
+pub(crate) mod schema;
+pub(crate) mod shape;
+pub(crate) mod trust;
 mod writer;
 
 pub(crate) use writer::Wrote;
@@ -130,7 +140,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Its records, in the order they were written. The crc has vouched for their bytes; a length beyond them ends the list, and
-    /// [`Survey::note`](crate::recovery::Survey::note) says so.
+    /// [`Survey::note`](crate::log::recovery::Survey::note) says so.
     pub fn records(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let (mut rest, mut left) = (self.records, self.count);
         std::iter::from_fn(move || {

@@ -19,12 +19,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::bounds::{ID_MAX, TooLong};
-use crate::encoder::Append;
 use crate::epoch::Epoch;
+use crate::log::bounds::{ID_MAX, TooLong};
+use crate::log::encoder::Append;
+use crate::log::trust::{Trust, check_id, decode_all};
 use crate::object::{OwnerId, Ownership};
 use crate::time::Time;
-use crate::trust::{Trust, check_id, decode_all};
 
 const EPOCH: u8 = 1;
 const PUT: u8 = 2;
@@ -248,7 +248,7 @@ fn check_value(bytes: usize, value_max: usize) -> Result<(), RecordError> {
 }
 
 /// Appends what an object is now. Its id and its state have at most `value_max` bytes together, whoever it belongs to. It can be
-/// read again: see [`trust`](crate::trust).
+/// read again: see [`trust`](crate::log::trust).
 #[inline]
 pub(crate) fn write_object<I, S>(
     id: &I,

@@ -8,11 +8,11 @@
 use thiserror::Error;
 
 use crate::epoch::published::Expired;
+use crate::log::record::{Record, RecordError};
+use crate::log::recovery::Survey;
 use crate::log::{
     BatchWriter, Bounds, Damage, Marks, Records, SegmentId, Tail, TooLong, Wrote, batch_bytes, scan,
 };
-use crate::record::{Record, RecordError};
-use crate::recovery::Survey;
 
 /// Why a part cannot be gone on with.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -215,9 +215,9 @@ impl PartReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::record::{Debt, epoch_record, write_owe};
     use crate::log::{BLOCK, Invalid};
     use crate::object::OwnerId;
-    use crate::record::{Debt, epoch_record, write_owe};
 
     const ID: SegmentId = SegmentId { database: 1, log: 2, segment: 0, start: 3 };
     const BOUNDS: Bounds = Bounds::of_segments(BLOCK);

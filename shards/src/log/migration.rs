@@ -1,7 +1,7 @@
 //! Migrations: how records of an earlier version of an actor's types become those of this one.
 //!
 //! A *step* leads from one version to a later one. It takes bytes and gives bytes, so steps of any types go behind one another. Which
-//! steps are needed is decided before any record is read ([`Reading::check`]); then [`recovery`](crate::recovery) takes them.
+//! steps are needed is decided before any record is read ([`Reading::check`]); then [`recovery`](crate::log::recovery) takes them.
 
 use std::any::{Any, TypeId, type_name};
 use std::error::Error;
@@ -14,11 +14,11 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::actor::Actor;
-use crate::bounds::ID_MAX;
 use crate::journal::Codec;
-use crate::record::{Debt, Value, decode};
-use crate::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, WrittenSchema};
-use crate::trust::encode_checked;
+use crate::log::bounds::ID_MAX;
+use crate::log::record::{Debt, Value, decode};
+use crate::log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, WrittenSchema};
+use crate::log::trust::encode_checked;
 
 /// What a function of a [`Migration`] returns: the new value, or why there is none. Then nothing is migrated, and nothing is changed.
 pub type Migrated<T> = Result<T, Box<dyn Error + Send + Sync>>;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::actor::Actor;
-use crate::shape::Shape;
+use crate::log::shape::Shape;
 
 /// What an actor states of its ids, states and messages: which version of them its program has.
 ///

@@ -6,7 +6,7 @@
 //!
 //! A shape is cut into *units*: the value itself, and the content of each option, variant, element and entry in it. The hash of a
 //! unit says where it is in the type, and which calls were made in it, outside of the units inside it. So a type has about as many
-//! units as it has options and variants, however long its lists are. [`Trust`](crate::trust::Trust) knows the units that were read
+//! units as it has options and variants, however long its lists are. [`Trust`](crate::log::trust::Trust) knows the units that were read
 //! back before.
 
 use serde::Serialize;

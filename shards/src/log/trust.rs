@@ -2,7 +2,7 @@
 //!
 //! serde's two halves need not agree: `untagged`, `skip_serializing_if`, a variant behind a skipped one and others write what
 //! nobody can read back from a format that names nothing. So a value is *read back* before its message succeeds: it is decoded,
-//! what comes of that is encoded, and both must be the same bytes of the same [shape](crate::encoder), but for the order of
+//! what comes of that is encoded, and both must be the same bytes of the same [shape](crate::log::encoder), but for the order of
 //! entries in a map. (A `HashMap` that was read goes through its entries in another order.)
 //!
 //! - Debug builds read everything back.
@@ -15,8 +15,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::encoder::{Encoder, Known, Shape};
-use crate::record::{RecordError, Unreadable, Value};
+use crate::log::encoder::{Encoder, Known, Shape};
+use crate::log::record::{RecordError, Unreadable, Value};
 
 /// So many states of a shard are read back, whatever their shape.
 const ALWAYS: u32 = 64;
