@@ -9,54 +9,39 @@
 extern crate self as freehold_shard;
 
 mod actor;
-mod addressees;
-mod batches;
-mod checkpoint;
-mod coordinator;
 mod counters;
-mod debt;
-mod desk;
 mod epoch;
 mod fault;
-mod journal;
-mod locks;
 pub mod log;
-mod message;
 mod object;
-mod objects;
 mod placement;
-mod recording;
-mod resumed;
-mod seal;
 mod shard;
-mod snapshot;
 mod store;
 mod sync;
 mod time;
-mod timer;
 mod transaction;
 
 #[cfg(test)]
 #[path = "../tests/simulation/main.rs"]
 mod simulation;
 
+pub use actor::addressees::{ADDRESSEES_MAX, Access, Addressees};
+pub use actor::objects::Objects;
 pub use actor::{AccessError, Actor};
-pub use addressees::{ADDRESSEES_MAX, Access, Addressees};
 pub use counters::Counters;
 pub use epoch::durability::Durability;
 pub use epoch::published::{Expired, Mvcc};
 pub use epoch::{Epoch, Epochs, Line, TransactionId};
-pub use journal::{Ack, Begun, Codec, LogStart, Write};
 pub use log::migration::{Migrated, Migration, MigrationError, Migrations, NotMigrated, Reading};
 pub use log::record::{Debt, RecordError, Unreadable, Value};
 pub use log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, ShapeChange, Shapes, WrittenSchema};
 pub use log::shape::Shape;
 pub use log::{manifest, part, record, recovery};
-pub use message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress};
 pub use object::{ObjectId, OwnerId, Ownership};
-pub use objects::Objects;
 pub use placement::{Destination, PlacementKey, Router, SHARDS_MAX, ShardIndex, placement_hash};
-pub use resumed::{UNDER_WAY_BYTES, UNDER_WAY_MAX, name_under_way, named_under_way};
+pub use shard::journal::{Ack, Begun, Codec, LogStart, Write};
+pub use shard::resumed::{UNDER_WAY_BYTES, UNDER_WAY_MAX, name_under_way, named_under_way};
 pub use shard::{Effects, Inbox, Limits, NoPrefetch, Prefetch, Shard};
 pub use time::Time;
 pub use transaction::Transaction;
+pub use transaction::message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress};

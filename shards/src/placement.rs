@@ -11,7 +11,7 @@ use std::hash::{Hash, Hasher};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::actor::Actor;
-use crate::addressees::Addressees;
+use crate::actor::addressees::Addressees;
 use crate::object::ObjectId;
 
 /// The number of a shard, 0 to `shards - 1`.

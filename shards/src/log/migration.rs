@@ -14,11 +14,11 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::actor::Actor;
-use crate::journal::Codec;
 use crate::log::bounds::ID_MAX;
 use crate::log::record::{Debt, Value, decode};
 use crate::log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, WrittenSchema};
 use crate::log::trust::encode_checked;
+use crate::shard::journal::Codec;
 
 /// What a function of a [`Migration`] returns: the new value, or why there is none. Then nothing is migrated, and nothing is changed.
 pub type Migrated<T> = Result<T, Box<dyn Error + Send + Sync>>;

@@ -5,7 +5,7 @@
 //! free for the fast path: it holds who has locked it, and a bit for a shared object, which only transactions use.
 
 use crate::actor::Actor;
-use crate::addressees::Access;
+use crate::actor::addressees::Access;
 use crate::epoch::{Epoch, Line};
 use crate::fault::{self, Fault};
 use crate::object::{OwnerId, Ownership};

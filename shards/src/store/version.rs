@@ -129,8 +129,8 @@ impl<A: Actor> Versions<A> {
 mod tests {
     use super::*;
     use crate::actor::AccessError;
-    use crate::addressees::Addressees;
-    use crate::objects::Objects;
+    use crate::actor::addressees::Addressees;
+    use crate::actor::objects::Objects;
 
     struct Plain;
     impl Actor for Plain {

@@ -385,8 +385,8 @@ impl<A: Actor> Replay<A> {
 mod tests {
     use super::*;
     use crate::actor::AccessError;
-    use crate::addressees::Addressees;
-    use crate::objects::Objects;
+    use crate::actor::addressees::Addressees;
+    use crate::actor::objects::Objects;
 
     struct Numbers;
 

@@ -3,8 +3,8 @@
 use slab::Slab;
 
 use crate::actor::Actor;
-use crate::message::{Batch, BatchEntry, Outcome};
 use crate::shard::Effects;
+use crate::transaction::message::{Batch, BatchEntry, Outcome};
 
 /// The batches of a shard that are not answered yet.
 pub(crate) struct Batches<A: Actor> {

@@ -8,13 +8,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::actor::Actor;
-use crate::desk::{BeforeImage, Desk, MORE, drop_quietly};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::record::RecordError;
-use crate::message::AskError;
 use crate::object::Ownership;
+use crate::shard::engine::{BeforeImage, Desk, MORE, drop_quietly};
 use crate::store::partition::SlotIndex;
+use crate::transaction::message::AskError;
 
 impl<A: Actor> Desk<A> {
     /// Copies those of the objects just written that anyone may read from now on, and notes those that anyone could until now. Before the

@@ -3,9 +3,9 @@
 use std::cmp::Ordering;
 
 use crate::actor::Actor;
-use crate::message::Envelope;
 use crate::placement::ShardIndex;
 use crate::time::Time;
+use crate::transaction::message::Envelope;
 
 /// A message to be sent at a time. Ordered so that the first one due is the greatest, as a `BinaryHeap` wants it.
 pub(crate) struct Timer<A: Actor> {

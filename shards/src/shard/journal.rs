@@ -15,8 +15,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::actor::Actor;
-use crate::debt::Debts;
-use crate::desk::Desk;
 use crate::epoch::durability::Durability;
 use crate::epoch::{Epoch, Line};
 use crate::fault::{self, Fault};
@@ -24,12 +22,14 @@ use crate::log::record::{Debt, RecordError, decode};
 use crate::log::schema::WrittenSchema;
 use crate::log::trust::{Trust, encode_told};
 use crate::log::{BatchWriter, Bounds, Logs, Marks, Records, SegmentId, Tail};
-use crate::message::{Batch, Envelope, Outcome, ReturnAddress};
 use crate::placement::ShardIndex;
-use crate::resumed::Resumed;
+use crate::shard::engine::Desk;
+use crate::shard::resumed::Resumed;
+use crate::shard::sends::Debts;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::store::partition::SlotIndex;
 use crate::time::Time;
+use crate::transaction::message::{Batch, Envelope, Outcome, ReturnAddress};
 
 /// The epoch of a shard that is idle: it is in none.
 const NO_EPOCH: Epoch = Epoch(0);

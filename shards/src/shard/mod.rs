@@ -5,22 +5,34 @@
 //! objects no longer fit the cache, a turn works on several messages at a time: it names the objects of one and prefetches their
 //! index entries, finds those of another, [`AHEAD`] messages nearer, and prefetches their slots, and runs a third.
 
+pub(crate) mod batches;
+mod checkpoint;
+mod coordinator;
+pub(crate) mod engine;
+pub(crate) mod journal;
+mod recording;
+pub(crate) mod resumed;
+pub(crate) mod seal;
+pub(crate) mod sends;
+mod snapshots;
+pub(crate) mod timers;
+
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::actor::Actor;
-use crate::addressees::{Access, Addressees, Target};
+use crate::actor::addressees::{Access, Addressees, Target};
 use crate::counters::Counters;
-use crate::desk::{Considered, Desk, Reason, Step};
 use crate::epoch::published::Mvcc;
 use crate::fault::{self, Fault};
-use crate::message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress};
 use crate::object::{OwnerId, Ownership};
 use crate::placement::{Router, ShardIndex};
+use crate::shard::engine::{Considered, Desk, Reason, Step};
 use crate::time::Time;
 use crate::transaction::Transaction;
+use crate::transaction::message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress};
 
 /// How many messages lie between two stages: enough for a miss to be served, too few for what was fetched to be evicted again.
 const AHEAD: usize = 6;

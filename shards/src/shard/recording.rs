@@ -6,14 +6,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::actor::Actor;
-use crate::debt::Owed;
-use crate::desk::{BeforeImage, Desk, Told, drop_quietly};
 use crate::epoch::Epoch;
-use crate::journal::{Journal, Lent};
 use crate::log::bounds::TooLong;
 use crate::log::record::{Debt, IdIs, RecordError, paid_record, write_object, write_owe};
 use crate::log::trust::Trust;
 use crate::log::{Records, Wrote};
+use crate::shard::engine::{BeforeImage, Desk, Told, drop_quietly};
+use crate::shard::journal::{Journal, Lent};
+use crate::shard::sends::Owed;
 use crate::store::partition::{Partition, SlotIndex};
 
 impl<A: Actor> Desk<A> {

@@ -13,11 +13,11 @@
 use std::collections::BTreeMap;
 
 use crate::actor::Actor;
-use crate::desk::Told;
 use crate::epoch::Epoch;
 use crate::log::record::Debt;
 use crate::object::OwnerId;
 use crate::placement::Destination;
+use crate::shard::engine::Told;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
 

@@ -5,17 +5,20 @@
 //! point*, where the message runs. Then the box goes back the way it came, and each participant takes its objects' new states and
 //! unlocks; it ends where it began, and its memory is used again.
 
+pub(crate) mod locks;
+pub(crate) mod message;
+
 use std::ops::Range;
 
 use smallvec::SmallVec;
 
 use crate::actor::Actor;
-use crate::addressees::Access;
+use crate::actor::addressees::Access;
 use crate::epoch::Epoch;
-use crate::message::{Outcome, ReturnAddress};
 use crate::object::{OwnerId, Ownership};
 use crate::placement::ShardIndex;
 use crate::store::partition::{NO_SLOT, SlotIndex};
+use crate::transaction::message::{Outcome, ReturnAddress};
 
 /// A message on the consensus path.
 pub struct Transaction<A: Actor> {
@@ -30,7 +33,7 @@ pub struct Transaction<A: Actor> {
     pub(crate) objects: SmallVec<[Carried<A>; 2]>,
     /// On the way up, the largest epoch among the participants so far; once it has run, the epoch it committed in.
     pub(crate) epoch: Epoch,
-    /// The latest epoch something was committed in that it may have seen: see [`Journal`](crate::journal::Journal).
+    /// The latest epoch something was committed in that it may have seen: see [`Journal`](crate::shard::journal::Journal).
     pub(crate) seen: Epoch,
     /// What the log is to have of the objects it wrote, as it was written at the lock point, if there is a log.
     pub(crate) records: Vec<u8>,

@@ -10,12 +10,12 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::checkpoint::ANY_VALUE;
 use crate::epoch::{Epoch, Line};
 use crate::log::part::PartWriter;
 use crate::log::record::{Debt, RecordError, write_owe};
 use crate::object::OwnerId;
 use crate::placement::ShardIndex;
+use crate::shard::checkpoint::ANY_VALUE;
 use crate::time::Time;
 
 /// A message that is owed.

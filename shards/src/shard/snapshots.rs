@@ -9,11 +9,11 @@
 use std::ops::ControlFlow;
 
 use crate::actor::Actor;
-use crate::desk::Desk;
 use crate::epoch::Epoch;
 use crate::epoch::published::Expired;
 use crate::fault::{self, Fault};
 use crate::object::Ownership;
+use crate::shard::engine::Desk;
 use crate::shard::{Prefetch, Shard};
 use crate::store::partition::NO_SLOT;
 use crate::store::version::Version;

@@ -1,15 +1,15 @@
 //! What a message sees of the objects while it runs: ownership is checked on every access, and a before-image of each object is
-//! kept at its first write, so that the [desk](crate::desk) can undo the message.
+//! kept at its first write, so that the [desk](crate::shard::engine) can undo the message.
 
 use std::time::Duration;
 
+use crate::actor::addressees::{ADDRESSEES_MAX, Access, Rest, Target};
 use crate::actor::{AccessError, Actor};
-use crate::addressees::{ADDRESSEES_MAX, Access, Rest, Target};
-use crate::desk::{BeforeImage, Desk, MORE, Told, miss};
 use crate::epoch::TransactionId;
 use crate::object::{OwnerId, Ownership};
 use crate::placement::{Destination, ShardIndex};
 use crate::shard::Effects;
+use crate::shard::engine::{BeforeImage, Desk, MORE, Told, miss};
 use crate::store::partition::{NO_SLOT, SlotIndex};
 use crate::store::slot::Slot;
 use crate::time::Time;

@@ -1,15 +1,18 @@
 //! The actor: the type that says what objects hold and how they answer messages.
 
+pub(crate) mod addressees;
+pub(crate) mod objects;
+
 use std::fmt::Debug;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::addressees::Addressees;
+use crate::actor::addressees::Addressees;
+use crate::actor::objects::Objects;
 use crate::log::schema::Schema;
 use crate::object::{ObjectId, OwnerId};
-use crate::objects::Objects;
 
 /// What a user writes: the type of the objects and what a message does to them.
 ///

@@ -10,21 +10,20 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use crate::actor::addressees::{ADDRESSEES_MAX, Access, Addressees, Rest, Target};
+use crate::actor::objects::Objects;
 use crate::actor::{AccessError, Actor};
-use crate::addressees::{ADDRESSEES_MAX, Access, Addressees, Rest, Target};
-use crate::batches::Batches;
 use crate::counters::Counters;
 use crate::epoch::published::Mvcc;
 use crate::epoch::{Epoch, Line, TransactionId};
-use crate::journal::Journal;
-use crate::locks::Locks;
 use crate::log::record::Debt;
 use crate::log::recovery::Home;
-use crate::message::{AskError, Envelope, Outcome, ReturnAddress};
 use crate::object::{ObjectId, OwnerId, Ownership};
-use crate::objects::Objects;
 use crate::placement::{Router, ShardIndex};
-use crate::recording::Written;
+use crate::shard::batches::Batches;
+use crate::shard::journal::Journal;
+use crate::shard::recording::Written;
+use crate::shard::timers::Timer;
 use crate::shard::{Effects, Limits, Place, Prefetch};
 use crate::store::index::IdHash;
 use crate::store::partition::{NO_SLOT, Partition, SlotIndex};
@@ -32,8 +31,9 @@ use crate::store::slot::Slot;
 use crate::store::version::Versions;
 use crate::store::walk::Walk;
 use crate::time::Time;
-use crate::timer::Timer;
 use crate::transaction::Transaction;
+use crate::transaction::locks::Locks;
+use crate::transaction::message::{AskError, Envelope, Outcome, ReturnAddress};
 
 /// What an object was before the running message first wrote it.
 pub(crate) struct BeforeImage<A: Actor> {

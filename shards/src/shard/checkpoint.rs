@@ -4,21 +4,21 @@
 //! disk, segments of the log that hold nothing later, and close nothing later, are not needed any more.
 
 use crate::actor::Actor;
-use crate::debt::Owed;
-use crate::desk::Desk;
 use crate::epoch::Epoch;
 use crate::epoch::published::Expired;
 use crate::fault::{self, Fault};
-use crate::journal::Begun;
 use crate::log::part::{PartError, PartWriter};
 use crate::log::record::{Debt, IdIs, RecordError, write_object};
 use crate::log::recovery::Home;
 use crate::log::trust::Trust;
-use crate::message::Envelope;
 use crate::object::OwnerId;
-use crate::recording::quietly;
+use crate::shard::engine::Desk;
+use crate::shard::journal::Begun;
+use crate::shard::recording::quietly;
+use crate::shard::sends::Owed;
 use crate::shard::{Effects, Prefetch, Shard};
 use crate::time::Time;
+use crate::transaction::message::Envelope;
 
 /// In place of the longest value that may be written: what the log took is written whatever its length, and an earlier
 /// version of this program took some that were a few bytes longer. The bound of a record still counts.

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 use crate::actor::Actor;
-use crate::addressees::Access;
+use crate::actor::addressees::Access;
 use crate::store::partition::{Partition, SlotIndex};
 use crate::store::slot::NO_QUEUE;
 use crate::transaction::{Carried, Transaction};
