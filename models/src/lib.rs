@@ -1,7 +1,7 @@
 //! Freehold's protocols between threads, run by loom through every interleaving and every value a read may return.
 //!
 //! A package of its own, so that checking needs no `--cfg loom` and nothing of it reaches users: it includes the
-//! runtime's source files themselves and gives them loom's atomics. Queues are modelled by one atomic word that is published
+//! source files themselves and gives them loom's atomics. Queues are modelled by one atomic word that is published
 //! with release ordering and read with acquire ordering, which is the least that the real queues promise.
 
 #[allow(dead_code)]
@@ -20,8 +20,14 @@ mod fault;
 #[path = "../../src/free_list.rs"]
 mod free_list;
 #[allow(dead_code)]
+#[path = "../../shards/src/object.rs"]
+mod object;
+#[allow(dead_code)]
 #[path = "../../src/parking.rs"]
 mod parking;
+#[allow(dead_code)]
+#[path = "../../shards/src/placement.rs"]
+mod placement;
 #[allow(dead_code)]
 #[path = "../../shards/src/time.rs"]
 mod time;
@@ -29,35 +35,6 @@ mod time;
 /// As in the crate, where both are in one folder.
 mod epoch {
     pub use crate::epochs::{Epoch, Epochs};
-}
-
-/// What a name of a transaction is made of.
-mod placement {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-    pub struct ShardIndex(pub u16);
-
-    impl ShardIndex {
-        pub fn index(self) -> usize {
-            usize::from(self.0)
-        }
-    }
-}
-
-/// Whom a close awaits.
-mod log {
-    #[derive(Clone, Copy, Debug, Default)]
-    pub struct Logs(u64);
-
-    impl Logs {
-        pub fn insert(&mut self, place: usize) {
-            self.0 |= 1 << place;
-        }
-
-        pub fn iter(&self) -> impl Iterator<Item = usize> + use<> {
-            let logs = self.0;
-            (0..64).filter(move |place| logs >> place & 1 == 1)
-        }
-    }
 }
 
 /// The same by the name that the pure crate gives it.

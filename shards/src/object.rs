@@ -1,7 +1,7 @@
 //! An object: a state with an id, owned by one shard.
 //!
-//! This file promises what identifies an object ([`ObjectId`]) and who may write it ([`Ownership`]). Who is asking is an
-//! [`OwnerId`], carried by every message; the shard compares the two on every access.
+//! This file promises what identifies an object ([`ObjectId`]), what it is made of ([`Stored`]) and who may write it
+//! ([`Ownership`]). Who is asking is an [`OwnerId`], carried by every message; the shard compares the two on every access.
 
 use std::fmt::{self, Debug};
 use std::hash::Hash;
@@ -86,3 +86,23 @@ impl Default for Ownership {
         Ownership::Owned(OwnerId::default())
     }
 }
+
+/// What a message declares it will do with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Only read it. It may belong to anyone.
+    Read,
+    /// Read and write it. The sender must be allowed to.
+    Write,
+}
+
+/// What an object is made of, for all that stores objects and knows no more of an actor. Every [`Actor`](crate::Actor) is one.
+pub trait Stored: Sized + 'static {
+    /// What identifies an object.
+    type Id: ObjectId;
+    /// What one object holds.
+    type State: Clone + Send + Sync + Serialize + DeserializeOwned + 'static;
+}
+
+/// What became of an object: what it is now, or that it was removed.
+pub type Change<A> = (<A as Stored>::Id, Option<(Ownership, <A as Stored>::State)>);

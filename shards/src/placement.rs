@@ -10,8 +10,6 @@ use std::hash::{Hash, Hasher};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::actor::Actor;
-use crate::actor::addressees::Addressees;
 use crate::object::ObjectId;
 
 /// The number of a shard, 0 to `shards - 1`.
@@ -34,21 +32,37 @@ impl std::fmt::Display for ShardIndex {
 /// The most shards a runtime has.
 pub const SHARDS_MAX: usize = 256;
 
+/// Some of the shards of a run, or their logs, by their number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardSet([u64; SHARDS_MAX / 64]);
+
+impl ShardSet {
+    /// The set that these words have a bit for each of.
+    pub(crate) fn from_words(words: [u64; SHARDS_MAX / 64]) -> Self {
+        ShardSet(words)
+    }
+
+    /// A bit for each, the first in the lowest.
+    pub(crate) fn words(self) -> [u64; SHARDS_MAX / 64] {
+        self.0
+    }
+
+    /// Adds a shard, by its number.
+    pub fn insert(&mut self, shard: usize) {
+        self.0[shard / 64] |= 1 << (shard % 64);
+    }
+
+    /// Their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + use<> {
+        let words = self.0;
+        (0..SHARDS_MAX).filter(move |shard| words[shard / 64] >> (shard % 64) & 1 == 1)
+    }
+}
+
 /// The key of the placement hash: drawn at random for a database and kept with it, so that nobody who chooses ids can aim them
 /// all at one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlacementKey(pub u64);
-
-/// Where a message goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Destination {
-    /// To the one shard all its objects live on.
-    One(ShardIndex),
-    /// Its objects live on several shards: as a transaction, which this one, the lowest of them, begins.
-    Several(ShardIndex),
-    /// It names no object.
-    Nowhere,
-}
 
 /// Finds the home of an id.
 #[derive(Clone, Copy, Debug)]
@@ -80,27 +94,6 @@ impl Router {
         }
         let hash = placement_hash(self.key, id);
         ShardIndex(((u128::from(hash) * u128::from(self.shards)) >> 64) as u16)
-    }
-
-    /// Where `message` goes. `scratch` is overwritten with its addressees.
-    #[inline]
-    pub fn destination<A: Actor>(
-        &self,
-        message: &A::Message,
-        scratch: &mut Addressees<A::Id>,
-    ) -> Destination {
-        scratch.clear();
-        A::addressees(message, scratch);
-        let mut ids = scratch.targets().map(|target| target.id);
-        let Some(id) = ids.next() else { return Destination::Nowhere };
-        let first = self.home(&id);
-        let (mut lowest, mut is_one) = (first, true);
-        for id in ids {
-            let home = self.home(&id);
-            lowest = lowest.min(home);
-            is_one &= home == first;
-        }
-        if is_one { Destination::One(first) } else { Destination::Several(lowest) }
     }
 }
 

@@ -7,21 +7,12 @@
 
 use arrayvec::ArrayVec;
 
-use crate::object::ObjectId;
+use crate::object::{Access, ObjectId};
 use crate::store::index::IdHash;
-use crate::store::partition::{NO_SLOT, SlotIndex};
+use crate::store::slot::{NO_SLOT, SlotIndex};
 
 /// The most objects one message may touch.
 pub const ADDRESSEES_MAX: usize = 64;
-
-/// What a message declares it will do with an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Access {
-    /// Only read it. It may belong to anyone.
-    Read,
-    /// Read and write it. The sender must be allowed to.
-    Write,
-}
 
 /// One object of a message.
 #[derive(Clone, Copy, Debug)]

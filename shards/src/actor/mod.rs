@@ -1,6 +1,7 @@
 //! The actor: the type that says what objects hold and how they answer messages.
 
 pub(crate) mod addressees;
+pub(crate) mod destination;
 pub(crate) mod objects;
 
 use std::fmt::Debug;
@@ -12,7 +13,7 @@ use thiserror::Error;
 use crate::actor::addressees::Addressees;
 use crate::actor::objects::Objects;
 use crate::log::schema::Schema;
-use crate::object::{ObjectId, OwnerId};
+use crate::object::{ObjectId, OwnerId, Stored};
 
 /// What a user writes: the type of the objects and what a message does to them.
 ///
@@ -41,6 +42,11 @@ pub trait Actor: Sized + 'static {
     /// It runs to completion on the core that owns the objects and it may be run again, so it must have no side effect but
     /// through `objects`.
     fn receive(message: &Self::Message, objects: &mut Objects<'_, Self>) -> Result<Self::Reply, Self::Error>;
+}
+
+impl<A: Actor> Stored for A {
+    type Id = <A as Actor>::Id;
+    type State = <A as Actor>::State;
 }
 
 /// Why an object could not be reached as asked. Nothing was changed by the refused call; return it with `?` to abort the message.

@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use crate::actor::addressees::{ADDRESSEES_MAX, Access, Rest, Target};
+use crate::actor::addressees::{ADDRESSEES_MAX, Rest, Target};
+use crate::actor::destination::Destination;
 use crate::actor::{AccessError, Actor};
 use crate::epoch::TransactionId;
-use crate::object::{OwnerId, Ownership};
-use crate::placement::{Destination, ShardIndex};
+use crate::object::{Access, OwnerId, Ownership};
+use crate::placement::ShardIndex;
 use crate::shard::Effects;
 use crate::shard::engine::{BeforeImage, Desk, MORE, Told, miss};
-use crate::store::partition::{NO_SLOT, SlotIndex};
-use crate::store::slot::Slot;
+use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 use crate::time::Time;
 
 /// The objects a message may touch while it runs, and what it may send.
@@ -242,7 +242,7 @@ impl<A: Actor> Objects<'_, A> {
 
     /// The slot of `id`, once the sender may write it and its before-image is kept; `None` if it has none, and so does not exist.
     #[inline]
-    fn writable(&mut self, id: A::Id) -> Result<Option<&mut Slot<A>>, AccessError<A::Id>> {
+    fn writable(&mut self, id: A::Id) -> Result<Option<&mut Slot<A::Id, A::State>>, AccessError<A::Id>> {
         if self.first.id == id {
             return if self.first.slot == NO_SLOT { Ok(None) } else { self.first_writable().map(Some) };
         }
@@ -252,7 +252,7 @@ impl<A: Actor> Objects<'_, A> {
 
     /// As [`Objects::writable`]; if `id` has no slot it is given one, without a state.
     #[inline]
-    fn made_writable(&mut self, id: A::Id) -> Result<&mut Slot<A>, AccessError<A::Id>> {
+    fn made_writable(&mut self, id: A::Id) -> Result<&mut Slot<A::Id, A::State>, AccessError<A::Id>> {
         if self.first.id == id {
             if self.first.slot == NO_SLOT {
                 self.first.slot = self.desk.appear(Target { ..self.first }, self.sender);
@@ -277,14 +277,14 @@ impl<A: Actor> Objects<'_, A> {
 
     /// The first object's slot, which it must have.
     #[inline]
-    fn first_writable(&mut self) -> Result<&mut Slot<A>, AccessError<A::Id>> {
+    fn first_writable(&mut self) -> Result<&mut Slot<A::Id, A::State>, AccessError<A::Id>> {
         let index = self.first.slot;
         let slot = self.desk.partition.slot_mut(index);
         if !self.first.saved {
             if self.first.access == Access::Read && slot.is_held() {
                 return Err(miss(&self.desk.missing, self.first.id, Access::Write));
             }
-            self.first_before = Some(slot.before_image(index, self.sender)?);
+            self.first_before = Some(BeforeImage::of(slot, index, self.sender)?);
             self.first.saved = true;
             if slot.needs_sealing(&self.desk.line) {
                 self.desk.unsealed |= MORE;
@@ -308,7 +308,7 @@ fn rest_writable<A: Actor>(
         if target.access == Access::Read && slot.is_held() {
             return Err(miss(&desk.missing, id, Access::Write));
         }
-        let before = slot.before_image(target.slot, sender)?;
+        let before = BeforeImage::of(slot, target.slot, sender)?;
         if slot.needs_sealing(&desk.line) {
             desk.unsealed |= MORE;
         }

@@ -15,8 +15,7 @@
 
 use crate::epoch::{Epoch, Epochs};
 use crate::fault::{self, Fault};
-use crate::log::Logs;
-use crate::placement::ShardIndex;
+use crate::placement::{ShardIndex, ShardSet};
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// In a shard's word: it is active.
@@ -87,9 +86,9 @@ impl Durability {
     }
 
     /// Names the shards that a close of `closed`, which has ended, has to await.
-    pub fn name(&self, closing: ShardIndex, closed: Epoch) -> Logs {
+    pub fn name(&self, closing: ShardIndex, closed: Epoch) -> ShardSet {
         fence(Ordering::SeqCst);
-        let mut awaits = Logs::default();
+        let mut awaits = ShardSet::default();
         for (place, words) in self.words.iter().enumerate().filter(|(place, _)| *place != closing.index()) {
             loop {
                 let was = words.state.load(Ordering::SeqCst);
@@ -108,7 +107,7 @@ impl Durability {
     }
 
     /// Whether all of these shards have closed `epoch`, on disk.
-    pub(crate) fn have_closed(&self, shards: Logs, epoch: Epoch) -> bool {
+    pub(crate) fn have_closed(&self, shards: ShardSet, epoch: Epoch) -> bool {
         shards.iter().all(|place| self.words[place].state.load(Ordering::SeqCst) >> CLOSED >= epoch.0)
     }
 

@@ -17,10 +17,10 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use smallvec::SmallVec;
 
-use crate::actor::Actor;
 use crate::epoch::durability::Durability;
 use crate::epoch::{Epoch, Epochs};
 use crate::fault::{self, Fault};
+use crate::object::Stored;
 use crate::placement::ShardIndex;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -28,7 +28,7 @@ use crate::sync::{AtomicU64, Ordering};
 const LOOKS: u32 = 64;
 
 /// Epochs and published versions, shared by all shards of a runtime and by its readers.
-pub struct Mvcc<A: Actor> {
+pub struct Mvcc<A: Stored> {
     epochs: Epochs,
     /// How far everything is durable, if there are logs.
     durability: Option<Arc<Durability>>,
@@ -42,13 +42,13 @@ pub struct Mvcc<A: Actor> {
 struct Visible(AtomicU64);
 
 /// A published object's versions, oldest first. Never empty.
-struct Chain<A: Actor> {
-    versions: SmallVec<[Published<A>; 4]>,
+struct Chain<A: Stored> {
+    versions: SmallVec<[PublishedVersion<A>; 4]>,
     /// Some shard has noted to come back and trim it.
     is_noted: bool,
 }
 
-struct Published<A: Actor> {
+struct PublishedVersion<A: Stored> {
     epoch: Epoch,
     by: ShardIndex,
     /// The publisher's number of the publication it belongs to.
@@ -57,7 +57,7 @@ struct Published<A: Actor> {
     state: Option<Arc<A::State>>,
 }
 
-impl<A: Actor> Mvcc<A> {
+impl<A: Stored> Mvcc<A> {
     /// Nothing published, in the first epoch, for a runtime of `shards` shards.
     pub fn new(shards: usize) -> Self {
         Mvcc::over(shards, Epochs::new(), None)
@@ -145,7 +145,7 @@ impl<A: Actor> Mvcc<A> {
     ) {
         let mut chain =
             self.published.entry(id).or_insert_with(|| Chain { versions: SmallVec::new(), is_noted: false });
-        chain.versions.push(Published { epoch, by, publication, state });
+        chain.versions.push(PublishedVersion { epoch, by, publication, state });
     }
 
     /// Gives a pending version another epoch.
@@ -177,7 +177,7 @@ impl<A: Actor> Mvcc<A> {
 
     fn trim_if(&self, id: A::Id, comes_back: bool) -> Option<Epoch> {
         // Dropped when the chain is not locked any more: what a user's state does then is its own affair.
-        let mut dropped: SmallVec<[Published<A>; 4]> = SmallVec::new();
+        let mut dropped: SmallVec<[PublishedVersion<A>; 4]> = SmallVec::new();
         let Entry::Occupied(mut entry) = self.published.entry(id) else { return None };
         let line = self.epochs.line();
         let chain = entry.get_mut();

@@ -29,6 +29,7 @@ use thiserror::Error;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 pub use crate::log::bounds::{BATCH_MAX, Bounds, TooLong};
+use crate::placement::ShardSet;
 use crate::time::Time;
 
 pub(crate) mod bounds;
@@ -90,24 +91,7 @@ pub struct Marks {
     /// The time when it was sealed.
     pub time: Time,
     /// The logs that may have had something of the closed epoch, or earlier, not yet on disk: it is complete if they have closed it too.
-    pub awaits: Logs,
-}
-
-/// Some of the logs of a run, by their place among them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Logs([u64; 4]);
-
-impl Logs {
-    /// Adds the log at `place`.
-    pub fn insert(&mut self, place: usize) {
-        self.0[place / 64] |= 1 << (place % 64);
-    }
-
-    /// Their places.
-    pub fn iter(&self) -> impl Iterator<Item = usize> + use<> {
-        let words = self.0;
-        (0..256).filter(move |place| words[place / 64] >> (place % 64) & 1 == 1)
-    }
+    pub awaits: ShardSet,
 }
 
 /// A batch as it was read.
@@ -294,7 +278,9 @@ fn read(
         closed: Epoch(u64::from_le_bytes(number(block, 56))),
         durable: Epoch(u64::from_le_bytes(number(block, 64))),
         time: Time(u64::from_le_bytes(number(block, 72))),
-        awaits: Logs(std::array::from_fn(|word| u64::from_le_bytes(number(block, 80 + 8 * word)))),
+        awaits: ShardSet::from_words(std::array::from_fn(|word| {
+            u64::from_le_bytes(number(block, 80 + 8 * word))
+        })),
     };
     let batch = Batch {
         offset,
@@ -421,7 +407,7 @@ mod tests {
     }
 
     fn marks(at: usize) -> Marks {
-        let mut awaits = Logs::default();
+        let mut awaits = ShardSet::default();
         [at % 256, 255].into_iter().for_each(|place| awaits.insert(place));
         Marks { closed: Epoch(at as u64), durable: Epoch(at as u64 / 2), time: Time(3 * at as u64), awaits }
     }

@@ -278,7 +278,7 @@ impl BatchWriter {
         put(56, &marks.closed.0.to_le_bytes());
         put(64, &marks.durable.0.to_le_bytes());
         put(72, &marks.time.0.to_le_bytes());
-        (80..).step_by(8).zip(marks.awaits.0).for_each(|(at, word)| put(at, &word.to_le_bytes()));
+        (80..).step_by(8).zip(marks.awaits.words()).for_each(|(at, word)| put(at, &word.to_le_bytes()));
         put(112, &segment.start.to_le_bytes());
         let crc = crc32c::crc32c(&batch[8..]);
         batch[4..8].copy_from_slice(&crc.to_le_bytes());

@@ -12,11 +12,12 @@ use crate::log::record::{Debt, IdIs, RecordError, write_object};
 use crate::log::recovery::Home;
 use crate::log::trust::Trust;
 use crate::object::OwnerId;
+use crate::prefetch::Prefetch;
 use crate::shard::engine::Desk;
 use crate::shard::journal::Begun;
 use crate::shard::recording::quietly;
 use crate::shard::sends::Owed;
-use crate::shard::{Effects, Prefetch, Shard};
+use crate::shard::{Effects, Shard};
 use crate::time::Time;
 use crate::transaction::message::Envelope;
 

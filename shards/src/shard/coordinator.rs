@@ -14,16 +14,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrayvec::ArrayVec;
 
-use crate::actor::addressees::{ADDRESSEES_MAX, Access, Rest, Target};
+use crate::actor::addressees::{ADDRESSEES_MAX, Rest, Target};
 use crate::actor::{AccessError, Actor};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::record::Debt;
-use crate::object::{OwnerId, Ownership};
+use crate::object::{Access, OwnerId, Ownership};
 use crate::placement::ShardIndex;
 use crate::shard::engine::{Desk, MORE, Reason, Step, drop_quietly};
 use crate::shard::{AT_LOCK_POINT, Effects};
-use crate::store::partition::NO_SLOT;
+use crate::store::slot::NO_SLOT;
 use crate::transaction::message::{AskError, Envelope, Outcome, ReturnAddress};
 use crate::transaction::{Carried, End, Transaction};
 

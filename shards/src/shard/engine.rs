@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use crate::actor::addressees::{ADDRESSEES_MAX, Access, Addressees, Rest, Target};
+use crate::actor::addressees::{ADDRESSEES_MAX, Addressees, Rest, Target};
 use crate::actor::objects::Objects;
 use crate::actor::{AccessError, Actor};
 use crate::counters::Counters;
@@ -18,16 +18,17 @@ use crate::epoch::published::Mvcc;
 use crate::epoch::{Epoch, Line, TransactionId};
 use crate::log::record::Debt;
 use crate::log::recovery::Home;
-use crate::object::{ObjectId, OwnerId, Ownership};
+use crate::object::{Access, ObjectId, OwnerId, Ownership};
 use crate::placement::{Router, ShardIndex};
+use crate::prefetch::Prefetch;
 use crate::shard::batches::Batches;
 use crate::shard::journal::Journal;
 use crate::shard::recording::Written;
 use crate::shard::timers::Timer;
-use crate::shard::{Effects, Limits, Place, Prefetch};
+use crate::shard::{Effects, Limits, Place};
 use crate::store::index::IdHash;
-use crate::store::partition::{NO_SLOT, Partition, SlotIndex};
-use crate::store::slot::Slot;
+use crate::store::partition::Partition;
+use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 use crate::store::version::Versions;
 use crate::store::walk::Walk;
 use crate::time::Time;
@@ -51,24 +52,24 @@ impl<A: Actor> BeforeImage<A> {
     }
 }
 
-impl<A: Actor> Slot<A> {
-    /// What this object, in slot `slot`, is before `sender` writes it, if it may.
+impl<A: Actor> BeforeImage<A> {
+    /// What the object in `slot`, number `index`, is before `sender` writes it, if it may.
     #[inline]
-    pub(crate) fn before_image(
-        &self,
-        slot: SlotIndex,
+    pub(crate) fn of(
+        slot: &Slot<A::Id, A::State>,
+        index: SlotIndex,
         sender: OwnerId,
     ) -> Result<BeforeImage<A>, AccessError<A::Id>> {
-        let ownership = self.ownership();
+        let ownership = slot.ownership();
         match ownership {
             Ownership::Owned(owner) if owner == sender => {}
             Ownership::Shared => {}
             // What does not exist belongs to nobody; it has a slot to be locked.
-            _ if self.state.is_none() => {}
-            Ownership::Owned(owner) => return Err(AccessError::NotOwner { id: self.id, owner, sender }),
-            Ownership::Immutable => return Err(AccessError::Immutable { id: self.id }),
+            _ if slot.state.is_none() => {}
+            Ownership::Owned(owner) => return Err(AccessError::NotOwner { id: slot.id, owner, sender }),
+            Ownership::Immutable => return Err(AccessError::Immutable { id: slot.id }),
         }
-        Ok(BeforeImage { slot, ownership, state: self.state.clone() })
+        Ok(BeforeImage { slot: index, ownership, state: slot.state.clone() })
     }
 }
 
@@ -134,7 +135,7 @@ pub(crate) struct Desk<A: Actor> {
     pub(crate) mvcc: Arc<Mvcc<A>>,
     /// This shard's side of its log, if it has one.
     pub(crate) journal: Option<Box<Journal<A>>>,
-    pub(crate) partition: Partition<A>,
+    pub(crate) partition: Partition<A::Id, A::State>,
     pub(crate) counters: Counters,
     /// Of the running message: of each object it wrote but the first. Empty between messages.
     pub(crate) before: Vec<BeforeImage<A>>,
@@ -159,9 +160,9 @@ pub(crate) struct Desk<A: Actor> {
     /// Transactions that this shard passed on and that have not come back, counted by the epoch it was then; oldest first.
     pub(crate) in_doubt: VecDeque<(Epoch, usize)>,
     /// Old states of objects.
-    pub(crate) versions: Versions<A>,
+    pub(crate) versions: Versions<A::State>,
     /// The way of a checkpoint through the objects.
-    pub(crate) walk: Walk<A>,
+    pub(crate) walk: Walk<A::Id, A::State>,
     /// How often this shard has published something.
     pub(crate) publications: u64,
     /// What the running message publishes, or, without a state, makes private again or removes. Empty between messages.

@@ -21,13 +21,14 @@ use crate::fault::{self, Fault};
 use crate::log::record::{Debt, RecordError, decode};
 use crate::log::schema::WrittenSchema;
 use crate::log::trust::{Trust, encode_told};
-use crate::log::{BatchWriter, Bounds, Logs, Marks, Records, SegmentId, Tail};
-use crate::placement::ShardIndex;
+use crate::log::{BatchWriter, Bounds, Marks, Records, SegmentId, Tail};
+use crate::placement::{ShardIndex, ShardSet};
+use crate::prefetch::Prefetch;
 use crate::shard::engine::Desk;
 use crate::shard::resumed::Resumed;
 use crate::shard::sends::Debts;
-use crate::shard::{Effects, Prefetch, Shard};
-use crate::store::partition::SlotIndex;
+use crate::shard::{Effects, Shard};
+use crate::store::slot::SlotIndex;
 use crate::time::Time;
 use crate::transaction::message::{Batch, Envelope, Outcome, ReturnAddress};
 
@@ -198,7 +199,7 @@ pub(crate) struct Journal<A: Actor> {
     /// epochs may be durable without that, because everybody was idle in them; recovery knows nothing of those, and misses nothing.)
     vouched: Epoch,
     /// The logs that this close awaits.
-    awaits: Logs,
+    awaits: ShardSet,
     /// The latest epoch of a record of this log.
     pub(crate) recorded: Epoch,
     /// The latest epoch that something was committed in which this shard has shown, or may show.
@@ -243,7 +244,7 @@ impl<A: Actor> Journal<A> {
             in_flight: None,
             closed: durable,
             vouched: durable,
-            awaits: Logs::default(),
+            awaits: ShardSet::default(),
             recorded: durable,
             shown: durable,
             durable,

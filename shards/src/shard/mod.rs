@@ -23,12 +23,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::actor::Actor;
-use crate::actor::addressees::{Access, Addressees, Target};
+use crate::actor::addressees::{Addressees, Target};
 use crate::counters::Counters;
 use crate::epoch::published::Mvcc;
 use crate::fault::{self, Fault};
-use crate::object::{OwnerId, Ownership};
+use crate::object::{Access, OwnerId, Ownership};
 use crate::placement::{Router, ShardIndex};
+use crate::prefetch::{NoPrefetch, Prefetch};
 use crate::shard::engine::{Considered, Desk, Reason, Step};
 use crate::time::Time;
 use crate::transaction::Transaction;
@@ -44,22 +45,6 @@ const BOXES_AHEAD: usize = 8;
 const BOXES_AHEAD_STAGED: usize = UNDER_WAY + AHEAD;
 /// Of a large box only the beginning is.
 const BOX_BYTES_MAX: usize = 512;
-
-/// Asks the processor for memory that is needed soon. It is a trait because the instruction is `unsafe` in Rust, and this crate has
-/// none of that: the runtime supplies it.
-pub trait Prefetch {
-    /// Fetches the first `bytes` bytes at `place` into the cache, sometime.
-    fn prefetch<T>(place: &T, bytes: usize);
-}
-
-/// Fetches nothing: for tests, simulators and Miri.
-#[derive(Clone, Copy, Debug)]
-pub struct NoPrefetch;
-
-impl Prefetch for NoPrefetch {
-    #[inline]
-    fn prefetch<T>(_: &T, _: usize) {}
-}
 
 /// The bounds a shard keeps.
 #[derive(Clone, Copy, Debug)]

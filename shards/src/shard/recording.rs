@@ -5,16 +5,21 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::actor::Actor;
 use crate::epoch::Epoch;
 use crate::log::bounds::TooLong;
 use crate::log::record::{Debt, IdIs, RecordError, paid_record, write_object, write_owe};
 use crate::log::trust::Trust;
 use crate::log::{Records, Wrote};
+use crate::object::ObjectId;
 use crate::shard::engine::{BeforeImage, Desk, Told, drop_quietly};
 use crate::shard::journal::{Journal, Lent};
 use crate::shard::sends::Owed;
-use crate::store::partition::{Partition, SlotIndex};
+use crate::store::partition::Partition;
+use crate::store::slot::SlotIndex;
 
 impl<A: Actor> Desk<A> {
     /// Stages the records of what the running message did, before anybody sees it.
@@ -108,11 +113,11 @@ pub(crate) fn quietly(work: impl FnOnce() -> Result<(), RecordError>) -> Result<
 
 /// Adds what these objects are now, or, if they are at home elsewhere, to what is lent.
 #[inline(always)]
-fn push_objects<A: Actor>(
+fn push_objects<I: ObjectId, S: Serialize + DeserializeOwned>(
     records: &mut Records,
     lent: &mut Lent,
     trust: &mut Trust,
-    partition: &Partition<A>,
+    partition: &Partition<I, S>,
     written: impl Iterator<Item = Written>,
     value_max: usize,
 ) -> Result<(), RecordError> {

@@ -13,12 +13,13 @@
 use std::collections::BTreeMap;
 
 use crate::actor::Actor;
+use crate::actor::destination::Destination;
 use crate::epoch::Epoch;
 use crate::log::record::Debt;
 use crate::object::OwnerId;
-use crate::placement::Destination;
+use crate::prefetch::Prefetch;
 use crate::shard::engine::Told;
-use crate::shard::{Effects, Prefetch, Shard};
+use crate::shard::{Effects, Shard};
 use crate::time::Time;
 
 /// Owed messages of one shard that are under way at once.

@@ -13,7 +13,7 @@ use crate::fault::{self, Fault};
 use crate::log::record::RecordError;
 use crate::object::Ownership;
 use crate::shard::engine::{BeforeImage, Desk, MORE, drop_quietly};
-use crate::store::partition::SlotIndex;
+use crate::store::slot::SlotIndex;
 use crate::transaction::message::AskError;
 
 impl<A: Actor> Desk<A> {

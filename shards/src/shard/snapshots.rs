@@ -13,9 +13,10 @@ use crate::epoch::Epoch;
 use crate::epoch::published::Expired;
 use crate::fault::{self, Fault};
 use crate::object::Ownership;
+use crate::prefetch::Prefetch;
+use crate::shard::Shard;
 use crate::shard::engine::Desk;
-use crate::shard::{Prefetch, Shard};
-use crate::store::partition::NO_SLOT;
+use crate::store::slot::NO_SLOT;
 use crate::store::version::Version;
 use crate::time::Time;
 

@@ -14,8 +14,8 @@ use std::num::NonZeroU32;
 
 use wide::u32x8;
 
-use crate::shard::Prefetch;
-use crate::store::partition::SlotIndex;
+use crate::prefetch::Prefetch;
+use crate::store::slot::SlotIndex;
 
 /// A bucket's hashes, and then its slot numbers plus one. Plain integers, so that the allocator can supply zeroed memory that is not
 /// touched before it is used.

@@ -5,17 +5,11 @@
 
 use ahash::RandomState;
 
-use crate::actor::Actor;
 use crate::epoch::Epoch;
-use crate::object::Ownership;
-use crate::shard::Prefetch;
+use crate::object::{ObjectId, Ownership};
+use crate::prefetch::Prefetch;
 use crate::store::index::{IdHash, Index};
-use crate::store::slot::Slot;
-
-/// The number of a slot.
-pub(crate) type SlotIndex = u32;
-/// In place of a slot number: there is none.
-pub(crate) const NO_SLOT: SlotIndex = SlotIndex::MAX;
+use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 
 /// Up to about this size of a partition prefetching costs more than it saves: it does at 4 MB and does not at 8 (docs/BENCHMARKS.md).
 const CACHED_BYTES: usize = 5 << 20;
@@ -29,17 +23,17 @@ const CHUNK_BITS: u32 = 12;
 const CHUNK_SLOTS: usize = 1 << CHUNK_BITS;
 
 /// The objects of one shard.
-pub(crate) struct Partition<A: Actor> {
+pub(crate) struct Partition<I, S> {
     hasher: RandomState,
     index: Index,
     /// All but the last are full.
-    chunks: Vec<Vec<Slot<A>>>,
+    chunks: Vec<Vec<Slot<I, S>>>,
     free: Vec<SlotIndex>,
     /// How many objects exist. There may be more slots: see [`Slot::state`].
     objects: usize,
 }
 
-impl<A: Actor> Partition<A> {
+impl<I: ObjectId, S> Partition<I, S> {
     /// An empty partition whose table is keyed by `seed`.
     pub(crate) fn new(seed: u64) -> Self {
         // Four keys from one seed; ahash mixes them further.
@@ -68,7 +62,11 @@ impl<A: Actor> Partition<A> {
     }
 
     /// The slots from `from` on, at most `most`, objects or not, with their numbers.
-    pub(crate) fn slots(&self, from: SlotIndex, most: usize) -> impl Iterator<Item = (SlotIndex, &Slot<A>)> {
+    pub(crate) fn slots(
+        &self,
+        from: SlotIndex,
+        most: usize,
+    ) -> impl Iterator<Item = (SlotIndex, &Slot<I, S>)> {
         let chunks = self.chunks.get((from >> CHUNK_BITS) as usize..).unwrap_or_default();
         let (first, others) =
             chunks.split_first().map_or((&[][..], &[][..]), |(first, others)| (first, others));
@@ -77,13 +75,13 @@ impl<A: Actor> Partition<A> {
     }
 
     #[inline]
-    pub(crate) fn hash(&self, id: &A::Id) -> IdHash {
+    pub(crate) fn hash(&self, id: &I) -> IdHash {
         IdHash::new(self.hasher.hash_one(id))
     }
 
     /// The slot of the object `id`, whose hash is `hash`, or [`NO_SLOT`] if there is none; and whether it is reserved.
     #[inline]
-    pub(crate) fn find(&self, hash: IdHash, id: &A::Id) -> (SlotIndex, bool) {
+    pub(crate) fn find(&self, hash: IdHash, id: &I) -> (SlotIndex, bool) {
         let mut is_reserved = false;
         let is_it = |slot| {
             let slot = self.slot(slot);
@@ -98,7 +96,7 @@ impl<A: Actor> Partition<A> {
 
     /// Whether looking objects up from memory takes so long that it pays to prefetch.
     pub(crate) fn outgrew_the_cache(&self) -> bool {
-        self.index.len() * (size_of::<Slot<A>>() + BYTES_INDEXED) > CACHED_BYTES
+        self.index.len() * (size_of::<Slot<I, S>>() + BYTES_INDEXED) > CACHED_BYTES
     }
 
     /// Prefetches where the index has `hash`.
@@ -111,24 +109,24 @@ impl<A: Actor> Partition<A> {
     #[inline]
     pub(crate) fn seek<P: Prefetch>(&self, hash: IdHash) -> SlotIndex {
         let Some(slot) = self.index.find(hash, |_| true) else { return NO_SLOT };
-        P::prefetch(self.slot(slot), size_of::<Slot<A>>().min(PREFETCHED_BYTES_MAX));
+        P::prefetch(self.slot(slot), size_of::<Slot<I, S>>().min(PREFETCHED_BYTES_MAX));
         slot
     }
 
     /// Whether `slot` still holds the object `id`, which is not reserved.
     #[inline]
-    pub(crate) fn holds(&self, slot: SlotIndex, id: &A::Id) -> bool {
+    pub(crate) fn holds(&self, slot: SlotIndex, id: &I) -> bool {
         let slot = self.slot(slot);
         slot.live && !slot.is_reserved() && slot.id == *id
     }
 
     #[inline]
-    pub(crate) fn slot(&self, slot: SlotIndex) -> &Slot<A> {
+    pub(crate) fn slot(&self, slot: SlotIndex) -> &Slot<I, S> {
         &self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK_SLOTS]
     }
 
     #[inline]
-    pub(crate) fn slot_mut(&mut self, slot: SlotIndex) -> &mut Slot<A> {
+    pub(crate) fn slot_mut(&mut self, slot: SlotIndex) -> &mut Slot<I, S> {
         &mut self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK_SLOTS]
     }
 
@@ -137,7 +135,7 @@ impl<A: Actor> Partition<A> {
     /// # Panics
     /// If they are the same.
     #[inline]
-    pub(crate) fn slots_mut(&mut self, a: SlotIndex, b: SlotIndex) -> (&mut Slot<A>, &mut Slot<A>) {
+    pub(crate) fn slots_mut(&mut self, a: SlotIndex, b: SlotIndex) -> (&mut Slot<I, S>, &mut Slot<I, S>) {
         let (chunk_a, chunk_b) = ((a >> CHUNK_BITS) as usize, (b >> CHUNK_BITS) as usize);
         let (in_a, in_b) = (a as usize % CHUNK_SLOTS, b as usize % CHUNK_SLOTS);
         if chunk_a == chunk_b {
@@ -152,7 +150,7 @@ impl<A: Actor> Partition<A> {
     }
 
     /// Puts an object without a state into the table. There must be none of this id.
-    pub(crate) fn insert(&mut self, hash: IdHash, id: A::Id, ownership: Ownership) -> SlotIndex {
+    pub(crate) fn insert(&mut self, hash: IdHash, id: I, ownership: Ownership) -> SlotIndex {
         debug_assert!(self.find(hash, &id).0 == NO_SLOT, "one-slot-per-object: {id:?} has one already");
         let slot = self.put(Slot::empty(id, ownership));
         self.index.insert(hash, slot);
@@ -162,16 +160,16 @@ impl<A: Actor> Partition<A> {
     /// Puts an object that is at home elsewhere into a slot for a while, out of the index's sight.
     pub(crate) fn lend_slot(
         &mut self,
-        id: A::Id,
+        id: I,
         epoch: Epoch,
         ownership: Ownership,
-        state: Option<A::State>,
+        state: Option<S>,
     ) -> SlotIndex {
         self.put(Slot::lent(id, epoch, ownership, state))
     }
 
     /// Takes it out again.
-    pub(crate) fn take_back(&mut self, slot: SlotIndex) -> (Ownership, Option<A::State>) {
+    pub(crate) fn take_back(&mut self, slot: SlotIndex) -> (Ownership, Option<S>) {
         let lent = self.slot_mut(slot);
         debug_assert!(!lent.live, "one-slot-per-object: {:?} is at home here", lent.id);
         let object = (lent.ownership(), lent.state.take());
@@ -179,7 +177,7 @@ impl<A: Actor> Partition<A> {
         object
     }
 
-    fn put(&mut self, fresh: Slot<A>) -> SlotIndex {
+    fn put(&mut self, fresh: Slot<I, S>) -> SlotIndex {
         if let Some(slot) = self.free.pop() {
             *self.slot_mut(slot) = fresh;
             return slot;
@@ -213,7 +211,7 @@ impl<A: Actor> Partition<A> {
     }
 
     /// All objects, in no particular order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot<A>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot<I, S>> {
         self.chunks.iter().flatten().filter(|slot| slot.live)
     }
 }

@@ -4,11 +4,14 @@
 //! objects have, waiters and old versions, is elsewhere and has a number here. The *lock word* says in one comparison that the object is
 //! free for the fast path: it holds who has locked it, and a bit for a shared object, which only transactions use.
 
-use crate::actor::Actor;
-use crate::actor::addressees::Access;
 use crate::epoch::{Epoch, Line};
 use crate::fault::{self, Fault};
-use crate::object::{OwnerId, Ownership};
+use crate::object::{Access, ObjectId, OwnerId, Ownership};
+
+/// The number of a slot.
+pub(crate) type SlotIndex = u32;
+/// In place of a slot number: there is none.
+pub(crate) const NO_SLOT: SlotIndex = SlotIndex::MAX;
 
 /// In place of the number of a queue: nobody waits.
 pub(crate) const NO_QUEUE: u32 = u32::MAX;
@@ -19,8 +22,8 @@ const EXCLUSIVE: u32 = (1 << 31) - 1;
 const SHARED: u32 = 1 << 31;
 
 /// One object, its header first.
-pub(crate) struct Slot<A: Actor> {
-    pub(crate) id: A::Id,
+pub(crate) struct Slot<I, S> {
+    pub(crate) id: I,
     /// [`SHARED`]; and 0 if nobody holds the object, else how many transactions hold it shared, or [`EXCLUSIVE`].
     lock: u32,
     /// Whether the slot is in the index. A free slot keeps its last id, so the id alone does not say.
@@ -36,16 +39,16 @@ pub(crate) struct Slot<A: Actor> {
     version: u32,
     /// `None` while the object does not exist: it is about to be inserted, was removed by the running message, or is still seen by a
     /// snapshot.
-    pub(crate) state: Option<A::State>,
+    pub(crate) state: Option<S>,
 }
 
 /// When an object was last written that does not exist: before all snapshots, so that whatever brings it about is more than a change of
 /// its state.
 const NEVER: Epoch = Epoch(0);
 
-impl<A: Actor> Slot<A> {
+impl<I: ObjectId, S> Slot<I, S> {
     /// The place of an object that does not exist yet.
-    pub(crate) fn empty(id: A::Id, ownership: Ownership) -> Self {
+    pub(crate) fn empty(id: I, ownership: Ownership) -> Self {
         let mut slot = Slot {
             id,
             epoch: NEVER,
@@ -63,7 +66,7 @@ impl<A: Actor> Slot<A> {
     }
 
     /// The place of an object that is at home elsewhere and lent to a transaction, which runs in `epoch`.
-    pub(crate) fn lent(id: A::Id, epoch: Epoch, ownership: Ownership, state: Option<A::State>) -> Self {
+    pub(crate) fn lent(id: I, epoch: Epoch, ownership: Ownership, state: Option<S>) -> Self {
         let mut slot = Slot { live: false, epoch, state, ..Slot::empty(id, ownership) };
         slot.lock(Access::Write);
         slot

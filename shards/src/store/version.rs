@@ -10,29 +10,27 @@
 
 use std::collections::VecDeque;
 
-use crate::actor::Actor;
 use crate::epoch::Epoch;
-use crate::object::Ownership;
-use crate::store::partition::SlotIndex;
-use crate::store::slot::Slot;
+use crate::object::{ObjectId, Ownership};
+use crate::store::slot::{Slot, SlotIndex};
 
 /// What an object was from one epoch to another. Snapshots see it that began after `epoch` and not after `until`.
-pub(crate) struct Version<A: Actor> {
+pub(crate) struct Version<S> {
     pub(crate) slot: SlotIndex,
     /// When it was written, or earlier: see [`Slot::epoch`].
     pub(crate) epoch: Epoch,
     /// When it was overwritten or removed.
     pub(crate) until: Epoch,
     pub(crate) ownership: Ownership,
-    pub(crate) state: A::State,
+    pub(crate) state: S,
     /// The number of the version before, which may not be kept any more.
     older: Option<u32>,
 }
 
 /// The versions of a shard's objects: a queue in chunks, so that it grows without copying what it holds, and gives back what it does not.
-pub(crate) struct Versions<A: Actor> {
+pub(crate) struct Versions<S> {
     /// All but the last are full; of the first some are gone.
-    chunks: VecDeque<Vec<Option<Version<A>>>>,
+    chunks: VecDeque<Vec<Option<Version<S>>>>,
     /// How many of the first chunk are gone.
     gone: usize,
     len: usize,
@@ -43,7 +41,7 @@ pub(crate) struct Versions<A: Actor> {
 /// Versions in a chunk.
 const CHUNK: usize = 512;
 
-impl<A: Actor> Versions<A> {
+impl<S> Versions<S> {
     pub(crate) fn new() -> Self {
         Versions { chunks: VecDeque::new(), gone: 0, len: 0, first: 0 }
     }
@@ -52,12 +50,12 @@ impl<A: Actor> Versions<A> {
         self.len
     }
 
-    fn get(&self, number: u32) -> Option<&Version<A>> {
+    fn get(&self, number: u32) -> Option<&Version<S>> {
         let at = self.gone + number.wrapping_sub(self.first) as usize;
         self.chunks.get(at / CHUNK)?.get(at % CHUNK)?.as_ref()
     }
 
-    fn push(&mut self, version: Version<A>) {
+    fn push(&mut self, version: Version<S>) {
         if self.chunks.back().is_none_or(|chunk| chunk.len() == CHUNK) {
             self.chunks.push_back(Vec::with_capacity(CHUNK));
         }
@@ -66,13 +64,13 @@ impl<A: Actor> Versions<A> {
     }
 
     /// Keeps what the object in `slot`, number `index`, was until its write in epoch `until`.
-    pub(crate) fn keep(
+    pub(crate) fn keep<I: ObjectId>(
         &mut self,
         index: SlotIndex,
-        slot: &mut Slot<A>,
+        slot: &mut Slot<I, S>,
         until: Epoch,
         ownership: Ownership,
-        state: A::State,
+        state: S,
     ) {
         let number = self.first.wrapping_add(self.len as u32);
         let older = slot.version();
@@ -81,11 +79,11 @@ impl<A: Actor> Versions<A> {
     }
 
     /// What an object was at the start of `snapshot`; `None` if it did not exist then.
-    pub(crate) fn read<'a>(
+    pub(crate) fn read<'a, I: ObjectId>(
         &'a self,
-        slot: &'a Slot<A>,
+        slot: &'a Slot<I, S>,
         snapshot: Epoch,
-    ) -> Option<(Ownership, &'a A::State)> {
+    ) -> Option<(Ownership, &'a S)> {
         if let Some(state) = &slot.state
             && slot.epoch() < snapshot
         {
@@ -108,7 +106,7 @@ impl<A: Actor> Versions<A> {
     }
 
     /// Takes the version out that was kept first, if no snapshot from `watermark` on needs it, with its number.
-    pub(crate) fn take_first(&mut self, watermark: Epoch) -> Option<(Version<A>, u32)> {
+    pub(crate) fn take_first(&mut self, watermark: Epoch) -> Option<(Version<S>, u32)> {
         if self.first_until()? >= watermark {
             return None;
         }
@@ -128,36 +126,16 @@ impl<A: Actor> Versions<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::actor::AccessError;
-    use crate::actor::addressees::Addressees;
-    use crate::actor::objects::Objects;
-
-    struct Plain;
-    impl Actor for Plain {
-        type Id = u64;
-        type State = u64;
-        type Message = ();
-        type Reply = ();
-        type Error = AccessError<u64>;
-
-        fn addressees((): &(), to: &mut Addressees<u64>) {
-            to.read(0);
-        }
-
-        fn receive((): &(), _: &mut Objects<'_, Self>) -> Result<(), AccessError<u64>> {
-            Ok(())
-        }
-    }
 
     // Numbers wrap after 2^32 versions, and the queue goes over many chunks.
     #[test]
     fn a_chain_is_found_whatever_its_numbers() {
         let epochs = if cfg!(miri) { 60 } else { 2_000 };
         for first in [0, u32::MAX - 20] {
-            let mut versions = Versions::<Plain> { first, ..Versions::new() };
-            let mut slot = Slot::empty(7, Ownership::Shared);
+            let mut versions = Versions { first, ..Versions::new() };
+            let mut slot = Slot::empty(7_u64, Ownership::Shared);
             for epoch in 1..epochs {
-                let before = slot.state.replace(epoch);
+                let before: Option<u64> = slot.state.replace(epoch);
                 if let Some(before) = before {
                     versions.keep(3, &mut slot, Epoch(epoch), Ownership::Shared, before);
                 }

@@ -23,33 +23,32 @@
 //! applied later and belong to the time before: it leaves nothing here, and the walk, which begins when nothing is in doubt any more,
 //! finds it in its slot.
 
-use crate::actor::Actor;
 use crate::epoch::{Epoch, Line, NO_CHECKPOINT};
 use crate::fault::{self, Fault};
 use crate::object::Ownership;
-use crate::store::partition::SlotIndex;
+use crate::store::slot::SlotIndex;
 
 /// An object as a checkpoint is to write it.
-type Aside<A> = (<A as Actor>::Id, Ownership, <A as Actor>::State);
+type Aside<I, S> = (I, Ownership, S);
 
 /// States in a chunk: so many are dropped at a turn, if the checkpoint they are for was given up.
 const CHUNK: usize = 256;
 
 /// Where a checkpoint is in a shard.
-pub(crate) struct Walk<A: Actor> {
+pub(crate) struct Walk<I, S> {
     /// As of the start of which epoch; that of [`Line::checkpoint`] as of when this was last looked at.
     snapshot: Epoch,
     /// Slots before this one are passed.
     cursor: SlotIndex,
     /// Put aside and not written yet, in no particular order. All chunks but the last are full, none is empty.
-    aside: Vec<Vec<Aside<A>>>,
+    aside: Vec<Vec<Aside<I, S>>>,
     len: usize,
     /// What was put aside for a checkpoint that was given up.
-    stale: Vec<Vec<Aside<A>>>,
+    stale: Vec<Vec<Aside<I, S>>>,
     stale_len: usize,
 }
 
-impl<A: Actor> Walk<A> {
+impl<I, S> Walk<I, S> {
     /// No checkpoint.
     pub(crate) fn new() -> Self {
         Walk {
@@ -90,7 +89,7 @@ impl<A: Actor> Walk<A> {
     }
 
     /// Puts aside what an object was.
-    pub(crate) fn set_aside(&mut self, id: A::Id, ownership: Ownership, state: A::State) {
+    pub(crate) fn set_aside(&mut self, id: I, ownership: Ownership, state: S) {
         if self.aside.last().is_none_or(|chunk| chunk.len() == CHUNK) {
             self.aside.push(Vec::with_capacity(CHUNK));
         }
@@ -99,7 +98,7 @@ impl<A: Actor> Walk<A> {
     }
 
     /// Takes one of those that were put aside.
-    pub(crate) fn take_aside(&mut self) -> Option<Aside<A>> {
+    pub(crate) fn take_aside(&mut self) -> Option<Aside<I, S>> {
         let chunk = self.aside.last_mut()?;
         let aside = chunk.pop().expect("no chunk is empty");
         if chunk.is_empty() {

@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 use crate::actor::Actor;
-use crate::actor::addressees::Access;
-use crate::store::partition::{Partition, SlotIndex};
-use crate::store::slot::NO_QUEUE;
+use crate::object::Access;
+use crate::store::partition::Partition;
+use crate::store::slot::{NO_QUEUE, SlotIndex};
 use crate::transaction::{Carried, Transaction};
 
 /// A transaction that waits for some of its locks on this shard.
@@ -50,7 +50,7 @@ impl<A: Actor> Locks<A> {
     /// Locks the objects `at_home` of `transaction`, which have slots. Returns it if it has them all; otherwise it waits here.
     pub(crate) fn lock(
         &mut self,
-        partition: &mut Partition<A>,
+        partition: &mut Partition<A::Id, A::State>,
         transaction: Box<Transaction<A>>,
         at_home: std::ops::Range<usize>,
     ) -> Option<Box<Transaction<A>>> {
@@ -79,7 +79,7 @@ impl<A: Actor> Locks<A> {
     }
 
     /// Gives back one lock, and grants what can be granted then.
-    pub(crate) fn unlock(&mut self, partition: &mut Partition<A>, index: SlotIndex) {
+    pub(crate) fn unlock(&mut self, partition: &mut Partition<A::Id, A::State>, index: SlotIndex) {
         let slot = partition.slot_mut(index);
         slot.unlock();
         if slot.queue != NO_QUEUE {

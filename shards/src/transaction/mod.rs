@@ -13,11 +13,10 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use crate::actor::Actor;
-use crate::actor::addressees::Access;
 use crate::epoch::Epoch;
-use crate::object::{OwnerId, Ownership};
+use crate::object::{Access, OwnerId, Ownership};
 use crate::placement::ShardIndex;
-use crate::store::partition::{NO_SLOT, SlotIndex};
+use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::transaction::message::{Outcome, ReturnAddress};
 
 /// A message on the consensus path.

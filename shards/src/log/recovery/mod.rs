@@ -16,13 +16,16 @@ use crate::actor::Actor;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::record::{Debt, Record, decode};
-use crate::log::{Batch, Bounds, Damage, End, Logs, Pieces, SegmentId, Tail, scan_pieces};
+use crate::log::{Batch, Bounds, Damage, End, Pieces, SegmentId, Tail, scan_pieces};
 use crate::object::{OwnerId, Ownership};
-use crate::placement::Router;
-use crate::store::partition::{NO_SLOT, Partition};
+use crate::placement::{Router, ShardSet};
+use crate::store::partition::Partition;
+use crate::store::slot::NO_SLOT;
 use crate::time::Time;
 
 pub use old::{Migrating, OldReplay};
+
+pub use crate::object::Change;
 
 /// Reads the segments of a log, or a part of a checkpoint, in order.
 #[derive(Clone, Debug)]
@@ -96,7 +99,7 @@ impl LogReader {
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
     /// What its batches close, with the logs they await.
-    closes: Vec<(Epoch, Logs)>,
+    closes: Vec<(Epoch, ShardSet)>,
     /// The latest epoch of a record.
     pub latest: Epoch,
     /// The latest epoch that was known to be complete: if it is not, something is missing that had been written.
@@ -166,7 +169,8 @@ pub fn last_complete(after: Epoch, logs: &[Survey]) -> Epoch {
 pub fn last_complete_in_copies(after: Epoch, before: &[Survey], copies: &[Survey]) -> Epoch {
     let before = if fault::is_on(Fault::TrustCopies) { copies } else { before };
     let closed = |place: usize| copies.get(place).and_then(Survey::closed).unwrap_or(after);
-    let is_complete = |(epoch, awaits): &&(Epoch, Logs)| awaits.iter().all(|place| closed(place) >= *epoch);
+    let is_complete =
+        |(epoch, awaits): &&(Epoch, ShardSet)| awaits.iter().all(|place| closed(place) >= *epoch);
     let complete = before.iter().flat_map(|log| &log.closes).filter(is_complete).map(|(epoch, _)| *epoch);
     complete.fold(after, Epoch::max)
 }
@@ -174,15 +178,12 @@ pub fn last_complete_in_copies(after: Epoch, before: &[Survey], copies: &[Survey
 /// A message that is owed: who sent it, when it is due, and it in bytes.
 pub type Owed = (OwnerId, Option<Time>, Box<[u8]>);
 
-/// What a record says of an object: what it is now, or that it was removed.
-pub type Change<A> = (<A as Actor>::Id, Option<(Ownership, <A as Actor>::State)>);
-
 /// The objects of a shard-to-be, as its logs leave them.
 ///
 /// It is the table the shard will use, and it is handed over as it is. A table for each log, one of all of them, and a list for the shard
 /// took 1.9 times the memory of the running database, and 2.9 times where objects had been written again since the checkpoint.
 pub struct Home<A: Actor> {
-    pub(crate) partition: Partition<A>,
+    pub(crate) partition: Partition<A::Id, A::State>,
 }
 
 impl<A: Actor> Home<A> {
