@@ -22,11 +22,18 @@ mod sync;
 mod time;
 mod transaction;
 
+/// What a database was when its last run ended: how its logs are read, and what comes of them.
+pub mod recovery {
+    pub use crate::log::recovery::*;
+    pub use crate::store::home::Home;
+}
+
 #[cfg(test)]
 #[path = "../tests/simulation/main.rs"]
 mod simulation;
 
 pub use actor::addressees::{ADDRESSEES_MAX, Addressees};
+pub use actor::codec::Codec;
 pub use actor::destination::Destination;
 pub use actor::objects::Objects;
 pub use actor::{AccessError, Actor};
@@ -35,14 +42,15 @@ pub use epoch::durability::Durability;
 pub use epoch::published::{Expired, Mvcc};
 pub use epoch::{Epoch, Epochs, Line, TransactionId};
 pub use log::migration::{Migrated, Migration, MigrationError, Migrations, NotMigrated, Reading};
-pub use log::record::{Debt, RecordError, Unreadable, Value};
+pub use log::record::Debt;
+pub use log::refused::{RecordError, Unreadable, Value};
 pub use log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, ShapeChange, Shapes, WrittenSchema};
 pub use log::shape::Shape;
-pub use log::{manifest, part, record, recovery};
+pub use log::{manifest, part, record};
 pub use object::{Access, ObjectId, OwnerId, Ownership, Stored};
 pub use placement::{PlacementKey, Router, SHARDS_MAX, ShardIndex, ShardSet, placement_hash};
 pub use prefetch::{NoPrefetch, Prefetch};
-pub use shard::journal::{Ack, Begun, Codec, LogStart, Write};
+pub use shard::journal::{Ack, Begun, LogStart, Write};
 pub use shard::resumed::{UNDER_WAY_BYTES, UNDER_WAY_MAX, name_under_way, named_under_way};
 pub use shard::{Effects, Inbox, Limits, Shard};
 pub use time::Time;

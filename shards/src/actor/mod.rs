@@ -1,6 +1,7 @@
 //! The actor: the type that says what objects hold and how they answer messages.
 
 pub(crate) mod addressees;
+pub(crate) mod codec;
 pub(crate) mod destination;
 pub(crate) mod objects;
 

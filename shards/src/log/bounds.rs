@@ -10,8 +10,10 @@
 
 use thiserror::Error;
 
-use crate::log::{BLOCK, HEADER};
-
+/// Batches begin at multiples of this, and are padded to it.
+pub const BLOCK: usize = 4096;
+/// Bytes of a batch's header.
+pub const HEADER: usize = 128;
 /// The longest batch of any database, in bytes, whatever the size of its segments: 16 MiB.
 pub const BATCH_MAX: usize = 16 << 20;
 /// The longest id, in bytes as it is written: its length has two bytes.

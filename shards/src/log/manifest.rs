@@ -14,9 +14,10 @@ use thiserror::Error;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
 use crate::epoch::Epoch;
+use crate::log::batch::{SegmentId, Tail};
+use crate::log::bounds::{BLOCK, Bounds};
 use crate::log::record::Debt;
 use crate::log::schema::WrittenSchema;
-use crate::log::{BLOCK, Bounds, SegmentId, Tail};
 use crate::placement::{PlacementKey, SHARDS_MAX};
 use crate::time::Time;
 

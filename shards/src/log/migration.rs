@@ -13,12 +13,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::actor::Actor;
 use crate::log::bounds::ID_MAX;
-use crate::log::record::{Debt, Value, decode};
+use crate::log::record::{Debt, decode};
+use crate::log::refused::Value;
 use crate::log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, WrittenSchema};
 use crate::log::trust::encode_checked;
-use crate::shard::journal::Codec;
 
 /// What a function of a [`Migration`] returns: the new value, or why there is none. Then nothing is migrated, and nothing is changed.
 pub type Migrated<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -239,9 +238,9 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// For an actor.
-    pub fn new<A: Actor>(codec: &Codec<A>, migrations: Migrations) -> Reading {
-        Reading { schema: A::SCHEMA, written: codec.schema(), actor: Types::of::<A>(), migrations }
+    /// For the types `T`, whose schema is `schema` and, as it is written, `written`.
+    pub(crate) fn of<T: 'static>(schema: Schema, written: WrittenSchema, migrations: Migrations) -> Reading {
+        Reading { schema, written, actor: Types::of::<T>(), migrations }
     }
 
     /// The version of the actor's types.

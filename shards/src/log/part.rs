@@ -8,11 +8,12 @@
 use thiserror::Error;
 
 use crate::epoch::published::Expired;
-use crate::log::record::{Record, RecordError};
+use crate::log::batch::{Damage, Marks, SegmentId, Tail, batch_bytes, scan};
+use crate::log::bounds::{Bounds, TooLong};
+use crate::log::record::Record;
 use crate::log::recovery::Survey;
-use crate::log::{
-    BatchWriter, Bounds, Damage, Marks, Records, SegmentId, Tail, TooLong, Wrote, batch_bytes, scan,
-};
+use crate::log::refused::RecordError;
+use crate::log::writer::{BatchWriter, Records, Wrote};
 
 /// Why a part cannot be gone on with.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

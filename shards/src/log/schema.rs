@@ -10,7 +10,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::actor::Actor;
 use crate::log::shape::Shape;
 
 /// What an actor states of its ids, states and messages: which version of them its program has.
@@ -79,16 +78,6 @@ pub trait SchemaTypes: 'static {
     type State: Serialize + DeserializeOwned;
     /// What is sent to objects.
     type Message: Serialize + DeserializeOwned;
-}
-
-impl<A: Actor> SchemaTypes for A
-where
-    A::Message: Serialize + DeserializeOwned,
-{
-    const SCHEMA: Schema = <A as Actor>::SCHEMA;
-    type Id = <A as Actor>::Id;
-    type State = <A as Actor>::State;
-    type Message = <A as Actor>::Message;
 }
 
 /// One of the types of a schema.

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::log::encoder::{Encoder, Known, Shape};
-use crate::log::record::{RecordError, Unreadable, Value};
+use crate::log::refused::{RecordError, Unreadable, Value};
 
 /// So many states of a shard are read back, whatever their shape.
 const ALWAYS: u32 = 64;

@@ -1,9 +1,9 @@
 //! How batches are written: records one behind another, and batches that hold as many as their bound allows.
 
-use super::{BLOCK, HEADER, MAGIC, Marks, SegmentId, Tail, VERSION};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::log::bounds::{Bounds, EPOCH_RECORD, LENGTH, TooLong};
+use crate::log::batch::{MAGIC, Marks, SegmentId, Tail, VERSION};
+use crate::log::bounds::{BLOCK, Bounds, EPOCH_RECORD, HEADER, LENGTH, TooLong};
 use crate::log::record::epoch_record;
 
 /// How much memory an empty batch keeps.
@@ -256,7 +256,7 @@ impl BatchWriter {
     /// Finishes the batch for its place in the log, and says how it reads on disk. `tail` goes on behind it.
     ///
     /// # Panics
-    /// If it is longer than [`scan`](super::scan) takes. What a batch holds was accepted, and is worth nothing if it cannot be read.
+    /// If it is longer than [`scan`](crate::log::scan) takes. What a batch holds was accepted, and is worth nothing if it cannot be read.
     pub fn seal(&mut self, segment: SegmentId, tail: &mut Tail, marks: &Marks) -> &[u8] {
         let Records { bytes: batch, count, .. } = &mut self.records;
         let length = batch.len();

@@ -8,8 +8,8 @@ use crate::epoch::Epoch;
 use crate::epoch::published::Expired;
 use crate::fault::{self, Fault};
 use crate::log::part::{PartError, PartWriter};
-use crate::log::record::{Debt, IdIs, RecordError, write_object};
-use crate::log::recovery::Home;
+use crate::log::record::{Debt, IdIs, write_object};
+use crate::log::refused::RecordError;
 use crate::log::trust::Trust;
 use crate::object::OwnerId;
 use crate::prefetch::Prefetch;
@@ -18,6 +18,7 @@ use crate::shard::journal::Begun;
 use crate::shard::recording::quietly;
 use crate::shard::sends::Owed;
 use crate::shard::{Effects, Shard};
+use crate::store::home::Home;
 use crate::time::Time;
 use crate::transaction::message::Envelope;
 

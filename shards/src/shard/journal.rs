@@ -11,17 +11,16 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use crate::actor::Actor;
+use crate::actor::codec::Codec;
 use crate::epoch::durability::Durability;
 use crate::epoch::{Epoch, Line};
 use crate::fault::{self, Fault};
-use crate::log::record::{Debt, RecordError, decode};
-use crate::log::schema::WrittenSchema;
-use crate::log::trust::{Trust, encode_told};
-use crate::log::{BatchWriter, Bounds, Marks, Records, SegmentId, Tail};
+use crate::log::batch::{Marks, SegmentId, Tail};
+use crate::log::bounds::Bounds;
+use crate::log::record::Debt;
+use crate::log::trust::Trust;
+use crate::log::writer::{BatchWriter, Records};
 use crate::placement::{ShardIndex, ShardSet};
 use crate::prefetch::Prefetch;
 use crate::shard::engine::Desk;
@@ -43,56 +42,6 @@ pub enum Ack {
     Durable,
     /// When it has run. A crash takes back what was not on disk yet, of all objects the last part of one and the same history.
     Applied,
-}
-
-/// How an actor's messages are written into a log and read back.
-pub struct Codec<A: Actor> {
-    pub(crate) encode: fn(&A::Message, &mut Vec<u8>) -> Result<(), RecordError>,
-    decode: fn(&[u8]) -> Option<A::Message>,
-    schema: fn() -> WrittenSchema,
-}
-
-impl<A: Actor> Codec<A>
-where
-    A::Message: Serialize + DeserializeOwned,
-{
-    /// By postcard.
-    pub fn new() -> Self {
-        Codec {
-            encode: encode_told::<A::Message>,
-            decode: decode::<A::Message>,
-            schema: WrittenSchema::of::<A>,
-        }
-    }
-}
-
-impl<A: Actor> Default for Codec<A>
-where
-    A::Message: Serialize + DeserializeOwned,
-{
-    fn default() -> Self {
-        Codec::new()
-    }
-}
-
-impl<A: Actor> Clone for Codec<A> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<A: Actor> Copy for Codec<A> {}
-
-impl<A: Actor> Codec<A> {
-    /// The message that these bytes are; `None` if they are none.
-    pub fn decode(&self, bytes: &[u8]) -> Option<A::Message> {
-        (self.decode)(bytes)
-    }
-
-    /// The schema of what is written.
-    pub fn schema(&self) -> WrittenSchema {
-        (self.schema)()
-    }
 }
 
 /// What a shard's log begins with.

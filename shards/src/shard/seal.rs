@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::actor::Actor;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::log::record::RecordError;
+use crate::log::refused::RecordError;
 use crate::object::Ownership;
 use crate::shard::engine::{BeforeImage, Desk, MORE, drop_quietly};
 use crate::store::slot::SlotIndex;

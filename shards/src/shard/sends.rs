@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::epoch::{Epoch, Line};
 use crate::log::part::PartWriter;
-use crate::log::record::{Debt, RecordError, write_owe};
+use crate::log::record::{Debt, write_owe};
+use crate::log::refused::RecordError;
 use crate::object::OwnerId;
 use crate::placement::ShardIndex;
 use crate::shard::checkpoint::ANY_VALUE;

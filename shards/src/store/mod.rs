@@ -1,5 +1,6 @@
 //! Objects in memory: where each is, what it was before, and the way of a checkpoint through them.
 
+pub(crate) mod home;
 pub(crate) mod index;
 pub(crate) mod partition;
 pub(crate) mod slot;

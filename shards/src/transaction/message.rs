@@ -4,7 +4,8 @@ use thiserror::Error;
 
 use crate::actor::Actor;
 use crate::epoch::Epoch;
-use crate::log::record::{Debt, RecordError};
+use crate::log::record::Debt;
+use crate::log::refused::RecordError;
 use crate::object::OwnerId;
 use crate::placement::ShardIndex;
 use crate::transaction::Transaction;

@@ -12,20 +12,17 @@ mod old;
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::actor::Actor;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
+use crate::log::batch::{Batch, Damage, End, Pieces, SegmentId, Tail, scan_pieces};
+use crate::log::bounds::Bounds;
 use crate::log::record::{Debt, Record, decode};
-use crate::log::{Batch, Bounds, Damage, End, Pieces, SegmentId, Tail, scan_pieces};
-use crate::object::{OwnerId, Ownership};
+pub use crate::object::Change;
+use crate::object::{OwnerId, Ownership, Stored};
 use crate::placement::{Router, ShardSet};
-use crate::store::partition::Partition;
-use crate::store::slot::NO_SLOT;
 use crate::time::Time;
 
 pub use old::{Migrating, OldReplay};
-
-pub use crate::object::Change;
 
 /// Reads the segments of a log, or a part of a checkpoint, in order.
 #[derive(Clone, Debug)]
@@ -178,71 +175,15 @@ pub fn last_complete_in_copies(after: Epoch, before: &[Survey], copies: &[Survey
 /// A message that is owed: who sent it, when it is due, and it in bytes.
 pub type Owed = (OwnerId, Option<Time>, Box<[u8]>);
 
-/// The objects of a shard-to-be, as its logs leave them.
-///
-/// It is the table the shard will use, and it is handed over as it is. A table for each log, one of all of them, and a list for the shard
-/// took 1.9 times the memory of the running database, and 2.9 times where objects had been written again since the checkpoint.
-pub struct Home<A: Actor> {
-    pub(crate) partition: Partition<A::Id, A::State>,
-}
-
-impl<A: Actor> Home<A> {
-    /// Without objects. `table_seed` keys the table, as [`Shard::new`](crate::Shard::new) says.
-    pub fn new(table_seed: u64) -> Self {
-        Home { partition: Partition::new(table_seed) }
-    }
-
-    /// Takes over what came later than what is here.
-    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change<A>>) {
-        for (id, object) in changes {
-            let hash = self.partition.hash(&id);
-            let (slot, _) = self.partition.find(hash, &id);
-            let (existed, exists) = (slot != NO_SLOT, object.is_some());
-            match object {
-                Some((ownership, state)) => {
-                    let slot = if existed { slot } else { self.partition.insert(hash, id, ownership) };
-                    let slot = self.partition.slot_mut(slot);
-                    slot.set_ownership(ownership);
-                    slot.state = Some(state);
-                    // It was there before all snapshots that are to come.
-                    slot.stamp(Epoch(0));
-                }
-                None if existed => {
-                    self.partition.slot_mut(slot).state = None;
-                    self.partition.release(slot);
-                }
-                None => {}
-            }
-            self.partition.count(existed, exists);
-        }
-    }
-
-    /// How many objects there are.
-    pub fn len(&self) -> usize {
-        self.partition.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// All objects, in no particular order.
-    pub fn objects(&self) -> impl Iterator<Item = (A::Id, Ownership, &A::State)> {
-        self.partition.iter().filter_map(|slot| Some((slot.id, slot.ownership(), slot.state.as_ref()?)))
-    }
-}
-
 /// How many changes of a home are put into its table at once.
 const CHANGES_MAX: usize = 1024;
 
 /// What a checkpoint's part or a log says of debts, and, passing through, of objects.
-pub struct Replay<A: Actor> {
+pub struct Replay<A: Stored> {
     router: Router,
     /// By home, in the order they were read: what is not in its table yet.
     changes: Vec<Vec<Change<A>>>,
-    owed: BTreeMap<Debt, Owed>,
-    paid: HashSet<Debt, ahash::RandomState>,
+    owing: Owing,
 }
 
 /// A record that this actor cannot understand, and which of its batch it is.
@@ -268,13 +209,27 @@ impl Owing {
         for record in batch.records().filter_map(Record::read) {
             match record {
                 Record::Epoch(of) => epoch = of,
-                Record::Owe { debt, sender, due, message } if counts(epoch, from, cut) => {
-                    self.owed.insert(debt, (sender, due, message.into()));
-                }
-                Record::Paid { debt } if counts(epoch, from, cut) => drop(self.paid.insert(debt)),
+                record if counts(epoch, from, cut) => self.note(record),
                 _ => {}
             }
         }
+    }
+
+    /// Takes note of a record that counts, if it is of a debt.
+    fn note(&mut self, record: Record<'_>) {
+        match record {
+            Record::Owe { debt, sender, due, message } => {
+                self.owed.insert(debt, (sender, due, message.into()));
+            }
+            Record::Paid { debt } => drop(self.paid.insert(debt)),
+            Record::Epoch(_) | Record::Put { .. } | Record::Remove { .. } => {}
+        }
+    }
+
+    /// Takes over what came later.
+    fn follow(&mut self, later: Owing) {
+        self.owed.extend(later.owed);
+        self.paid.extend(later.paid);
     }
 
     /// What is left of it.
@@ -290,17 +245,17 @@ fn counts(epoch: Epoch, from: Epoch, cut: Epoch) -> bool {
     !is_old && epoch <= cut
 }
 
-impl<A: Actor> Replay<A> {
+impl<A: Stored> Replay<A> {
     /// Nothing yet, for the homes that `router` knows.
     pub fn new(router: Router) -> Self {
         let changes = (0..router.shards()).map(|_| Vec::new()).collect();
-        Replay { router, changes, owed: BTreeMap::new(), paid: HashSet::default() }
+        Replay { router, changes, owing: Owing::default() }
     }
 
     /// Takes over what a batch says of the epochs from `from` on, up to `cut`. What is older is in the checkpoint; and it must not be taken
     /// over again, because of a debt that was paid long ago the logs may still have that it was made, and not that it was paid.
     ///
-    /// Changes of objects are given to `put` some at a time, with the number of their home, for it to drain into the [`Home`]. The logs of one
+    /// Changes of objects are given to `put` some at a time, with the number of their home, for it to drain into the [`Home`](crate::recovery::Home). The logs of one
     /// run have no object in common, so among them any order is right; those of a later run come when all of an earlier one were put.
     ///
     /// # Errors
@@ -336,12 +291,7 @@ impl<A: Actor> Replay<A> {
                     let id = decode::<A::Id>(id).ok_or(not("an object's id"))?;
                     self.change(id, None, &mut put);
                 }
-                Record::Owe { debt, sender, due, message } => {
-                    self.owed.insert(debt, (sender, due, message.into()));
-                }
-                Record::Paid { debt } => {
-                    self.paid.insert(debt);
-                }
+                Record::Owe { .. } | Record::Paid { .. } => self.owing.note(record),
             }
         }
         self.flush(&mut put);
@@ -370,61 +320,11 @@ impl<A: Actor> Replay<A> {
 
     /// Takes over the debts that came later.
     pub fn follow(&mut self, later: Replay<A>) {
-        self.owed.extend(later.owed);
-        self.paid.extend(later.paid);
+        self.owing.follow(later.owing);
     }
 
     /// The debts that are left.
     pub fn finish(self) -> BTreeMap<Debt, Owed> {
-        let Replay { mut owed, paid, .. } = self;
-        owed.retain(|debt, _| !paid.contains(debt));
-        owed
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::actor::AccessError;
-    use crate::actor::addressees::Addressees;
-    use crate::actor::objects::Objects;
-
-    struct Numbers;
-
-    impl Actor for Numbers {
-        type Id = u64;
-        type State = u64;
-        type Message = ();
-        type Reply = ();
-        type Error = AccessError<u64>;
-
-        fn addressees(_: &(), _: &mut Addressees<u64>) {}
-
-        fn receive(_: &(), _: &mut Objects<'_, Self>) -> Result<(), AccessError<u64>> {
-            Ok(())
-        }
-    }
-
-    // Whatever is put, put again and removed, a home holds what a plain map does.
-    #[test]
-    fn a_home_holds_what_came_last() {
-        let (mut home, mut expected) = (Home::<Numbers>::new(7), BTreeMap::new());
-        let mut random = 0x5eed_u64;
-        for round in 0..if cfg!(miri) { 300 } else { 30_000 } {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let id = (random >> 40) % 500;
-            let ownership = [Ownership::Owned(OwnerId(id)), Ownership::Shared, Ownership::Immutable]
-                [(random >> 33) as usize % 3];
-            let object = (!(random >> 36).is_multiple_of(3)).then_some((ownership, round));
-            home.apply([(id, object)]);
-            match object {
-                Some(object) => drop(expected.insert(id, object)),
-                None => drop(expected.remove(&id)),
-            }
-        }
-        let found: BTreeMap<_, _> =
-            home.objects().map(|(id, ownership, state)| (id, (ownership, *state))).collect();
-        assert_eq!((home.len(), home.is_empty()), (expected.len(), false));
-        assert_eq!(found, expected);
+        self.owing.finish()
     }
 }

@@ -3,17 +3,16 @@
 //! Only what is left of them is migrated: objects that exist, in their last state, and messages that are still owed. So a migration
 //! sees what the last run of the old program had, and never what was removed or overwritten.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
-use super::{Change, NotUnderstood, Owed, Replay, counts};
-use crate::actor::Actor;
+use super::{Change, NotUnderstood, Owing, Replay, counts};
 use crate::epoch::Epoch;
-use crate::log::Batch;
+use crate::log::batch::Batch;
 use crate::log::manifest::{Fate, Manifest};
 use crate::log::migration::{Convert, MigrationError, NotMigrated, Reading};
 use crate::log::record::{Debt, Record, decode};
 use crate::log::schema::SchemaPart;
-use crate::object::Ownership;
+use crate::object::{Ownership, Stored};
 use crate::placement::Router;
 
 /// An object in bytes; `None` if it was removed.
@@ -24,8 +23,7 @@ type Object = Option<(Ownership, Box<[u8]>)>;
 pub struct OldReplay {
     /// By their ids.
     objects: HashMap<Box<[u8]>, Object, ahash::RandomState>,
-    owed: BTreeMap<Debt, Owed>,
-    paid: HashSet<Debt, ahash::RandomState>,
+    owing: Owing,
 }
 
 impl OldReplay {
@@ -50,10 +48,7 @@ impl OldReplay {
                     self.objects.insert(id.into(), Some((ownership, state.into())));
                 }
                 Record::Remove { id } => drop(self.objects.insert(id.into(), None)),
-                Record::Owe { debt, sender, due, message } => {
-                    self.owed.insert(debt, (sender, due, message.into()));
-                }
-                Record::Paid { debt } => drop(self.paid.insert(debt)),
+                Record::Owe { .. } | Record::Paid { .. } => self.owing.note(record),
             }
         }
         Ok(())
@@ -61,13 +56,13 @@ impl OldReplay {
 
     fn follow(&mut self, later: OldReplay) {
         self.objects.extend(later.objects);
-        self.owed.extend(later.owed);
-        self.paid.extend(later.paid);
+        self.owing.follow(later.owing);
     }
 
     /// All of it, in bytes of the next version. Nothing older than this is to come.
     fn migrated(self, step: &Convert<'_>, dropped: &HashSet<Debt>) -> Result<OldReplay, MigrationError> {
-        let mut new = OldReplay { paid: self.paid, ..OldReplay::default() };
+        let mut new = OldReplay::default();
+        new.owing.paid = self.owing.paid;
         for (id, object) in self.objects {
             let Some((ownership, state)) = object else { continue };
             let (new_id, new_state) = step.object(&id, &state)?;
@@ -75,27 +70,27 @@ impl OldReplay {
                 return Err(step.same_id(&id));
             }
         }
-        for (debt, (sender, due, message)) in self.owed {
-            if new.paid.contains(&debt) {
+        for (debt, (sender, due, message)) in self.owing.owed {
+            if new.owing.paid.contains(&debt) {
                 continue;
             }
             // One that was dropped is read by nobody. It stays owed, so that it is not forgotten that it was.
             let is_dropped = dropped.contains(&debt);
             let message = if is_dropped { message } else { step.message(debt, &message)?.into() };
-            new.owed.insert(debt, (sender, due, message));
+            new.owing.owed.insert(debt, (sender, due, message));
         }
         Ok(new)
     }
 
     /// All of it, which is of the actor's version now. Objects are given to `put`, as by [`Replay::apply`].
-    fn into_replay<A: Actor>(
+    fn into_replay<A: Stored>(
         self,
         router: Router,
         version: u32,
         mut put: impl FnMut(usize, &mut Vec<Change<A>>),
     ) -> Result<Replay<A>, MigrationError> {
         let mut replay = Replay::new(router);
-        (replay.owed, replay.paid) = (self.owed, self.paid);
+        replay.owing = self.owing;
         let mut seen: HashSet<A::Id, ahash::RandomState> = HashSet::default();
         for (id, object) in self.objects {
             let Some((ownership, state)) = object else { continue };
@@ -155,7 +150,7 @@ impl<'r> Migrating<'r> {
     ///
     /// # Errors
     /// As [`Migrating::follow`].
-    pub fn finish<A: Actor>(
+    pub fn finish<A: Stored>(
         &mut self,
         router: Router,
         put: impl FnMut(usize, &mut Vec<Change<A>>),
