@@ -3,7 +3,10 @@
 pub(crate) mod addressees;
 pub(crate) mod codec;
 pub(crate) mod destination;
+pub(crate) mod limits;
 pub(crate) mod objects;
+pub(crate) mod outcome;
+pub(crate) mod run;
 
 use std::fmt::Debug;
 

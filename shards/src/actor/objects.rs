@@ -1,16 +1,15 @@
 //! What a message sees of the objects while it runs: ownership is checked on every access, and a before-image of each object is
-//! kept at its first write, so that the [desk](crate::shard::engine) can undo the message.
+//! kept at its first write, so that the engine can undo the message.
 
 use std::time::Duration;
 
 use crate::actor::addressees::{ADDRESSEES_MAX, Rest, Target};
 use crate::actor::destination::Destination;
+use crate::actor::run::{BeforeImage, MORE, Outboxes, Run, Told, miss};
 use crate::actor::{AccessError, Actor};
 use crate::epoch::TransactionId;
 use crate::object::{Access, OwnerId, Ownership};
 use crate::placement::ShardIndex;
-use crate::shard::Effects;
-use crate::shard::engine::{BeforeImage, Desk, MORE, Told, miss};
 use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 use crate::time::Time;
 
@@ -19,15 +18,15 @@ use crate::time::Time;
 /// Every access checks the object's ownership. Ids that were not declared in [`Actor::addressees`] work as long as they live on the
 /// shard that runs the message. A refused call changes nothing; return its error with `?` to abort the message.
 pub struct Objects<'a, A: Actor> {
-    pub(crate) desk: &'a mut Desk<A>,
+    pub(crate) run: &'a mut Run<A>,
     /// The message's first object. By value, and never handed by reference to a function that is not inlined, so that it can live in
     /// registers.
     pub(crate) first: Target<A::Id>,
     /// The others, and those the message touched without having declared them.
     pub(crate) rest: &'a mut Rest<A::Id>,
-    pub(crate) effects: &'a Effects<A>,
+    pub(crate) outboxes: &'a dyn Outboxes,
     pub(crate) sender: OwnerId,
-    /// The before-image of the first object written; the others' are on the desk. Here it costs no memory but the stack.
+    /// The before-image of the first object written; the others' are on the run. Here it costs no memory but the stack.
     pub(crate) first_before: Option<BeforeImage<A>>,
 }
 
@@ -42,7 +41,7 @@ impl<A: Actor> Objects<'_, A> {
 
     /// The name of this message, if it takes effect: no other has it. A run that is undone leaves its name to another.
     pub fn transaction_id(&self) -> TransactionId {
-        self.desk.transaction_id()
+        self.run.transaction_id()
     }
 
     /// The state of the object `id`; `None` if it does not exist.
@@ -52,7 +51,7 @@ impl<A: Actor> Objects<'_, A> {
     #[inline]
     pub fn get(&self, id: A::Id) -> Result<Option<&A::State>, AccessError<A::Id>> {
         let slot = self.slot_of(id)?;
-        if slot == NO_SLOT { Ok(None) } else { Ok(self.desk.partition.slot(slot).state.as_ref()) }
+        if slot == NO_SLOT { Ok(None) } else { Ok(self.run.partition.slot(slot).state.as_ref()) }
     }
 
     /// Whether the object `id` exists.
@@ -82,7 +81,7 @@ impl<A: Actor> Objects<'_, A> {
             return Err(AccessError::SameObject { id: a });
         }
         let slots = (self.writable_index(a)?, self.writable_index(b)?);
-        let partition = &mut self.desk.partition;
+        let partition = &mut self.run.partition;
         Ok(match slots {
             (NO_SLOT, NO_SLOT) => (None, None),
             (a, NO_SLOT) => (partition.slot_mut(a).state.as_mut(), None),
@@ -131,7 +130,7 @@ impl<A: Actor> Objects<'_, A> {
     /// # Errors
     /// As [`Objects::get_mut`].
     pub fn remove(&mut self, id: A::Id) -> Result<Option<A::State>, AccessError<A::Id>> {
-        self.desk.unsealed |= MORE;
+        self.run.unsealed |= MORE;
         Ok(self.writable(id)?.and_then(|slot| slot.state.take()))
     }
 
@@ -144,7 +143,7 @@ impl<A: Actor> Objects<'_, A> {
         if slot == NO_SLOT {
             return Ok(None);
         }
-        let slot = self.desk.partition.slot(slot);
+        let slot = self.run.partition.slot(slot);
         Ok(slot.state.is_some().then_some(slot.ownership()))
     }
 
@@ -178,11 +177,11 @@ impl<A: Actor> Objects<'_, A> {
     /// [`AccessError::NoRoom`] if its queue is full, [`AccessError::Unaddressed`] if it names no object.
     pub fn tell(&mut self, message: A::Message) -> Result<(), AccessError<A::Id>> {
         let to = self.route(&message)?;
-        let pending = self.desk.told.iter().filter(|told| told.to == to && told.due.is_none()).count();
-        let (waiting, max) = if to == self.desk.shard {
-            (self.desk.own.len() + pending, self.desk.limits.own_messages_max)
+        let pending = self.run.told.iter().filter(|told| told.to == to && told.due.is_none()).count();
+        let (waiting, max) = if to == self.run.shard {
+            (self.run.own_waiting + pending, self.run.limits.own_messages_max)
         } else {
-            (self.effects.outboxes[to.index()].len() + pending, self.desk.limits.outbox_messages_max)
+            (self.outboxes.waiting_for(to) + pending, self.run.limits.outbox_messages_max)
         };
         if waiting >= max {
             return Err(AccessError::NoRoom { waiting });
@@ -198,21 +197,21 @@ impl<A: Actor> Objects<'_, A> {
     pub fn tell_after(&mut self, delay: Duration, message: A::Message) -> Result<(), AccessError<A::Id>> {
         let to = self.route(&message)?;
         let waiting =
-            self.desk.timers.len() + self.desk.told.iter().filter(|told| told.due.is_some()).count();
-        if waiting >= self.desk.limits.timers_max {
+            self.run.timers_waiting + self.run.told.iter().filter(|told| told.due.is_some()).count();
+        if waiting >= self.run.limits.timers_max {
             return Err(AccessError::NoRoom { waiting });
         }
-        let due = Some(self.desk.now.after(delay));
+        let due = Some(self.run.now.after(delay));
         self.push_told(message, to, due);
         Ok(())
     }
 
     fn push_told(&mut self, message: A::Message, to: ShardIndex, due: Option<Time>) {
-        self.desk.told.push(Told { message, to, sender: self.sender, due, owed: None, debt: None });
+        self.run.told.push(Told { message, to, sender: self.sender, due, owed: None, debt: None });
     }
 
     fn route(&mut self, message: &A::Message) -> Result<ShardIndex, AccessError<A::Id>> {
-        match self.desk.router.destination::<A>(message, &mut self.desk.scratch) {
+        match self.run.router.destination::<A>(message, &mut self.run.scratch) {
             Destination::One(shard) | Destination::Several(shard) => Ok(shard),
             Destination::Nowhere => Err(AccessError::Unaddressed),
         }
@@ -221,7 +220,7 @@ impl<A: Actor> Objects<'_, A> {
     fn set_ownership(&mut self, id: A::Id, ownership: Ownership) -> Result<(), AccessError<A::Id>> {
         let slot = self.writable(id)?.filter(|slot| slot.state.is_some());
         slot.ok_or(AccessError::Absent { id })?.set_ownership(ownership);
-        self.desk.unsealed |= MORE;
+        self.run.unsealed |= MORE;
         Ok(())
     }
 
@@ -233,9 +232,9 @@ impl<A: Actor> Objects<'_, A> {
         }
         match self.rest.iter().find(|target| target.id == id) {
             Some(target) => Ok(target.slot),
-            None => match self.desk.look_up(id) {
+            None => match self.run.look_up(id) {
                 Some((_, slot)) => Ok(slot),
-                None => Err(miss(&self.desk.missing, id, Access::Read)),
+                None => Err(miss(&self.run.missing, id, Access::Read)),
             },
         }
     }
@@ -246,8 +245,8 @@ impl<A: Actor> Objects<'_, A> {
         if self.first.id == id {
             return if self.first.slot == NO_SLOT { Ok(None) } else { self.first_writable().map(Some) };
         }
-        let slot = rest_writable(self.desk, self.rest, id, self.sender)?;
-        Ok(if slot == NO_SLOT { None } else { Some(self.desk.partition.slot_mut(slot)) })
+        let slot = rest_writable(self.run, self.rest, id, self.sender)?;
+        Ok(if slot == NO_SLOT { None } else { Some(self.run.partition.slot_mut(slot)) })
     }
 
     /// As [`Objects::writable`]; if `id` has no slot it is given one, without a state.
@@ -255,19 +254,19 @@ impl<A: Actor> Objects<'_, A> {
     fn made_writable(&mut self, id: A::Id) -> Result<&mut Slot<A::Id, A::State>, AccessError<A::Id>> {
         if self.first.id == id {
             if self.first.slot == NO_SLOT {
-                self.first.slot = self.desk.appear(Target { ..self.first }, self.sender);
+                self.first.slot = self.run.appear(Target { ..self.first }, self.sender);
                 self.first.saved = true;
             }
             return self.first_writable();
         }
-        let slot = rest_made_writable(self.desk, self.rest, id, self.sender)?;
-        Ok(self.desk.partition.slot_mut(slot))
+        let slot = rest_made_writable(self.run, self.rest, id, self.sender)?;
+        Ok(self.run.partition.slot_mut(slot))
     }
 
     #[inline]
     fn writable_index(&mut self, id: A::Id) -> Result<SlotIndex, AccessError<A::Id>> {
         if self.first.id != id {
-            return rest_writable(self.desk, self.rest, id, self.sender);
+            return rest_writable(self.run, self.rest, id, self.sender);
         }
         if self.first.slot != NO_SLOT {
             self.first_writable()?;
@@ -279,15 +278,15 @@ impl<A: Actor> Objects<'_, A> {
     #[inline]
     fn first_writable(&mut self) -> Result<&mut Slot<A::Id, A::State>, AccessError<A::Id>> {
         let index = self.first.slot;
-        let slot = self.desk.partition.slot_mut(index);
+        let slot = self.run.partition.slot_mut(index);
         if !self.first.saved {
             if self.first.access == Access::Read && slot.is_held() {
-                return Err(miss(&self.desk.missing, self.first.id, Access::Write));
+                return Err(miss(&self.run.missing, self.first.id, Access::Write));
             }
             self.first_before = Some(BeforeImage::of(slot, index, self.sender)?);
             self.first.saved = true;
-            if slot.needs_sealing(&self.desk.line) {
-                self.desk.unsealed |= MORE;
+            if slot.needs_sealing(&self.run.line) {
+                self.run.unsealed |= MORE;
             }
         }
         Ok(slot)
@@ -297,22 +296,22 @@ impl<A: Actor> Objects<'_, A> {
 /// The slot of an object that is not the first, once the sender may write it and its before-image is kept; [`NO_SLOT`] if it has none.
 /// An object that was not declared is now.
 fn rest_writable<A: Actor>(
-    desk: &mut Desk<A>,
+    run: &mut Run<A>,
     rest: &mut Rest<A::Id>,
     id: A::Id,
     sender: OwnerId,
 ) -> Result<SlotIndex, AccessError<A::Id>> {
-    let target = declared(desk, rest, id)?;
+    let target = declared(run, rest, id)?;
     if !target.saved && target.slot != NO_SLOT {
-        let slot = desk.partition.slot(target.slot);
+        let slot = run.partition.slot(target.slot);
         if target.access == Access::Read && slot.is_held() {
-            return Err(miss(&desk.missing, id, Access::Write));
+            return Err(miss(&run.missing, id, Access::Write));
         }
         let before = BeforeImage::of(slot, target.slot, sender)?;
-        if slot.needs_sealing(&desk.line) {
-            desk.unsealed |= MORE;
+        if slot.needs_sealing(&run.line) {
+            run.unsealed |= MORE;
         }
-        desk.before.push(before);
+        run.before.push(before);
         target.saved = true;
     }
     Ok(target.slot)
@@ -320,30 +319,30 @@ fn rest_writable<A: Actor>(
 
 /// As [`rest_writable`]; if the object has no slot it is given one, without a state.
 fn rest_made_writable<A: Actor>(
-    desk: &mut Desk<A>,
+    run: &mut Run<A>,
     rest: &mut Rest<A::Id>,
     id: A::Id,
     sender: OwnerId,
 ) -> Result<SlotIndex, AccessError<A::Id>> {
-    let target = declared(desk, rest, id)?;
+    let target = declared(run, rest, id)?;
     if target.slot == NO_SLOT {
-        target.slot = desk.appear(*target, sender);
+        target.slot = run.appear(*target, sender);
         target.saved = true;
     }
-    rest_writable(desk, rest, id, sender)
+    rest_writable(run, rest, id, sender)
 }
 
 #[inline]
 fn declared<'a, A: Actor>(
-    desk: &Desk<A>,
+    run: &Run<A>,
     rest: &'a mut Rest<A::Id>,
     id: A::Id,
 ) -> Result<&'a mut Target<A::Id>, AccessError<A::Id>> {
     let at = match rest.iter().position(|target| target.id == id) {
         Some(at) => at,
         None => {
-            let Some((hash, slot)) = desk.look_up(id) else {
-                return Err(miss(&desk.missing, id, Access::Write));
+            let Some((hash, slot)) = run.look_up(id) else {
+                return Err(miss(&run.missing, id, Access::Write));
             };
             let target = Target { hash: Some(hash), ..Target::found(id, slot, Access::Write) };
             rest.try_push(target).map_err(|_| AccessError::TooManyObjects { max: ADDRESSEES_MAX })?;

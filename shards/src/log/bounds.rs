@@ -26,6 +26,10 @@ pub(crate) const EPOCH_RECORD: usize = LENGTH + 9;
 /// Bytes of a record that are not the user's value: today 25 at most, the rest is for fields that a later format adds.
 const FIELDS: usize = 32;
 
+/// In place of the longest value that may be written: what the log took is written whatever its length, and an earlier
+/// version of this program took some that were a few bytes longer. The bound of a record still counts.
+pub(crate) const ANY_VALUE: usize = usize::MAX;
+
 /// How long batches, records and values of one database may be. All lengths are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {

@@ -7,11 +7,12 @@ pub mod manifest;
 pub(crate) mod migration;
 pub mod part;
 pub mod record;
-pub mod recovery;
+pub(crate) mod recovery;
 pub(crate) mod refused;
 pub(crate) mod schema;
 pub(crate) mod shape;
 pub(crate) mod trust;
+pub(crate) mod under_way;
 pub(crate) mod writer;
 
 pub use batch::{

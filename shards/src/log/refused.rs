@@ -1,10 +1,12 @@
 //! Why the log cannot hold a value: it is too long, or what was written of it cannot be read again.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use thiserror::Error;
 
 use crate::log::bounds::{ID_MAX, TooLong};
+use crate::panics::drop_quietly;
 
 /// A value that cannot be written to the log. The message that was to leave it behind was undone.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -128,4 +130,12 @@ impl RecordError {
             error => error.to_string(),
         })
     }
+}
+
+/// Does what calls a user's `Serialize` and `Deserialize`.
+pub(crate) fn quietly(work: impl FnOnce() -> Result<(), RecordError>) -> Result<(), RecordError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        drop_quietly(payload);
+        Err(RecordError::Refused("its `Serialize` or `Deserialize` panicked".to_string()))
+    })
 }

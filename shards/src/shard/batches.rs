@@ -3,8 +3,9 @@
 use slab::Slab;
 
 use crate::actor::Actor;
-use crate::shard::Effects;
-use crate::transaction::message::{Batch, BatchEntry, Outcome};
+use crate::actor::outcome::Outcome;
+use crate::transaction::effects::Effects;
+use crate::transaction::message::{Batch, BatchEntry};
 
 /// The batches of a shard that are not answered yet.
 pub(crate) struct Batches<A: Actor> {

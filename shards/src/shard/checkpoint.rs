@@ -4,27 +4,25 @@
 //! disk, segments of the log that hold nothing later, and close nothing later, are not needed any more.
 
 use crate::actor::Actor;
+use crate::actor::run::Run;
 use crate::epoch::Epoch;
 use crate::epoch::published::Expired;
 use crate::fault::{self, Fault};
+use crate::log::bounds::ANY_VALUE;
 use crate::log::part::{PartError, PartWriter};
 use crate::log::record::{Debt, IdIs, write_object};
-use crate::log::refused::RecordError;
+use crate::log::refused::{RecordError, quietly};
 use crate::log::trust::Trust;
 use crate::object::OwnerId;
 use crate::prefetch::Prefetch;
+use crate::shard::Shard;
 use crate::shard::engine::Desk;
 use crate::shard::journal::Begun;
-use crate::shard::recording::quietly;
 use crate::shard::sends::Owed;
-use crate::shard::{Effects, Shard};
 use crate::store::home::Home;
 use crate::time::Time;
+use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
-
-/// In place of the longest value that may be written: what the log took is written whatever its length, and an earlier
-/// version of this program took some that were a few bytes longer. The bound of a record still counts.
-pub(crate) const ANY_VALUE: usize = usize::MAX;
 
 impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Everything before `epoch` is in a checkpoint: forgets the segments that hold nothing later and close nothing later. Returns the first
@@ -44,7 +42,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// Tells every other shard that it has been told of all that was paid here before `epoch`, which this shard has closed.
     pub fn send_marks(&mut self, epoch: Epoch, effects: &mut Effects<A>) {
-        let others = effects.outboxes.iter_mut().enumerate().filter(|(to, _)| *to != self.desk.shard.index());
+        let others =
+            effects.outboxes.iter_mut().enumerate().filter(|(to, _)| *to != self.desk.run.shard.index());
         others.for_each(|(_, outbox)| outbox.push_back(Envelope::Mark(epoch)));
     }
 
@@ -70,10 +69,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         part: &mut PartWriter,
         mut goes_on: impl FnMut() -> bool,
     ) -> Result<Option<u32>, PartError> {
-        if self.desk.line.checkpoint != snapshot {
+        if self.desk.run.line.checkpoint != snapshot {
             self.desk.enter();
         }
-        let Desk { walk, line, partition, versions, journal, .. } = &mut self.desk;
+        let Desk { walk, versions, journal, run: Run { line, partition, .. }, .. } = &mut self.desk;
         walk.follow(line);
         walk.is_of(snapshot).then_some(()).ok_or(Expired)?;
         let mut unlogged = Trust::default();
@@ -113,14 +112,14 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// How far the checkpoint of `snapshot` is: of how many slots it has passed how many.
     pub fn checkpoint_progress(&self, snapshot: Epoch) -> (usize, usize) {
-        let (passed, slots) = (self.desk.walk.passed(snapshot) as usize, self.desk.partition.slots_len());
+        let (passed, slots) = (self.desk.walk.passed(snapshot) as usize, self.desk.run.partition.slots_len());
         (passed.min(slots), slots)
     }
 
     /// How many states are put aside, to be written before the checkpoint goes on.
     #[inline]
     pub fn checkpoint_backlog(&self) -> usize {
-        self.desk.walk.backlog(&self.desk.line)
+        self.desk.walk.backlog(&self.desk.run.line)
     }
 
     /// Goes on with writing what this shard owed at the start of `snapshot`, from debt `from` on, as
@@ -143,7 +142,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Gives the shard the objects whose home it is, as its logs have them. The shard has not run anything yet.
     #[must_use]
     pub fn with_objects(mut self, home: Home<A>) -> Self {
-        debug_assert!(self.desk.partition.len() == 0, "objects-come-first: the shard has some already");
+        debug_assert!(self.desk.run.partition.len() == 0, "objects-come-first: the shard has some already");
         self.desk.restore(home);
         self
     }

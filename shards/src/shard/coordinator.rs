@@ -15,16 +15,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use arrayvec::ArrayVec;
 
 use crate::actor::addressees::{ADDRESSEES_MAX, Rest, Target};
+use crate::actor::outcome::{AskError, Outcome, ReturnAddress};
+use crate::actor::run::MORE;
 use crate::actor::{AccessError, Actor};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::record::Debt;
 use crate::object::{Access, OwnerId, Ownership};
+use crate::panics::drop_quietly;
 use crate::placement::ShardIndex;
-use crate::shard::engine::{Desk, MORE, Reason, Step, drop_quietly};
-use crate::shard::{AT_LOCK_POINT, Effects};
+use crate::shard::engine::{CallSite, Desk, Reason, Step};
 use crate::store::slot::NO_SLOT;
-use crate::transaction::message::{AskError, Envelope, Outcome, ReturnAddress};
+use crate::transaction::effects::Effects;
+use crate::transaction::message::Envelope;
 use crate::transaction::{Carried, End, Transaction};
 
 /// How much memory for records an unused box keeps.
@@ -44,10 +47,10 @@ impl<A: Actor> Desk<A> {
     ) {
         // Counted here and not where it was found: `ask_now` finds it too, and leaves it to its caller.
         match self.reason {
-            Reason::Spans => self.counters.spanning += 1,
-            Reason::Locked => self.counters.blocked += 1,
-            Reason::Shared => self.counters.shared += 1,
-            Reason::Undeclared => self.counters.undeclared += 1,
+            Reason::Spans => self.run.counters.spanning += 1,
+            Reason::Locked => self.run.counters.blocked += 1,
+            Reason::Shared => self.run.counters.shared += 1,
+            Reason::Undeclared => self.run.counters.undeclared += 1,
         }
         let mut transaction = match self.prepared.take() {
             Some(transaction) => transaction,
@@ -56,7 +59,7 @@ impl<A: Actor> Desk<A> {
         transaction.message = Some(message);
         transaction.sender = sender;
         transaction.answer_to = answer_to;
-        transaction.origin = self.shard;
+        transaction.origin = self.run.shard;
         transaction.seen = Epoch(0);
         transaction.reruns = u32::from(extra.is_some());
         self.in_flight += 1;
@@ -91,10 +94,10 @@ impl<A: Actor> Desk<A> {
     /// The same for one that ran and touched `extra` without having declared it.
     fn prepare_anew(&mut self, message: &A::Message, extra: Option<(A::Id, Access)>) -> Box<Transaction<A>> {
         let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
-        self.scratch.clear();
-        A::addressees(message, &mut self.scratch);
-        for (id, access) in self.scratch.iter().chain(extra) {
-            transaction.add(id, self.router.home(&id), access);
+        self.run.scratch.clear();
+        A::addressees(message, &mut self.run.scratch);
+        for (id, access) in self.run.scratch.iter().chain(extra) {
+            transaction.add(id, self.run.router.home(&id), access);
         }
         transaction
     }
@@ -114,7 +117,7 @@ impl<A: Actor> Desk<A> {
         transaction.records.clear();
         transaction.records.shrink_to(RECORDS_KEPT);
         // As many as may be under way: fewer, and a shard with its hands full would make and drop boxes all the time.
-        if self.spare.len() < self.limits.transactions_max {
+        if self.spare.len() < self.run.limits.transactions_max {
             self.spare.push(transaction);
         }
     }
@@ -122,7 +125,7 @@ impl<A: Actor> Desk<A> {
     /// To its first participant.
     pub(crate) fn send(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
         let first = transaction.objects[0].home;
-        if first == self.shard {
+        if first == self.run.shard {
             self.lock(transaction, effects);
         } else {
             // Until it comes back here they may have other slots.
@@ -133,21 +136,21 @@ impl<A: Actor> Desk<A> {
 
     /// This shard's part of the way up: locks what is at home here, now or when it can.
     pub(crate) fn lock(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
-        let at_home = transaction.at_home(self.shard);
+        let at_home = transaction.at_home(self.run.shard);
         debug_assert!(!at_home.is_empty(), "routed-to-its-home: a transaction visits only its participants");
         self.take_epoch_of(&transaction);
         for object in &mut transaction.objects[at_home.clone()] {
             if object.slot != NO_SLOT {
                 continue;
             }
-            let hash = self.partition.hash(&object.id);
-            object.slot = self.partition.find(hash, &object.id).0;
+            let hash = self.run.partition.hash(&object.id);
+            object.slot = self.run.partition.find(hash, &object.id).0;
             if object.slot == NO_SLOT {
                 // Something to lock, so that nobody else inserts it meanwhile.
-                object.slot = self.partition.insert(hash, object.id, object.ownership);
+                object.slot = self.run.partition.insert(hash, object.id, object.ownership);
             }
         }
-        if let Some(transaction) = self.locks.lock(&mut self.partition, transaction, at_home.clone()) {
+        if let Some(transaction) = self.locks.lock(&mut self.run.partition, transaction, at_home.clone()) {
             self.pass_on(transaction, at_home, effects);
         }
         self.run_ready(effects);
@@ -156,7 +159,7 @@ impl<A: Actor> Desk<A> {
     /// The largest epoch among its participants is the one a transaction commits in. (Who loads the epoch after the dequeue is there
     /// already. It stands here so that one who did not would still commit in one epoch on every shard.)
     fn take_epoch_of(&mut self, transaction: &Transaction<A>) {
-        self.line.epoch = self.line.epoch.max(transaction.epoch);
+        self.run.line.epoch = self.run.line.epoch.max(transaction.epoch);
         self.show_what_is_in(transaction);
     }
 
@@ -172,7 +175,7 @@ impl<A: Actor> Desk<A> {
     /// Goes on with transactions that have got the locks they waited for.
     fn run_ready(&mut self, effects: &mut Effects<A>) {
         while let Some(transaction) = self.locks.next_ready() {
-            let at_home = transaction.at_home(self.shard);
+            let at_home = transaction.at_home(self.run.shard);
             self.pass_on(transaction, at_home, effects);
         }
     }
@@ -187,10 +190,10 @@ impl<A: Actor> Desk<A> {
         let Some(next) = transaction.after(&at_home) else {
             return self.run_at_lock_point(transaction, at_home, effects);
         };
-        let epoch = self.line.epoch;
+        let epoch = self.run.line.epoch;
         let copied = catch_unwind(AssertUnwindSafe(|| {
             for object in &mut transaction.objects[at_home.clone()] {
-                let slot = self.partition.slot(object.slot);
+                let slot = self.run.partition.slot(object.slot);
                 object.passed_in = epoch;
                 object.ownership = slot.ownership();
                 object.state = slot.state.clone();
@@ -198,7 +201,7 @@ impl<A: Actor> Desk<A> {
         }));
         if let Err(payload) = copied {
             drop_quietly(payload);
-            self.counters.panicked += 1;
+            self.run.counters.panicked += 1;
             return self.conclude(transaction, &at_home, Step::Done(Err(AskError::Panicked)), effects);
         }
         transaction.epoch = epoch;
@@ -212,7 +215,7 @@ impl<A: Actor> Desk<A> {
         if fault::is_on(Fault::EarlyRelease) {
             transaction.objects[at_home]
                 .iter()
-                .for_each(|object| self.locks.unlock(&mut self.partition, object.slot));
+                .for_each(|object| self.locks.unlock(&mut self.run.partition, object.slot));
         }
         effects.outboxes[next.index()].push_back(Envelope::Lock(transaction));
     }
@@ -241,23 +244,28 @@ impl<A: Actor> Desk<A> {
         let mut targets = self.targets.take().unwrap_or_default();
         targets.clear();
         for object in &mut transaction.objects[..at_home.start] {
-            let slot =
-                self.partition.lend_slot(object.id, self.line.epoch, object.ownership, object.state.take());
+            let slot = self.run.partition.lend_slot(
+                object.id,
+                self.run.line.epoch,
+                object.ownership,
+                object.state.take(),
+            );
             targets.push_found(Target::found(object.id, slot, object.access));
-            self.unsealed |= u8::from(object.ownership == Ownership::Shared) * MORE;
+            self.run.unsealed |= u8::from(object.ownership == Ownership::Shared) * MORE;
         }
         for object in &transaction.objects[at_home.clone()] {
-            let is_shared = self.partition.slot(object.slot).ownership() == Ownership::Shared;
-            self.unsealed |= u8::from(is_shared) * MORE;
+            let is_shared = self.run.partition.slot(object.slot).ownership() == Ownership::Shared;
+            self.run.unsealed |= u8::from(is_shared) * MORE;
             targets.push_found(Target::found(object.id, object.slot, object.access));
         }
         let message = transaction.message.as_ref().expect("a transaction under way has its message");
         let first = targets.first;
         let sender = transaction.sender;
-        let step = self.receive::<AT_LOCK_POINT>(message, sender, first, &mut targets.rest, effects);
+        let step =
+            self.receive::<{ CallSite::LockPoint as u8 }>(message, sender, first, &mut targets.rest, effects);
         for (object, target) in transaction.objects[..at_home.start].iter_mut().zip(targets.targets()) {
-            let (ownership, state) = self.partition.take_back(target.slot);
-            object.is_written = target.saved || std::mem::take(&mut self.first_saved);
+            let (ownership, state) = self.run.partition.take_back(target.slot);
+            object.is_written = target.saved || std::mem::take(&mut self.run.first_saved);
             (object.ownership, object.state) = (ownership, state);
             if let Some(journal) = &self.journal {
                 let record = journal.lent.of(target.slot);
@@ -269,11 +277,6 @@ impl<A: Actor> Desk<A> {
             std::mem::swap(&mut journal.lent.bytes, &mut transaction.records);
         }
         self.targets = Some(targets);
-        if matches!(step, Step::Done(Ok(_))) {
-            self.counters.consensus += 1;
-            // `receive` counts every success as fast.
-            self.counters.fast -= 1;
-        }
         self.conclude(transaction, &at_home, step, effects);
     }
 
@@ -286,7 +289,7 @@ impl<A: Actor> Desk<A> {
         step: Step<A>,
         effects: &mut Effects<A>,
     ) {
-        transaction.epoch = self.line.epoch;
+        transaction.epoch = self.run.line.epoch;
         if let Some(journal) = &mut self.journal {
             // What it wrote that is at home elsewhere is recorded there; whoever hears of it hears it from here.
             if matches!(step, Step::Done(Ok(_))) && transaction.objects.iter().any(|object| object.is_written)
@@ -300,7 +303,7 @@ impl<A: Actor> Desk<A> {
                 let is_committed = outcome.is_ok();
                 // Whoever waits hears it now: it took effect. Only a batch is in the origin's hands.
                 let is_for_origin = matches!(transaction.answer_to, ReturnAddress::Batch { .. })
-                    && transaction.origin != self.shard;
+                    && transaction.origin != self.run.shard;
                 let kept = if is_for_origin {
                     Some(outcome)
                 } else {
@@ -313,19 +316,19 @@ impl<A: Actor> Desk<A> {
         };
         transaction.end = Some(end);
         for object in &transaction.objects[at_home.clone()] {
-            self.locks.unlock(&mut self.partition, object.slot);
+            self.locks.unlock(&mut self.run.partition, object.slot);
         }
         self.pass_back(transaction, at_home, effects);
     }
 
     /// This shard's part of the way back: takes over what was written, and unlocks.
     pub(crate) fn settle(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
-        let at_home = transaction.at_home(self.shard);
+        let at_home = transaction.at_home(self.run.shard);
         let is_committed = matches!(transaction.end, Some(End::Committed(_)));
         self.take_epoch_of(&transaction);
         self.is_settled(transaction.objects[at_home.start].passed_in);
         for object in &mut transaction.objects[at_home.clone()] {
-            let slot = self.partition.slot_mut(object.slot);
+            let slot = self.run.partition.slot_mut(object.slot);
             debug_assert!(
                 slot.id == object.id && slot.is_held() || fault::is_on(Fault::EarlyRelease),
                 "locked-until-settled: {:?}",
@@ -336,7 +339,7 @@ impl<A: Actor> Desk<A> {
                 slot.set_ownership(object.ownership);
                 let state = std::mem::replace(&mut slot.state, object.state.take());
                 let is_local = fault::is_on(Fault::SettleLocally);
-                let epoch = if is_local { self.line.epoch } else { transaction.epoch };
+                let epoch = if is_local { self.run.line.epoch } else { transaction.epoch };
                 if let Some(journal) = &mut self.journal
                     && (slot.state.is_some() || state.is_some())
                 {
@@ -351,7 +354,7 @@ impl<A: Actor> Desk<A> {
                 self.stamp(object.slot, epoch, ownership, state);
             }
             if !fault::is_on(Fault::EarlyRelease) {
-                self.locks.unlock(&mut self.partition, object.slot);
+                self.locks.unlock(&mut self.run.partition, object.slot);
             }
         }
         self.drop_versions(2 * transaction.objects.len());
@@ -368,7 +371,7 @@ impl<A: Actor> Desk<A> {
     ) {
         match transaction.before(at_home) {
             Some(before) => effects.outboxes[before.index()].push_back(Envelope::Settle(transaction)),
-            None if transaction.origin == self.shard => self.finish(transaction, effects),
+            None if transaction.origin == self.run.shard => self.finish(transaction, effects),
             None => effects.outboxes[transaction.origin.index()].push_back(Envelope::Finish(transaction)),
         }
     }
@@ -377,22 +380,22 @@ impl<A: Actor> Desk<A> {
     pub(crate) fn finish(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
         self.show_what_is_in(&transaction);
         match transaction.end.take() {
-            Some(End::Again(id, access)) if transaction.reruns < self.limits.reruns_max => {
-                transaction.add(id, self.router.home(&id), access);
+            Some(End::Again(id, access)) if transaction.reruns < self.run.limits.reruns_max => {
+                transaction.add(id, self.run.router.home(&id), access);
                 if transaction.objects.len() <= ADDRESSEES_MAX {
                     transaction.reruns += 1;
                     transaction.objects.iter_mut().for_each(|object| object.slot = NO_SLOT);
-                    self.counters.reruns += 1;
+                    self.run.counters.reruns += 1;
                     // In a turn of its own, so that no stack grows with the reruns.
-                    self.own.push_back(Envelope::Restart(transaction));
+                    self.push_own(Envelope::Restart(transaction));
                     return;
                 }
-                self.counters.aborted += 1;
+                self.run.counters.aborted += 1;
                 let error = AccessError::TooManyObjects { max: ADDRESSEES_MAX };
                 self.answer(transaction.answer_to, Err(AskError::Aborted(error.into())), effects);
             }
             Some(End::Again(..)) => {
-                self.counters.unsettled += 1;
+                self.run.counters.unsettled += 1;
                 self.answer(transaction.answer_to, Err(AskError::Unsettled), effects);
             }
             Some(End::Committed(kept) | End::Aborted(kept)) => {
@@ -414,7 +417,7 @@ impl<A: Actor> Desk<A> {
         match to {
             ReturnAddress::Nobody => {}
             ReturnAddress::Debt(debt) => self.pay(debt, effects),
-            ReturnAddress::Shard { shard, call } if shard != self.shard && !self.holds() => {
+            ReturnAddress::Shard { shard, call } if shard != self.run.shard && !self.holds() => {
                 effects.outboxes[shard.index()].push_back(Envelope::Answer { call, outcome });
             }
             ReturnAddress::Outside { .. } | ReturnAddress::Shard { .. } => {
@@ -434,11 +437,11 @@ impl<A: Actor> Desk<A> {
     #[cold]
     fn pay(&mut self, debt: Debt, effects: &mut Effects<A>) {
         let Some(journal) = &mut self.journal else { return };
-        let epoch = self.line.epoch;
+        let epoch = self.run.line.epoch;
         journal.pay(debt, epoch);
         let debtor = journal.debts.debtor(debt);
-        if debtor == self.shard {
-            journal.is_paid(debt, epoch, &self.line);
+        if debtor == self.run.shard {
+            journal.is_paid(debt, epoch, &self.run.line);
         } else {
             effects.outboxes[debtor.index()].push_back(Envelope::Paid { debt, epoch });
         }

@@ -10,30 +10,33 @@ mod checkpoint;
 mod coordinator;
 pub(crate) mod engine;
 pub(crate) mod journal;
+mod logging;
 mod recording;
-pub(crate) mod resumed;
+mod resume;
+mod resumed;
 pub(crate) mod seal;
 pub(crate) mod sends;
 mod snapshots;
 pub(crate) mod timers;
 
-use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::actor::Actor;
 use crate::actor::addressees::{Addressees, Target};
+use crate::actor::limits::Limits;
+use crate::actor::outcome::{AskError, Outcome, ReturnAddress};
 use crate::counters::Counters;
 use crate::epoch::published::Mvcc;
 use crate::fault::{self, Fault};
 use crate::object::{Access, OwnerId, Ownership};
 use crate::placement::{Router, ShardIndex};
 use crate::prefetch::{NoPrefetch, Prefetch};
-use crate::shard::engine::{Considered, Desk, Reason, Step};
+use crate::shard::engine::{CallSite, Considered, Desk, Reason, Step};
 use crate::time::Time;
 use crate::transaction::Transaction;
-use crate::transaction::message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress};
+use crate::transaction::effects::{Effects, Inbox};
+use crate::transaction::message::{Batch, BatchEntry, Envelope};
 
 /// How many messages lie between two stages: enough for a miss to be served, too few for what was fetched to be evicted again.
 const AHEAD: usize = 6;
@@ -45,90 +48,6 @@ const BOXES_AHEAD: usize = 8;
 const BOXES_AHEAD_STAGED: usize = UNDER_WAY + AHEAD;
 /// Of a large box only the beginning is.
 const BOX_BYTES_MAX: usize = 512;
-
-/// The bounds a shard keeps.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Transactions that began on one shard and are under way, beyond which it lets no more in from outside.
-    pub transactions_max: usize,
-    /// How often a message runs again because it touched an object it had not declared.
-    pub reruns_max: u32,
-    /// Messages waiting in a shard for their time.
-    pub timers_max: usize,
-    /// Messages told to one other shard and not yet taken by its lane.
-    pub outbox_messages_max: usize,
-    /// Messages a shard told itself and has not yet run.
-    pub own_messages_max: usize,
-    /// Old versions of objects a shard keeps for open snapshots, beyond which the oldest snapshots are revoked. And states that
-    /// are put aside for a checkpoint, beyond which messages from outside wait until it has written them.
-    pub versions_max: usize,
-    /// How long a snapshot may be open while a shard keeps old versions; then it is revoked.
-    pub snapshot_age_max: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            transactions_max: 4096,
-            reruns_max: 8,
-            timers_max: 1 << 20,
-            outbox_messages_max: 1 << 14,
-            own_messages_max: 1 << 14,
-            versions_max: 1 << 20,
-            snapshot_age_max: Duration::from_secs(600),
-        }
-    }
-}
-
-/// What arrived at a shard since its last turn, in order of arrival. A turn drains it and keeps its memory.
-pub struct Inbox<A: Actor> {
-    /// Single messages, and answers to the calls of this shard's tasks.
-    pub envelopes: Vec<Envelope<A>>,
-    /// Batches from outside.
-    pub batches: Vec<Batch<A>>,
-}
-
-impl<A: Actor> Inbox<A> {
-    /// An empty inbox.
-    pub fn new() -> Self {
-        Inbox { envelopes: Vec::new(), batches: Vec::new() }
-    }
-}
-
-impl<A: Actor> Default for Inbox<A> {
-    fn default() -> Self {
-        Inbox::new()
-    }
-}
-
-/// What is to be done after a turn. The runtime takes what it can deliver; what it leaves, an envelope a full lane cannot take
-/// say, stays for the next time.
-pub struct Effects<A: Actor> {
-    /// Envelopes for each shard, first to be sent first. This shard's own is always empty.
-    pub outboxes: Vec<VecDeque<Envelope<A>>>,
-    /// Outcomes for those who wait outside, and for calls of this shard's own tasks.
-    pub answers: Vec<(ReturnAddress, Outcome<A>)>,
-    /// Batches all of whose entries are answered.
-    pub batches: Vec<Batch<A>>,
-}
-
-impl<A: Actor> Effects<A> {
-    /// No effects, for a runtime of `shards` shards.
-    pub fn new(shards: usize) -> Self {
-        Effects {
-            outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
-            answers: Vec::new(),
-            batches: Vec::new(),
-        }
-    }
-}
-
-/// Where a message is run from: see [`Desk::receive`].
-pub(crate) type Place = u8;
-const AT_ONCE: Place = 0;
-const IN_TURN: Place = 1;
-const STAGED: Place = 2;
-pub(crate) const AT_LOCK_POINT: Place = 3;
 
 /// What comes to a shard and has objects here.
 trait HasObjects<A: Actor> {
@@ -175,7 +94,7 @@ fn prefetch_box<A: Actor, P: Prefetch>(envelope: &Envelope<A>) {
 }
 
 #[inline(always)]
-fn run_found<A: Actor, const FROM: Place>(
+fn run_found<A: Actor, const FROM: u8>(
     desk: &mut Desk<A>,
     message: &A::Message,
     sender: OwnerId,
@@ -249,7 +168,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Runs everything in `inbox`, the timers that are due at `now` and what the shard told itself before, and drains `inbox`. All of it
     /// runs in the epoch that is now, when it has arrived: what is put into `inbox` must have been there before the call.
     pub fn turn(&mut self, now: Time, inbox: &mut Inbox<A>, effects: &mut Effects<A>) {
-        self.desk.now = now;
+        self.desk.run.now = now;
         if !fault::is_on(Fault::LoadBefore) {
             self.desk.enter();
         }
@@ -258,11 +177,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             self.run_batch(batch, effects);
         }
         self.fire_timers(effects);
-        if !self.desk.own.is_empty() {
+        if self.desk.run.own_waiting > 0 {
             // What these tell the shard itself waits for the next turn, so that a turn ends.
             let mut own = std::mem::take(&mut self.own);
-            let count = self.desk.own.len().min(self.turn_messages_max);
-            own.extend(self.desk.own.drain(..count));
+            let count = self.desk.run.own_waiting.min(self.turn_messages_max);
+            self.desk.take_own(count, &mut own);
             self.run_envelopes(&mut own, effects);
             self.own = own;
         }
@@ -270,7 +189,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             self.desk.enter();
         }
         self.desk.sweep();
-        self.desk.partition.grow();
+        self.desk.run.partition.grow();
         if let Some(journal) = &mut self.desk.journal {
             journal.hold(effects);
         }
@@ -288,12 +207,12 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         message: &A::Message,
         effects: &mut Effects<A>,
     ) -> Outcome<A> {
-        self.desk.now = now;
+        self.desk.run.now = now;
         // A task's message follows what the task has seen, which may be of an epoch that began since the last turn.
-        if self.desk.line.epoch != self.desk.mvcc.epochs().epoch() {
+        if self.desk.run.line.epoch != self.desk.mvcc.epochs().epoch() {
             self.desk.enter();
         }
-        match self.run::<AT_ONCE>(false, 0, message, sender, effects) {
+        match self.run::<{ CallSite::Inline as u8 }>(false, 0, message, sender, effects) {
             Ran::Done(outcome) => outcome,
             Ran::Later(_) => {
                 self.desk.unprepare();
@@ -307,7 +226,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     where
         A::Message: 'm,
     {
-        if !self.desk.partition.outgrew_the_cache() {
+        if !self.desk.run.partition.outgrew_the_cache() {
             return;
         }
         let mut named = 0;
@@ -324,7 +243,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     }
 
     fn run_envelopes(&mut self, envelopes: &mut Vec<Envelope<A>>, effects: &mut Effects<A>) {
-        let staged = self.desk.partition.outgrew_the_cache();
+        let staged = self.desk.run.partition.outgrew_the_cache();
         let boxes_ahead = if staged { BOXES_AHEAD_STAGED } else { BOXES_AHEAD };
         envelopes.iter().take(boxes_ahead).for_each(prefetch_box::<A, P>);
         if staged {
@@ -338,7 +257,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             }
             match envelope {
                 Envelope::Message { message, sender, answer_to } => {
-                    match self.run::<IN_TURN>(staged, at, &message, sender, effects) {
+                    match self.run::<{ CallSite::Turn as u8 }>(staged, at, &message, sender, effects) {
                         Ran::Done(outcome) => self.desk.answer(answer_to, outcome, effects),
                         Ran::Later(extra) => self.desk.begin(message, sender, answer_to, extra, effects),
                     }
@@ -348,7 +267,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 Envelope::Finish(transaction) => self.desk.finish(transaction, effects),
                 Envelope::Restart(transaction) => self.desk.send(transaction, effects),
                 Envelope::Answer { call, outcome } => {
-                    let to = ReturnAddress::Shard { shard: self.desk.shard, call };
+                    let to = ReturnAddress::Shard { shard: self.desk.run.shard, call };
                     match &mut self.desk.journal {
                         // It waited where it comes from.
                         Some(journal) => journal.arrived(to, outcome),
@@ -357,7 +276,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 }
                 Envelope::Paid { debt, epoch } => {
                     if let Some(journal) = &mut self.desk.journal {
-                        journal.is_paid(debt, epoch, &self.desk.line);
+                        journal.is_paid(debt, epoch, &self.desk.run.line);
                     }
                 }
                 Envelope::Mark(epoch) => {
@@ -374,13 +293,13 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     }
 
     fn run_batch(&mut self, mut batch: Batch<A>, effects: &mut Effects<A>) {
-        let staged = self.desk.partition.outgrew_the_cache();
+        let staged = self.desk.run.partition.outgrew_the_cache();
         if staged {
             (0..UNDER_WAY).for_each(|at| self.stage(at, batch.entries.as_slice(), at));
         }
         for at in 0..batch.entries.len() {
             if let BatchEntry::Waiting(message) = &batch.entries[at] {
-                match self.run::<IN_TURN>(staged, at, message, batch.sender, effects) {
+                match self.run::<{ CallSite::Turn as u8 }>(staged, at, message, batch.sender, effects) {
                     // Apart, so that a reply goes from where it was stored to its place in pieces of the same size: loaded in larger
                     // ones a moment later, the processor would wait.
                     Ran::Done(Ok(reply)) => batch.entries[at] = BatchEntry::Answered(Ok(reply)),
@@ -408,7 +327,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     }
 
     #[inline]
-    fn run<const FROM: Place>(
+    fn run<const FROM: u8>(
         &mut self,
         staged: bool,
         at: usize,
@@ -419,10 +338,17 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         if staged {
             let targets = &mut self.under_way[at % UNDER_WAY];
             self.desk.find_again(targets);
-            run_found::<A, STAGED>(&mut self.desk, message, sender, targets.first, targets, effects)
+            run_found::<A, { CallSite::Staged as u8 }>(
+                &mut self.desk,
+                message,
+                sender,
+                targets.first,
+                targets,
+                effects,
+            )
         } else {
             let mut targets = Addressees::new();
-            let first = self.desk.find(message, &mut targets);
+            let first = self.desk.run.find(message, &mut targets);
             run_found::<A, FROM>(&mut self.desk, message, sender, first, &mut targets, effects)
         }
     }
@@ -447,13 +373,12 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let mut left = self.turn_messages_max;
         while left > 0
             && !self.timers_stopped
-            && self.desk.timers.peek().is_some_and(|timer| timer.due <= self.desk.now)
-            && let Some(timer) = self.desk.timers.pop()
+            && let Some(timer) = self.desk.take_due()
         {
             left -= 1;
-            self.desk.counters.timers_fired += 1;
-            if timer.to == self.desk.shard {
-                self.desk.own.push_back(timer.envelope);
+            self.desk.run.counters.timers_fired += 1;
+            if timer.to == self.desk.run.shard {
+                self.desk.push_own(timer.envelope);
             } else {
                 effects.outboxes[timer.to.index()].push_back(timer.envelope);
             }
@@ -466,7 +391,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         if self.timers_stopped {
             return None;
         }
-        let told = self.desk.timers.peek().map(|timer| timer.due);
+        let told = self.desk.next_due();
         let resumed = self.desk.journal.as_ref().and_then(|journal| journal.resumed.next_timed());
         match (told, resumed) {
             (Some(told), Some(resumed)) => Some(told.min(resumed)),
@@ -485,7 +410,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// How many messages wait for their time.
     pub fn timers(&self) -> usize {
-        self.desk.timers.len() + self.desk.journal.as_ref().map_or(0, |journal| journal.resumed.timed())
+        self.desk.run.timers_waiting + self.desk.journal.as_ref().map_or(0, |journal| journal.resumed.timed())
     }
 
     /// How many transactions began here and are not settled, and how many wait here for locks.
@@ -495,23 +420,27 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// Whether so many transactions that began here are under way that no more should be let in from outside.
     pub fn is_congested(&self) -> bool {
-        self.desk.in_flight >= self.desk.limits.transactions_max
+        self.desk.in_flight >= self.desk.run.limits.transactions_max
     }
 
     /// How many messages the shard told itself and has not run yet: while there are any, it wants another turn at once.
     pub fn own_messages(&self) -> usize {
         let has_next = self.desk.journal.as_ref().is_some_and(|journal| journal.resumed.has_next_untimed());
-        self.desk.own.len() + usize::from(has_next)
+        self.desk.run.own_waiting + usize::from(has_next)
     }
 
     /// What the shard has done so far.
     #[inline]
     pub fn counters(&self) -> Counters {
-        Counters { objects: self.desk.partition.len() as u64, ..self.desk.counters }
+        Counters { objects: self.desk.run.partition.len() as u64, ..self.desk.run.counters }
     }
 
     /// Every object of the shard with who may write it and its state, in no particular order.
     pub fn objects(&self) -> impl Iterator<Item = (A::Id, Ownership, &A::State)> {
-        self.desk.partition.iter().filter_map(|slot| Some((slot.id, slot.ownership(), slot.state.as_ref()?)))
+        self.desk
+            .run
+            .partition
+            .iter()
+            .filter_map(|slot| Some((slot.id, slot.ownership(), slot.state.as_ref()?)))
     }
 }

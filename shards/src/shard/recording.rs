@@ -3,24 +3,22 @@
 //! Nearly all messages do no more than change states, and go by [`Desk::record`]. The others are *staged* before anybody sees what they did,
 //! since they can still fail then, and *committed* when their epoch is known for good: see [`Desk::seal`].
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::actor::Actor;
+use crate::actor::run::{BeforeImage, Run, Told, Written};
 use crate::epoch::Epoch;
 use crate::log::bounds::TooLong;
 use crate::log::record::{Debt, IdIs, paid_record, write_object, write_owe};
-use crate::log::refused::RecordError;
+use crate::log::refused::{RecordError, quietly};
 use crate::log::trust::Trust;
 use crate::log::writer::{Records, Wrote};
 use crate::object::ObjectId;
-use crate::shard::engine::{BeforeImage, Desk, Told, drop_quietly};
+use crate::shard::engine::Desk;
 use crate::shard::journal::{Journal, Lent};
 use crate::shard::sends::Owed;
 use crate::store::partition::Partition;
-use crate::store::slot::SlotIndex;
 
 impl<A: Actor> Desk<A> {
     /// Stages the records of what the running message did, before anybody sees it.
@@ -28,7 +26,7 @@ impl<A: Actor> Desk<A> {
     /// # Errors
     /// Something of it cannot be written; then nothing is staged.
     pub(crate) fn stage(&mut self, first_before: Option<&BeforeImage<A>>) -> Result<(), RecordError> {
-        let Desk { journal, partition, before, told, .. } = self;
+        let Desk { journal, run: Run { partition, before, told, .. }, .. } = self;
         let Some(journal) = journal else { return Ok(()) };
         let value_max = journal.bounds.value();
         let staged = quietly(|| {
@@ -50,7 +48,7 @@ impl<A: Actor> Desk<A> {
     /// # Errors
     /// As [`Desk::stage`].
     pub(crate) fn record(&mut self, first: Option<Written>) -> Result<(), RecordError> {
-        let Desk { journal, partition, before, line, .. } = self;
+        let Desk { journal, run: Run { partition, before, line, .. }, .. } = self;
         let Some(journal) = journal else { return Ok(()) };
         if first.is_none() && before.is_empty() {
             return Ok(());
@@ -88,7 +86,7 @@ impl<A: Actor> Desk<A> {
 
     /// The running message has succeeded in this epoch: what was staged is recorded, and what it told is owed.
     pub(crate) fn commit(&mut self) {
-        let Desk { journal, told, line, .. } = self;
+        let Desk { journal, run: Run { told, line, .. }, .. } = self;
         let Some(journal) = journal else { return };
         for told in told {
             if let Some((debt, message)) = told.owed.take() {
@@ -99,17 +97,6 @@ impl<A: Actor> Desk<A> {
         }
         journal.commit(line.epoch);
     }
-}
-
-/// What a message wrote: where it is, and whether it was there before.
-pub(crate) type Written = (SlotIndex, bool);
-
-/// Does what calls a user's `Serialize` and `Deserialize`.
-pub(crate) fn quietly(work: impl FnOnce() -> Result<(), RecordError>) -> Result<(), RecordError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
-        drop_quietly(payload);
-        Err(RecordError::Refused("its `Serialize` or `Deserialize` panicked".to_string()))
-    })
 }
 
 /// Adds what these objects are now, or, if they are at home elsewhere, to what is lent.

@@ -8,26 +8,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::actor::Actor;
+use crate::actor::outcome::AskError;
+use crate::actor::run::{BeforeImage, MORE};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::refused::RecordError;
 use crate::object::Ownership;
-use crate::shard::engine::{BeforeImage, Desk, MORE, drop_quietly};
+use crate::panics::drop_quietly;
+use crate::shard::engine::Desk;
 use crate::store::slot::SlotIndex;
-use crate::transaction::message::AskError;
 
 impl<A: Actor> Desk<A> {
     /// Copies those of the objects just written that anyone may read from now on, and notes those that anyone could until now. Before the
     /// message has succeeded, because a copy may panic.
     fn copy_public(&mut self, first_before: Option<&BeforeImage<A>>) {
-        for before in first_before.into_iter().chain(&self.before) {
-            let slot = self.partition.slot(before.slot);
+        for before in first_before.into_iter().chain(&self.run.before) {
+            let slot = self.run.partition.slot(before.slot);
             if fault::is_on(Fault::PublishHomeOnly) && !slot.live {
                 continue;
             }
             let state = slot.state.as_ref().filter(|_| self.is_public(before.slot));
             if state.is_some() || self.was_public(before) && !fault::is_on(Fault::NeverUnpublish) {
-                self.to_publish.push((slot.id, state.map(|state| Arc::new(state.clone()))));
+                self.run.to_publish.push((slot.id, state.map(|state| Arc::new(state.clone()))));
             }
         }
     }
@@ -42,7 +44,7 @@ impl<A: Actor> Desk<A> {
         if let Err(error) = self.stage(first_before.as_ref()) {
             return Err(self.not_recorded(first_before, error));
         }
-        if self.unsealed & MORE != 0 {
+        if self.run.unsealed & MORE != 0 {
             self.seal_more(first_before)?;
         }
         self.commit();
@@ -57,31 +59,31 @@ impl<A: Actor> Desk<A> {
         error: RecordError,
     ) -> AskError<A::Error> {
         self.undo(first_before);
-        self.counters.aborted += 1;
+        self.run.counters.aborted += 1;
         AskError::NotRecorded(error)
     }
 
     fn seal_more(&mut self, first_before: Option<BeforeImage<A>>) -> Result<(), AskError<A::Error>> {
         let is_public = |before: &BeforeImage<A>| self.was_public(before) || self.is_public(before.slot);
-        if first_before.iter().chain(&self.before).any(is_public) {
+        if first_before.iter().chain(&self.run.before).any(is_public) {
             let copied = catch_unwind(AssertUnwindSafe(|| self.copy_public(first_before.as_ref())));
             if let Err(payload) = copied {
                 self.unstage();
                 self.undo(first_before);
-                self.counters.panicked += 1;
+                self.run.counters.panicked += 1;
                 drop_quietly(payload);
                 return Err(AskError::Panicked);
             }
             self.publish();
         }
-        self.unsealed = self.sealed();
-        let mut others = std::mem::take(&mut self.before);
+        self.run.unsealed = self.sealed();
+        let mut others = std::mem::take(&mut self.run.before);
         let most = 2 * (1 + others.len());
         if let Some(before) = first_before {
             self.seal_one(before);
         }
         others.drain(..).for_each(|before| self.seal_one(before));
-        self.before = others;
+        self.run.before = others;
         // Two for one, so that what is kept does not grow when nothing needs it.
         self.drop_versions(most);
         Ok(())
@@ -90,16 +92,16 @@ impl<A: Actor> Desk<A> {
     #[inline]
     fn seal_one(&mut self, before: BeforeImage<A>) {
         // What is lent is stamped at home.
-        if self.partition.slot(before.slot).live {
-            self.stamp(before.slot, self.line.epoch, before.ownership, before.state);
-            if self.partition.slot(before.slot).is_left() {
-                self.partition.release(before.slot);
+        if self.run.partition.slot(before.slot).live {
+            self.stamp(before.slot, self.run.line.epoch, before.ownership, before.state);
+            if self.run.partition.slot(before.slot).is_left() {
+                self.run.partition.release(before.slot);
             }
         }
     }
 
     fn is_public(&self, slot: SlotIndex) -> bool {
-        let slot = self.partition.slot(slot);
+        let slot = self.run.partition.slot(slot);
         slot.state.is_some() && !matches!(slot.ownership(), Ownership::Owned(_))
     }
 
@@ -115,17 +117,17 @@ impl<A: Actor> Desk<A> {
         ownership: Ownership,
         state: Option<A::State>,
     ) {
-        let slot = self.partition.slot_mut(index);
+        let slot = self.run.partition.slot_mut(index);
         let (existed, exists) = (state.is_some(), slot.state.is_some());
         if !exists {
             slot.set_ownership(Ownership::default());
         }
         let newest = match fault::is_on(Fault::KeepForOldest) {
-            true => self.line.watermark,
-            false => self.line.newest_snapshot,
+            true => self.run.line.watermark,
+            false => self.run.line.newest_snapshot,
         };
         if let Some(state) = state {
-            self.walk.follow(&self.line);
+            self.walk.follow(&self.run.line);
             if slot.epoch() < newest && !fault::is_on(Fault::NoKeep) {
                 // If the checkpoint needs it as well, it gets it when no snapshot does any more.
                 self.versions.keep(index, slot, epoch, ownership, state);
@@ -134,26 +136,26 @@ impl<A: Actor> Desk<A> {
             }
         }
         slot.stamp(epoch);
-        self.partition.count(existed, exists);
+        self.run.partition.count(existed, exists);
     }
 
     /// Publishes what [`Desk::copy_public`] found. The message commits in the epoch that is when it is published: see [`Mvcc`].
     fn publish(&mut self) {
-        if self.to_publish.is_empty() {
+        if self.run.to_publish.is_empty() {
             return;
         }
-        let publication = (self.shard, self.publications + 1);
-        for (id, state) in &mut self.to_publish {
-            self.mvcc.put_pending(*id, self.line.epoch, publication, state.take());
+        let publication = (self.run.shard, self.publications + 1);
+        for (id, state) in &mut self.run.to_publish {
+            self.mvcc.put_pending(*id, self.run.line.epoch, publication, state.take());
         }
-        let before = self.line.epoch;
+        let before = self.run.line.epoch;
         self.enter();
-        if self.line.epoch != before {
-            self.to_publish.iter().for_each(|(id, _)| self.mvcc.move_pending(id, self.line.epoch));
+        if self.run.line.epoch != before {
+            self.run.to_publish.iter().for_each(|(id, _)| self.mvcc.move_pending(id, self.run.line.epoch));
         }
         self.mvcc.show(publication);
         self.publications += 1;
-        for (id, _) in self.to_publish.drain(..) {
+        for (id, _) in self.run.to_publish.drain(..) {
             self.to_trim.extend(self.mvcc.trim(id).map(|until| (until, id)));
         }
     }

@@ -11,12 +11,12 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::epoch::{Epoch, Line};
+use crate::log::bounds::ANY_VALUE;
 use crate::log::part::PartWriter;
 use crate::log::record::{Debt, write_owe};
 use crate::log::refused::RecordError;
 use crate::object::OwnerId;
 use crate::placement::ShardIndex;
-use crate::shard::checkpoint::ANY_VALUE;
 use crate::time::Time;
 
 /// A message that is owed.

@@ -43,8 +43,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     pub fn read_at(&self, snapshot: Epoch, id: &A::Id) -> Result<Option<(Ownership, &A::State)>, Expired> {
         let desk = &self.desk;
         desk.may_read(snapshot)?;
-        let (slot, _) = desk.partition.find(desk.partition.hash(id), id);
-        Ok(if slot == NO_SLOT { None } else { desk.versions.read(desk.partition.slot(slot), snapshot) })
+        let (slot, _) = desk.run.partition.find(desk.run.partition.hash(id), id);
+        Ok(if slot == NO_SLOT { None } else { desk.versions.read(desk.run.partition.slot(slot), snapshot) })
     }
 
     /// Goes on with a walk over all objects as they were at the start of `snapshot`, by at most `most` slots from `from` on, or until `each`
@@ -63,7 +63,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let desk = &self.desk;
         desk.may_read(snapshot)?;
         let mut next = None;
-        for (at, slot) in desk.partition.slots(from, most) {
+        for (at, slot) in desk.run.partition.slots(from, most) {
             next = Some(at + 1);
             if slot.live
                 && let Some((ownership, state)) = desk.versions.read(slot, snapshot)
@@ -79,7 +79,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// snapshots are opened, which need not be the shard's own.
     #[inline]
     pub fn revoke_old(&mut self, now: Time) {
-        let age_max = self.desk.limits.snapshot_age_max;
+        let age_max = self.desk.run.limits.snapshot_age_max;
         if self.desk.kept() > 0 && self.desk.mvcc.epochs().has_older(now, age_max) {
             let snapshots = self.desk.mvcc.epochs().revoke_old(now, age_max);
             self.desk.revoked(snapshots);
@@ -92,38 +92,38 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         while self.has_garbage() && goes_on() {
             self.desk.drop_some(1);
         }
-        self.desk.counters.versions = self.desk.old_states();
+        self.desk.run.counters.versions = self.desk.old_states();
     }
 
     /// Whether the shard keeps something that no snapshot needs any more: while it does, it wants another turn.
     pub fn has_garbage(&self) -> bool {
-        let (desk, watermark) = (&self.desk, self.desk.line.watermark);
-        desk.journal.as_ref().is_some_and(|journal| journal.debts.has_garbage(&desk.line))
+        let (desk, watermark) = (&self.desk, self.desk.run.line.watermark);
+        desk.journal.as_ref().is_some_and(|journal| journal.debts.has_garbage(&desk.run.line))
             || desk.versions.first_until().is_some_and(|until| until < watermark)
-            || desk.walk.has_stale(&desk.line)
+            || desk.walk.has_stale(&desk.run.line)
             || desk.to_trim.front().is_some_and(|(until, _)| *until < watermark && desk.mvcc.is_past(*until))
     }
 }
 
 impl<A: Actor> Desk<A> {
     fn may_read(&self, snapshot: Epoch) -> Result<(), Expired> {
-        let is_open = self.line.watermark <= snapshot || fault::is_on(Fault::ReadExpired);
+        let is_open = self.run.line.watermark <= snapshot || fault::is_on(Fault::ReadExpired);
         if is_open { Ok(()) } else { Err(Expired) }
     }
 
     fn has_closed(&self, snapshot: Epoch) -> bool {
         let is_in_doubt = self.in_doubt.front().is_some_and(|(epoch, _)| *epoch < snapshot);
         // With a log, a shard that rests is in no epoch, and the next it enters is not before the one that is now.
-        let epoch = if self.rests() { self.mvcc.epochs().epoch() } else { self.line.epoch };
+        let epoch = if self.rests() { self.mvcc.epochs().epoch() } else { self.run.line.epoch };
         epoch >= snapshot && (!is_in_doubt || fault::is_on(Fault::CloseBlind))
     }
 
     /// Once a turn: lets go of what no snapshot needs any more, and of snapshots that need too much.
     #[inline]
     pub(crate) fn sweep(&mut self) {
-        self.counters.versions = self.old_states();
-        let owes = self.journal.as_ref().is_some_and(|journal| journal.debts.has_garbage(&self.line));
-        if self.counters.versions > 0 || owes {
+        self.run.counters.versions = self.old_states();
+        let owes = self.journal.as_ref().is_some_and(|journal| journal.debts.has_garbage(&self.run.line));
+        if self.run.counters.versions > 0 || owes {
             self.sweep_some();
         }
     }
@@ -131,15 +131,15 @@ impl<A: Actor> Desk<A> {
     /// Lets go of up to `most` versions, published objects' old states, and paid debts that no snapshot needs, and of some of what was put
     /// aside for a checkpoint that was given up.
     fn drop_some(&mut self, most: usize) {
-        self.walk.follow(&self.line);
+        self.walk.follow(&self.run.line);
         self.walk.drop_stale();
         if let Some(journal) = &mut self.journal {
-            journal.debts.forget_paid(&self.line, most);
+            journal.debts.forget_paid(&self.run.line, most);
         }
         self.drop_versions(most);
         for _ in 0..most {
             match self.to_trim.front() {
-                Some((until, _)) if *until < self.line.watermark && self.mvcc.is_past(*until) => {}
+                Some((until, _)) if *until < self.run.line.watermark && self.mvcc.is_past(*until) => {}
                 _ => break,
             }
             if let Some((_, id)) = self.to_trim.pop_front() {
@@ -151,12 +151,12 @@ impl<A: Actor> Desk<A> {
     #[cold]
     fn sweep_some(&mut self) {
         self.drop_some(SWEPT_PER_TURN);
-        if self.kept() > self.limits.versions_max {
+        if self.kept() > self.run.limits.versions_max {
             let first = [self.versions.first_until(), self.to_trim.front().map(|(until, _)| *until)];
             let through = first.into_iter().flatten().min().unwrap_or_default();
             self.revoked(self.mvcc.epochs().revoke(through));
         }
-        self.counters.versions = self.old_states();
+        self.run.counters.versions = self.old_states();
     }
 
     /// Old states kept here for snapshots, published ones included.
@@ -172,7 +172,7 @@ impl<A: Actor> Desk<A> {
 
     fn revoked(&mut self, snapshots: usize) {
         if snapshots > 0 {
-            self.counters.revoked += snapshots as u64;
+            self.run.counters.revoked += snapshots as u64;
             self.enter();
         }
     }
@@ -180,20 +180,20 @@ impl<A: Actor> Desk<A> {
     /// Drops up to `most` versions that no snapshot needs, and the slots that only they kept. A version that the checkpoint has yet to
     /// write is put aside for it.
     pub(crate) fn drop_versions(&mut self, most: usize) {
-        self.walk.follow(&self.line);
+        self.walk.follow(&self.run.line);
         for _ in 0..most {
             let early = u64::from(fault::is_on(Fault::DropEarly));
-            let watermark = Epoch(self.line.watermark.0 + early);
+            let watermark = Epoch(self.run.line.watermark.0 + early);
             let Some((version, number)) = self.versions.take_first(watermark) else { return };
             let Version { slot: index, epoch, until, ownership, state, .. } = version;
-            let slot = self.partition.slot_mut(index);
+            let slot = self.run.partition.slot_mut(index);
             if self.walk.has_ahead(index, epoch, until) && !fault::is_on(Fault::DropUnpassed) {
                 self.walk.set_aside(slot.id, ownership, state);
             }
             if slot.version() == Some(number) {
                 slot.set_version(None);
                 if slot.is_left() {
-                    self.partition.release(index);
+                    self.run.partition.release(index);
                 }
             }
         }

@@ -5,6 +5,7 @@
 //! point*, where the message runs. Then the box goes back the way it came, and each participant takes its objects' new states and
 //! unlocks; it ends where it began, and its memory is used again.
 
+pub(crate) mod effects;
 pub(crate) mod locks;
 pub(crate) mod message;
 
@@ -13,11 +14,11 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use crate::actor::Actor;
+use crate::actor::outcome::{Outcome, ReturnAddress};
 use crate::epoch::Epoch;
 use crate::object::{Access, OwnerId, Ownership};
 use crate::placement::ShardIndex;
 use crate::store::slot::{NO_SLOT, SlotIndex};
-use crate::transaction::message::{Outcome, ReturnAddress};
 
 /// A message on the consensus path.
 pub struct Transaction<A: Actor> {

@@ -517,7 +517,7 @@ impl World {
         }
         let mut found = BTreeMap::new();
         for (at, shard) in self.shards.iter().enumerate() {
-            if shard.desk.partition.iter().count() != shard.objects().count() {
+            if shard.desk.run.partition.iter().count() != shard.objects().count() {
                 return Err(format!("shard {at} has slots without an object"));
             }
             if shard.counters().objects != shard.objects().count() as u64 {
