@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::actor::addressees::{ADDRESSEES_MAX, Rest, Target};
 use crate::actor::destination::Destination;
-use crate::actor::run::{BeforeImage, MORE, Outboxes, Run, Told, miss};
+use crate::actor::run::{BeforeImage, MORE, Outboxes, RunState, Told, miss};
 use crate::actor::{AccessError, Actor};
 use crate::epoch::TransactionId;
 use crate::object::{Access, OwnerId, Ownership};
@@ -18,7 +18,7 @@ use crate::time::Time;
 /// Every access checks the object's ownership. Ids that were not declared in [`Actor::addressees`] work as long as they live on the
 /// shard that runs the message. A refused call changes nothing; return its error with `?` to abort the message.
 pub struct Objects<'a, A: Actor> {
-    pub(crate) run: &'a mut Run<A>,
+    pub(crate) run: &'a mut RunState<A>,
     /// The message's first object. By value, and never handed by reference to a function that is not inlined, so that it can live in
     /// registers.
     pub(crate) first: Target<A::Id>,
@@ -296,7 +296,7 @@ impl<A: Actor> Objects<'_, A> {
 /// The slot of an object that is not the first, once the sender may write it and its before-image is kept; [`NO_SLOT`] if it has none.
 /// An object that was not declared is now.
 fn rest_writable<A: Actor>(
-    run: &mut Run<A>,
+    run: &mut RunState<A>,
     rest: &mut Rest<A::Id>,
     id: A::Id,
     sender: OwnerId,
@@ -319,7 +319,7 @@ fn rest_writable<A: Actor>(
 
 /// As [`rest_writable`]; if the object has no slot it is given one, without a state.
 fn rest_made_writable<A: Actor>(
-    run: &mut Run<A>,
+    run: &mut RunState<A>,
     rest: &mut Rest<A::Id>,
     id: A::Id,
     sender: OwnerId,
@@ -334,7 +334,7 @@ fn rest_made_writable<A: Actor>(
 
 #[inline]
 fn declared<'a, A: Actor>(
-    run: &Run<A>,
+    run: &RunState<A>,
     rest: &'a mut Rest<A::Id>,
     id: A::Id,
 ) -> Result<&'a mut Target<A::Id>, AccessError<A::Id>> {

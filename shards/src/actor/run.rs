@@ -1,6 +1,6 @@
 //! What `receive` may reach: the objects of the shard, and what the running message has done so far.
 //!
-//! [`Objects`](crate::Objects) borrows a [`Run`] and the engine owns it. Between messages everything that is the running
+//! [`Objects`](crate::Objects) borrows a [`RunState`] and the engine owns it. Between messages everything that is the running
 //! message's is empty.
 
 use std::cell::Cell;
@@ -75,9 +75,9 @@ pub(crate) struct Told<A: Actor> {
     pub(crate) debt: Option<Debt>,
 }
 
-/// In [`Run::unsealed`]: the running message may have done more than change states.
+/// In [`RunState::unsealed`]: the running message may have done more than change states.
 pub(crate) const MORE: u8 = 1;
-/// In [`Run::unsealed`]: there is a log.
+/// In [`RunState::unsealed`]: there is a log.
 pub(crate) const LOGGED: u8 = 2;
 
 /// How many messages wait for each other shard: all that a message which tells has to know of them.
@@ -87,7 +87,7 @@ pub(crate) trait Outboxes {
 }
 
 /// What `receive` may reach.
-pub(crate) struct Run<A: Actor> {
+pub(crate) struct RunState<A: Actor> {
     pub(crate) shard: ShardIndex,
     pub(crate) router: Router,
     pub(crate) limits: Limits,
@@ -128,7 +128,7 @@ pub(crate) fn miss<Id: ObjectId>(
     AccessError::Undeclared { id }
 }
 
-impl<A: Actor> Run<A> {
+impl<A: Actor> RunState<A> {
     /// Nothing runs yet, and there are no objects. `table_seed` keys their table.
     pub(crate) fn new(
         shard: ShardIndex,
@@ -137,7 +137,7 @@ impl<A: Actor> Run<A> {
         table_seed: u64,
         line: Line,
     ) -> Self {
-        Run {
+        RunState {
             shard,
             router,
             limits,

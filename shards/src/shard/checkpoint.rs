@@ -4,7 +4,7 @@
 //! disk, segments of the log that hold nothing later, and close nothing later, are not needed any more.
 
 use crate::actor::Actor;
-use crate::actor::run::Run;
+use crate::actor::run::RunState;
 use crate::epoch::Epoch;
 use crate::epoch::published::Expired;
 use crate::fault::{self, Fault};
@@ -16,7 +16,7 @@ use crate::log::trust::Trust;
 use crate::object::OwnerId;
 use crate::prefetch::Prefetch;
 use crate::shard::Shard;
-use crate::shard::engine::Desk;
+use crate::shard::engine::Engine;
 use crate::shard::journal::Begun;
 use crate::shard::sends::Owed;
 use crate::store::home::Home;
@@ -31,7 +31,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// A segment stays that is on disk with something in it. While its first batch is on the way, the last one may still be empty, or even a
     /// file that is yet to be made, and a manifest that begins with a missing file cannot be opened: then the one before stays as well.
     pub fn trim_log(&mut self, epoch: Epoch) -> Option<Begun> {
-        let journal = self.desk.journal.as_mut()?;
+        let journal = self.engine.journal.as_mut()?;
         let stay = if journal.is_writing() { 2 } else { 1 };
         let epoch = if fault::is_on(Fault::TrimEarly) { epoch.next() } else { epoch };
         while journal.begun.len() > stay && journal.begun[0].through < epoch {
@@ -43,14 +43,14 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Tells every other shard that it has been told of all that was paid here before `epoch`, which this shard has closed.
     pub fn send_marks(&mut self, epoch: Epoch, effects: &mut Effects<A>) {
         let others =
-            effects.outboxes.iter_mut().enumerate().filter(|(to, _)| *to != self.desk.run.shard.index());
+            effects.outboxes.iter_mut().enumerate().filter(|(to, _)| *to != self.engine.run.shard.index());
         others.for_each(|(_, outbox)| outbox.push_back(Envelope::Mark(epoch)));
     }
 
     /// Whether every other shard has told of all that was paid there before `epoch`.
     pub fn has_marks(&self, epoch: Epoch) -> bool {
         fault::is_on(Fault::SkipMarks)
-            || self.desk.journal.as_ref().is_none_or(|journal| journal.debts.has_marks(epoch))
+            || self.engine.journal.as_ref().is_none_or(|journal| journal.debts.has_marks(epoch))
     }
 
     /// Goes on with writing all objects as they were at the start of `snapshot` into `part`: those that were put aside first, then the slots
@@ -69,10 +69,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         part: &mut PartWriter,
         mut goes_on: impl FnMut() -> bool,
     ) -> Result<Option<u32>, PartError> {
-        if self.desk.run.line.checkpoint != snapshot {
-            self.desk.enter();
+        if self.engine.run.line.checkpoint != snapshot {
+            self.engine.enter();
         }
-        let Desk { walk, versions, journal, run: Run { line, partition, .. }, .. } = &mut self.desk;
+        let Engine { walk, versions, journal, run: RunState { line, partition, .. }, .. } = &mut self.engine;
         walk.follow(line);
         walk.is_of(snapshot).then_some(()).ok_or(Expired)?;
         let mut unlogged = Trust::default();
@@ -112,14 +112,15 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// How far the checkpoint of `snapshot` is: of how many slots it has passed how many.
     pub fn checkpoint_progress(&self, snapshot: Epoch) -> (usize, usize) {
-        let (passed, slots) = (self.desk.walk.passed(snapshot) as usize, self.desk.run.partition.slots_len());
+        let (passed, slots) =
+            (self.engine.walk.passed(snapshot) as usize, self.engine.run.partition.slots_len());
         (passed.min(slots), slots)
     }
 
     /// How many states are put aside, to be written before the checkpoint goes on.
     #[inline]
     pub fn checkpoint_backlog(&self) -> usize {
-        self.desk.walk.backlog(&self.desk.run.line)
+        self.engine.walk.backlog(&self.engine.run.line)
     }
 
     /// Goes on with writing what this shard owed at the start of `snapshot`, from debt `from` on, as
@@ -135,27 +136,27 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         part: &mut PartWriter,
         goes_on: impl FnMut() -> bool,
     ) -> Result<Option<Debt>, PartError> {
-        let Some(journal) = &self.desk.journal else { return Ok(None) };
+        let Some(journal) = &self.engine.journal else { return Ok(None) };
         Ok(journal.debts.write(snapshot, from, part, goes_on)?)
     }
 
     /// Gives the shard the objects whose home it is, as its logs have them. The shard has not run anything yet.
     #[must_use]
     pub fn with_objects(mut self, home: Home<A>) -> Self {
-        debug_assert!(self.desk.run.partition.len() == 0, "objects-come-first: the shard has some already");
-        self.desk.restore(home);
+        debug_assert!(self.engine.run.partition.len() == 0, "objects-come-first: the shard has some already");
+        self.engine.restore(home);
         self
     }
 
     /// Takes over a debt that a log has, and which is this shard's: it is in every checkpoint, and its message does not run.
     pub fn keep_debt(&mut self, debt: Debt, sender: OwnerId, due: Option<Time>, bytes: &[u8]) {
-        if let Some(journal) = &mut self.desk.journal {
+        if let Some(journal) = &mut self.engine.journal {
             journal.debts.owe(debt, Owed::new(Epoch(0), sender, due, bytes.into()));
         }
     }
 
     /// A number from which on no debt of this shard has one.
     pub fn next_debt(&self) -> u64 {
-        self.desk.journal.as_ref().map_or(0, |journal| journal.debts.next())
+        self.engine.journal.as_ref().map_or(0, |journal| journal.debts.next())
     }
 }

@@ -24,7 +24,7 @@ use crate::log::record::Debt;
 use crate::object::{Access, OwnerId, Ownership};
 use crate::panics::drop_quietly;
 use crate::placement::ShardIndex;
-use crate::shard::engine::{CallSite, Desk, Reason, Step};
+use crate::shard::engine::{CallSite, Engine, Reason, Step};
 use crate::store::slot::NO_SLOT;
 use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
@@ -33,8 +33,8 @@ use crate::transaction::{Carried, End, Transaction};
 /// How much memory for records an unused box keeps.
 const RECORDS_KEPT: usize = 4096;
 
-impl<A: Actor> Desk<A> {
-    /// Begins a transaction for a message that cannot take the fast path, for [`Desk::reason`]. `extra` is an object it touched without
+impl<A: Actor> Engine<A> {
+    /// Begins a transaction for a message that cannot take the fast path, for [`Engine::reason`]. `extra` is an object it touched without
     /// declaring it.
     #[cold]
     pub(crate) fn begin(

@@ -1,6 +1,6 @@
-//! Where one message at a time is worked on: found, run, and then kept or undone.
+//! The engine of a shard runs one message at a time: its objects are found, it runs, and what it did is kept or undone.
 //!
-//! Invariant *all-or-nothing*: after [`Desk::execute`] either everything a message did stands (its writes, what it removed, what it
+//! Invariant *all-or-nothing*: after [`Engine::receive`] either everything a message did stands (its writes, what it removed, what it
 //! told), or nothing of it is left. The before-images are what makes the second possible; they exist only while a message runs.
 
 use std::collections::{BinaryHeap, VecDeque};
@@ -13,7 +13,7 @@ use crate::actor::addressees::{ADDRESSEES_MAX, Addressees, Rest, Target};
 use crate::actor::limits::Limits;
 use crate::actor::objects::Objects;
 use crate::actor::outcome::{AskError, Outcome, ReturnAddress};
-use crate::actor::run::{BeforeImage, LOGGED, Run, Told};
+use crate::actor::run::{BeforeImage, LOGGED, RunState, Told};
 use crate::actor::{AccessError, Actor};
 use crate::epoch::Epoch;
 use crate::epoch::published::Mvcc;
@@ -63,7 +63,7 @@ pub(crate) enum Reason {
     Undeclared,
 }
 
-/// Where in the program a message is run from: see [`Desk::receive`], which takes one as a number, because an enum cannot be a
+/// Where in the program a message is run from: see [`Engine::receive`], which takes one as a number, because an enum cannot be a
 /// constant parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallSite {
@@ -76,9 +76,9 @@ pub(crate) enum CallSite {
 }
 
 /// Runs the messages of one shard, and keeps what that takes.
-pub(crate) struct Desk<A: Actor> {
+pub(crate) struct Engine<A: Actor> {
     /// The objects, and what the running message does with them.
-    pub(crate) run: Run<A>,
+    pub(crate) run: RunState<A>,
     /// Shared by all shards.
     pub(crate) mvcc: Arc<Mvcc<A>>,
     /// This shard's side of its log, if it has one.
@@ -114,7 +114,7 @@ pub(crate) struct Desk<A: Actor> {
     pub(crate) targets: Option<Box<Addressees<A::Id>>>,
 }
 
-impl<A: Actor> Desk<A> {
+impl<A: Actor> Engine<A> {
     pub(crate) fn new(
         shard: ShardIndex,
         router: Router,
@@ -122,8 +122,8 @@ impl<A: Actor> Desk<A> {
         table_seed: u64,
         mvcc: Arc<Mvcc<A>>,
     ) -> Self {
-        Desk {
-            run: Run::new(shard, router, limits, table_seed, mvcc.epochs().line()),
+        Engine {
+            run: RunState::new(shard, router, limits, table_seed, mvcc.epochs().line()),
             mvcc,
             journal: None,
             reason: Reason::Spans,
@@ -217,7 +217,7 @@ impl<A: Actor> Desk<A> {
         }
     }
 
-    /// Last stage: makes sure that each object is where [`Desk::seek`] said, and looks it up if not. Messages run since may have
+    /// Last stage: makes sure that each object is where [`Engine::seek`] said, and looks it up if not. Messages run since may have
     /// inserted or removed it, and two ids may share a hash.
     #[inline]
     pub(crate) fn find_again(&self, targets: &mut Addressees<A::Id>) {
@@ -348,7 +348,7 @@ impl<A: Actor> Desk<A> {
         }
     }
 
-    /// What [`Desk::unsealed`] is between messages.
+    /// What [`Engine::unsealed`] is between messages.
     #[inline]
     pub(crate) fn sealed(&self) -> u8 {
         if self.journal.is_some() { LOGGED } else { 0 }

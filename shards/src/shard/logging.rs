@@ -2,14 +2,14 @@
 
 use crate::actor::Actor;
 use crate::actor::outcome::{Outcome, ReturnAddress};
-use crate::actor::run::Run;
+use crate::actor::run::RunState;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::batch::{Marks, Tail};
 use crate::log::writer::BatchWriter;
 use crate::prefetch::Prefetch;
 use crate::shard::Shard;
-use crate::shard::engine::Desk;
+use crate::shard::engine::Engine;
 use crate::shard::journal::{Held, Journal, LogStart, Write};
 use crate::time::Time;
 use crate::transaction::effects::Effects;
@@ -17,7 +17,7 @@ use crate::transaction::effects::Effects;
 /// The epoch of a shard that is idle: it is in none.
 const NO_EPOCH: Epoch = Epoch(0);
 
-impl<A: Actor> Desk<A> {
+impl<A: Actor> Engine<A> {
     /// Whether it has a log and nothing under way: then it is in no epoch.
     pub(crate) fn rests(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| !journal.is_active)
@@ -28,10 +28,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Gives the shard, which is empty, a log.
     #[must_use]
     pub fn with_log(mut self, start: LogStart<A>) -> Self {
-        let (shard, shards) = (self.desk.run.shard, self.desk.run.router.shards());
-        self.desk.journal = Some(Box::new(Journal::new(shard, shards, start)));
-        self.desk.run.unsealed = self.desk.sealed();
-        self.desk.run.line.epoch = NO_EPOCH;
+        let (shard, shards) = (self.engine.run.shard, self.engine.run.router.shards());
+        self.engine.journal = Some(Box::new(Journal::new(shard, shards, start)));
+        self.engine.run.unsealed = self.engine.sealed();
+        self.engine.run.line.epoch = NO_EPOCH;
         self
     }
 
@@ -40,7 +40,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     ///
     /// To be called after every turn, and whenever a batch is written.
     pub fn next_write(&mut self, now: Time) -> Option<Write> {
-        let Desk { journal, mvcc, in_doubt, run: Run { line, shard, .. }, .. } = &mut self.desk;
+        let Engine { journal, mvcc, in_doubt, run: RunState { line, shard, .. }, .. } = &mut self.engine;
         let journal = journal.as_mut().filter(|journal| journal.is_active && journal.in_flight.is_none())?;
         if journal.durability.have_closed(journal.awaits, journal.closed) {
             journal.vouched = journal.closed;
@@ -79,7 +79,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// The batch that [`Shard::next_write`] gave is on disk; here it is back.
     pub fn written(&mut self, mut batch: BatchWriter) {
-        let Some(journal) = &mut self.desk.journal else { return };
+        let Some(journal) = &mut self.engine.journal else { return };
         let Some(closed) = journal.in_flight.take() else { return };
         journal.durability.close(journal.shard, closed);
         batch.clear();
@@ -91,7 +91,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     ///
     /// To be called after every turn, whenever a batch is written, and whenever another shard says that more is durable.
     pub fn release(&mut self, effects: &mut Effects<A>) -> bool {
-        let Desk { journal, mvcc, in_doubt, run: Run { line, .. }, .. } = &mut self.desk;
+        let Engine { journal, mvcc, in_doubt, run: RunState { line, .. }, .. } = &mut self.engine;
         let Some(journal) = journal else { return false };
         let is_through = journal.is_written() && journal.closed >= journal.recorded && in_doubt.is_empty();
         if journal.is_active && is_through && journal.durability.rest(journal.shard) {
@@ -112,31 +112,33 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Whether [`Shard::next_write`] or [`Shard::release`] could do something.
     #[inline]
     pub fn has_log_work(&self) -> bool {
-        self.desk.journal.as_ref().is_some_and(|journal| {
+        self.engine.journal.as_ref().is_some_and(|journal| {
             journal.is_active
                 && journal.in_flight.is_none()
-                && (self.desk.in_doubt.is_empty() || !journal.filling.is_empty() || !journal.full.is_empty())
+                && (self.engine.in_doubt.is_empty()
+                    || !journal.filling.is_empty()
+                    || !journal.full.is_empty())
         })
     }
 
     /// Whether the disk writes a batch.
     pub fn is_writing(&self) -> bool {
-        self.desk.journal.as_ref().is_some_and(|journal| journal.is_writing())
+        self.engine.journal.as_ref().is_some_and(|journal| journal.is_writing())
     }
 
     /// How many bytes were given to the disk, and in how many batches.
     pub fn log_written(&self) -> (u64, u64) {
-        self.desk.journal.as_ref().map_or((0, 0), |journal| (journal.bytes, journal.batches))
+        self.engine.journal.as_ref().map_or((0, 0), |journal| (journal.bytes, journal.batches))
     }
 
     /// Whether nothing is under way: all is on disk, in all logs that matter, and nobody waits.
     pub fn is_log_settled(&self) -> bool {
-        self.desk.journal.as_ref().is_none_or(|journal| !journal.is_active && journal.held.is_empty())
+        self.engine.journal.as_ref().is_none_or(|journal| !journal.is_active && journal.held.is_empty())
     }
 
     /// The latest epoch that something was committed in which this shard may have shown.
     pub fn shown(&self) -> Epoch {
-        self.desk.journal.as_ref().map_or(Epoch(0), |journal| journal.shown)
+        self.engine.journal.as_ref().map_or(Epoch(0), |journal| journal.shown)
     }
 
     /// How many bytes wait for the disk.
@@ -144,18 +146,18 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let waiting = |journal: &Journal<A>| {
             journal.full.iter().map(BatchWriter::len).sum::<usize>() + journal.filling.len()
         };
-        self.desk.journal.as_ref().map_or(0, |journal| waiting(journal))
+        self.engine.journal.as_ref().map_or(0, |journal| waiting(journal))
     }
 
     /// The epoch that has to be durable before anything may be said of what this shard has run; `None` if it is, or if answers do not wait.
     pub fn undurable(&self) -> Option<Epoch> {
-        let journal = self.desk.journal.as_ref().filter(|journal| journal.holds())?;
+        let journal = self.engine.journal.as_ref().filter(|journal| journal.holds())?;
         (journal.shown > journal.durable).then_some(journal.shown)
     }
 
     /// Holds an answer of this shard's until all it has shown is durable.
     pub fn hold(&mut self, to: ReturnAddress, outcome: Outcome<A>) {
-        if let Some(journal) = &mut self.desk.journal {
+        if let Some(journal) = &mut self.engine.journal {
             let need = journal.shown;
             journal.held.push_back((need, Held::Answer(to, outcome)));
         }
@@ -164,14 +166,14 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Holds the answers of a turn that was not finished, because something panicked in it: a shard that leaves delivers what it has come to,
     /// and that may not be durable.
     pub fn hold_back(&mut self, effects: &mut Effects<A>) {
-        if let Some(journal) = &mut self.desk.journal {
+        if let Some(journal) = &mut self.engine.journal {
             journal.hold(effects);
         }
     }
 
     /// Whether everything up to `epoch` is durable. If not, [`Shard::release`] says when it is.
     pub fn want_durable(&mut self, epoch: Epoch) -> bool {
-        let Some(journal) = &mut self.desk.journal else { return true };
+        let Some(journal) = &mut self.engine.journal else { return true };
         if journal.durable >= epoch {
             return true;
         }
@@ -181,6 +183,6 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// Where the log ends: its segment, and what would come next in it.
     pub fn log_end(&self) -> Option<(u64, Tail)> {
-        self.desk.journal.as_ref().map(|journal| (journal.id.segment, journal.tail))
+        self.engine.journal.as_ref().map(|journal| (journal.id.segment, journal.tail))
     }
 }

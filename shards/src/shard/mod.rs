@@ -32,7 +32,7 @@ use crate::fault::{self, Fault};
 use crate::object::{Access, OwnerId, Ownership};
 use crate::placement::{Router, ShardIndex};
 use crate::prefetch::{NoPrefetch, Prefetch};
-use crate::shard::engine::{CallSite, Considered, Desk, Reason, Step};
+use crate::shard::engine::{CallSite, Considered, Engine, Reason, Step};
 use crate::time::Time;
 use crate::transaction::Transaction;
 use crate::transaction::effects::{Effects, Inbox};
@@ -52,15 +52,15 @@ const BOX_BYTES_MAX: usize = 512;
 /// What comes to a shard and has objects here.
 trait HasObjects<A: Actor> {
     /// The first stage: names the objects, and prefetches where the index has them.
-    fn name<P: Prefetch>(&self, desk: &Desk<A>, targets: &mut Addressees<A::Id>);
+    fn name<P: Prefetch>(&self, engine: &Engine<A>, targets: &mut Addressees<A::Id>);
 }
 
 impl<A: Actor> HasObjects<A> for Envelope<A> {
     #[inline]
-    fn name<P: Prefetch>(&self, desk: &Desk<A>, targets: &mut Addressees<A::Id>) {
+    fn name<P: Prefetch>(&self, engine: &Engine<A>, targets: &mut Addressees<A::Id>) {
         match self {
-            Envelope::Message { message, .. } => desk.name::<P>(message, targets),
-            Envelope::Lock(transaction) => desk.name_carried::<P>(transaction, targets),
+            Envelope::Message { message, .. } => engine.name::<P>(message, targets),
+            Envelope::Lock(transaction) => engine.name_carried::<P>(transaction, targets),
             _ => targets.clear(),
         }
     }
@@ -68,9 +68,9 @@ impl<A: Actor> HasObjects<A> for Envelope<A> {
 
 impl<A: Actor> HasObjects<A> for BatchEntry<A> {
     #[inline]
-    fn name<P: Prefetch>(&self, desk: &Desk<A>, targets: &mut Addressees<A::Id>) {
+    fn name<P: Prefetch>(&self, engine: &Engine<A>, targets: &mut Addressees<A::Id>) {
         match self {
-            BatchEntry::Waiting(message) => desk.name::<P>(message, targets),
+            BatchEntry::Waiting(message) => engine.name::<P>(message, targets),
             _ => targets.clear(),
         }
     }
@@ -95,7 +95,7 @@ fn prefetch_box<A: Actor, P: Prefetch>(envelope: &Envelope<A>) {
 
 #[inline(always)]
 fn run_found<A: Actor, const FROM: u8>(
-    desk: &mut Desk<A>,
+    engine: &mut Engine<A>,
     message: &A::Message,
     sender: OwnerId,
     first: Option<Target<A::Id>>,
@@ -106,19 +106,19 @@ fn run_found<A: Actor, const FROM: u8>(
         && targets.rest.iter().all(Target::is_clear)
         && !targets.too_many;
     if !is_clear {
-        match desk.consider(first, &targets.rest, targets.too_many) {
+        match engine.consider(first, &targets.rest, targets.too_many) {
             Considered::Runs => {}
             Considered::Refused(error) => return Ran::Done(Err(error)),
             Considered::Later(reason) => {
-                desk.reason = reason;
+                engine.reason = reason;
                 return Ran::Later(None);
             }
         }
     }
-    match desk.receive::<FROM>(message, sender, first, &mut targets.rest, effects) {
+    match engine.receive::<FROM>(message, sender, first, &mut targets.rest, effects) {
         Step::Done(outcome) => Ran::Done(outcome),
         Step::Missing(id, access) => {
-            desk.reason = Reason::Undeclared;
+            engine.reason = Reason::Undeclared;
             Ran::Later(Some((id, access)))
         }
     }
@@ -126,7 +126,7 @@ fn run_found<A: Actor, const FROM: u8>(
 
 /// One core's objects and the turns it takes.
 pub struct Shard<A: Actor, P: Prefetch = NoPrefetch> {
-    pub(crate) desk: Desk<A>,
+    pub(crate) engine: Engine<A>,
     /// The objects of the messages under way: message `n`'s are at `n % UNDER_WAY`.
     under_way: [Addressees<A::Id>; UNDER_WAY],
     /// The shard's messages to itself, while they run.
@@ -149,7 +149,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     ) -> Self {
         assert!(index.index() < router.shards(), "{index} does not exist among {} shards", router.shards());
         Shard {
-            desk: Desk::new(index, router, limits, table_seed, mvcc),
+            engine: Engine::new(index, router, limits, table_seed, mvcc),
             under_way: std::array::from_fn(|_| Addressees::new()),
             own: Vec::new(),
             timers_stopped: false,
@@ -168,29 +168,29 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Runs everything in `inbox`, the timers that are due at `now` and what the shard told itself before, and drains `inbox`. All of it
     /// runs in the epoch that is now, when it has arrived: what is put into `inbox` must have been there before the call.
     pub fn turn(&mut self, now: Time, inbox: &mut Inbox<A>, effects: &mut Effects<A>) {
-        self.desk.run.now = now;
+        self.engine.run.now = now;
         if !fault::is_on(Fault::LoadBefore) {
-            self.desk.enter();
+            self.engine.enter();
         }
         self.run_envelopes(&mut inbox.envelopes, effects);
         for batch in inbox.batches.drain(..) {
             self.run_batch(batch, effects);
         }
         self.fire_timers(effects);
-        if self.desk.run.own_waiting > 0 {
+        if self.engine.run.own_waiting > 0 {
             // What these tell the shard itself waits for the next turn, so that a turn ends.
             let mut own = std::mem::take(&mut self.own);
-            let count = self.desk.run.own_waiting.min(self.turn_messages_max);
-            self.desk.take_own(count, &mut own);
+            let count = self.engine.run.own_waiting.min(self.turn_messages_max);
+            self.engine.take_own(count, &mut own);
             self.run_envelopes(&mut own, effects);
             self.own = own;
         }
         if fault::is_on(Fault::LoadBefore) {
-            self.desk.enter();
+            self.engine.enter();
         }
-        self.desk.sweep();
-        self.desk.run.partition.grow();
-        if let Some(journal) = &mut self.desk.journal {
+        self.engine.sweep();
+        self.engine.run.partition.grow();
+        if let Some(journal) = &mut self.engine.journal {
             journal.hold(effects);
         }
     }
@@ -207,15 +207,15 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         message: &A::Message,
         effects: &mut Effects<A>,
     ) -> Outcome<A> {
-        self.desk.run.now = now;
+        self.engine.run.now = now;
         // A task's message follows what the task has seen, which may be of an epoch that began since the last turn.
-        if self.desk.run.line.epoch != self.desk.mvcc.epochs().epoch() {
-            self.desk.enter();
+        if self.engine.run.line.epoch != self.engine.mvcc.epochs().epoch() {
+            self.engine.enter();
         }
         match self.run::<{ CallSite::Inline as u8 }>(false, 0, message, sender, effects) {
             Ran::Done(outcome) => outcome,
             Ran::Later(_) => {
-                self.desk.unprepare();
+                self.engine.unprepare();
                 Err(AskError::Busy)
             }
         }
@@ -226,24 +226,24 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     where
         A::Message: 'm,
     {
-        if !self.desk.run.partition.outgrew_the_cache() {
+        if !self.engine.run.partition.outgrew_the_cache() {
             return;
         }
         let mut named = 0;
         for message in messages {
-            self.desk.name::<P>(message, &mut self.under_way[named % UNDER_WAY]);
+            self.engine.name::<P>(message, &mut self.under_way[named % UNDER_WAY]);
             named += 1;
             if named > AHEAD {
-                self.desk.seek::<P>(&mut self.under_way[(named - AHEAD - 1) % UNDER_WAY]);
+                self.engine.seek::<P>(&mut self.under_way[(named - AHEAD - 1) % UNDER_WAY]);
             }
         }
         for at in named.saturating_sub(AHEAD)..named {
-            self.desk.seek::<P>(&mut self.under_way[at % UNDER_WAY]);
+            self.engine.seek::<P>(&mut self.under_way[at % UNDER_WAY]);
         }
     }
 
     fn run_envelopes(&mut self, envelopes: &mut Vec<Envelope<A>>, effects: &mut Effects<A>) {
-        let staged = self.desk.run.partition.outgrew_the_cache();
+        let staged = self.engine.run.partition.outgrew_the_cache();
         let boxes_ahead = if staged { BOXES_AHEAD_STAGED } else { BOXES_AHEAD };
         envelopes.iter().take(boxes_ahead).for_each(prefetch_box::<A, P>);
         if staged {
@@ -258,29 +258,29 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             match envelope {
                 Envelope::Message { message, sender, answer_to } => {
                     match self.run::<{ CallSite::Turn as u8 }>(staged, at, &message, sender, effects) {
-                        Ran::Done(outcome) => self.desk.answer(answer_to, outcome, effects),
-                        Ran::Later(extra) => self.desk.begin(message, sender, answer_to, extra, effects),
+                        Ran::Done(outcome) => self.engine.answer(answer_to, outcome, effects),
+                        Ran::Later(extra) => self.engine.begin(message, sender, answer_to, extra, effects),
                     }
                 }
-                Envelope::Lock(transaction) => self.desk.lock(transaction, effects),
-                Envelope::Settle(transaction) => self.desk.settle(transaction, effects),
-                Envelope::Finish(transaction) => self.desk.finish(transaction, effects),
-                Envelope::Restart(transaction) => self.desk.send(transaction, effects),
+                Envelope::Lock(transaction) => self.engine.lock(transaction, effects),
+                Envelope::Settle(transaction) => self.engine.settle(transaction, effects),
+                Envelope::Finish(transaction) => self.engine.finish(transaction, effects),
+                Envelope::Restart(transaction) => self.engine.send(transaction, effects),
                 Envelope::Answer { call, outcome } => {
-                    let to = ReturnAddress::Shard { shard: self.desk.run.shard, call };
-                    match &mut self.desk.journal {
+                    let to = ReturnAddress::Shard { shard: self.engine.run.shard, call };
+                    match &mut self.engine.journal {
                         // It waited where it comes from.
                         Some(journal) => journal.arrived(to, outcome),
                         None => effects.answers.push((to, outcome)),
                     }
                 }
                 Envelope::Paid { debt, epoch } => {
-                    if let Some(journal) = &mut self.desk.journal {
-                        journal.is_paid(debt, epoch, &self.desk.run.line);
+                    if let Some(journal) = &mut self.engine.journal {
+                        journal.is_paid(debt, epoch, &self.engine.run.line);
                     }
                 }
                 Envelope::Mark(epoch) => {
-                    if let Some(journal) = &mut self.desk.journal {
+                    if let Some(journal) = &mut self.engine.journal {
                         journal.debts.mark(epoch);
                     }
                 }
@@ -293,7 +293,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     }
 
     fn run_batch(&mut self, mut batch: Batch<A>, effects: &mut Effects<A>) {
-        let staged = self.desk.run.partition.outgrew_the_cache();
+        let staged = self.engine.run.partition.outgrew_the_cache();
         if staged {
             (0..UNDER_WAY).for_each(|at| self.stage(at, batch.entries.as_slice(), at));
         }
@@ -311,7 +311,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 self.stage(at + UNDER_WAY, batch.entries.as_slice(), at + UNDER_WAY);
             }
         }
-        self.desk.batches.close(batch, effects);
+        self.engine.batches.close(batch, effects);
     }
 
     /// Takes message `at`, which stands at `place` of `list`, through the first stage, and the one [`AHEAD`] before it through the
@@ -320,10 +320,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     fn stage(&mut self, at: usize, list: &[impl HasObjects<A>], place: usize) {
         let targets = &mut self.under_way[at % UNDER_WAY];
         match list.get(place) {
-            Some(entry) => entry.name::<P>(&self.desk, targets),
+            Some(entry) => entry.name::<P>(&self.engine, targets),
             None => targets.clear(),
         }
-        self.desk.seek::<P>(&mut self.under_way[(at + UNDER_WAY - AHEAD) % UNDER_WAY]);
+        self.engine.seek::<P>(&mut self.under_way[(at + UNDER_WAY - AHEAD) % UNDER_WAY]);
     }
 
     #[inline]
@@ -337,9 +337,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     ) -> Ran<A> {
         if staged {
             let targets = &mut self.under_way[at % UNDER_WAY];
-            self.desk.find_again(targets);
+            self.engine.find_again(targets);
             run_found::<A, { CallSite::Staged as u8 }>(
-                &mut self.desk,
+                &mut self.engine,
                 message,
                 sender,
                 targets.first,
@@ -348,8 +348,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             )
         } else {
             let mut targets = Addressees::new();
-            let first = self.desk.run.find(message, &mut targets);
-            run_found::<A, FROM>(&mut self.desk, message, sender, first, &mut targets, effects)
+            let first = self.engine.run.find(message, &mut targets);
+            run_found::<A, FROM>(&mut self.engine, message, sender, first, &mut targets, effects)
         }
     }
 
@@ -365,20 +365,20 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         else {
             unreachable!("it was waiting")
         };
-        let answer_to = ReturnAddress::Batch { batch: self.desk.batches.open(), entry: at as u32 };
-        self.desk.begin(message, batch.sender, answer_to, extra, effects);
+        let answer_to = ReturnAddress::Batch { batch: self.engine.batches.open(), entry: at as u32 };
+        self.engine.begin(message, batch.sender, answer_to, extra, effects);
     }
 
     fn fire_timers(&mut self, effects: &mut Effects<A>) {
         let mut left = self.turn_messages_max;
         while left > 0
             && !self.timers_stopped
-            && let Some(timer) = self.desk.take_due()
+            && let Some(timer) = self.engine.take_due()
         {
             left -= 1;
-            self.desk.run.counters.timers_fired += 1;
-            if timer.to == self.desk.run.shard {
-                self.desk.push_own(timer.envelope);
+            self.engine.run.counters.timers_fired += 1;
+            if timer.to == self.engine.run.shard {
+                self.engine.push_own(timer.envelope);
             } else {
                 effects.outboxes[timer.to.index()].push_back(timer.envelope);
             }
@@ -391,8 +391,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         if self.timers_stopped {
             return None;
         }
-        let told = self.desk.next_due();
-        let resumed = self.desk.journal.as_ref().and_then(|journal| journal.resumed.next_timed());
+        let told = self.engine.next_due();
+        let resumed = self.engine.journal.as_ref().and_then(|journal| journal.resumed.next_timed());
         match (told, resumed) {
             (Some(told), Some(resumed)) => Some(told.min(resumed)),
             (told, resumed) => told.or(resumed),
@@ -410,34 +410,35 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// How many messages wait for their time.
     pub fn timers(&self) -> usize {
-        self.desk.run.timers_waiting + self.desk.journal.as_ref().map_or(0, |journal| journal.resumed.timed())
+        self.engine.run.timers_waiting
+            + self.engine.journal.as_ref().map_or(0, |journal| journal.resumed.timed())
     }
 
     /// How many transactions began here and are not settled, and how many wait here for locks.
     pub fn transactions(&self) -> (usize, usize) {
-        (self.desk.in_flight, self.desk.locks.waiting())
+        (self.engine.in_flight, self.engine.locks.waiting())
     }
 
     /// Whether so many transactions that began here are under way that no more should be let in from outside.
     pub fn is_congested(&self) -> bool {
-        self.desk.in_flight >= self.desk.run.limits.transactions_max
+        self.engine.in_flight >= self.engine.run.limits.transactions_max
     }
 
     /// How many messages the shard told itself and has not run yet: while there are any, it wants another turn at once.
     pub fn own_messages(&self) -> usize {
-        let has_next = self.desk.journal.as_ref().is_some_and(|journal| journal.resumed.has_next_untimed());
-        self.desk.run.own_waiting + usize::from(has_next)
+        let has_next = self.engine.journal.as_ref().is_some_and(|journal| journal.resumed.has_next_untimed());
+        self.engine.run.own_waiting + usize::from(has_next)
     }
 
     /// What the shard has done so far.
     #[inline]
     pub fn counters(&self) -> Counters {
-        Counters { objects: self.desk.run.partition.len() as u64, ..self.desk.run.counters }
+        Counters { objects: self.engine.run.partition.len() as u64, ..self.engine.run.counters }
     }
 
     /// Every object of the shard with who may write it and its state, in no particular order.
     pub fn objects(&self) -> impl Iterator<Item = (A::Id, Ownership, &A::State)> {
-        self.desk
+        self.engine
             .run
             .partition
             .iter()

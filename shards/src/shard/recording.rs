@@ -1,13 +1,13 @@
 //! What a message that succeeded leaves in its shard's log: what its objects are now, what it told, and that it is paid, if it was owed.
 //!
-//! Nearly all messages do no more than change states, and go by [`Desk::record`]. The others are *staged* before anybody sees what they did,
-//! since they can still fail then, and *committed* when their epoch is known for good: see [`Desk::seal`].
+//! Nearly all messages do no more than change states, and go by [`Engine::record`]. The others are *staged* before anybody sees what they did,
+//! since they can still fail then, and *committed* when their epoch is known for good: see [`Engine::seal`].
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::actor::Actor;
-use crate::actor::run::{BeforeImage, Run, Told, Written};
+use crate::actor::run::{BeforeImage, RunState, Told, Written};
 use crate::epoch::Epoch;
 use crate::log::bounds::TooLong;
 use crate::log::record::{Debt, IdIs, paid_record, write_object, write_owe};
@@ -15,18 +15,18 @@ use crate::log::refused::{RecordError, quietly};
 use crate::log::trust::Trust;
 use crate::log::writer::{Records, Wrote};
 use crate::object::ObjectId;
-use crate::shard::engine::Desk;
+use crate::shard::engine::Engine;
 use crate::shard::journal::{Journal, Lent};
 use crate::shard::sends::Owed;
 use crate::store::partition::Partition;
 
-impl<A: Actor> Desk<A> {
+impl<A: Actor> Engine<A> {
     /// Stages the records of what the running message did, before anybody sees it.
     ///
     /// # Errors
     /// Something of it cannot be written; then nothing is staged.
     pub(crate) fn stage(&mut self, first_before: Option<&BeforeImage<A>>) -> Result<(), RecordError> {
-        let Desk { journal, run: Run { partition, before, told, .. }, .. } = self;
+        let Engine { journal, run: RunState { partition, before, told, .. }, .. } = self;
         let Some(journal) = journal else { return Ok(()) };
         let value_max = journal.bounds.value();
         let staged = quietly(|| {
@@ -42,13 +42,13 @@ impl<A: Actor> Desk<A> {
         staged
     }
 
-    /// Records a message that did no more than change states, and has succeeded. As [`Desk::stage`] and [`Desk::commit`] together, without
+    /// Records a message that did no more than change states, and has succeeded. As [`Engine::stage`] and [`Engine::commit`] together, without
     /// what it seldom needs.
     ///
     /// # Errors
-    /// As [`Desk::stage`].
+    /// As [`Engine::stage`].
     pub(crate) fn record(&mut self, first: Option<Written>) -> Result<(), RecordError> {
-        let Desk { journal, run: Run { partition, before, line, .. }, .. } = self;
+        let Engine { journal, run: RunState { partition, before, line, .. }, .. } = self;
         let Some(journal) = journal else { return Ok(()) };
         if first.is_none() && before.is_empty() {
             return Ok(());
@@ -86,7 +86,7 @@ impl<A: Actor> Desk<A> {
 
     /// The running message has succeeded in this epoch: what was staged is recorded, and what it told is owed.
     pub(crate) fn commit(&mut self) {
-        let Desk { journal, run: Run { told, line, .. }, .. } = self;
+        let Engine { journal, run: RunState { told, line, .. }, .. } = self;
         let Some(journal) = journal else { return };
         for told in told {
             if let Some((debt, message)) = told.owed.take() {

@@ -23,21 +23,21 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         bytes: &[u8],
     ) {
         self.keep_debt(debt, sender, due, bytes);
-        if let Some(journal) = &mut self.desk.journal {
+        if let Some(journal) = &mut self.engine.journal {
             journal.resumed.push(debt, due, message, sender);
         }
     }
 
     /// From now on no message of an earlier run begins but by [`Shard::resume_alone`]; or all do.
     pub fn hold_resumed(&mut self, is_held: bool) {
-        if let Some(journal) = &mut self.desk.journal {
+        if let Some(journal) = &mut self.engine.journal {
             journal.resumed.is_held = is_held;
         }
     }
 
     /// Whether there are messages of an earlier run that have not run, or whose payment is not on disk.
     pub fn has_resumed(&self) -> bool {
-        self.desk.journal.as_ref().is_some_and(|journal| {
+        self.engine.journal.as_ref().is_some_and(|journal| {
             !journal.resumed.waiting.is_empty() || !journal.resumed.under_way.is_empty()
         })
     }
@@ -46,13 +46,13 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// down, and [`Shard::run_resumed`] is to be called before the next turn.
     pub fn take_resumed(&mut self, now: Time) -> bool {
         let is_stopped = self.timers_stopped();
-        let Some(journal) = &mut self.desk.journal else { return false };
+        let Some(journal) = &mut self.engine.journal else { return false };
         let resumed = &mut journal.resumed;
         while let Some((due, is_timed)) = resumed.next()
             && (!is_timed || due <= now && !is_stopped)
             && let Some((key, _)) = resumed.waiting.first_key_value()
         {
-            self.desk.run.counters.timers_fired += u64::from(is_timed);
+            self.engine.run.counters.timers_fired += u64::from(is_timed);
             resumed.take(*key);
         }
         !resumed.taken.is_empty()
@@ -61,7 +61,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Takes one message of an earlier run, whether it is due or not: it has been, in that run. Says whether it is owed; then
     /// everything is as after [`Shard::take_resumed`].
     pub fn resume_alone(&mut self, debt: Debt) -> bool {
-        let Some(journal) = &mut self.desk.journal else { return false };
+        let Some(journal) = &mut self.engine.journal else { return false };
         let resumed = &mut journal.resumed;
         let found = resumed.waiting.keys().find(|(_, of)| *of == debt).copied();
         found.is_some_and(|key| {
@@ -72,20 +72,20 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// The messages of earlier runs that are under way.
     pub fn under_way(&self) -> impl Iterator<Item = Debt> {
-        self.desk.journal.iter().flat_map(|journal| journal.resumed.under_way.iter().map(|(debt, _)| *debt))
+        self.engine.journal.iter().flat_map(|journal| journal.resumed.under_way.iter().map(|(debt, _)| *debt))
     }
 
     /// Sends what was taken to where it runs, in the next turn or by the outboxes.
     pub fn run_resumed(&mut self, effects: &mut Effects<A>) {
-        let Some(journal) = &mut self.desk.journal else { return };
+        let Some(journal) = &mut self.engine.journal else { return };
         for (debt, ToResume { message, sender, .. }) in std::mem::take(&mut journal.resumed.taken) {
-            let destination = self.desk.run.router.destination::<A>(&message, &mut self.desk.run.scratch);
+            let destination = self.engine.run.router.destination::<A>(&message, &mut self.engine.run.scratch);
             let to = match destination {
                 Destination::One(to) | Destination::Several(to) => to,
-                Destination::Nowhere => self.desk.run.shard,
+                Destination::Nowhere => self.engine.run.shard,
             };
-            self.desk.run.told.push(Told { message, to, sender, due: None, owed: None, debt: Some(debt) });
+            self.engine.run.told.push(Told { message, to, sender, due: None, owed: None, debt: Some(debt) });
         }
-        self.desk.send_told(effects);
+        self.engine.send_told(effects);
     }
 }

@@ -15,10 +15,10 @@ use crate::fault::{self, Fault};
 use crate::log::refused::RecordError;
 use crate::object::Ownership;
 use crate::panics::drop_quietly;
-use crate::shard::engine::Desk;
+use crate::shard::engine::Engine;
 use crate::store::slot::SlotIndex;
 
-impl<A: Actor> Desk<A> {
+impl<A: Actor> Engine<A> {
     /// Copies those of the objects just written that anyone may read from now on, and notes those that anyone could until now. Before the
     /// message has succeeded, because a copy may panic.
     fn copy_public(&mut self, first_before: Option<&BeforeImage<A>>) {
@@ -139,7 +139,7 @@ impl<A: Actor> Desk<A> {
         self.run.partition.count(existed, exists);
     }
 
-    /// Publishes what [`Desk::copy_public`] found. The message commits in the epoch that is when it is published: see [`Mvcc`].
+    /// Publishes what [`Engine::copy_public`] found. The message commits in the epoch that is when it is published: see [`Mvcc`].
     fn publish(&mut self) {
         if self.run.to_publish.is_empty() {
             return;

@@ -15,7 +15,7 @@ use crate::fault::{self, Fault};
 use crate::object::Ownership;
 use crate::prefetch::Prefetch;
 use crate::shard::Shard;
-use crate::shard::engine::Desk;
+use crate::shard::engine::Engine;
 use crate::store::slot::NO_SLOT;
 use crate::store::version::Version;
 use crate::time::Time;
@@ -27,12 +27,12 @@ const SWEPT_PER_TURN: usize = 16;
 impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Takes over what all shards know of epochs and snapshots, without a turn.
     pub fn enter(&mut self) {
-        self.desk.enter();
+        self.engine.enter();
     }
 
     /// Whether nothing can commit here any more that `snapshot` would have to see. Once true it stays so.
     pub fn has_closed(&self, snapshot: Epoch) -> bool {
-        self.desk.has_closed(snapshot)
+        self.engine.has_closed(snapshot)
     }
 
     /// The object `id` as it was at the start of `snapshot`, with who could write it; `None` if it did not exist. All shards must have
@@ -41,10 +41,14 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// # Errors
     /// [`Expired`] if the snapshot is closed or was revoked.
     pub fn read_at(&self, snapshot: Epoch, id: &A::Id) -> Result<Option<(Ownership, &A::State)>, Expired> {
-        let desk = &self.desk;
-        desk.may_read(snapshot)?;
-        let (slot, _) = desk.run.partition.find(desk.run.partition.hash(id), id);
-        Ok(if slot == NO_SLOT { None } else { desk.versions.read(desk.run.partition.slot(slot), snapshot) })
+        let engine = &self.engine;
+        engine.may_read(snapshot)?;
+        let (slot, _) = engine.run.partition.find(engine.run.partition.hash(id), id);
+        Ok(if slot == NO_SLOT {
+            None
+        } else {
+            engine.versions.read(engine.run.partition.slot(slot), snapshot)
+        })
     }
 
     /// Goes on with a walk over all objects as they were at the start of `snapshot`, by at most `most` slots from `from` on, or until `each`
@@ -60,13 +64,13 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         most: usize,
         mut each: impl FnMut(A::Id, Ownership, &A::State) -> ControlFlow<()>,
     ) -> Result<Option<u32>, Expired> {
-        let desk = &self.desk;
-        desk.may_read(snapshot)?;
+        let engine = &self.engine;
+        engine.may_read(snapshot)?;
         let mut next = None;
-        for (at, slot) in desk.run.partition.slots(from, most) {
+        for (at, slot) in engine.run.partition.slots(from, most) {
             next = Some(at + 1);
             if slot.live
-                && let Some((ownership, state)) = desk.versions.read(slot, snapshot)
+                && let Some((ownership, state)) = engine.versions.read(slot, snapshot)
                 && each(slot.id, ownership, state).is_break()
             {
                 break;
@@ -79,10 +83,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// snapshots are opened, which need not be the shard's own.
     #[inline]
     pub fn revoke_old(&mut self, now: Time) {
-        let age_max = self.desk.run.limits.snapshot_age_max;
-        if self.desk.kept() > 0 && self.desk.mvcc.epochs().has_older(now, age_max) {
-            let snapshots = self.desk.mvcc.epochs().revoke_old(now, age_max);
-            self.desk.revoked(snapshots);
+        let age_max = self.engine.run.limits.snapshot_age_max;
+        if self.engine.kept() > 0 && self.engine.mvcc.epochs().has_older(now, age_max) {
+            let snapshots = self.engine.mvcc.epochs().revoke_old(now, age_max);
+            self.engine.revoked(snapshots);
         }
     }
 
@@ -90,22 +94,25 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// does the same with a few.
     pub fn sweep(&mut self, mut goes_on: impl FnMut() -> bool) {
         while self.has_garbage() && goes_on() {
-            self.desk.drop_some(1);
+            self.engine.drop_some(1);
         }
-        self.desk.run.counters.versions = self.desk.old_states();
+        self.engine.run.counters.versions = self.engine.old_states();
     }
 
     /// Whether the shard keeps something that no snapshot needs any more: while it does, it wants another turn.
     pub fn has_garbage(&self) -> bool {
-        let (desk, watermark) = (&self.desk, self.desk.run.line.watermark);
-        desk.journal.as_ref().is_some_and(|journal| journal.debts.has_garbage(&desk.run.line))
-            || desk.versions.first_until().is_some_and(|until| until < watermark)
-            || desk.walk.has_stale(&desk.run.line)
-            || desk.to_trim.front().is_some_and(|(until, _)| *until < watermark && desk.mvcc.is_past(*until))
+        let (engine, watermark) = (&self.engine, self.engine.run.line.watermark);
+        engine.journal.as_ref().is_some_and(|journal| journal.debts.has_garbage(&engine.run.line))
+            || engine.versions.first_until().is_some_and(|until| until < watermark)
+            || engine.walk.has_stale(&engine.run.line)
+            || engine
+                .to_trim
+                .front()
+                .is_some_and(|(until, _)| *until < watermark && engine.mvcc.is_past(*until))
     }
 }
 
-impl<A: Actor> Desk<A> {
+impl<A: Actor> Engine<A> {
     fn may_read(&self, snapshot: Epoch) -> Result<(), Expired> {
         let is_open = self.run.line.watermark <= snapshot || fault::is_on(Fault::ReadExpired);
         if is_open { Ok(()) } else { Err(Expired) }
