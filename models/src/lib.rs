@@ -337,12 +337,12 @@ mod models {
             let shard = {
                 let epochs = epochs.clone();
                 thread::spawn(move || {
-                    let (line, snapshot) = (epochs.line(), Epoch(2));
+                    let (state, snapshot) = (epochs.state(), Epoch(2));
                     assert!(
-                        line.epoch < snapshot
-                            || line.newest_snapshot >= snapshot
-                            || line.watermark > snapshot,
-                        "{line:?}"
+                        state.epoch < snapshot
+                            || state.newest_snapshot >= snapshot
+                            || state.watermark > snapshot,
+                        "{state:?}"
                     );
                 })
             };
@@ -362,13 +362,13 @@ mod models {
             let shard = {
                 let (epochs, has_ended) = (epochs.clone(), has_ended.clone());
                 thread::spawn(move || {
-                    let line = epochs.line();
+                    let state = epochs.state();
                     let has_ended = has_ended.load(Ordering::Acquire) == 1;
-                    let sees = line.checkpoint == Epoch(2);
-                    assert!(line.epoch < Epoch(2) || sees || has_ended, "{line:?}");
-                    assert!(!sees || line.epoch >= Epoch(2) && line.needs_old(), "{line:?}");
+                    let sees = state.checkpoint == Epoch(2);
+                    assert!(state.epoch < Epoch(2) || sees || has_ended, "{state:?}");
+                    assert!(!sees || state.epoch >= Epoch(2) && state.needs_old(), "{state:?}");
                     // No snapshot is open: nobody needs what it needs.
-                    assert!(line.newest_snapshot == Epoch(1), "{line:?}");
+                    assert!(state.newest_snapshot == Epoch(1), "{state:?}");
                 })
             };
             let checkpoint = epochs.begin_checkpoint();
@@ -443,7 +443,7 @@ mod models {
                 let (epochs, durability) = (epochs.clone(), durability.clone());
                 thread::spawn(move || {
                     durability.activate(ShardIndex(1));
-                    epochs.line().epoch
+                    epochs.state().epoch
                 })
             };
             durability.activate(ShardIndex(0));

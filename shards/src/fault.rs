@@ -4,7 +4,7 @@
 /// A broken rule. (Of the same names, where they have one, as in the executable model the protocol was designed with.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// A shard loads the line at the end of a turn, so before the next dequeue (`load_before`).
+    /// A shard loads the state of the epochs at the end of a turn, so before the next dequeue (`load_before`).
     LoadBefore,
     /// A shard unlocks a transaction's objects when it passes the transaction on (`early_release`).
     EarlyRelease,

@@ -43,7 +43,7 @@ pub use actor::{AccessError, Actor};
 pub use counters::Counters;
 pub use epoch::durability::Durability;
 pub use epoch::published::{Expired, Mvcc};
-pub use epoch::{Epoch, Epochs, Line, TransactionId};
+pub use epoch::{Epoch, EpochState, Epochs, TransactionId};
 pub use log::migration::{Migrated, Migration, MigrationError, Migrations, NotMigrated, Reading};
 pub use log::record::Debt;
 pub use log::refused::{RecordError, Unreadable, Value};

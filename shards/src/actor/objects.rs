@@ -285,7 +285,7 @@ impl<A: Actor> Objects<'_, A> {
             }
             self.first_before = Some(BeforeImage::of(slot, index, self.sender)?);
             self.first.saved = true;
-            if slot.needs_sealing(&self.run.line) {
+            if slot.needs_sealing(&self.run.epoch_state) {
                 self.run.unsealed |= MORE;
             }
         }
@@ -308,7 +308,7 @@ fn rest_writable<A: Actor>(
             return Err(miss(&run.missing, id, Access::Write));
         }
         let before = BeforeImage::of(slot, target.slot, sender)?;
-        if slot.needs_sealing(&run.line) {
+        if slot.needs_sealing(&run.epoch_state) {
             run.unsealed |= MORE;
         }
         run.before.push(before);

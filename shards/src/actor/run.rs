@@ -10,7 +10,7 @@ use crate::actor::addressees::{Addressees, Target};
 use crate::actor::limits::Limits;
 use crate::actor::{AccessError, Actor};
 use crate::counters::Counters;
-use crate::epoch::{Line, TransactionId};
+use crate::epoch::{EpochState, TransactionId};
 use crate::log::record::Debt;
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
 use crate::placement::{Router, ShardIndex};
@@ -93,7 +93,7 @@ pub(crate) struct RunState<A: Actor> {
     pub(crate) limits: Limits,
     pub(crate) now: Time,
     /// What this shard knows of epochs and snapshots. Everything it runs now, it runs in this epoch.
-    pub(crate) line: Line,
+    pub(crate) epoch_state: EpochState,
     pub(crate) partition: Partition<A::Id, A::State>,
     pub(crate) counters: Counters,
     /// How many messages that the shard told itself wait: as many as the engine has.
@@ -135,14 +135,14 @@ impl<A: Actor> RunState<A> {
         router: Router,
         limits: Limits,
         table_seed: u64,
-        line: Line,
+        epoch_state: EpochState,
     ) -> Self {
         RunState {
             shard,
             router,
             limits,
             now: Time(0),
-            line,
+            epoch_state,
             partition: Partition::new(table_seed),
             counters: Counters::default(),
             own_waiting: 0,
@@ -208,7 +208,7 @@ impl<A: Actor> RunState<A> {
     pub(crate) fn transaction_id(&self) -> TransactionId {
         let Counters { fast, consensus, aborted, panicked, .. } = self.counters;
         TransactionId {
-            epoch: self.line.epoch,
+            epoch: self.epoch_state.epoch,
             shard: self.shard,
             sequence: fast + consensus + aborted + panicked,
         }

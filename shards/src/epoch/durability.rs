@@ -27,13 +27,13 @@ const CLOSED: u32 = 2;
 /// How far all logs of a runtime have come.
 #[derive(Debug)]
 pub struct Durability {
-    words: Box<[Words]>,
+    words: Box<[ShardWords]>,
     durable: AtomicU64,
 }
 
 #[derive(Debug)]
 #[repr(align(128))]
-struct Words {
+struct ShardWords {
     /// The epoch it has closed, on disk, [`NAMED`] and [`ACTIVE`].
     state: AtomicU64,
     /// The latest epoch it was named for.
@@ -45,7 +45,7 @@ struct Words {
 impl Durability {
     /// For `shards` shards, all of them idle, where everything up to `durable` is on disk.
     pub fn new(shards: usize, durable: Epoch) -> Self {
-        let words = || Words {
+        let words = || ShardWords {
             state: AtomicU64::new(durable.0 << CLOSED),
             named_for: AtomicU64::new(0),
             wanted: AtomicU64::new(u64::MAX),
@@ -138,7 +138,7 @@ impl Durability {
     pub fn waiting(&self, durable: Epoch) -> impl Iterator<Item = ShardIndex> {
         fence(Ordering::SeqCst);
         let words = self.words.iter().enumerate();
-        let waits = move |(_, words): &(usize, &Words)| words.wanted.load(Ordering::SeqCst) <= durable.0;
+        let waits = move |(_, words): &(usize, &ShardWords)| words.wanted.load(Ordering::SeqCst) <= durable.0;
         words.filter(waits).map(|(place, _)| ShardIndex(place as u16))
     }
 }

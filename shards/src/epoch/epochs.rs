@@ -1,13 +1,13 @@
 //! Epochs: the time unit that all shards share, and which snapshots are open in it.
 //!
 //! There is one epoch at a time, and it moves when somebody needs it to end: whoever opens a snapshot. A shard takes it over from the
-//! [`Line`], which it loads *after* it has taken what arrived and before it runs any of it. Invariant *load-after-dequeue*: so what a
+//! [`EpochState`], which it loads *after* it has taken what arrived and before it runs any of it. Invariant *load-after-dequeue*: so what a
 //! message runs in is at least the epoch of everything that ended before the message was sent. A transaction commits in the largest
 //! epoch among its participants, the same on every shard.
 //!
 //! A snapshot is the state at the *start* of its epoch: it sees what was committed in earlier epochs, all of it, and nothing else.
 //!
-//! The line is three atomic words, written under a lock, in an order that the readers' order answers. Who opens a snapshot stores that it
+//! The state is three atomic words, written under a lock, in an order that the readers' order answers. Who opens a snapshot stores that it
 //! is the newest before the epoch it begins; who closes one stores the watermark before what is the newest then; who reads loads in the
 //! order of the fields. So whoever sees the epoch a snapshot began in sees that there is a snapshot to keep old states for, and whoever
 //! no longer keeps them sees that it may not be read any more. The package `models` runs both through loom.
@@ -64,7 +64,7 @@ pub struct TransactionId {
 
 /// What every shard is to know of epochs and snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct EpochState {
     /// The epoch now.
     pub epoch: Epoch,
     /// The newest open snapshot; the first epoch, in which none can be open, if there is none. One that is closed already costs memory and
@@ -78,7 +78,7 @@ pub struct Line {
     pub(crate) needs_before: Epoch,
 }
 
-impl Line {
+impl EpochState {
     /// Whether there is something to keep old states for: a snapshot or a checkpoint.
     #[inline]
     pub fn needs_old(&self) -> bool {
@@ -95,15 +95,15 @@ impl Line {
 /// The epoch, and the snapshots that are open. One for all shards.
 #[derive(Debug)]
 pub struct Epochs {
-    line: Words,
+    words: EpochWords,
     /// By the epoch they began; with when that was.
     open: Mutex<BTreeMap<Epoch, Time>>,
 }
 
-/// A line, for many to read; alone on its cache lines, as it hardly ever changes.
+/// The state, for many to read; alone on its cache lines, as it hardly ever changes.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Words {
+struct EpochWords {
     epoch: AtomicU64,
     newest_snapshot: AtomicU64,
     watermark: AtomicU64,
@@ -127,7 +127,7 @@ impl Epochs {
     /// No snapshots, and a database that has been through the epochs before this one.
     pub fn starting_in(epoch: Epoch) -> Self {
         Epochs {
-            line: Words {
+            words: EpochWords {
                 epoch: AtomicU64::new(epoch.0),
                 newest_snapshot: AtomicU64::new(FIRST.0),
                 watermark: AtomicU64::new(epoch.0 + 1),
@@ -141,32 +141,38 @@ impl Epochs {
     /// The epoch now.
     #[inline]
     pub fn epoch(&self) -> Epoch {
-        Epoch(self.line.epoch.load(Ordering::Acquire))
+        Epoch(self.words.epoch.load(Ordering::Acquire))
     }
 
     /// What shards are to know now.
     #[inline]
-    pub fn line(&self) -> Line {
+    pub fn state(&self) -> EpochState {
         let epoch = self.epoch();
         // One that begins a later epoch needs nothing of this one.
-        let newest_snapshot = Epoch(self.line.newest_snapshot.load(Ordering::Acquire)).min(epoch);
-        let watermark = Epoch(self.line.watermark.load(Ordering::Acquire));
-        let checkpoint = Epoch(self.line.checkpoint.load(Ordering::Acquire));
+        let newest_snapshot = Epoch(self.words.newest_snapshot.load(Ordering::Acquire)).min(epoch);
+        let watermark = Epoch(self.words.watermark.load(Ordering::Acquire));
+        let checkpoint = Epoch(self.words.checkpoint.load(Ordering::Acquire));
         // Nor does a checkpoint that is about to begin a later one.
         let checkpoint = if checkpoint > epoch { NO_CHECKPOINT } else { checkpoint };
-        Line { epoch, newest_snapshot, watermark, checkpoint, needs_before: newest_snapshot.max(checkpoint) }
+        EpochState {
+            epoch,
+            newest_snapshot,
+            watermark,
+            checkpoint,
+            needs_before: newest_snapshot.max(checkpoint),
+        }
     }
 
     /// Whether `snapshot` may still be read.
     #[inline]
     pub fn is_open(&self, snapshot: Epoch) -> bool {
-        Epoch(self.line.watermark.load(Ordering::Acquire)) <= snapshot
+        Epoch(self.words.watermark.load(Ordering::Acquire)) <= snapshot
     }
 
     /// Whether a snapshot has been open for `age_max`.
     #[inline]
     pub fn has_older(&self, now: Time, age_max: Duration) -> bool {
-        Time(self.line.oldest.load(Ordering::Relaxed)).after(age_max) <= now
+        Time(self.words.oldest.load(Ordering::Relaxed)).after(age_max) <= now
     }
 
     /// Ends the epoch and opens a snapshot as of the start of the next, which is returned.
@@ -178,11 +184,11 @@ impl Epochs {
         let now = open.values().next_back().map_or(now, |last| now.max(*last));
         open.insert(snapshot, now);
         if open.len() == 1 {
-            self.line.oldest.store(now.0, Ordering::Relaxed);
+            self.words.oldest.store(now.0, Ordering::Relaxed);
         }
         // Without another snapshot the watermark is this one already.
-        self.line.newest_snapshot.store(snapshot.0, Ordering::Release);
-        self.line.epoch.store(snapshot.0, Ordering::Release);
+        self.words.newest_snapshot.store(snapshot.0, Ordering::Release);
+        self.words.epoch.store(snapshot.0, Ordering::Release);
         snapshot
     }
 
@@ -191,21 +197,21 @@ impl Epochs {
     pub fn begin_checkpoint(&self) -> Epoch {
         let open = self.lock();
         let snapshot = self.epoch().next();
-        let before = self.line.checkpoint.load(Ordering::Relaxed);
+        let before = self.words.checkpoint.load(Ordering::Relaxed);
         assert!(before == NO_CHECKPOINT.0, "one-checkpoint-at-a-time: that of epoch {before} has not ended");
-        self.line.checkpoint.store(snapshot.0, Ordering::Release);
+        self.words.checkpoint.store(snapshot.0, Ordering::Release);
         if open.is_empty() {
-            self.line.watermark.store(snapshot.0 + 1, Ordering::Release);
+            self.words.watermark.store(snapshot.0 + 1, Ordering::Release);
         }
-        self.line.epoch.store(snapshot.0, Ordering::Release);
+        self.words.epoch.store(snapshot.0, Ordering::Release);
         snapshot
     }
 
     /// Ends the checkpoint of this epoch, whatever came of it.
     pub fn end_checkpoint(&self, snapshot: Epoch) {
         let _open = self.lock();
-        if self.line.checkpoint.load(Ordering::Relaxed) == snapshot.0 {
-            self.line.checkpoint.store(NO_CHECKPOINT.0, Ordering::Release);
+        if self.words.checkpoint.load(Ordering::Relaxed) == snapshot.0 {
+            self.words.checkpoint.store(NO_CHECKPOINT.0, Ordering::Release);
         }
     }
 
@@ -215,9 +221,9 @@ impl Epochs {
         let open = self.lock();
         if self.epoch() == epoch {
             if open.is_empty() {
-                self.line.watermark.store(epoch.0 + 2, Ordering::Release);
+                self.words.watermark.store(epoch.0 + 2, Ordering::Release);
             }
-            self.line.epoch.store(epoch.next().0, Ordering::Release);
+            self.words.epoch.store(epoch.next().0, Ordering::Release);
         }
     }
 
@@ -231,7 +237,7 @@ impl Epochs {
     /// Closes all snapshots up to this one, and says how many that were. Their holders get an error from now on.
     pub fn revoke(&self, through: Epoch) -> usize {
         if fault::is_on(Fault::RevokeCheckpoint) {
-            self.line.checkpoint.store(NO_CHECKPOINT.0, Ordering::Release);
+            self.words.checkpoint.store(NO_CHECKPOINT.0, Ordering::Release);
         }
         self.change(|open| *open = open.split_off(&through.next()))
     }
@@ -254,14 +260,14 @@ impl Epochs {
         let watermark = open.keys().next().copied().unwrap_or(self.epoch().next());
         let newest = open.keys().next_back().copied().unwrap_or(FIRST);
         let oldest = open.values().next().copied().unwrap_or(Time(u64::MAX));
-        self.line.watermark.store(watermark.0, Ordering::Release);
-        self.line.newest_snapshot.store(newest.0, Ordering::Release);
-        self.line.oldest.store(oldest.0, Ordering::Relaxed);
+        self.words.watermark.store(watermark.0, Ordering::Release);
+        self.words.newest_snapshot.store(newest.0, Ordering::Release);
+        self.words.oldest.store(oldest.0, Ordering::Relaxed);
         before - open.len()
     }
 
     fn lock(&self) -> impl std::ops::DerefMut<Target = BTreeMap<Epoch, Time>> + '_ {
-        // Nothing in here panics while it is locked; and a line is as good as the last store.
+        // Nothing in here panics while it is locked; and the state is as good as the last store.
         match self.open.lock() {
             Ok(open) => open,
             Err(poisoned) => poisoned.into_inner(),
@@ -277,33 +283,33 @@ mod tests {
     fn the_line_bounds_the_open_snapshots() {
         crate::sync::explore(|| {
             let epochs = Epochs::new();
-            let line = |epoch, newest, watermark| Line {
+            let state = |epoch, newest, watermark| EpochState {
                 epoch: Epoch(epoch),
                 newest_snapshot: Epoch(newest),
                 watermark: Epoch(watermark),
                 checkpoint: NO_CHECKPOINT,
                 needs_before: Epoch(newest),
             };
-            assert_eq!(epochs.line(), line(1, 1, 2));
+            assert_eq!(epochs.state(), state(1, 1, 2));
             assert_eq!(epochs.open(Time(10)), Epoch(2));
-            assert_eq!(epochs.line(), line(2, 2, 2));
+            assert_eq!(epochs.state(), state(2, 2, 2));
             assert_eq!(epochs.open(Time(20)), Epoch(3));
             assert_eq!(epochs.open(Time(30)), Epoch(4));
             epochs.close(Epoch(3));
-            assert_eq!(epochs.line(), line(4, 4, 2));
+            assert_eq!(epochs.state(), state(4, 4, 2));
             let age_max = Duration::from_nanos(5);
             assert!(!epochs.has_older(Time(14), age_max));
             assert_eq!(epochs.revoke_old(Time(14), age_max), 0);
             assert!(epochs.has_older(Time(15), age_max) && epochs.is_open(Epoch(2)));
             assert_eq!(epochs.revoke_old(Time(15), age_max), 1);
             assert!(!epochs.has_older(Time(15), age_max) && !epochs.is_open(Epoch(2)));
-            assert_eq!(epochs.line(), line(4, 4, 4));
+            assert_eq!(epochs.state(), state(4, 4, 4));
             epochs.close(Epoch(2));
             // A thread that looked at its clock earlier comes later: of two snapshots it is not the older one.
             assert_eq!(epochs.open(Time(25)), Epoch(5));
             assert_eq!(epochs.revoke_old(Time(31), age_max), 0);
             assert_eq!(epochs.revoke(Epoch(5)), 2);
-            assert_eq!(epochs.line(), line(5, 1, 6));
+            assert_eq!(epochs.state(), state(5, 1, 6));
             assert!(!epochs.has_older(Time(u64::MAX - 1), age_max));
         });
     }
@@ -317,23 +323,26 @@ mod tests {
             let checkpoint = epochs.begin_checkpoint();
             let newer = epochs.open(Time(20));
             assert_eq!((older, checkpoint, newer), (Epoch(2), Epoch(3), Epoch(4)));
-            let line = |newest, watermark, checkpoint, needs_before| Line {
+            let state = |newest, watermark, checkpoint, needs_before| EpochState {
                 epoch: Epoch(4),
                 newest_snapshot: Epoch(newest),
                 watermark: Epoch(watermark),
                 checkpoint: Epoch(checkpoint),
                 needs_before: Epoch(needs_before),
             };
-            assert_eq!(epochs.line(), line(4, 2, 3, 4));
+            assert_eq!(epochs.state(), state(4, 2, 3, 4));
             assert_eq!(epochs.revoke(older), 1);
-            assert_eq!(epochs.line(), line(4, 4, 3, 4));
+            assert_eq!(epochs.state(), state(4, 4, 3, 4));
             assert_eq!(epochs.revoke_old(Time(u64::MAX), Duration::ZERO), 1);
-            assert_eq!(epochs.line(), line(1, 5, 3, 3));
+            assert_eq!(epochs.state(), state(1, 5, 3, 3));
             epochs.end_checkpoint(checkpoint);
-            assert_eq!(epochs.line(), line(1, 5, 0, 1));
+            assert_eq!(epochs.state(), state(1, 5, 0, 1));
             // No snapshot is open: what it sees is kept for nobody else.
             let next = epochs.begin_checkpoint();
-            assert_eq!((next, epochs.line().watermark, epochs.line().checkpoint), (Epoch(5), Epoch(6), next));
+            assert_eq!(
+                (next, epochs.state().watermark, epochs.state().checkpoint),
+                (Epoch(5), Epoch(6), next)
+            );
         });
     }
 }

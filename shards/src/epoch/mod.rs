@@ -5,4 +5,4 @@ mod epochs;
 pub(crate) mod published;
 
 pub(crate) use epochs::NO_CHECKPOINT;
-pub use epochs::{Epoch, Epochs, Line, TransactionId};
+pub use epochs::{Epoch, EpochState, Epochs, TransactionId};

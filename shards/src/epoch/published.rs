@@ -2,7 +2,7 @@
 //! message.
 //!
 //! The partitions stay the truth; this is derived from them. A shard publishes at the lock point, in four steps: it puts the new
-//! versions in as *pending*; it loads the line of epochs and commits in the epoch that is now; it makes them visible, all of them by one
+//! versions in as *pending*; it loads the state of the epochs of epochs and commits in the epoch that is now; it makes them visible, all of them by one
 //! store; and it trims what no snapshot needs. A reader of the latest version that meets a pending one waits for those few steps.
 //! Invariant *pending-before-epoch*: so a reader that still sees the version before read it before the epoch of the new one was taken.
 //! Without it, such a read could follow in time a message of an epoch that is later than the one in which the new version, still to come,
@@ -163,8 +163,8 @@ impl<A: Stored> Mvcc<A> {
     /// Drops the versions of `id` that no snapshot needs. If some are left that one needs, and nobody has noted to come back for them,
     /// returns the epoch that the watermark has to pass for them to go: the caller is to come back then, by [`Mvcc::trim_noted`].
     ///
-    /// The line is loaded here, when the chain is locked: so it is at least as new as every epoch in the chain, and says of every snapshot
-    /// that may need one of them. (Trimmed with the line of a turn that began earlier, a version of another shard's could be lost that a
+    /// The state of the epochs is loaded here, when the chain is locked: so it is at least as new as every epoch in the chain, and says of every snapshot
+    /// that may need one of them. (Trimmed with the state of the epochs of a turn that began earlier, a version of another shard's could be lost that a
     /// newer snapshot needs.)
     pub(crate) fn trim(&self, id: A::Id) -> Option<Epoch> {
         self.trim_if(id, false)
@@ -179,7 +179,7 @@ impl<A: Stored> Mvcc<A> {
         // Dropped when the chain is not locked any more: what a user's state does then is its own affair.
         let mut dropped: SmallVec<[PublishedVersion<A>; 4]> = SmallVec::new();
         let Entry::Occupied(mut entry) = self.published.entry(id) else { return None };
-        let line = self.epochs.line();
+        let epoch_state = self.epochs.state();
         let chain = entry.get_mut();
         chain.is_noted &= !comes_back;
         let newest = chain.versions.last().expect("a chain is never empty");
@@ -192,7 +192,8 @@ impl<A: Stored> Mvcc<A> {
         while at + 1 < chain.versions.len() {
             let (from, until) = (chain.versions[at].epoch, chain.versions[at + 1].epoch);
             let is_needed = from < until
-                && (from < line.newest_snapshot && until >= line.watermark || !self.is_past(until));
+                && (from < epoch_state.newest_snapshot && until >= epoch_state.watermark
+                    || !self.is_past(until));
             if is_needed && !fault::is_on(Fault::TrimPublished) {
                 at += 1;
             } else {

@@ -69,11 +69,12 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         part: &mut PartWriter,
         mut goes_on: impl FnMut() -> bool,
     ) -> Result<Option<u32>, PartError> {
-        if self.engine.run.line.checkpoint != snapshot {
+        if self.engine.run.epoch_state.checkpoint != snapshot {
             self.engine.enter();
         }
-        let Engine { walk, versions, journal, run: RunState { line, partition, .. }, .. } = &mut self.engine;
-        walk.follow(line);
+        let Engine { walk, versions, journal, run: RunState { epoch_state, partition, .. }, .. } =
+            &mut self.engine;
+        walk.follow(epoch_state);
         walk.is_of(snapshot).then_some(()).ok_or(Expired)?;
         let mut unlogged = Trust::default();
         let trust = journal.as_mut().map_or(&mut unlogged, |journal| &mut journal.trust);
@@ -120,7 +121,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// How many states are put aside, to be written before the checkpoint goes on.
     #[inline]
     pub fn checkpoint_backlog(&self) -> usize {
-        self.engine.walk.backlog(&self.engine.run.line)
+        self.engine.walk.backlog(&self.engine.run.epoch_state)
     }
 
     /// Goes on with writing what this shard owed at the start of `snapshot`, from debt `from` on, as

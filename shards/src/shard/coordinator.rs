@@ -159,7 +159,7 @@ impl<A: Actor> Engine<A> {
     /// The largest epoch among its participants is the one a transaction commits in. (Who loads the epoch after the dequeue is there
     /// already. It stands here so that one who did not would still commit in one epoch on every shard.)
     fn take_epoch_of(&mut self, transaction: &Transaction<A>) {
-        self.run.line.epoch = self.run.line.epoch.max(transaction.epoch);
+        self.run.epoch_state.epoch = self.run.epoch_state.epoch.max(transaction.epoch);
         self.show_what_is_in(transaction);
     }
 
@@ -190,7 +190,7 @@ impl<A: Actor> Engine<A> {
         let Some(next) = transaction.after(&at_home) else {
             return self.run_at_lock_point(transaction, at_home, effects);
         };
-        let epoch = self.run.line.epoch;
+        let epoch = self.run.epoch_state.epoch;
         let copied = catch_unwind(AssertUnwindSafe(|| {
             for object in &mut transaction.objects[at_home.clone()] {
                 let slot = self.run.partition.slot(object.slot);
@@ -246,7 +246,7 @@ impl<A: Actor> Engine<A> {
         for object in &mut transaction.objects[..at_home.start] {
             let slot = self.run.partition.lend_slot(
                 object.id,
-                self.run.line.epoch,
+                self.run.epoch_state.epoch,
                 object.ownership,
                 object.state.take(),
             );
@@ -289,7 +289,7 @@ impl<A: Actor> Engine<A> {
         step: Step<A>,
         effects: &mut Effects<A>,
     ) {
-        transaction.epoch = self.run.line.epoch;
+        transaction.epoch = self.run.epoch_state.epoch;
         if let Some(journal) = &mut self.journal {
             // What it wrote that is at home elsewhere is recorded there; whoever hears of it hears it from here.
             if matches!(step, Step::Done(Ok(_))) && transaction.objects.iter().any(|object| object.is_written)
@@ -339,7 +339,7 @@ impl<A: Actor> Engine<A> {
                 slot.set_ownership(object.ownership);
                 let state = std::mem::replace(&mut slot.state, object.state.take());
                 let is_local = fault::is_on(Fault::SettleLocally);
-                let epoch = if is_local { self.run.line.epoch } else { transaction.epoch };
+                let epoch = if is_local { self.run.epoch_state.epoch } else { transaction.epoch };
                 if let Some(journal) = &mut self.journal
                     && (slot.state.is_some() || state.is_some())
                 {
@@ -437,11 +437,11 @@ impl<A: Actor> Engine<A> {
     #[cold]
     fn pay(&mut self, debt: Debt, effects: &mut Effects<A>) {
         let Some(journal) = &mut self.journal else { return };
-        let epoch = self.run.line.epoch;
+        let epoch = self.run.epoch_state.epoch;
         journal.pay(debt, epoch);
         let debtor = journal.debts.debtor(debt);
         if debtor == self.run.shard {
-            journal.is_paid(debt, epoch, &self.run.line);
+            journal.is_paid(debt, epoch, &self.run.epoch_state);
         } else {
             effects.outboxes[debtor.index()].push_back(Envelope::Paid { debt, epoch });
         }

@@ -123,7 +123,7 @@ impl<A: Actor> Engine<A> {
         mvcc: Arc<Mvcc<A>>,
     ) -> Self {
         Engine {
-            run: RunState::new(shard, router, limits, table_seed, mvcc.epochs().line()),
+            run: RunState::new(shard, router, limits, table_seed, mvcc.epochs().state()),
             mvcc,
             journal: None,
             reason: Reason::Spans,
@@ -360,7 +360,7 @@ impl<A: Actor> Engine<A> {
         if let Some(journal) = &mut self.journal {
             journal.activate();
         }
-        self.run.line = self.mvcc.epochs().line();
+        self.run.epoch_state = self.mvcc.epochs().state();
     }
 
     /// Takes the objects over as the logs have them.

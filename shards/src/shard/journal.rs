@@ -15,7 +15,7 @@ use crate::actor::Actor;
 use crate::actor::codec::Codec;
 use crate::actor::outcome::{Outcome, ReturnAddress};
 use crate::epoch::durability::Durability;
-use crate::epoch::{Epoch, Line};
+use crate::epoch::{Epoch, EpochState};
 use crate::fault::{self, Fault};
 use crate::log::batch::{Marks, SegmentId, Tail};
 use crate::log::bounds::Bounds;
@@ -211,7 +211,7 @@ impl<A: Actor> Journal<A> {
         self.ack == Ack::Durable && !fault::is_on(Fault::AnswerEarly)
     }
 
-    /// The shard may commit something from now on. The line is loaded afterwards.
+    /// The shard may commit something from now on. The state of the epochs is loaded afterwards.
     #[inline]
     pub(crate) fn activate(&mut self) {
         if !self.is_active {
@@ -230,8 +230,8 @@ impl<A: Actor> Journal<A> {
     }
 
     /// Word has come that a debt of this shard's was paid in `epoch`.
-    pub(crate) fn is_paid(&mut self, debt: Debt, epoch: Epoch, line: &Line) {
-        self.debts.is_paid(debt, epoch, line);
+    pub(crate) fn is_paid(&mut self, debt: Debt, epoch: Epoch, epoch_state: &EpochState) {
+        self.debts.is_paid(debt, epoch, epoch_state);
         self.resumed.is_paid(debt, epoch);
     }
 

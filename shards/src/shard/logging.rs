@@ -31,7 +31,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let (shard, shards) = (self.engine.run.shard, self.engine.run.router.shards());
         self.engine.journal = Some(Box::new(Journal::new(shard, shards, start)));
         self.engine.run.unsealed = self.engine.sealed();
-        self.engine.run.line.epoch = NO_EPOCH;
+        self.engine.run.epoch_state.epoch = NO_EPOCH;
         self
     }
 
@@ -40,7 +40,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     ///
     /// To be called after every turn, and whenever a batch is written.
     pub fn next_write(&mut self, now: Time) -> Option<Write> {
-        let Engine { journal, mvcc, in_doubt, run: RunState { line, shard, .. }, .. } = &mut self.engine;
+        let Engine { journal, mvcc, in_doubt, run: RunState { epoch_state, shard, .. }, .. } =
+            &mut self.engine;
         let journal = journal.as_mut().filter(|journal| journal.is_active && journal.in_flight.is_none())?;
         if journal.durability.have_closed(journal.awaits, journal.closed) {
             journal.vouched = journal.closed;
@@ -57,8 +58,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
         // The epoch ends, so that it can be closed.
         mvcc.epochs().advance(journal.recorded);
-        *line = mvcc.epochs().line();
-        let mut closed = Epoch(line.epoch.0 - 1);
+        *epoch_state = mvcc.epochs().state();
+        let mut closed = Epoch(epoch_state.epoch.0 - 1);
         if let Some((oldest, _)) = in_doubt.front()
             && !fault::is_on(Fault::CloseInDoubt)
         {
@@ -91,12 +92,12 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     ///
     /// To be called after every turn, whenever a batch is written, and whenever another shard says that more is durable.
     pub fn release(&mut self, effects: &mut Effects<A>) -> bool {
-        let Engine { journal, mvcc, in_doubt, run: RunState { line, .. }, .. } = &mut self.engine;
+        let Engine { journal, mvcc, in_doubt, run: RunState { epoch_state, .. }, .. } = &mut self.engine;
         let Some(journal) = journal else { return false };
         let is_through = journal.is_written() && journal.closed >= journal.recorded && in_doubt.is_empty();
         if journal.is_active && is_through && journal.durability.rest(journal.shard) {
             journal.is_active = false;
-            line.epoch = NO_EPOCH;
+            epoch_state.epoch = NO_EPOCH;
         }
         let has_wanted = journal.release(mvcc.epochs(), effects);
         let epoch = mvcc.epochs().epoch();

@@ -209,7 +209,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     ) -> Outcome<A> {
         self.engine.run.now = now;
         // A task's message follows what the task has seen, which may be of an epoch that began since the last turn.
-        if self.engine.run.line.epoch != self.engine.mvcc.epochs().epoch() {
+        if self.engine.run.epoch_state.epoch != self.engine.mvcc.epochs().epoch() {
             self.engine.enter();
         }
         match self.run::<{ CallSite::Inline as u8 }>(false, 0, message, sender, effects) {
@@ -276,7 +276,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 }
                 Envelope::Paid { debt, epoch } => {
                     if let Some(journal) = &mut self.engine.journal {
-                        journal.is_paid(debt, epoch, &self.engine.run.line);
+                        journal.is_paid(debt, epoch, &self.engine.run.epoch_state);
                     }
                 }
                 Envelope::Mark(epoch) => {

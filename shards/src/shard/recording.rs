@@ -48,14 +48,14 @@ impl<A: Actor> Engine<A> {
     /// # Errors
     /// As [`Engine::stage`].
     pub(crate) fn record(&mut self, first: Option<Written>) -> Result<(), RecordError> {
-        let Engine { journal, run: RunState { partition, before, line, .. }, .. } = self;
+        let Engine { journal, run: RunState { partition, before, epoch_state, .. }, .. } = self;
         let Some(journal) = journal else { return Ok(()) };
         if first.is_none() && before.is_empty() {
             return Ok(());
         }
         let value_max = journal.bounds.value();
         let Journal { filling, staged, trust, lent, .. } = &mut **journal;
-        let recorded = filling.write(Some(line.epoch), staged, |records| {
+        let recorded = filling.write(Some(epoch_state.epoch), staged, |records| {
             quietly(|| {
                 push_objects(records, lent, trust, partition, first.into_iter(), value_max)?;
                 let others = before.iter().map(BeforeImage::written);
@@ -69,10 +69,10 @@ impl<A: Actor> Engine<A> {
             // All of it is at home elsewhere.
             Wrote::Nothing => return Ok(()),
             Wrote::Here => {}
-            Wrote::Beside => journal.commit(line.epoch),
+            Wrote::Beside => journal.commit(epoch_state.epoch),
         }
-        journal.recorded = journal.recorded.max(line.epoch);
-        journal.shown = journal.shown.max(line.epoch);
+        journal.recorded = journal.recorded.max(epoch_state.epoch);
+        journal.shown = journal.shown.max(epoch_state.epoch);
         Ok(())
     }
 
@@ -86,16 +86,16 @@ impl<A: Actor> Engine<A> {
 
     /// The running message has succeeded in this epoch: what was staged is recorded, and what it told is owed.
     pub(crate) fn commit(&mut self) {
-        let Engine { journal, run: RunState { told, line, .. }, .. } = self;
+        let Engine { journal, run: RunState { told, epoch_state, .. }, .. } = self;
         let Some(journal) = journal else { return };
         for told in told {
             if let Some((debt, message)) = told.owed.take() {
-                let owed = Owed::new(line.epoch, told.sender, told.due, message);
+                let owed = Owed::new(epoch_state.epoch, told.sender, told.due, message);
                 journal.debts.owe(debt, owed);
                 told.debt = Some(debt);
             }
         }
-        journal.commit(line.epoch);
+        journal.commit(epoch_state.epoch);
     }
 }
 

@@ -93,7 +93,7 @@ impl<A: Actor> Engine<A> {
     fn seal_one(&mut self, before: BeforeImage<A>) {
         // What is lent is stamped at home.
         if self.run.partition.slot(before.slot).live {
-            self.stamp(before.slot, self.run.line.epoch, before.ownership, before.state);
+            self.stamp(before.slot, self.run.epoch_state.epoch, before.ownership, before.state);
             if self.run.partition.slot(before.slot).is_left() {
                 self.run.partition.release(before.slot);
             }
@@ -123,11 +123,11 @@ impl<A: Actor> Engine<A> {
             slot.set_ownership(Ownership::default());
         }
         let newest = match fault::is_on(Fault::KeepForOldest) {
-            true => self.run.line.watermark,
-            false => self.run.line.newest_snapshot,
+            true => self.run.epoch_state.watermark,
+            false => self.run.epoch_state.newest_snapshot,
         };
         if let Some(state) = state {
-            self.walk.follow(&self.run.line);
+            self.walk.follow(&self.run.epoch_state);
             if slot.epoch() < newest && !fault::is_on(Fault::NoKeep) {
                 // If the checkpoint needs it as well, it gets it when no snapshot does any more.
                 self.versions.keep(index, slot, epoch, ownership, state);
@@ -146,12 +146,15 @@ impl<A: Actor> Engine<A> {
         }
         let publication = (self.run.shard, self.publications + 1);
         for (id, state) in &mut self.run.to_publish {
-            self.mvcc.put_pending(*id, self.run.line.epoch, publication, state.take());
+            self.mvcc.put_pending(*id, self.run.epoch_state.epoch, publication, state.take());
         }
-        let before = self.run.line.epoch;
+        let before = self.run.epoch_state.epoch;
         self.enter();
-        if self.run.line.epoch != before {
-            self.run.to_publish.iter().for_each(|(id, _)| self.mvcc.move_pending(id, self.run.line.epoch));
+        if self.run.epoch_state.epoch != before {
+            self.run
+                .to_publish
+                .iter()
+                .for_each(|(id, _)| self.mvcc.move_pending(id, self.run.epoch_state.epoch));
         }
         self.mvcc.show(publication);
         self.publications += 1;

@@ -10,7 +10,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::epoch::{Epoch, Line};
+use crate::epoch::{Epoch, EpochState};
 use crate::log::bounds::ANY_VALUE;
 use crate::log::part::PartWriter;
 use crate::log::record::{Debt, write_owe};
@@ -82,9 +82,9 @@ impl Debts {
     }
 
     /// A debt of this shard's was paid in `epoch`. It is kept if a checkpoint sees it owed.
-    pub(crate) fn is_paid(&mut self, debt: Debt, epoch: Epoch, line: &Line) {
+    pub(crate) fn is_paid(&mut self, debt: Debt, epoch: Epoch, epoch_state: &EpochState) {
         let Some(owed) = self.owed.get_mut(&debt) else { return };
-        if line.checkpoint_sees_before(epoch) && owed.told_in < line.checkpoint {
+        if epoch_state.checkpoint_sees_before(epoch) && owed.told_in < epoch_state.checkpoint {
             owed.paid_in = Some(epoch);
             self.paid.push_back((epoch, debt));
         } else {
@@ -93,14 +93,15 @@ impl Debts {
     }
 
     /// Whether some that are paid are kept, and no checkpoint sees them any more.
-    pub(crate) fn has_garbage(&self, line: &Line) -> bool {
-        self.paid.front().is_some_and(|(epoch, _)| !line.checkpoint_sees_before(*epoch))
+    pub(crate) fn has_garbage(&self, epoch_state: &EpochState) -> bool {
+        self.paid.front().is_some_and(|(epoch, _)| !epoch_state.checkpoint_sees_before(*epoch))
     }
 
     /// Forgets up to `most` of those.
-    pub(crate) fn forget_paid(&mut self, line: &Line, most: usize) {
+    pub(crate) fn forget_paid(&mut self, epoch_state: &EpochState, most: usize) {
         for _ in 0..most {
-            let Some((_, debt)) = self.paid.front().filter(|(epoch, _)| !line.checkpoint_sees_before(*epoch))
+            let Some((_, debt)) =
+                self.paid.front().filter(|(epoch, _)| !epoch_state.checkpoint_sees_before(*epoch))
             else {
                 return;
             };

@@ -101,10 +101,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// Whether the shard keeps something that no snapshot needs any more: while it does, it wants another turn.
     pub fn has_garbage(&self) -> bool {
-        let (engine, watermark) = (&self.engine, self.engine.run.line.watermark);
-        engine.journal.as_ref().is_some_and(|journal| journal.debts.has_garbage(&engine.run.line))
+        let (engine, watermark) = (&self.engine, self.engine.run.epoch_state.watermark);
+        engine.journal.as_ref().is_some_and(|journal| journal.debts.has_garbage(&engine.run.epoch_state))
             || engine.versions.first_until().is_some_and(|until| until < watermark)
-            || engine.walk.has_stale(&engine.run.line)
+            || engine.walk.has_stale(&engine.run.epoch_state)
             || engine
                 .to_trim
                 .front()
@@ -114,14 +114,14 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
 impl<A: Actor> Engine<A> {
     fn may_read(&self, snapshot: Epoch) -> Result<(), Expired> {
-        let is_open = self.run.line.watermark <= snapshot || fault::is_on(Fault::ReadExpired);
+        let is_open = self.run.epoch_state.watermark <= snapshot || fault::is_on(Fault::ReadExpired);
         if is_open { Ok(()) } else { Err(Expired) }
     }
 
     fn has_closed(&self, snapshot: Epoch) -> bool {
         let is_in_doubt = self.in_doubt.front().is_some_and(|(epoch, _)| *epoch < snapshot);
         // With a log, a shard that rests is in no epoch, and the next it enters is not before the one that is now.
-        let epoch = if self.rests() { self.mvcc.epochs().epoch() } else { self.run.line.epoch };
+        let epoch = if self.rests() { self.mvcc.epochs().epoch() } else { self.run.epoch_state.epoch };
         epoch >= snapshot && (!is_in_doubt || fault::is_on(Fault::CloseBlind))
     }
 
@@ -129,7 +129,8 @@ impl<A: Actor> Engine<A> {
     #[inline]
     pub(crate) fn sweep(&mut self) {
         self.run.counters.versions = self.old_states();
-        let owes = self.journal.as_ref().is_some_and(|journal| journal.debts.has_garbage(&self.run.line));
+        let owes =
+            self.journal.as_ref().is_some_and(|journal| journal.debts.has_garbage(&self.run.epoch_state));
         if self.run.counters.versions > 0 || owes {
             self.sweep_some();
         }
@@ -138,15 +139,15 @@ impl<A: Actor> Engine<A> {
     /// Lets go of up to `most` versions, published objects' old states, and paid debts that no snapshot needs, and of some of what was put
     /// aside for a checkpoint that was given up.
     fn drop_some(&mut self, most: usize) {
-        self.walk.follow(&self.run.line);
+        self.walk.follow(&self.run.epoch_state);
         self.walk.drop_stale();
         if let Some(journal) = &mut self.journal {
-            journal.debts.forget_paid(&self.run.line, most);
+            journal.debts.forget_paid(&self.run.epoch_state, most);
         }
         self.drop_versions(most);
         for _ in 0..most {
             match self.to_trim.front() {
-                Some((until, _)) if *until < self.run.line.watermark && self.mvcc.is_past(*until) => {}
+                Some((until, _)) if *until < self.run.epoch_state.watermark && self.mvcc.is_past(*until) => {}
                 _ => break,
             }
             if let Some((_, id)) = self.to_trim.pop_front() {
@@ -187,10 +188,10 @@ impl<A: Actor> Engine<A> {
     /// Drops up to `most` versions that no snapshot needs, and the slots that only they kept. A version that the checkpoint has yet to
     /// write is put aside for it.
     pub(crate) fn drop_versions(&mut self, most: usize) {
-        self.walk.follow(&self.run.line);
+        self.walk.follow(&self.run.epoch_state);
         for _ in 0..most {
             let early = u64::from(fault::is_on(Fault::DropEarly));
-            let watermark = Epoch(self.run.line.watermark.0 + early);
+            let watermark = Epoch(self.run.epoch_state.watermark.0 + early);
             let Some((version, number)) = self.versions.take_first(watermark) else { return };
             let Version { slot: index, epoch, until, ownership, state, .. } = version;
             let slot = self.run.partition.slot_mut(index);

@@ -4,7 +4,7 @@
 //! objects have, waiters and old versions, is elsewhere and has a number here. The *lock word* says in one comparison that the object is
 //! free for the fast path: it holds who has locked it, and a bit for a shared object, which only transactions use.
 
-use crate::epoch::{Epoch, Line};
+use crate::epoch::{Epoch, EpochState};
 use crate::fault::{self, Fault};
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
 
@@ -147,8 +147,8 @@ impl<I: ObjectId, S> Slot<I, S> {
     /// Whether its next write is more than a change of its state: it comes to exist by it, or what it is now may have to be kept. (The
     /// line is looked at first: while nothing is kept that spares a look at the slot, 2 ns of 24.)
     #[inline]
-    pub(crate) fn needs_sealing(&self, line: &Line) -> bool {
-        self.state.is_none() || line.needs_old() && self.epoch < line.needs_before
+    pub(crate) fn needs_sealing(&self, epoch_state: &EpochState) -> bool {
+        self.state.is_none() || epoch_state.needs_old() && self.epoch < epoch_state.needs_before
     }
 
     /// It was written in `epoch`, whatever became of it.

@@ -23,7 +23,7 @@
 //! applied later and belong to the time before: it leaves nothing here, and the walk, which begins when nothing is in doubt any more,
 //! finds it in its slot.
 
-use crate::epoch::{Epoch, Line, NO_CHECKPOINT};
+use crate::epoch::{Epoch, EpochState, NO_CHECKPOINT};
 use crate::fault::{self, Fault};
 use crate::object::Ownership;
 use crate::store::slot::SlotIndex;
@@ -36,7 +36,7 @@ const CHUNK: usize = 256;
 
 /// Where a checkpoint is in a shard.
 pub(crate) struct Walk<I, S> {
-    /// As of the start of which epoch; that of [`Line::checkpoint`] as of when this was last looked at.
+    /// As of the start of which epoch; that of [`EpochState::checkpoint`] as of when this was last looked at.
     snapshot: Epoch,
     /// Slots before this one are passed.
     cursor: SlotIndex,
@@ -63,9 +63,9 @@ impl<I, S> Walk<I, S> {
 
     /// Begins anew if there is another checkpoint than before, or none any more. What is asked of the walk is asked after this.
     #[inline]
-    pub(crate) fn follow(&mut self, line: &Line) {
-        if self.snapshot != line.checkpoint {
-            self.begin(line.checkpoint);
+    pub(crate) fn follow(&mut self, epoch_state: &EpochState) {
+        if self.snapshot != epoch_state.checkpoint {
+            self.begin(epoch_state.checkpoint);
         }
     }
 
@@ -120,8 +120,8 @@ impl<I, S> Walk<I, S> {
 
     /// How many states are put aside for the checkpoint that is being made.
     #[inline]
-    pub(crate) fn backlog(&self, line: &Line) -> usize {
-        if self.snapshot == line.checkpoint { self.len } else { 0 }
+    pub(crate) fn backlog(&self, epoch_state: &EpochState) -> usize {
+        if self.snapshot == epoch_state.checkpoint { self.len } else { 0 }
     }
 
     /// How many states there are here.
@@ -131,8 +131,8 @@ impl<I, S> Walk<I, S> {
     }
 
     /// Whether something is left of a checkpoint that was given up.
-    pub(crate) fn has_stale(&self, line: &Line) -> bool {
-        self.stale_len > 0 || self.len > 0 && self.snapshot != line.checkpoint
+    pub(crate) fn has_stale(&self, epoch_state: &EpochState) -> bool {
+        self.stale_len > 0 || self.len > 0 && self.snapshot != epoch_state.checkpoint
     }
 
     /// Drops some of it.
