@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::actor::addressees::{ADDRESSEES_MAX, Rest, Target};
 use crate::actor::destination::Destination;
-use crate::actor::run::{BeforeImage, MORE, Outboxes, RunState, Told, miss};
+use crate::actor::run::{BeforeImage, MORE, Outboxes, QueuedSend, RunState, miss};
 use crate::actor::{AccessError, Actor};
 use crate::epoch::TransactionId;
 use crate::object::{Access, OwnerId, Ownership};
@@ -177,7 +177,7 @@ impl<A: Actor> Objects<'_, A> {
     /// [`AccessError::NoRoom`] if its queue is full, [`AccessError::Unaddressed`] if it names no object.
     pub fn tell(&mut self, message: A::Message) -> Result<(), AccessError<A::Id>> {
         let to = self.route(&message)?;
-        let pending = self.run.told.iter().filter(|told| told.to == to && told.due.is_none()).count();
+        let pending = self.run.queued.iter().filter(|send| send.to == to && send.due.is_none()).count();
         let (waiting, max) = if to == self.run.shard {
             (self.run.own_waiting + pending, self.run.limits.own_messages_max)
         } else {
@@ -186,7 +186,7 @@ impl<A: Actor> Objects<'_, A> {
         if waiting >= max {
             return Err(AccessError::NoRoom { waiting });
         }
-        self.push_told(message, to, None);
+        self.queue_send(message, to, None);
         Ok(())
     }
 
@@ -197,17 +197,24 @@ impl<A: Actor> Objects<'_, A> {
     pub fn tell_after(&mut self, delay: Duration, message: A::Message) -> Result<(), AccessError<A::Id>> {
         let to = self.route(&message)?;
         let waiting =
-            self.run.timers_waiting + self.run.told.iter().filter(|told| told.due.is_some()).count();
+            self.run.timers_waiting + self.run.queued.iter().filter(|send| send.due.is_some()).count();
         if waiting >= self.run.limits.timers_max {
             return Err(AccessError::NoRoom { waiting });
         }
         let due = Some(self.run.now.after(delay));
-        self.push_told(message, to, due);
+        self.queue_send(message, to, due);
         Ok(())
     }
 
-    fn push_told(&mut self, message: A::Message, to: ShardIndex, due: Option<Time>) {
-        self.run.told.push(Told { message, to, sender: self.sender, due, owed: None, debt: None });
+    fn queue_send(&mut self, message: A::Message, to: ShardIndex, due: Option<Time>) {
+        self.run.queued.push(QueuedSend {
+            message,
+            to,
+            sender: self.sender,
+            due,
+            staged: None,
+            number: None,
+        });
     }
 
     fn route(&mut self, message: &A::Message) -> Result<ShardIndex, AccessError<A::Id>> {

@@ -63,16 +63,16 @@ impl<A: Actor> BeforeImage<A> {
 pub(crate) type Publication<A> = (<A as Actor>::Id, Option<Arc<<A as Actor>::State>>);
 
 /// A message the running message sends if it succeeds.
-pub(crate) struct Told<A: Actor> {
+pub(crate) struct QueuedSend<A: Actor> {
     pub(crate) message: A::Message,
     pub(crate) to: ShardIndex,
     pub(crate) sender: OwnerId,
     /// When, if later.
     pub(crate) due: Option<Time>,
     /// While it is staged for the log: its number, and it in bytes.
-    pub(crate) owed: Option<(Debt, Box<[u8]>)>,
+    pub(crate) staged: Option<(Debt, Box<[u8]>)>,
     /// Its number in the log.
-    pub(crate) debt: Option<Debt>,
+    pub(crate) number: Option<Debt>,
 }
 
 /// In [`RunState::unsealed`]: the running message may have done more than change states.
@@ -112,7 +112,7 @@ pub(crate) struct RunState<A: Actor> {
     /// Whether the transaction that ran last wrote its first object.
     pub(crate) first_saved: bool,
     /// What the running message tells. Empty between messages.
-    pub(crate) told: Vec<Told<A>>,
+    pub(crate) queued: Vec<QueuedSend<A>>,
     /// What the running message publishes, or, without a state, makes private again or removes. Empty between messages.
     pub(crate) to_publish: Vec<Publication<A>>,
 }
@@ -152,7 +152,7 @@ impl<A: Actor> RunState<A> {
             missing: Cell::new(None),
             unsealed: 0,
             first_saved: false,
-            told: Vec::new(),
+            queued: Vec::new(),
             to_publish: Vec::new(),
         }
     }

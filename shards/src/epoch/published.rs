@@ -2,7 +2,7 @@
 //! message.
 //!
 //! The partitions stay the truth; this is derived from them. A shard publishes at the lock point, in four steps: it puts the new
-//! versions in as *pending*; it loads the state of the epochs of epochs and commits in the epoch that is now; it makes them visible, all of them by one
+//! versions in as *pending*; it loads the state of the epochs and commits in the epoch that is now; it makes them visible, all of them by one
 //! store; and it trims what no snapshot needs. A reader of the latest version that meets a pending one waits for those few steps.
 //! Invariant *pending-before-epoch*: so a reader that still sees the version before read it before the epoch of the new one was taken.
 //! Without it, such a read could follow in time a message of an epoch that is later than the one in which the new version, still to come,

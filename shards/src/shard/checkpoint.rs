@@ -1,6 +1,6 @@
 //! A shard's part of a checkpoint, and what it begins with when a database is opened again.
 //!
-//! A part is all objects of the shard as they were at the start of a snapshot's epoch, and what the shard owed then. When all parts are on
+//! A part is all objects of the shard as they were at the start of a snapshot's epoch, and its pending sends then. When all parts are on
 //! disk, segments of the log that hold nothing later, and close nothing later, are not needed any more.
 
 use crate::actor::Actor;
@@ -18,7 +18,7 @@ use crate::prefetch::Prefetch;
 use crate::shard::Shard;
 use crate::shard::engine::Engine;
 use crate::shard::journal::Begun;
-use crate::shard::sends::Owed;
+use crate::shard::sends::PendingSend;
 use crate::store::home::Home;
 use crate::time::Time;
 use crate::transaction::effects::Effects;
@@ -40,17 +40,17 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         journal.begun.front().copied()
     }
 
-    /// Tells every other shard that it has been told of all that was paid here before `epoch`, which this shard has closed.
+    /// Tells every other shard that it has been told of all that was delivered here before `epoch`, which this shard has closed.
     pub fn send_marks(&mut self, epoch: Epoch, effects: &mut Effects<A>) {
         let others =
             effects.outboxes.iter_mut().enumerate().filter(|(to, _)| *to != self.engine.run.shard.index());
         others.for_each(|(_, outbox)| outbox.push_back(Envelope::Mark(epoch)));
     }
 
-    /// Whether every other shard has told of all that was paid there before `epoch`.
+    /// Whether every other shard has told of all that was delivered there before `epoch`.
     pub fn has_marks(&self, epoch: Epoch) -> bool {
         fault::is_on(Fault::SkipMarks)
-            || self.engine.journal.as_ref().is_none_or(|journal| journal.debts.has_marks(epoch))
+            || self.engine.journal.as_ref().is_none_or(|journal| journal.sends.has_marks(epoch))
     }
 
     /// Goes on with writing all objects as they were at the start of `snapshot` into `part`: those that were put aside first, then the slots
@@ -124,7 +124,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.engine.walk.backlog(&self.engine.run.epoch_state)
     }
 
-    /// Goes on with writing what this shard owed at the start of `snapshot`, from debt `from` on, as
+    /// Goes on with writing what was pending in this shard at the start of `snapshot`, from debt `from` on, as
     /// [`Shard::checkpoint_objects`] does with objects; once the shard [has all marks](Shard::has_marks). Returns where to
     /// go on; `None` at the end.
     ///
@@ -138,7 +138,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         goes_on: impl FnMut() -> bool,
     ) -> Result<Option<Debt>, PartError> {
         let Some(journal) = &self.engine.journal else { return Ok(None) };
-        Ok(journal.debts.write(snapshot, from, part, goes_on)?)
+        Ok(journal.sends.write(snapshot, from, part, goes_on)?)
     }
 
     /// Gives the shard the objects whose home it is, as its logs have them. The shard has not run anything yet.
@@ -152,12 +152,12 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Takes over a debt that a log has, and which is this shard's: it is in every checkpoint, and its message does not run.
     pub fn keep_debt(&mut self, debt: Debt, sender: OwnerId, due: Option<Time>, bytes: &[u8]) {
         if let Some(journal) = &mut self.engine.journal {
-            journal.debts.owe(debt, Owed::new(Epoch(0), sender, due, bytes.into()));
+            journal.sends.add(debt, PendingSend::new(Epoch(0), sender, due, bytes.into()));
         }
     }
 
     /// A number from which on no debt of this shard has one.
     pub fn next_debt(&self) -> u64 {
-        self.engine.journal.as_ref().map_or(0, |journal| journal.debts.next())
+        self.engine.journal.as_ref().map_or(0, |journal| journal.sends.next())
     }
 }

@@ -416,7 +416,7 @@ impl<A: Actor> Engine<A> {
     pub(crate) fn answer(&mut self, to: ReturnAddress, outcome: Outcome<A>, effects: &mut Effects<A>) {
         match to {
             ReturnAddress::Nobody => {}
-            ReturnAddress::Debt(debt) => self.pay(debt, effects),
+            ReturnAddress::Debt(debt) => self.deliver(debt, effects),
             ReturnAddress::Shard { shard, call } if shard != self.run.shard && !self.holds() => {
                 effects.outboxes[shard.index()].push_back(Envelope::Answer { call, outcome });
             }
@@ -433,17 +433,17 @@ impl<A: Actor> Engine<A> {
         self.journal.as_ref().is_some_and(|journal| journal.holds())
     }
 
-    /// A message that was owed has run, whatever came of it.
+    /// A pending send has run, whatever came of it.
     #[cold]
-    fn pay(&mut self, debt: Debt, effects: &mut Effects<A>) {
+    fn deliver(&mut self, debt: Debt, effects: &mut Effects<A>) {
         let Some(journal) = &mut self.journal else { return };
         let epoch = self.run.epoch_state.epoch;
-        journal.pay(debt, epoch);
-        let debtor = journal.debts.debtor(debt);
-        if debtor == self.run.shard {
-            journal.is_paid(debt, epoch, &self.run.epoch_state);
+        journal.record_delivery(debt, epoch);
+        let sender_shard = journal.sends.sender_shard(debt);
+        if sender_shard == self.run.shard {
+            journal.delivered(debt, epoch, &self.run.epoch_state);
         } else {
-            effects.outboxes[debtor.index()].push_back(Envelope::Paid { debt, epoch });
+            effects.outboxes[sender_shard.index()].push_back(Envelope::Delivered { debt, epoch });
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::actor::addressees::{ADDRESSEES_MAX, Addressees, Rest, Target};
 use crate::actor::limits::Limits;
 use crate::actor::objects::Objects;
 use crate::actor::outcome::{AskError, Outcome, ReturnAddress};
-use crate::actor::run::{BeforeImage, LOGGED, RunState, Told};
+use crate::actor::run::{BeforeImage, LOGGED, QueuedSend, RunState};
 use crate::actor::{AccessError, Actor};
 use crate::epoch::Epoch;
 use crate::epoch::published::Mvcc;
@@ -260,7 +260,7 @@ impl<A: Actor> Engine<A> {
         Step::Done(match result {
             Ok(Ok(reply)) => {
                 if self.run.unsealed != 0 {
-                    let sealed = if self.run.unsealed == LOGGED && self.run.told.is_empty() {
+                    let sealed = if self.run.unsealed == LOGGED && self.run.queued.is_empty() {
                         let recorded = self.record(first_before.as_ref().map(BeforeImage::written));
                         recorded.map_err(|error| self.not_recorded(first_before.take(), error))
                     } else {
@@ -272,8 +272,8 @@ impl<A: Actor> Engine<A> {
                     }
                 }
                 self.run.before.clear();
-                if !self.run.told.is_empty() {
-                    self.send_told(effects);
+                if !self.run.queued.is_empty() {
+                    self.send_queued(effects);
                 }
                 if FROM == CallSite::LockPoint as u8 {
                     self.run.counters.consensus += 1;
@@ -378,7 +378,7 @@ impl<A: Actor> Engine<A> {
     pub(crate) fn undo(&mut self, first_before: Option<BeforeImage<A>>) {
         self.run.unsealed = self.sealed();
         self.run.to_publish.clear();
-        self.run.told.clear();
+        self.run.queued.clear();
         for before in first_before.into_iter().chain(self.run.before.drain(..)) {
             let slot = self.run.partition.slot_mut(before.slot);
             slot.set_ownership(before.ownership);
@@ -390,9 +390,9 @@ impl<A: Actor> Engine<A> {
     }
 
     #[cold]
-    pub(crate) fn send_told(&mut self, effects: &mut Effects<A>) {
-        for Told { message, to, due, sender, debt, .. } in self.run.told.drain(..) {
-            let answer_to = debt.map_or(ReturnAddress::Nobody, ReturnAddress::Debt);
+    pub(crate) fn send_queued(&mut self, effects: &mut Effects<A>) {
+        for QueuedSend { message, to, due, sender, number, .. } in self.run.queued.drain(..) {
+            let answer_to = number.map_or(ReturnAddress::Nobody, ReturnAddress::Debt);
             let envelope = Envelope::Message { message, sender, answer_to };
             self.run.counters.told += 1;
             match due {

@@ -24,7 +24,7 @@ use crate::log::trust::Trust;
 use crate::log::writer::{BatchWriter, Records};
 use crate::placement::{ShardIndex, ShardSet};
 use crate::shard::resumed::Resumed;
-use crate::shard::sends::Debts;
+use crate::shard::sends::PendingSends;
 use crate::store::slot::SlotIndex;
 use crate::transaction::effects::Effects;
 use crate::transaction::message::{Batch, Envelope};
@@ -158,7 +158,7 @@ pub(crate) struct Journal<A: Actor> {
     pub(super) wanted: Option<Epoch>,
     /// What [`Durability`] was last told of who waits here.
     pub(super) told_wanted: Option<Epoch>,
-    pub(crate) debts: Debts,
+    pub(crate) sends: PendingSends,
     /// What is owed from earlier runs.
     pub(crate) resumed: Resumed<A>,
     pub(super) bytes: u64,
@@ -197,7 +197,7 @@ impl<A: Actor> Journal<A> {
             arrived: Vec::new(),
             wanted: None,
             told_wanted: None,
-            debts: Debts::new(shard, shards, first_debt),
+            sends: PendingSends::new(shard, shards, first_debt),
             resumed: Resumed::new(),
             durability,
             bytes: 0,
@@ -229,10 +229,10 @@ impl<A: Actor> Journal<A> {
         self.shown
     }
 
-    /// Word has come that a debt of this shard's was paid in `epoch`.
-    pub(crate) fn is_paid(&mut self, debt: Debt, epoch: Epoch, epoch_state: &EpochState) {
-        self.debts.is_paid(debt, epoch, epoch_state);
-        self.resumed.is_paid(debt, epoch);
+    /// Word has come that a debt of this shard's was delivered in `epoch`.
+    pub(crate) fn delivered(&mut self, debt: Debt, epoch: Epoch, epoch_state: &EpochState) {
+        self.sends.delivered(debt, epoch, epoch_state);
+        self.resumed.delivered(debt, epoch);
     }
 
     /// Moves the records that are staged into the batch that is being filled: they were committed in `epoch`.
@@ -303,7 +303,7 @@ impl<A: Actor> Journal<A> {
     }
 
     /// Finds out how far everything is durable and lets go of the answers that waited for it. Says whether somebody else has what they
-    /// waited for, or a message of an earlier run is paid on disk.
+    /// waited for, or a message of an earlier run is delivered on disk.
     pub(super) fn release(&mut self, epochs: &crate::epoch::Epochs, effects: &mut Effects<A>) -> bool {
         let mut has_wanted = false;
         loop {

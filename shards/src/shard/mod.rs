@@ -274,14 +274,14 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                         None => effects.answers.push((to, outcome)),
                     }
                 }
-                Envelope::Paid { debt, epoch } => {
+                Envelope::Delivered { debt, epoch } => {
                     if let Some(journal) = &mut self.engine.journal {
-                        journal.is_paid(debt, epoch, &self.engine.run.epoch_state);
+                        journal.delivered(debt, epoch, &self.engine.run.epoch_state);
                     }
                 }
                 Envelope::Mark(epoch) => {
                     if let Some(journal) = &mut self.engine.journal {
-                        journal.debts.mark(epoch);
+                        journal.sends.mark(epoch);
                     }
                 }
             }

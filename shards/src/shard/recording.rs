@@ -1,4 +1,4 @@
-//! What a message that succeeded leaves in its shard's log: what its objects are now, what it told, and that it is paid, if it was owed.
+//! What a message that succeeded leaves in its shard's log: what its objects are now, what it told, and that it is delivered, if it was pending.
 //!
 //! Nearly all messages do no more than change states, and go by [`Engine::record`]. The others are *staged* before anybody sees what they did,
 //! since they can still fail then, and *committed* when their epoch is known for good: see [`Engine::seal`].
@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::actor::Actor;
-use crate::actor::run::{BeforeImage, RunState, Told, Written};
+use crate::actor::run::{BeforeImage, QueuedSend, RunState, Written};
 use crate::epoch::Epoch;
 use crate::log::bounds::TooLong;
 use crate::log::record::{Debt, IdIs, paid_record, write_object, write_owe};
@@ -17,7 +17,7 @@ use crate::log::writer::{Records, Wrote};
 use crate::object::ObjectId;
 use crate::shard::engine::Engine;
 use crate::shard::journal::{Journal, Lent};
-use crate::shard::sends::Owed;
+use crate::shard::sends::PendingSend;
 use crate::store::partition::Partition;
 
 impl<A: Actor> Engine<A> {
@@ -26,14 +26,14 @@ impl<A: Actor> Engine<A> {
     /// # Errors
     /// Something of it cannot be written; then nothing is staged.
     pub(crate) fn stage(&mut self, first_before: Option<&BeforeImage<A>>) -> Result<(), RecordError> {
-        let Engine { journal, run: RunState { partition, before, told, .. }, .. } = self;
+        let Engine { journal, run: RunState { partition, before, queued, .. }, .. } = self;
         let Some(journal) = journal else { return Ok(()) };
         let value_max = journal.bounds.value();
         let staged = quietly(|| {
             let written = first_before.into_iter().chain(&*before).map(BeforeImage::written);
             let Journal { staged, trust, lent, .. } = &mut **journal;
             push_objects(staged, lent, trust, partition, written, value_max)?;
-            journal.stage_told(told, value_max)
+            journal.stage_sends(queued, value_max)
         });
         if staged.is_err() {
             journal.staged.clear();
@@ -84,15 +84,15 @@ impl<A: Actor> Engine<A> {
         }
     }
 
-    /// The running message has succeeded in this epoch: what was staged is recorded, and what it told is owed.
+    /// The running message has succeeded in this epoch: what was staged is recorded, and what it told is pending.
     pub(crate) fn commit(&mut self) {
-        let Engine { journal, run: RunState { told, epoch_state, .. }, .. } = self;
+        let Engine { journal, run: RunState { queued, epoch_state, .. }, .. } = self;
         let Some(journal) = journal else { return };
-        for told in told {
-            if let Some((debt, message)) = told.owed.take() {
-                let owed = Owed::new(epoch_state.epoch, told.sender, told.due, message);
-                journal.debts.owe(debt, owed);
-                told.debt = Some(debt);
+        for send in queued {
+            if let Some((debt, message)) = send.staged.take() {
+                let pending = PendingSend::new(epoch_state.epoch, send.sender, send.due, message);
+                journal.sends.add(debt, pending);
+                send.number = Some(debt);
             }
         }
         journal.commit(epoch_state.epoch);
@@ -140,19 +140,19 @@ impl<A: Actor> Journal<A> {
         self.commit(epoch);
     }
 
-    /// Records that a debt was paid in `epoch`.
-    pub(crate) fn pay(&mut self, debt: Debt, epoch: Epoch) {
+    /// Records that a message was delivered in `epoch`.
+    pub(crate) fn record_delivery(&mut self, debt: Debt, epoch: Epoch) {
         self.staged.push_short(paid_record(debt));
         self.commit(epoch);
     }
 
-    fn stage_told(&mut self, told: &mut [Told<A>], value_max: usize) -> Result<(), RecordError> {
-        for told in told {
+    fn stage_sends(&mut self, queued: &mut [QueuedSend<A>], value_max: usize) -> Result<(), RecordError> {
+        for send in queued {
             let mut message = Vec::new();
-            (self.codec.encode)(&told.message, &mut message)?;
-            let debt = self.debts.number();
-            self.staged.push(|to| write_owe(debt, told.sender, told.due, &message, value_max, to))?;
-            told.owed = Some((debt, message.into()));
+            (self.codec.encode)(&send.message, &mut message)?;
+            let debt = self.sends.number();
+            self.staged.push(|to| write_owe(debt, send.sender, send.due, &message, value_max, to))?;
+            send.staged = Some((debt, message.into()));
         }
         Ok(())
     }

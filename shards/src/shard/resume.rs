@@ -2,7 +2,7 @@
 
 use crate::actor::Actor;
 use crate::actor::destination::Destination;
-use crate::actor::run::Told;
+use crate::actor::run::QueuedSend;
 use crate::log::record::Debt;
 use crate::object::OwnerId;
 use crate::prefetch::Prefetch;
@@ -35,7 +35,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
-    /// Whether there are messages of an earlier run that have not run, or whose payment is not on disk.
+    /// Whether there are messages of an earlier run that have not run, or whose delivery is not on disk.
     pub fn has_resumed(&self) -> bool {
         self.engine.journal.as_ref().is_some_and(|journal| {
             !journal.resumed.waiting.is_empty() || !journal.resumed.under_way.is_empty()
@@ -84,8 +84,15 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 Destination::One(to) | Destination::Several(to) => to,
                 Destination::Nowhere => self.engine.run.shard,
             };
-            self.engine.run.told.push(Told { message, to, sender, due: None, owed: None, debt: Some(debt) });
+            self.engine.run.queued.push(QueuedSend {
+                message,
+                to,
+                sender,
+                due: None,
+                staged: None,
+                number: Some(debt),
+            });
         }
-        self.engine.send_told(effects);
+        self.engine.send_queued(effects);
     }
 }

@@ -4,7 +4,7 @@
 //! start. So whoever runs the shard writes down which owed messages are *under way* before they run, and the next start finds out
 //! which may be guilty: see [`Manifest::blame`](crate::log::manifest::Manifest::blame).
 //!
-//! A message is under way until its payment is on disk: what it told runs at once, and if that ends the process before the disk has
+//! A message is under way until its delivery is on disk: what it told runs at once, and if that ends the process before the disk has
 //! it, then only the first can be named. At most [`UNDER_WAY_MAX`] of a shard are under way, so few are suspected. A runtime that has
 //! suspects lets each run while nothing else does ([`Shard::resume_alone`](crate::Shard::resume_alone)); who survives that is innocent.
 //!
@@ -34,7 +34,7 @@ pub(crate) struct Resumed<A: Actor> {
     pub(super) is_held: bool,
     /// Taken from those that wait, and not sent yet.
     pub(super) taken: Vec<(Debt, ToResume<A>)>,
-    /// Named by the runtime: taken, sent, or run and not yet paid on disk. With the epoch in which it was paid.
+    /// Named by the runtime: taken, sent, or run and not yet delivered on disk. With the epoch in which it was delivered.
     pub(super) under_way: Vec<(Debt, Option<Epoch>)>,
 }
 
@@ -79,21 +79,22 @@ impl<A: Actor> Resumed<A> {
     }
 
     /// This has run, and what it did is committed in `epoch`.
-    pub(crate) fn is_paid(&mut self, debt: Debt, epoch: Epoch) {
-        if let Some((_, paid_in)) = self.under_way.iter_mut().find(|(of, _)| *of == debt) {
-            *paid_in = Some(epoch);
+    pub(crate) fn delivered(&mut self, debt: Debt, epoch: Epoch) {
+        if let Some((_, delivered_in)) = self.under_way.iter_mut().find(|(of, _)| *of == debt) {
+            *delivered_in = Some(epoch);
         }
     }
 
-    /// The first epoch that has to be durable for one under way to be paid on disk.
+    /// The first epoch that has to be durable for one under way to be delivered on disk.
     pub(crate) fn wanted(&self) -> Option<Epoch> {
-        self.under_way.iter().filter_map(|(_, paid_in)| *paid_in).min()
+        self.under_way.iter().filter_map(|(_, delivered_in)| *delivered_in).min()
     }
 
-    /// Forgets those under way whose payment is on disk. Says whether there were any.
+    /// Forgets those under way whose delivery is on disk. Says whether there were any.
     pub(crate) fn end(&mut self, durable: Epoch) -> bool {
         let before = self.under_way.len();
-        self.under_way.retain(|(_, paid_in)| paid_in.is_none_or(|paid_in| paid_in > durable));
+        self.under_way
+            .retain(|(_, delivered_in)| delivered_in.is_none_or(|delivered_in| delivered_in > durable));
         self.under_way.len() < before
     }
 

@@ -20,7 +20,7 @@ use crate::store::slot::NO_SLOT;
 use crate::store::version::Version;
 use crate::time::Time;
 
-/// Old versions, published objects and paid debts let go of at each turn. Few, because a state may be large and take long
+/// Old versions, published objects and delivered sends let go of at each turn. Few, because a state may be large and take long
 /// to drop: whoever has a clock goes on by [`Shard::sweep`].
 const SWEPT_PER_TURN: usize = 16;
 
@@ -102,7 +102,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Whether the shard keeps something that no snapshot needs any more: while it does, it wants another turn.
     pub fn has_garbage(&self) -> bool {
         let (engine, watermark) = (&self.engine, self.engine.run.epoch_state.watermark);
-        engine.journal.as_ref().is_some_and(|journal| journal.debts.has_garbage(&engine.run.epoch_state))
+        engine.journal.as_ref().is_some_and(|journal| journal.sends.has_garbage(&engine.run.epoch_state))
             || engine.versions.first_until().is_some_and(|until| until < watermark)
             || engine.walk.has_stale(&engine.run.epoch_state)
             || engine
@@ -129,20 +129,20 @@ impl<A: Actor> Engine<A> {
     #[inline]
     pub(crate) fn sweep(&mut self) {
         self.run.counters.versions = self.old_states();
-        let owes =
-            self.journal.as_ref().is_some_and(|journal| journal.debts.has_garbage(&self.run.epoch_state));
-        if self.run.counters.versions > 0 || owes {
+        let has_delivered =
+            self.journal.as_ref().is_some_and(|journal| journal.sends.has_garbage(&self.run.epoch_state));
+        if self.run.counters.versions > 0 || has_delivered {
             self.sweep_some();
         }
     }
 
-    /// Lets go of up to `most` versions, published objects' old states, and paid debts that no snapshot needs, and of some of what was put
+    /// Lets go of up to `most` versions, published objects' old states, and delivered sends that no snapshot needs, and of some of what was put
     /// aside for a checkpoint that was given up.
     fn drop_some(&mut self, most: usize) {
         self.walk.follow(&self.run.epoch_state);
         self.walk.drop_stale();
         if let Some(journal) = &mut self.journal {
-            journal.debts.forget_paid(&self.run.epoch_state, most);
+            journal.sends.forget_delivered(&self.run.epoch_state, most);
         }
         self.drop_versions(most);
         for _ in 0..most {

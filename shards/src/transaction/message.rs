@@ -33,14 +33,14 @@ pub enum Envelope<A: Actor> {
     Finish(Box<Transaction<A>>),
     /// A transaction a shard tells itself to begin anew.
     Restart(Box<Transaction<A>>),
-    /// A debt of the receiving shard's has been paid.
-    Paid {
+    /// A pending send of the receiving shard's has run.
+    Delivered {
         /// Which.
         debt: Debt,
         /// In which epoch.
         epoch: Epoch,
     },
-    /// The sending shard has said of every debt it paid before this epoch that it is paid.
+    /// The sending shard has said of every send that was delivered there before this epoch that it is.
     Mark(Epoch),
 }
 
