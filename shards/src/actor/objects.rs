@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::actor::addressees::{ADDRESSEES_MAX, Rest, Target};
 use crate::actor::destination::Destination;
-use crate::actor::run::{BeforeImage, MORE, Outboxes, QueuedSend, RunState, miss};
+use crate::actor::run::{BeforeImage, CommitWork, Outboxes, QueuedSend, RunState, miss};
 use crate::actor::{AccessError, Actor};
 use crate::epoch::TransactionId;
 use crate::object::{Access, OwnerId, Ownership};
@@ -130,7 +130,7 @@ impl<A: Actor> Objects<'_, A> {
     /// # Errors
     /// As [`Objects::get_mut`].
     pub fn remove(&mut self, id: A::Id) -> Result<Option<A::State>, AccessError<A::Id>> {
-        self.run.unsealed |= MORE;
+        self.run.commit_work.add(CommitWork::CHANGES);
         Ok(self.writable(id)?.and_then(|slot| slot.state.take()))
     }
 
@@ -227,7 +227,7 @@ impl<A: Actor> Objects<'_, A> {
     fn set_ownership(&mut self, id: A::Id, ownership: Ownership) -> Result<(), AccessError<A::Id>> {
         let slot = self.writable(id)?.filter(|slot| slot.state.is_some());
         slot.ok_or(AccessError::Absent { id })?.set_ownership(ownership);
-        self.run.unsealed |= MORE;
+        self.run.commit_work.add(CommitWork::CHANGES);
         Ok(())
     }
 
@@ -292,8 +292,8 @@ impl<A: Actor> Objects<'_, A> {
             }
             self.first_before = Some(BeforeImage::of(slot, index, self.sender)?);
             self.first.saved = true;
-            if slot.needs_sealing(&self.run.epoch_state) {
-                self.run.unsealed |= MORE;
+            if slot.needs_commit(&self.run.epoch_state) {
+                self.run.commit_work.add(CommitWork::CHANGES);
             }
         }
         Ok(slot)
@@ -315,8 +315,8 @@ fn rest_writable<A: Actor>(
             return Err(miss(&run.missing, id, Access::Write));
         }
         let before = BeforeImage::of(slot, target.slot, sender)?;
-        if slot.needs_sealing(&run.epoch_state) {
-            run.unsealed |= MORE;
+        if slot.needs_commit(&run.epoch_state) {
+            run.commit_work.add(CommitWork::CHANGES);
         }
         run.before.push(before);
         target.saved = true;

@@ -75,10 +75,33 @@ pub(crate) struct QueuedSend<A: Actor> {
     pub(crate) number: Option<Debt>,
 }
 
-/// In [`RunState::unsealed`]: the running message may have done more than change states.
-pub(crate) const MORE: u8 = 1;
-/// In [`RunState::unsealed`]: there is a log.
-pub(crate) const LOGGED: u8 = 2;
+/// What the commit of the running message has to do beyond changed states. One word, so that a message that has nothing of it
+/// pays for one comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommitWork(u8);
+
+impl CommitWork {
+    pub(crate) const NONE: CommitWork = CommitWork(0);
+    /// The message may have done more than change states.
+    pub(crate) const CHANGES: CommitWork = CommitWork(1);
+    /// There is a log.
+    pub(crate) const RECORDS: CommitWork = CommitWork(2);
+
+    #[inline]
+    pub(crate) fn add(&mut self, work: CommitWork) {
+        self.0 |= work.0;
+    }
+
+    /// Adds `work` if `is_needed`, without a branch.
+    #[inline]
+    pub(crate) fn add_if(&mut self, is_needed: bool, work: CommitWork) {
+        self.0 |= u8::from(is_needed) * work.0;
+    }
+
+    pub(crate) fn has(self, work: CommitWork) -> bool {
+        self.0 & work.0 != 0
+    }
+}
 
 /// How many messages wait for each other shard: all that a message which tells has to know of them.
 pub(crate) trait Outboxes {
@@ -106,9 +129,8 @@ pub(crate) struct RunState<A: Actor> {
     pub(crate) before: Vec<BeforeImage<A>>,
     /// An object the running message needs and cannot have now: it is undone, and runs again with it.
     pub(crate) missing: Cell<Option<(A::Id, Access)>>,
-    /// [`MORE`] if the running message may have done more than change states, and [`LOGGED`]. One word, so that a message that did
-    /// neither pays for one comparison.
-    pub(crate) unsealed: u8,
+    /// What there is to do when the running message has succeeded.
+    pub(crate) commit_work: CommitWork,
     /// Whether the transaction that ran last wrote its first object.
     pub(crate) first_saved: bool,
     /// What the running message tells. Empty between messages.
@@ -150,7 +172,7 @@ impl<A: Actor> RunState<A> {
             scratch: Addressees::new(),
             before: Vec::with_capacity(8),
             missing: Cell::new(None),
-            unsealed: 0,
+            commit_work: CommitWork::NONE,
             first_saved: false,
             queued: Vec::new(),
             to_publish: Vec::new(),
@@ -199,7 +221,7 @@ impl<A: Actor> RunState<A> {
         let slot = self.partition.insert(hash, target.id, ownership);
         self.before.push(BeforeImage { slot, ownership, state: None });
         // Should the caller survive a panic of what makes the state, the slot is released.
-        self.unsealed |= MORE;
+        self.commit_work.add(CommitWork::CHANGES);
         slot
     }
 

@@ -16,7 +16,7 @@ use arrayvec::ArrayVec;
 
 use crate::actor::addressees::{ADDRESSEES_MAX, Rest, Target};
 use crate::actor::outcome::{AskError, Outcome, ReturnAddress};
-use crate::actor::run::MORE;
+use crate::actor::run::CommitWork;
 use crate::actor::{AccessError, Actor};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
@@ -251,11 +251,11 @@ impl<A: Actor> Engine<A> {
                 object.state.take(),
             );
             targets.push_found(Target::found(object.id, slot, object.access));
-            self.run.unsealed |= u8::from(object.ownership == Ownership::Shared) * MORE;
+            self.run.commit_work.add_if(object.ownership == Ownership::Shared, CommitWork::CHANGES);
         }
         for object in &transaction.objects[at_home.clone()] {
             let is_shared = self.run.partition.slot(object.slot).ownership() == Ownership::Shared;
-            self.run.unsealed |= u8::from(is_shared) * MORE;
+            self.run.commit_work.add_if(is_shared, CommitWork::CHANGES);
             targets.push_found(Target::found(object.id, object.slot, object.access));
         }
         let message = transaction.message.as_ref().expect("a transaction under way has its message");

@@ -13,7 +13,7 @@ use crate::actor::addressees::{ADDRESSEES_MAX, Addressees, Rest, Target};
 use crate::actor::limits::Limits;
 use crate::actor::objects::Objects;
 use crate::actor::outcome::{AskError, Outcome, ReturnAddress};
-use crate::actor::run::{BeforeImage, LOGGED, QueuedSend, RunState};
+use crate::actor::run::{BeforeImage, CommitWork, QueuedSend, RunState};
 use crate::actor::{AccessError, Actor};
 use crate::epoch::Epoch;
 use crate::epoch::published::Mvcc;
@@ -259,14 +259,15 @@ impl<A: Actor> Engine<A> {
         }
         Step::Done(match result {
             Ok(Ok(reply)) => {
-                if self.run.unsealed != 0 {
-                    let sealed = if self.run.unsealed == LOGGED && self.run.queued.is_empty() {
-                        let recorded = self.record(first_before.as_ref().map(BeforeImage::written));
-                        recorded.map_err(|error| self.not_recorded(first_before.take(), error))
-                    } else {
-                        self.seal(first_before.take())
-                    };
-                    if let Err(error) = sealed {
+                if self.run.commit_work != CommitWork::NONE {
+                    let committed =
+                        if self.run.commit_work == CommitWork::RECORDS && self.run.queued.is_empty() {
+                            let recorded = self.record(first_before.as_ref().map(BeforeImage::written));
+                            recorded.map_err(|error| self.not_recorded(first_before.take(), error))
+                        } else {
+                            self.commit(first_before.take())
+                        };
+                    if let Err(error) = committed {
                         drop_quietly(reply);
                         return Step::Done(Err(error));
                     }
@@ -348,10 +349,10 @@ impl<A: Actor> Engine<A> {
         }
     }
 
-    /// What [`Engine::unsealed`] is between messages.
+    /// What [`RunState::commit_work`] is between messages.
     #[inline]
-    pub(crate) fn sealed(&self) -> u8 {
-        if self.journal.is_some() { LOGGED } else { 0 }
+    pub(crate) fn least_commit_work(&self) -> CommitWork {
+        if self.journal.is_some() { CommitWork::RECORDS } else { CommitWork::NONE }
     }
 
     /// Takes over what all shards know of epochs and snapshots.
@@ -376,7 +377,7 @@ impl<A: Actor> Engine<A> {
     /// Puts everything back as it was before the message.
     #[cold]
     pub(crate) fn undo(&mut self, first_before: Option<BeforeImage<A>>) {
-        self.run.unsealed = self.sealed();
+        self.run.commit_work = self.least_commit_work();
         self.run.to_publish.clear();
         self.run.queued.clear();
         for before in first_before.into_iter().chain(self.run.before.drain(..)) {

@@ -30,7 +30,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     pub fn with_log(mut self, start: LogStart<A>) -> Self {
         let (shard, shards) = (self.engine.run.shard, self.engine.run.router.shards());
         self.engine.journal = Some(Box::new(Journal::new(shard, shards, start)));
-        self.engine.run.unsealed = self.engine.sealed();
+        self.engine.run.commit_work = self.engine.least_commit_work();
         self.engine.run.epoch_state.epoch = NO_EPOCH;
         self
     }

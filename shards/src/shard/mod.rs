@@ -5,19 +5,18 @@
 //! objects no longer fit the cache, a turn works on several messages at a time: it names the objects of one and prefetches their
 //! index entries, finds those of another, [`AHEAD`] messages nearer, and prefetches their slots, and runs a third.
 
-pub(crate) mod batches;
+mod batches;
 mod checkpoint;
+mod commit;
 mod coordinator;
-pub(crate) mod engine;
+mod engine;
 pub(crate) mod journal;
 mod logging;
-mod recording;
 mod resume;
 mod resumed;
-pub(crate) mod seal;
-pub(crate) mod sends;
+mod sends;
 mod snapshots;
-pub(crate) mod timers;
+mod timers;
 
 use std::marker::PhantomData;
 use std::sync::Arc;

@@ -147,7 +147,7 @@ impl<I: ObjectId, S> Slot<I, S> {
     /// Whether its next write is more than a change of its state: it comes to exist by it, or what it is now may have to be kept. (The
     /// line is looked at first: while nothing is kept that spares a look at the slot, 2 ns of 24.)
     #[inline]
-    pub(crate) fn needs_sealing(&self, epoch_state: &EpochState) -> bool {
+    pub(crate) fn needs_commit(&self, epoch_state: &EpochState) -> bool {
         self.state.is_none() || epoch_state.needs_old() && self.epoch < epoch_state.needs_before
     }
 
