@@ -14,8 +14,8 @@ pub(crate) enum Fault {
     KeepForOldest,
     /// A snapshot does not wait for transactions in doubt (`close_blind`, `no_park`).
     CloseBlind,
-    /// A participant settles in its own epoch (`apply_local`).
-    SettleLocally,
+    /// A participant applies in its own epoch (`apply_local`).
+    ApplyLocally,
     /// What is kept is dropped one snapshot too early.
     DropEarly,
     /// A removed object gives its slot back although a snapshot sees it.
@@ -108,7 +108,7 @@ impl Fault {
         Fault::NoKeep,
         Fault::KeepForOldest,
         Fault::CloseBlind,
-        Fault::SettleLocally,
+        Fault::ApplyLocally,
         Fault::DropEarly,
         Fault::ForgetRemoved,
         Fault::ReadExpired,

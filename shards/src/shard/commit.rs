@@ -287,7 +287,7 @@ fn push_objects<I: ObjectId, S: Serialize + DeserializeOwned>(
 impl<A: Actor> Journal<A> {
     /// Records what an object at home here is since `epoch`, as it was written at the lock point. Nothing of it is serialized again:
     /// it was answered for, so it must not be able to fail.
-    pub(crate) fn settle(&mut self, record: &[u8], epoch: Epoch) {
+    pub(crate) fn record_applied(&mut self, record: &[u8], epoch: Epoch) {
         let staged = self.staged.push(|to| {
             to.extend_from_slice(record);
             Ok::<(), TooLong>(())

@@ -1,11 +1,11 @@
-//! Drives transactions: begin, lock and pass on, run at the lock point, settle on the way back.
+//! Drives transactions: begin, lock and pass on, run at the lock point, apply on the way back.
 //!
 //! ```text
 //! origin ── LOCK ──> second participant ── LOCK ──> ... last: runs, answers, unlocks
-//! origin <─ SETTLE ─ second participant <─ SETTLE ─ ...
+//! origin <─ APPLY ── second participant <─ APPLY ── ...
 //! ```
 //!
-//! Two shards: two messages. No votes and no aborts but the actor's own. Invariant *locked-until-settled*: from the moment a
+//! Two shards: two messages. No votes and no aborts but the actor's own. Invariant *locked-until-applied*: from the moment a
 //! participant copies an object into the box until the box comes back, nobody writes that object at home; nobody reads it either if
 //! the transaction may write it.
 
@@ -221,7 +221,7 @@ impl<A: Actor> Engine<A> {
     }
 
     /// A transaction that this shard passed on in `epoch` has come back.
-    fn is_settled(&mut self, epoch: Epoch) {
+    fn came_back(&mut self, epoch: Epoch) {
         let place = self.in_doubt.iter_mut().find(|(of, _)| *of == epoch);
         let (_, transactions) = place.expect("what comes back was passed on");
         *transactions -= 1;
@@ -322,23 +322,23 @@ impl<A: Actor> Engine<A> {
     }
 
     /// This shard's part of the way back: takes over what was written, and unlocks.
-    pub(crate) fn settle(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+    pub(crate) fn apply(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
         let at_home = transaction.at_home(self.run.shard);
         let is_committed = matches!(transaction.end, Some(End::Committed(_)));
         self.take_epoch_of(&transaction);
-        self.is_settled(transaction.objects[at_home.start].passed_in);
+        self.came_back(transaction.objects[at_home.start].passed_in);
         for object in &mut transaction.objects[at_home.clone()] {
             let slot = self.run.partition.slot_mut(object.slot);
             debug_assert!(
                 slot.id == object.id && slot.is_held() || fault::is_on(Fault::EarlyRelease),
-                "locked-until-settled: {:?}",
+                "locked-until-applied: {:?}",
                 object.id
             );
             if is_committed && object.is_written {
                 let ownership = slot.ownership();
                 slot.set_ownership(object.ownership);
                 let state = std::mem::replace(&mut slot.state, object.state.take());
-                let is_local = fault::is_on(Fault::SettleLocally);
+                let is_local = fault::is_on(Fault::ApplyLocally);
                 let epoch = if is_local { self.run.epoch_state.epoch } else { transaction.epoch };
                 if let Some(journal) = &mut self.journal
                     && (slot.state.is_some() || state.is_some())
@@ -349,7 +349,7 @@ impl<A: Actor> Engine<A> {
                         "recorded-at-the-lock-point: {:?} was written",
                         object.id
                     );
-                    journal.settle(&transaction.records[record], epoch);
+                    journal.record_applied(&transaction.records[record], epoch);
                 }
                 self.stamp(object.slot, epoch, ownership, state);
             }
@@ -370,7 +370,7 @@ impl<A: Actor> Engine<A> {
         effects: &mut Effects<A>,
     ) {
         match transaction.before(at_home) {
-            Some(before) => effects.outboxes[before.index()].push_back(Envelope::Settle(transaction)),
+            Some(before) => effects.outboxes[before.index()].push_back(Envelope::Apply(transaction)),
             None if transaction.origin == self.run.shard => self.finish(transaction, effects),
             None => effects.outboxes[transaction.origin.index()].push_back(Envelope::Finish(transaction)),
         }
@@ -404,7 +404,7 @@ impl<A: Actor> Engine<A> {
                 }
             }
             None => {
-                debug_assert!(false, "locked-until-settled: a transaction comes back only when it has run")
+                debug_assert!(false, "locked-until-applied: a transaction comes back only when it has run")
             }
         }
         self.in_flight -= 1;

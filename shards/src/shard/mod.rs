@@ -85,7 +85,7 @@ enum Ran<A: Actor> {
 /// Prefetches the transaction an envelope brings, if it brings one.
 #[inline]
 fn prefetch_box<A: Actor, P: Prefetch>(envelope: &Envelope<A>) {
-    if let Envelope::Lock(transaction) | Envelope::Settle(transaction) | Envelope::Finish(transaction) =
+    if let Envelope::Lock(transaction) | Envelope::Apply(transaction) | Envelope::Finish(transaction) =
         envelope
     {
         P::prefetch::<Transaction<A>>(transaction, size_of::<Transaction<A>>().min(BOX_BYTES_MAX));
@@ -262,7 +262,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                     }
                 }
                 Envelope::Lock(transaction) => self.engine.lock(transaction, effects),
-                Envelope::Settle(transaction) => self.engine.settle(transaction, effects),
+                Envelope::Apply(transaction) => self.engine.apply(transaction, effects),
                 Envelope::Finish(transaction) => self.engine.finish(transaction, effects),
                 Envelope::Restart(transaction) => self.engine.send(transaction, effects),
                 Envelope::Answer { call, outcome } => {
@@ -413,7 +413,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             + self.engine.journal.as_ref().map_or(0, |journal| journal.resumed.timed())
     }
 
-    /// How many transactions began here and are not settled, and how many wait here for locks.
+    /// How many transactions began here and have not come back, and how many wait here for locks.
     pub fn transactions(&self) -> (usize, usize) {
         (self.engine.in_flight, self.engine.locks.waiting())
     }

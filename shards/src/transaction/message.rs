@@ -27,9 +27,9 @@ pub enum Envelope<A: Actor> {
     },
     /// A transaction on its way up, to a shard that locks its part of the objects.
     Lock(Box<Transaction<A>>),
-    /// A transaction on its way back, to a shard that settles its part and unlocks it.
-    Settle(Box<Transaction<A>>),
-    /// A transaction settled everywhere, to where it began, which is not among its participants.
+    /// A transaction on its way back, to a shard that applies its part and unlocks it.
+    Apply(Box<Transaction<A>>),
+    /// A transaction applied everywhere, to where it began, which is not among its participants.
     Finish(Box<Transaction<A>>),
     /// A transaction a shard tells itself to begin anew.
     Restart(Box<Transaction<A>>),
