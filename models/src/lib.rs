@@ -469,7 +469,7 @@ mod models {
                 thread::spawn(move || {
                     // What it had under way was of an epoch before.
                     durability.close(ShardIndex(1), Epoch(0));
-                    durability.rest(ShardIndex(1))
+                    durability.go_idle(ShardIndex(1))
                 })
             };
             durability.activate(ShardIndex(0));

@@ -55,7 +55,7 @@ pub(crate) enum Fault {
     /// What a snapshot needs no more is dropped although a checkpoint has yet to write it.
     DropUnpassed,
     /// A shard that was named is idle all the same.
-    RestNamed,
+    IdleNamed,
     /// What a transaction may have seen elsewhere is not waited for.
     ForgetSeen,
     /// Whose start wrote a batch is not looked at.
@@ -128,7 +128,7 @@ impl Fault {
         Fault::RevokeCheckpoint,
         Fault::PassEarly,
         Fault::DropUnpassed,
-        Fault::RestNamed,
+        Fault::IdleNamed,
         Fault::ForgetSeen,
         Fault::IgnoreStarts,
         Fault::TrustCopies,

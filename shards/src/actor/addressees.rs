@@ -3,7 +3,7 @@
 //! [`Addressees`] is the list an actor fills in, and then the shard's working copy of it: beside each id it keeps where the object
 //! was found, so that naming, finding and touching an object walk the same few bytes. The first object stands apart from the rest:
 //! most messages have one, and a local list of one is taken apart into registers by the compiler. (Measured for one object, in
-//! instructions a message: `SmallVec` of four 300, `ArrayVec` 245, first and rest as it is now: see docs/BENCHMARKS.md.)
+//! instructions a message: `SmallVec` of four 300, `ArrayVec` 245, first and others as it is now: see docs/BENCHMARKS.md.)
 
 use arrayvec::ArrayVec;
 
@@ -45,14 +45,14 @@ impl<Id> Target<Id> {
 }
 
 /// The objects of a message behind its first.
-pub(crate) type Rest<Id> = ArrayVec<Target<Id>, { ADDRESSEES_MAX - 1 }>;
+pub(crate) type Others<Id> = ArrayVec<Target<Id>, { ADDRESSEES_MAX - 1 }>;
 
 /// The objects a message is addressed to, at most [`ADDRESSEES_MAX`]. An id named twice counts once, with the stronger access.
 #[derive(Clone, Debug)]
 pub struct Addressees<Id> {
     /// `None` only if there are no others either.
     pub(crate) first: Option<Target<Id>>,
-    pub(crate) rest: Rest<Id>,
+    pub(crate) others: Others<Id>,
     /// More objects were named than fit: the message is refused.
     pub(crate) too_many: bool,
 }
@@ -61,7 +61,7 @@ impl<Id: ObjectId> Addressees<Id> {
     /// An empty list.
     #[inline]
     pub fn new() -> Self {
-        Addressees { first: None, rest: ArrayVec::new(), too_many: false }
+        Addressees { first: None, others: ArrayVec::new(), too_many: false }
     }
 
     /// The message reads the object `id`. What is only read may belong to anyone.
@@ -78,7 +78,7 @@ impl<Id: ObjectId> Addressees<Id> {
 
     /// How many different objects there are.
     pub fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
+        usize::from(self.first.is_some()) + self.others.len()
     }
 
     /// Whether no object was named.
@@ -95,7 +95,7 @@ impl<Id: ObjectId> Addressees<Id> {
     #[inline]
     pub fn clear(&mut self) {
         self.first = None;
-        self.rest.clear();
+        self.others.clear();
         self.too_many = false;
     }
 
@@ -105,7 +105,7 @@ impl<Id: ObjectId> Addressees<Id> {
         match &mut self.first {
             None => self.first = Some(target),
             Some(first) if first.id == id => first.access = first.access.max(access),
-            Some(_) => self.add_to_rest(target),
+            Some(_) => self.add_to_others(target),
         }
     }
 
@@ -113,22 +113,22 @@ impl<Id: ObjectId> Addressees<Id> {
     pub(crate) fn push_found(&mut self, target: Target<Id>) {
         match self.first {
             None => self.first = Some(target),
-            Some(_) => self.rest.push(target),
+            Some(_) => self.others.push(target),
         }
     }
 
     #[inline]
-    fn add_to_rest(&mut self, target: Target<Id>) {
-        match self.rest.iter_mut().find(|other| other.id == target.id) {
+    fn add_to_others(&mut self, target: Target<Id>) {
+        match self.others.iter_mut().find(|other| other.id == target.id) {
             Some(same) => same.access = same.access.max(target.access),
-            None => self.too_many |= self.rest.try_push(target).is_err(),
+            None => self.too_many |= self.others.try_push(target).is_err(),
         }
     }
 
     /// All of them.
     #[inline]
     pub(crate) fn targets(&self) -> impl Iterator<Item = &Target<Id>> {
-        self.first.iter().chain(self.rest.as_slice())
+        self.first.iter().chain(self.others.as_slice())
     }
 }
 

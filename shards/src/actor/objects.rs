@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::actor::addressees::{ADDRESSEES_MAX, Rest, Target};
+use crate::actor::addressees::{ADDRESSEES_MAX, Others, Target};
 use crate::actor::destination::Destination;
 use crate::actor::run::{BeforeImage, CommitWork, Outboxes, QueuedSend, RunState, miss};
 use crate::actor::{AccessError, Actor};
@@ -23,7 +23,7 @@ pub struct Objects<'a, A: Actor> {
     /// registers.
     pub(crate) first: Target<A::Id>,
     /// The others, and those the message touched without having declared them.
-    pub(crate) rest: &'a mut Rest<A::Id>,
+    pub(crate) others: &'a mut Others<A::Id>,
     pub(crate) outboxes: &'a dyn Outboxes,
     pub(crate) sender: OwnerId,
     /// The before-image of the first object written; the others' are on the run. Here it costs no memory but the stack.
@@ -237,7 +237,7 @@ impl<A: Actor> Objects<'_, A> {
         if self.first.id == id {
             return Ok(self.first.slot);
         }
-        match self.rest.iter().find(|target| target.id == id) {
+        match self.others.iter().find(|target| target.id == id) {
             Some(target) => Ok(target.slot),
             None => match self.run.look_up(id) {
                 Some((_, slot)) => Ok(slot),
@@ -252,7 +252,7 @@ impl<A: Actor> Objects<'_, A> {
         if self.first.id == id {
             return if self.first.slot == NO_SLOT { Ok(None) } else { self.first_writable().map(Some) };
         }
-        let slot = rest_writable(self.run, self.rest, id, self.sender)?;
+        let slot = other_writable(self.run, self.others, id, self.sender)?;
         Ok(if slot == NO_SLOT { None } else { Some(self.run.partition.slot_mut(slot)) })
     }
 
@@ -266,14 +266,14 @@ impl<A: Actor> Objects<'_, A> {
             }
             return self.first_writable();
         }
-        let slot = rest_made_writable(self.run, self.rest, id, self.sender)?;
+        let slot = other_made_writable(self.run, self.others, id, self.sender)?;
         Ok(self.run.partition.slot_mut(slot))
     }
 
     #[inline]
     fn writable_index(&mut self, id: A::Id) -> Result<SlotIndex, AccessError<A::Id>> {
         if self.first.id != id {
-            return rest_writable(self.run, self.rest, id, self.sender);
+            return other_writable(self.run, self.others, id, self.sender);
         }
         if self.first.slot != NO_SLOT {
             self.first_writable()?;
@@ -302,13 +302,13 @@ impl<A: Actor> Objects<'_, A> {
 
 /// The slot of an object that is not the first, once the sender may write it and its before-image is kept; [`NO_SLOT`] if it has none.
 /// An object that was not declared is now.
-fn rest_writable<A: Actor>(
+fn other_writable<A: Actor>(
     run: &mut RunState<A>,
-    rest: &mut Rest<A::Id>,
+    others: &mut Others<A::Id>,
     id: A::Id,
     sender: OwnerId,
 ) -> Result<SlotIndex, AccessError<A::Id>> {
-    let target = declared(run, rest, id)?;
+    let target = declared(run, others, id)?;
     if !target.saved && target.slot != NO_SLOT {
         let slot = run.partition.slot(target.slot);
         if target.access == Access::Read && slot.is_held() {
@@ -324,37 +324,37 @@ fn rest_writable<A: Actor>(
     Ok(target.slot)
 }
 
-/// As [`rest_writable`]; if the object has no slot it is given one, without a state.
-fn rest_made_writable<A: Actor>(
+/// As [`other_writable`]; if the object has no slot it is given one, without a state.
+fn other_made_writable<A: Actor>(
     run: &mut RunState<A>,
-    rest: &mut Rest<A::Id>,
+    others: &mut Others<A::Id>,
     id: A::Id,
     sender: OwnerId,
 ) -> Result<SlotIndex, AccessError<A::Id>> {
-    let target = declared(run, rest, id)?;
+    let target = declared(run, others, id)?;
     if target.slot == NO_SLOT {
         target.slot = run.appear(*target, sender);
         target.saved = true;
     }
-    rest_writable(run, rest, id, sender)
+    other_writable(run, others, id, sender)
 }
 
 #[inline]
 fn declared<'a, A: Actor>(
     run: &RunState<A>,
-    rest: &'a mut Rest<A::Id>,
+    others: &'a mut Others<A::Id>,
     id: A::Id,
 ) -> Result<&'a mut Target<A::Id>, AccessError<A::Id>> {
-    let at = match rest.iter().position(|target| target.id == id) {
+    let at = match others.iter().position(|target| target.id == id) {
         Some(at) => at,
         None => {
             let Some((hash, slot)) = run.look_up(id) else {
                 return Err(miss(&run.missing, id, Access::Write));
             };
             let target = Target { hash: Some(hash), ..Target::found(id, slot, Access::Write) };
-            rest.try_push(target).map_err(|_| AccessError::TooManyObjects { max: ADDRESSEES_MAX })?;
-            rest.len() - 1
+            others.try_push(target).map_err(|_| AccessError::TooManyObjects { max: ADDRESSEES_MAX })?;
+            others.len() - 1
         }
     };
-    Ok(&mut rest[at])
+    Ok(&mut others[at])
 }

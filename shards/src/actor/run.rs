@@ -188,7 +188,7 @@ impl<A: Actor> RunState<A> {
         targets: &mut Addressees<A::Id>,
     ) -> Option<Target<A::Id>> {
         A::addressees(message, targets);
-        for target in targets.rest.as_mut_slice() {
+        for target in targets.others.as_mut_slice() {
             self.find_one(target);
         }
         let named = targets.first.as_ref()?;

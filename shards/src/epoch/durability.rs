@@ -71,10 +71,10 @@ impl Durability {
 
     /// The shard has nothing under way, and all it has committed is on disk. Says whether it is idle now; otherwise it was named, and is to
     /// close once more.
-    pub fn rest(&self, shard: ShardIndex) -> bool {
+    pub fn go_idle(&self, shard: ShardIndex) -> bool {
         let state = &self.words[shard.index()].state;
         let was = state.load(Ordering::SeqCst);
-        (was & NAMED == 0 || fault::is_on(Fault::RestNamed))
+        (was & NAMED == 0 || fault::is_on(Fault::IdleNamed))
             && state.compare_exchange(was, was & !ACTIVE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
@@ -162,12 +162,12 @@ mod tests {
             assert_eq!(durability.advance(&epochs), Epoch(0), "A has not closed it");
             durability.close(A, first);
             assert_eq!(durability.advance(&epochs), first, "B is idle");
-            assert!(durability.rest(A));
+            assert!(durability.go_idle(A));
         });
     }
 
     #[test]
-    fn who_was_named_closes_before_it_rests() {
+    fn who_was_named_closes_before_it_is_idle() {
         explore(|| {
             let (epochs, durability) = (Epochs::new(), Durability::new(2, Epoch(0)));
             durability.activate(A);
@@ -175,11 +175,11 @@ mod tests {
             let first = epochs.epoch();
             epochs.advance(first);
             assert_eq!(durability.name(A, first).iter().collect::<Vec<_>>(), [1]);
-            assert!(!durability.rest(B));
+            assert!(!durability.go_idle(B));
             assert_eq!(durability.named_for(B), Some(first));
             durability.close(B, first);
             assert_eq!(durability.named_for(B), None);
-            assert!(durability.rest(B));
+            assert!(durability.go_idle(B));
             assert_eq!(durability.name(A, first).iter().count(), 0, "one who is idle is not named");
         });
     }

@@ -46,7 +46,7 @@ impl<A: Actor> Engine<A> {
         }
     }
 
-    /// The rest of a message that succeeded, if there is a log, or if it wrote an object for the first time since a snapshot was opened, or one
+    /// What is left to do for a message that succeeded, if there is a log, or if it wrote an object for the first time since a snapshot was opened, or one
     /// that is published, or inserted or removed one, or changed who owns it.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrayvec::ArrayVec;
 
-use crate::actor::addressees::{ADDRESSEES_MAX, Rest, Target};
+use crate::actor::addressees::{ADDRESSEES_MAX, Others, Target};
 use crate::actor::outcome::{AskError, Outcome, ReturnAddress};
 use crate::actor::run::CommitWork;
 use crate::actor::{AccessError, Actor};
@@ -70,20 +70,20 @@ impl<A: Actor> Engine<A> {
     pub(crate) fn prepare(
         &mut self,
         first: Option<Target<A::Id>>,
-        rest: &Rest<A::Id>,
+        others: &Others<A::Id>,
         homes: &ArrayVec<ShardIndex, ADDRESSEES_MAX>,
     ) {
         let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
         let carried =
             |target: &Target<A::Id>, home| Carried::new(target.id, home, target.access, target.slot);
-        match (first, rest.as_slice(), homes.as_slice()) {
+        match (first, others.as_slice(), homes.as_slice()) {
             // Nearly all.
             (Some(one), [other], &[a, b]) => {
                 let (one, other) = (carried(&one, a), carried(other, b));
                 transaction.objects.extend(if a <= b { [one, other] } else { [other, one] });
             }
             _ => {
-                let targets = first.iter().chain(rest).zip(homes);
+                let targets = first.iter().chain(others).zip(homes);
                 transaction.objects.extend(targets.map(|(target, home)| carried(target, *home)));
                 transaction.objects.sort_by_key(|object| object.home);
             }
@@ -261,8 +261,13 @@ impl<A: Actor> Engine<A> {
         let message = transaction.message.as_ref().expect("a transaction under way has its message");
         let first = targets.first;
         let sender = transaction.sender;
-        let step =
-            self.receive::<{ CallSite::LockPoint as u8 }>(message, sender, first, &mut targets.rest, effects);
+        let step = self.receive::<{ CallSite::LockPoint as u8 }>(
+            message,
+            sender,
+            first,
+            &mut targets.others,
+            effects,
+        );
         for (object, target) in transaction.objects[..at_home.start].iter_mut().zip(targets.targets()) {
             let (ownership, state) = self.run.partition.take_back(target.slot);
             object.is_written = target.saved || std::mem::take(&mut self.run.first_saved);

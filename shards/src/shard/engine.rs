@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use crate::actor::addressees::{ADDRESSEES_MAX, Addressees, Rest, Target};
+use crate::actor::addressees::{ADDRESSEES_MAX, Addressees, Others, Target};
 use crate::actor::limits::Limits;
 use crate::actor::objects::Objects;
 use crate::actor::outcome::{AskError, Outcome, ReturnAddress};
@@ -200,7 +200,7 @@ impl<A: Actor> Engine<A> {
 
     #[inline]
     fn prefetch_index<P: Prefetch>(&self, targets: &mut Addressees<A::Id>) {
-        for target in targets.first.iter_mut().chain(targets.rest.as_mut_slice()) {
+        for target in targets.first.iter_mut().chain(targets.others.as_mut_slice()) {
             let hash = self.run.partition.hash(&target.id);
             target.hash = Some(hash);
             self.run.partition.prefetch_index::<P>(hash);
@@ -210,7 +210,7 @@ impl<A: Actor> Engine<A> {
     /// Second stage: finds where the objects should be, and prefetches them.
     #[inline]
     pub(crate) fn seek<P: Prefetch>(&self, targets: &mut Addressees<A::Id>) {
-        for target in targets.first.iter_mut().chain(targets.rest.as_mut_slice()) {
+        for target in targets.first.iter_mut().chain(targets.others.as_mut_slice()) {
             if let Some(hash) = target.hash {
                 target.slot = self.run.partition.seek::<P>(hash);
             }
@@ -221,7 +221,7 @@ impl<A: Actor> Engine<A> {
     /// inserted or removed it, and two ids may share a hash.
     #[inline]
     pub(crate) fn find_again(&self, targets: &mut Addressees<A::Id>) {
-        for target in targets.first.iter_mut().chain(targets.rest.as_mut_slice()) {
+        for target in targets.first.iter_mut().chain(targets.others.as_mut_slice()) {
             if target.slot == NO_SLOT || !self.run.partition.holds(target.slot, &target.id) {
                 self.run.find_one(target);
             }
@@ -237,12 +237,12 @@ impl<A: Actor> Engine<A> {
         message: &A::Message,
         sender: OwnerId,
         first: Option<Target<A::Id>>,
-        rest: &mut Rest<A::Id>,
+        others: &mut Others<A::Id>,
         effects: &mut Effects<A>,
     ) -> Step<A> {
         let Some(first) = first else { return Step::Done(Err(AskError::Unaddressed)) };
         let mut objects =
-            Objects { run: &mut self.run, outboxes: effects, sender, first, rest, first_before: None };
+            Objects { run: &mut self.run, outboxes: effects, sender, first, others, first_before: None };
         let result = catch_unwind(AssertUnwindSafe(|| A::receive(message, &mut objects)));
         // By reference: moving the before-image would load what was stored a moment ago, in other pieces, and wait for it.
         let Objects { first, first_before, .. } = &mut objects;
@@ -302,7 +302,7 @@ impl<A: Actor> Engine<A> {
     pub(crate) fn consider(
         &mut self,
         first: Option<Target<A::Id>>,
-        rest: &Rest<A::Id>,
+        others: &Others<A::Id>,
         too_many: bool,
     ) -> Considered<A> {
         if too_many {
@@ -319,20 +319,20 @@ impl<A: Actor> Engine<A> {
             if target.slot == NO_SLOT { self.run.router.home(&target.id) } else { self.run.shard }
         };
         let homes: ArrayVec<ShardIndex, ADDRESSEES_MAX> =
-            std::iter::once(named).chain(rest).map(home_of).collect();
+            std::iter::once(named).chain(others).map(home_of).collect();
         if homes.iter().any(|home| *home != self.run.shard) {
             if let Some(home) = homes.first().filter(|first| homes.iter().all(|home| home == *first)) {
                 self.run.counters.elsewhere += 1;
                 return Considered::Refused(AskError::Elsewhere { home: *home });
             }
-            self.prepare(first, rest, &homes);
+            self.prepare(first, others, &homes);
             return Considered::Later(Reason::Spans);
         }
         let is_shared = |target: &Target<A::Id>| {
             target.slot != NO_SLOT && self.run.partition.slot(target.slot).ownership() == Ownership::Shared
         };
-        if first.iter().chain(rest).any(is_shared) {
-            self.prepare(first, rest, &homes);
+        if first.iter().chain(others).any(is_shared) {
+            self.prepare(first, others, &homes);
             return Considered::Later(Reason::Shared);
         }
         // Who only reads goes together with others who only read.
@@ -341,10 +341,10 @@ impl<A: Actor> Engine<A> {
                 || !target.is_reserved
                 || self.run.partition.slot(target.slot).may_lock(target.access)
         };
-        if first.iter().chain(rest).all(may_run) {
+        if first.iter().chain(others).all(may_run) {
             Considered::Runs
         } else {
-            self.prepare(first, rest, &homes);
+            self.prepare(first, others, &homes);
             Considered::Later(Reason::Locked)
         }
     }

@@ -19,7 +19,7 @@ const NO_EPOCH: Epoch = Epoch(0);
 
 impl<A: Actor> Engine<A> {
     /// Whether it has a log and nothing under way: then it is in no epoch.
-    pub(crate) fn rests(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| !journal.is_active)
     }
 }
@@ -95,7 +95,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let Engine { journal, mvcc, in_doubt, run: RunState { epoch_state, .. }, .. } = &mut self.engine;
         let Some(journal) = journal else { return false };
         let is_through = journal.is_written() && journal.closed >= journal.recorded && in_doubt.is_empty();
-        if journal.is_active && is_through && journal.durability.rest(journal.shard) {
+        if journal.is_active && is_through && journal.durability.go_idle(journal.shard) {
             journal.is_active = false;
             epoch_state.epoch = NO_EPOCH;
         }

@@ -102,10 +102,10 @@ fn run_found<A: Actor, const FROM: u8>(
     effects: &mut Effects<A>,
 ) -> Ran<A> {
     let is_clear = first.as_ref().is_some_and(Target::is_clear)
-        && targets.rest.iter().all(Target::is_clear)
+        && targets.others.iter().all(Target::is_clear)
         && !targets.too_many;
     if !is_clear {
-        match engine.consider(first, &targets.rest, targets.too_many) {
+        match engine.consider(first, &targets.others, targets.too_many) {
             Considered::Runs => {}
             Considered::Refused(error) => return Ran::Done(Err(error)),
             Considered::Later(reason) => {
@@ -114,7 +114,7 @@ fn run_found<A: Actor, const FROM: u8>(
             }
         }
     }
-    match engine.receive::<FROM>(message, sender, first, &mut targets.rest, effects) {
+    match engine.receive::<FROM>(message, sender, first, &mut targets.others, effects) {
         Step::Done(outcome) => Ran::Done(outcome),
         Step::Missing(id, access) => {
             engine.reason = Reason::Undeclared;
