@@ -24,7 +24,7 @@ use crate::log::record::Debt;
 use crate::object::{Access, OwnerId, Ownership};
 use crate::panics::drop_quietly;
 use crate::placement::ShardIndex;
-use crate::shard::engine::{CallSite, Engine, Reason, Step};
+use crate::shard::engine::{CallSite, Engine, Reason, RunOutcome};
 use crate::store::slot::NO_SLOT;
 use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
@@ -202,7 +202,7 @@ impl<A: Actor> Engine<A> {
         if let Err(payload) = copied {
             drop_quietly(payload);
             self.run.counters.panicked += 1;
-            return self.conclude(transaction, &at_home, Step::Done(Err(AskError::Panicked)), effects);
+            return self.conclude(transaction, &at_home, RunOutcome::Done(Err(AskError::Panicked)), effects);
         }
         transaction.epoch = epoch;
         if let Some(journal) = &self.journal {
@@ -261,7 +261,7 @@ impl<A: Actor> Engine<A> {
         let message = transaction.message.as_ref().expect("a transaction under way has its message");
         let first = targets.first;
         let sender = transaction.sender;
-        let step = self.receive::<{ CallSite::LockPoint as u8 }>(
+        let ran = self.receive::<{ CallSite::LockPoint as u8 }>(
             message,
             sender,
             first,
@@ -282,7 +282,7 @@ impl<A: Actor> Engine<A> {
             std::mem::swap(&mut journal.lent.bytes, &mut transaction.records);
         }
         self.targets = Some(targets);
-        self.conclude(transaction, &at_home, step, effects);
+        self.conclude(transaction, &at_home, ran, effects);
     }
 
     /// What came of it is known, and every lock is held from here down: who waits is answered, what is at home here is unlocked, and the
@@ -291,20 +291,21 @@ impl<A: Actor> Engine<A> {
         &mut self,
         mut transaction: Box<Transaction<A>>,
         at_home: &Range<usize>,
-        step: Step<A>,
+        ran: RunOutcome<A>,
         effects: &mut Effects<A>,
     ) {
         transaction.epoch = self.run.epoch_state.epoch;
         if let Some(journal) = &mut self.journal {
             // What it wrote that is at home elsewhere is recorded there; whoever hears of it hears it from here.
-            if matches!(step, Step::Done(Ok(_))) && transaction.objects.iter().any(|object| object.is_written)
+            if matches!(ran, RunOutcome::Done(Ok(_)))
+                && transaction.objects.iter().any(|object| object.is_written)
             {
                 journal.show(transaction.epoch);
             }
             transaction.seen = journal.shown();
         }
-        let end = match step {
-            Step::Done(outcome) => {
+        let end = match ran {
+            RunOutcome::Done(outcome) => {
                 let is_committed = outcome.is_ok();
                 // Whoever waits hears it now: it took effect. Only a batch is in the origin's hands.
                 let is_for_origin = matches!(transaction.answer_to, ReturnAddress::Batch { .. })
@@ -317,7 +318,7 @@ impl<A: Actor> Engine<A> {
                 };
                 if is_committed { End::Committed(kept) } else { End::Aborted(kept) }
             }
-            Step::Missing(id, access) => End::Again(id, access),
+            RunOutcome::Missing(id, access) => End::Again(id, access),
         };
         transaction.end = Some(end);
         for object in &transaction.objects[at_home.clone()] {

@@ -35,14 +35,14 @@ use crate::transaction::locks::Locks;
 use crate::transaction::message::Envelope;
 
 /// What came of running a message.
-pub(crate) enum Step<A: Actor> {
+pub(crate) enum RunOutcome<A: Actor> {
     Done(Outcome<A>),
     /// Nothing: it needs this object as well.
     Missing(A::Id, Access),
 }
 
 /// What becomes of a message that is not plainly to be run.
-pub(crate) enum Considered<A: Actor> {
+pub(crate) enum Admission<A: Actor> {
     /// It is to be run all the same.
     Runs,
     Refused(AskError<A::Error>),
@@ -239,8 +239,8 @@ impl<A: Actor> Engine<A> {
         first: Option<Target<A::Id>>,
         others: &mut Others<A::Id>,
         effects: &mut Effects<A>,
-    ) -> Step<A> {
-        let Some(first) = first else { return Step::Done(Err(AskError::Unaddressed)) };
+    ) -> RunOutcome<A> {
+        let Some(first) = first else { return RunOutcome::Done(Err(AskError::Unaddressed)) };
         let mut objects =
             Objects { run: &mut self.run, outboxes: effects, sender, first, others, first_before: None };
         let result = catch_unwind(AssertUnwindSafe(|| A::receive(message, &mut objects)));
@@ -255,9 +255,9 @@ impl<A: Actor> Engine<A> {
             self.undo(first_before.take());
             // Neither a result nor a panic counts: it ran without what it needs.
             drop_quietly(result);
-            return Step::Missing(id, access);
+            return RunOutcome::Missing(id, access);
         }
-        Step::Done(match result {
+        RunOutcome::Done(match result {
             Ok(Ok(reply)) => {
                 if self.run.commit_work != CommitWork::NONE {
                     let committed =
@@ -269,7 +269,7 @@ impl<A: Actor> Engine<A> {
                         };
                     if let Err(error) = committed {
                         drop_quietly(reply);
-                        return Step::Done(Err(error));
+                        return RunOutcome::Done(Err(error));
                     }
                 }
                 self.run.before.clear();
@@ -299,20 +299,20 @@ impl<A: Actor> Engine<A> {
 
     /// What becomes of a message some of whose objects are absent or reserved, or that names none or too many.
     #[cold]
-    pub(crate) fn consider(
+    pub(crate) fn admit(
         &mut self,
         first: Option<Target<A::Id>>,
         others: &Others<A::Id>,
         too_many: bool,
-    ) -> Considered<A> {
+    ) -> Admission<A> {
         if too_many {
             self.run.counters.aborted += 1;
             let error = AccessError::TooManyObjects { max: ADDRESSEES_MAX };
-            return Considered::Refused(AskError::Aborted(error.into()));
+            return Admission::Refused(AskError::Aborted(error.into()));
         }
         let Some(named) = &first else {
             self.run.counters.unaddressed += 1;
-            return Considered::Refused(AskError::Unaddressed);
+            return Admission::Refused(AskError::Unaddressed);
         };
         // What is in the partition is at home here; only what is not may be at home elsewhere.
         let home_of = |target: &Target<A::Id>| {
@@ -323,17 +323,17 @@ impl<A: Actor> Engine<A> {
         if homes.iter().any(|home| *home != self.run.shard) {
             if let Some(home) = homes.first().filter(|first| homes.iter().all(|home| home == *first)) {
                 self.run.counters.elsewhere += 1;
-                return Considered::Refused(AskError::Elsewhere { home: *home });
+                return Admission::Refused(AskError::Elsewhere { home: *home });
             }
             self.prepare(first, others, &homes);
-            return Considered::Later(Reason::Spans);
+            return Admission::Later(Reason::Spans);
         }
         let is_shared = |target: &Target<A::Id>| {
             target.slot != NO_SLOT && self.run.partition.slot(target.slot).ownership() == Ownership::Shared
         };
         if first.iter().chain(others).any(is_shared) {
             self.prepare(first, others, &homes);
-            return Considered::Later(Reason::Shared);
+            return Admission::Later(Reason::Shared);
         }
         // Who only reads goes together with others who only read.
         let may_run = |target: &Target<A::Id>| {
@@ -342,10 +342,10 @@ impl<A: Actor> Engine<A> {
                 || self.run.partition.slot(target.slot).may_lock(target.access)
         };
         if first.iter().chain(others).all(may_run) {
-            Considered::Runs
+            Admission::Runs
         } else {
             self.prepare(first, others, &homes);
-            Considered::Later(Reason::Locked)
+            Admission::Later(Reason::Locked)
         }
     }
 

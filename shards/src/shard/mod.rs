@@ -31,7 +31,7 @@ use crate::fault::{self, Fault};
 use crate::object::{Access, OwnerId, Ownership};
 use crate::placement::{Router, ShardIndex};
 use crate::prefetch::{NoPrefetch, Prefetch};
-use crate::shard::engine::{CallSite, Considered, Engine, Reason, Step};
+use crate::shard::engine::{Admission, CallSite, Engine, Reason, RunOutcome};
 use crate::time::Time;
 use crate::transaction::Transaction;
 use crate::transaction::effects::{Effects, Inbox};
@@ -76,7 +76,7 @@ impl<A: Actor> HasObjects<A> for BatchEntry<A> {
 }
 
 /// What came of a message.
-enum Ran<A: Actor> {
+enum TurnOutcome<A: Actor> {
     Done(Outcome<A>),
     /// It is to become a transaction, with this object as well.
     Later(Option<(A::Id, Access)>),
@@ -100,25 +100,25 @@ fn run_found<A: Actor, const FROM: u8>(
     first: Option<Target<A::Id>>,
     targets: &mut Addressees<A::Id>,
     effects: &mut Effects<A>,
-) -> Ran<A> {
+) -> TurnOutcome<A> {
     let is_clear = first.as_ref().is_some_and(Target::is_clear)
         && targets.others.iter().all(Target::is_clear)
         && !targets.too_many;
     if !is_clear {
-        match engine.consider(first, &targets.others, targets.too_many) {
-            Considered::Runs => {}
-            Considered::Refused(error) => return Ran::Done(Err(error)),
-            Considered::Later(reason) => {
+        match engine.admit(first, &targets.others, targets.too_many) {
+            Admission::Runs => {}
+            Admission::Refused(error) => return TurnOutcome::Done(Err(error)),
+            Admission::Later(reason) => {
                 engine.reason = reason;
-                return Ran::Later(None);
+                return TurnOutcome::Later(None);
             }
         }
     }
     match engine.receive::<FROM>(message, sender, first, &mut targets.others, effects) {
-        Step::Done(outcome) => Ran::Done(outcome),
-        Step::Missing(id, access) => {
+        RunOutcome::Done(outcome) => TurnOutcome::Done(outcome),
+        RunOutcome::Missing(id, access) => {
             engine.reason = Reason::Undeclared;
-            Ran::Later(Some((id, access)))
+            TurnOutcome::Later(Some((id, access)))
         }
     }
 }
@@ -212,8 +212,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             self.engine.enter();
         }
         match self.run::<{ CallSite::Inline as u8 }>(false, 0, message, sender, effects) {
-            Ran::Done(outcome) => outcome,
-            Ran::Later(_) => {
+            TurnOutcome::Done(outcome) => outcome,
+            TurnOutcome::Later(_) => {
                 self.engine.unprepare();
                 Err(AskError::Busy)
             }
@@ -257,8 +257,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             match envelope {
                 Envelope::Message { message, sender, answer_to } => {
                     match self.run::<{ CallSite::Turn as u8 }>(staged, at, &message, sender, effects) {
-                        Ran::Done(outcome) => self.engine.answer(answer_to, outcome, effects),
-                        Ran::Later(extra) => self.engine.begin(message, sender, answer_to, extra, effects),
+                        TurnOutcome::Done(outcome) => self.engine.answer(answer_to, outcome, effects),
+                        TurnOutcome::Later(extra) => {
+                            self.engine.begin(message, sender, answer_to, extra, effects)
+                        }
                     }
                 }
                 Envelope::Lock(transaction) => self.engine.lock(transaction, effects),
@@ -301,9 +303,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 match self.run::<{ CallSite::Turn as u8 }>(staged, at, message, batch.sender, effects) {
                     // Apart, so that a reply goes from where it was stored to its place in pieces of the same size: loaded in larger
                     // ones a moment later, the processor would wait.
-                    Ran::Done(Ok(reply)) => batch.entries[at] = BatchEntry::Answered(Ok(reply)),
-                    Ran::Done(Err(error)) => batch.entries[at] = BatchEntry::Answered(Err(error)),
-                    Ran::Later(extra) => self.begin_entry(&mut batch, at, extra, effects),
+                    TurnOutcome::Done(Ok(reply)) => batch.entries[at] = BatchEntry::Answered(Ok(reply)),
+                    TurnOutcome::Done(Err(error)) => batch.entries[at] = BatchEntry::Answered(Err(error)),
+                    TurnOutcome::Later(extra) => self.begin_entry(&mut batch, at, extra, effects),
                 }
             }
             if staged {
@@ -333,7 +335,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         message: &A::Message,
         sender: OwnerId,
         effects: &mut Effects<A>,
-    ) -> Ran<A> {
+    ) -> TurnOutcome<A> {
         if staged {
             let targets = &mut self.under_way[at % UNDER_WAY];
             self.engine.find_again(targets);
