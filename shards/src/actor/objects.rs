@@ -31,7 +31,7 @@ pub struct Objects<'a, A: Actor> {
 }
 
 /// Two states of one pair.
-type Pair<'a, A> = (Option<&'a mut <A as Actor>::State>, Option<&'a mut <A as Actor>::State>);
+type StatePair<'a, A> = (Option<&'a mut <A as Actor>::State>, Option<&'a mut <A as Actor>::State>);
 
 impl<A: Actor> Objects<'_, A> {
     /// Who sent the message.
@@ -76,7 +76,7 @@ impl<A: Actor> Objects<'_, A> {
     /// # Errors
     /// [`AccessError::SameObject`] if the ids are equal; otherwise as [`Objects::get_mut`] for either.
     #[inline]
-    pub fn get_pair_mut(&mut self, a: A::Id, b: A::Id) -> Result<Pair<'_, A>, AccessError<A::Id>> {
+    pub fn get_pair_mut(&mut self, a: A::Id, b: A::Id) -> Result<StatePair<'_, A>, AccessError<A::Id>> {
         if a == b {
             return Err(AccessError::SameObject { id: a });
         }

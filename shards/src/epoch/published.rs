@@ -32,7 +32,7 @@ pub struct Mvcc<A: Stored> {
     epochs: Epochs,
     /// How far everything is durable, if there are logs.
     durability: Option<Arc<Durability>>,
-    published: DashMap<A::Id, Chain<A>, ahash::RandomState>,
+    published: DashMap<A::Id, VersionChain<A>, ahash::RandomState>,
     /// By shard: its last publication that is visible.
     visible: Box<[Visible]>,
 }
@@ -42,7 +42,7 @@ pub struct Mvcc<A: Stored> {
 struct Visible(AtomicU64);
 
 /// A published object's versions, oldest first. Never empty.
-struct Chain<A: Stored> {
+struct VersionChain<A: Stored> {
     versions: SmallVec<[PublishedVersion<A>; 4]>,
     /// Some shard has noted to come back and trim it.
     is_noted: bool,
@@ -143,8 +143,10 @@ impl<A: Stored> Mvcc<A> {
         (by, publication): (ShardIndex, u64),
         state: Option<Arc<A::State>>,
     ) {
-        let mut chain =
-            self.published.entry(id).or_insert_with(|| Chain { versions: SmallVec::new(), is_noted: false });
+        let mut chain = self
+            .published
+            .entry(id)
+            .or_insert_with(|| VersionChain { versions: SmallVec::new(), is_noted: false });
         chain.versions.push(PublishedVersion { epoch, by, publication, state });
     }
 

@@ -64,7 +64,7 @@ pub(crate) trait Known {
 
 /// What an [`Encoder`] has noted of a value.
 #[derive(Debug, Default)]
-pub(crate) struct Shape {
+pub(crate) struct ValueShape {
     /// Of all units; of the elements of a list, of those that differ from the one before.
     pub(crate) sum: u64,
     /// The units that were not known.
@@ -106,7 +106,7 @@ pub(crate) struct Encoder<'a, K> {
     known: &'a K,
     /// Of the unit that is being written, so far.
     at: u64,
-    shape: Shape,
+    shape: ValueShape,
     /// Whether the elements of lists and the entries of maps are put into the order of their bytes, so that two maps with the same
     /// entries are the same bytes, in whatever order they were gone through.
     is_sorted: bool,
@@ -118,7 +118,7 @@ impl<'a, K: Known> Encoder<'a, K> {
     #[inline(always)]
     pub(crate) fn new(known: &'a K, to: &'a mut Vec<u8>) -> Self {
         let postcard = postcard::Serializer { output: Append(to) };
-        Encoder { postcard, known, at: 0, shape: Shape::default(), is_sorted: false }
+        Encoder { postcard, known, at: 0, shape: ValueShape::default(), is_sorted: false }
     }
 
     /// One that sorts: not what is to be read, but what can be compared.
@@ -128,7 +128,7 @@ impl<'a, K: Known> Encoder<'a, K> {
 
     /// The value is written.
     #[inline(always)]
-    pub(crate) fn finish(mut self) -> Shape {
+    pub(crate) fn finish(mut self) -> ValueShape {
         self.end_unit();
         self.shape
     }
@@ -161,18 +161,18 @@ impl<'a, K: Known> Encoder<'a, K> {
     }
 
     #[inline(always)]
-    fn elements(&mut self, mark: Mark) -> Elements<'_, 'a, K> {
+    fn elements(&mut self, mark: Mark) -> ElementEncoder<'_, 'a, K> {
         self.note(mark);
         let at = self.at;
-        Elements { last: [0; 2], begins: Vec::new(), at, encoder: self }
+        ElementEncoder { last: [0; 2], begins: Vec::new(), at, encoder: self }
     }
 
     #[inline(always)]
-    fn variant(&mut self, variant: u32) -> Result<Variant<'_, 'a, K>, postcard::Error> {
+    fn variant(&mut self, variant: u32) -> Result<VariantEncoder<'_, 'a, K>, postcard::Error> {
         let behind = self.begin_unit(ENUM, VARIANT | Mark::from(variant));
         // As postcard writes which variant it is.
         Serializer::serialize_u32(&mut self.postcard, variant)?;
-        Ok(Variant { behind, encoder: self })
+        Ok(VariantEncoder { behind, encoder: self })
     }
 }
 
@@ -191,13 +191,13 @@ macro_rules! leaves {
 impl<'e, 'a, K: Known> Serializer for &'e mut Encoder<'a, K> {
     type Ok = ();
     type Error = postcard::Error;
-    type SerializeSeq = Elements<'e, 'a, K>;
+    type SerializeSeq = ElementEncoder<'e, 'a, K>;
     type SerializeTuple = Tuple<'e, 'a, K>;
-    type SerializeTupleStruct = Fields<'e, 'a, K>;
-    type SerializeTupleVariant = Variant<'e, 'a, K>;
-    type SerializeMap = Elements<'e, 'a, K>;
-    type SerializeStruct = Fields<'e, 'a, K>;
-    type SerializeStructVariant = Variant<'e, 'a, K>;
+    type SerializeTupleStruct = FieldEncoder<'e, 'a, K>;
+    type SerializeTupleVariant = VariantEncoder<'e, 'a, K>;
+    type SerializeMap = ElementEncoder<'e, 'a, K>;
+    type SerializeStruct = FieldEncoder<'e, 'a, K>;
+    type SerializeStructVariant = VariantEncoder<'e, 'a, K>;
 
     fn is_human_readable(&self) -> bool {
         false
@@ -293,7 +293,7 @@ impl<'e, 'a, K: Known> Serializer for &'e mut Encoder<'a, K> {
         Ok(match len {
             0..=TUPLE_MAX => {
                 self.note(mark);
-                Tuple::Places(Fields { encoder: self })
+                Tuple::Places(FieldEncoder { encoder: self })
             }
             _ => Tuple::Elements(self.elements(mark)),
         })
@@ -306,7 +306,7 @@ impl<'e, 'a, K: Known> Serializer for &'e mut Encoder<'a, K> {
         len: usize,
     ) -> Result<Self::SerializeTupleStruct, postcard::Error> {
         self.note(STRUCT | len as Mark);
-        Ok(Fields { encoder: self })
+        Ok(FieldEncoder { encoder: self })
     }
 
     #[inline(always)]
@@ -331,7 +331,7 @@ impl<'e, 'a, K: Known> Serializer for &'e mut Encoder<'a, K> {
     #[inline(always)]
     fn serialize_struct(self, _: &'static str, len: usize) -> Result<Self::SerializeStruct, postcard::Error> {
         self.note(STRUCT | len as Mark);
-        Ok(Fields { encoder: self })
+        Ok(FieldEncoder { encoder: self })
     }
 
     #[inline(always)]
@@ -347,11 +347,11 @@ impl<'e, 'a, K: Known> Serializer for &'e mut Encoder<'a, K> {
 }
 
 /// The fields of a struct, or the places of a tuple: they are of the unit around them.
-pub(crate) struct Fields<'e, 'a, K> {
+pub(crate) struct FieldEncoder<'e, 'a, K> {
     encoder: &'e mut Encoder<'a, K>,
 }
 
-impl<K: Known> Fields<'_, '_, K> {
+impl<K: Known> FieldEncoder<'_, '_, K> {
     #[inline(always)]
     fn field<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
         value.serialize(&mut *self.encoder)
@@ -359,12 +359,12 @@ impl<K: Known> Fields<'_, '_, K> {
 }
 
 /// The fields of a variant, which are a unit.
-pub(crate) struct Variant<'e, 'a, K> {
+pub(crate) struct VariantEncoder<'e, 'a, K> {
     encoder: &'e mut Encoder<'a, K>,
     behind: u64,
 }
 
-impl<K: Known> Variant<'_, '_, K> {
+impl<K: Known> VariantEncoder<'_, '_, K> {
     #[inline(always)]
     fn field<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
         value.serialize(&mut *self.encoder)
@@ -379,7 +379,7 @@ impl<K: Known> Variant<'_, '_, K> {
 }
 
 /// The elements of a list, or the keys and values of a map: each is a unit, and all of them are in one place of the type.
-pub(crate) struct Elements<'e, 'a, K> {
+pub(crate) struct ElementEncoder<'e, 'a, K> {
     encoder: &'e mut Encoder<'a, K>,
     at: u64,
     /// The units before, of keys and of values or elements.
@@ -388,7 +388,7 @@ pub(crate) struct Elements<'e, 'a, K> {
     begins: Vec<usize>,
 }
 
-impl<K: Known> Elements<'_, '_, K> {
+impl<K: Known> ElementEncoder<'_, '_, K> {
     #[inline(always)]
     fn element<T: Serialize + ?Sized>(&mut self, mark: Mark, value: &T) -> Done {
         if self.encoder.is_sorted {
@@ -434,11 +434,11 @@ fn sort(bytes: &mut Vec<u8>, begins: &[usize]) {
 
 /// A tuple, or an array, which serde takes for one.
 pub(crate) enum Tuple<'e, 'a, K> {
-    Places(Fields<'e, 'a, K>),
-    Elements(Elements<'e, 'a, K>),
+    Places(FieldEncoder<'e, 'a, K>),
+    Elements(ElementEncoder<'e, 'a, K>),
 }
 
-impl<K: Known> SerializeSeq for Elements<'_, '_, K> {
+impl<K: Known> SerializeSeq for ElementEncoder<'_, '_, K> {
     type Ok = ();
     type Error = postcard::Error;
 
@@ -453,7 +453,7 @@ impl<K: Known> SerializeSeq for Elements<'_, '_, K> {
     }
 }
 
-impl<K: Known> SerializeMap for Elements<'_, '_, K> {
+impl<K: Known> SerializeMap for ElementEncoder<'_, '_, K> {
     type Ok = ();
     type Error = postcard::Error;
 
@@ -544,7 +544,7 @@ macro_rules! fields {
     };
 }
 
-impl<K: Known> Fields<'_, '_, K> {
+impl<K: Known> FieldEncoder<'_, '_, K> {
     #[inline(always)]
     fn finish(self) -> Done {
         Ok(())
@@ -552,11 +552,11 @@ impl<K: Known> Fields<'_, '_, K> {
 }
 
 fields! {
-    SerializeTupleStruct for Fields, serialize_field;
-    SerializeTupleVariant for Variant, serialize_field;
+    SerializeTupleStruct for FieldEncoder, serialize_field;
+    SerializeTupleVariant for VariantEncoder, serialize_field;
 }
 fields! {
     named
-    SerializeStruct for Fields;
-    SerializeStructVariant for Variant;
+    SerializeStruct for FieldEncoder;
+    SerializeStructVariant for VariantEncoder;
 }

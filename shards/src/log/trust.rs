@@ -15,7 +15,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::log::encoder::{Encoder, Known, Shape};
+use crate::log::encoder::{Encoder, Known, ValueShape};
 use crate::log::refused::{RecordError, Unreadable, Value};
 
 /// So many states of a shard are read back, whatever their shape.
@@ -136,7 +136,7 @@ impl Trust {
         &mut self,
         state: &T,
         bytes: &[u8],
-        shape: Shape,
+        shape: ValueShape,
     ) -> Result<(), RecordError> {
         self.until_next = self.until_next.max(1);
         read_back(state, bytes, &shape)
@@ -201,7 +201,7 @@ pub(crate) fn decode_all<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Option<
 fn read_back<T: Serialize + DeserializeOwned>(
     value: &T,
     bytes: &[u8],
-    shape: &Shape,
+    shape: &ValueShape,
 ) -> Result<(), Unreadable> {
     let found: T = decode_all(bytes).map_err(|error| Unreadable::of(error, shape.has_left_out))?;
     let mut again = Vec::with_capacity(bytes.len());
@@ -299,8 +299,8 @@ mod tests {
 
     impl<'de> Deserialize<'de> for Asks {
         fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-            struct Any;
-            impl serde::de::Visitor<'_> for Any {
+            struct AsksVisitor;
+            impl serde::de::Visitor<'_> for AsksVisitor {
                 type Value = Asks;
                 fn expecting(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                     to.write_str("a number")
@@ -309,7 +309,7 @@ mod tests {
                     text.parse().map(Asks).map_err(E::custom)
                 }
             }
-            from.deserialize_any(Any)
+            from.deserialize_any(AsksVisitor)
         }
     }
 
@@ -392,29 +392,29 @@ mod tests {
     #[test]
     fn an_id_that_differs_in_a_skipped_field_is_refused() {
         #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-        struct Seat {
+        struct SkippedSeat {
             row: u32,
             #[serde(skip)]
             number: u32,
         }
-        let check = |seat: &Seat| check_id(seat, &postcard::to_allocvec(seat).expect("numbers"));
-        assert_eq!(check(&Seat { row: 1, number: 0 }), Ok(()));
+        let check = |seat: &SkippedSeat| check_id(seat, &postcard::to_allocvec(seat).expect("numbers"));
+        assert_eq!(check(&SkippedSeat { row: 1, number: 0 }), Ok(()));
         let why = Unreadable::OtherId;
         let not = Err(RecordError::NotReadable { what: Value::Id, why });
-        assert_eq!(check(&Seat { row: 1, number: 2 }), not);
+        assert_eq!(check(&SkippedSeat { row: 1, number: 2 }), not);
     }
 
     /// A value of any shape.
     #[derive(Clone, Debug, Serialize, Deserialize)]
-    enum Any {
+    enum AnyValue {
         Unit,
         Marker(Marker),
-        Newtype(Box<Any>),
-        Tuple(u8, Box<Any>, i128),
-        Struct { flag: bool, inner: Option<Box<Any>>, text: String },
-        List(Vec<Any>),
-        Map(BTreeMap<String, Any>),
-        Hashed(HashMap<u16, Any>),
+        Newtype(Box<AnyValue>),
+        Tuple(u8, Box<AnyValue>, i128),
+        Struct { flag: bool, inner: Option<Box<AnyValue>>, text: String },
+        List(Vec<AnyValue>),
+        Map(BTreeMap<String, AnyValue>),
+        Hashed(HashMap<u16, AnyValue>),
         Float(f64),
         Small(f32, char),
         Nested(Option<Option<()>>, Result<i64, u128>),
@@ -429,28 +429,30 @@ mod tests {
     #[derive(Clone, Debug, Serialize, Deserialize)]
     struct Wrapped(i16, (u64, Option<i32>));
 
-    fn any_value() -> impl Strategy<Value = Any> {
+    fn any_value() -> impl Strategy<Value = AnyValue> {
         let leaf = prop_oneof![
-            Just(Any::Unit),
-            Just(Any::Marker(Marker)),
-            any::<u64>().prop_map(|bits| Any::Float(f64::from_bits(bits))),
-            Just(Any::Float(f64::from_bits(0x7ff8_dead_beef_0001))),
-            (any::<u32>(), any::<char>()).prop_map(|(bits, text)| Any::Small(f32::from_bits(bits), text)),
-            (any::<Option<Option<()>>>(), any::<Result<i64, u128>>()).prop_map(|(a, b)| Any::Nested(a, b)),
-            (any::<[u16; 20]>(), any::<[i8; 3]>()).prop_map(|(a, b)| Any::Long(a, b)),
-            (any::<i16>(), any::<(u64, Option<i32>)>()).prop_map(|(a, b)| Any::Wrapped(Wrapped(a, b))),
-            any::<Vec<u8>>().prop_map(|bytes| Any::Bytes(bytes.into())),
+            Just(AnyValue::Unit),
+            Just(AnyValue::Marker(Marker)),
+            any::<u64>().prop_map(|bits| AnyValue::Float(f64::from_bits(bits))),
+            Just(AnyValue::Float(f64::from_bits(0x7ff8_dead_beef_0001))),
+            (any::<u32>(), any::<char>())
+                .prop_map(|(bits, text)| AnyValue::Small(f32::from_bits(bits), text)),
+            (any::<Option<Option<()>>>(), any::<Result<i64, u128>>())
+                .prop_map(|(a, b)| AnyValue::Nested(a, b)),
+            (any::<[u16; 20]>(), any::<[i8; 3]>()).prop_map(|(a, b)| AnyValue::Long(a, b)),
+            (any::<i16>(), any::<(u64, Option<i32>)>()).prop_map(|(a, b)| AnyValue::Wrapped(Wrapped(a, b))),
+            any::<Vec<u8>>().prop_map(|bytes| AnyValue::Bytes(bytes.into())),
         ];
         leaf.prop_recursive(4, 40, 6, |inner| {
             let boxed = inner.clone().prop_map(Box::new);
             prop_oneof![
-                boxed.clone().prop_map(Any::Newtype),
-                (any::<u8>(), boxed.clone(), any::<i128>()).prop_map(|(a, b, c)| Any::Tuple(a, b, c)),
+                boxed.clone().prop_map(AnyValue::Newtype),
+                (any::<u8>(), boxed.clone(), any::<i128>()).prop_map(|(a, b, c)| AnyValue::Tuple(a, b, c)),
                 (any::<bool>(), proptest::option::of(boxed), any::<String>())
-                    .prop_map(|(flag, inner, text)| Any::Struct { flag, inner, text }),
-                proptest::collection::vec(inner.clone(), 0..6).prop_map(Any::List),
-                proptest::collection::btree_map(any::<String>(), inner.clone(), 0..4).prop_map(Any::Map),
-                proptest::collection::hash_map(any::<u16>(), inner, 0..4).prop_map(Any::Hashed),
+                    .prop_map(|(flag, inner, text)| AnyValue::Struct { flag, inner, text }),
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(AnyValue::List),
+                proptest::collection::btree_map(any::<String>(), inner.clone(), 0..4).prop_map(AnyValue::Map),
+                proptest::collection::hash_map(any::<u16>(), inner, 0..4).prop_map(AnyValue::Hashed),
             ]
         })
     }
@@ -469,9 +471,9 @@ mod tests {
                 for value in &values {
                     let mut bytes = kept(&mut trust, value);
                     prop_assert_eq!(&bytes, &postcard::to_allocvec(value).expect("it can be written"));
-                    let read: Any = decode_all(&bytes).expect("it can be read");
+                    let read: AnyValue = decode_all(&bytes).expect("it can be read");
                     // NaN is not equal to itself, and a `HashMap` has no order: the text of both, with its letters sorted.
-                    let text = |value: &Any| {
+                    let text = |value: &AnyValue| {
                         let mut text: Vec<char> = format!("{value:?}").chars().collect();
                         text.sort_unstable();
                         text

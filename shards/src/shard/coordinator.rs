@@ -28,7 +28,7 @@ use crate::shard::engine::{CallSite, Engine, Reason, RunOutcome};
 use crate::store::slot::NO_SLOT;
 use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
-use crate::transaction::{Carried, End, Transaction};
+use crate::transaction::{Carried, Transaction, TransactionEnd};
 
 /// How much memory for records an unused box keeps.
 const RECORDS_KEPT: usize = 4096;
@@ -316,9 +316,9 @@ impl<A: Actor> Engine<A> {
                     self.answer(transaction.answer_to, outcome, effects);
                     None
                 };
-                if is_committed { End::Committed(kept) } else { End::Aborted(kept) }
+                if is_committed { TransactionEnd::Committed(kept) } else { TransactionEnd::Aborted(kept) }
             }
-            RunOutcome::Missing(id, access) => End::Again(id, access),
+            RunOutcome::Missing(id, access) => TransactionEnd::Again(id, access),
         };
         transaction.end = Some(end);
         for object in &transaction.objects[at_home.clone()] {
@@ -330,7 +330,7 @@ impl<A: Actor> Engine<A> {
     /// This shard's part of the way back: takes over what was written, and unlocks.
     pub(crate) fn apply(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
         let at_home = transaction.at_home(self.run.shard);
-        let is_committed = matches!(transaction.end, Some(End::Committed(_)));
+        let is_committed = matches!(transaction.end, Some(TransactionEnd::Committed(_)));
         self.take_epoch_of(&transaction);
         self.came_back(transaction.objects[at_home.start].passed_in);
         for object in &mut transaction.objects[at_home.clone()] {
@@ -386,7 +386,7 @@ impl<A: Actor> Engine<A> {
     pub(crate) fn finish(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
         self.show_what_is_in(&transaction);
         match transaction.end.take() {
-            Some(End::Again(id, access)) if transaction.reruns < self.run.limits.reruns_max => {
+            Some(TransactionEnd::Again(id, access)) if transaction.reruns < self.run.limits.reruns_max => {
                 transaction.add(id, self.run.router.home(&id), access);
                 if transaction.objects.len() <= ADDRESSEES_MAX {
                     transaction.reruns += 1;
@@ -400,11 +400,11 @@ impl<A: Actor> Engine<A> {
                 let error = AccessError::TooManyObjects { max: ADDRESSEES_MAX };
                 self.answer(transaction.answer_to, Err(AskError::Aborted(error.into())), effects);
             }
-            Some(End::Again(..)) => {
+            Some(TransactionEnd::Again(..)) => {
                 self.run.counters.unsettled += 1;
                 self.answer(transaction.answer_to, Err(AskError::Unsettled), effects);
             }
-            Some(End::Committed(kept) | End::Aborted(kept)) => {
+            Some(TransactionEnd::Committed(kept) | TransactionEnd::Aborted(kept)) => {
                 if let Some(outcome) = kept {
                     self.answer(transaction.answer_to, outcome, effects);
                 }

@@ -40,11 +40,11 @@ pub struct Transaction<A: Actor> {
     /// How often it began anew because it touched an object that was not among them.
     pub(crate) reruns: u32,
     /// What came of it, once it has run.
-    pub(crate) end: Option<End<A>>,
+    pub(crate) end: Option<TransactionEnd<A>>,
 }
 
 /// What came of running a transaction.
-pub(crate) enum End<A: Actor> {
+pub(crate) enum TransactionEnd<A: Actor> {
     /// Its writes are to be applied, and its outcome was given to whoever waits, or is here if that is for the origin to do.
     Committed(Option<Outcome<A>>),
     /// Nothing is to be changed.
