@@ -39,7 +39,8 @@ counters! {
     blocked,
     /// Messages that began as transactions because an object is shared.
     shared,
-    /// Messages that began as transactions because they touched an object that they had not declared and could not have at once.
+    /// Messages that began as transactions because they touched an object that they had not
+    /// declared and could not have at once.
     undeclared,
     /// Transactions that began anew with an object they had not declared.
     reruns,
@@ -61,7 +62,8 @@ counters! {
     objects,
     /// Old versions the shard keeps now, for snapshots that are open.
     versions,
-    /// Snapshots the shard revoked, because they were open for too long or too much was kept for them.
+    /// Snapshots the shard revoked, because they were open for too long or too much was kept for
+    /// them.
     revoked,
 }
 

@@ -1,10 +1,13 @@
-//! Faults that only this crate's tests can switch on: each breaks one rule of the protocol, and the simulator must notice. A fault that
-//! goes unnoticed means that the tests are too weak. In every other build [`is_on`] is `false` and nothing is left of them.
+//! Faults that only this crate's tests can switch on: each breaks one rule of the protocol, and the
+//! simulator must notice. A fault that goes unnoticed means that the tests are too weak. In every
+//! other build [`is_on`] is `false` and nothing is left of them.
 
-/// A broken rule. (Of the same names, where they have one, as in the executable model the protocol was designed with.)
+/// A broken rule. (Of the same names, where they have one, as in the executable model the protocol
+/// was designed with.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// A shard loads the state of the epochs at the end of a turn, so before the next dequeue (`load_before`).
+    /// A shard loads the state of the epochs at the end of a turn, so before the next dequeue
+    /// (`load_before`).
     LoadBefore,
     /// A shard unlocks a transaction's objects when it passes the transaction on (`early_release`).
     EarlyRelease,
@@ -60,7 +63,8 @@ pub(crate) enum Fault {
     ForgetSeen,
     /// Whose start wrote a batch is not looked at.
     IgnoreStarts,
-    /// What a copied log says is complete counts, though another may have been copied before it was said.
+    /// What a copied log says is complete counts, though another may have been copied before it was
+    /// said.
     TrustCopies,
     /// A batch is not synced before it counts as written.
     #[cfg_attr(not(test), expect(dead_code, reason = "what syncs is the simulator's disk"))]

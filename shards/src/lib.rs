@@ -1,8 +1,9 @@
 //! What one core of Freehold decides: objects, ownership, routing and turns.
 //!
-//! This crate is pure. A [`Shard`] takes what arrived and the time, and returns effects; it has no I/O, no thread, no clock and no
-//! `unsafe`, so it runs under Miri and in a simulator as it runs in production. The crate `freehold` carries the effects out and
-//! re-exports what an application needs; depend on that one.
+//! This crate is pure. A [`Shard`] takes what arrived and the time, and returns effects; it has no
+//! I/O, no thread, no clock and no `unsafe`, so it runs under Miri and in a simulator as it runs in
+//! production. The crate `freehold` carries the effects out and re-exports what an application
+//! needs; depend on that one.
 #![forbid(unsafe_code)]
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Where an object lives: a pure function of its id, the database's key and the number of shards.
 //!
-//! The placement hash is XXH3-64 (<https://github.com/Cyan4973/xxHash>, specified in `doc/xxhash_spec.md`) over the
-//! little-endian bytes of the placement, seeded with the database's key; a placement made of several fields chains: the hash
-//! of one field seeds the next. Any implementation of XXH3 can check the golden values in the tests. The home is
-//! `(hash * shards) >> 64`, which uses the hash's high bits; a partition's table uses another hash altogether (`ahash`, keyed at
-//! random), so the two never alias.
+//! The placement hash is XXH3-64 (<https://github.com/Cyan4973/xxHash>, specified in
+//! `doc/xxhash_spec.md`) over the little-endian bytes of the placement, seeded with the database's
+//! key; a placement made of several fields chains: the hash of one field seeds the next. Any
+//! implementation of XXH3 can check the golden values in the tests. The home is `(hash * shards) >>
+//! 64`, which uses the hash's high bits; a partition's table uses another hash altogether (`ahash`,
+//! keyed at random), so the two never alias.
 
 use std::hash::{Hash, Hasher};
 
@@ -59,8 +60,8 @@ impl ShardSet {
     }
 }
 
-/// The key of the placement hash: drawn at random for a database and kept with it, so that nobody who chooses ids can aim them
-/// all at one shard.
+/// The key of the placement hash: drawn at random for a database and kept with it, so that nobody
+/// who chooses ids can aim them all at one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlacementKey(pub u64);
 
@@ -151,8 +152,8 @@ mod tests {
 
     const KEY: PlacementKey = PlacementKey(0x0123_4567_89ab_cdef);
 
-    // Computed with the reference implementation (python's `xxhash`), chained as the head of this file says. They may never change:
-    // a database's objects would change their homes under it.
+    // Computed with the reference implementation (python's `xxhash`), chained as the head of this
+    // file says. They may never change: a database's objects would change their homes under it.
     #[test]
     fn golden_values() {
         let golden: [(u64, u64); 8] = [
@@ -192,7 +193,8 @@ mod tests {
         }
     }
 
-    // Ids people use: counted up, counted in steps, random. None may leave a shard with much more than its share.
+    // Ids people use: counted up, counted in steps, random. None may leave a shard with much more
+    // than its share.
     #[test]
     fn ids_spread_evenly() {
         const IDS: u64 = if cfg!(miri) { 1_000 } else { 100_000 };

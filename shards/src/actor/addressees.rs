@@ -1,9 +1,11 @@
 //! The objects a message is addressed to.
 //!
-//! [`Addressees`] is the list an actor fills in, and then the shard's working copy of it: beside each id it keeps where the object
-//! was found, so that naming, finding and touching an object walk the same few bytes. The first object stands apart from the rest:
-//! most messages have one, and a local list of one is taken apart into registers by the compiler. (Measured for one object, in
-//! instructions a message: `SmallVec` of four 300, `ArrayVec` 245, first and others as it is now: see docs/BENCHMARKS.md.)
+//! [`Addressees`] is the list an actor fills in, and then the shard's working copy of it: beside
+//! each id it keeps where the object was found, so that naming, finding and touching an object walk
+//! the same few bytes. The first object stands apart from the rest: most messages have one, and a
+//! local list of one is taken apart into registers by the compiler. (Measured for one object, in
+//! instructions a message: `SmallVec` of four 300, `ArrayVec` 245, first and others as it is now:
+//! see docs/BENCHMARKS.md.)
 
 use arrayvec::ArrayVec;
 
@@ -20,8 +22,8 @@ pub(crate) struct Target<Id> {
     pub(crate) id: Id,
     /// The id's hash in the partition's index, once it was looked up.
     pub(crate) hash: Option<IdHash>,
-    /// Where the object was when it was last looked up, or [`NO_SLOT`] if it was absent. A slot may have been given away since,
-    /// so it is trusted only if it still holds this id.
+    /// Where the object was when it was last looked up, or [`NO_SLOT`] if it was absent. A slot may
+    /// have been given away since, so it is trusted only if it still holds this id.
     pub(crate) slot: SlotIndex,
     pub(crate) access: Access,
     /// Whether the object was reserved for transactions when it was last looked up.
@@ -47,7 +49,8 @@ impl<Id> Target<Id> {
 /// The objects of a message behind its first.
 pub(crate) type Others<Id> = ArrayVec<Target<Id>, { ADDRESSEES_MAX - 1 }>;
 
-/// The objects a message is addressed to, at most [`ADDRESSEES_MAX`]. An id named twice counts once, with the stronger access.
+/// The objects a message is addressed to, at most [`ADDRESSEES_MAX`]. An id named twice counts
+/// once, with the stronger access.
 #[derive(Clone, Debug)]
 pub struct Addressees<Id> {
     /// `None` only if there are no others either.

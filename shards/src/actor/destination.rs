@@ -9,7 +9,8 @@ use crate::placement::{Router, ShardIndex};
 pub enum Destination {
     /// To the one shard all its objects live on.
     One(ShardIndex),
-    /// Its objects live on several shards: as a transaction, which this one, the lowest of them, begins.
+    /// Its objects live on several shards: as a transaction, which this one, the lowest of them,
+    /// begins.
     Several(ShardIndex),
     /// It names no object.
     Nowhere,

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// The bounds a shard keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Transactions that began on one shard and are under way, beyond which it lets no more in from outside.
+    /// Transactions that began on one shard and are under way, beyond which it lets no more in from
+    /// outside.
     pub transactions_max: usize,
     /// How often a message runs again because it touched an object it had not declared.
     pub reruns_max: u32,
@@ -15,8 +16,9 @@ pub struct Limits {
     pub outbox_messages_max: usize,
     /// Messages a shard told itself and has not yet run.
     pub own_messages_max: usize,
-    /// Old versions of objects a shard keeps for open snapshots, beyond which the oldest snapshots are revoked. And states that
-    /// are put aside for a checkpoint, beyond which messages from outside wait until it has written them.
+    /// Old versions of objects a shard keeps for open snapshots, beyond which the oldest snapshots
+    /// are revoked. And states that are put aside for a checkpoint, beyond which messages from
+    /// outside wait until it has written them.
     pub versions_max: usize,
     /// How long a snapshot may be open while a shard keeps old versions; then it is revoked.
     pub snapshot_age_max: Duration,

@@ -21,14 +21,17 @@ use crate::object::{ObjectId, OwnerId, Stored};
 
 /// What a user writes: the type of the objects and what a message does to them.
 ///
-/// An actor has no fields. Its state is the objects; the runtime owns those and hands `receive` the ones a message is for.
+/// An actor has no fields. Its state is the objects; the runtime owns those and hands `receive` the
+/// ones a message is for.
 pub trait Actor: Sized + 'static {
-    /// The version of `Id`, `State` and `Message`, which are in a log's directory. Raise it when you change one of them, and give a
-    /// migration: a start compares it, and the shapes of the three, with what the directory says.
+    /// The version of `Id`, `State` and `Message`, which are in a log's directory. Raise it when
+    /// you change one of them, and give a migration: a start compares it, and the shapes of the
+    /// three, with what the directory says.
     const SCHEMA: Schema = Schema::new(1);
     /// What identifies an object.
     type Id: ObjectId;
-    /// What one object holds. It is cloned before its first write in a message, to undo the message if it fails.
+    /// What one object holds. It is cloned before its first write in a message, to undo the message
+    /// if it fails.
     type State: Clone + Send + Sync + Serialize + DeserializeOwned + 'static;
     /// What is sent to objects.
     type Message: Send + 'static;
@@ -37,14 +40,15 @@ pub trait Actor: Sized + 'static {
     /// Why a message was refused. An `Err` undoes everything the message did.
     type Error: From<AccessError<Self::Id>> + Send + 'static;
 
-    /// The objects the message is addressed to, at least one. It must be a pure function of the message: it is called by the
-    /// sender to find the home and again by the shard.
+    /// The objects the message is addressed to, at least one. It must be a pure function of the
+    /// message: it is called by the sender to find the home and again by the shard.
     fn addressees(message: &Self::Message, to: &mut Addressees<Self::Id>);
 
-    /// Applies the message to its objects, all or nothing: an `Err` or a panic leaves every object as it was.
+    /// Applies the message to its objects, all or nothing: an `Err` or a panic leaves every object
+    /// as it was.
     ///
-    /// It runs to completion on the core that owns the objects and it may be run again, so it must have no side effect but
-    /// through `objects`.
+    /// It runs to completion on the core that owns the objects and it may be run again, so it must
+    /// have no side effect but through `objects`.
     fn receive(message: &Self::Message, objects: &mut Objects<'_, Self>) -> Result<Self::Reply, Self::Error>;
 }
 
@@ -53,7 +57,8 @@ impl<A: Actor> Stored for A {
     type State = <A as Actor>::State;
 }
 
-/// Why an object could not be reached as asked. Nothing was changed by the refused call; return it with `?` to abort the message.
+/// Why an object could not be reached as asked. Nothing was changed by the refused call; return it
+/// with `?` to abort the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AccessError<Id: Debug> {
@@ -93,8 +98,9 @@ pub enum AccessError<Id: Debug> {
         /// The limit.
         max: usize,
     },
-    /// An object that was not declared, or not to be written, and cannot be had at once. Return this error: the message is undone and
-    /// runs again with the object among its addressees. Whatever it returns, it does.
+    /// An object that was not declared, or not to be written, and cannot be had at once. Return
+    /// this error: the message is undone and runs again with the object among its addressees.
+    /// Whatever it returns, it does.
     #[error(
         "object {id:?} was not declared and is not free here: return this error, and the message runs again with it"
     )]

@@ -1,5 +1,5 @@
-//! What a message sees of the objects while it runs: ownership is checked on every access, and a before-image of each object is
-//! kept at its first write, so that the engine can undo the message.
+//! What a message sees of the objects while it runs: ownership is checked on every access, and a
+//! before-image of each object is kept at its first write, so that the engine can undo the message.
 
 use std::time::Duration;
 
@@ -15,18 +15,20 @@ use crate::time::Time;
 
 /// The objects a message may touch while it runs, and what it may send.
 ///
-/// Every access checks the object's ownership. Ids that were not declared in [`Actor::addressees`] work as long as they live on the
-/// shard that runs the message. A refused call changes nothing; return its error with `?` to abort the message.
+/// Every access checks the object's ownership. Ids that were not declared in [`Actor::addressees`]
+/// work as long as they live on the shard that runs the message. A refused call changes nothing;
+/// return its error with `?` to abort the message.
 pub struct Objects<'a, A: Actor> {
     pub(crate) run: &'a mut RunState<A>,
-    /// The message's first object. By value, and never handed by reference to a function that is not inlined, so that it can live in
-    /// registers.
+    /// The message's first object. By value, and never handed by reference to a function that is
+    /// not inlined, so that it can live in registers.
     pub(crate) first: Target<A::Id>,
     /// The others, and those the message touched without having declared them.
     pub(crate) others: &'a mut Others<A::Id>,
     pub(crate) outboxes: &'a dyn Outboxes,
     pub(crate) sender: OwnerId,
-    /// The before-image of the first object written; the others' are on the run. Here it costs no memory but the stack.
+    /// The before-image of the first object written; the others' are on the run. Here it costs no
+    /// memory but the stack.
     pub(crate) first_before: Option<BeforeImage<A>>,
 }
 
@@ -39,7 +41,8 @@ impl<A: Actor> Objects<'_, A> {
         self.sender
     }
 
-    /// The name of this message, if it takes effect: no other has it. A run that is undone leaves its name to another.
+    /// The name of this message, if it takes effect: no other has it. A run that is undone leaves
+    /// its name to another.
     pub fn transaction_id(&self) -> TransactionId {
         self.run.transaction_id()
     }
@@ -47,7 +50,8 @@ impl<A: Actor> Objects<'_, A> {
     /// The state of the object `id`; `None` if it does not exist.
     ///
     /// # Errors
-    /// [`AccessError::Undeclared`] if it was not declared and lives on another shard or is locked: return it.
+    /// [`AccessError::Undeclared`] if it was not declared and lives on another shard or is locked:
+    /// return it.
     #[inline]
     pub fn get(&self, id: A::Id) -> Result<Option<&A::State>, AccessError<A::Id>> {
         let slot = self.slot_of(id)?;
@@ -65,7 +69,8 @@ impl<A: Actor> Objects<'_, A> {
     /// The state of the object `id`, to change it; `None` if it does not exist.
     ///
     /// # Errors
-    /// [`AccessError::NotOwner`] and [`AccessError::Immutable`] if the sender may not write it; otherwise as [`Objects::get`].
+    /// [`AccessError::NotOwner`] and [`AccessError::Immutable`] if the sender may not write it;
+    /// otherwise as [`Objects::get`].
     #[inline]
     pub fn get_mut(&mut self, id: A::Id) -> Result<Option<&mut A::State>, AccessError<A::Id>> {
         Ok(self.writable(id)?.and_then(|slot| slot.state.as_mut()))
@@ -74,7 +79,8 @@ impl<A: Actor> Objects<'_, A> {
     /// The states of two different objects, to change both; `None` for one that does not exist.
     ///
     /// # Errors
-    /// [`AccessError::SameObject`] if the ids are equal; otherwise as [`Objects::get_mut`] for either.
+    /// [`AccessError::SameObject`] if the ids are equal; otherwise as [`Objects::get_mut`] for
+    /// either.
     #[inline]
     pub fn get_pair_mut(&mut self, a: A::Id, b: A::Id) -> Result<StatePair<'_, A>, AccessError<A::Id>> {
         if a == b {
@@ -93,11 +99,12 @@ impl<A: Actor> Objects<'_, A> {
         })
     }
 
-    /// The state of the object `id`, to change it; if there is none, it is first inserted with the state `make` returns, owned by
-    /// the sender.
+    /// The state of the object `id`, to change it; if there is none, it is first inserted with the
+    /// state `make` returns, owned by the sender.
     ///
     /// # Errors
-    /// As [`Objects::get_mut`]; [`AccessError::TooManyObjects`] if an undeclared object would be one too many.
+    /// As [`Objects::get_mut`]; [`AccessError::TooManyObjects`] if an undeclared object would be
+    /// one too many.
     #[inline]
     pub fn get_or_insert_with(
         &mut self,
@@ -112,7 +119,8 @@ impl<A: Actor> Objects<'_, A> {
         Ok(slot.state.get_or_insert_with(make))
     }
 
-    /// Gives the object `id` this state, and returns the one it had. A new object is owned by the sender.
+    /// Gives the object `id` this state, and returns the one it had. A new object is owned by the
+    /// sender.
     ///
     /// # Errors
     /// As [`Objects::get_or_insert_with`].
@@ -171,10 +179,12 @@ impl<A: Actor> Objects<'_, A> {
         self.set_ownership(id, Ownership::Immutable)
     }
 
-    /// Sends `message` as this message's sender, if this message succeeds. Nobody hears of its outcome.
+    /// Sends `message` as this message's sender, if this message succeeds. Nobody hears of its
+    /// outcome.
     ///
     /// # Errors
-    /// [`AccessError::NoRoom`] if its queue is full, [`AccessError::Unaddressed`] if it names no object.
+    /// [`AccessError::NoRoom`] if its queue is full, [`AccessError::Unaddressed`] if it names no
+    /// object.
     pub fn tell(&mut self, message: A::Message) -> Result<(), AccessError<A::Id>> {
         let to = self.route(&message)?;
         let pending = self.run.queued.iter().filter(|send| send.to == to && send.due.is_none()).count();
@@ -190,7 +200,8 @@ impl<A: Actor> Objects<'_, A> {
         Ok(())
     }
 
-    /// Sends `message` as [`Objects::tell`] does, once `delay` has passed. Until then it waits in this shard.
+    /// Sends `message` as [`Objects::tell`] does, once `delay` has passed. Until then it waits in
+    /// this shard.
     ///
     /// # Errors
     /// As [`Objects::tell`].
@@ -246,7 +257,8 @@ impl<A: Actor> Objects<'_, A> {
         }
     }
 
-    /// The slot of `id`, once the sender may write it and its before-image is kept; `None` if it has none, and so does not exist.
+    /// The slot of `id`, once the sender may write it and its before-image is kept; `None` if it
+    /// has none, and so does not exist.
     #[inline]
     fn writable(&mut self, id: A::Id) -> Result<Option<&mut Slot<A::Id, A::State>>, AccessError<A::Id>> {
         if self.first.id == id {
@@ -300,8 +312,8 @@ impl<A: Actor> Objects<'_, A> {
     }
 }
 
-/// The slot of an object that is not the first, once the sender may write it and its before-image is kept; [`NO_SLOT`] if it has none.
-/// An object that was not declared is now.
+/// The slot of an object that is not the first, once the sender may write it and its before-image
+/// is kept; [`NO_SLOT`] if it has none. An object that was not declared is now.
 fn other_writable<A: Actor>(
     run: &mut RunState<A>,
     others: &mut Others<A::Id>,

@@ -17,20 +17,23 @@ pub enum AskError<E> {
     /// `receive` panicked. Nothing changed.
     #[error("the actor panicked while handling the message; nothing was changed")]
     Panicked,
-    /// The message kept touching objects it had not declared, more often than `reruns_max`. Nothing changed.
+    /// The message kept touching objects it had not declared, more often than `reruns_max`. Nothing
+    /// changed.
     #[error("the set of objects did not settle: declare them in `addressees`, or raise `reruns_max`")]
     Unsettled,
     /// The message named no object, so there is nobody to send it to. It never ran.
     #[error("the message has no addressee: `addressees` must name at least one object")]
     Unaddressed,
-    /// Only from `ask_now`: the message's objects live on another shard. It never ran; `ask` sends it there.
+    /// Only from `ask_now`: the message's objects live on another shard. It never ran; `ask` sends
+    /// it there.
     #[error("the message's objects live on {home}: use `ask`, which sends it there")]
     Elsewhere {
         /// Where they live.
         home: ShardIndex,
     },
-    /// Only from `ask_now`: the message cannot run at once, because its objects live on several shards, or one is shared or locked by a
-    /// transaction. It never ran; `ask` waits for what it needs.
+    /// Only from `ask_now`: the message cannot run at once, because its objects live on several
+    /// shards, or one is shared or locked by a transaction. It never ran; `ask` waits for what it
+    /// needs.
     #[error("the message cannot run at once: use `ask`, which waits for its objects")]
     Busy,
     /// A queue on the way was full. The message never ran; send it again later.
@@ -39,14 +42,16 @@ pub enum AskError<E> {
     /// The runtime is stopping or has stopped. The message never ran.
     #[error("the runtime has stopped; the message was not run")]
     Stopped,
-    /// A state that the message left, or a message it told, cannot be written to the log. Nothing changed.
+    /// A state that the message left, or a message it told, cannot be written to the log. Nothing
+    /// changed.
     #[error("the message was undone because the log cannot hold it: {0}")]
     NotRecorded(RecordError),
     /// The runtime died after accepting the message. It may or may not have been applied.
     #[error("the runtime died; whether the message was applied is not known")]
     Unknown,
-    /// `wait` was called on a shard's thread, where it would block the very core that may have to answer. The message was
-    /// sent and will be handled: only the waiting was refused. Await the future instead.
+    /// `wait` was called on a shard's thread, where it would block the very core that may have to
+    /// answer. The message was sent and will be handled: only the waiting was refused. Await the
+    /// future instead.
     #[error(
         "`wait` would block a shard's thread; the message was sent and will be handled: await it instead"
     )]
@@ -61,7 +66,8 @@ pub type Outcome<A> = Result<<A as Actor>::Reply, AskError<<A as Actor>::Error>>
 pub enum ReturnAddress {
     /// Nobody waits: a `tell`.
     Nobody,
-    /// A thread outside the runtime, which waits on a reply slot. The generation tells a reused slot from the one meant.
+    /// A thread outside the runtime, which waits on a reply slot. The generation tells a reused
+    /// slot from the one meant.
     Outside {
         /// Index of the slot.
         slot: u32,

@@ -1,7 +1,8 @@
-//! What `receive` may reach: the objects of the shard, and what the running message has done so far.
+//! What `receive` may reach: the objects of the shard, and what the running message has done so
+//! far.
 //!
-//! [`Objects`](crate::Objects) borrows a [`RunState`] and the engine owns it. Between messages everything that is the running
-//! message's is empty.
+//! [`Objects`](crate::Objects) borrows a [`RunState`] and the engine owns it. Between messages
+//! everything that is the running message's is empty.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -75,8 +76,8 @@ pub(crate) struct QueuedSend<A: Actor> {
     pub(crate) number: Option<Debt>,
 }
 
-/// What the commit of the running message has to do beyond changed states. One word, so that a message that has nothing of it
-/// pays for one comparison.
+/// What the commit of the running message has to do beyond changed states. One word, so that a
+/// message that has nothing of it pays for one comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CommitWork(u8);
 
@@ -115,7 +116,8 @@ pub(crate) struct RunState<A: Actor> {
     pub(crate) router: Router,
     pub(crate) limits: Limits,
     pub(crate) now: Time,
-    /// What this shard knows of epochs and snapshots. Everything it runs now, it runs in this epoch.
+    /// What this shard knows of epochs and snapshots. Everything it runs now, it runs in this
+    /// epoch.
     pub(crate) epoch_state: EpochState,
     pub(crate) partition: Partition<A::Id, A::State>,
     pub(crate) counters: Counters,
@@ -127,7 +129,8 @@ pub(crate) struct RunState<A: Actor> {
     pub(crate) scratch: Addressees<A::Id>,
     /// Of each object that the running message wrote but the first. Empty between messages.
     pub(crate) before: Vec<BeforeImage<A>>,
-    /// An object the running message needs and cannot have now: it is undone, and runs again with it.
+    /// An object the running message needs and cannot have now: it is undone, and runs again with
+    /// it.
     pub(crate) missing: Cell<Option<(A::Id, Access)>>,
     /// What there is to do when the running message has succeeded.
     pub(crate) commit_work: CommitWork,
@@ -135,7 +138,8 @@ pub(crate) struct RunState<A: Actor> {
     pub(crate) first_saved: bool,
     /// What the running message tells. Empty between messages.
     pub(crate) queued: Vec<QueuedSend<A>>,
-    /// What the running message publishes, or, without a state, makes private again or removes. Empty between messages.
+    /// What the running message publishes, or, without a state, makes private again or removes.
+    /// Empty between messages.
     pub(crate) to_publish: Vec<Publication<A>>,
 }
 
@@ -179,8 +183,8 @@ impl<A: Actor> RunState<A> {
         }
     }
 
-    /// Names a message's objects and looks each up. The first is returned by value: stored in the list and loaded again a moment
-    /// later, in other pieces, it would make the processor wait.
+    /// Names a message's objects and looks each up. The first is returned by value: stored in the
+    /// list and loaded again a moment later, in other pieces, it would make the processor wait.
     #[inline]
     pub(crate) fn find(
         &self,

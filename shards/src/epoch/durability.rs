@@ -1,17 +1,23 @@
-//! How far the logs of all shards have come: which epochs are durable, and whom a close has to name.
+//! How far the logs of all shards have come: which epochs are durable, and whom a close has to
+//! name.
 //!
-//! An epoch is *durable* when everything that was committed in it and before is on disk, in whichever log. A shard is *active* while it may
-//! commit something, or has committed something that is not on disk: it has then *closed* the epochs up to one, in its log, on disk. A shard
-//! that has nothing under way is *idle*, and has nothing to say. So an epoch is durable when it has ended and every active shard has closed it.
+//! An epoch is *durable* when everything that was committed in it and before is on disk, in
+//! whichever log. A shard is *active* while it may commit something, or has committed something
+//! that is not on disk: it has then *closed* the epochs up to one, in its log, on disk. A shard
+//! that has nothing under way is *idle*, and has nothing to say. So an epoch is durable when it has
+//! ended and every active shard has closed it.
 //!
-//! Invariant *active-before-epoch*: a shard that becomes active says so before it loads the epoch it will run in. Who ends an epoch and then
-//! finds a shard idle therefore knows that it commits nothing in that epoch any more.
+//! Invariant *active-before-epoch*: a shard that becomes active says so before it loads the epoch
+//! it will run in. Who ends an epoch and then finds a shard idle therefore knows that it commits
+//! nothing in that epoch any more.
 //!
-//! After a crash nobody is idle or active, and the logs have to say for themselves which epochs are complete. A batch that closes an epoch
-//! names the logs that its shard *awaits*: the active ones that had not closed it. The epoch is complete when those have closed it too.
-//! Invariant *named-before-idle*: a shard that was named closes what it was named for before it is idle. So of the batches on disk that
-//! close an epoch which was ever durable, and in which something was committed, or a later one, the one with the earliest is always
-//! complete: nobody was named in vain. (An epoch in which everybody was idle is durable as well, and may be closed by nobody.)
+//! After a crash nobody is idle or active, and the logs have to say for themselves which epochs are
+//! complete. A batch that closes an epoch names the logs that its shard *awaits*: the active ones
+//! that had not closed it. The epoch is complete when those have closed it too. Invariant
+//! *named-before-idle*: a shard that was named closes what it was named for before it is idle. So
+//! of the batches on disk that close an epoch which was ever durable, and in which something was
+//! committed, or a later one, the one with the earliest is always complete: nobody was named in
+//! vain. (An epoch in which everybody was idle is durable as well, and may be closed by nobody.)
 
 use crate::epoch::{Epoch, Epochs};
 use crate::fault::{self, Fault};
@@ -62,15 +68,16 @@ impl Durability {
     /// The shard has closed this epoch, and what it has committed in it and before is on disk.
     pub fn close(&self, shard: ShardIndex, closed: Epoch) {
         let words = &self.words[shard.index()];
-        // Who names it afterwards sees what it has closed; who had before has left word. (A swap and not a store, so that this is seen.)
+        // Who names it afterwards sees what it has closed; who had before has left word. (A swap
+        // and not a store, so that this is seen.)
         words.state.swap(closed.0 << CLOSED | ACTIVE, Ordering::SeqCst);
         if words.named_for.load(Ordering::SeqCst) > closed.0 {
             words.state.fetch_or(NAMED, Ordering::SeqCst);
         }
     }
 
-    /// The shard has nothing under way, and all it has committed is on disk. Says whether it is idle now; otherwise it was named, and is to
-    /// close once more.
+    /// The shard has nothing under way, and all it has committed is on disk. Says whether it is
+    /// idle now; otherwise it was named, and is to close once more.
     pub fn go_idle(&self, shard: ShardIndex) -> bool {
         let state = &self.words[shard.index()].state;
         let was = state.load(Ordering::SeqCst);
@@ -128,7 +135,8 @@ impl Durability {
         Epoch(self.durable.load(Ordering::Acquire))
     }
 
-    /// Somebody on the shard waits for this epoch to be durable; nobody, if it is `None`. It is to call [`Durability::advance`] afterwards.
+    /// Somebody on the shard waits for this epoch to be durable; nobody, if it is `None`. It is to
+    /// call [`Durability::advance`] afterwards.
     pub fn want(&self, shard: ShardIndex, epoch: Option<Epoch>) {
         let wanted = epoch.map_or(u64::MAX, |epoch| epoch.0);
         self.words[shard.index()].wanted.store(wanted, Ordering::SeqCst);

@@ -1,19 +1,24 @@
 //! Epochs: the time unit that all shards share, and which snapshots are open in it.
 //!
-//! There is one epoch at a time, and it moves when somebody needs it to end: whoever opens a snapshot. A shard takes it over from the
-//! [`EpochState`], which it loads *after* it has taken what arrived and before it runs any of it. Invariant *load-after-dequeue*: so what a
-//! message runs in is at least the epoch of everything that ended before the message was sent. A transaction commits in the largest
-//! epoch among its participants, the same on every shard.
+//! There is one epoch at a time, and it moves when somebody needs it to end: whoever opens a
+//! snapshot. A shard takes it over from the [`EpochState`], which it loads *after* it has taken
+//! what arrived and before it runs any of it. Invariant *load-after-dequeue*: so what a message
+//! runs in is at least the epoch of everything that ended before the message was sent. A
+//! transaction commits in the largest epoch among its participants, the same on every shard.
 //!
-//! A snapshot is the state at the *start* of its epoch: it sees what was committed in earlier epochs, all of it, and nothing else.
+//! A snapshot is the state at the *start* of its epoch: it sees what was committed in earlier
+//! epochs, all of it, and nothing else.
 //!
-//! The state is three atomic words, written under a lock, in an order that the readers' order answers. Who opens a snapshot stores that it
-//! is the newest before the epoch it begins; who closes one stores the watermark before what is the newest then; who reads loads in the
-//! order of the fields. So whoever sees the epoch a snapshot began in sees that there is a snapshot to keep old states for, and whoever
-//! no longer keeps them sees that it may not be read any more. The package `models` runs both through loom.
+//! The state is three atomic words, written under a lock, in an order that the readers' order
+//! answers. Who opens a snapshot stores that it is the newest before the epoch it begins; who
+//! closes one stores the watermark before what is the newest then; who reads loads in the order of
+//! the fields. So whoever sees the epoch a snapshot began in sees that there is a snapshot to keep
+//! old states for, and whoever no longer keeps them sees that it may not be read any more. The
+//! package `models` runs both through loom.
 //!
-//! A checkpoint sees what a snapshot of its epoch would see, and is none: a shard hands it what is overwritten instead of keeping that, so
-//! nothing revokes it (`walk`). There is one at a time, in a word of its own that is stored before its epoch begins.
+//! A checkpoint sees what a snapshot of its epoch would see, and is none: a shard hands it what is
+//! overwritten instead of keeping that, so nothing revokes it (`walk`). There is one at a time, in
+//! a word of its own that is stored before its epoch begins.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,10 +53,11 @@ impl std::fmt::Display for Epoch {
     }
 }
 
-/// The name of a message that took effect; no two that did have the same, as long as the runtime lives.
+/// The name of a message that took effect; no two that did have the same, as long as the runtime
+/// lives.
 ///
-/// Numbers of their own for each shard and epoch, so that no counter is shared. It says nothing about the order of two messages: that is
-/// decided by epochs and locks.
+/// Numbers of their own for each shard and epoch, so that no counter is shared. It says nothing
+/// about the order of two messages: that is decided by epochs and locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransactionId {
     /// In which it ran.
@@ -67,14 +73,16 @@ pub struct TransactionId {
 pub struct EpochState {
     /// The epoch now.
     pub epoch: Epoch,
-    /// The newest open snapshot; the first epoch, in which none can be open, if there is none. One that is closed already costs memory and
-    /// no more.
+    /// The newest open snapshot; the first epoch, in which none can be open, if there is none. One
+    /// that is closed already costs memory and no more.
     pub newest_snapshot: Epoch,
-    /// The oldest epoch a snapshot is open in; the next one, if none is. It never goes back. Snapshots before it may not be read.
+    /// The oldest epoch a snapshot is open in; the next one, if none is. It never goes back.
+    /// Snapshots before it may not be read.
     pub watermark: Epoch,
     /// The epoch as of whose start a checkpoint is being made; epoch 0 if none is.
     pub checkpoint: Epoch,
-    /// A state of an earlier epoch is needed by a snapshot or by the checkpoint: the newer of the two.
+    /// A state of an earlier epoch is needed by a snapshot or by the checkpoint: the newer of the
+    /// two.
     pub(crate) needs_before: Epoch,
 }
 
@@ -179,8 +187,8 @@ impl Epochs {
     pub fn open(&self, now: Time) -> Epoch {
         let mut open = self.lock();
         let snapshot = self.epoch().next();
-        // Threads look at their clocks before they come here: as opened, snapshots are in the order of their epochs, so that the old
-        // ones are the first ones.
+        // Threads look at their clocks before they come here: as opened, snapshots are in the order
+        // of their epochs, so that the old ones are the first ones.
         let now = open.values().next_back().map_or(now, |last| now.max(*last));
         open.insert(snapshot, now);
         if open.len() == 1 {
@@ -192,8 +200,8 @@ impl Epochs {
         snapshot
     }
 
-    /// Ends the epoch and begins a checkpoint as of the start of the next, which is returned. Nothing revokes it. The one before must
-    /// have ended.
+    /// Ends the epoch and begins a checkpoint as of the start of the next, which is returned.
+    /// Nothing revokes it. The one before must have ended.
     pub fn begin_checkpoint(&self) -> Epoch {
         let open = self.lock();
         let snapshot = self.epoch().next();
@@ -234,7 +242,8 @@ impl Epochs {
         });
     }
 
-    /// Closes all snapshots up to this one, and says how many that were. Their holders get an error from now on.
+    /// Closes all snapshots up to this one, and says how many that were. Their holders get an error
+    /// from now on.
     pub fn revoke(&self, through: Epoch) -> usize {
         if fault::is_on(Fault::RevokeCheckpoint) {
             self.words.checkpoint.store(NO_CHECKPOINT.0, Ordering::Release);
@@ -252,7 +261,8 @@ impl Epochs {
         })
     }
 
-    /// Takes snapshots away, and says how many. What it costs is not to grow with how many there are: thousands may be closed one by one.
+    /// Takes snapshots away, and says how many. What it costs is not to grow with how many there
+    /// are: thousands may be closed one by one.
     fn change(&self, change: impl FnOnce(&mut BTreeMap<Epoch, Time>)) -> usize {
         let mut open = self.lock();
         let before = open.len();
@@ -305,7 +315,8 @@ mod tests {
             assert!(!epochs.has_older(Time(15), age_max) && !epochs.is_open(Epoch(2)));
             assert_eq!(epochs.state(), state(4, 4, 4));
             epochs.close(Epoch(2));
-            // A thread that looked at its clock earlier comes later: of two snapshots it is not the older one.
+            // A thread that looked at its clock earlier comes later: of two snapshots it is not the
+            // older one.
             assert_eq!(epochs.open(Time(25)), Epoch(5));
             assert_eq!(epochs.revoke_old(Time(31), age_max), 0);
             assert_eq!(epochs.revoke(Epoch(5)), 2);
@@ -314,7 +325,8 @@ mod tests {
         });
     }
 
-    /// A checkpoint was a snapshot, and was revoked when shards kept much for it. It stays whatever becomes of snapshots.
+    /// A checkpoint was a snapshot, and was revoked when shards kept much for it. It stays whatever
+    /// becomes of snapshots.
     #[test]
     fn nothing_revokes_a_checkpoint() {
         crate::sync::explore(|| {

@@ -1,4 +1,5 @@
-//! The words that all shards share: epochs and open snapshots, how far the logs have come, and what is published.
+//! The words that all shards share: epochs and open snapshots, how far the logs have come, and what
+//! is published.
 
 pub(crate) mod durability;
 mod epochs;

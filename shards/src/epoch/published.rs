@@ -1,15 +1,17 @@
-//! What all shards share: the epochs, and the published versions of `Shared` and `Immutable` objects, which any thread reads without a
-//! message.
+//! What all shards share: the epochs, and the published versions of `Shared` and `Immutable`
+//! objects, which any thread reads without a message.
 //!
-//! The partitions stay the truth; this is derived from them. A shard publishes at the lock point, in four steps: it puts the new
-//! versions in as *pending*; it loads the state of the epochs and commits in the epoch that is now; it makes them visible, all of them by one
-//! store; and it trims what no snapshot needs. A reader of the latest version that meets a pending one waits for those few steps.
-//! Invariant *pending-before-epoch*: so a reader that still sees the version before read it before the epoch of the new one was taken.
-//! Without it, such a read could follow in time a message of an epoch that is later than the one in which the new version, still to come,
-//! commits; and a snapshot between the two would see the new version and not that message.
+//! The partitions stay the truth; this is derived from them. A shard publishes at the lock point,
+//! in four steps: it puts the new versions in as *pending*; it loads the state of the epochs and
+//! commits in the epoch that is now; it makes them visible, all of them by one store; and it trims
+//! what no snapshot needs. A reader of the latest version that meets a pending one waits for those
+//! few steps. Invariant *pending-before-epoch*: so a reader that still sees the version before read
+//! it before the epoch of the new one was taken. Without it, such a read could follow in time a
+//! message of an epoch that is later than the one in which the new version, still to come, commits;
+//! and a snapshot between the two would see the new version and not that message.
 //!
-//! A reader at a snapshot takes the newest version of an earlier epoch. When the snapshot is ready, all of these are there, and none of
-//! them changes.
+//! A reader at a snapshot takes the newest version of an earlier epoch. When the snapshot is ready,
+//! all of these are there, and none of them changes.
 
 use std::sync::Arc;
 
@@ -24,7 +26,8 @@ use crate::object::Stored;
 use crate::placement::ShardIndex;
 use crate::sync::{AtomicU64, Ordering};
 
-/// How often a reader looks whether a pending version has become visible before it lets others have its CPU.
+/// How often a reader looks whether a pending version has become visible before it lets others have
+/// its CPU.
 const LOOKS: u32 = 64;
 
 /// Epochs and published versions, shared by all shards of a runtime and by its readers.
@@ -53,7 +56,8 @@ struct PublishedVersion<A: Stored> {
     by: ShardIndex,
     /// The publisher's number of the publication it belongs to.
     publication: u64,
-    /// `None`: from this epoch on the object is not published, because it does not exist or belongs to one owner.
+    /// `None`: from this epoch on the object is not published, because it does not exist or belongs
+    /// to one owner.
     state: Option<Arc<A::State>>,
 }
 
@@ -63,7 +67,8 @@ impl<A: Stored> Mvcc<A> {
         Mvcc::over(shards, Epochs::new(), None)
     }
 
-    /// Nothing published, for a runtime of `shards` shards with logs, which have all up to an epoch on disk: it goes on in the next.
+    /// Nothing published, for a runtime of `shards` shards with logs, which have all up to an epoch
+    /// on disk: it goes on in the next.
     pub fn logged(shards: usize, durability: Arc<Durability>) -> Self {
         Mvcc::over(shards, Epochs::starting_in(durability.durable().next()), Some(durability))
     }
@@ -84,7 +89,8 @@ impl<A: Stored> Mvcc<A> {
         self.put_pending(id, Epoch(0), (ShardIndex(0), 0), Some(state));
     }
 
-    /// The latest state of the object `id` that is durable, if it was `Shared` or `Immutable` then; the latest of all without logs.
+    /// The latest state of the object `id` that is durable, if it was `Shared` or `Immutable` then;
+    /// the latest of all without logs.
     pub fn latest_durable(&self, id: &A::Id) -> Option<Arc<A::State>> {
         let Some(durability) = &self.durability else { return self.latest(id) };
         let chain = self.published.get(id)?;
@@ -114,8 +120,8 @@ impl<A: Stored> Mvcc<A> {
         }
     }
 
-    /// The state of the object `id` at the start of `snapshot`, which is ready, if it was `Shared` or `Immutable` then; `Err` if the
-    /// snapshot may not be read any more.
+    /// The state of the object `id` at the start of `snapshot`, which is ready, if it was `Shared`
+    /// or `Immutable` then; `Err` if the snapshot may not be read any more.
     pub fn at(&self, id: &A::Id, snapshot: Epoch) -> Result<Option<Arc<A::State>>, Expired> {
         let state = self.published.get(id).and_then(|chain| {
             let version = chain.versions.iter().rfind(|version| version.epoch < snapshot);
@@ -162,12 +168,14 @@ impl<A: Stored> Mvcc<A> {
         self.visible[by.index()].0.store(publication, Ordering::Release);
     }
 
-    /// Drops the versions of `id` that no snapshot needs. If some are left that one needs, and nobody has noted to come back for them,
-    /// returns the epoch that the watermark has to pass for them to go: the caller is to come back then, by [`Mvcc::trim_noted`].
+    /// Drops the versions of `id` that no snapshot needs. If some are left that one needs, and
+    /// nobody has noted to come back for them, returns the epoch that the watermark has to pass for
+    /// them to go: the caller is to come back then, by [`Mvcc::trim_noted`].
     ///
-    /// The state of the epochs is loaded here, when the chain is locked: so it is at least as new as every epoch in the chain, and says of every snapshot
-    /// that may need one of them. (Trimmed with the state of the epochs of a turn that began earlier, a version of another shard's could be lost that a
-    /// newer snapshot needs.)
+    /// The state of the epochs is loaded here, when the chain is locked: so it is at least as new
+    /// as every epoch in the chain, and says of every snapshot that may need one of them. (Trimmed
+    /// with the state of the epochs of a turn that began earlier, a version of another shard's
+    /// could be lost that a newer snapshot needs.)
     pub(crate) fn trim(&self, id: A::Id) -> Option<Epoch> {
         self.trim_if(id, false)
     }
@@ -178,7 +186,8 @@ impl<A: Stored> Mvcc<A> {
     }
 
     fn trim_if(&self, id: A::Id, comes_back: bool) -> Option<Epoch> {
-        // Dropped when the chain is not locked any more: what a user's state does then is its own affair.
+        // Dropped when the chain is not locked any more: what a user's state does then is its own
+        // affair.
         let mut dropped: SmallVec<[PublishedVersion<A>; 4]> = SmallVec::new();
         let Entry::Occupied(mut entry) = self.published.entry(id) else { return None };
         let epoch_state = self.epochs.state();

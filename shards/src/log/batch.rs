@@ -1,8 +1,10 @@
-//! The format of a shard's log: what stands in a segment, how it is written, and how it is read back after a crash.
+//! The format of a shard's log: what stands in a segment, how it is written, and how it is read
+//! back after a crash.
 //!
-//! A *segment* is a file of fixed size, zero-written before it is used. It holds *batches*, one after another, each in whole blocks of
-//! 4 KiB: a header, records ([`Record`](crate::log::record::Record)), and zeros to the end of the last block. A batch is written once and never
-//! touched again, and one write of the disk is one batch.
+//! A *segment* is a file of fixed size, zero-written before it is used. It holds *batches*, one
+//! after another, each in whole blocks of 4 KiB: a header, records
+//! ([`Record`](crate::log::record::Record)), and zeros to the end of the last block. A batch is
+//! written once and never touched again, and one write of the disk is one batch.
 //!
 //! ```text
 //!   0 magic "FHLB"      4 crc32c of all that follows, to the end of the records
@@ -13,16 +15,18 @@
 //!  80 awaited logs, a bit for each of 256          112 start          120 zero
 //! 128 records, each: length as u32, then so many bytes
 //! ```
-//! All numbers are little-endian. Database, log, segment and sequence tell a batch of this log from what an earlier use of the file left
-//! behind, and from one that went astray. No log number is used twice, but for a directory that was brought back from a backup: there the
-//! start tells them apart, a random number that every start of a runtime draws. The crc of the batch before chains
-//! them. Version 1 had no start: its batches say 0 there, and so do the runs of its manifest.
-//! A batch is there whole or not at all: that is what the crc is for, as a disk may write the blocks of one write in any order and
-//! lose power in between.
+//! All numbers are little-endian. Database, log, segment and sequence tell a batch of this log from
+//! what an earlier use of the file left behind, and from one that went astray. No log number is
+//! used twice, but for a directory that was brought back from a backup: there the start tells them
+//! apart, a random number that every start of a runtime draws. The crc of the batch before chains
+//! them. Version 1 had no start: its batches say 0 there, and so do the runs of its manifest. A
+//! batch is there whole or not at all: that is what the crc is for, as a disk may write the blocks
+//! of one write in any order and lose power in between.
 //!
-//! Reading stops at the first block that does not continue the chain. If any later block of the segment is a batch of it, then something
-//! is missing in the middle that had been written: that is *damage*. If none is, the log simply ends there: a *torn tail* is what a
-//! crash leaves of a batch nobody was told of.
+//! Reading stops at the first block that does not continue the chain. If any later block of the
+//! segment is a batch of it, then something is missing in the middle that had been written: that is
+//! *damage*. If none is, the log simply ends there: a *torn tail* is what a crash leaves of a batch
+//! nobody was told of.
 
 use thiserror::Error;
 
@@ -66,12 +70,13 @@ pub struct Tail {
 pub struct Marks {
     /// Nothing of this epoch or an earlier one comes in later batches of the log.
     pub closed: Epoch,
-    /// All of this epoch and of earlier ones was durable when the batch was sealed, in all logs, and closed by a batch before it: recovery must
-    /// find it complete.
+    /// All of this epoch and of earlier ones was durable when the batch was sealed, in all logs,
+    /// and closed by a batch before it: recovery must find it complete.
     pub durable: Epoch,
     /// The time when it was sealed.
     pub time: Time,
-    /// The logs that may have had something of the closed epoch, or earlier, not yet on disk: it is complete if they have closed it too.
+    /// The logs that may have had something of the closed epoch, or earlier, not yet on disk: it is
+    /// complete if they have closed it too.
     pub awaits: ShardSet,
 }
 
@@ -104,8 +109,8 @@ impl<'a> Batch<'a> {
         self.records.len()
     }
 
-    /// Its records, in the order they were written. The crc has vouched for their bytes; a length beyond them ends the list, and
-    /// [`Survey::note`](crate::log::recovery::Survey::note) says so.
+    /// Its records, in the order they were written. The crc has vouched for their bytes; a length
+    /// beyond them ends the list, and [`Survey::note`](crate::log::recovery::Survey::note) says so.
     pub fn records(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let (mut rest, mut left) = (self.records, self.count);
         std::iter::from_fn(move || {
@@ -131,8 +136,9 @@ pub enum Invalid {
     /// It is of another log, segment or use of the segment.
     #[error("a batch of another log, segment or use of the segment")]
     Strange,
-    /// The segment begins with a whole batch of this very segment, and another start wrote it. No log number is used twice in the
-    /// history of one directory, so the file is of another copy of it, whose history went on by itself.
+    /// The segment begins with a whole batch of this very segment, and another start wrote it. No
+    /// log number is used twice in the history of one directory, so the file is of another copy of
+    /// it, whose history went on by itself.
     #[error("it was written by another start: the file is of another copy of the directory")]
     OtherStart,
     /// It is whole, and not the one that comes next.
@@ -165,7 +171,8 @@ pub enum End {
     },
 }
 
-/// Something is missing that had been written: later batches are there. Or it was written by another version of the program.
+/// Something is missing that had been written: later batches are there. Or it was written by
+/// another version of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "damaged at byte {offset}: {found}; batch {later} is at byte {at}, so what should stand here had been written"
@@ -187,7 +194,8 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("a header has all its fields")
 }
 
-/// Which segment a file says it is, if it begins with a whole batch of a database with these bounds.
+/// Which segment a file says it is, if it begins with a whole batch of a database with these
+/// bounds.
 pub fn identity(bytes: &[u8], bounds: Bounds) -> Option<SegmentId> {
     whole(bytes, bounds).ok().map(|(_, _, found)| found)
 }
@@ -208,7 +216,8 @@ fn length(block: &[u8], bounds: Bounds) -> Result<usize, Invalid> {
     if bounds.has_batch(version, length) { Ok(length) } else { Err(Invalid::Checksum) }
 }
 
-/// How many bytes a batch takes whose first [`BLOCK`] is `block`, as it says itself; it remains to be [scanned](scan).
+/// How many bytes a batch takes whose first [`BLOCK`] is `block`, as it says itself; it remains to
+/// be [scanned](scan).
 ///
 /// # Errors
 /// No batch of at most these bounds begins so.
@@ -236,7 +245,8 @@ fn segment_of(header: &[u8]) -> SegmentId {
     }
 }
 
-/// The batch that begins here, at `offset` in its segment, whatever its place in the log, with its crc and that of the one before it.
+/// The batch that begins here, at `offset` in its segment, whatever its place in the log, with its
+/// crc and that of the one before it.
 fn read(
     block: &[u8],
     offset: usize,
@@ -273,7 +283,8 @@ fn read(
     Ok((batch, crc, u32::from_le_bytes(number(block, 48))))
 }
 
-/// A file that is read piece by piece: a part of a checkpoint may be as large as all that a shard holds.
+/// A file that is read piece by piece: a part of a checkpoint may be as large as all that a shard
+/// holds.
 pub trait Pieces {
     /// Why a piece cannot be had.
     type Error;
@@ -306,8 +317,9 @@ fn batch_at<P: Pieces>(pieces: &mut P, offset: usize, bounds: Bounds) -> Result<
     pieces.piece(offset, length)
 }
 
-/// Reads a segment from its beginning, where the log goes on from `tail`: gives each batch to `each`, and says how the segment ends. `tail` is
-/// then where the log ends. A batch that is longer than `bounds` allow is none.
+/// Reads a segment from its beginning, where the log goes on from `tail`: gives each batch to
+/// `each`, and says how the segment ends. `tail` is then where the log ends. A batch that is longer
+/// than `bounds` allow is none.
 ///
 /// # Errors
 /// [`Damage`], when the batches before it have been given.
@@ -322,7 +334,8 @@ pub fn scan(
     end
 }
 
-/// [`scan`] of a file that is read piece by piece, and from the block at `from` on: for who looks what there is behind a damage.
+/// [`scan`] of a file that is read piece by piece, and from the block at `from` on: for who looks
+/// what there is behind a damage.
 ///
 /// # Errors
 /// As the file says; as [`scan`].
@@ -355,7 +368,8 @@ pub fn scan_pieces<P: Pieces>(
             }
             Err(found) => found,
         };
-        // An older batch of this very use cannot lie behind: each was written once, and behind the one before.
+        // An older batch of this very use cannot lie behind: each was written once, and behind the
+        // one before.
         for at in (offset + BLOCK..pieces.bytes()).step_by(BLOCK) {
             if let Ok((batch, _, previous)) = read(batch_at(pieces, at, bounds)?, at, segment, bounds) {
                 let tail = Tail { sequence: batch.sequence, previous };
@@ -443,7 +457,8 @@ mod tests {
             prop_assert_eq!(end, Ok(expected));
         }
 
-        // A bit flips, anywhere: what is read before it is what was written, and unless it lies in padding or in the last batch, it is named.
+        // A bit flips, anywhere: what is read before it is what was written, and unless it lies in
+        // padding or in the last batch, it is named.
         #[test]
         fn a_flipped_bit_is_noticed(batches in batches(), at in any::<prop::sample::Index>(), bit in 0_u32..8) {
             let (mut bytes, ends) = segment(&batches, 1);

@@ -1,12 +1,14 @@
-//! How long batches, records and values may be: one definition, for the code that writes and the code that reads.
+//! How long batches, records and values may be: one definition, for the code that writes and the
+//! code that reads.
 //!
 //! ```text
 //! segment >= batch >= header, the epoch's record, and one record behind its length
 //!                     record >= the record's own fields, and the user's value
 //! ```
-//! So a value that the log takes fits a batch by itself, in a log, in a part of a checkpoint, and in a
-//! [`LocalLog`](https://docs.rs/freehold) that has segments of the same size. [`BatchWriter`](crate::log::BatchWriter)
-//! ends a batch before a record would pass [`Bounds::batch`]; [`scan`](crate::log::scan) refuses a batch that is longer.
+//! So a value that the log takes fits a batch by itself, in a log, in a part of a checkpoint, and
+//! in a [`LocalLog`](https://docs.rs/freehold) that has segments of the same size.
+//! [`BatchWriter`](crate::log::BatchWriter) ends a batch before a record would pass
+//! [`Bounds::batch`]; [`scan`](crate::log::scan) refuses a batch that is longer.
 
 use thiserror::Error;
 
@@ -23,11 +25,13 @@ pub const ID_MAX: usize = u16::MAX as usize;
 pub(crate) const LENGTH: usize = 4;
 /// Bytes of the record that says which epoch the next ones were committed in, with its length.
 pub(crate) const EPOCH_RECORD: usize = LENGTH + 9;
-/// Bytes of a record that are not the user's value: today 25 at most, the rest is for fields that a later format adds.
+/// Bytes of a record that are not the user's value: today 25 at most, the rest is for fields that a
+/// later format adds.
 const FIELDS: usize = 32;
 
-/// In place of the longest value that may be written: what the log took is written whatever its length, and an earlier
-/// version of this program took some that were a few bytes longer. The bound of a record still counts.
+/// In place of the longest value that may be written: what the log took is written whatever its
+/// length, and an earlier version of this program took some that were a few bytes longer. The bound
+/// of a record still counts.
 pub(crate) const ANY_VALUE: usize = usize::MAX;
 
 /// How long batches, records and values of one database may be. All lengths are in bytes.
@@ -55,14 +59,16 @@ impl Bounds {
         self.batch - HEADER - EPOCH_RECORD - LENGTH
     }
 
-    /// The longest value: an id with its object's state, or a message that is told, as postcard writes them.
+    /// The longest value: an id with its object's state, or a message that is told, as postcard
+    /// writes them.
     #[inline]
     pub const fn value(self) -> usize {
         self.record() - FIELDS
     }
 
-    /// Whether a batch of format `version` may have so many bytes. Version 1 did not bound those in parts of
-    /// checkpoints, and its directories are still to be opened: there any length that its header can say will do.
+    /// Whether a batch of format `version` may have so many bytes. Version 1 did not bound those in
+    /// parts of checkpoints, and its directories are still to be opened: there any length that its
+    /// header can say will do.
     #[inline]
     pub(crate) const fn has_batch(self, version: u32, length: usize) -> bool {
         let most = if version == 1 { u32::MAX as usize } else { self.batch };
@@ -80,7 +86,8 @@ pub struct TooLong {
     pub max: usize,
 }
 
-// A length in a header or before a record is a u32, and every record has room for an id and its fields.
+// A length in a header or before a record is a u32, and every record has room for an id and its
+// fields.
 const _: () = assert!(BATCH_MAX <= u32::MAX as usize && BATCH_MAX.is_multiple_of(BLOCK));
 const _: () = assert!(Bounds::of_segments(BLOCK).value() > BLOCK / 2);
 

@@ -1,13 +1,16 @@
-//! Writes a user's value as postcard does, and notes its *shape*: which calls its `Serialize` made, and where in the type.
+//! Writes a user's value as postcard does, and notes its *shape*: which calls its `Serialize` made,
+//! and where in the type.
 //!
-//! postcard writes no names, types or lengths of structs, so bytes say nothing of how they were made. Whether a value can be read
-//! again depends, nearly always, on its shape alone: an enum with `untagged`, a field that `skip_serializing_if` left out and a
-//! variant behind a skipped one are all calls that a readable value of the type does not make.
+//! postcard writes no names, types or lengths of structs, so bytes say nothing of how they were
+//! made. Whether a value can be read again depends, nearly always, on its shape alone: an enum with
+//! `untagged`, a field that `skip_serializing_if` left out and a variant behind a skipped one are
+//! all calls that a readable value of the type does not make.
 //!
-//! A shape is cut into *units*: the value itself, and the content of each option, variant, element and entry in it. The hash of a
-//! unit says where it is in the type, and which calls were made in it, outside of the units inside it. So a type has about as many
-//! units as it has options and variants, however long its lists are. [`Trust`](crate::log::trust::Trust) knows the units that were read
-//! back before.
+//! A shape is cut into *units*: the value itself, and the content of each option, variant, element
+//! and entry in it. The hash of a unit says where it is in the type, and which calls were made in
+//! it, outside of the units inside it. So a type has about as many units as it has options and
+//! variants, however long its lists are. [`Trust`](crate::log::trust::Trust) knows the units that
+//! were read back before.
 
 use serde::Serialize;
 use serde::ser::{
@@ -15,7 +18,8 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-/// Tuples up to this length may hold a different type in each place; all places of a longer one are one unit, as of a list.
+/// Tuples up to this length may hold a different type in each place; all places of a longer one are
+/// one unit, as of a list.
 const TUPLE_MAX: usize = 16;
 
 /// What a call to a serializer was, as it goes into a hash.
@@ -107,8 +111,9 @@ pub(crate) struct Encoder<'a, K> {
     /// Of the unit that is being written, so far.
     at: u64,
     shape: ValueShape,
-    /// Whether the elements of lists and the entries of maps are put into the order of their bytes, so that two maps with the same
-    /// entries are the same bytes, in whatever order they were gone through.
+    /// Whether the elements of lists and the entries of maps are put into the order of their bytes,
+    /// so that two maps with the same entries are the same bytes, in whatever order they were gone
+    /// through.
     is_sorted: bool,
 }
 
@@ -378,7 +383,8 @@ impl<K: Known> VariantEncoder<'_, '_, K> {
     }
 }
 
-/// The elements of a list, or the keys and values of a map: each is a unit, and all of them are in one place of the type.
+/// The elements of a list, or the keys and values of a map: each is a unit, and all of them are in
+/// one place of the type.
 pub(crate) struct ElementEncoder<'e, 'a, K> {
     encoder: &'e mut Encoder<'a, K>,
     at: u64,

@@ -1,13 +1,17 @@
-//! What a database directory says of itself: which logs and which checkpoint make it up, and the key that decides where objects live.
+//! What a database directory says of itself: which logs and which checkpoint make it up, and the
+//! key that decides where objects live.
 //!
-//! A *run* is one life of a runtime, from start to stop or crash; it has one log for each shard it had, and logs are never gone on with: the
-//! next run begins new ones. So the number of shards may change from run to run, and what a crash left behind the last complete epoch of a
-//! run can never be mistaken for a part of a later one.
+//! A *run* is one life of a runtime, from start to stop or crash; it has one log for each shard it
+//! had, and logs are never gone on with: the next run begins new ones. So the number of shards may
+//! change from run to run, and what a crash left behind the last complete epoch of a run can never
+//! be mistaken for a part of a later one.
 //!
 //! ```text
-//! 0 magic "FHMANIF1"    8 format version u32    12 length of the body u32    16 checksum    32 the body, by postcard
+//! 0 magic "FHMANIF1"    8 format version u32    12 length of the body u32    16 checksum
+//! 32 the body, by postcard
 //! ```
-//! The checksum is the XXH3-128 of bytes 8 to 16 and the body, one behind the other; in version 1, of the body alone.
+//! The checksum is the XXH3-128 of bytes 8 to 16 and the body, one behind the other; in version 1,
+//! of the body alone.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -103,7 +107,8 @@ pub struct Part {
 /// The logs of one life of a runtime.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// The number of the start that began it: random, and in every batch of its logs; 0 if version 1 began it.
+    /// The number of the start that began it: random, and in every batch of its logs; 0 if version
+    /// 1 began it.
     pub start: u64,
     /// Which of [`Manifest::schemas`] its records are of.
     pub schema: u32,
@@ -153,7 +158,8 @@ pub enum NoManifest {
 }
 
 impl Run {
-    /// The first and the last segment that are needed of the log at `place`, as far as it is known; `None` if nothing of the log is.
+    /// The first and the last segment that are needed of the log at `place`, as far as it is known;
+    /// `None` if nothing of the log is.
     pub fn segments(&self, place: usize) -> Option<(u64, u64)> {
         let begin = self.logs[place];
         match self.end.as_ref().map(|end| end.logs[place]) {
@@ -166,8 +172,9 @@ impl Run {
 }
 
 impl Manifest {
-    /// Whether a batch of this segment was written after the manifest. The manifest counts a number before any file gets it, so only an
-    /// older manifest that was put beside newer files leaves such a batch.
+    /// Whether a batch of this segment was written after the manifest. The manifest counts a number
+    /// before any file gets it, so only an older manifest that was put beside newer files leaves
+    /// such a batch.
     pub fn is_older_than(&self, segment: SegmentId) -> bool {
         segment.database == self.database && segment.log >= self.next_log
     }
@@ -195,7 +202,8 @@ impl Manifest {
     /// As it is written.
     ///
     /// # Panics
-    /// If [`Manifest::from_bytes`] would refuse it: it is about to take the place of one that can be read.
+    /// If [`Manifest::from_bytes`] would refuse it: it is about to take the place of one that can
+    /// be read.
     pub fn to_bytes(&self) -> Vec<u8> {
         assert!(self.is_sound(), "readable-when-sealed: a manifest that says what cannot be: {self:?}");
         self.encode()
@@ -272,8 +280,8 @@ impl Manifest {
         SegmentId { database: self.database, log: begin.log, segment: begin.segment, start }
     }
 
-    /// Ends the last run, and begins the next, with logs of its own for `shards` shards and the random number `start`; its records are of
-    /// `schema`. A run that left nothing is forgotten.
+    /// Ends the last run, and begins the next, with logs of its own for `shards` shards and the
+    /// random number `start`; its records are of `schema`. A run that left nothing is forgotten.
     pub fn begin_run(
         &mut self,
         end: Option<RunEnd>,
@@ -296,11 +304,13 @@ impl Manifest {
         self.forget_schemas();
     }
 
-    /// The last run crashed, and these messages were under way. Each that is still owed has lost a life, and is set aside when it has
-    /// lost `lives_max`. What is not owed any more is forgotten. Returns those that were set aside now.
+    /// The last run crashed, and these messages were under way. Each that is still owed has lost a
+    /// life, and is set aside when it has lost `lives_max`. What is not owed any more is forgotten.
+    /// Returns those that were set aside now.
     ///
-    /// Under way in a crash means suspected, not guilty: others may have been under way, and somebody from outside may have ended the
-    /// process. So one that has lost a life runs alone, and loses the next only if the process ends just then.
+    /// Under way in a crash means suspected, not guilty: others may have been under way, and
+    /// somebody from outside may have ended the process. So one that has lost a life runs alone,
+    /// and loses the next only if the process ends just then.
     pub fn blame(
         &mut self,
         under_way: impl IntoIterator<Item = Debt>,
@@ -356,7 +366,8 @@ impl Manifest {
         self.runs.iter_mut().for_each(|run| keep(&mut run.schema));
     }
 
-    /// A checkpoint is on disk, of the last run's schema: what it contains is not needed any more. `logs` says from where the logs of this run are.
+    /// A checkpoint is on disk, of the last run's schema: what it contains is not needed any more.
+    /// `logs` says from where the logs of this run are.
     pub fn switch(&mut self, checkpoint: Checkpoint, logs: Vec<LogBegin>) {
         self.checkpoint = Some(checkpoint);
         let mut run = self.runs.pop().expect("there is the run that made the checkpoint");

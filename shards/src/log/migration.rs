@@ -1,7 +1,8 @@
 //! Migrations: how records of an earlier version of an actor's types become those of this one.
 //!
-//! A *step* leads from one version to a later one. It takes bytes and gives bytes, so steps of any types go behind one another. Which
-//! steps are needed is decided before any record is read ([`Reading::check`]); then [`recovery`](crate::log::recovery) takes them.
+//! A *step* leads from one version to a later one. It takes bytes and gives bytes, so steps of any
+//! types go behind one another. Which steps are needed is decided before any record is read
+//! ([`Reading::check`]); then [`recovery`](crate::log::recovery) takes them.
 
 use std::any::{Any, TypeId, type_name};
 use std::error::Error;
@@ -19,16 +20,19 @@ use crate::log::refused::Value;
 use crate::log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, WrittenSchema};
 use crate::log::trust::encode_checked;
 
-/// What a function of a [`Migration`] returns: the new value, or why there is none. Then nothing is migrated, and nothing is changed.
+/// What a function of a [`Migration`] returns: the new value, or why there is none. Then nothing is
+/// migrated, and nothing is changed.
 pub type Migrated<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How values of an earlier version become values of a later one. Each function must be pure: a start that crashes before its
-/// checkpoint is there migrates again, and must come to the same values.
+/// How values of an earlier version become values of a later one. Each function must be pure: a
+/// start that crashes before its checkpoint is there migrates again, and must come to the same
+/// values.
 #[derive(Clone, Copy, Debug)]
 pub struct Migration<I, S, M> {
     /// `Fn(Old::Id) -> Migrated<New::Id>`. Different ids stay different.
     pub id: I,
-    /// `Fn(Old::Id, Old::State) -> Migrated<New::State>`: what the object holds. Objects that were removed are not migrated.
+    /// `Fn(Old::Id, Old::State) -> Migrated<New::State>`: what the object holds. Objects that were
+    /// removed are not migrated.
     pub state: S,
     /// `Fn(Old::Message) -> Migrated<New::Message>`: a message that was told and has not run.
     pub message: M,
@@ -191,7 +195,8 @@ impl fmt::Debug for Migrations {
 }
 
 impl Migrations {
-    /// Adds a step from `Old` to `New`, which has a later version: that is checked when the program is compiled.
+    /// Adds a step from `Old` to `New`, which has a later version: that is checked when the program
+    /// is compiled.
     pub fn add<Old, New, I, S, M>(&mut self, functions: Migration<I, S, M>)
     where
         Old: SchemaTypes,
@@ -227,7 +232,8 @@ impl Migrations {
     }
 }
 
-/// How one start reads what a directory holds: with the actor's types, and with migrations that lead to them.
+/// How one start reads what a directory holds: with the actor's types, and with migrations that
+/// lead to them.
 #[derive(Clone)]
 pub struct Reading {
     schema: Schema,
@@ -248,7 +254,8 @@ impl Reading {
         self.schema.version()
     }
 
-    /// Whether everything of these schemas can be read: those of a database's records, from the oldest on.
+    /// Whether everything of these schemas can be read: those of a database's records, from the
+    /// oldest on.
     ///
     /// # Errors
     /// [`SchemaError`]: the first that cannot.
@@ -295,8 +302,8 @@ impl Reading {
         }
     }
 
-    /// The step that begins with this version, if it is not the actor's. Values of the actor's version have at most `value_max` bytes;
-    /// those on the way to it may have more.
+    /// The step that begins with this version, if it is not the actor's. Values of the actor's
+    /// version have at most `value_max` bytes; those on the way to it may have more.
     pub(crate) fn step(&self, version: u32, value_max: usize) -> Option<Convert<'_>> {
         (version < self.version()).then(|| {
             let step = self.migrations.from(version, self.version());

@@ -1,9 +1,9 @@
-//! A part of a checkpoint, in the format of a segment: how it is written batch by batch, and how it is read back, before
-//! anything relies on it.
+//! A part of a checkpoint, in the format of a segment: how it is written batch by batch, and how it
+//! is read back, before anything relies on it.
 //!
-//! [`PartWriter`] ends a batch when it is long enough, or when the next record does not fit; so a part holds any number of
-//! records of any length that the log takes. A part has at least one batch. [`PartReader`] reads one batch at a time: that is
-//! all it needs in memory.
+//! [`PartWriter`] ends a batch when it is long enough, or when the next record does not fit; so a
+//! part holds any number of records of any length that the log takes. A part has at least one
+//! batch. [`PartReader`] reads one batch at a time: that is all it needs in memory.
 
 use thiserror::Error;
 
@@ -64,13 +64,15 @@ pub struct PartWriter {
 }
 
 impl PartWriter {
-    /// Nothing yet, of a database with these bounds. A batch has `enough` when it has so many bytes.
+    /// Nothing yet, of a database with these bounds. A batch has `enough` when it has so many
+    /// bytes.
     pub fn new(id: SegmentId, bounds: Bounds, enough: usize) -> Self {
         let (batch, next) = (BatchWriter::new(bounds), Records::new(bounds));
         PartWriter { id, enough, batch, is_sealed: false, next, end: PartEnd::default() }
     }
 
-    /// Adds a record. If the writer [is full](PartWriter::is_full) then, its batch is to be written before more is added.
+    /// Adds a record. If the writer [is full](PartWriter::is_full) then, its batch is to be written
+    /// before more is added.
     pub(crate) fn push<E: From<TooLong>>(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
@@ -153,7 +155,8 @@ pub enum PartFault {
     },
 }
 
-/// Reads a part from its beginning and checks all of it: the checksum of each batch, its place, that each record is one.
+/// Reads a part from its beginning and checks all of it: the checksum of each batch, its place,
+/// that each record is one.
 #[derive(Debug)]
 pub struct PartReader {
     id: SegmentId,
@@ -167,7 +170,8 @@ impl PartReader {
         PartReader { id, bounds, end: PartEnd::default() }
     }
 
-    /// How many bytes the next batch takes, of which `block` is the first [`BLOCK`](crate::log::BLOCK).
+    /// How many bytes the next batch takes, of which `block` is the first
+    /// [`BLOCK`](crate::log::BLOCK).
     ///
     /// # Errors
     /// [`PartFault::NotNext`].
@@ -281,7 +285,8 @@ mod tests {
         flipped[2 * BLOCK + 300] ^= 1;
         let at = 2 * BLOCK as u64;
         assert_eq!(read(&flipped, end), Err(PartFault::NotNext { offset: at, found: Invalid::Checksum }));
-        // Whole batches that are missing, at the end and in the middle; and one too many in the writer's books.
+        // Whole batches that are missing, at the end and in the middle; and one too many in the
+        // writer's books.
         let cut = read(&bytes[..bytes.len() - BLOCK], end).expect_err("it is shorter");
         assert!(matches!(cut, PartFault::Other { found, .. } if found.records == 8), "{cut}");
         let gap = [&bytes[..BLOCK], &bytes[2 * BLOCK..]].concat();

@@ -10,8 +10,9 @@
 //! 8 owe later  debt u64, sender u64, due u64, message
 //! 9 paid       debt u64                              that message has run
 //! ```
-//! Each begins with its number, one byte. Numbers are little-endian; ids, states and messages are what `postcard` makes of them
-//! (<https://postcard.jamesmunns.com/wire-format>). Times are the database's own: nanoseconds that it has been running.
+//! Each begins with its number, one byte. Numbers are little-endian; ids, states and messages are
+//! what `postcard` makes of them (<https://postcard.jamesmunns.com/wire-format>). Times are the
+//! database's own: nanoseconds that it has been running.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -120,8 +121,8 @@ fn check_value(bytes: usize, value_max: usize) -> Result<(), RecordError> {
     if bytes > value_max { Err(RecordError::TooLong { bytes, max: value_max }) } else { Ok(()) }
 }
 
-/// Appends what an object is now. Its id and its state have at most `value_max` bytes together, whoever it belongs to. It can be
-/// read again: see [`trust`](crate::log::trust).
+/// Appends what an object is now. Its id and its state have at most `value_max` bytes together,
+/// whoever it belongs to. It can be read again: see [`trust`](crate::log::trust).
 #[inline]
 pub(crate) fn write_object<I, S>(
     id: &I,
@@ -195,7 +196,8 @@ fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 impl<'a> Record<'a> {
-    /// Reads a record. `None` if it is none that this version knows: then the program that wrote it, or the disk, was wrong.
+    /// Reads a record. `None` if it is none that this version knows: then the program that wrote
+    /// it, or the disk, was wrong.
     pub fn read(bytes: &'a [u8]) -> Option<Record<'a>> {
         let (&kind, rest) = bytes.split_first()?;
         Some(match kind {

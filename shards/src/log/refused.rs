@@ -32,7 +32,8 @@ pub enum RecordError {
     /// Its `Serialize` refused.
     #[error("a value refused to be serialized: {0}")]
     Refused(String),
-    /// What its `Serialize` wrote cannot be read again, so it would have been lost at the next start.
+    /// What its `Serialize` wrote cannot be read again, so it would have been lost at the next
+    /// start.
     #[error("{what} could be written and not read again: {why} (docs/GUIDE.md, \"What the log can hold\")")]
     NotReadable {
         /// What was to be written.
@@ -70,8 +71,8 @@ impl fmt::Display for Value {
     }
 }
 
-/// Why a value that was written cannot be read again. The log's format, postcard, names no fields, variants or types: reading goes
-/// by what `Deserialize` expects, in order.
+/// Why a value that was written cannot be read again. The log's format, postcard, names no fields,
+/// variants or types: reading goes by what `Deserialize` expects, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Unreadable {
@@ -96,7 +97,8 @@ pub enum Unreadable {
          `skip_serializing`, `skip_serializing_if`, `serialize_with`, `deserialize_with`, `from`, `into`"
     )]
     OtherValue,
-    /// An id was read as another id: objects that differ only in what is not written would become one.
+    /// An id was read as another id: objects that differ only in what is not written would become
+    /// one.
     #[error(
         "it reads as another id: a field with `skip` or `default` is not written, and objects that differ only in that would \
          become one"

@@ -1,8 +1,10 @@
-//! Which types an actor's records are of: what the actor states, what a directory has, and whether they fit.
+//! Which types an actor's records are of: what the actor states, what a directory has, and whether
+//! they fit.
 //!
-//! Records are bytes of postcard, which say nothing of their types. Bytes of one type can often be read as another, and give other
-//! values: `i64` as `u64`, fields that changed places, a variant in front of others. So the manifest has the schema of each run and
-//! of the checkpoint, and a start compares it with the actor's before it reads any record.
+//! Records are bytes of postcard, which say nothing of their types. Bytes of one type can often be
+//! read as another, and give other values: `i64` as `u64`, fields that changed places, a variant in
+//! front of others. So the manifest has the schema of each run and of the checkpoint, and a start
+//! compares it with the actor's before it reads any record.
 
 use std::fmt::{self, Debug};
 
@@ -27,8 +29,8 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// This version. It begins with 1 and is raised with each change of the types. What was written before there were schemas is of
-    /// version 1.
+    /// This version. It begins with 1 and is raised with each change of the types. What was written
+    /// before there were schemas is of version 1.
     ///
     /// # Panics
     /// If it is 0.
@@ -37,9 +39,9 @@ impl Schema {
         Schema { version, accepted: &[] }
     }
 
-    /// What was written by types of these fingerprints means the same as what these types write. Name the fingerprints that
-    /// [`SchemaError::Changed`] says when the bytes are in truth compatible: a field was renamed, a variant was added behind all
-    /// others, `u32` became `u64`.
+    /// What was written by types of these fingerprints means the same as what these types write.
+    /// Name the fingerprints that [`SchemaError::Changed`] says when the bytes are in truth
+    /// compatible: a field was renamed, a variant was added behind all others, `u32` became `u64`.
     ///
     /// Nothing checks that. If it is not so, values are read that nobody has written.
     #[must_use]
@@ -53,8 +55,8 @@ impl Schema {
     }
 }
 
-/// The types that a version of an actor writes into its logs. Every actor whose messages can be written is one; for a version that is
-/// only to be read and migrated, name its types:
+/// The types that a version of an actor writes into its logs. Every actor whose messages can be
+/// written is one; for a version that is only to be read and migrated, name its types:
 ///
 /// ```
 /// use freehold_shard::{Schema, SchemaTypes};
@@ -125,7 +127,8 @@ impl WrittenSchema {
     /// What was written before there were schemas.
     pub const UNSTATED: WrittenSchema = WrittenSchema { version: 1, shapes: None };
 
-    /// Of these types. It runs `Deserialize` of each once for every variant, so it is for starts and not for messages.
+    /// Of these types. It runs `Deserialize` of each once for every variant, so it is for starts
+    /// and not for messages.
     pub fn of<T: SchemaTypes>() -> WrittenSchema {
         let shapes = Shapes {
             id: Shape::of::<T::Id>(),
@@ -142,7 +145,8 @@ impl WrittenSchema {
         })
     }
 
-    /// Whether types of this schema, which the program has as `stated`, can read what `written` says.
+    /// Whether types of this schema, which the program has as `stated`, can read what `written`
+    /// says.
     ///
     /// # Errors
     /// [`SchemaError::Changed`]. Versions are not compared.
@@ -253,7 +257,8 @@ pub enum SchemaError {
         /// The types it should lead to.
         wanted: &'static str,
     },
-    /// Records of an earlier version come behind those of a later one: two copies of a database were mixed.
+    /// Records of an earlier version come behind those of a later one: two copies of a database
+    /// were mixed.
     #[error(
         "records of version {later} of the actor's types come behind records of version {earlier}: bring the directory back from a copy"
     )]

@@ -1,16 +1,19 @@
 //! Makes sure that a value can be read again before anybody is told that it was kept.
 //!
-//! serde's two halves need not agree: `untagged`, `skip_serializing_if`, a variant behind a skipped one and others write what
-//! nobody can read back from a format that names nothing. So a value is *read back* before its message succeeds: it is decoded,
-//! what comes of that is encoded, and both must be the same bytes of the same [shape](crate::log::encoder), but for the order of
-//! entries in a map. (A `HashMap` that was read goes through its entries in another order.)
+//! serde's two halves need not agree: `untagged`, `skip_serializing_if`, a variant behind a skipped
+//! one and others write what nobody can read back from a format that names nothing. So a value is
+//! *read back* before its message succeeds: it is decoded, what comes of that is encoded, and both
+//! must be the same bytes of the same [shape](crate::log::encoder), but for the order of entries in
+//! a map. (A `HashMap` that was read goes through its entries in another order.)
 //!
 //! - Debug builds read everything back.
-//! - Release builds read back every message told and the id of every object that is inserted. Of states they read back the first
-//!   [`ALWAYS`] of a shard, each with a shape that the shard has not read back yet, and one of [`STRIDE`] others.
+//! - Release builds read back every message told and the id of every object that is inserted. Of
+//!   states they read back the first [`ALWAYS`] of a shard, each with a shape that the shard has
+//!   not read back yet, and one of [`STRIDE`] others.
 //!
-//! A release build can miss a state of a shape that was read back before, and whose bytes all the same cannot be read: only a
-//! hand-written `Serialize`, or one by `serialize_with`, can make such a state. An example is text that `Deserialize` parses.
+//! A release build can miss a state of a shape that was read back before, and whose bytes all the
+//! same cannot be read: only a hand-written `Serialize`, or one by `serialize_with`, can make such
+//! a state. An example is text that `Deserialize` parses.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,11 +25,13 @@ use crate::log::refused::{RecordError, Unreadable, Value};
 const ALWAYS: u32 = 64;
 /// Of those that follow, one in so many is.
 const STRIDE: u32 = 1024;
-/// So many units of shapes are kept in mind. Values with others are read back each time, which is slow and not wrong.
+/// So many units of shapes are kept in mind. Values with others are read back each time, which is
+/// slow and not wrong.
 const UNITS_MAX: usize = 4096;
 const UNITS_MIN: usize = 64;
 
-/// Units of shapes that were read back: a table of hashes, in which a hash is at the place its first bits say, or behind it.
+/// Units of shapes that were read back: a table of hashes, in which a hash is at the place its
+/// first bits say, or behind it.
 struct Units {
     /// A power of two long, and at most half full; 0 is an empty place.
     table: Vec<u64>,
@@ -197,7 +202,8 @@ pub(crate) fn decode_all<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Option<
     }
 }
 
-/// Makes sure that these bytes, which `value` was encoded to, read as what it was, as far as its `Serialize` tells.
+/// Makes sure that these bytes, which `value` was encoded to, read as what it was, as far as its
+/// `Serialize` tells.
 fn read_back<T: Serialize + DeserializeOwned>(
     value: &T,
     bytes: &[u8],
@@ -287,7 +293,8 @@ mod tests {
         all: BTreeMap<String, u8>,
     }
 
-    /// `rust_decimal`'s and `serde_json`'s way: what is written is one of several things, and reading asks which.
+    /// `rust_decimal`'s and `serde_json`'s way: what is written is one of several things, and
+    /// reading asks which.
     #[derive(Debug, PartialEq)]
     struct Asks(u64);
 
@@ -313,8 +320,8 @@ mod tests {
         }
     }
 
-    /// `Decimal`, `serde_json::Value` and enums with `untagged` or `tag` were answered durably, and the next start refused the
-    /// directory: what postcard writes of them nobody can read.
+    /// `Decimal`, `serde_json::Value` and enums with `untagged` or `tag` were answered durably, and
+    /// the next start refused the directory: what postcard writes of them nobody can read.
     #[test]
     fn what_cannot_be_read_again_is_refused_by_name() {
         for mut trust in both() {
@@ -337,7 +344,8 @@ mod tests {
         assert!(says(Unreadable::Refused).contains("`skip`"));
     }
 
-    /// Reading back must not be over when some values were read: the bad one may come late, and inside of others.
+    /// Reading back must not be over when some values were read: the bad one may come late, and
+    /// inside of others.
     #[test]
     fn a_shape_that_comes_late_is_read_back_too() {
         let mut trust = Trust::sparing();
@@ -375,7 +383,8 @@ mod tests {
         }
     }
 
-    /// A map that was read may go through its entries in another order, which is no reason to refuse it.
+    /// A map that was read may go through its entries in another order, which is no reason to
+    /// refuse it.
     #[test]
     fn maps_and_sets_are_kept_whatever_their_order() {
         for mut trust in both() {
@@ -464,7 +473,8 @@ mod tests {
             ..ProptestConfig::default()
         })]
 
-        /// What is written is what postcard writes, nothing sound is refused, and it reads as what it was.
+        /// What is written is what postcard writes, nothing sound is refused, and it reads as what
+        /// it was.
         #[test]
         fn values_of_any_shape_are_kept_as_postcard_has_them(values in proptest::collection::vec(any_value(), 1..8)) {
             for mut trust in both() {
@@ -472,7 +482,8 @@ mod tests {
                     let mut bytes = kept(&mut trust, value);
                     prop_assert_eq!(&bytes, &postcard::to_allocvec(value).expect("it can be written"));
                     let read: AnyValue = decode_all(&bytes).expect("it can be read");
-                    // NaN is not equal to itself, and a `HashMap` has no order: the text of both, with its letters sorted.
+                    // NaN is not equal to itself, and a `HashMap` has no order: the text of both,
+                    // with its letters sorted.
                     let text = |value: &AnyValue| {
                         let mut text: Vec<char> = format!("{value:?}").chars().collect();
                         text.sort_unstable();

@@ -1,12 +1,14 @@
-//! Which messages of earlier runs are under way, in bytes: the file that tells the next start whom to suspect.
+//! Which messages of earlier runs are under way, in bytes: the file that tells the next start whom
+//! to suspect.
 
 use crate::log::record::Debt;
 
 /// Owed messages of one shard that are under way at once.
 pub const UNDER_WAY_MAX: usize = 64;
 
-/// The bytes that name the messages of one shard that are under way. They are written in place, in one piece, and never synced: they
-/// are for a process that ends, and the system keeps what that has written.
+/// The bytes that name the messages of one shard that are under way. They are written in place, in
+/// one piece, and never synced: they are for a process that ends, and the system keeps what that
+/// has written.
 ///
 /// ```text
 /// 0 crc32c of what follows    4 how many u32    8 start u64    16 the debts, u64 each, and zeros
@@ -30,7 +32,8 @@ pub fn name_under_way(start: u64, debts: impl Iterator<Item = Debt>) -> [u8; UND
     bytes
 }
 
-/// The messages that [`name_under_way`] named in the run that `start` began. Bytes of another run, and bytes that are none, name nobody.
+/// The messages that [`name_under_way`] named in the run that `start` began. Bytes of another run,
+/// and bytes that are none, name nobody.
 pub fn named_under_way(start: u64, bytes: &[u8]) -> Vec<Debt> {
     let (numbers, _) = bytes.as_chunks::<8>();
     let [head, of, debts @ ..] = numbers else { return Vec::new() };

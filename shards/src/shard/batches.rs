@@ -1,4 +1,5 @@
-//! Batches some of whose messages became transactions: they wait on their shard until the last of those has ended.
+//! Batches some of whose messages became transactions: they wait on their shard until the last of
+//! those has ended.
 
 use slab::Slab;
 

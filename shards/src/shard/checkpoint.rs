@@ -1,7 +1,8 @@
 //! A shard's part of a checkpoint, and what it begins with when a database is opened again.
 //!
-//! A part is all objects of the shard as they were at the start of a snapshot's epoch, and its pending sends then. When all parts are on
-//! disk, segments of the log that hold nothing later, and close nothing later, are not needed any more.
+//! A part is all objects of the shard as they were at the start of a snapshot's epoch, and its
+//! pending sends then. When all parts are on disk, segments of the log that hold nothing later, and
+//! close nothing later, are not needed any more.
 
 use crate::actor::Actor;
 use crate::actor::run::RunState;
@@ -25,11 +26,12 @@ use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
 
 impl<A: Actor, P: Prefetch> Shard<A, P> {
-    /// Everything before `epoch` is in a checkpoint: forgets the segments that hold nothing later and close nothing later. Returns the first
-    /// that is needed.
+    /// Everything before `epoch` is in a checkpoint: forgets the segments that hold nothing later
+    /// and close nothing later. Returns the first that is needed.
     ///
-    /// A segment stays that is on disk with something in it. While its first batch is on the way, the last one may still be empty, or even a
-    /// file that is yet to be made, and a manifest that begins with a missing file cannot be opened: then the one before stays as well.
+    /// A segment stays that is on disk with something in it. While its first batch is on the way,
+    /// the last one may still be empty, or even a file that is yet to be made, and a manifest that
+    /// begins with a missing file cannot be opened: then the one before stays as well.
     pub fn trim_log(&mut self, epoch: Epoch) -> Option<Begun> {
         let journal = self.engine.journal.as_mut()?;
         let stay = if journal.is_writing() { 2 } else { 1 };
@@ -40,7 +42,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         journal.begun.front().copied()
     }
 
-    /// Tells every other shard that it has been told of all that was delivered here before `epoch`, which this shard has closed.
+    /// Tells every other shard that it has been told of all that was delivered here before `epoch`,
+    /// which this shard has closed.
     pub fn send_marks(&mut self, epoch: Epoch, effects: &mut Effects<A>) {
         let others =
             effects.outboxes.iter_mut().enumerate().filter(|(to, _)| *to != self.engine.run.shard.index());
@@ -53,14 +56,15 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             || self.engine.journal.as_ref().is_none_or(|journal| journal.sends.has_marks(epoch))
     }
 
-    /// Goes on with writing all objects as they were at the start of `snapshot` into `part`: those that were put aside first, then the slots
-    /// from `from` on; until `part` [is full](PartWriter::is_full), `most` were seen, or, asked after an object, `goes_on` says no.
-    /// Returns where to go on; `None` at the end. All shards must have closed the epochs before. Between two slices anything may run: see
-    /// `walk`.
+    /// Goes on with writing all objects as they were at the start of `snapshot` into `part`: those
+    /// that were put aside first, then the slots from `from` on; until `part` [is
+    /// full](PartWriter::is_full), `most` were seen, or, asked after an object, `goes_on` says no.
+    /// Returns where to go on; `None` at the end. All shards must have closed the epochs before.
+    /// Between two slices anything may run: see `walk`.
     ///
     /// # Errors
-    /// [`PartError`]: no checkpoint of `snapshot` is being made, or not any more; or a state was recorded, and now it cannot be written, or not
-    /// read again. `part` is of no use then.
+    /// [`PartError`]: no checkpoint of `snapshot` is being made, or not any more; or a state was
+    /// recorded, and now it cannot be written, or not read again. `part` is of no use then.
     pub fn checkpoint_objects(
         &mut self,
         snapshot: Epoch,
@@ -124,9 +128,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.engine.walk.backlog(&self.engine.run.epoch_state)
     }
 
-    /// Goes on with writing what was pending in this shard at the start of `snapshot`, from debt `from` on, as
-    /// [`Shard::checkpoint_objects`] does with objects; once the shard [has all marks](Shard::has_marks). Returns where to
-    /// go on; `None` at the end.
+    /// Goes on with writing what was pending in this shard at the start of `snapshot`, from debt
+    /// `from` on, as [`Shard::checkpoint_objects`] does with objects; once the shard [has all
+    /// marks](Shard::has_marks). Returns where to go on; `None` at the end.
     ///
     /// # Errors
     /// As [`Shard::checkpoint_objects`].
@@ -141,7 +145,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         Ok(journal.sends.write(snapshot, from, part, goes_on)?)
     }
 
-    /// Gives the shard the objects whose home it is, as its logs have them. The shard has not run anything yet.
+    /// Gives the shard the objects whose home it is, as its logs have them. The shard has not run
+    /// anything yet.
     #[must_use]
     pub fn with_objects(mut self, home: Home<A>) -> Self {
         debug_assert!(self.engine.run.partition.len() == 0, "objects-come-first: the shard has some already");
@@ -149,7 +154,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self
     }
 
-    /// Takes over a debt that a log has, and which is this shard's: it is in every checkpoint, and its message does not run.
+    /// Takes over a debt that a log has, and which is this shard's: it is in every checkpoint, and
+    /// its message does not run.
     pub fn keep_debt(&mut self, debt: Debt, sender: OwnerId, due: Option<Time>, bytes: &[u8]) {
         if let Some(journal) = &mut self.engine.journal {
             journal.sends.add(debt, PendingSend::new(Epoch(0), sender, due, bytes.into()));

@@ -1,10 +1,11 @@
-//! How a message that succeeded is committed: recorded in the shard's log, kept for the snapshots that see what it overwrote, and
-//! published where anyone may read it.
+//! How a message that succeeded is committed: recorded in the shard's log, kept for the snapshots
+//! that see what it overwrote, and published where anyone may read it.
 //!
-//! Nearly all messages do no more than change states. Without a log they have nothing to do here; with one they go by
-//! [`Engine::record`]. The others insert, remove, share or give away, write a published object, tell, or are the first to write an
-//! object since a snapshot was opened. They are *staged* before anybody sees what they did, since they can still fail
-//! then, and committed when their epoch is known for good: see [`Engine::commit`].
+//! Nearly all messages do no more than change states. Without a log they have nothing to do here;
+//! with one they go by [`Engine::record`]. The others insert, remove, share or give away, write a
+//! published object, tell, or are the first to write an object since a snapshot was opened. They
+//! are *staged* before anybody sees what they did, since they can still fail then, and committed
+//! when their epoch is known for good: see [`Engine::commit`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -31,8 +32,8 @@ use crate::store::partition::Partition;
 use crate::store::slot::SlotIndex;
 
 impl<A: Actor> Engine<A> {
-    /// Copies those of the objects just written that anyone may read from now on, and notes those that anyone could until now. Before the
-    /// message has succeeded, because a copy may panic.
+    /// Copies those of the objects just written that anyone may read from now on, and notes those
+    /// that anyone could until now. Before the message has succeeded, because a copy may panic.
     fn copy_public(&mut self, first_before: Option<&BeforeImage<A>>) {
         for before in first_before.into_iter().chain(&self.run.before) {
             let slot = self.run.partition.slot(before.slot);
@@ -46,8 +47,9 @@ impl<A: Actor> Engine<A> {
         }
     }
 
-    /// What is left to do for a message that succeeded, if there is a log, or if it wrote an object for the first time since a snapshot was opened, or one
-    /// that is published, or inserted or removed one, or changed who owns it.
+    /// What is left to do for a message that succeeded, if there is a log, or if it wrote an object
+    /// for the first time since a snapshot was opened, or one that is published, or inserted or
+    /// removed one, or changed who owns it.
     ///
     /// # Errors
     /// It cannot be recorded, or a copy of what is to be published panicked: the message is undone.
@@ -121,7 +123,8 @@ impl<A: Actor> Engine<A> {
         before.state.is_some() && !matches!(before.ownership, Ownership::Owned(_))
     }
 
-    /// An object was written in `epoch`, and this is what it was before: which is kept, if a snapshot may need it.
+    /// An object was written in `epoch`, and this is what it was before: which is kept, if a
+    /// snapshot may need it.
     pub(crate) fn stamp(
         &mut self,
         index: SlotIndex,
@@ -151,7 +154,8 @@ impl<A: Actor> Engine<A> {
         self.run.partition.count(existed, exists);
     }
 
-    /// Publishes what [`Engine::copy_public`] found. The message commits in the epoch that is when it is published: see [`Mvcc`].
+    /// Publishes what [`Engine::copy_public`] found. The message commits in the epoch that is when
+    /// it is published: see [`Mvcc`].
     fn publish(&mut self) {
         if self.run.to_publish.is_empty() {
             return;
@@ -198,8 +202,8 @@ impl<A: Actor> Engine<A> {
         staged
     }
 
-    /// Records a message that did no more than change states, and has succeeded. As [`Engine::commit`], without
-    /// what it seldom needs.
+    /// Records a message that did no more than change states, and has succeeded. As
+    /// [`Engine::commit`], without what it seldom needs.
     ///
     /// # Errors
     /// As [`Engine::stage`].
@@ -240,7 +244,8 @@ impl<A: Actor> Engine<A> {
         }
     }
 
-    /// The running message has succeeded in this epoch: what was staged is recorded, and what it told is pending.
+    /// The running message has succeeded in this epoch: what was staged is recorded, and what it
+    /// told is pending.
     fn commit_staged(&mut self) {
         let Engine { journal, run: RunState { queued, epoch_state, .. }, .. } = self;
         let Some(journal) = journal else { return };
@@ -285,8 +290,8 @@ fn push_objects<I: ObjectId, S: Serialize + DeserializeOwned>(
 }
 
 impl<A: Actor> Journal<A> {
-    /// Records what an object at home here is since `epoch`, as it was written at the lock point. Nothing of it is serialized again:
-    /// it was answered for, so it must not be able to fail.
+    /// Records what an object at home here is since `epoch`, as it was written at the lock point.
+    /// Nothing of it is serialized again: it was answered for, so it must not be able to fail.
     pub(crate) fn record_applied(&mut self, record: &[u8], epoch: Epoch) {
         let staged = self.staged.push(|to| {
             to.extend_from_slice(record);

@@ -5,9 +5,10 @@
 //! origin <─ APPLY ── second participant <─ APPLY ── ...
 //! ```
 //!
-//! Two shards: two messages. No votes and no aborts but the actor's own. Invariant *locked-until-applied*: from the moment a
-//! participant copies an object into the box until the box comes back, nobody writes that object at home; nobody reads it either if
-//! the transaction may write it.
+//! Two shards: two messages. No votes and no aborts but the actor's own. Invariant
+//! *locked-until-applied*: from the moment a participant copies an object into the box until the
+//! box comes back, nobody writes that object at home; nobody reads it either if the transaction may
+//! write it.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,8 +35,8 @@ use crate::transaction::{Carried, Transaction, TransactionEnd};
 const RECORDS_KEPT: usize = 4096;
 
 impl<A: Actor> Engine<A> {
-    /// Begins a transaction for a message that cannot take the fast path, for [`Engine::reason`]. `extra` is an object it touched without
-    /// declaring it.
+    /// Begins a transaction for a message that cannot take the fast path, for [`Engine::reason`].
+    /// `extra` is an object it touched without declaring it.
     #[cold]
     pub(crate) fn begin(
         &mut self,
@@ -45,7 +46,8 @@ impl<A: Actor> Engine<A> {
         extra: Option<(A::Id, Access)>,
         effects: &mut Effects<A>,
     ) {
-        // Counted here and not where it was found: `ask_now` finds it too, and leaves it to its caller.
+        // Counted here and not where it was found: `ask_now` finds it too, and leaves it to its
+        // caller.
         match self.reason {
             Reason::Spans => self.run.counters.spanning += 1,
             Reason::Locked => self.run.counters.blocked += 1,
@@ -116,7 +118,8 @@ impl<A: Actor> Engine<A> {
         transaction.objects.clear();
         transaction.records.clear();
         transaction.records.shrink_to(RECORDS_KEPT);
-        // As many as may be under way: fewer, and a shard with its hands full would make and drop boxes all the time.
+        // As many as may be under way: fewer, and a shard with its hands full would make and drop
+        // boxes all the time.
         if self.spare.len() < self.run.limits.transactions_max {
             self.spare.push(transaction);
         }
@@ -156,8 +159,9 @@ impl<A: Actor> Engine<A> {
         self.run_ready(effects);
     }
 
-    /// The largest epoch among its participants is the one a transaction commits in. (Who loads the epoch after the dequeue is there
-    /// already. It stands here so that one who did not would still commit in one epoch on every shard.)
+    /// The largest epoch among its participants is the one a transaction commits in. (Who loads the
+    /// epoch after the dequeue is there already. It stands here so that one who did not would still
+    /// commit in one epoch on every shard.)
     fn take_epoch_of(&mut self, transaction: &Transaction<A>) {
         self.run.epoch_state.epoch = self.run.epoch_state.epoch.max(transaction.epoch);
         self.show_what_is_in(transaction);
@@ -285,8 +289,8 @@ impl<A: Actor> Engine<A> {
         self.conclude(transaction, &at_home, ran, effects);
     }
 
-    /// What came of it is known, and every lock is held from here down: who waits is answered, what is at home here is unlocked, and the
-    /// box goes back.
+    /// What came of it is known, and every lock is held from here down: who waits is answered, what
+    /// is at home here is unlocked, and the box goes back.
     fn conclude(
         &mut self,
         mut transaction: Box<Transaction<A>>,
@@ -296,7 +300,8 @@ impl<A: Actor> Engine<A> {
     ) {
         transaction.epoch = self.run.epoch_state.epoch;
         if let Some(journal) = &mut self.journal {
-            // What it wrote that is at home elsewhere is recorded there; whoever hears of it hears it from here.
+            // What it wrote that is at home elsewhere is recorded there; whoever hears of it hears
+            // it from here.
             if matches!(ran, RunOutcome::Done(Ok(_)))
                 && transaction.objects.iter().any(|object| object.is_written)
             {
@@ -307,7 +312,8 @@ impl<A: Actor> Engine<A> {
         let end = match ran {
             RunOutcome::Done(outcome) => {
                 let is_committed = outcome.is_ok();
-                // Whoever waits hears it now: it took effect. Only a batch is in the origin's hands.
+                // Whoever waits hears it now: it took effect. Only a batch is in the origin's
+                // hands.
                 let is_for_origin = matches!(transaction.answer_to, ReturnAddress::Batch { .. })
                     && transaction.origin != self.run.shard;
                 let kept = if is_for_origin {

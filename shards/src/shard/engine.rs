@@ -1,7 +1,9 @@
-//! The engine of a shard runs one message at a time: its objects are found, it runs, and what it did is kept or undone.
+//! The engine of a shard runs one message at a time: its objects are found, it runs, and what it
+//! did is kept or undone.
 //!
-//! Invariant *all-or-nothing*: after [`Engine::receive`] either everything a message did stands (its writes, what it removed, what it
-//! told), or nothing of it is left. The before-images are what makes the second possible; they exist only while a message runs.
+//! Invariant *all-or-nothing*: after [`Engine::receive`] either everything a message did stands
+//! (its writes, what it removed, what it told), or nothing of it is left. The before-images are
+//! what makes the second possible; they exist only while a message runs.
 
 use std::collections::{BinaryHeap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -63,8 +65,8 @@ pub(crate) enum Reason {
     Undeclared,
 }
 
-/// Where in the program a message is run from: see [`Engine::receive`], which takes one as a number, because an enum cannot be a
-/// constant parameter.
+/// Where in the program a message is run from: see [`Engine::receive`], which takes one as a
+/// number, because an enum cannot be a constant parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallSite {
     /// By a task of the shard, with no queue.
@@ -83,8 +85,9 @@ pub(crate) struct Engine<A: Actor> {
     pub(crate) mvcc: Arc<Mvcc<A>>,
     /// This shard's side of its log, if it has one.
     pub(crate) journal: Option<Box<Journal<A>>>,
-    /// Why the message that was last found to need the consensus path does. Here, and not with what [`Shard::turn`](crate::Shard::turn)
-    /// hears of a message: that is passed on for every message, and being larger it cost the fast path 4 of 24 ns.
+    /// Why the message that was last found to need the consensus path does. Here, and not with what
+    /// [`Shard::turn`](crate::Shard::turn) hears of a message: that is passed on for every message,
+    /// and being larger it cost the fast path 4 of 24 ns.
     pub(crate) reason: Reason,
     /// A box for the message that was last found to become a transaction, until it begins.
     pub(crate) prepared: Option<Box<Transaction<A>>>,
@@ -94,7 +97,8 @@ pub(crate) struct Engine<A: Actor> {
     timers: BinaryHeap<Timer<A>>,
     timers_set: u64,
     pub(crate) locks: Locks<A>,
-    /// Transactions that this shard passed on and that have not come back, counted by the epoch it was then; oldest first.
+    /// Transactions that this shard passed on and that have not come back, counted by the epoch it
+    /// was then; oldest first.
     pub(crate) in_doubt: VecDeque<(Epoch, usize)>,
     /// Old states of objects.
     pub(crate) versions: Versions<A::State>,
@@ -217,8 +221,8 @@ impl<A: Actor> Engine<A> {
         }
     }
 
-    /// Last stage: makes sure that each object is where [`Engine::seek`] said, and looks it up if not. Messages run since may have
-    /// inserted or removed it, and two ids may share a hash.
+    /// Last stage: makes sure that each object is where [`Engine::seek`] said, and looks it up if
+    /// not. Messages run since may have inserted or removed it, and two ids may share a hash.
     #[inline]
     pub(crate) fn find_again(&self, targets: &mut Addressees<A::Id>) {
         for target in targets.first.iter_mut().chain(targets.others.as_mut_slice()) {
@@ -228,9 +232,10 @@ impl<A: Actor> Engine<A> {
         }
     }
 
-    /// Runs a message whose objects are here and its own to use. Across a call its first object would go through memory, so it is always
-    /// inlined; and so is what it has caught, which the compiler does only if that is called from one place. This is all that `FROM` is
-    /// for (4 ns of 20, measured).
+    /// Runs a message whose objects are here and its own to use. Across a call its first object
+    /// would go through memory, so it is always inlined; and so is what it has caught, which the
+    /// compiler does only if that is called from one place. This is all that `FROM` is for (4 ns of
+    /// 20, measured).
     #[inline(always)]
     pub(crate) fn receive<const FROM: u8>(
         &mut self,
@@ -244,7 +249,8 @@ impl<A: Actor> Engine<A> {
         let mut objects =
             Objects { run: &mut self.run, outboxes: effects, sender, first, others, first_before: None };
         let result = catch_unwind(AssertUnwindSafe(|| A::receive(message, &mut objects)));
-        // By reference: moving the before-image would load what was stored a moment ago, in other pieces, and wait for it.
+        // By reference: moving the before-image would load what was stored a moment ago, in other
+        // pieces, and wait for it.
         let Objects { first, first_before, .. } = &mut objects;
         // Only a transaction asks for it.
         if FROM == CallSite::LockPoint as u8 {
@@ -297,7 +303,8 @@ impl<A: Actor> Engine<A> {
         })
     }
 
-    /// What becomes of a message some of whose objects are absent or reserved, or that names none or too many.
+    /// What becomes of a message some of whose objects are absent or reserved, or that names none
+    /// or too many.
     #[cold]
     pub(crate) fn admit(
         &mut self,

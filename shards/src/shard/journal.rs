@@ -1,11 +1,15 @@
-//! A shard's side of its log: what it committed and is not on disk yet, and whom it has not answered for that.
+//! A shard's side of its log: what it committed and is not on disk yet, and whom it has not
+//! answered for that.
 //!
-//! Every message that succeeds leaves records of what its objects are now ([`record`](crate::log::record)) in the batch that is being filled.
-//! While the disk writes one batch the next one collects; it goes out when that write returns, so there is no timer, and one write
-//! carries as much as came meanwhile. Whoever writes ends the epoch, if it has records of it: then the batch can close it.
+//! Every message that succeeds leaves records of what its objects are now
+//! ([`record`](crate::log::record)) in the batch that is being filled. While the disk writes one
+//! batch the next one collects; it goes out when that write returns, so there is no timer, and one
+//! write carries as much as came meanwhile. Whoever writes ends the epoch, if it has records of it:
+//! then the batch can close it.
 //!
-//! Invariant *durable-before-answered*: an answer waits until all that its shard has ever shown is durable, in the epochs it was committed
-//! in ([`Journal::shown`]). A message that only read waits for nothing if nothing is under way.
+//! Invariant *durable-before-answered*: an answer waits until all that its shard has ever shown is
+//! durable, in the epochs it was committed in ([`Journal::shown`]). A message that only read waits
+//! for nothing if nothing is under way.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -35,7 +39,8 @@ pub enum Ack {
     /// When it and everything it saw is on disk, in all logs: no crash takes it back.
     #[default]
     Durable,
-    /// When it has run. A crash takes back what was not on disk yet, of all objects the last part of one and the same history.
+    /// When it has run. A crash takes back what was not on disk yet, of all objects the last part
+    /// of one and the same history.
     Applied,
 }
 
@@ -129,8 +134,8 @@ pub(crate) struct Journal<A: Actor> {
     pub(crate) filling: BatchWriter,
     /// Which states can be read again.
     pub(crate) trust: Trust,
-    /// What the running transaction leaves of objects that are at home elsewhere. Their homes record it as it is here: a state is
-    /// serialized once.
+    /// What the running transaction leaves of objects that are at home elsewhere. Their homes
+    /// record it as it is here: a state is serialized once.
     pub(crate) lent: Lent,
     /// Batches that are full and wait for the disk.
     pub(super) full: VecDeque<BatchWriter>,
@@ -139,8 +144,9 @@ pub(crate) struct Journal<A: Actor> {
     pub(super) in_flight: Option<Epoch>,
     /// What is closed on disk, or will be with what is in flight.
     pub(super) closed: Epoch,
-    /// The latest epoch that this log closes, on disk, and that is closed in all logs that this close awaits: what recovery must find. (Later
-    /// epochs may be durable without that, because everybody was idle in them; recovery knows nothing of those, and misses nothing.)
+    /// The latest epoch that this log closes, on disk, and that is closed in all logs that this
+    /// close awaits: what recovery must find. (Later epochs may be durable without that, because
+    /// everybody was idle in them; recovery knows nothing of those, and misses nothing.)
     pub(super) vouched: Epoch,
     /// The logs that this close awaits.
     pub(super) awaits: ShardSet,
@@ -235,7 +241,8 @@ impl<A: Actor> Journal<A> {
         self.resumed.delivered(debt, epoch);
     }
 
-    /// Moves the records that are staged into the batch that is being filled: they were committed in `epoch`.
+    /// Moves the records that are staged into the batch that is being filled: they were committed
+    /// in `epoch`.
     #[inline]
     pub(crate) fn commit(&mut self, epoch: Epoch) {
         if self.staged.is_empty() {
@@ -250,8 +257,8 @@ impl<A: Actor> Journal<A> {
         self.shown = self.shown.max(epoch);
     }
 
-    /// The batch is full: another is to be filled. An empty one takes at least one record, so that who comes again for
-    /// what is left comes to an end.
+    /// The batch is full: another is to be filled. An empty one takes at least one record, so that
+    /// who comes again for what is left comes to an end.
     #[cold]
     fn turn_over(&mut self) {
         let next = self.next_batch();
@@ -302,8 +309,9 @@ impl<A: Actor> Journal<A> {
         }
     }
 
-    /// Finds out how far everything is durable and lets go of the answers that waited for it. Says whether somebody else has what they
-    /// waited for, or a message of an earlier run is delivered on disk.
+    /// Finds out how far everything is durable and lets go of the answers that waited for it. Says
+    /// whether somebody else has what they waited for, or a message of an earlier run is delivered
+    /// on disk.
     pub(super) fn release(&mut self, epochs: &crate::epoch::Epochs, effects: &mut Effects<A>) -> bool {
         let mut has_wanted = false;
         loop {
@@ -364,8 +372,8 @@ impl<A: Actor> Journal<A> {
         self.closed = marks.closed;
         self.in_flight = Some(marks.closed);
         let begun = self.begun.back_mut().expect("there is always one");
-        // At least: what is still to be filled may be counted too. What it closes counts as well: others may await that, and the segment
-        // after it may be lost with the only batch in it.
+        // At least: what is still to be filled may be counted too. What it closes counts as well:
+        // others may await that, and the segment after it may be lost with the only batch in it.
         begun.through = self.recorded.max(marks.closed);
         self.bytes += batch.padded() as u64;
         self.batches += 1;

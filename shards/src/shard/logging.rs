@@ -1,4 +1,5 @@
-//! What shard and engine do for the log: batches go to the disk, epochs are closed, and answers are let go of.
+//! What shard and engine do for the log: batches go to the disk, epochs are closed, and answers are
+//! let go of.
 
 use crate::actor::Actor;
 use crate::actor::outcome::{Outcome, ReturnAddress};
@@ -35,8 +36,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self
     }
 
-    /// The next batch for the disk, if there is one and the disk has written the last. It is to be written at its place, with one write and
-    /// one sync, and [`Shard::written`] is to be told when it is; if it cannot be written, the shard must not go on.
+    /// The next batch for the disk, if there is one and the disk has written the last. It is to be
+    /// written at its place, with one write and one sync, and [`Shard::written`] is to be told when
+    /// it is; if it cannot be written, the shard must not go on.
     ///
     /// To be called after every turn, and whenever a batch is written.
     pub fn next_write(&mut self, now: Time) -> Option<Write> {
@@ -87,10 +89,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         journal.spare = Some(batch);
     }
 
-    /// Lets go of the answers whose epochs are durable now, and is idle if nothing is under way. Says whether somebody who waited by
-    /// [`Shard::want_durable`] has what they waited for.
+    /// Lets go of the answers whose epochs are durable now, and is idle if nothing is under way.
+    /// Says whether somebody who waited by [`Shard::want_durable`] has what they waited for.
     ///
-    /// To be called after every turn, whenever a batch is written, and whenever another shard says that more is durable.
+    /// To be called after every turn, whenever a batch is written, and whenever another shard says
+    /// that more is durable.
     pub fn release(&mut self, effects: &mut Effects<A>) -> bool {
         let Engine { journal, mvcc, in_doubt, run: RunState { epoch_state, .. }, .. } = &mut self.engine;
         let Some(journal) = journal else { return false };
@@ -104,8 +107,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         if journal.is_active || journal.told_wanted != Some(epoch) {
             return has_wanted;
         }
-        // Who waits here may be the only one who wants it to end: what a transaction wrote elsewhere, and was shown here, may have left no
-        // record there (it removed what did not exist), and then no log will ever close it.
+        // Who waits here may be the only one who wants it to end: what a transaction wrote
+        // elsewhere, and was shown here, may have left no record there (it removed what did not
+        // exist), and then no log will ever close it.
         mvcc.epochs().advance(epoch);
         journal.release(mvcc.epochs(), effects) || has_wanted
     }
@@ -150,7 +154,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.engine.journal.as_ref().map_or(0, |journal| waiting(journal))
     }
 
-    /// The epoch that has to be durable before anything may be said of what this shard has run; `None` if it is, or if answers do not wait.
+    /// The epoch that has to be durable before anything may be said of what this shard has run;
+    /// `None` if it is, or if answers do not wait.
     pub fn undurable(&self) -> Option<Epoch> {
         let journal = self.engine.journal.as_ref().filter(|journal| journal.holds())?;
         (journal.shown > journal.durable).then_some(journal.shown)
@@ -164,8 +169,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
-    /// Holds the answers of a turn that was not finished, because something panicked in it: a shard that leaves delivers what it has come to,
-    /// and that may not be durable.
+    /// Holds the answers of a turn that was not finished, because something panicked in it: a shard
+    /// that leaves delivers what it has come to, and that may not be durable.
     pub fn hold_back(&mut self, effects: &mut Effects<A>) {
         if let Some(journal) = &mut self.engine.journal {
             journal.hold(effects);

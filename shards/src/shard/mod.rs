@@ -1,9 +1,11 @@
 //! One core's decisions: what arrives is turned into effects, with no I/O, thread or clock.
 //!
-//! [`Shard::turn`] takes what arrived and the time, runs every message to completion in the order it arrived, and leaves answers,
-//! envelopes for other shards and answered batches in [`Effects`], whose buffers the runtime empties and hands in again. When the
-//! objects no longer fit the cache, a turn works on several messages at a time: it names the objects of one and prefetches their
-//! index entries, finds those of another, [`AHEAD`] messages nearer, and prefetches their slots, and runs a third.
+//! [`Shard::turn`] takes what arrived and the time, runs every message to completion in the order
+//! it arrived, and leaves answers, envelopes for other shards and answered batches in [`Effects`],
+//! whose buffers the runtime empties and hands in again. When the objects no longer fit the cache,
+//! a turn works on several messages at a time: it names the objects of one and prefetches their
+//! index entries, finds those of another, [`AHEAD`] messages nearer, and prefetches their slots,
+//! and runs a third.
 
 mod batches;
 mod checkpoint;
@@ -37,11 +39,13 @@ use crate::transaction::Transaction;
 use crate::transaction::effects::{Effects, Inbox};
 use crate::transaction::message::{Batch, BatchEntry, Envelope};
 
-/// How many messages lie between two stages: enough for a miss to be served, too few for what was fetched to be evicted again.
+/// How many messages lie between two stages: enough for a miss to be served, too few for what was
+/// fetched to be evicted again.
 const AHEAD: usize = 6;
 /// Messages under way at once, from the first stage to the last.
 const UNDER_WAY: usize = 2 * AHEAD;
-/// How many envelopes ahead the box of a transaction is prefetched: it was last written by another core.
+/// How many envelopes ahead the box of a transaction is prefetched: it was last written by another
+/// core.
 const BOXES_AHEAD: usize = 8;
 /// The same in a turn that works in stages: the first of them reads it.
 const BOXES_AHEAD_STAGED: usize = UNDER_WAY + AHEAD;
@@ -137,8 +141,8 @@ pub struct Shard<A: Actor, P: Prefetch = NoPrefetch> {
 }
 
 impl<A: Actor, P: Prefetch> Shard<A, P> {
-    /// An empty shard. `table_seed` keys its table, and nothing else: draw it at random, so that nobody can choose ids that collide.
-    /// `mvcc` is the same for all shards of a runtime.
+    /// An empty shard. `table_seed` keys its table, and nothing else: draw it at random, so that
+    /// nobody can choose ids that collide. `mvcc` is the same for all shards of a runtime.
     pub fn new(
         index: ShardIndex,
         router: Router,
@@ -157,15 +161,17 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
-    /// Bounds a turn: at most so many timers come due in it, and at most so many messages run that the shard told itself. The rest waits for
-    /// the next turn, in order. (What `inbox` holds is the caller's to bound.)
+    /// Bounds a turn: at most so many timers come due in it, and at most so many messages run that
+    /// the shard told itself. The rest waits for the next turn, in order. (What `inbox` holds is
+    /// the caller's to bound.)
     pub fn with_turn_messages_max(mut self, turn_messages_max: usize) -> Self {
         self.turn_messages_max = turn_messages_max;
         self
     }
 
-    /// Runs everything in `inbox`, the timers that are due at `now` and what the shard told itself before, and drains `inbox`. All of it
-    /// runs in the epoch that is now, when it has arrived: what is put into `inbox` must have been there before the call.
+    /// Runs everything in `inbox`, the timers that are due at `now` and what the shard told itself
+    /// before, and drains `inbox`. All of it runs in the epoch that is now, when it has arrived:
+    /// what is put into `inbox` must have been there before the call.
     pub fn turn(&mut self, now: Time, inbox: &mut Inbox<A>, effects: &mut Effects<A>) {
         self.engine.run.now = now;
         if !fault::is_on(Fault::LoadBefore) {
@@ -197,7 +203,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Runs one message at once, with no queue.
     ///
     /// # Errors
-    /// [`AskError::Elsewhere`](crate::AskError::Elsewhere) if its objects live on another shard; otherwise what came of it. After an error nothing has changed.
+    /// [`AskError::Elsewhere`](crate::AskError::Elsewhere) if its objects live on another shard;
+    /// otherwise what came of it. After an error nothing has changed.
     #[inline]
     pub fn ask_now(
         &mut self,
@@ -207,7 +214,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         effects: &mut Effects<A>,
     ) -> Outcome<A> {
         self.engine.run.now = now;
-        // A task's message follows what the task has seen, which may be of an epoch that began since the last turn.
+        // A task's message follows what the task has seen, which may be of an epoch that began
+        // since the last turn.
         if self.engine.run.epoch_state.epoch != self.engine.mvcc.epochs().epoch() {
             self.engine.enter();
         }
@@ -220,7 +228,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
-    /// Prefetches where the objects of these messages are likely kept, as a turn does for its own. Nothing changes.
+    /// Prefetches where the objects of these messages are likely kept, as a turn does for its own.
+    /// Nothing changes.
     pub fn prefetch<'m>(&mut self, messages: impl IntoIterator<Item = &'m A::Message>)
     where
         A::Message: 'm,
@@ -301,8 +310,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         for at in 0..batch.entries.len() {
             if let BatchEntry::Waiting(message) = &batch.entries[at] {
                 match self.run::<{ CallSite::Turn as u8 }>(staged, at, message, batch.sender, effects) {
-                    // Apart, so that a reply goes from where it was stored to its place in pieces of the same size: loaded in larger
-                    // ones a moment later, the processor would wait.
+                    // Apart, so that a reply goes from where it was stored to its place in pieces
+                    // of the same size: loaded in larger ones a moment later, the processor would
+                    // wait.
                     TurnOutcome::Done(Ok(reply)) => batch.entries[at] = BatchEntry::Answered(Ok(reply)),
                     TurnOutcome::Done(Err(error)) => batch.entries[at] = BatchEntry::Answered(Err(error)),
                     TurnOutcome::Later(extra) => self.begin_entry(&mut batch, at, extra, effects),
@@ -315,8 +325,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.engine.batches.close(batch, effects);
     }
 
-    /// Takes message `at`, which stands at `place` of `list`, through the first stage, and the one [`AHEAD`] before it through the
-    /// second.
+    /// Takes message `at`, which stands at `place` of `list`, through the first stage, and the one
+    /// [`AHEAD`] before it through the second.
     #[inline]
     fn stage(&mut self, at: usize, list: &[impl HasObjects<A>], place: usize) {
         let targets = &mut self.under_way[at % UNDER_WAY];
@@ -386,7 +396,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
-    /// When the first waiting message is due; `None` if none waits, or after [`Shard::stop_timers`].
+    /// When the first waiting message is due; `None` if none waits, or after
+    /// [`Shard::stop_timers`].
     #[inline]
     pub fn next_timer(&self) -> Option<Time> {
         if self.timers_stopped {
@@ -420,12 +431,14 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         (self.engine.in_flight, self.engine.locks.waiting())
     }
 
-    /// Whether so many transactions that began here are under way that no more should be let in from outside.
+    /// Whether so many transactions that began here are under way that no more should be let in
+    /// from outside.
     pub fn is_congested(&self) -> bool {
         self.engine.in_flight >= self.engine.run.limits.transactions_max
     }
 
-    /// How many messages the shard told itself and has not run yet: while there are any, it wants another turn at once.
+    /// How many messages the shard told itself and has not run yet: while there are any, it wants
+    /// another turn at once.
     pub fn own_messages(&self) -> usize {
         let has_next = self.engine.journal.as_ref().is_some_and(|journal| journal.resumed.has_next_untimed());
         self.engine.run.own_waiting + usize::from(has_next)

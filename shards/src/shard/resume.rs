@@ -1,4 +1,5 @@
-//! A shard runs what earlier runs left owed, step by step, as the runtime asks for it: see [`resumed`](crate::shard::resumed).
+//! A shard runs what earlier runs left owed, step by step, as the runtime asks for it: see
+//! [`resumed`](crate::shard::resumed).
 
 use crate::actor::Actor;
 use crate::actor::destination::Destination;
@@ -12,8 +13,8 @@ use crate::time::Time;
 use crate::transaction::effects::Effects;
 
 impl<A: Actor, P: Prefetch> Shard<A, P> {
-    /// Takes over a debt that a log has, and which is this shard's (its number modulo the shards): its message runs when it is due, or
-    /// soon, by [`Shard::take_resumed`].
+    /// Takes over a debt that a log has, and which is this shard's (its number modulo the shards):
+    /// its message runs when it is due, or soon, by [`Shard::take_resumed`].
     pub fn restore_debt(
         &mut self,
         debt: Debt,
@@ -35,15 +36,17 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
-    /// Whether there are messages of an earlier run that have not run, or whose delivery is not on disk.
+    /// Whether there are messages of an earlier run that have not run, or whose delivery is not on
+    /// disk.
     pub fn has_resumed(&self) -> bool {
         self.engine.journal.as_ref().is_some_and(|journal| {
             !journal.resumed.waiting.is_empty() || !journal.resumed.under_way.is_empty()
         })
     }
 
-    /// Takes the messages of earlier runs that may run at `now`. Says whether there are any: then those under way are to be written
-    /// down, and [`Shard::run_resumed`] is to be called before the next turn.
+    /// Takes the messages of earlier runs that may run at `now`. Says whether there are any: then
+    /// those under way are to be written down, and [`Shard::run_resumed`] is to be called before
+    /// the next turn.
     pub fn take_resumed(&mut self, now: Time) -> bool {
         let is_stopped = self.timers_stopped();
         let Some(journal) = &mut self.engine.journal else { return false };
@@ -58,8 +61,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         !resumed.taken.is_empty()
     }
 
-    /// Takes one message of an earlier run, whether it is due or not: it has been, in that run. Says whether it is owed; then
-    /// everything is as after [`Shard::take_resumed`].
+    /// Takes one message of an earlier run, whether it is due or not: it has been, in that run.
+    /// Says whether it is owed; then everything is as after [`Shard::take_resumed`].
     pub fn resume_alone(&mut self, debt: Debt) -> bool {
         let Some(journal) = &mut self.engine.journal else { return false };
         let resumed = &mut journal.resumed;

@@ -1,14 +1,19 @@
-//! Messages that an earlier run told and that are owed still: they run again, and the runtime knows which of them run.
+//! Messages that an earlier run told and that are owed still: they run again, and the runtime knows
+//! which of them run.
 //!
-//! A message may end the process: it overflows the stack, or something that it calls aborts. If it is owed, it would do so at every
-//! start. So whoever runs the shard writes down which owed messages are *under way* before they run, and the next start finds out
-//! which may be guilty: see [`Manifest::blame`](crate::log::manifest::Manifest::blame).
+//! A message may end the process: it overflows the stack, or something that it calls aborts. If it
+//! is owed, it would do so at every start. So whoever runs the shard writes down which owed
+//! messages are *under way* before they run, and the next start finds out which may be guilty: see
+//! [`Manifest::blame`](crate::log::manifest::Manifest::blame).
 //!
-//! A message is under way until its delivery is on disk: what it told runs at once, and if that ends the process before the disk has
-//! it, then only the first can be named. At most [`UNDER_WAY_MAX`] of a shard are under way, so few are suspected. A runtime that has
-//! suspects lets each run while nothing else does ([`Shard::resume_alone`](crate::Shard::resume_alone)); who survives that is innocent.
+//! A message is under way until its delivery is on disk: what it told runs at once, and if that
+//! ends the process before the disk has it, then only the first can be named. At most
+//! [`UNDER_WAY_MAX`] of a shard are under way, so few are suspected. A runtime that has suspects
+//! lets each run while nothing else does ([`Shard::resume_alone`](crate::Shard::resume_alone)); who
+//! survives that is innocent.
 //!
-//! A message that this run told is not written down. If it ends the process, it is one of an earlier run at the next start.
+//! A message that this run told is not written down. If it ends the process, it is one of an
+//! earlier run at the next start.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +39,8 @@ pub(crate) struct Resumed<A: Actor> {
     pub(super) is_held: bool,
     /// Taken from those that wait, and not sent yet.
     pub(super) taken: Vec<(Debt, ToResume<A>)>,
-    /// Named by the runtime: taken, sent, or run and not yet delivered on disk. With the epoch in which it was delivered.
+    /// Named by the runtime: taken, sent, or run and not yet delivered on disk. With the epoch in
+    /// which it was delivered.
     pub(super) under_way: Vec<(Debt, Option<Epoch>)>,
 }
 

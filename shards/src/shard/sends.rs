@@ -1,13 +1,14 @@
 //! Messages that a shard has sent and that have not run: its pending sends.
 //!
-//! A pending send has a number ([`Debt`]) that no other has, in the database's whole life; modulo the number of shards it names
-//! the shard that keeps it now, the *sender shard*. That shard keeps the message in bytes until it is delivered, so that a
-//! checkpoint can hold it. The shard where it ran records that with what it did, and tells the sender shard. What a
-//! checkpoint sees pending is kept until the checkpoint has ended.
+//! A pending send has a number ([`Debt`]) that no other has, in the database's whole life; modulo
+//! the number of shards it names the shard that keeps it now, the *sender shard*. That shard keeps
+//! the message in bytes until it is delivered, so that a checkpoint can hold it. The shard where it
+//! ran records that with what it did, and tells the sender shard. What a checkpoint sees pending is
+//! kept until the checkpoint has ended.
 //!
-//! A send is delivered on any shard, and word of it takes its time. So before a checkpoint is written every shard tells every
-//! other that it has told of all that was delivered there before (a *mark*). Lanes are first in, first out: a shard that has
-//! all marks has all word.
+//! A send is delivered on any shard, and word of it takes its time. So before a checkpoint is
+//! written every shard tells every other that it has told of all that was delivered there before (a
+//! *mark*). Lanes are first in, first out: a shard that has all marks has all word.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
@@ -121,7 +122,8 @@ impl PendingSends {
     /// Another shard has told of everything that was delivered there before `epoch`.
     pub(crate) fn mark(&mut self, epoch: Epoch) {
         match epoch.cmp(&self.marks.0) {
-            // For a checkpoint that was given up; of some shards the mark for the next has come already.
+            // For a checkpoint that was given up; of some shards the mark for the next has come
+            // already.
             Ordering::Less => {}
             Ordering::Equal => self.marks.1 += 1,
             Ordering::Greater => self.marks = (epoch, 1),
@@ -134,9 +136,10 @@ impl PendingSends {
         others == 0 || self.marks == (epoch, others)
     }
 
-    /// Goes on with writing what was pending at the start of `snapshot`, from number `from` on, until `part` is full or
-    /// `goes_on` says no. Returns where to go on; `None` at the end. What the snapshot sees stays while it is open, so
-    /// between two slices anything may be sent and delivered.
+    /// Goes on with writing what was pending at the start of `snapshot`, from number `from` on,
+    /// until `part` is full or `goes_on` says no. Returns where to go on; `None` at the end. What
+    /// the snapshot sees stays while it is open, so between two slices anything may be sent and
+    /// delivered.
     ///
     /// # Errors
     /// A message that cannot be written again.

@@ -1,10 +1,11 @@
-//! What a shard knows and keeps for snapshots: when it has closed the epochs before one, what an object was then, and when that may be
-//! forgotten.
+//! What a shard knows and keeps for snapshots: when it has closed the epochs before one, what an
+//! object was then, and when that may be forgotten.
 //!
-//! Invariant *closed-before-read*: a shard has closed the epochs before a snapshot when it has entered the snapshot's epoch and nothing
-//! that it passed on in an earlier one is in doubt. Then nothing can commit here any more that the snapshot would have to see: what is
-//! passed on from now on commits in this epoch or a later one. When all shards have closed them, the snapshot is *ready*, and every read
-//! of it is immediate.
+//! Invariant *closed-before-read*: a shard has closed the epochs before a snapshot when it has
+//! entered the snapshot's epoch and nothing that it passed on in an earlier one is in doubt. Then
+//! nothing can commit here any more that the snapshot would have to see: what is passed on from now
+//! on commits in this epoch or a later one. When all shards have closed them, the snapshot is
+//! *ready*, and every read of it is immediate.
 
 use std::ops::ControlFlow;
 
@@ -20,8 +21,8 @@ use crate::store::slot::NO_SLOT;
 use crate::store::version::Version;
 use crate::time::Time;
 
-/// Old versions, published objects and delivered sends let go of at each turn. Few, because a state may be large and take long
-/// to drop: whoever has a clock goes on by [`Shard::sweep`].
+/// Old versions, published objects and delivered sends let go of at each turn. Few, because a state
+/// may be large and take long to drop: whoever has a clock goes on by [`Shard::sweep`].
 const SWEPT_PER_TURN: usize = 16;
 
 impl<A: Actor, P: Prefetch> Shard<A, P> {
@@ -30,13 +31,14 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.engine.enter();
     }
 
-    /// Whether nothing can commit here any more that `snapshot` would have to see. Once true it stays so.
+    /// Whether nothing can commit here any more that `snapshot` would have to see. Once true it
+    /// stays so.
     pub fn has_closed(&self, snapshot: Epoch) -> bool {
         self.engine.has_closed(snapshot)
     }
 
-    /// The object `id` as it was at the start of `snapshot`, with who could write it; `None` if it did not exist. All shards must have
-    /// closed the epochs before.
+    /// The object `id` as it was at the start of `snapshot`, with who could write it; `None` if it
+    /// did not exist. All shards must have closed the epochs before.
     ///
     /// # Errors
     /// [`Expired`] if the snapshot is closed or was revoked.
@@ -51,9 +53,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         })
     }
 
-    /// Goes on with a walk over all objects as they were at the start of `snapshot`, by at most `most` slots from `from` on, or until `each`
-    /// breaks it off behind an object. Returns where to go on; `None` at the end. All shards must have closed the epochs before. Between two slices anything may run: an object that
-    /// existed then stays in its slot as long as the snapshot is open, so each comes once.
+    /// Goes on with a walk over all objects as they were at the start of `snapshot`, by at most
+    /// `most` slots from `from` on, or until `each` breaks it off behind an object. Returns where
+    /// to go on; `None` at the end. All shards must have closed the epochs before. Between two
+    /// slices anything may run: an object that existed then stays in its slot as long as the
+    /// snapshot is open, so each comes once.
     ///
     /// # Errors
     /// As [`Shard::read_at`].
@@ -79,8 +83,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         Ok(next)
     }
 
-    /// Revokes the snapshots that are open for too long at `now`, if the shard keeps anything for them. `now` is by the clock by which
-    /// snapshots are opened, which need not be the shard's own.
+    /// Revokes the snapshots that are open for too long at `now`, if the shard keeps anything for
+    /// them. `now` is by the clock by which snapshots are opened, which need not be the shard's
+    /// own.
     #[inline]
     pub fn revoke_old(&mut self, now: Time) {
         let age_max = self.engine.run.limits.snapshot_age_max;
@@ -90,8 +95,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
-    /// Lets go of what no snapshot needs any more, one after another, as long as there is some and `goes_on` says so. A turn
-    /// does the same with a few.
+    /// Lets go of what no snapshot needs any more, one after another, as long as there is some and
+    /// `goes_on` says so. A turn does the same with a few.
     pub fn sweep(&mut self, mut goes_on: impl FnMut() -> bool) {
         while self.has_garbage() && goes_on() {
             self.engine.drop_some(1);
@@ -99,7 +104,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.engine.run.counters.versions = self.engine.old_states();
     }
 
-    /// Whether the shard keeps something that no snapshot needs any more: while it does, it wants another turn.
+    /// Whether the shard keeps something that no snapshot needs any more: while it does, it wants
+    /// another turn.
     pub fn has_garbage(&self) -> bool {
         let (engine, watermark) = (&self.engine, self.engine.run.epoch_state.watermark);
         engine.journal.as_ref().is_some_and(|journal| journal.sends.has_garbage(&engine.run.epoch_state))
@@ -120,12 +126,14 @@ impl<A: Actor> Engine<A> {
 
     fn has_closed(&self, snapshot: Epoch) -> bool {
         let is_in_doubt = self.in_doubt.front().is_some_and(|(epoch, _)| *epoch < snapshot);
-        // With a log, a shard that is idle is in no epoch, and the next it enters is not before the one that is now.
+        // With a log, a shard that is idle is in no epoch, and the next it enters is not before the
+        // one that is now.
         let epoch = if self.is_idle() { self.mvcc.epochs().epoch() } else { self.run.epoch_state.epoch };
         epoch >= snapshot && (!is_in_doubt || fault::is_on(Fault::CloseBlind))
     }
 
-    /// Once a turn: lets go of what no snapshot needs any more, and of snapshots that need too much.
+    /// Once a turn: lets go of what no snapshot needs any more, and of snapshots that need too
+    /// much.
     #[inline]
     pub(crate) fn sweep(&mut self) {
         self.run.counters.versions = self.old_states();
@@ -136,8 +144,8 @@ impl<A: Actor> Engine<A> {
         }
     }
 
-    /// Lets go of up to `most` versions, published objects' old states, and delivered sends that no snapshot needs, and of some of what was put
-    /// aside for a checkpoint that was given up.
+    /// Lets go of up to `most` versions, published objects' old states, and delivered sends that no
+    /// snapshot needs, and of some of what was put aside for a checkpoint that was given up.
     fn drop_some(&mut self, most: usize) {
         self.walk.follow(&self.run.epoch_state);
         self.walk.drop_stale();
@@ -185,8 +193,8 @@ impl<A: Actor> Engine<A> {
         }
     }
 
-    /// Drops up to `most` versions that no snapshot needs, and the slots that only they kept. A version that the checkpoint has yet to
-    /// write is put aside for it.
+    /// Drops up to `most` versions that no snapshot needs, and the slots that only they kept. A
+    /// version that the checkpoint has yet to write is put aside for it.
     pub(crate) fn drop_versions(&mut self, most: usize) {
         self.walk.follow(&self.run.epoch_state);
         for _ in 0..most {

@@ -7,7 +7,8 @@ use crate::placement::ShardIndex;
 use crate::time::Time;
 use crate::transaction::message::Envelope;
 
-/// A message to be sent at a time. Ordered so that the first one due is the greatest, as a `BinaryHeap` wants it.
+/// A message to be sent at a time. Ordered so that the first one due is the greatest, as a
+/// `BinaryHeap` wants it.
 pub(crate) struct Timer<A: Actor> {
     pub(crate) due: Time,
     /// Counts the timers of the shard, so that those due together go in the order they were set.

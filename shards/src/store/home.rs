@@ -7,8 +7,9 @@ use crate::store::slot::NO_SLOT;
 
 /// The objects of a shard-to-be, as its logs leave them.
 ///
-/// It is the table the shard will use, and it is handed over as it is. A table for each log, one of all of them, and a list for the shard
-/// took 1.9 times the memory of the running database, and 2.9 times where objects had been written again since the checkpoint.
+/// It is the table the shard will use, and it is handed over as it is. A table for each log, one of
+/// all of them, and a list for the shard took 1.9 times the memory of the running database, and 2.9
+/// times where objects had been written again since the checkpoint.
 pub struct Home<A: Stored> {
     pub(crate) partition: Partition<A::Id, A::State>,
 }

@@ -1,14 +1,17 @@
 //! From the hash of an id to its slot: a table of buckets that grows a few buckets at a time.
 //!
-//! A bucket is one cache line's worth: eight 32-bit hashes, then eight slot numbers plus one, 0 for an empty place. A lookup compares
-//! the eight hashes at once, without a branch to mispredict, and reads one line of the index and one slot. A bucket that is full
-//! overflows into the next. The bucket of a hash is its highest bits, so doubling the table keeps the order of its entries and
-//! growing is a sequential copy, done a few buckets at each insertion and each turn, from the end of the old table, whose memory is
-//! given back as it empties. docs/BENCHMARKS.md has what was measured against this: `hashbrown` over slot numbers reads three lines
-//! and stops everything when it grows; linear probing over single entries mispredicts.
+//! A bucket is one cache line's worth: eight 32-bit hashes, then eight slot numbers plus one, 0 for
+//! an empty place. A lookup compares the eight hashes at once, without a branch to mispredict, and
+//! reads one line of the index and one slot. A bucket that is full overflows into the next. The
+//! bucket of a hash is its highest bits, so doubling the table keeps the order of its entries and
+//! growing is a sequential copy, done a few buckets at each insertion and each turn, from the end
+//! of the old table, whose memory is given back as it empties. docs/BENCHMARKS.md has what was
+//! measured against this: `hashbrown` over slot numbers reads three lines and stops everything when
+//! it grows; linear probing over single entries mispredicts.
 //!
-//! Invariants. *found-once*: every slot in the index is in exactly one of the two tables. *no-gap*: the places of a bucket are filled
-//! from the first, and an entry stands in its own bucket or in a later one with only full buckets between.
+//! Invariants. *found-once*: every slot in the index is in exactly one of the two tables. *no-gap*:
+//! the places of a bucket are filled from the first, and an entry stands in its own bucket or in a
+//! later one with only full buckets between.
 
 use std::num::NonZeroU32;
 
@@ -17,18 +20,19 @@ use wide::u32x8;
 use crate::prefetch::Prefetch;
 use crate::store::slot::SlotIndex;
 
-/// A bucket's hashes, and then its slot numbers plus one. Plain integers, so that the allocator can supply zeroed memory that is not
-/// touched before it is used.
+/// A bucket's hashes, and then its slot numbers plus one. Plain integers, so that the allocator can
+/// supply zeroed memory that is not touched before it is used.
 type Bucket = [u32; 2 * PLACES];
 const PLACES: usize = 8;
 /// Stands for the slot of an entry removed from the old table; its hash is 0, which no entry has.
 const REMOVED: u32 = u32::MAX;
 
 const BUCKETS_MIN: usize = 8;
-/// Buckets behind the last hash's bucket, for what overflows. The last of all is never full, so that every search ends.
+/// Buckets behind the last hash's bucket, for what overflows. The last of all is never full, so
+/// that every search ends.
 const OVERFLOW_BUCKETS: usize = 4;
-/// Buckets of the old table moved at one insertion. The new table takes as many entries again before it is full, so one for every
-/// five insertions would do.
+/// Buckets of the old table moved at one insertion. The new table takes as many entries again
+/// before it is full, so one for every five insertions would do.
 const MOVED_PER_INSERT: usize = 4;
 /// The old table's memory is given back in steps of this many buckets (1 MiB).
 const GIVE_BACK_BUCKETS: usize = 1 << 14;
@@ -129,7 +133,8 @@ impl Table {
                 bucket[PLACES..].iter().rposition(|&slot| slot != 0).expect("there is what is removed");
             (bucket[place], bucket[PLACES + place]) = (bucket[last], bucket[PLACES + last]);
             (bucket[last], bucket[PLACES + last]) = (0, 0);
-            // A bucket that was full may have overflowed: an entry from behind that belongs here, or before, comes back.
+            // A bucket that was full may have overflowed: an entry from behind that belongs here,
+            // or before, comes back.
             let Some((from, entry)) = was_full.then(|| self.overflowed(at)).flatten() else { return };
             let (hash, slot) = (self.buckets[from][entry], self.buckets[from][PLACES + entry]);
             (self.buckets[at][last], self.buckets[at][PLACES + last]) = (hash, slot);
@@ -285,7 +290,8 @@ mod tests {
             ..ProptestConfig::default()
         })]
 
-        // Few hashes, all close together or at the very end, so that buckets overflow, one after another and over the end.
+        // Few hashes, all close together or at the very end, so that buckets overflow, one after
+        // another and over the end.
         #[test]
         fn behaves_as_a_map(steps in proptest::collection::vec((0_u8..5, 0_u32..40, 0_usize..300), 1..if cfg!(miri) { 200 } else { 1_500 })) {
             let spread = |hash: u32| if hash < 20 { u32::MAX - (hash << 27) } else { hash << 20 };

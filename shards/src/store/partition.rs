@@ -1,7 +1,7 @@
 //! A shard's objects: an index from id to slot, and the slots.
 //!
-//! The slots are a slab in chunks: a slot never moves while its object lives, and growing copies no object. docs/BENCHMARKS.md has
-//! the measurements behind this shape.
+//! The slots are a slab in chunks: a slot never moves while its object lives, and growing copies no
+//! object. docs/BENCHMARKS.md has the measurements behind this shape.
 
 use ahash::RandomState;
 
@@ -11,13 +11,15 @@ use crate::prefetch::Prefetch;
 use crate::store::index::{IdHash, Index};
 use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 
-/// Up to about this size of a partition prefetching costs more than it saves: it does at 4 MB and does not at 8 (docs/BENCHMARKS.md).
+/// Up to about this size of a partition prefetching costs more than it saves: it does at 4 MB and
+/// does not at 8 (docs/BENCHMARKS.md).
 const CACHED_BYTES: usize = 5 << 20;
 /// Bytes of the index for each object, about.
 const BYTES_INDEXED: usize = 16;
 /// Of a large object only the beginning is prefetched.
 const PREFETCHED_BYTES_MAX: usize = 256;
-/// Buckets of a growing index moved at each turn, some microseconds' worth, so that it ends growing though nothing is inserted.
+/// Buckets of a growing index moved at each turn, some microseconds' worth, so that it ends growing
+/// though nothing is inserted.
 const GROWN_PER_TURN: usize = 128;
 const CHUNK_BITS: u32 = 12;
 const CHUNK_SLOTS: usize = 1 << CHUNK_BITS;
@@ -79,7 +81,8 @@ impl<I: ObjectId, S> Partition<I, S> {
         IdHash::new(self.hasher.hash_one(id))
     }
 
-    /// The slot of the object `id`, whose hash is `hash`, or [`NO_SLOT`] if there is none; and whether it is reserved.
+    /// The slot of the object `id`, whose hash is `hash`, or [`NO_SLOT`] if there is none; and
+    /// whether it is reserved.
     #[inline]
     pub(crate) fn find(&self, hash: IdHash, id: &I) -> (SlotIndex, bool) {
         let mut is_reserved = false;

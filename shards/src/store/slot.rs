@@ -1,8 +1,9 @@
 //! One object and its header, in the place it keeps as long as it lives.
 //!
-//! The header is as small as it can be: slots lie side by side, and on the fast path one is all the memory that is touched. What few
-//! objects have, waiters and old versions, is elsewhere and has a number here. The *lock word* says in one comparison that the object is
-//! free for the fast path: it holds who has locked it, and a bit for a shared object, which only transactions use.
+//! The header is as small as it can be: slots lie side by side, and on the fast path one is all the
+//! memory that is touched. What few objects have, waiters and old versions, is elsewhere and has a
+//! number here. The *lock word* says in one comparison that the object is free for the fast path:
+//! it holds who has locked it, and a bit for a shared object, which only transactions use.
 
 use crate::epoch::{Epoch, EpochState};
 use crate::fault::{self, Fault};
@@ -24,26 +25,29 @@ const SHARED: u32 = 1 << 31;
 /// One object, its header first.
 pub(crate) struct Slot<I, S> {
     pub(crate) id: I,
-    /// [`SHARED`]; and 0 if nobody holds the object, else how many transactions hold it shared, or [`EXCLUSIVE`].
+    /// [`SHARED`]; and 0 if nobody holds the object, else how many transactions hold it shared, or
+    /// [`EXCLUSIVE`].
     lock: u32,
-    /// Whether the slot is in the index. A free slot keeps its last id, so the id alone does not say.
+    /// Whether the slot is in the index. A free slot keeps its last id, so the id alone does not
+    /// say.
     pub(crate) live: bool,
     is_immutable: bool,
     has_version: bool,
     owner: OwnerId,
-    /// When it was last written, or earlier: while no snapshot needs to know, it is left as it is. Of an object that does not exist: never.
+    /// When it was last written, or earlier: while no snapshot needs to know, it is left as it is.
+    /// Of an object that does not exist: never.
     epoch: Epoch,
     /// Those who wait for it, or [`NO_QUEUE`]. There is a queue only while there is a lock.
     pub(crate) queue: u32,
     /// The number of the newest of its old versions that are kept, if there are any.
     version: u32,
-    /// `None` while the object does not exist: it is about to be inserted, was removed by the running message, or is still seen by a
-    /// snapshot.
+    /// `None` while the object does not exist: it is about to be inserted, was removed by the
+    /// running message, or is still seen by a snapshot.
     pub(crate) state: Option<S>,
 }
 
-/// When an object was last written that does not exist: before all snapshots, so that whatever brings it about is more than a change of
-/// its state.
+/// When an object was last written that does not exist: before all snapshots, so that whatever
+/// brings it about is more than a change of its state.
 const NEVER: Epoch = Epoch(0);
 
 impl<I: ObjectId, S> Slot<I, S> {
@@ -65,7 +69,8 @@ impl<I: ObjectId, S> Slot<I, S> {
         slot
     }
 
-    /// The place of an object that is at home elsewhere and lent to a transaction, which runs in `epoch`.
+    /// The place of an object that is at home elsewhere and lent to a transaction, which runs in
+    /// `epoch`.
     pub(crate) fn lent(id: I, epoch: Epoch, ownership: Ownership, state: Option<S>) -> Self {
         let mut slot = Slot { live: false, epoch, state, ..Slot::empty(id, ownership) };
         slot.lock(Access::Write);
@@ -118,7 +123,8 @@ impl<I: ObjectId, S> Slot<I, S> {
         }
     }
 
-    /// Whether a newcomer may have the lock at once: nobody waits, and it goes together with those that are held.
+    /// Whether a newcomer may have the lock at once: nobody waits, and it goes together with those
+    /// that are held.
     #[inline]
     pub(crate) fn may_lock(&self, access: Access) -> bool {
         self.queue == NO_QUEUE && self.is_compatible(access)
@@ -144,8 +150,9 @@ impl<I: ObjectId, S> Slot<I, S> {
         self.epoch
     }
 
-    /// Whether its next write is more than a change of its state: it comes to exist by it, or what it is now may have to be kept. (The
-    /// line is looked at first: while nothing is kept that spares a look at the slot, 2 ns of 24.)
+    /// Whether its next write is more than a change of its state: it comes to exist by it, or what
+    /// it is now may have to be kept. (The line is looked at first: while nothing is kept that
+    /// spares a look at the slot, 2 ns of 24.)
     #[inline]
     pub(crate) fn needs_commit(&self, epoch_state: &EpochState) -> bool {
         self.state.is_none() || epoch_state.needs_old() && self.epoch < epoch_state.needs_before
@@ -165,7 +172,8 @@ impl<I: ObjectId, S> Slot<I, S> {
         (self.has_version, self.version) = (version.is_some(), version.unwrap_or(0));
     }
 
-    /// Whether the slot is to be released: the object does not exist, nobody holds it, and no snapshot sees what it was.
+    /// Whether the slot is to be released: the object does not exist, nobody holds it, and no
+    /// snapshot sees what it was.
     pub(crate) fn is_left(&self) -> bool {
         let is_seen = self.has_version && !fault::is_on(Fault::ForgetRemoved);
         self.live && !self.is_held() && self.state.is_none() && !is_seen

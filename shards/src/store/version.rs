@@ -1,12 +1,13 @@
 //! Old states of objects, kept for the snapshots that need them.
 //!
-//! An object's newest state is in its slot. Its first write since a snapshot was opened moves the state before it here: no snapshot, no
-//! cost. An object's versions are a chain, newest first; all chains of a shard lie in one queue in the
-//! order they were kept, which is also, about, the order in which they end. So what no snapshot needs any more is taken from the front,
-//! and nothing is searched for.
+//! An object's newest state is in its slot. Its first write since a snapshot was opened moves the
+//! state before it here: no snapshot, no cost. An object's versions are a chain, newest first; all
+//! chains of a shard lie in one queue in the order they were kept, which is also, about, the order
+//! in which they end. So what no snapshot needs any more is taken from the front, and nothing is
+//! searched for.
 //!
-//! A version's number counts up and wraps. The number of an older one may be of one that is not kept any more: as there are never 2^31 in
-//! the queue, it is then not in its range.
+//! A version's number counts up and wraps. The number of an older one may be of one that is not
+//! kept any more: as there are never 2^31 in the queue, it is then not in its range.
 
 use std::collections::VecDeque;
 
@@ -14,7 +15,8 @@ use crate::epoch::Epoch;
 use crate::object::{ObjectId, Ownership};
 use crate::store::slot::{Slot, SlotIndex};
 
-/// What an object was from one epoch to another. Snapshots see it that began after `epoch` and not after `until`.
+/// What an object was from one epoch to another. Snapshots see it that began after `epoch` and not
+/// after `until`.
 pub(crate) struct Version<S> {
     pub(crate) slot: SlotIndex,
     /// When it was written, or earlier: see [`Slot::epoch`].
@@ -27,7 +29,8 @@ pub(crate) struct Version<S> {
     older: Option<u32>,
 }
 
-/// The versions of a shard's objects: a queue in chunks, so that it grows without copying what it holds, and gives back what it does not.
+/// The versions of a shard's objects: a queue in chunks, so that it grows without copying what it
+/// holds, and gives back what it does not.
 pub(crate) struct Versions<S> {
     /// All but the last are full; of the first some are gone.
     chunks: VecDeque<Vec<Option<Version<S>>>>,
@@ -105,7 +108,8 @@ impl<S> Versions<S> {
         self.get(self.first).map(|version| version.until)
     }
 
-    /// Takes the version out that was kept first, if no snapshot from `watermark` on needs it, with its number.
+    /// Takes the version out that was kept first, if no snapshot from `watermark` on needs it, with
+    /// its number.
     pub(crate) fn take_first(&mut self, watermark: Epoch) -> Option<(Version<S>, u32)> {
         if self.first_until()? >= watermark {
             return None;

@@ -1,27 +1,32 @@
 //! The way of a checkpoint through a shard's objects, while messages run.
 //!
-//! A checkpoint writes every object as it was at the start of one epoch. It goes through the slots in order and is *past* those it has
-//! written. Each object is written once, by one of three rules:
+//! A checkpoint writes every object as it was at the start of one epoch. It goes through the slots
+//! in order and is *past* those it has written. Each object is written once, by one of three rules:
 //!
-//! 1. Past its slot, nothing of it is needed any more: its first write since the epoch began leaves nothing.
-//! 2. Ahead of the walk, its first write since leaves the state before. That is *put aside* here: moved, not copied. What was put aside is
-//!    written and let go of before the walk goes on. When the walk comes to the slot, it sees that the object was written since, and that
-//!    no snapshot keeps an older state: there is nothing left to write.
-//! 3. If a snapshot needs the state before as well, it becomes a version, as always, and the walk writes it from there. If no snapshot needs
-//!    it any more before the walk has come, it is put aside.
+//! 1. Past its slot, nothing of it is needed any more: its first write since the epoch began leaves
+//!    nothing.
+//! 2. Ahead of the walk, its first write since leaves the state before. That is *put aside* here:
+//!    moved, not copied. What was put aside is written and let go of before the walk goes on. When
+//!    the walk comes to the slot, it sees that the object was written since, and that no snapshot
+//!    keeps an older state: there is nothing left to write.
+//! 3. If a snapshot needs the state before as well, it becomes a version, as always, and the walk
+//!    writes it from there. If no snapshot needs it any more before the walk has come, it is put
+//!    aside.
 //!
-//! So nothing is kept longer for a checkpoint than until it is written, and who writes an object early only changes the order. Versions
-//! are kept for snapshots alone, which alone are revoked if there are too many. A shard that has put too much aside takes no messages
-//! from outside until the walk has written it ([`Shard::checkpoint_backlog`](crate::Shard::checkpoint_backlog)): the walk ends whatever is
-//! written.
+//! So nothing is kept longer for a checkpoint than until it is written, and who writes an object
+//! early only changes the order. Versions are kept for snapshots alone, which alone are revoked if
+//! there are too many. A shard that has put too much aside takes no messages from outside until the
+//! walk has written it ([`Shard::checkpoint_backlog`](crate::Shard::checkpoint_backlog)): the walk
+//! ends whatever is written.
 //!
-//! Invariant *no-slot-moves*: an object that existed when the epoch began keeps its slot until it is removed. If the slot is taken by
-//! another object then, that one came to exist since, and has nothing to be written. New slots, too, are of objects that came to exist
-//! since.
+//! Invariant *no-slot-moves*: an object that existed when the epoch began keeps its slot until it
+//! is removed. If the slot is taken by another object then, that one came to exist since, and has
+//! nothing to be written. New slots, too, are of objects that came to exist since.
 //!
-//! A write counts by the epoch it commits in, not by the time it is applied. Of what was in doubt when the epoch began, something may be
-//! applied later and belong to the time before: it leaves nothing here, and the walk, which begins when nothing is in doubt any more,
-//! finds it in its slot.
+//! A write counts by the epoch it commits in, not by the time it is applied. Of what was in doubt
+//! when the epoch began, something may be applied later and belong to the time before: it leaves
+//! nothing here, and the walk, which begins when nothing is in doubt any more, finds it in its
+//! slot.
 
 use crate::epoch::{Epoch, EpochState, NO_CHECKPOINT};
 use crate::fault::{self, Fault};
@@ -36,11 +41,13 @@ const CHUNK: usize = 256;
 
 /// Where a checkpoint is in a shard.
 pub(crate) struct Walk<I, S> {
-    /// As of the start of which epoch; that of [`EpochState::checkpoint`] as of when this was last looked at.
+    /// As of the start of which epoch; that of [`EpochState::checkpoint`] as of when this was last
+    /// looked at.
     snapshot: Epoch,
     /// Slots before this one are passed.
     cursor: SlotIndex,
-    /// Put aside and not written yet, in no particular order. All chunks but the last are full, none is empty.
+    /// Put aside and not written yet, in no particular order. All chunks but the last are full,
+    /// none is empty.
     aside: Vec<Vec<Aside<I, S>>>,
     len: usize,
     /// What was put aside for a checkpoint that was given up.
@@ -61,7 +68,8 @@ impl<I, S> Walk<I, S> {
         }
     }
 
-    /// Begins anew if there is another checkpoint than before, or none any more. What is asked of the walk is asked after this.
+    /// Begins anew if there is another checkpoint than before, or none any more. What is asked of
+    /// the walk is asked after this.
     #[inline]
     pub(crate) fn follow(&mut self, epoch_state: &EpochState) {
         if self.snapshot != epoch_state.checkpoint {
@@ -81,7 +89,8 @@ impl<I, S> Walk<I, S> {
         self.snapshot == snapshot
     }
 
-    /// Whether the walk has yet to write what the object in this slot was from epoch `from` until its write in `until`.
+    /// Whether the walk has yet to write what the object in this slot was from epoch `from` until
+    /// its write in `until`.
     #[inline]
     pub(crate) fn has_ahead(&self, slot: SlotIndex, from: Epoch, until: Epoch) -> bool {
         let cursor = self.cursor.saturating_add(fault::is_on(Fault::PassEarly).into());

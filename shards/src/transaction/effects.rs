@@ -8,7 +8,8 @@ use crate::actor::run::Outboxes;
 use crate::placement::ShardIndex;
 use crate::transaction::message::{Batch, Envelope};
 
-/// What arrived at a shard since its last turn, in order of arrival. A turn drains it and keeps its memory.
+/// What arrived at a shard since its last turn, in order of arrival. A turn drains it and keeps its
+/// memory.
 pub struct Inbox<A: Actor> {
     /// Single messages, and answers to the calls of this shard's tasks.
     pub envelopes: Vec<Envelope<A>>,
@@ -29,8 +30,8 @@ impl<A: Actor> Default for Inbox<A> {
     }
 }
 
-/// What is to be done after a turn. The runtime takes what it can deliver; what it leaves, an envelope a full lane cannot take
-/// say, stays for the next time.
+/// What is to be done after a turn. The runtime takes what it can deliver; what it leaves, an
+/// envelope a full lane cannot take say, stays for the next time.
 pub struct Effects<A: Actor> {
     /// Envelopes for each shard, first to be sent first. This shard's own is always empty.
     pub outboxes: Vec<VecDeque<Envelope<A>>>,

@@ -1,9 +1,11 @@
 //! Locks on objects, and who waits for them.
 //!
-//! An object's lock is a word in its slot: free, shared by so many, or exclusive. What cannot have it joins the object's queue, first
-//! come, first served: whoever meets a queue goes to its end, so readers never overtake a waiting writer. A transaction asks for all it
-//! wants on a shard in one step. Invariant *no-cycle*: so a transaction waits only for those that asked on this shard before it, and
-//! while it waits it holds locks only here and on lower shards; whom it waits for never waits for it.
+//! An object's lock is a word in its slot: free, shared by so many, or exclusive. What cannot have
+//! it joins the object's queue, first come, first served: whoever meets a queue goes to its end, so
+//! readers never overtake a waiting writer. A transaction asks for all it wants on a shard in one
+//! step. Invariant *no-cycle*: so a transaction waits only for those that asked on this shard
+//! before it, and while it waits it holds locks only here and on lower shards; whom it waits for
+//! never waits for it.
 
 use std::collections::VecDeque;
 
@@ -47,7 +49,8 @@ impl<A: Actor> Locks<A> {
         self.waiting.len()
     }
 
-    /// Locks the objects `at_home` of `transaction`, which have slots. Returns it if it has them all; otherwise it waits here.
+    /// Locks the objects `at_home` of `transaction`, which have slots. Returns it if it has them
+    /// all; otherwise it waits here.
     pub(crate) fn lock(
         &mut self,
         partition: &mut Partition<A::Id, A::State>,

@@ -40,7 +40,8 @@ pub enum Envelope<A: Actor> {
         /// In which epoch.
         epoch: Epoch,
     },
-    /// The sending shard has said of every send that was delivered there before this epoch that it is.
+    /// The sending shard has said of every send that was delivered there before this epoch that it
+    /// is.
     Mark(Epoch),
 }
 
@@ -54,7 +55,8 @@ pub enum BatchEntry<A: Actor> {
     Answered(Outcome<A>),
 }
 
-/// Messages from one sender to objects of one shard, answered together and in place: one allocation for all of them.
+/// Messages from one sender to objects of one shard, answered together and in place: one allocation
+/// for all of them.
 pub struct Batch<A: Actor> {
     /// Who sends them.
     pub sender: OwnerId,

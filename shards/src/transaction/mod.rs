@@ -1,9 +1,10 @@
 //! A message on the consensus path, and the objects it takes along.
 //!
-//! A transaction is one box. It visits the shards of its objects, its *participants*, in ascending order; each locks all it owns of the
-//! transaction's objects in one step and adds copies of them. The last participant holds every lock and every value: there is the *lock
-//! point*, where the message runs. Then the box goes back the way it came, and each participant takes its objects' new states and
-//! unlocks; it ends where it began, and its memory is used again.
+//! A transaction is one box. It visits the shards of its objects, its *participants*, in ascending
+//! order; each locks all it owns of the transaction's objects in one step and adds copies of them.
+//! The last participant holds every lock and every value: there is the *lock point*, where the
+//! message runs. Then the box goes back the way it came, and each participant takes its objects'
+//! new states and unlocks; it ends where it began, and its memory is used again.
 
 pub(crate) mod effects;
 pub(crate) mod locks;
@@ -28,14 +29,17 @@ pub struct Transaction<A: Actor> {
     pub(crate) answer_to: ReturnAddress,
     /// Where it began and where its box returns.
     pub(crate) origin: ShardIndex,
-    /// By home, ascending; each id once. Two are in the box itself: a list behind another pointer is another line to wait for on each
-    /// core it comes to.
+    /// By home, ascending; each id once. Two are in the box itself: a list behind another pointer
+    /// is another line to wait for on each core it comes to.
     pub(crate) objects: SmallVec<[Carried<A>; 2]>,
-    /// On the way up, the largest epoch among the participants so far; once it has run, the epoch it committed in.
+    /// On the way up, the largest epoch among the participants so far; once it has run, the epoch
+    /// it committed in.
     pub(crate) epoch: Epoch,
-    /// The latest epoch something was committed in that it may have seen: see [`Journal`](crate::shard::journal::Journal).
+    /// The latest epoch something was committed in that it may have seen: see
+    /// [`Journal`](crate::shard::journal::Journal).
     pub(crate) seen: Epoch,
-    /// What the log is to have of the objects it wrote, as it was written at the lock point, if there is a log.
+    /// What the log is to have of the objects it wrote, as it was written at the lock point, if
+    /// there is a log.
     pub(crate) records: Vec<u8>,
     /// How often it began anew because it touched an object that was not among them.
     pub(crate) reruns: u32,
@@ -45,7 +49,8 @@ pub struct Transaction<A: Actor> {
 
 /// What came of running a transaction.
 pub(crate) enum TransactionEnd<A: Actor> {
-    /// Its writes are to be applied, and its outcome was given to whoever waits, or is here if that is for the origin to do.
+    /// Its writes are to be applied, and its outcome was given to whoever waits, or is here if that
+    /// is for the origin to do.
     Committed(Option<Outcome<A>>),
     /// Nothing is to be changed.
     Aborted(Option<Outcome<A>>),

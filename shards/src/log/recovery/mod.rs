@@ -1,10 +1,15 @@
-//! What a database was when its last run ended: which epochs are complete, and what the objects and debts were then.
+//! What a database was when its last run ended: which epochs are complete, and what the objects and
+//! debts were then.
 //!
-//! 1. Every log is *surveyed*: its segments are read in order, checksums, chain and all; what its batches say of epochs is noted.
-//! 2. The last *complete* epoch of a run that crashed is found: one that a batch closes, and that every log this batch awaits has closed too.
-//! 3. Checkpoint and logs are *replayed*, each by itself and all at once: of each object the last record counts that was committed in a
-//!    complete epoch. Later ones are skipped and reading goes on, because a shard may write of an earlier epoch behind them.
-//! 4. What came of it is put together, oldest first, and every object goes to the shard that is its home now.
+//! 1. Every log is *surveyed*: its segments are read in order, checksums, chain and all; what its
+//!    batches say of epochs is noted.
+//! 2. The last *complete* epoch of a run that crashed is found: one that a batch closes, and that
+//!    every log this batch awaits has closed too.
+//! 3. Checkpoint and logs are *replayed*, each by itself and all at once: of each object the last
+//!    record counts that was committed in a complete epoch. Later ones are skipped and reading goes
+//!    on, because a shard may write of an earlier epoch behind them.
+//! 4. What came of it is put together, oldest first, and every object goes to the shard that is its
+//!    home now.
 //!
 //! Nothing here writes, so a crash in the middle of it changes nothing.
 
@@ -59,8 +64,8 @@ impl LogReader {
         self.next.segment = segment;
     }
 
-    /// Reads it piece by piece, or what is behind a `damage` in it. Recovery never reads behind a damage: that is for who wants to know what
-    /// else there is.
+    /// Reads it piece by piece, or what is behind a `damage` in it. Recovery never reads behind a
+    /// damage: that is for who wants to know what else there is.
     ///
     /// # Errors
     /// As the file says; the next [`Damage`], when the batches before it have been given.
@@ -99,7 +104,8 @@ pub struct Survey {
     closes: Vec<(Epoch, ShardSet)>,
     /// The latest epoch of a record.
     pub latest: Epoch,
-    /// The latest epoch that was known to be complete: if it is not, something is missing that had been written.
+    /// The latest epoch that was known to be complete: if it is not, something is missing that had
+    /// been written.
     pub durable: Epoch,
     /// When the last batch was sealed.
     pub time: Time,
@@ -134,7 +140,8 @@ impl Survey {
             (count, bytes) = (count + 1, bytes + 4 + record.len());
         }
         self.records += count;
-        // The crc is of these bytes, so whoever wrote them was wrong; all the same, nothing is left out in silence.
+        // The crc is of these bytes, so whoever wrote them was wrong; all the same, nothing is left
+        // out in silence.
         if (count, bytes) == (u64::from(batch.count()), batch.records_bytes()) {
             Ok(())
         } else {
@@ -148,7 +155,8 @@ impl Survey {
     }
 }
 
-/// The last complete epoch of a run whose logs say this. All up to `after` is complete without them.
+/// The last complete epoch of a run whose logs say this. All up to `after` is complete without
+/// them.
 pub fn last_complete(after: Epoch, logs: &[Survey]) -> Epoch {
     if fault::is_on(Fault::TakeAll) {
         return logs.iter().map(|log| log.latest).fold(after, Epoch::max);
@@ -156,13 +164,16 @@ pub fn last_complete(after: Epoch, logs: &[Survey]) -> Epoch {
     last_complete_in_copies(after, logs, logs)
 }
 
-/// The last complete epoch of logs that were copied one after another while they were written. `before` is what the logs said before the
-/// first of them was copied, `copies` what the copies say.
+/// The last complete epoch of logs that were copied one after another while they were written.
+/// `before` is what the logs said before the first of them was copied, `copies` what the copies
+/// say.
 ///
-/// Only a batch of `before` may say that an epoch is complete. It names the logs it awaits, and says of all others that what they have of
-/// the epoch was on disk when the batch was sealed. A batch in a copy may have been sealed after another log was copied, and then says
-/// nothing of that copy. What was durable before the logs were surveyed is complete: a crash at that time would have lost nothing of it,
-/// by a batch that is in `before`, and the copies have all that was on disk then.
+/// Only a batch of `before` may say that an epoch is complete. It names the logs it awaits, and
+/// says of all others that what they have of the epoch was on disk when the batch was sealed. A
+/// batch in a copy may have been sealed after another log was copied, and then says nothing of that
+/// copy. What was durable before the logs were surveyed is complete: a crash at that time would
+/// have lost nothing of it, by a batch that is in `before`, and the copies have all that was on
+/// disk then.
 pub fn last_complete_in_copies(after: Epoch, before: &[Survey], copies: &[Survey]) -> Epoch {
     let before = if fault::is_on(Fault::TrustCopies) { copies } else { before };
     let closed = |place: usize| copies.get(place).and_then(Survey::closed).unwrap_or(after);
@@ -239,7 +250,8 @@ impl Owing {
     }
 }
 
-/// Whether a record of this epoch counts: what is older than `from` is in the checkpoint, and what is later than `cut` is nothing.
+/// Whether a record of this epoch counts: what is older than `from` is in the checkpoint, and what
+/// is later than `cut` is nothing.
 fn counts(epoch: Epoch, from: Epoch, cut: Epoch) -> bool {
     let is_old = epoch < from && !fault::is_on(Fault::ReplayOld);
     !is_old && epoch <= cut
@@ -252,11 +264,14 @@ impl<A: Stored> Replay<A> {
         Replay { router, changes, owing: Owing::default() }
     }
 
-    /// Takes over what a batch says of the epochs from `from` on, up to `cut`. What is older is in the checkpoint; and it must not be taken
-    /// over again, because of a debt that was paid long ago the logs may still have that it was made, and not that it was paid.
+    /// Takes over what a batch says of the epochs from `from` on, up to `cut`. What is older is in
+    /// the checkpoint; and it must not be taken over again, because of a debt that was paid long
+    /// ago the logs may still have that it was made, and not that it was paid.
     ///
-    /// Changes of objects are given to `put` some at a time, with the number of their home, for it to drain into the [`Home`](crate::recovery::Home). The logs of one
-    /// run have no object in common, so among them any order is right; those of a later run come when all of an earlier one were put.
+    /// Changes of objects are given to `put` some at a time, with the number of their home, for it
+    /// to drain into the [`Home`](crate::recovery::Home). The logs of one run have no object in
+    /// common, so among them any order is right; those of a later run come when all of an earlier
+    /// one were put.
     ///
     /// # Errors
     /// A record that this actor cannot understand.

@@ -1,7 +1,8 @@
 //! Records of earlier versions of the actor's types, replayed as bytes and then migrated.
 //!
-//! Only what is left of them is migrated: objects that exist, in their last state, and messages that are still owed. So a migration
-//! sees what the last run of the old program had, and never what was removed or overwritten.
+//! Only what is left of them is migrated: objects that exist, in their last state, and messages
+//! that are still owed. So a migration sees what the last run of the old program had, and never
+//! what was removed or overwritten.
 
 use std::collections::{HashMap, HashSet};
 
@@ -74,7 +75,8 @@ impl OldReplay {
             if new.owing.paid.contains(&debt) {
                 continue;
             }
-            // One that was dropped is read by nobody. It stays owed, so that it is not forgotten that it was.
+            // One that was dropped is read by nobody. It stays owed, so that it is not forgotten
+            // that it was.
             let is_dropped = dropped.contains(&debt);
             let message = if is_dropped { message } else { step.message(debt, &message)?.into() };
             new.owing.owed.insert(debt, (sender, due, message));
@@ -82,7 +84,8 @@ impl OldReplay {
         Ok(new)
     }
 
-    /// All of it, which is of the actor's version now. Objects are given to `put`, as by [`Replay::apply`].
+    /// All of it, which is of the actor's version now. Objects are given to `put`, as by
+    /// [`Replay::apply`].
     fn into_replay<A: Stored>(
         self,
         router: Router,
@@ -111,7 +114,8 @@ impl OldReplay {
     }
 }
 
-/// What was recorded by earlier versions of the actor's types, oldest first, on its way to this one.
+/// What was recorded by earlier versions of the actor's types, oldest first, on its way to this
+/// one.
 pub struct Migrating<'r> {
     reading: &'r Reading,
     /// Messages that are owed and never run.
@@ -123,14 +127,16 @@ pub struct Migrating<'r> {
 }
 
 impl<'r> Migrating<'r> {
-    /// Nothing yet, of the database with this manifest. The schemas of what follows were [checked](Reading::check).
+    /// Nothing yet, of the database with this manifest. The schemas of what follows were
+    /// [checked](Reading::check).
     pub fn new(reading: &'r Reading, manifest: &Manifest) -> Self {
         let dropped = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::Dropped);
         let dropped = dropped.map(|blamed| Debt(blamed.debt)).collect();
         Migrating { reading, dropped, value_max: manifest.bounds().value(), old: None }
     }
 
-    /// Takes over what the logs of a run, or the parts of a checkpoint, have of this earlier version.
+    /// Takes over what the logs of a run, or the parts of a checkpoint, have of this earlier
+    /// version.
     ///
     /// # Errors
     /// [`MigrationError`]: the first value that cannot be migrated.
@@ -145,8 +151,8 @@ impl<'r> Migrating<'r> {
         Ok(())
     }
 
-    /// Migrates all there is to this version, before what that has recorded. Objects are given to `put`, as by [`Replay::apply`]; debts are
-    /// returned.
+    /// Migrates all there is to this version, before what that has recorded. Objects are given to
+    /// `put`, as by [`Replay::apply`]; debts are returned.
     ///
     /// # Errors
     /// As [`Migrating::follow`].

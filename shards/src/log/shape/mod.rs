@@ -1,8 +1,10 @@
-//! The shape of a type: what its `Deserialize` asks for, as one line of text and a number made of it.
+//! The shape of a type: what its `Deserialize` asks for, as one line of text and a number made of
+//! it.
 //!
-//! The text names primitive types, fields and variants in their order, and nothing else. Two types of one shape read the same bytes
-//! of postcard to values whose parts have the same names. It does not name types: an old type may be kept under another name. It
-//! does not show newtypes, because bytes do not show them either.
+//! The text names primitive types, fields and variants in their order, and nothing else. Two types
+//! of one shape read the same bytes of postcard to values whose parts have the same names. It does
+//! not name types: an old type may be kept under another name. It does not show newtypes, because
+//! bytes do not show them either.
 //!
 //! ```text
 //! bool i8 .. i128 u8 .. u128 f32 f64 char str bytes unit       primitives
@@ -13,14 +15,16 @@
 //! _   !                                                        not seen; seen in part
 //! ```
 //!
-//! The text is made by *tracing*: `Deserialize` runs on values that are made up, once for each variant that is yet to be seen. A type
-//! may refuse a value: then it is given others. A type that refuses all of them, or asks for "any value", is seen in part. The result
-//! depends on the type and on serde's derive alone, and is never an error.
+//! The text is made by *tracing*: `Deserialize` runs on values that are made up, once for each
+//! variant that is yet to be seen. A type may refuse a value: then it is given others. A type that
+//! refuses all of them, or asks for "any value", is seen in part. The result depends on the type
+//! and on serde's derive alone, and is never an error.
 //!
-//! The fingerprint is the XXH3-64 of the text. It is on disk, so both must stay as they are: tests have golden values.
+//! The fingerprint is the XXH3-64 of the text. It is on disk, so both must stay as they are: tests
+//! have golden values.
 //!
-//! `serde-reflection` traces too. It knows containers by their names, so `Pair<u8>` and `Pair<u16>` are one to it. `postcard-schema`
-//! and `schemars` want a derive of their own on every type.
+//! `serde-reflection` traces too. It knows containers by their names, so `Pair<u8>` and `Pair<u16>`
+//! are one to it. `postcard-schema` and `schemars` want a derive of their own on every type.
 
 use std::fmt::{self, Display, Write as _};
 
@@ -36,7 +40,8 @@ const TEXT_MAX: usize = 2048;
 pub struct Shape {
     /// The XXH3-64 of the whole text.
     pub fingerprint: u64,
-    /// Whether every part of the type was seen. A change in a part that was not seen is not noticed.
+    /// Whether every part of the type was seen. A change in a part that was not seen is not
+    /// noticed.
     pub is_whole: bool,
     /// The text, or its first 2,048 bytes.
     pub text: String,
@@ -126,7 +131,8 @@ impl Node {
         !is_stuck && self.children().all(Node::is_whole)
     }
 
-    /// No value can be made of the variant that was entered by this visit. Says whether that is news.
+    /// No value can be made of the variant that was entered by this visit. Says whether that is
+    /// news.
     fn stick(&mut self, visit: usize) -> bool {
         match self {
             Node::Unseen | Node::Leaf(_) | Node::Again(_) => false,

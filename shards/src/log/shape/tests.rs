@@ -73,7 +73,8 @@ enum Statement {
     Nothing,
 }
 
-/// Fingerprints are on disk. If this test fails, directories are refused that are as they should be: change the code, not the values.
+/// Fingerprints are on disk. If this test fails, directories are refused that are as they should
+/// be: change the code, not the values.
 #[test]
 fn golden_values() {
     let golden = |shape: Shape, text: &str, fingerprint: u64| {
@@ -109,7 +110,8 @@ fn what_bytes_do_not_show_the_shape_does_not_show() {
     assert_eq!(text::<()>(), text::<PhantomData<u8>>());
 }
 
-/// Two types of one name, and one inside of the other, are not taken for each other, nor for one that is in itself.
+/// Two types of one name, and one inside of the other, are not taken for each other, nor for one
+/// that is in itself.
 #[test]
 fn generic_types_are_told_apart() {
     assert_eq!(text::<Pair<Pair<u16>>>(), "((u16*2)*2)");
@@ -265,7 +267,8 @@ enum Made {
 
 const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
-/// How deep a value is in its type: the visitors of each depth are other types, as those of a user's types are.
+/// How deep a value is in its type: the visitors of each depth are other types, as those of a
+/// user's types are.
 trait Level {
     type Below: Level;
 }

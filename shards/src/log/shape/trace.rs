@@ -9,13 +9,15 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visit
 
 use super::{Node, Seen, Variant};
 
-/// So many values are made up at most for one type. That is far more than types have parts, and bounds the time of a start.
+/// So many values are made up at most for one type. That is far more than types have parts, and
+/// bounds the time of a start.
 pub(super) const VISITS_MAX: usize = 100_000;
 /// A type that goes deeper is seen in part.
 const DEPTH_MAX: usize = 64;
 
-/// Where a value was made up: in which container (its visitor), in which variant and at which place there, and for which visitor.
-/// Names of visitors tell places apart within one trace. They are not in the text.
+/// Where a value was made up: in which container (its visitor), in which variant and at which place
+/// there, and for which visitor. Names of visitors tell places apart within one trace. They are not
+/// in the text.
 type Place = (&'static str, usize, usize, &'static str);
 
 /// What a trace knows beside the tree.
@@ -51,7 +53,8 @@ pub(super) fn trace<T: DeserializeOwned>() -> (Node, bool) {
         trace = Trace { open: Vec::new(), entered: Vec::new(), ending: Vec::new(), depth: 0, ..trace };
         (trace.is_quiet, trace.is_to_repeat, trace.last) = (false, false, None);
         let look = Look { node: &mut root, trace: &mut trace };
-        // A user's `Deserialize` may panic at what it does not expect, which is a refusal as any other.
+        // A user's `Deserialize` may panic at what it does not expect, which is a refusal as any
+        // other.
         made = catch_unwind(AssertUnwindSafe(|| T::deserialize(look).is_ok())).unwrap_or(false);
         if made {
             if !root.is_pending() || trace.seen == seen {
@@ -145,7 +148,8 @@ impl Look<'_> {
         visit(values[self.trace.values.get(&place).copied().unwrap_or(0)])
     }
 
-    /// Goes into a container. One that is in itself is made as small as can be, and not looked at again.
+    /// Goes into a container. One that is in itself is made as small as can be, and not looked at
+    /// again.
     fn container<R>(
         self,
         visitor: &'static str,
@@ -204,7 +208,8 @@ macro_rules! leaves {
     )*};
 }
 
-/// What a type that reads text may want: nothing, a word, a number, dates, a unique id, addresses, a zone, a currency.
+/// What a type that reads text may want: nothing, a word, a number, dates, a unique id, addresses,
+/// a zone, a currency.
 const TEXTS: [&str; 14] = [
     "a",
     "",
