@@ -1,29 +1,32 @@
-//! What does a transaction between two shards cost: how many a second, how long each, how many envelopes, as
-//! their share among fast transfers grows, beside ordered mutex pairs?
+//! What does a transaction between two shards cost: how many a second, how long each, how many
+//! envelopes, as their share among fast transfers grows, beside ordered mutex pairs?
 //!
 //! ```text
 //! cargo bench --bench cross_shard                everything
 //! cargo bench --bench cross_shard -- alone       one part: shares, popular or alone
 //! ```
-//! Transfers between two accounts, made by a task on each of two shards, with 1, 16 and 256 transactions in
-//! flight in each shard. In every round each contender makes transfers of the same seeded draws, on the same
-//! threads, one contender after another and each round beginning with another one; *mutex pairs* has each
-//! account behind a mutex, no ids and no messages: what two cores with shared memory can do.
+//! Transfers between two accounts, made by a task on each of two shards, with 1, 16 and 256
+//! transactions in flight in each shard. In every round each contender makes transfers of the same
+//! seeded draws, on the same threads, one contender after another and each round beginning with
+//! another one; *mutex pairs* has each account behind a mutex, no ids and no messages: what two
+//! cores with shared memory can do.
 //!
 //! - *Shares*: 0 to 100 % of the transfers go across shards; accounts all alike, and by Zipf's law.
-//!   Some shares are measured also while a snapshot is open. It is renewed all the time, since only an
-//!   account's first write after it was opened keeps what the account was: the more often, the more writes do.
-//! - *Popular*: all transfers go across, and ever more of them meet at one account. The last shard a
-//!   transaction visits holds its locks for no time, the first for a round trip: hence a hot account on either.
-//! - *Alone*: one transaction in flight in the whole runtime, whose two shards spin; and the same way there and
-//!   back over bare rings, and a lock pair nobody contends for.
+//!   Some shares are measured also while a snapshot is open. It is renewed all the time, since only
+//!   an account's first write after it was opened keeps what the account was: the more often, the
+//!   more writes do.
+//! - *Popular*: all transfers go across, and ever more of them meet at one account. The last shard
+//!   a transaction visits holds its locks for no time, the first for a round trip: hence a hot
+//!   account on either.
+//! - *Alone*: one transaction in flight in the whole runtime, whose two shards spin; and the same
+//!   way there and back over bare rings, and a lock pair nobody contends for.
 //!
-//! Rates are of all transfers, on the wall. CPU time is that of all cores. Latencies are of transfers across
-//! shards (of the fast ones, where there are no others), from the ask until their task has read the reply,
-//! which it does once every 64 transfers, or when no more may be in flight. Envelopes are those put into lanes:
-//! messages, answers, locks, settlements. The work is checked: all are answered, each account holds what
-//! follows from the draws, the runtime's counters agree; old states were kept where a snapshot was open, and it
-//! has all the money.
+//! Rates are of all transfers, on the wall. CPU time is that of all cores. Latencies are of
+//! transfers across shards (of the fast ones, where there are no others), from the ask until their
+//! task has read the reply, which it does once every 64 transfers, or when no more may be in
+//! flight. Envelopes are those put into lanes: messages, answers, locks, settlements. The work is
+//! checked: all are answered, each account holds what follows from the draws, the runtime's
+//! counters agree; old states were kept where a snapshot was open, and it has all the money.
 
 mod workload;
 
@@ -266,7 +269,8 @@ impl Outcome {
         all
     }
 
-    /// The rate, what it is of the baseline's, CPU time, latencies and envelopes, as the cells of a row.
+    /// The rate, what it is of the baseline's, CPU time, latencies and envelopes, as the cells of a
+    /// row.
     fn cells(&self, baseline: &Outcome) -> [String; 8] {
         let [rate, ratio] = [self.rate(), self.ratio_to(baseline)];
         let times = self.times();
@@ -321,7 +325,8 @@ fn shares(size: Size, name: &str, popularity: Popularity) {
             .into_iter()
             .filter(|&means| percent > 0 || means != Means::ALL[1] && means != Means::ALL[2]);
         let mut contenders: Vec<_> = means.map(|means| Contender::new(mix, means)).collect();
-        // Each but the mutexes with a snapshot open, too, and the last also with one that is renewed more often.
+        // Each but the mutexes with a snapshot open, too, and the last also with one that is
+        // renewed more often.
         let without = contenders.len();
         let mut pairs: Vec<(usize, Duration)> = Vec::new();
         if PERCENT_WITH_SNAPSHOTS.contains(&percent) {

@@ -1,19 +1,22 @@
-//! What does it cost to be durable: how fast is the log, how soon is a message acknowledged, how long does a recovery
-//! take, and what does a checkpoint cost those who work beside it?
+//! What does it cost to be durable: how fast is the log, how soon is a message acknowledged, how
+//! long does a recovery take, and what does a checkpoint cost those who work beside it?
 //!
 //! ```text
 //! cargo bench --bench durable                    everything, some minutes
-//! cargo bench --bench durable -- disk            one part: disk, encoding, load, recovery or checkpoint
+//! cargo bench --bench durable -- disk      or encoding, load, recovery, checkpoint
 //! FREEHOLD_BENCH_DIR=/mnt/nvme cargo bench --bench durable
 //! ```
-//! - *Disk*: what the disk does by itself, in this very run: one aligned write at a time, each synced (`O_DSYNC`), into a
-//!   file that was zero-written before, by the same executor on the same ring, past the page cache.
-//! - *Encoding*: in a task on one shard, `ask_now` adds to counters: without a log, and with one that answers when
-//!   applied. Only the messages are timed, in runs short enough that the disk never holds them up.
-//! - *Load*: asks from one thread outside, so many in flight, of counters on all shards: no log, applied, durable. The
-//!   latency is from the ask to its answer in hand; beyond 256 in flight they are sent by `ask_all`, 256 at a time.
-//! - *Recovery*: the time from opening a directory to having all objects in memory, with nothing but log, and with a
-//!   checkpoint.
+//! - *Disk*: what the disk does by itself, in this very run: one aligned write at a time, each
+//!   synced (`O_DSYNC`), into a file that was zero-written before, by the same executor on the same
+//!   ring, past the page cache.
+//! - *Encoding*: in a task on one shard, `ask_now` adds to counters: without a log, and with one
+//!   that answers when applied. Only the messages are timed, in runs short enough that the disk
+//!   never holds them up.
+//! - *Load*: asks from one thread outside, so many in flight, of counters on all shards: no log,
+//!   applied, durable. The latency is from the ask to its answer in hand; beyond 256 in flight they
+//!   are sent by `ask_all`, 256 at a time.
+//! - *Recovery*: the time from opening a directory to having all objects in memory, with nothing
+//!   but log, and with a checkpoint.
 //! - *Checkpoint*: the same load with checkpoints one after another, and without any.
 //!
 //! The work is checked: every message is in the counters, and after the next start, too.

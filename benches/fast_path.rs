@@ -1,18 +1,18 @@
-//! What does a message to one shard cost, by each way of sending it and by the number of objects, beside the
-//! same work in a plain hash map and in a locked one?
+//! What does a message to one shard cost, by each way of sending it and by the number of objects,
+//! beside the same work in a plain hash map and in a locked one?
 //!
 //! ```text
-//! cargo bench --bench fast_path                           10 thousand and 1 million objects of 64 bytes
-//! FAST_PATH_LARGE=1 cargo bench --bench fast_path         8 million objects, too; takes 4 GB
+//! cargo bench --bench fast_path                       10 thousand and 1 million objects
+//! FAST_PATH_LARGE=1 cargo bench --bench fast_path     8 million objects, too; takes 4 GB
 //! ```
-//! - On the shard's thread: `ask_now`, in a task; the same with 16 messages prefetched at a time; and the same
-//!   loop over a hash map, `plain_map`, and over one behind a mutex, `mutex_map`.
-//! - From another thread: `tell`, up to when the last message was run; `ask_all/N` in batches of N, several
-//!   under way, every reply read; and `plain_map_of_messages`, what that thread could do by itself: make 256
-//!   messages, apply them to a hash map, read the replies.
+//! - On the shard's thread: `ask_now`, in a task; the same with 16 messages prefetched at a time;
+//!   and the same loop over a hash map, `plain_map`, and over one behind a mutex, `mutex_map`.
+//! - From another thread: `tell`, up to when the last message was run; `ask_all/N` in batches of N,
+//!   several under way, every reply read; and `plain_map_of_messages`, what that thread could do by
+//!   itself: make 256 messages, apply them to a hash map, read the replies.
 //!
-//! Times are of the clock on the wall. The work is checked: in the end the totals of all objects must add up
-//! to the messages sent.
+//! Times are of the clock on the wall. The work is checked: in the end the totals of all objects
+//! must add up to the messages sent.
 
 mod workload;
 

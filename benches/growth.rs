@@ -1,14 +1,14 @@
-//! How long is the worst pause of a single insertion while a shard's table grows from nothing to 4 million
-//! objects, beside a plain hash map?
+//! How long is the worst pause of a single insertion while a shard's table grows from nothing to 4
+//! million objects, beside a plain hash map?
 //!
 //! ```text
 //! cargo bench --bench growth
 //! ```
-//! Objects of 64 bytes are inserted one by one by `ask_now` in a task on the shard, and each is timed. That
-//! is done three times, each time by a new runtime: a pause that comes at the same insertion every time is
-//! the table's own; the others are the machine's (other processes, interrupts). So beside each run stands, of
-//! every insertion, the shortest of its three times. The first run has memory fresh from the system; later
-//! ones may get some of what was given back.
+//! Objects of 64 bytes are inserted one by one by `ask_now` in a task on the shard, and each is
+//! timed. That is done three times, each time by a new runtime: a pause that comes at the same
+//! insertion every time is the table's own; the others are the machine's (other processes,
+//! interrupts). So beside each run stands, of every insertion, the shortest of its three times. The
+//! first run has memory fresh from the system; later ones may get some of what was given back.
 //!
 //! The work is checked: in the end every object must be there.
 

@@ -1,22 +1,23 @@
-//! How long does a message take to another shard and back, and to a shard from another thread and back? How
-//! many a second go through, by the size of a batch? What does an idle runtime cost?
+//! How long does a message take to another shard and back, and to a shard from another thread and
+//! back? How many a second go through, by the size of a batch? What does an idle runtime cost?
 //!
 //! ```text
 //! cargo bench --bench mailbox                   everything
 //! cargo bench --bench mailbox -- idle           one part: hops, batches or idle
 //! ```
-//! *Hops*: one message at a time. Its reply is the time at which it was handled, so that the way there is
-//! measured by itself; both shards (or the thread and the shard) read the same monotonic clock. *Spinning*:
-//! whoever waits looks all the time. *Parked*: nothing happens between two messages, so that everyone has to
-//! be woken. Beside them, in the same run: two threads that spin on two `rtrb` rings (what the lanes are made
-//! of: the limit), and two threads over `std::sync::mpsc` (what a program without a runtime would use).
+//! *Hops*: one message at a time. Its reply is the time at which it was handled, so that the way
+//! there is measured by itself; both shards (or the thread and the shard) read the same monotonic
+//! clock. *Spinning*: whoever waits looks all the time. *Parked*: nothing happens between two
+//! messages, so that everyone has to be woken. Beside them, in the same run: two threads that spin
+//! on two `rtrb` rings (what the lanes are made of: the limit), and two threads over
+//! `std::sync::mpsc` (what a program without a runtime would use).
 //!
-//! *Batches*: from another thread, `ask_all` with several batches under way; from a task on one shard to
-//! another, so many `ask`s at once and then all their replies. Every reply is read, and in the end the totals
-//! of all objects must add up to the messages sent.
+//! *Batches*: from another thread, `ask_all` with several batches under way; from a task on one
+//! shard to another, so many `ask`s at once and then all their replies. Every reply is read, and in
+//! the end the totals of all objects must add up to the messages sent.
 //!
-//! *Idle*: the CPU time of this process over two seconds in which nothing happens, beside that of the process
-//! without a runtime.
+//! *Idle*: the CPU time of this process over two seconds in which nothing happens, beside that of
+//! the process without a runtime.
 
 mod workload;
 
@@ -94,8 +95,8 @@ impl Size {
     }
 }
 
-/// The actor of the hops: says when it was asked. A real actor reads no clock, for it may be run again; this
-/// one is here for just that.
+/// The actor of the hops: says when it was asked. A real actor reads no clock, for it may be run
+/// again; this one is here for just that.
 struct Post;
 
 /// The state is the number of messages before, and so is the reply, with the time.

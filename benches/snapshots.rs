@@ -1,24 +1,30 @@
-//! What does an open snapshot cost a write on the fast path, and what do snapshots and published states cost their
-//! readers?
+//! What does an open snapshot cost a write on the fast path, and what do snapshots and published
+//! states cost their readers?
 //!
 //! ```text
 //! cargo bench --bench snapshots                  everything
-//! cargo bench --bench snapshots -- writes        one part: writes, opening, folds or published
+//! cargo bench --bench snapshots -- writes        one part: writes, opening, folds, singles
+//!                                                or published
 //! ```
-//! - *Writes*: in a task on one shard, `ask_now` writes every object once, and again, always in the same random
-//!   order. (a) No snapshot is open. (b) One is, but every object was written since it was opened. (c) Every write is
-//!   the first of its object since the newest snapshot was opened, and the one before is closed: the write keeps an
-//!   old state, and drops one that was kept before. (d) As c, but the snapshot is closed again before the writes: what
-//!   the first write in an epoch costs that keeps nothing. All of them in every round, which begins with another one
+//! - *Writes*: in a task on one shard, `ask_now` writes every object once, and again, always in the
+//!   same random order. (a) No snapshot is open. (b) One is, but every object was written since it
+//!   was opened. (c) Every write is the first of its object since the newest snapshot was opened,
+//!   and the one before is closed: the write keeps an old state, and drops one that was kept
+//!   before. (d) As c, but the snapshot is closed again before the writes: what the first write in
+//!   an epoch costs that keeps nothing. All of them in every round, which begins with another one
 //!   each time. Opening, closing and writes that only prepare are not timed.
-//! - *Opening*: from `snapshot()` until it is ready, on shards that have nothing else to do: they spin, or are parked.
-//! - *Folds*: a fold of all objects of one shard, as they are and as they were before all of them were written, beside
-//!   the same sum over a plain hash map.
-//! - *Published*: reads of shared objects by one thread and by two, with nobody writing: `published`, a plain `DashMap`
-//!   of `Arc`s, and `ask`, one at a time.
+//! - *Opening*: from `snapshot()` until it is ready, on shards that have nothing else to do: they
+//!   spin, or are parked.
+//! - *Folds*: a fold of all objects of one shard, as they are and as they were before all of them
+//!   were written, beside the same sum over a plain hash map.
+//! - *Singles*: objects of two shards read by `get`, one read for each and all under way together,
+//!   beside one `get_all` of the same objects.
+//! - *Published*: reads of shared objects by one thread and by two, with nobody writing:
+//!   `published`, a plain `DashMap` of `Arc`s, and `ask`, one at a time.
 //!
-//! The work is checked: every write is there, once; old states are kept when they are to be and at no other time; each
-//! snapshot sees what was written before it and nothing else; every read finds its object.
+//! The work is checked: every write is there, once; old states are kept when they are to be and at
+//! no other time; each snapshot sees what was written before it and nothing else; every read finds
+//! its object.
 
 mod workload;
 
@@ -65,6 +71,9 @@ fn main() {
     if wanted("folds") {
         folds(size);
     }
+    if wanted("singles") {
+        singles(size);
+    }
     if wanted("published") {
         published(size);
     }
@@ -84,6 +93,8 @@ struct Size {
     opened_parked: u64,
     /// Objects that are folded.
     folded: u64,
+    /// Objects that are read one by one; as many as may wait in front of a shard, at most.
+    singles: u64,
     /// Reads of each thread in a round, and by `ask`.
     reads: u64,
     asks: u64,
@@ -97,6 +108,7 @@ impl Size {
         opened_spinning: 20_000,
         opened_parked: 1_000,
         folded: 1_000_000,
+        singles: 80_000,
         reads: 500_000,
         asks: 5_000,
     };
@@ -107,6 +119,7 @@ impl Size {
         opened_spinning: 20,
         opened_parked: 5,
         folded: 5_000,
+        singles: 500,
         reads: 200,
         asks: 20,
     };
@@ -472,6 +485,46 @@ enum Reads {
     Ask,
     Published,
     DashMap,
+}
+
+fn singles(size: Size) {
+    let config = Config { jobs_max: 1 << 17, ..Config::default() };
+    let runtime = start(2, config);
+    let handle = runtime.handle();
+    for outcome in handle.ask_all((0..size.singles).map(|object| Message::Open { id: id_of(object) })).wait()
+    {
+        outcome.expect("it opens");
+    }
+    let snapshot = handle.snapshot().wait().expect("it opens");
+    let ids: Vec<_> = (0..size.singles).map(id_of).collect();
+    let one_by_one = || {
+        let reads: Vec<_> = ids.iter().map(|&id| snapshot.get(id)).collect();
+        reads.into_iter().map(|read| read.wait().expect("it is read")).collect::<Vec<_>>()
+    };
+    let together = || snapshot.get_all(ids.iter().copied()).wait().expect("they are read");
+    let (mut singles, mut all) = (Vec::new(), Vec::new());
+    for round in 0..=size.rounds {
+        for turn in 0..2 {
+            let is_single = (round + turn) % 2 == 0;
+            let begun = Instant::now();
+            let states = if is_single { one_by_one() } else { together() };
+            let took = begun.elapsed().as_secs_f64() * 1e3;
+            assert!(states.iter().all(Option::is_some) && states.len() == ids.len(), "all are there");
+            if round > 0 {
+                if is_single { singles.push(took) } else { all.push(took) }
+            }
+        }
+    }
+    let ratios = singles.iter().zip(&all).map(|(single, all)| single / all);
+    println!(
+        "{} objects of two shards from one thread, ms\n  get, each   {}\n  get_all     {}\n  ratio       {}\n",
+        size.singles,
+        Spread::of(singles.iter().copied()),
+        Spread::of(all.iter().copied()),
+        Spread::of(ratios),
+    );
+    drop(snapshot);
+    runtime.shutdown();
 }
 
 fn published(size: Size) {

@@ -1,17 +1,20 @@
-//! What does a transaction of each published workload cost, on one shard and on two, asked in batches from outside, beside
-//! the same transactions run on a plain hash map by the thread that asks?
+//! What does a transaction of each published workload cost, on one shard and on two, asked in
+//! batches from outside, beside the same transactions run on a plain hash map by the thread that
+//! asks?
 //!
 //! ```text
 //! cargo bench --bench workloads               all of them
 //! cargo bench --bench workloads -- smallbank  one
 //! ```
-//! - `shards/N`: a runtime of N shards; batches of 256 transactions, each drawn for one of the shards in turn, several under
-//!   way, every reply read and tallied. Which transactions span shards is left to the workload.
-//! - `plain_map`: what that thread could do by itself: make 256 transactions, run them, tally the replies.
+//! - `shards/N`: a runtime of N shards; batches of 256 transactions, each drawn for one of the
+//!   shards in turn, several under way, every reply read and tallied. Which transactions span
+//!   shards is left to the workload.
+//! - `plain_map`: what that thread could do by itself: make 256 transactions, run them, tally the
+//!   replies.
 //!
-//! Times are of the clock on the wall, for a batch. The asking thread has a core only if there are more than shards. In the
-//! end all rows are audited at a snapshot: the workload's invariant holds, or the bench fails. How throughput scales is for
-//! `bench/scaling` to say; this sees regressions.
+//! Times are of the clock on the wall, for a batch. The asking thread has a core only if there are
+//! more than shards. In the end all rows are audited at a snapshot: the workload's invariant holds,
+//! or the bench fails. How throughput scales is for `bench/scaling` to say; this sees regressions.
 
 mod workload;
 
@@ -143,7 +146,8 @@ impl<W: Workload> Asker<W> {
     }
 }
 
-/// The transactions of batch `number`, and whether each spans shards: the same whenever it is called.
+/// The transactions of batch `number`, and whether each spans shards: the same whenever it is
+/// called.
 fn batch<W: Workload>(
     streams: &[Stream<W>],
     number: u64,

@@ -1,5 +1,5 @@
-//! How many transactions a second does one shard make, beside what was claimed when the project was founded
-//! and beside a plain hash map?
+//! How many transactions a second does one shard make, beside what was claimed when the project was
+//! founded and beside a plain hash map?
 //!
 //! ```text
 //! FAST_PATH_ITERS=2000000 FAST_PATH_OBJECTS=10000 cargo run --release --example fast_path_bench

@@ -1,18 +1,21 @@
-//! How many transactions a second do the fast path and the cross-shard path make together, beside what was
-//! claimed when the project was founded and beside ordered mutex pairs?
+//! How many transactions a second do the fast path and the cross-shard path make together, beside
+//! what was claimed when the project was founded and beside ordered mutex pairs?
 //!
 //! ```text
 //! cargo run --release --example mixed_path_bench -- --owned-ratio:0.2
-//! OWNED_RATIO=0.2 PARTITIONS=2 FAST_PATH_ITERS=2000000 FAST_PATH_OBJECTS=10000 cargo run --release --example mixed_path_bench
+//! OWNED_RATIO=0.2 PARTITIONS=2 FAST_PATH_ITERS=2000000 FAST_PATH_OBJECTS=10000 \
+//!     cargo run --release --example mixed_path_bench
 //! ```
-//! `--owned-ratio:R`, or `--owned-ratio=R`, is the share of transactions on the fast path, 0.8 if nothing is said:
-//! transfers between two accounts of one shard. The others are transfers between accounts of two shards. 1 and 0
-//! measure either path by itself; a rate of a path in a mix is its transactions over the time that all take.
-//! `FAST_PATH_ITERS` transactions and `FAST_PATH_OBJECTS` accounts are those of one shard.
+//! `--owned-ratio:R`, or `--owned-ratio=R`, is the share of transactions on the fast path, 0.8 if
+//! nothing is said: transfers between two accounts of one shard. The others are transfers between
+//! accounts of two shards. 1 and 0 measure either path by itself; a rate of a path in a mix is its
+//! transactions over the time that all take. `FAST_PATH_ITERS` transactions and `FAST_PATH_OBJECTS`
+//! accounts are those of one shard.
 //!
-//! A task on each shard asks for the transfers, with up to 256 transactions in flight. In each round the same
-//! transfers are made by the runtime and by ordered mutex pairs, by the same threads, in turns first and second.
-//! The exit status is 0 if the work was proved to be done, 1 if not, and 2 if a setting or an argument is wrong.
+//! A task on each shard asks for the transfers, with up to 256 transactions in flight. In each
+//! round the same transfers are made by the runtime and by ordered mutex pairs, by the same
+//! threads, in turns first and second. The exit status is 0 if the work was proved to be done, 1 if
+//! not, and 2 if a setting or an argument is wrong.
 
 mod founding;
 
@@ -40,8 +43,8 @@ const TIMED: u64 = 16;
 /// Rounds that are reported, after one that warms up.
 const ROUNDS: u64 = 7;
 
-/// Rates as they were claimed when the project was founded, in millions a second: of the fast path in a mix, and
-/// of the cross-shard path before and after it was improved.
+/// Rates as they were claimed when the project was founded, in millions a second: of the fast path
+/// in a mix, and of the cross-shard path before and after it was improved.
 const CLAIM_FAST: f64 = 150.0;
 const CLAIMS_CROSS: [f64; 2] = [0.377, 0.510];
 

@@ -1,11 +1,12 @@
-//! How many transactions a second do several shards make together, each on objects of its own, beside what
-//! was claimed when the project was founded?
+//! How many transactions a second do several shards make together, each on objects of its own,
+//! beside what was claimed when the project was founded?
 //!
 //! ```text
-//! PARTITIONS=2 FAST_PATH_ITERS=2000000 FAST_PATH_OBJECTS=10000 cargo run --release --example partitioned_fast_path_bench
+//! PARTITIONS=2 FAST_PATH_ITERS=2000000 FAST_PATH_OBJECTS=10000 \
+//!     cargo run --release --example partitioned_fast_path_bench
 //! ```
-//! `FAST_PATH_ITERS` transactions and `FAST_PATH_OBJECTS` objects are those of one partition. The exit status
-//! is 0 if the work was proved to be done, 1 if not, and 2 if a setting is wrong.
+//! `FAST_PATH_ITERS` transactions and `FAST_PATH_OBJECTS` objects are those of one partition. The
+//! exit status is 0 if the work was proved to be done, 1 if not, and 2 if a setting is wrong.
 
 mod founding;
 
@@ -21,8 +22,8 @@ use founding::{CLAIM, Measurement, Settings, Work, measure};
 /// Partitions when `PARTITIONS` does not say.
 const PARTITIONS: u64 = 2;
 
-/// Rates for some numbers of partitions as they were claimed when the project was founded, in millions a
-/// second.
+/// Rates for some numbers of partitions as they were claimed when the project was founded, in
+/// millions a second.
 const CLAIMS: [(usize, f64); 3] = [(2, 50.0), (4, 100.0), (8, 180.0)];
 
 fn main() -> ExitCode {

@@ -1,4 +1,5 @@
-//! Takes the versions of what is measured from the workspace's Cargo.lock, so that no table names one that was not measured.
+//! Takes the versions of what is measured from the workspace's Cargo.lock, so that no table names
+//! one that was not measured.
 
 use std::env;
 use std::fs;

@@ -7,7 +7,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use freehold_shard::{Limits, PlacementKey, SHARDS_MAX};
+use freehold_shard::{ADDRESSEES_MAX, Limits, PlacementKey, SHARDS_MAX};
 
 use crate::error::ConfigError;
 
@@ -29,7 +29,8 @@ pub struct Config {
     /// The key of the placement hash, which decides the home of every id. Default: `None`, drawn at random, so that
     /// nobody who chooses ids can aim them all at one shard. Give one to have ids in the same places from run to run.
     pub placement_key: Option<PlacementKey>,
-    /// How many messages may wait in one shard: delayed ones, and those told to another shard or to itself.
+    /// What one shard may keep and how often it may try: transactions, reruns, delayed messages,
+    /// messages told, old versions. The fields give ranges and defaults.
     pub limits: Limits,
     /// Entries (single messages, or batches of [`ask_all`](crate::Handle::ask_all)) that may wait in front of one
     /// shard; beyond it `ask` and `tell` answer `Overloaded` and `ask_all` waits. 16 to 1,048,576. Default: 1,024.
@@ -126,6 +127,9 @@ impl Default for Config {
 /// Entries of all lanes together, beyond which each lane gets fewer: with messages of 64 bytes, some 128 MiB.
 const LANES_ENTRIES_MAX: usize = 1 << 21;
 
+/// Each rerun adds an object to those of a message, or makes one of them written that was read.
+const RERUNS_MAX: usize = 2 * ADDRESSEES_MAX;
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Config {
@@ -142,6 +146,7 @@ impl Config {
         let Idle::Spin(spin) = self.idle;
         lasts("idle", spin, Duration::ZERO..=HOUR)?;
         in_range("limits.transactions_max", self.limits.transactions_max, 1..=1 << 20)?;
+        in_range("limits.reruns_max", self.limits.reruns_max as usize, 1..=RERUNS_MAX)?;
         in_range("limits.timers_max", self.limits.timers_max, 0..=1 << 32)?;
         in_range("limits.outbox_messages_max", self.limits.outbox_messages_max, 1..=1 << 24)?;
         in_range("limits.own_messages_max", self.limits.own_messages_max, 1..=1 << 24)?;
@@ -216,6 +221,24 @@ mod tests {
             let error = Config { shards, ..Config::default() }.check().unwrap_err();
             assert_eq!(error, ConfigError::OutOfRange { field: "shards", value, min: 1, max: 256 });
             assert!(error.to_string().contains("1 to 256"), "{error}");
+        }
+    }
+
+    /// At each bound, and one beyond it. `reruns_max` was not checked at all: a `u32::MAX` was
+    /// taken for "no limit", and 0 still let a fast message run again.
+    #[test]
+    fn reruns_are_refused_with_the_range() {
+        let check = |reruns_max| {
+            let limits = Limits { reruns_max, ..Limits::default() };
+            Config { limits, ..Config::default() }.check()
+        };
+        for reruns in [1, RERUNS_MAX as u32] {
+            assert_eq!(check(reruns), Ok(()));
+        }
+        for reruns in [0, RERUNS_MAX as u32 + 1, u32::MAX] {
+            let (field, value) = ("limits.reruns_max", reruns as usize);
+            let refused = ConfigError::OutOfRange { field, value, min: 1, max: 128 };
+            assert_eq!(check(reruns), Err(refused));
         }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! That is looked at for each message, and `getpid` is a system call (some 50 ns, as much as the ask). So libc is asked to call
 //! back in the child, and what is looked at is one word that nearly nobody writes.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "libc calls back in a forked child; `getpid` cost 50 ns a message")]
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};

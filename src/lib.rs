@@ -1,7 +1,10 @@
 //! Freehold: an embeddable, thread-per-core actor runtime for Linux.
 //!
-//! Every core runs one shared-nothing executor on io_uring, which owns one partition of your objects outright. A
-//! message to an object runs to completion on the core that owns it: no lock, no atomic, no allocation.
+//! Every core runs one shared-nothing executor on io_uring, which owns one partition of your
+//! objects outright. A message to an object runs to completion on the core that owns it. So no
+//! mutex and no atomic guards an object, and a warm runtime allocates nothing for a message. An
+//! ask from another thread pays for the trip: a bounded queue there, and back a reply slot, whose
+//! mutex only the two sides of that ask take.
 //!
 //! You write an [`Actor`]: what objects hold, which objects a message is addressed to, and what it does to them. A
 //! [`Runtime`] runs it; a [`Handle`] is the way to it from any thread and any executor, a [`Local`] the way from tasks
@@ -42,45 +45,29 @@
 //! What one core decides is in the crate `freehold-shard`, which is pure; this crate carries it out.
 //! `docs/ARCHITECTURE.md` names every folder.
 
-mod blocked;
-mod calls;
-mod clock;
+mod api;
 mod config;
-#[allow(dead_code, reason = "the log that writes these files is yet to come")]
+mod core;
 mod disk;
 pub mod doctor;
-mod each_shard;
 mod error;
-mod executor;
 mod fork;
-mod free_list;
-mod gather;
-mod guard;
-mod handle;
-mod jobs;
-mod local;
 mod log;
-mod mailbox;
-mod parking;
-mod prefetch;
-mod pulse;
-mod pump;
-mod replies;
-mod report;
+mod random;
 mod runtime;
-mod slice;
-mod snapshot;
 mod stats;
-mod tasks;
-mod thread;
 #[cfg(test)]
-mod till;
+mod test_actor;
 mod topology;
-mod waiting;
+mod transport;
 
+pub use self::core::tasks::Stopping;
+pub use api::ask_all::AskAll;
+pub use api::handle::Handle;
+pub use api::local::{Local, LocalAsk};
+pub use api::snapshot::{Snapshot, SnapshotRead};
 pub use config::{Config, Idle, Shards};
 pub use disk::error::LogError;
-pub use each_shard::EachShard;
 pub use error::{
     CheckpointError, ConfigError, Death, DeathCause, SnapshotError, StartError, TaskError, TellError,
 };
@@ -90,34 +77,17 @@ pub use freehold_shard::{
     PlacementKey, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape, ShapeChange,
     Shapes, ShardIndex, TransactionId, Unreadable, Value, WrittenSchema,
 };
-pub use gather::AskAll;
 /// The executor that tasks on a shard run on: its timers, files, sockets and locks are for their use.
 pub use glommio;
-pub use handle::Handle;
-pub use local::{Local, LocalAsk};
 #[doc(hidden)]
 pub use log::DiskOptions;
-pub use log::checkpoint::Checkpoint;
 pub use log::commit::{CommitLog, CommitLogError, EpochBatch, EpochBatches, LocalLog};
+pub use log::demands::Checkpoint;
 pub use log::growth::LogStats;
 pub use log::{Create, LogConfig, Progress, Recovery, backup, inspect, owed};
-pub use replies::Ask;
-pub use report::{Report, Stuck};
 pub use runtime::Runtime;
-pub use snapshot::{Snapshot, SnapshotRead};
+pub use runtime::report::{Report, Stuck};
 pub use stats::{Activity, Latency, ShardStats, Stats};
-pub use tasks::Stopping;
 pub use topology::{Cpu, PlaceError, Placement, Topology};
-
-/// What `parking`, `blocked` and `free_list` are built on. The package `models` gives them loom's.
-mod atomics {
-    pub(crate) use std::sync::Mutex;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
-    pub(crate) use std::thread::{Thread, current, park};
-
-    /// Runs a test once; loom runs it in every interleaving.
-    #[cfg(test)]
-    pub(crate) fn explore(test: impl Fn()) {
-        test();
-    }
-}
+pub use transport::each_shard::EachShard;
+pub use transport::replies::Ask;

@@ -1,6 +1,8 @@
-//! No allocation per message: not by `ask_now`, `ask`, `tell`, between shards, nor in the middle of an `ask_all`.
+//! No allocation per message: not by `ask_now`, `ask`, `tell`, between shards, nor in the middle of
+//! an `ask_all`.
 //!
-//! Every allocation of the process is counted, so this file is one test and nothing else runs beside it.
+//! Every allocation of the process is counted, so this file is one test and nothing else runs
+//! beside it.
 
 mod support;
 
@@ -47,8 +49,8 @@ fn measure(run: impl FnOnce()) -> Measured {
 /// How often it is measured.
 const RUNS: usize = 8;
 
-/// What shards that are awake allocate as time goes by, whether they have messages or not: timers that guard their executor (`src/guard.rs`), four a
-/// millisecond each.
+/// What shards that are awake allocate as time goes by, whether they have messages or not: timers
+/// that guard their executor (`src/core/stall_timer.rs`), four a millisecond each.
 #[derive(Clone, Copy)]
 struct Housekeeping {
     per_millisecond: f64,
@@ -65,7 +67,8 @@ impl Housekeeping {
         measured.allocations.saturating_sub(of_time as usize)
     }
 
-    /// Of several runs the one with the fewest is judged: what a message allocates is there in each, and what a busy machine adds is not.
+    /// Of several runs the one with the fewest is judged: what a message allocates is there in
+    /// each, and what a busy machine adds is not.
     fn beyond_in_least(&self, runs: impl IntoIterator<Item = Measured>) -> usize {
         let each = runs.into_iter().map(|run| (self.beyond(run), run));
         let (beyond, run) = each.min_by_key(|(beyond, _)| *beyond).expect("there are runs");
@@ -73,8 +76,9 @@ impl Housekeeping {
         beyond
     }
 
-    /// Asserts that so many messages cost no allocation, but for one in a thousand: a buffer that grows because a core was taken away and messages
-    /// piled up. One for each batch of a hundred would be too much.
+    /// Asserts that so many messages cost no allocation, but for one in a thousand: a buffer that
+    /// grows because a core was taken away and messages piled up. One for each batch of a hundred
+    /// would be too much.
     fn assert_none(&self, what: &str, messages: u64, mut run: impl FnMut(u64) -> Measured) {
         run(messages);
         let beyond = self.beyond_in_least((0..RUNS).map(|_| run(messages)));
@@ -188,7 +192,8 @@ fn asked_together() {
     }
 }
 
-/// `Local::tell` and `Local::ask` to another shard, and messages that objects tell objects of another shard.
+/// `Local::tell` and `Local::ask` to another shard, and messages that objects tell objects of
+/// another shard.
 fn between_shards() {
     let (runtime, handle, ids, housekeeping) = awake(2);
     let far = ids[1].clone();

@@ -1,8 +1,11 @@
-//! Loads that are larger than any queue or log can take at once come to their end, whatever a shard waits for.
+//! Loads that are larger than any queue or log can take at once come to their end, whatever a shard
+//! waits for.
 //!
-//! The story: a durable runtime was given 200,000 messages with states of 1 KB. Its log fell behind `backlog_bytes` while messages waited in
-//! the ingress, and the shard hung at 100 % CPU for ever: it took nothing, did not park because something waited, and so never looked at its
-//! ring, where the end of the disk's write was to be seen. Every bulk load that was tried hung, and no test had set `backlog_bytes`.
+//! The story: a durable runtime was given 200,000 messages with states of 1 KB. Its log fell behind
+//! `backlog_bytes` while messages waited in the ingress, and the shard hung at 100 % CPU for ever:
+//! it took nothing, did not park because something waited, and so never looked at its ring, where
+//! the end of the disk's write was to be seen. Every bulk load that was tried hung, and no test had
+//! set `backlog_bytes`.
 
 mod support;
 
@@ -76,7 +79,8 @@ fn is_full(answer: &Outcome<Blobs>) -> bool {
     matches!(answer, Err(AskError::Overloaded | AskError::Aborted(AccessError::NoRoom { .. })))
 }
 
-/// Asks for all of it at once, in batches and one by one, and says how many were done. One that finds no room is asked again.
+/// Asks for all of it at once, in batches and one by one, and says how many were done. One that
+/// finds no room is asked again.
 fn load(handle: &Handle<Blobs>, messages: &[Message], watchdog: &Watchdog) {
     let (batches, singles) = messages.split_at(messages.len() / 2);
     let batches: Vec<_> = batches.chunks(256).map(|chunk| handle.ask_all(chunk.iter().cloned())).collect();

@@ -1,8 +1,9 @@
-//! The doctor and a start agree: each system call that a start makes is denied once, as a seccomp profile does it,
-//! without a log and with one.
+//! The doctor and a start agree: each system call that a start makes is denied once, as a seccomp
+//! profile does it, without a log and with one.
 //!
-//! The story: under systemd's `SystemCallFilter=~@resources` the doctor passed the machine, and the start failed with "shard 0 cannot start its
-//! executor". The doctor tried rings, and no other call of a start.
+//! The story: under systemd's `SystemCallFilter=~@resources` the doctor passed the machine, and the
+//! start failed with "shard 0 cannot start its executor". The doctor tried rings, and no other call
+//! of a start.
 
 #[path = "support/seccomp.rs"]
 mod seccomp;
@@ -41,8 +42,9 @@ impl Actor for Counters {
 /// Which call the child is to do without, by name, and the error it gets.
 const DENIED: &str = "FREEHOLD_TEST_DENIED";
 
-/// What a start and its end call, by `strace -f`, but for what no Rust program runs without: memory, files, futexes, signals. And but for `rseq`:
-/// glibc aborts when it is refused, before anybody could say a word.
+/// What a start and its end call, by `strace -f`, but for what no Rust program runs without:
+/// memory, files, futexes, signals. And but for `rseq`: glibc aborts when it is refused, before
+/// anybody could say a word.
 const CALLS: &[(&str, i64)] = &[
     ("capget", libc::SYS_capget),
     ("clock_nanosleep", libc::SYS_clock_nanosleep),
@@ -162,7 +164,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What the doctor and a start say to a process that is denied a call: `works`, `refused` and the check, or `disagree`.
+/// What the doctor and a start say to a process that is denied a call: `works`, `refused` and the
+/// check, or `disagree`.
 fn outcome(call: &str, errno: i32, directory: Option<&Path>) -> String {
     let directory = directory.map_or(String::new(), |path| path.display().to_string());
     let output = Command::new(std::env::current_exe().expect("a test knows where it is"))
@@ -208,7 +211,8 @@ fn judge(call: &str, errno: i32, is_needed: bool, outcome: &str) {
         Some(("refused", check)) => {
             assert!(is_needed, "{call}, {errno}: a start can do without, {check}");
             assert!(check.contains(call), "{call}, {errno}: it is not named by {check}");
-            // Without rings the kernel itself may be why, so there is more to be said than one line.
+            // Without rings the kernel itself may be why, so there is more to be said than one
+            // line.
             let line = format!("SystemCallFilter={call}");
             assert!(check.contains(&line) || call.starts_with("io_uring"), "{call}: {check}");
         }

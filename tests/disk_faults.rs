@@ -1,5 +1,6 @@
-//! A disk that is full, fails, or writes a part; a directory that cannot be had. The runtime stops with the reason, everyone is told the
-//! truth, nothing is tried again as if it had worked, and when the disk is well again everything that was acknowledged is there.
+//! A disk that is full, fails, or writes a part; a directory that cannot be had. The runtime stops
+//! with the reason, everyone is told the truth, nothing is tried again as if it had worked, and
+//! when the disk is well again everything that was acknowledged is there.
 //!
 //! By hand, for longer: `FREEHOLD_WRITE_FAULTS=1 cargo test --test disk_faults any_write_may_fail`.
 
@@ -75,8 +76,8 @@ fn judge(directory: &Path, before: &Books, heard: &Heard, what: &str) -> Books {
     books
 }
 
-/// Has everybody pay, outside and on the shards, until something fails or for so many windows, and somebody make checkpoints meanwhile. Then
-/// stops the runtime.
+/// Has everybody pay, outside and on the shards, until something fails or for so many windows, and
+/// somebody make checkpoints meanwhile. Then stops the runtime.
 fn pay_until_it_fails(runtime: Runtime<Payments>, before: &Books, windows: u32) -> (Heard, Report) {
     let handle = runtime.handle();
     let hearing = Arc::new(Hearing::since(before));
@@ -115,8 +116,9 @@ fn cause(report: &Report, directory: &Path) -> String {
     cause.clone()
 }
 
-/// That no segment of a directory is open in this process. (Of a checkpoint that is cancelled in the middle of opening its file, when the
-/// runtime dies, that may stay open: glommio forgets a file that was opened for nobody.)
+/// That no segment of a directory is open in this process. (Of a checkpoint that is cancelled in
+/// the middle of opening its file, when the runtime dies, that may stay open: glommio forgets a
+/// file that was opened for nobody.)
 fn assert_closed(directory: &Path) {
     let open: Vec<_> = fs::read_dir("/proc/self/fd")
         .expect("Linux has it")
@@ -166,7 +168,8 @@ fn any_write_may_fail() {
     assert!(died * 5 > points * 4, "only {died} of {points} died, so the others tested nothing");
 }
 
-/// Fills the file system of `directory` up, but for so many bytes. What is returned is to be removed.
+/// Fills the file system of `directory` up, but for so many bytes. What is returned is to be
+/// removed.
 fn fill_up(directory: &Path, but: u64) -> PathBuf {
     let ballast = directory.join("ballast");
     let mut file = fs::File::create(&ballast).expect("there is room for a name");
@@ -268,8 +271,9 @@ fn a_disk() {
     Served::serve();
 }
 
-/// A manifest that is in its place and could not be synced may be on the disk or not. If it is, it names the parts of the checkpoint; these
-/// were removed, as of a checkpoint that is given up, and the directory could not be opened any more.
+/// A manifest that is in its place and could not be synced may be on the disk or not. If it is, it
+/// names the parts of the checkpoint; these were removed, as of a checkpoint that is given up, and
+/// the directory could not be opened any more.
 #[test]
 fn a_checkpoint_whose_names_cannot_be_synced_takes_nothing_away() {
     let test = "a_checkpoint_whose_names_cannot_be_synced_takes_nothing_away";
@@ -308,8 +312,9 @@ fn a_checkpoint_whose_names_cannot_be_synced_takes_nothing_away() {
     });
 }
 
-/// What a start lets go of counts until its manifest is on the disk: the segments of a run that left nothing were taken for the next before that,
-/// and when the power was cut in between, the directory could not be opened any more.
+/// What a start lets go of counts until its manifest is on the disk: the segments of a run that
+/// left nothing were taken for the next before that, and when the power was cut in between, the
+/// directory could not be opened any more.
 #[test]
 fn a_start_whose_names_cannot_be_synced_takes_nothing_away() {
     let test = "a_start_whose_names_cannot_be_synced_takes_nothing_away";
@@ -422,7 +427,8 @@ fn a_disk_that_fails_below_its_file_system() {
     });
 }
 
-/// The limit of a process on the size of files, which cuts a write short. It is the process's, so this has one of its own.
+/// The limit of a process on the size of files, which cuts a write short. It is the process's, so
+/// this has one of its own.
 #[test]
 fn a_write_that_is_cut_short_stops_the_runtime() {
     let test = "a_write_that_is_cut_short_stops_the_runtime";
@@ -582,8 +588,9 @@ impl Actor for Mine {
     }
 }
 
-/// A shard that dies in the middle of a turn delivers what the turn had come to, and of that nothing was on disk: the first of these
-/// messages was answered `Ok`, and was gone at the next start.
+/// A shard that dies in the middle of a turn delivers what the turn had come to, and of that
+/// nothing was on disk: the first of these messages was answered `Ok`, and was gone at the next
+/// start.
 #[test]
 fn a_shard_that_dies_answers_with_nothing_that_is_not_durable() {
     let _watchdog = Watchdog::new("a_shard_that_dies_answers_with_nothing_that_is_not_durable");
@@ -630,7 +637,8 @@ fn a_shard_that_dies_answers_with_nothing_that_is_not_durable() {
     }
 }
 
-/// So that a wait for a checkpoint, or for the end of a runtime that is dead already, does not outlast it.
+/// So that a wait for a checkpoint, or for the end of a runtime that is dead already, does not
+/// outlast it.
 #[test]
 fn who_waits_for_a_checkpoint_of_a_runtime_that_dies_is_told() {
     let _watchdog = Watchdog::new("who_waits_for_a_checkpoint_of_a_runtime_that_dies_is_told");

@@ -1,7 +1,8 @@
-//! One handle, every executor: plain threads, `futures`' block_on, tokio, and glommio tasks on the shards themselves. And what they all may do to it: drop a
-//! future at any time.
+//! One handle, every executor: plain threads, `futures`' block_on, tokio, and glommio tasks on the
+//! shards themselves. And what they all may do to it: drop a future at any time.
 //!
-//! Tests that only send share one runtime, each with ids of its own; the one that holds a shard up has its own.
+//! Tests that only send share one runtime, each with ids of its own; the one that holds a shard up
+//! has its own.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -118,7 +119,8 @@ fn the_same_future_moves_between_executors() {
     let handle = RUNTIME.handle();
     for amount in 1..=100 {
         let mut ask = handle.ask(add(id(3, 0), 1));
-        // Polled here, by a waker that wakes nobody, and awaited elsewhere: the waker that counts is the last.
+        // Polled here, by a waker that wakes nobody, and awaited elsewhere: the waker that counts
+        // is the last.
         let here = poll(&mut ask);
         let sum = match here {
             Poll::Ready(outcome) => outcome,
@@ -228,7 +230,8 @@ fn dropped_futures_leak_no_slot() {
     let handle = runtime.handle();
     let mut sent = 0;
 
-    // Dropped before the answer: the message holds its slot until the shard has answered, and then no longer.
+    // Dropped before the answer: the message holds its slot until the shard has answered, and then
+    // no longer.
     for round in 0..8 {
         let gate = close_gate();
         let held = handle.ask(Message::AddBehindGate { id: 1, amount: 1 });
@@ -290,7 +293,8 @@ fn dropped_futures_leak_no_slot() {
     assert_eq!(handle.ask(add(1, 1)).wait(), Err(AskError::Stopped));
 }
 
-/// An ask that found a slot: those of dropped asks come free as the shard answers them. If they do not, the watchdog says so.
+/// An ask that found a slot: those of dropped asks come free as the shard answers them. If they do
+/// not, the watchdog says so.
 fn wait_for_room(handle: &Handle<Sums>) -> Ask<Sums> {
     loop {
         let mut ask = handle.ask(add(1, 0));

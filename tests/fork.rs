@@ -1,6 +1,8 @@
-//! In a child that was forked, a runtime of the parent has stopped: every call says so at once, and nothing of the parent's is touched.
+//! In a child that was forked, a runtime of the parent has stopped: every call says so at once, and
+//! nothing of the parent's is touched.
 //!
-//! The story: in the child an ask hung, a tell was lost though it said `Ok`, and a shutdown panicked inside the standard library.
+//! The story: in the child an ask hung, a tell was lost though it said `Ok`, and a shutdown
+//! panicked inside the standard library.
 #![allow(unsafe_code, reason = "a fork, and the end of the child, by libc: the standard library has neither")]
 
 mod support;
@@ -10,8 +12,8 @@ use support::{Counter, Message, Watchdog, start};
 
 /// Runs this in a child, which ends with it, and says whether it went well.
 fn in_a_child(work: impl FnOnce()) -> bool {
-    // SAFETY: the child runs `work`, which may allocate (glibc's `malloc` is whole after a fork), and ends without
-    // returning from here. `alarm` ends it if it hangs.
+    // SAFETY: the child runs `work`, which may allocate (glibc's `malloc` is whole after a fork),
+    // and ends without returning from here. `alarm` ends it if it hangs.
     unsafe {
         match libc::fork() {
             0 => {
@@ -69,7 +71,8 @@ fn a_runtime_of_the_parent_has_stopped_in_the_child() {
         assert!(own.shutdown().drained);
     });
     assert!(went_well);
-    // The parent's goes on, and so does a second child's business with its copy of a runtime that it drops.
+    // The parent's goes on, and so does a second child's business with its copy of a runtime that
+    // it drops.
     let (runtime, ask, all, read, tasks) = given.take().expect("the child took its own copy");
     assert_eq!(ask.wait(), Ok(2));
     assert!(all.wait().iter().all(Result::is_ok) && read.wait() == Ok(Some(1)));

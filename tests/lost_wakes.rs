@@ -1,7 +1,9 @@
-//! No wake is lost: shards that park at once are woken by lanes, threads, tasks, timers and freed room, for as long as you like.
+//! No wake is lost: shards that park at once are woken by lanes, threads, tasks, timers and freed
+//! room, for as long as you like.
 //!
-//! Each test is a *relay* in which little is under way, so that one lost wake ends it, and the watchdog then ends the process. Together they
-//! take 10 seconds, or `FREEHOLD_SOAK_SECONDS`. What they did is printed: `cargo test --release --test lost_wakes -- --nocapture`.
+//! Each test is a *relay* in which little is under way, so that one lost wake ends it, and the
+//! watchdog then ends the process. Together they take 10 seconds, or `FREEHOLD_SOAK_SECONDS`. What
+//! they did is printed: `cargo test --release --test lost_wakes -- --nocapture`.
 
 mod support;
 
@@ -43,7 +45,8 @@ impl Relay {
         Instant::now() < self.ends
     }
 
-    /// Stops the runtime; there must have been so many parks in a hundred rounds, for else nothing was tried.
+    /// Stops the runtime; there must have been so many parks in a hundred rounds, for else nothing
+    /// was tried.
     fn finish<A: Actor>(&self, runtime: Runtime<A>, parks_per_hundred: u64) {
         let report = runtime.shutdown();
         assert!(report.drained, "{report}");
@@ -93,8 +96,9 @@ impl Pauses {
     }
 }
 
-// On a shard that has or had tasks of users the pump looks up every few milliseconds (see `src/guard.rs`), so that a lane's wake
-// that got lost would pass for a slow round here. What this relay is for are the wakes of the tasks; lanes have two of their own.
+// On a shard that has or had tasks of users the pump looks up every few milliseconds (see
+// `src/core/stall_timer.rs`), so that a lane's wake that got lost would pass for a slow round here.
+// What this relay is for are the wakes of the tasks; lanes have two of their own.
 #[test]
 fn a_task_asks_the_other_shard() {
     let relay = Relay::new("a task asks the other shard");
@@ -117,7 +121,8 @@ fn a_task_asks_the_other_shard() {
     relay.finish(runtime, 50);
 }
 
-/// Finds the pause after which a shard that had work is just about to park, and stays around it: where a wake can be lost.
+/// Finds the pause after which a shard that had work is just about to park, and stays around it:
+/// where a wake can be lost.
 #[derive(Clone)]
 struct Brink {
     pauses: Pauses,

@@ -1,4 +1,5 @@
-//! Where io_uring is not to be had, or not enough locked memory for it, a start is refused in the doctor's words.
+//! Where io_uring is not to be had, or not enough locked memory for it, a start is refused in the
+//! doctor's words.
 
 #[path = "support/seccomp.rs"]
 mod seccomp;
@@ -10,6 +11,7 @@ use std::process::Command;
 use freehold::doctor::{Check, Examination, Verdict, examine};
 use freehold::{Config, Runtime, Shards, StartError};
 use rustix::process::{Resource, Rlimit, getuid, setrlimit};
+use support::skip::skip;
 use support::{Counter, Message, Watchdog};
 
 fn start(shards: usize) -> Result<Runtime<Counter>, StartError> {
@@ -35,7 +37,8 @@ fn refusal(shards: usize) -> Check {
 #[test]
 fn a_denied_io_uring_is_said_with_what_to_change() {
     let _watchdog = Watchdog::new("a_denied_io_uring_is_said_with_what_to_change");
-    // The filter is this thread's and its children's, and so is the process's last word on the matter.
+    // The filter is this thread's and its children's, and so is the process's last word on the
+    // matter.
     let denied = std::thread::spawn(|| {
         seccomp::deny_io_uring();
         refusal(2)
@@ -53,8 +56,8 @@ fn a_denied_io_uring_is_said_with_what_to_change() {
     assert!(runtime.shutdown().drained);
 }
 
-/// Limits belong to a process, so this test lowers them in one of its own: itself, started once more, and without privileges, for whom the kernel
-/// makes exceptions.
+/// Limits belong to a process, so this test lowers them in one of its own: itself, started once
+/// more, and without privileges, for whom the kernel makes exceptions.
 #[test]
 fn too_little_locked_memory_is_said_with_what_to_change() {
     const CHILD: &str = "FREEHOLD_TEST_CHILD";
@@ -65,14 +68,15 @@ fn too_little_locked_memory_is_said_with_what_to_change() {
             .args(["--exact", "too_little_locked_memory_is_said_with_what_to_change", "--nocapture"])
             .env(CHILD, "1");
         if getuid().is_root() {
-            // A user of its own, because the kernel charges locked memory to users and not to processes.
+            // A user of its own, because the kernel charges locked memory to users and not to
+            // processes.
             let nobody = 1_000_000 + std::process::id();
             child.current_dir("/").uid(nobody).gid(nobody);
         }
         let output = match child.output() {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                eprintln!("not tested: no unprivileged process can be had here ({error})");
-                return;
+                let test = "too_little_locked_memory_is_said_with_what_to_change";
+                return skip(test, &format!("no unprivileged process can be had here ({error})"));
             }
             output => output.expect("this test can start itself"),
         };
@@ -91,7 +95,8 @@ fn too_little_locked_memory_is_said_with_what_to_change() {
             assert!(fix.contains(line), "{fix}");
         }
     };
-    // Rings of 64 KiB a shard: enough for eight shards and not for nine, on a kernel that charges them.
+    // Rings of 64 KiB a shard: enough for eight shards and not for nine, on a kernel that charges
+    // them.
     lower(512 << 10);
     let runtime = start(2).expect("512 KiB are enough for two shards");
     assert_eq!(runtime.handle().ask(Message::Add { to: 1, by: 1 }).wait(), Ok(1));

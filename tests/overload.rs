@@ -1,4 +1,5 @@
-//! Where more comes than a shard can do, senders are refused or wait, memory stays bounded, and what was accepted is done.
+//! Where more comes than a shard can do, senders are refused or wait, memory stays bounded, and
+//! what was accepted is done.
 
 mod support;
 
@@ -77,8 +78,8 @@ fn resident_kib() -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// A million attempts of a kilobyte each would be a gigabyte, were they kept. What the bounds allow is some hundred kilobytes; the rest is what allocators
-/// keep per thread.
+/// A million attempts of a kilobyte each would be a gigabyte, were they kept. What the bounds allow
+/// is some hundred kilobytes; the rest is what allocators keep per thread.
 const GROWTH_MAX_KIB: u64 = 16 << 10;
 const ATTEMPTS: u64 = 1_000_000;
 
@@ -246,7 +247,8 @@ fn a_message_that_tells_more_than_fits_fails_whole() {
     assert_eq!(handle.ask(fan(own, 64)).wait(), Ok(1));
     assert_eq!(handle.ask(fan(far, 64)).wait(), Ok(2));
 
-    // The receiver is held up, so that the lane of 16 and the outbox of 64 fill: the first that does not fit fails, and it alone.
+    // The receiver is held up, so that the lane of 16 and the outbox of 64 fill: the first that
+    // does not fit fails, and it alone.
     let (held, is_held) = mpsc::channel();
     let (let_go, is_let_go) = mpsc::channel::<()>();
     let is_let_go = Arc::new(Mutex::new(is_let_go));
@@ -293,7 +295,8 @@ fn a_message_that_tells_more_than_fits_fails_whole() {
     assert!(timers[..64].iter().all(Result::is_ok), "{timers:?}");
     assert!(timers[64..].iter().all(|timer| *timer == no_room(64)), "{timers:?}");
 
-    // Those who ask something of the shard whose lane is full, and nothing of the one held up, are answered.
+    // Those who ask something of the shard whose lane is full, and nothing of the one held up, are
+    // answered.
     assert_eq!(handle.ask(Message::Read { of: from }).wait(), read.map(|number| number + 64));
     let_go.send(()).unwrap();
     assert_eq!(hold.wait(), [Ok(()), Ok(())]);

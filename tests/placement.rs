@@ -1,4 +1,5 @@
-//! Shards keep to CPUs of their own: beside another runtime of the process, from any thread, and while CPUs are taken away.
+//! Shards keep to CPUs of their own: beside another runtime of the process, from any thread, and
+//! while CPUs are taken away.
 
 mod support;
 
@@ -9,11 +10,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use freehold::{Config, Idle, Runtime, Shards, Topology};
+use support::skip::skip;
 use support::{Counter, Message, Watchdog, until};
 
 const SPINS: Idle = Idle::Spin(Duration::from_secs(3600));
 
-/// Runs a test in a process of its own, because other tests of this one have runtimes too. Says whether this is that process.
+/// Runs a test in a process of its own, because other tests of this one have runtimes too. Says
+/// whether this is that process.
 fn is_alone(test: &str) -> bool {
     const CHILD: &str = "FREEHOLD_TEST_CHILD";
     if std::env::var_os(CHILD).is_some() {
@@ -34,7 +37,7 @@ fn two_cpus() -> Option<[usize; 2]> {
     let topology = Topology::of_this_process().expect("it runs somewhere");
     let cpus: Vec<usize> = topology.cpus().iter().map(|cpu| cpu.id).take(2).collect();
     if cpus.len() < 2 {
-        eprintln!("not tested: this process has one CPU only");
+        skip("placement", "this process has one CPU only");
     }
     cpus.try_into().ok()
 }
@@ -52,7 +55,8 @@ fn parks(runtime: &Runtime<Counter>) -> Vec<u64> {
     runtime.stats().shards.iter().map(|shard| shard.activity.parks).collect()
 }
 
-/// Two runtimes of one process bound their shards to the same CPUs, spinning, without a word: a hop took 4 ms.
+/// Two runtimes of one process bound their shards to the same CPUs, spinning, without a word: a hop
+/// took 4 ms.
 #[test]
 fn a_second_runtime_goes_where_there_is_room_or_neither_spins() {
     let Some([first, second]) = two_cpus() else { return };
@@ -71,7 +75,8 @@ fn a_second_runtime_goes_where_there_is_room_or_neither_spins() {
     assert_eq!(cpus(&one), [Some(first)]);
     drop((handle, one));
 
-    // There is no room for both: each has a shard on each CPU. They work, and none takes the CPU from the other.
+    // There is no room for both: each has a shard on each CPU. They work, and none takes the CPU
+    // from the other.
     let topology = Topology::of_this_process().expect("it runs somewhere");
     let all = topology.cpus().len();
     let runtimes = [start(all, SPINS), start(all, SPINS)];
@@ -98,7 +103,8 @@ fn a_second_runtime_goes_where_there_is_room_or_neither_spins() {
     });
 }
 
-/// A thread that a task on a shard has started inherits the shard's one CPU. A runtime that it started had one shard, or more on one CPU.
+/// A thread that a task on a shard has started inherits the shard's one CPU. A runtime that it
+/// started had one shard, or more on one CPU.
 #[test]
 fn a_runtime_started_by_a_thread_of_a_task_has_all_cpus_of_the_process() {
     let Some(_) = two_cpus() else { return };
@@ -125,7 +131,8 @@ fn a_runtime_started_by_a_thread_of_a_task_has_all_cpus_of_the_process() {
     all.sort_unstable();
     all.truncate(expected.shards_by_default());
     assert_eq!(found.len(), all.len(), "{found:?} of {all:?}");
-    // A thread that is not bound, the executors' for blocking calls, may run wherever the process may.
+    // A thread that is not bound, the executors' for blocking calls, may run wherever the process
+    // may.
     let lists = fs::read_dir("/proc/self/task").expect("/proc is mounted").flatten().filter_map(|thread| {
         let status = fs::read_to_string(thread.path().join("status")).ok()?;
         let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
@@ -166,7 +173,8 @@ impl Drop for CpuSet {
     }
 }
 
-/// A control group lost a CPU while shards spun: two spinning shards shared a CPU, and a hop took 4 ms instead of 0.8 us.
+/// A control group lost a CPU while shards spun: two spinning shards shared a CPU, and a hop took 4
+/// ms instead of 0.8 us.
 #[test]
 fn shards_do_not_spin_while_their_cpus_are_taken_away() {
     let Some(both) = two_cpus() else { return };
@@ -175,8 +183,8 @@ fn shards_do_not_spin_while_their_cpus_are_taken_away() {
     }
     let _watchdog = Watchdog::new("shards_do_not_spin_while_their_cpus_are_taken_away");
     let Some(set) = CpuSet::with(both) else {
-        eprintln!("not tested: no control group with a cpuset can be made here");
-        return;
+        let test = "shards_do_not_spin_while_their_cpus_are_taken_away";
+        return skip(test, "no control group with a cpuset can be made here");
     };
     let runtime = start(2, SPINS);
     let ask = || {

@@ -1,14 +1,18 @@
-//! The power is cut while a runtime with a log is at work: nothing that was acknowledged is lost, nothing is torn, nothing is there twice.
+//! The power is cut while a runtime with a log is at work: nothing that was acknowledged is lost,
+//! nothing is torn, nothing is there twice.
 //!
-//! A life is a process of its own. It opens the log, says what is in it, and pays; the test hears what is acknowledged, cuts the power of
-//! the file system, and kills the process. The next life finds what is left. Only what was heard before the cut began counts. Some lives
-//! are cut off while they open.
+//! A life is a process of its own. It opens the log, says what is in it, and pays; the test hears
+//! what is acknowledged, cuts the power of the file system, and kills the process. The next life
+//! finds what is left. Only what was heard before the cut began counts. Some lives are cut off
+//! while they open.
 //!
-//! Two ways to cut: an ext4 is shut down without its journal being written (what reached the disk stays, nothing else does), and a file system
-//! that forgets what was not synced, and tears it (`support/forgetful.rs`). Each has its control: without syncs the same test must find
-//! something lost.
+//! Two ways to cut: an ext4 is shut down without its journal being written (what reached the disk
+//! stays, nothing else does), and a file system that forgets what was not synced, and tears it
+//! (`support/forgetful.rs`). Each has its control: without syncs the same test must find something
+//! lost.
 //!
-//! By hand, for longer: `FREEHOLD_POWER_CUTS=100 cargo test --test power_cuts`, and a FREEHOLD_SEED to see other cuts than usual.
+//! By hand, for longer: `FREEHOLD_POWER_CUTS=100 cargo test --test power_cuts`, and a FREEHOLD_SEED
+//! to see other cuts than usual.
 
 mod support;
 
@@ -207,7 +211,8 @@ struct Ext4 {
     mount: Option<(Mount, Cutter)>,
 }
 
-/// A program that waits, with the file system open, to shut it down. (The system call would need `unsafe` here.)
+/// A program that waits, with the file system open, to shut it down. (The system call would need
+/// `unsafe` here.)
 struct Cutter {
     process: Child,
     begin: ChildStdin,
@@ -261,7 +266,8 @@ if os.read(0, 1):
 
 impl Ext4 {
     fn new() -> Result<Ext4, String> {
-        // In memory, if that is to be had: it is the file system that is to be tested, and not the disk.
+        // In memory, if that is to be had: it is the file system that is to be tested, and not the
+        // disk.
         let place = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let mut disk = Ext4 { place: place.map_err(|error| error.to_string())?, mount: None };
         std::fs::create_dir(disk.at()).map_err(|error| error.to_string())?;

@@ -1,6 +1,7 @@
 //! A start needs no more memory than the running database, or a fifth more.
 //!
-//! Every allocation of the process is counted, so this file is one test and nothing else runs beside it.
+//! Every allocation of the process is counted, so this file is one test and nothing else runs
+//! beside it.
 
 mod support;
 
@@ -67,8 +68,9 @@ fn put(runtime: &Runtime<Blobs>, watchdog: &Watchdog, objects: u64, bytes: usize
     }
 }
 
-// Recovery made a map of each log, a map of all, and a list for each shard, and read every file as a whole: 1.9 times the memory of the running
-// database, and 2.9 times where all objects had been written again since the checkpoint. What ran in its limits did not start again in them.
+// Recovery made a map of each log, a map of all, and a list for each shard, and read every file as
+// a whole: 1.9 times the memory of the running database, and 2.9 times where all objects had been
+// written again since the checkpoint. What ran in its limits did not start again in them.
 #[test]
 fn a_start_needs_as_much_memory_as_the_running_database() {
     let watchdog = Watchdog::new("a_start_needs_as_much_memory_as_the_running_database");

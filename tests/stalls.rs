@@ -1,7 +1,8 @@
 //! A message or a task that does not come back is seen while it does not, and holds up no shutdown.
 //!
-//! The story: a `receive` that did not end gave no warning while it lasted, statistics said `turns = 0`, and `shutdown` never returned.
-//! `futures::executor::block_on` of an ask, in a `receive` or a task, hung the shard and the shutdown without a word.
+//! The story: a `receive` that did not end gave no warning while it lasted, statistics said `turns
+//! = 0`, and `shutdown` never returned. `futures::executor::block_on` of an ask, in a `receive` or
+//! a task, hung the shard and the shutdown without a word.
 
 #[path = "support/logged.rs"]
 mod logged;
@@ -171,7 +172,8 @@ fn a_task_that_blocks_its_thread_is_seen_and_left_behind() {
     assert_eq!(report.stuck[0].in_turn_for, None, "{report}");
     let behind = behind.wait();
     assert!(matches!(behind, Err(AskError::Stopped | AskError::Unknown)), "{behind:?}");
-    // What the task waits for it never hears of, as its shard would have to tell it: it stays where it is.
+    // What the task waits for it never hears of, as its shard would have to tell it: it stays where
+    // it is.
     drop(tasks);
 }
 

@@ -1,8 +1,9 @@
 //! The counts that are checked in, `benches/instructions.csv`, and what is made of new ones.
 //!
-//! A line is a path, its instructions for each operation, by how many percent it may need more, and the compiler it was
-//! counted with: other compilers make other code, and their counts are not compared. A path that needs less passes, with
-//! a hint to write the file anew, or what was won could be lost again unseen.
+//! A line is a path, its instructions for each operation, by how many percent it may need more, and
+//! the compiler it was counted with: other compilers make other code, and their counts are not
+//! compared. A path that needs less passes, with a hint to write the file anew, or what was won
+//! could be lost again unseen.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,9 +11,9 @@ use std::path::PathBuf;
 
 const HEAD: &str = "path,instructions,tolerance_percent,compiler";
 
-/// By how much a path may need more. It is not for noise: three runs of one binary needed the same number to the last
-/// instruction, since tables are keyed from the seed. It is for changes next to a path, which move the compiler's choices
-/// in it by a percent or two.
+/// By how much a path may need more. It is not for noise: three runs of one binary needed the same
+/// number to the last instruction, since tables are keyed from the seed. It is for changes next to
+/// a path, which move the compiler's choices in it by a percent or two.
 pub const TOLERANCE_PERCENT: f64 = 3.0;
 
 /// A path's count as it was checked in.
@@ -130,7 +131,8 @@ pub fn judge(line: Option<&Line>, instructions: f64, compiler: &str, is_strict: 
     }
 }
 
-/// The file reads as it was written, names the paths there are, and counts are judged as is said above.
+/// The file reads as it was written, names the paths there are, and counts are judged as is said
+/// above.
 pub fn check(paths: &[&str]) {
     let lines = read().unwrap_or_else(|error| panic!("{error}"));
     let named: Vec<_> = lines.iter().map(|line| line.path.as_str()).collect();

@@ -1,21 +1,23 @@
-//! Do the hot paths need more instructions than they did? Counted by callgrind, so the answer is the same on a machine
-//! that is busy, or slow, or somebody else's.
+//! Do the hot paths need more instructions than they did? Counted by callgrind, so the answer is
+//! the same on a machine that is busy, or slow, or somebody else's.
 //!
 //! ```text
-//! cargo bench --bench instructions                counts, and compares with benches/instructions.csv; needs valgrind
-//! cargo bench --bench instructions -- --update    counts, and writes that file anew: it is checked in
+//! cargo bench --bench instructions                counts, and compares; needs valgrind
+//! cargo bench --bench instructions -- --update    counts, and writes instructions.csv anew
 //! cargo bench --bench instructions -- --strict    compares with counts of another compiler, too
 //! ```
-//! The program starts itself under `valgrind --tool=callgrind`, once with some operations and once with twice as many. The
-//! difference is free of start-up and set-up; divided by the operations it is what one needs. It ends with 1 if a path
-//! needs more than its tolerance allows ([`ledger`]), or if it cannot count.
+//! The program starts itself under `valgrind --tool=callgrind`, once with some operations and once
+//! with twice as many. The difference is free of start-up and set-up; divided by the operations it
+//! is what one needs. It ends with 1 if a path needs more than its tolerance allows ([`ledger`]),
+//! or if it cannot count.
 //!
-//! These are instructions and not time: a miss of the cache and a locked instruction count as one. What is not in it:
-//! I/O, other threads, the prefetches of the runtime. What the C library copies and allocates is in it, and differs by its
-//! version and by processor. It is to be built without `-C target-cpu=native`: valgrind lacks some of the instructions
-//! that brings.
+//! These are instructions and not time: a miss of the cache and a locked instruction count as one.
+//! What is not in it: I/O, other threads, the prefetches of the runtime. What the C library copies
+//! and allocates is in it, and differs by its version and by processor. It is to be built without
+//! `-C target-cpu=native`: valgrind lacks some of the instructions that brings.
 //!
-//! Without `--bench`, as a test, each path runs once without valgrind, and the file is checked for its form.
+//! Without `--bench`, as a test, each path runs once without valgrind, and the file is checked for
+//! its form.
 //!
 //! Why not gungraun (iai-callgrind): it needs a program of its own version installed beside it.
 
@@ -33,7 +35,8 @@ use ledger::Verdict;
 use paths::{LOGGED, PATHS};
 use workload::report::table;
 
-/// Operations of the shorter run. A multiple of all batches, and so many that what differs between two set-ups is lost.
+/// Operations of the shorter run. A multiple of all batches, and so many that what differs between
+/// two set-ups is lost.
 const OPERATIONS: u64 = 32 << 10;
 /// As a test.
 const OPERATIONS_TESTED: u64 = 128;
@@ -172,7 +175,8 @@ fn total(text: &str) -> Option<u64> {
     field("totals:")?.trim().parse().ok()
 }
 
-/// The compiler that built this, if nobody changed it since: `cargo bench` runs what it has just built.
+/// The compiler that built this, if nobody changed it since: `cargo bench` runs what it has just
+/// built.
 fn compiler() -> Result<String, String> {
     let output = Command::new("rustc").arg("--version").output();
     let output = output.map_err(|error| format!("rustc does not say its version: {error}"))?;

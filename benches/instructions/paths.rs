@@ -1,8 +1,9 @@
-//! The paths whose instructions are counted: pure shards on one thread, with objects, order and table keys from one seed.
+//! The paths whose instructions are counted: pure shards on one thread, with objects, order and
+//! table keys from one seed.
 //!
-//! A path sets its shards up, does some rounds to warm them up (tables grow, buffers find their size), and then so many
-//! operations. It checks what came of them. Set-up and warm-up are the same however many operations follow, so the
-//! difference of two runs is that of the operations alone.
+//! A path sets its shards up, does some rounds to warm them up (tables grow, buffers find their
+//! size), and then so many operations. It checks what came of them. Set-up and warm-up are the same
+//! however many operations follow, so the difference of two runs is that of the operations alone.
 
 use std::sync::Arc;
 
@@ -92,7 +93,8 @@ fn ask_now(count: u64) {
     check_counters(&shard, all);
 }
 
-/// The same batch over and over: its memory is used again, as by a client that reads its replies in place.
+/// The same batch over and over: its memory is used again, as by a client that reads its replies in
+/// place.
 struct Batches {
     inbox: Inbox<Counter>,
     effects: Effects<Counter>,

@@ -1,5 +1,5 @@
-//! What is each step from the project's first plan, an optimistic multi-version store of accounts, to chain
-//! commit worth, on the same transfers?
+//! What is each step from the project's first plan, an optimistic multi-version store of accounts,
+//! to chain commit worth, on the same transfers?
 //!
 //! ```text
 //! cargo bench --bench mvcc
@@ -9,17 +9,21 @@
 //! - *a* `RwLock<HashMap<Vec<u8>, Vec<Version>>>`
 //! - *b* `DashMap<Vec<u8>, Vec<Version>>`
 //! - *c* `DashMap<Vec<u8>, SmallVec<[Version; 4]>>`
-//! - *d* the same, with timestamps from ranges of each thread instead of one clock: wrong, and shown to be
+//! - *d* the same, with timestamps from ranges of each thread instead of one clock: wrong, and
+//!   shown to be
 //! - *e* ordered mutex pairs: no versions, no snapshots, no ids
-//! - *f* Freehold, two shards, one account on each: chain commit, 256 transactions in flight a shard. A transfer
-//!   goes to another core and back, which the others need not; with them both threads share all memory.
-//! - *g* the same in a runtime of its own with all accounts `Shared`: each transfer publishes both accounts too, so
-//!   that any thread reads them without a message. It is not the last step of a way but what that costs.
+//! - *f* Freehold, two shards, one account on each: chain commit, 256 transactions in flight a
+//!   shard. A transfer goes to another core and back, which the others need not; with them both
+//!   threads share all memory.
+//! - *g* the same in a runtime of its own with all accounts `Shared`: each transfer publishes both
+//!   accounts too, so that any thread reads them without a message. It is not the last step of a
+//!   way but what that costs.
 //!
-//! Steps a to d begin anew after an abort, and each transfer is made once. In each round all make transfers one
-//! after another, each round beginning with another one. *Stale* is counted in a lap of its own, which is not
-//! timed, by counters beside the store: a transaction that began after another had committed, as whoever made that
-//! one knew, and that did not see it. The work is checked: each account holds what follows from the draws.
+//! Steps a to d begin anew after an abort, and each transfer is made once. In each round all make
+//! transfers one after another, each round beginning with another one. *Stale* is counted in a lap
+//! of its own, which is not timed, by counters beside the store: a transaction that began after
+//! another had committed, as whoever made that one knew, and that did not see it. The work is
+//! checked: each account holds what follows from the draws.
 //!
 //! Not in it: reads at a snapshot, which is what versions are for; and durability.
 

@@ -1,20 +1,22 @@
-//! Optimistic multi-version stores of accounts, as the project was first planned, one improvement after the
-//! other, and the transfer as a transaction on any of them.
+//! Optimistic multi-version stores of accounts, as the project was first planned, one improvement
+//! after the other, and the transfer as a transaction on any of them.
 //!
-//! A transaction takes a begin timestamp, reads of each account the newest version that is not younger, keeps what
-//! it writes to itself, and commits: if an account has a newer version than the one read, or another transaction
-//! is about to write it, the transaction aborts and is begun anew. Otherwise its writes become versions with one
-//! commit timestamp.
+//! A transaction takes a begin timestamp, reads of each account the newest version that is not
+//! younger, keeps what it writes to itself, and commits: if an account has a newer version than the
+//! one read, or another transaction is about to write it, the transaction aborts and is begun anew.
+//! Otherwise its writes become versions with one commit timestamp.
 //!
-//! In the concurrent stores a commit first marks its accounts, one by one, then takes its timestamp, then writes
-//! and unmarks; no guard of the map lives across another call of it. A reader that meets a mark aborts, for the
-//! commit timestamp behind it may be below its own. With one clock for all this is snapshot isolation, and since
-//! a transfer writes all it reads, serializable; and it begins after everything that was committed before.
+//! In the concurrent stores a commit first marks its accounts, one by one, then takes its
+//! timestamp, then writes and unmarks; no guard of the map lives across another call of it. A
+//! reader that meets a mark aborts, for the commit timestamp behind it may be below its own. With
+//! one clock for all this is snapshot isolation, and since a transfer writes all it reads,
+//! serializable; and it begins after everything that was committed before.
 //!
-//! With timestamps from ranges of each thread it is not: a thread whose range is the lower one begins before what
-//! the other has long committed. It does not see it (*stale*) and cannot commit over it, until its range is used
-//! up. That defect is what the step shows. That no money is lost by it is due to the commit's check, which
-//! compares versions; comparing with the begin timestamp, as is usual, would also lose updates.
+//! With timestamps from ranges of each thread it is not: a thread whose range is the lower one
+//! begins before what the other has long committed. It does not see it (*stale*) and cannot commit
+//! over it, until its range is used up. That defect is what the step shows. That no money is lost
+//! by it is due to the commit's check, which compares versions; comparing with the begin timestamp,
+//! as is usual, would also lose updates.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -267,7 +269,8 @@ impl Clock for OneClock {
 /// A range of timestamps for each thread, and another one when it is used up.
 pub struct Ranges {
     next_range: CachePadded<AtomicU64>,
-    /// The next timestamp of each thread, which alone uses it. At the end of a range it takes a new one.
+    /// The next timestamp of each thread, which alone uses it. At the end of a range it takes a new
+    /// one.
     next: Vec<CachePadded<AtomicU64>>,
 }
 

@@ -1,11 +1,11 @@
-//! Transfers driven from tasks on the shards of a runtime, and the same transfers by any other means on the
-//! same threads, one lap after another.
+//! Transfers driven from tasks on the shards of a runtime, and the same transfers by any other
+//! means on the same threads, one lap after another.
 //!
-//! In a lap every shard makes its transfers of a [`Script`]; all begin together. Transfers between accounts of
-//! the shard itself run at once (`Local::ask_now`), and if a transaction holds one of the accounts they are
-//! asked (`Local::ask`) as those between two shards are, of which a bounded number is in flight. The replies
-//! of those are read in the order asked. The task gives way to its shard, which also serves the transactions
-//! of others, after every [`GIVE_WAY`] transfers.
+//! In a lap every shard makes its transfers of a [`Script`]; all begin together. Transfers between
+//! accounts of the shard itself run at once (`Local::ask_now`), and if a transaction holds one of
+//! the accounts they are asked (`Local::ask`) as those between two shards are, of which a bounded
+//! number is in flight. The replies of those are read in the order asked. The task gives way to its
+//! shard, which also serves the transactions of others, after every [`GIVE_WAY`] transfers.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -29,8 +29,8 @@ use super::transfers::{
     Account, Audit, Bank, Deal, Expected, Known, OPENING, Order, Receipt, Refused, Script,
 };
 
-/// Transfers after which a task gives way, when transactions of others may wait. It is what such a transaction
-/// waits at most, some microseconds, and costs some nanoseconds a transfer.
+/// Transfers after which a task gives way, when transactions of others may wait. It is what such a
+/// transaction waits at most, some microseconds, and costs some nanoseconds a transfer.
 const GIVE_WAY: usize = 64;
 /// The same when there are no transactions.
 const GIVE_WAY_ALONE: usize = 4096;
@@ -179,8 +179,8 @@ impl Course {
         Course::start_as(Ownership::Owned(OwnerId::default()), shards, accounts_of_shard, config)
     }
 
-    /// Starts a runtime and opens accounts that are all owned like this. If they are shared, every transfer takes the
-    /// consensus path and publishes both.
+    /// Starts a runtime and opens accounts that are all owned like this. If they are shared, every
+    /// transfer takes the consensus path and publishes both.
     pub fn start_as(
         ownership: Ownership,
         shards: usize,
@@ -252,9 +252,10 @@ impl Course {
         lap_of(parts, asked, before, after)
     }
 
-    /// Makes transfers as [`Course::lap`] does while a snapshot is open, which is renewed when it has been ready for
-    /// `every`. Checks that old states were kept for it, that the last one, opened while transfers were made, has all the money, and that nothing
-    /// is kept when it is closed.
+    /// Makes transfers as [`Course::lap`] does while a snapshot is open, which is renewed when it
+    /// has been ready for `every`. Checks that old states were kept for it, that the last one,
+    /// opened while transfers were made, has all the money, and that nothing is kept when it is
+    /// closed.
     pub fn lap_with_snapshots(
         &mut self,
         script: &Arc<Script>,
@@ -271,7 +272,8 @@ impl Course {
         Ok((lap, renewed))
     }
 
-    /// Waits until so many old states are kept as are wanted: the counter is of each shard's last turn.
+    /// Waits until so many old states are kept as are wanted: the counter is of each shard's last
+    /// turn.
     fn kept(&self, is_wanted: impl Fn(u64) -> bool, when: &'static str) -> Result<(), Failure> {
         let since = Instant::now();
         loop {
@@ -286,8 +288,8 @@ impl Course {
         }
     }
 
-    /// Whatever the snapshot was opened in the middle of: it has every account and all the money, and both sides of
-    /// every transfer.
+    /// Whatever the snapshot was opened in the middle of: it has every account and all the money,
+    /// and both sides of every transfer.
     fn check_money(&self, snapshot: &Snapshot<Bank>) -> Result<(), Failure> {
         let each = |(accounts, money, parts): &mut (u64, u64, u64), _, account: &Account| {
             *accounts += 1;
@@ -306,7 +308,8 @@ impl Course {
         Err(Failure::Books(format!("a snapshot has {found}")))
     }
 
-    /// Makes transfers by other means, on the threads of the shards. `work` is given the shard it runs on.
+    /// Makes transfers by other means, on the threads of the shards. `work` is given the shard it
+    /// runs on.
     pub fn lap_of<W>(&self, script: &Arc<Script>, transfers: u64, work: W) -> Result<Lap, Failure>
     where
         W: Fn(usize, &Deal) -> Result<Receipt, Refused> + Clone + Send + 'static,
@@ -336,7 +339,8 @@ impl Course {
         lap_of(parts, transfers * shards as u64, before.clone(), before)
     }
 
-    /// The runtime's statistics, once they have counted so many messages more and nothing is under way.
+    /// The runtime's statistics, once they have counted so many messages more and nothing is under
+    /// way.
     fn settled(&self, before: &Stats, asked: u64) -> Result<Stats, Failure> {
         let since = Instant::now();
         loop {
@@ -354,9 +358,9 @@ impl Course {
         }
     }
 
-    /// Reads every account and stops the runtime: each must hold what follows from the transfers, and the money
-    /// must be what it was, as messages have it, and a snapshot, and what is published. Says how many accounts were
-    /// checked.
+    /// Reads every account and stops the runtime: each must hold what follows from the transfers,
+    /// and the money must be what it was, as messages have it, and a snapshot, and what is
+    /// published. Says how many accounts were checked.
     pub fn finish(self) -> Result<usize, Failure> {
         let handle = self.runtime.handle();
         let mut found = Vec::with_capacity(self.ids.len());

@@ -1,4 +1,5 @@
-//! Work that all shards begin together: where they wait for each other, and what it took by two clocks.
+//! Work that all shards begin together: where they wait for each other, and what it took by two
+//! clocks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,8 +14,8 @@ pub struct StartingLine {
 }
 
 impl StartingLine {
-    /// Waits for the `time`-th time, beginning with 1, that all of `shards` are here. The shard goes on with
-    /// its own work meanwhile.
+    /// Waits for the `time`-th time, beginning with 1, that all of `shards` are here. The shard
+    /// goes on with its own work meanwhile.
     pub async fn wait(&self, time: u64, shards: usize) {
         self.arrived.fetch_add(1, Ordering::AcqRel);
         while self.arrived.load(Ordering::Acquire) < time * shards as u64 {
@@ -46,8 +47,8 @@ pub struct Span {
     pub ended: Moment,
 }
 
-/// What the parts of all shards took together: from the first start to the last end, and the CPU time of all
-/// cores meanwhile.
+/// What the parts of all shards took together: from the first start to the last end, and the CPU
+/// time of all cores meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Took {
     pub wall: Duration,

@@ -1,10 +1,10 @@
-//! The work that all benchmarks measure: counters of 64 bytes, addressed by 64-bit ids, and the same counters
-//! in a plain hash map.
+//! The work that all benchmarks measure: counters of 64 bytes, addressed by 64-bit ids, and the
+//! same counters in a plain hash map.
 //!
-//! A message finds its counter, adds to it and answers with the new total. So the sum of all totals says how
-//! many messages were applied, and the sum of all replies, the checksum, that each was applied to the right
-//! counter: two ways of doing the same work have the same one. The ids and their order are a pure function of
-//! [`SEED`], so a run can be repeated exactly.
+//! A message finds its counter, adds to it and answers with the new total. So the sum of all totals
+//! says how many messages were applied, and the sum of all replies, the checksum, that each was
+//! applied to the right counter: two ways of doing the same work have the same one. The ids and
+//! their order are a pure function of [`SEED`], so a run can be repeated exactly.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 pub mod course;
@@ -114,14 +114,16 @@ pub struct Draws {
 }
 
 impl Draws {
-    /// The draws of `objects` objects that are known as `stream`; different streams draw differently.
+    /// The draws of `objects` objects that are known as `stream`; different streams draw
+    /// differently.
     pub fn new(objects: u64, stream: u64) -> Self {
         assert!((1..=1 << 32).contains(&objects), "draws are of 1 to 2^32 objects, not {objects}");
         Draws { state: SEED ^ stream.wrapping_mul(0x9E37_79B9_7F4A_7C15), objects }
     }
 
-    /// The next one, below the number of objects. A linear congruential step (Knuth's MMIX constants), whose
-    /// high half is spread over the objects: a nanosecond that overlaps with the work drawn for.
+    /// The next one, below the number of objects. A linear congruential step (Knuth's MMIX
+    /// constants), whose high half is spread over the objects: a nanosecond that overlaps with the
+    /// work drawn for.
     #[inline]
     pub fn next_object(&mut self) -> u64 {
         self.state =
@@ -132,8 +134,8 @@ impl Draws {
     /// Does something with each of the next `count`.
     #[inline(always)]
     fn for_each<E>(&mut self, count: u64, mut work: impl FnMut(u64) -> Result<u64, E>) -> Tally {
-        // What is worked on may be anywhere in memory; draws and tally are known to be here, and so stay in
-        // registers.
+        // What is worked on may be anywhere in memory; draws and tally are known to be here, and so
+        // stay in registers.
         let (mut draws, mut tally) = (self.clone(), Tally::default());
         for _ in 0..count {
             tally.add(work(draws.next_object()));
@@ -143,8 +145,8 @@ impl Draws {
     }
 }
 
-/// The id of object number `object`: spread over all 64-bit numbers, and different for different objects,
-/// since an odd factor has an inverse.
+/// The id of object number `object`: spread over all 64-bit numbers, and different for different
+/// objects, since an odd factor has an inverse.
 #[inline]
 pub fn id_of(object: u64) -> u64 {
     object.wrapping_mul(0x9E37_79B9_7F4A_7C15)
@@ -186,7 +188,8 @@ pub fn plain_map(ids: impl Iterator<Item = u64>) -> PlainMap {
     map
 }
 
-/// Adds one to `count` drawn counters of a plain map. `id` turns the number of an object into its id.
+/// Adds one to `count` drawn counters of a plain map. `id` turns the number of an object into its
+/// id.
 #[inline(never)]
 pub fn add_in_plain_map(map: &mut PlainMap, draws: &mut Draws, count: u64, id: impl Fn(u64) -> u64) -> Tally {
     draws.for_each(count, |object| add_in_one(map, id(object)))
@@ -212,8 +215,8 @@ fn add_in_one(map: &mut PlainMap, id: u64) -> Result<u64, Refused> {
     Ok(state.total)
 }
 
-/// Adds one to `count` drawn counters of the shard this runs on, as a task does: the id is routed and the
-/// message run at once.
+/// Adds one to `count` drawn counters of the shard this runs on, as a task does: the id is routed
+/// and the message run at once.
 #[inline(never)]
 pub fn add_on_shard(local: &Local<Counter>, draws: &mut Draws, count: u64, id: impl Fn(u64) -> u64) -> Tally {
     let here = local.shard();
@@ -242,8 +245,8 @@ pub fn add_prefetched(local: &Local<Counter>, draws: &mut Draws, count: u64) -> 
     tally
 }
 
-/// Adds one to drawn counters from outside, in batches of which several are under way, and reads every reply.
-/// `answered` hears when a batch was asked whose replies have been read.
+/// Adds one to drawn counters from outside, in batches of which several are under way, and reads
+/// every reply. `answered` hears when a batch was asked whose replies have been read.
 pub fn add_in_batches(
     handle: &Handle<Counter>,
     draws: &mut Draws,
@@ -284,8 +287,8 @@ pub fn totals(handle: &Handle<Counter>, objects: u64) -> Tally {
     tally
 }
 
-/// Whether this is a benchmark's run, or a test that it still works: `cargo bench` says `--bench`, `cargo
-/// test` does not.
+/// Whether this is a benchmark's run, or a test that it still works: `cargo bench` says `--bench`,
+/// `cargo test` does not.
 pub fn is_a_test() -> bool {
     let mut given = std::env::args();
     !given.any(|argument| argument == "--bench") || std::env::args().any(|argument| argument == "--test")

@@ -1,8 +1,9 @@
-//! A snapshot that is open while something is measured, and renewed so often that writes really keep old states.
+//! A snapshot that is open while something is measured, and renewed so often that writes really
+//! keep old states.
 //!
-//! The first write of an object after a snapshot was opened keeps what the object was; the next ones do not. With one
-//! snapshot for all of a measurement nearly no write would. So a thread opens another one every now and then, and closes
-//! the one before.
+//! The first write of an object after a snapshot was opened keeps what the object was; the next
+//! ones do not. With one snapshot for all of a measurement nearly no write would. So a thread opens
+//! another one every now and then, and closes the one before.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -19,8 +20,8 @@ pub struct Renewed {
     pub versions_max: u64,
 }
 
-/// Does some work while a snapshot is open, which is renewed when it has been ready for `every`. The newest one is given
-/// back, still open.
+/// Does some work while a snapshot is open, which is renewed when it has been ready for `every`.
+/// The newest one is given back, still open.
 pub fn beside<A: Actor, T>(
     handle: &Handle<A>,
     every: Duration,

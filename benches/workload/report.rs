@@ -1,5 +1,5 @@
-//! How benchmarks print what they measured: the conditions first, rates with their range, times with their
-//! quantiles.
+//! How benchmarks print what they measured: the conditions first, rates with their range, times
+//! with their quantiles.
 
 use std::fmt;
 use std::time::Duration;

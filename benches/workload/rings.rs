@@ -1,13 +1,14 @@
-//! Round trips between two threads over two `rtrb` rings, which is what lanes are made of: the limit for
-//! anything that goes to another core and back.
+//! Round trips between two threads over two `rtrb` rings, which is what lanes are made of: the
+//! limit for anything that goes to another core and back.
 
 use std::hint::spin_loop;
 use std::time::Instant;
 
 use rtrb::RingBuffer;
 
-/// Sends so many numbers, 0 and on, one after the other, to a thread that sends each back with the time at
-/// which it had it; both spin. `record` is given the time at which the number was sent, and what came back.
+/// Sends so many numbers, 0 and on, one after the other, to a thread that sends each back with the
+/// time at which it had it; both spin. `record` is given the time at which the number was sent, and
+/// what came back.
 pub fn round_trips(messages: u64, mut record: impl FnMut(Instant, (u64, Instant))) {
     let (mut to, mut asked) = RingBuffer::<u64>::new(16);
     let (mut answer, mut back) = RingBuffer::<(u64, Instant)>::new(16);

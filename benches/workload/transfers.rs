@@ -1,9 +1,10 @@
-//! Money transfers between accounts of 64 bytes: the actor, the transfers drawn from a seed, the same work with
-//! ordered mutex pairs, and the proof that it was done.
+//! Money transfers between accounts of 64 bytes: the actor, the transfers drawn from a seed, the
+//! same work with ordered mutex pairs, and the proof that it was done.
 //!
-//! Every shard has equally many accounts, and account `n` of shard `s` has the number `s * accounts_of_shard +
-//! n`. Accounts are opened with so much money that no transfer is refused. Transfers therefore commute, and
-//! what each account holds in the end is known from the transfers alone: [`Expected`].
+//! Every shard has equally many accounts, and account `n` of shard `s` has the number `s *
+//! accounts_of_shard + n`. Accounts are opened with so much money that no transfer is refused.
+//! Transfers therefore commute, and what each account holds in the end is known from the transfers
+//! alone: [`Expected`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -31,8 +32,8 @@ pub struct Bank;
 pub struct Account {
     /// What is on it.
     pub balance: u64,
-    /// Transfers it had a part in. The first is number 1, and so on without a gap: who reads the account knows
-    /// which of them it has seen.
+    /// Transfers it had a part in. The first is number 1, and so on without a gap: who reads the
+    /// account knows which of them it has seen.
     pub transfers: u64,
     /// Stands for the other fields an account has.
     others: [u64; 6],
@@ -154,8 +155,8 @@ pub enum Popularity {
     Uniform,
     /// By Zipf's law with this exponent, among the accounts of each shard.
     Zipf(f64),
-    /// One account of this shard has a part in every transfer; the others are all alike. For transfers between
-    /// shards only.
+    /// One account of this shard has a part in every transfer; the others are all alike. For
+    /// transfers between shards only.
     Hot(usize),
 }
 
@@ -167,8 +168,8 @@ pub struct Mix {
     pub popularity: Popularity,
 }
 
-/// Deals each shard has, of which it makes as many as are asked for, from the first again after the last. Few
-/// enough to leave most of the cache to the accounts.
+/// Deals each shard has, of which it makes as many as are asked for, from the first again after the
+/// last. Few enough to leave most of the cache to the accounts.
 const DEALS: usize = 1 << 16;
 
 /// The transfers of all shards.
@@ -179,8 +180,8 @@ pub struct Script {
 }
 
 impl Script {
-    /// Draws transfers. Each shard's are between one account of its own and one of its own or of another shard.
-    /// Different streams draw differently.
+    /// Draws transfers. Each shard's are between one account of its own and one of its own or of
+    /// another shard. Different streams draw differently.
     ///
     /// Every shard needs at least two accounts, and transfers between shards need two shards.
     pub fn draw(mix: Mix, shards: usize, accounts_of_shard: u32, stream: u64) -> Self {
@@ -313,8 +314,8 @@ impl Expected {
         }
     }
 
-    /// The first account that does not hold what it must, as a sentence. `found` gives each account's balance
-    /// and number of transfers, in order.
+    /// The first account that does not hold what it must, as a sentence. `found` gives each
+    /// account's balance and number of transfers, in order.
     pub fn check(&self, found: impl IntoIterator<Item = (u64, u64)>) -> Result<(), String> {
         let mut found = found.into_iter();
         for (number, expected) in self.accounts.iter().enumerate() {
@@ -329,8 +330,8 @@ impl Expected {
     }
 }
 
-/// The honest lower bound: each account behind a mutex in a cache line pair of its own, and a transfer takes its
-/// two in the order of their numbers. No ids, no hashing, no before-images.
+/// The honest lower bound: each account behind a mutex in a cache line pair of its own, and a
+/// transfer takes its two in the order of their numbers. No ids, no hashing, no before-images.
 pub struct Mutexes {
     accounts: Vec<CachePadded<Mutex<Account>>>,
 }
@@ -365,8 +366,8 @@ impl Mutexes {
     }
 }
 
-/// Finds transactions that began after another had committed and did not see it. It costs cache misses of its own,
-/// so what is audited is not timed.
+/// Finds transactions that began after another had committed and did not see it. It costs cache
+/// misses of its own, so what is audited is not timed.
 pub struct Audit {
     /// For each account, how many transfers it is known to have had a part in.
     committed: Vec<CachePadded<AtomicU64>>,
@@ -404,7 +405,8 @@ impl Audit {
         }
     }
 
-    /// For transactions that are one step to whoever makes them: what their receipt says they have read.
+    /// For transactions that are one step to whoever makes them: what their receipt says they have
+    /// read.
     pub fn done(&self, deal: &Deal, known: Known, receipt: Receipt) {
         if let Receipt::Moved { from, to } = receipt {
             self.read(known, [from - 1, to - 1]);

@@ -1,13 +1,13 @@
-//! What the founding benchmarks share: their settings; and for the two of the fast path the measurement and the
-//! proof that the work was done.
+//! What the founding benchmarks share: their settings; and for the two of the fast path the
+//! measurement and the proof that the work was done.
 //!
-//! There a transaction is `Local::ask_now` in a task on a shard: its id is routed, its object found, its owner
-//! checked and a before-image kept (unless the compiler sees that this message cannot fail once it has
-//! written); it changes the object, is counted, and answers with the new total. Every shard has objects of
-//! its own. In each round all shards do the same transactions twice, in a plain hash map of their thread and
-//! in the runtime, the order changing from round to round, and each of the two begins on all shards together.
-//! Rates are transactions over the time on the wall from the first start to the last end, never a mean
-//! latency turned over.
+//! There a transaction is `Local::ask_now` in a task on a shard: its id is routed, its object
+//! found, its owner checked and a before-image kept (unless the compiler sees that this message
+//! cannot fail once it has written); it changes the object, is counted, and answers with the new
+//! total. Every shard has objects of its own. In each round all shards do the same transactions
+//! twice, in a plain hash map of their thread and in the runtime, the order changing from round to
+//! round, and each of the two begins on all shards together. Rates are transactions over the time
+//! on the wall from the first start to the last end, never a mean latency turned over.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 #[path = "../../benches/workload/mod.rs"]
@@ -34,8 +34,8 @@ const ROUNDS: usize = 7;
 /// After so many transactions a task looks whether others want to run, as a well-behaved task does.
 const STRETCH: u64 = 4096;
 
-/// A transaction's rate on one core as it was claimed when the project was founded, in millions a second: 35
-/// ns each.
+/// A transaction's rate on one core as it was claimed when the project was founded, in millions a
+/// second: 35 ns each.
 pub const CLAIM: f64 = 28.57;
 
 /// How large a benchmark is.
@@ -59,8 +59,8 @@ pub struct BadSetting {
 }
 
 impl Settings {
-    /// From the environment: `FAST_PATH_ITERS`, `FAST_PATH_OBJECTS` and, with `default_shards`, `PARTITIONS`;
-    /// one shard without. A shard has at least `objects_min` objects.
+    /// From the environment: `FAST_PATH_ITERS`, `FAST_PATH_OBJECTS` and, with `default_shards`,
+    /// `PARTITIONS`; one shard without. A shard has at least `objects_min` objects.
     pub fn from_environment(default_shards: Option<u64>, objects_min: u64) -> Result<Self, BadSetting> {
         let shards = match default_shards {
             Some(default) => number("PARTITIONS", default, 1..=SHARDS_MAX as u64)?,
@@ -184,8 +184,8 @@ impl Measurement {
         )
     }
 
-    /// Prints how long stretches took, on all shards. On a machine that does other things too their median is
-    /// what to look at.
+    /// Prints how long stretches took, on all shards. On a machine that does other things too their
+    /// median is what to look at.
     pub fn print_stretches(&self) {
         println!("\ntime of {} in a row     {}", HumanCount(STRETCH), Quantiles::HEAD);
         for (name, work) in [("transactions", Work::Transactions), ("plain hash map", Work::PlainMap)] {
@@ -206,8 +206,8 @@ impl Measurement {
         laps.fold(0, |checksum, lap| checksum.wrapping_add(lap.tally.checksum))
     }
 
-    /// Everything that says that the work was done. Returns how many facts were checked, or those that do not
-    /// hold.
+    /// Everything that says that the work was done. Returns how many facts were checked, or those
+    /// that do not hold.
     fn verify(&self) -> Result<usize, Vec<Check>> {
         let mut checks = Vec::new();
         let (made, objects) = (self.transactions_of_shard(), self.settings.objects);

@@ -1,44 +1,39 @@
-//! Freehold's protocols between threads, run by loom through every interleaving and every value a read may return.
+//! Freehold's protocols between threads, run by loom through every interleaving and every value a
+//! read may return.
 //!
-//! A package of its own, so that checking needs no `--cfg loom` and nothing of it reaches users: it includes the
-//! source files themselves and gives them loom's atomics. Queues are modelled by one atomic word that is published
-//! with release ordering and read with acquire ordering, which is the least that the real queues promise.
+//! A package of its own, so that checking needs no `--cfg loom` and nothing of it reaches users: it
+//! includes the source files themselves and gives them loom's atomics. Queues are
+//! modelled by one atomic word that is published with release ordering and read with acquire
+//! ordering, which is the least that the real queues promise.
 
-#[allow(dead_code)]
-#[path = "../../src/blocked.rs"]
+#![allow(dead_code, reason = "a model uses a part of each file")]
+
+#[path = "../../src/transport/blocked.rs"]
 mod blocked;
-#[allow(dead_code)]
 #[path = "../../shards/src/epoch/durability.rs"]
 mod durability;
-#[allow(dead_code)]
 #[path = "../../shards/src/epoch/epochs.rs"]
 mod epochs;
-#[allow(dead_code)]
 #[path = "../../shards/src/fault.rs"]
 mod fault;
-#[allow(dead_code)]
-#[path = "../../src/free_list.rs"]
+#[path = "../../src/transport/free_list.rs"]
 mod free_list;
-#[allow(dead_code)]
 #[path = "../../shards/src/object.rs"]
 mod object;
-#[allow(dead_code)]
-#[path = "../../src/parking.rs"]
+#[path = "../../src/transport/parking.rs"]
 mod parking;
-#[allow(dead_code)]
 #[path = "../../shards/src/placement.rs"]
 mod placement;
-#[allow(dead_code)]
 #[path = "../../shards/src/time.rs"]
 mod time;
+
+// Under the name that the files know it by.
+use atomics as sync;
 
 /// As in the crate, where both are in one folder.
 mod epoch {
     pub use crate::epochs::{Epoch, Epochs};
 }
-
-/// The same by the name that the pure crate gives it.
-use atomics as sync;
 
 /// What they are built on, here of loom.
 mod atomics {
@@ -68,7 +63,8 @@ mod models {
     use crate::placement::ShardIndex;
     use crate::time::Time;
 
-    /// Threads that take numbers and give them back: no number has two holders, what one holder wrote the next one sees, and none is lost.
+    /// Threads that take numbers and give them back: no number has two holders, what one holder
+    /// wrote the next one sees, and none is lost.
     #[test]
     fn a_free_number_has_one_holder() {
         struct Pool {
@@ -100,7 +96,8 @@ mod models {
             let first = [pool.take(), pool.take()].map(|number| number.expect("there are three"));
             first.into_iter().for_each(|number| pool.hold(number));
             let other = pool.clone();
-            // Takes both and gives back the one that was on top: a head that looks as before, over another list.
+            // Takes both and gives back the one that was on top: a head that looks as before, over
+            // another list.
             let thread = thread::spawn(move || {
                 let both = [other.take(), other.take()];
                 both.into_iter().flatten().for_each(|number| other.hold(number));
@@ -113,7 +110,7 @@ mod models {
             thread.join().unwrap();
             let mut all: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
             all.sort_unstable();
-            assert_eq!(all, [0, 1, 2]);
+            assert_eq!(all, [0, 1, 2], "one-holder: each number is in the list once");
         });
     }
 
@@ -146,8 +143,8 @@ mod models {
             self.queue.swap(0, Ordering::Acquire)
         }
 
-        /// The shard, until it has taken `expected` entries. If it waits for a bell that nobody will ring, loom reports
-        /// the loop.
+        /// The shard, until it has taken `expected` entries. If it waits for a bell that nobody
+        /// will ring, loom reports the loop.
         fn shard(&self, expected: usize) {
             let mut taken = 0;
             while taken < expected {
@@ -224,7 +221,7 @@ mod models {
             for sender in senders {
                 sender.join().unwrap();
             }
-            assert_eq!(world.bell.load(Ordering::Relaxed), 1);
+            assert_eq!(world.bell.load(Ordering::Relaxed), 1, "no-lost-wake: one of them rings");
         });
     }
 
@@ -246,7 +243,7 @@ mod models {
             world.parking.close();
             answered.fetch_add(world.take(), Ordering::Relaxed);
             sender.join().unwrap();
-            assert_eq!(answered.load(Ordering::Relaxed), 1);
+            assert_eq!(answered.load(Ordering::Relaxed), 1, "nobody-is-left-behind: by one side");
         });
     }
 
@@ -276,7 +273,7 @@ mod models {
             for sender in senders {
                 sender.join().unwrap();
             }
-            assert_eq!(answered.load(Ordering::Relaxed), 2);
+            assert_eq!(answered.load(Ordering::Relaxed), 2, "nobody-is-left-behind: each by one side");
         });
     }
 
@@ -285,7 +282,8 @@ mod models {
         loom::model(|| {
             let room = Arc::new(Room::new());
             let full = Arc::new(AtomicUsize::new(1));
-            // Outside loom's sight on purpose: it only says whether the model's end state is a good one.
+            // Outside loom's sight on purpose: it only says whether the model's end state is a good
+            // one.
             let woken = StdArc::new(StdBool::new(false));
             let sender = {
                 let (room, full) = (room.clone(), full.clone());
@@ -300,12 +298,16 @@ mod models {
                 woken.store(!room.take().is_empty(), StdOrdering::SeqCst);
             }
             let found_room = sender.join().unwrap();
-            assert!(found_room || woken.load(StdOrdering::SeqCst), "the sender sleeps on an empty queue");
+            assert!(
+                found_room || woken.load(StdOrdering::SeqCst),
+                "no-lost-room: the sender sleeps on an empty queue"
+            );
         });
     }
 
-    /// Two answers, from two threads or one after the other from one: each look after a sleep ended by a wake sees what was published
-    /// before that wake, and no sleep goes on for ever, which loom reports as a deadlock.
+    /// *nobody-sleeps-through*. Two answers, from two threads or one after the other from one. Each
+    /// look after a sleep that a wake ended sees what was published before that wake. No sleep goes
+    /// on for ever, which loom would report as a deadlock.
     fn a_thread_waits_for(answers: usize, threads: usize) {
         let mut model = loom::model::Builder::new();
         // With two threads beside it, all of them take minutes in a debug build.
@@ -323,13 +325,17 @@ mod models {
                     }
                 });
             }
+            let mut sleeps = 0;
             while given.load(Ordering::Relaxed) < answers {
                 blocked.sleep();
+                sleeps += 1;
             }
+            assert!(sleeps <= answers, "nobody-sleeps-through: {sleeps} sleeps for {answers} wakes");
         });
     }
 
-    // Whoever sees the epoch a snapshot began in keeps old states for it, or sees that nobody may read it any more.
+    // Whoever sees the epoch a snapshot began in keeps old states for it, or sees that nobody may
+    // read it any more.
     #[test]
     fn a_line_never_forgets_a_snapshot_that_may_be_read() {
         loom::model(|| {
@@ -342,7 +348,7 @@ mod models {
                         state.epoch < snapshot
                             || state.newest_snapshot >= snapshot
                             || state.watermark > snapshot,
-                        "{state:?}"
+                        "kept-while-open: {state:?}"
                     );
                 })
             };
@@ -352,8 +358,8 @@ mod models {
         });
     }
 
-    // Whoever sees the epoch a checkpoint began in puts aside what it overwrites, unless the checkpoint has ended; and one that has ended
-    // is not taken for the next.
+    // Whoever sees the epoch a checkpoint began in puts aside what it overwrites, unless the
+    // checkpoint has ended; and one that has ended is not taken for the next.
     #[test]
     fn a_line_never_forgets_a_checkpoint_that_is_being_made() {
         loom::model(|| {
@@ -365,7 +371,7 @@ mod models {
                     let state = epochs.state();
                     let has_ended = has_ended.load(Ordering::Acquire) == 1;
                     let sees = state.checkpoint == Epoch(2);
-                    assert!(state.epoch < Epoch(2) || sees || has_ended, "{state:?}");
+                    assert!(state.epoch < Epoch(2) || sees || has_ended, "kept-while-open: {state:?}");
                     assert!(!sees || state.epoch >= Epoch(2) && state.needs_old(), "{state:?}");
                     // No snapshot is open: nobody needs what it needs.
                     assert!(state.newest_snapshot == Epoch(1), "{state:?}");
@@ -378,9 +384,10 @@ mod models {
         });
     }
 
-    // What is published, as `shards/src/mvcc.rs` does it, with a lock for its map: a reader that comes after a message of a later epoch and
-    // still sees the version before may not be followed by a version of an earlier epoch, or a snapshot between the two would see the
-    // new version and not that message.
+    // What is published, as `shards/src/mvcc.rs` does it, with a lock for its map: a reader that
+    // comes after a message of a later epoch and still sees the version before may not be followed
+    // by a version of an earlier epoch, or a snapshot between the two would see the new version and
+    // not that message.
     #[test]
     fn what_is_published_after_a_read_commits_in_its_epoch_or_later() {
         loom::model(|| {
@@ -414,7 +421,10 @@ mod models {
             };
             publisher.join().unwrap();
             let committed = chain.lock().unwrap().unwrap();
-            assert!(sees_new || committed >= snapshot, "{committed} after a read in {snapshot}");
+            assert!(
+                sees_new || committed >= snapshot,
+                "pending-before-epoch: {committed} after a read in {snapshot}"
+            );
         });
     }
 
@@ -433,7 +443,8 @@ mod models {
         a_thread_waits_for(2, 2);
     }
 
-    // A shard that commits in an epoch, and never closes it, keeps everybody from finding it durable, from the first moment on.
+    // A shard that commits in an epoch, and never closes it, keeps everybody from finding it
+    // durable, from the first moment on.
     #[test]
     fn what_is_committed_and_not_closed_is_not_durable() {
         loom::model(|| {
@@ -452,7 +463,10 @@ mod models {
             durability.close(ShardIndex(0), first);
             durability.advance(&epochs);
             let committed_in = committing.join().expect("it does not panic");
-            assert!(durability.durable() < committed_in, "active-before-epoch");
+            assert!(
+                durability.durable() < committed_in,
+                "active-before-epoch: what it commits is not durable yet"
+            );
         });
     }
 
@@ -474,9 +488,9 @@ mod models {
             };
             durability.activate(ShardIndex(0));
             epochs.advance(first);
-            let is_awaited = durability.name(ShardIndex(0), first).iter().any(|place| place == 1);
+            let is_awaited = durability.name(ShardIndex(0), first).iter().any(|shard| shard == ShardIndex(1));
             let rests = resting.join().expect("it does not panic");
-            assert!(!(is_awaited && rests), "named-before-idle");
+            assert!(!(is_awaited && rests), "named-before-idle: it is awaited");
             if is_awaited {
                 assert_eq!(durability.named_for(ShardIndex(1)), Some(first));
             }

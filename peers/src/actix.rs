@@ -1,7 +1,8 @@
 //! An actix actor for each row, on arbiters.
 //!
-//! An arbiter is a thread with actors that stay on it, so actix shards as Freehold does if it is told to: here there is one for each shard,
-//! a row's actor lives where Freehold would keep the row, and a client lives on the arbiter of its shard. That is the best it can have.
+//! An arbiter is a thread with actors that stay on it, so actix shards as Freehold does if it is
+//! told to: here there is one for each shard, a row's actor lives where Freehold would keep the
+//! row, and a client lives on the arbiter of its shard. That is the best it can have.
 
 use std::collections::HashMap;
 use std::sync::Arc;

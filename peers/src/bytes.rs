@@ -1,7 +1,8 @@
 //! Rows as bytes, for stores that keep nothing else: ids and rows as postcard writes them.
 //!
-//! Within a transaction a row is read from the store once, when it is first asked for, and written back once, if it was changed,
-//! after the workload has decided. So a store is never asked to undo a refusal.
+//! Within a transaction a row is read from the store once, when it is first asked for, and written
+//! back once, if it was changed, after the workload has decided. So a store is never asked to undo
+//! a refusal.
 
 use freehold_shard::{Access, Addressees};
 use freehold_workloads::{Refused, Rows, Workload};

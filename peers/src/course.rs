@@ -41,7 +41,8 @@ impl<'a, W: Workload> Course<'a, W> {
         Course::shared(stream, 0, 1)
     }
 
-    /// Those of number `first`, `first + step`, and so on: one of `step` courses that share a stream.
+    /// Those of number `first`, `first + step`, and so on: one of `step` courses that share a
+    /// stream.
     pub fn shared(stream: &'a Stream<W>, first: usize, step: usize) -> Self {
         assert!(first < step, "course {first} of {step}");
         let drawn = stream.drawn();

@@ -1,7 +1,8 @@
 //! A concurrent map of mutexes, locked in the order of ids: the strongest thing one writes by hand.
 //!
-//! No guard of the map is held while a row is waited for, or while another row is looked up: the map lends an `Arc` and lets go. A
-//! row that does not exist has an empty entry from the first time it is named, so that it can be locked; entries are never taken out.
+//! No guard of the map is held while a row is waited for, or while another row is looked up: the
+//! map lends an `Arc` and lets go. A row that does not exist has an empty entry from the first time
+//! it is named, so that it can be locked; entries are never taken out.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -32,12 +33,14 @@ pub struct Mutexes<W: Workload>(DashMap<W::Id, Cell<W>, RandomState>);
 pub struct Locker<'a, W: Workload> {
     cells: &'a DashMap<W::Id, Cell<W>, RandomState>,
     to: Addressees<W::Id>,
-    /// The ids and cells of a transaction, in the order of ids. Empty between transactions, and kept so that none allocates.
+    /// The ids and cells of a transaction, in the order of ids. Empty between transactions, and
+    /// kept so that none allocates.
     ids: Vec<W::Id>,
     named: Vec<(W::Id, Cell<W>)>,
 }
 
-/// More rows than this, and a transaction allocates: guards cannot be kept between transactions. Those of all workloads have fewer.
+/// More rows than this, and a transaction allocates: guards cannot be kept between transactions.
+/// Those of all workloads have fewer.
 const ROWS: usize = 64;
 
 /// A row that is locked, with its id.

@@ -1,13 +1,16 @@
 //! fjall: a log-structured store, with its single-writer transactions.
 //!
-//! Durability: `none` leaves the journal in the process (`manual_journal_persist`; it cannot be turned off). `applied` does so too, and
-//! a thread beside the clients ([`Syncing`]) syncs it now and then, as for redb; its default would be a `write` to the operating system
-//! at each commit, which neither redb nor Freehold do. `durable` is an fdatasync at each commit (`PersistMode::SyncData`, which its
-//! documentation names for ACID; redb's is one, too, and Freehold's O_DSYNC does the same).
-//! A commit holds the store's lock while it syncs, so two threads do not share a sync; `fjall-grouped` does that.
+//! Durability: `none` leaves the journal in the process (`manual_journal_persist`; it cannot be
+//! turned off). `applied` does so too, and a thread beside the clients ([`Syncing`]) syncs it now
+//! and then, as for redb; its default would be a `write` to the operating system at each commit,
+//! which neither redb nor Freehold do. `durable` is an fdatasync at each commit
+//! (`PersistMode::SyncData`, which its documentation names for ACID; redb's is one, too, and
+//! Freehold's O_DSYNC does the same). A commit holds the store's lock while it syncs, so two
+//! threads do not share a sync; `fjall-grouped` does that.
 //!
-//! Its optimistic transactions were tried and are slower here: with SmallBank over 100,000 customers, on one thread and with the journal in
-//! the process, a median of 16 us instead of 5. They hold a lock while they commit as well.
+//! Its optimistic transactions were tried and are slower here: with SmallBank over 100,000
+//! customers, on one thread and with the journal in the process, a median of 16 us instead of 5.
+//! They hold a lock while they commit as well.
 
 use std::path::Path;
 
@@ -31,7 +34,8 @@ pub const PEER: Peer = Peer {
     is_of_single_rows: false,
 };
 
-/// A block cache that holds all rows of any cell, as its README advises where that can be had; it is filled as needed.
+/// A block cache that holds all rows of any cell, as its README advises where that can be had; it
+/// is filled as needed.
 const CACHE: u64 = 1 << 30;
 
 /// The store, and what makes it durable now and then.

@@ -1,4 +1,5 @@
-//! fjall with group commit: many requests in each of its transactions, one fdatasync for all of them.
+//! fjall with group commit: many requests in each of its transactions, one fdatasync for all of
+//! them.
 
 use freehold_workloads::{Trial, Workload};
 

@@ -1,9 +1,10 @@
 //! Drives engines with group commit: a thread for each client, and one that writes.
 //!
-//! Clients ask without waiting, up to what the cell allows in flight. The writer takes what waits, up to [`GROUP_MAX`], into one commit,
-//! and answers when that returned. A client's answers come in the order it asked in. What only reads is not asked for: the client runs
-//! it in a snapshot of what is committed, as without group commit. The writer is not pinned: it mostly waits for the disk, and takes
-//! the CPU that is free.
+//! Clients ask without waiting, up to what the cell allows in flight. The writer takes what waits,
+//! up to [`GROUP_MAX`], into one commit, and answers when that returned. A client's answers come in
+//! the order it asked in. What only reads is not asked for: the client runs it in a snapshot of
+//! what is committed, as without group commit. The writer is not pinned: it mostly waits for the
+//! disk, and takes the CPU that is free.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -26,7 +27,8 @@ pub trait Grouped<W: Workload>: Sized + Sync {
     /// The engine's own.
     fn open(workload: &W, trial: &Trial) -> Result<Self, Fault>;
 
-    /// Runs transactions one after the other and commits them together. Each adds its outcome to `answers`.
+    /// Runs transactions one after the other and commits them together. Each adds its outcome to
+    /// `answers`.
     ///
     /// # Errors
     /// The engine's own; then none of them is committed.
@@ -50,12 +52,15 @@ pub trait Grouped<W: Workload>: Sized + Sync {
     fn show(&self, see: &mut dyn FnMut(&W::Id, &W::Row)) -> Result<(), Fault>;
 }
 
-/// A group is no larger, whatever is in flight: a second has many groups, and where it begins and ends makes no difference.
+/// A group is no larger, whatever is in flight: a second has many groups, and where it begins and
+/// ends makes no difference.
 pub const GROUP_MAX: usize = 2048;
-/// In an open loop no client has more in flight, and no group is larger; who comes later waits, and its latency counts.
+/// In an open loop no client has more in flight, and no group is larger; who comes later waits, and
+/// its latency counts.
 const OPEN_MAX: usize = 1024;
-/// If a commit is synced the writer waits so long for a group to be full, so that clients that were just answered are in it: a tenth
-/// of a sync on a fast disk, which is some 200 us. It does not sleep, as that takes longer.
+/// If a commit is synced the writer waits so long for a group to be full, so that clients that were
+/// just answered are in it: a tenth of a sync on a fast disk, which is some 200 us. It does not
+/// sleep, as that takes longer.
 const GATHER: Duration = Duration::from_micros(20);
 
 struct Request<W: Workload> {
@@ -185,8 +190,8 @@ impl<W: Workload, G: Grouped<W>> Line<'_, W, G> {
         &mut self.brought.part
     }
 
-    /// Asks for the next, or runs it if it only reads. Then reads the answers that are there, which have waited meanwhile. `false` if
-    /// there is nobody to ask any more, or the store failed.
+    /// Asks for the next, or runs it if it only reads. Then reads the answers that are there, which
+    /// have waited meanwhile. `false` if there is nobody to ask any more, or the store failed.
     fn ask(&mut self, since: Instant) -> bool {
         let asked = self.course.take();
         if self.desk.only_reads(&asked.transaction) {

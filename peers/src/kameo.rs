@@ -1,4 +1,5 @@
-//! A kameo actor for each row, spawned and asked as its README does: `spawn`, a bounded mailbox, `ask`.
+//! A kameo actor for each row, spawned and asked as its README does: `spawn`, a bounded mailbox,
+//! `ask`.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -1,10 +1,13 @@
 //! Other systems, on the workloads Freehold is measured with.
 //!
-//! Each is used as its documentation recommends and as favourably as is honest; [`Peer::about`] says how. All run the code of
-//! `freehold-workloads` on the same transactions in the same order, from as many clients, with the system's allocator, and none has a
-//! figure if its books do not balance in the end. The benchmark runs them in a process of their own, the program `freehold-peers`.
+//! Each is used as its documentation recommends and as favourably as is honest; [`Peer::about`]
+//! says how. All run the code of `freehold-workloads` on the same transactions in the same order,
+//! from as many clients, with the system's allocator, and none has a figure if its books do not
+//! balance in the end. The benchmark runs them in a process of their own, the program
+//! `freehold-peers`.
 //!
-//! [`threads`], [`groups`] and [`tasks`] drive the three kinds there are: engines that are called, those with group commit, and actors.
+//! [`threads`], [`groups`] and [`tasks`] drive the three kinds there are: engines that are called,
+//! those with group commit, and actors.
 
 mod actix;
 pub mod books;

@@ -1,8 +1,9 @@
 //! The program that measures other systems for the benchmark.
 //!
-//! Reads a trial a line from standard input, as JSON, and writes an answer a line to standard output, until its input ends. Trials are
-//! measured one after the other. `--list` prints the engines instead. What is not a trial is answered with `failed`, and a panic is, too;
-//! the panic's own message goes to standard error.
+//! Reads a trial a line from standard input, as JSON, and writes an answer a line to standard
+//! output, until its input ends. Trials are measured one after the other. `--list` prints the
+//! engines instead. What is not a trial is answered with `failed`, and a panic is, too; the panic's
+//! own message goes to standard error.
 
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! Who is measured, what an engine says when it cannot go on, and what stores share to keep what was applied.
+//! Who is measured, what an engine says when it cannot go on, and what stores share to keep what
+//! was applied.
 
 use std::thread::{self, JoinHandle};
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! redb: a copy-on-write B-tree in a file, one writer at a time.
 //!
-//! Durability: `none` is its memory backend; `durable` its default, a commit that is synced. It has no middle: a commit either waits
-//! for the disk or does not count until a later one does. So `applied` commits without waiting, and a thread beside the clients
-//! ([`Syncing`]) makes what was committed durable now and then; a client waits for it only as for any other writer.
+//! Durability: `none` is its memory backend; `durable` its default, a commit that is synced. It has
+//! no middle: a commit either waits for the disk or does not count until a later one does. So
+//! `applied` commits without waiting, and a thread beside the clients ([`Syncing`]) makes what was
+//! committed durable now and then; a client waits for it only as for any other writer.
 
 use std::path::Path;
 use std::sync::Arc;

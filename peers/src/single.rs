@@ -66,8 +66,9 @@ impl<W: Workload> Rows<W> for Single<'_, W> {
 
 /// Where actors are found.
 ///
-/// Those of the rows there are in the beginning are in a map that nobody changes any more, so finding one takes no lock; those of rows
-/// named for the first time later are in a concurrent one. An actor stays, also when its row is gone.
+/// Those of the rows there are in the beginning are in a map that nobody changes any more, so
+/// finding one takes no lock; those of rows named for the first time later are in a concurrent one.
+/// An actor stays, also when its row is gone.
 pub struct Directory<Id, Address> {
     first: HashMap<Id, Address, RandomState>,
     later: DashMap<Id, Address, RandomState>,

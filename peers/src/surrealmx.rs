@@ -1,8 +1,9 @@
 //! SurrealMX: multi-version concurrency control in memory.
 //!
-//! Its README: a writing transaction is strictly serializable, its reads and writes being checked at commit against all that
-//! committed meanwhile; a read-only one sees a snapshot, the state after some commit, so all of them together have one order. A
-//! conflict is an error to retry at once, and counted in `reruns`.
+//! Its README: a writing transaction is strictly serializable, its reads and writes being checked
+//! at commit against all that committed meanwhile; a read-only one sees a snapshot, the state after
+//! some commit, so all of them together have one order. A conflict is an error to retry at once,
+//! and counted in `reruns`.
 
 use ::surrealmx::{Database, DatabaseOptions, Error, Transaction};
 use freehold_workloads::{Trial, Workload};
@@ -93,7 +94,8 @@ impl<W: Workload> Session<W> for Optimist<'_, W> {
             let mut writing = Writing(self.database.transaction(true));
             let settled = self.desk.run(transaction, &mut writing)?;
             if settled.is_err() {
-                // What it read was one snapshot: the refusal is as good as a read-only transaction's answer.
+                // What it read was one snapshot: the refusal is as good as a read-only
+                // transaction's answer.
                 writing.0.cancel()?;
                 return Ok(settled);
             }

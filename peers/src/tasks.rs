@@ -1,8 +1,9 @@
 //! Drives engines that are asked and awaited: actors of one row each.
 //!
-//! A client of the cell is as many tasks as it may have transactions in flight; each asks, awaits the answer, and asks again, and takes
-//! its share of the client's stream. In an open loop a client has 256 tasks that wait for arrivals in turn; if all are
-//! busy the next arrival waits, and its latency counts.
+//! A client of the cell is as many tasks as it may have transactions in flight; each asks, awaits
+//! the answer, and asks again, and takes its share of the client's stream. In an open loop a client
+//! has 256 tasks that wait for arrivals in turn; if all are busy the next arrival waits, and its
+//! latency counts.
 
 use std::mem::take;
 use std::pin::Pin;
@@ -96,7 +97,8 @@ pub fn measure<W: Workload, A: Actors<W>>(
     if answered.len() != parts.len() {
         return Err(PANICKED.into());
     }
-    // A part that several tasks shared is taken where it is met first, and counts for nothing afterwards.
+    // A part that several tasks shared is taken where it is met first, and counts for nothing
+    // afterwards.
     let brought = answered.into_iter().zip(&parts).map(|(answered, part)| {
         Ok(Brought { part: take(&mut *part.lock().map_err(|_| PANICKED)?), answered, reruns: 0 })
     });
@@ -122,8 +124,8 @@ struct Desk<W: Workload, A> {
     stream: Arc<Stream<W>>,
     number: usize,
     of: usize,
-    /// The task's own in a closed loop. In an open loop the client's: a task that waits for its turn to wait for an arrival could not
-    /// turn to the next phase in time.
+    /// The task's own in a closed loop. In an open loop the client's: a task that waits for its
+    /// turn to wait for an arrival could not turn to the next phase in time.
     part: Arc<Mutex<Part<W>>>,
     pace: Arc<Pace>,
 }
@@ -154,7 +156,8 @@ impl<W: Workload, A: Actors<W>> Desk<W, A> {
                         self.part().time(since);
                         continue;
                     }
-                    // Not to leave before the client's part has heard that it is over: nothing of it would count.
+                    // Not to leave before the client's part has heard that it is over: nothing of
+                    // it would count.
                     None => continue,
                 },
             };

@@ -1,7 +1,9 @@
-//! Drives engines that are called and return when the transaction is done: a thread for each client.
+//! Drives engines that are called and return when the transaction is done: a thread for each
+//! client.
 //!
-//! A thread has one transaction in flight, whatever the cell says of it: there is no asking for a second before the first
-//! returned. In an open loop it waits for the next arrival; if that is past, it goes on at once, and latency counts from it.
+//! A thread has one transaction in flight, whatever the cell says of it: there is no asking for a
+//! second before the first returned. In an open loop it waits for the next arrival; if that is
+//! past, it goes on at once, and latency counts from it.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -100,7 +102,8 @@ fn closed<W: Workload>(
     pace: &Pace,
 ) -> (Part<W>, u64) {
     let (mut part, mut course, mut number) = (Part::<W>::default(), Course::new(stream), 0);
-    // Where more are timed a transaction takes long, and looking at the pace each time costs nothing beside it.
+    // Where more are timed a transaction takes long, and looking at the pace each time costs
+    // nothing beside it.
     let turn = if stride < LATENCY_STRIDE { 1 } else { TURN };
     loop {
         if number % turn == 0 && (part.broken.is_some() || !part.turn_to(pace)) {
@@ -143,7 +146,8 @@ fn open<W: Workload>(
     (part, number)
 }
 
-/// A sleeping thread wakes this much late, about: Linux' timer slack, and the way back onto the CPU.
+/// A sleeping thread wakes this much late, about: Linux' timer slack, and the way back onto the
+/// CPU.
 const OVERSLEPT: Duration = Duration::from_micros(100);
 /// Looks at the pace this often, at least.
 const NAP: Duration = Duration::from_millis(10);

@@ -1,4 +1,5 @@
-//! A tokio task for each row, with a bounded mailbox; a request brings the channel its answer goes back by.
+//! A tokio task for each row, with a bounded mailbox; a request brings the channel its answer goes
+//! back by.
 //!
 //! This is the actor of "Actors with Tokio" (<https://ryhl.io/blog/actors-with-tokio/>).
 

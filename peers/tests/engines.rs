@@ -1,4 +1,5 @@
-//! Every engine runs what it can, and its books balance; what cannot balance is found out; what cannot be done is said.
+//! Every engine runs what it can, and its books balance; what cannot balance is found out; what
+//! cannot be done is said.
 
 mod counters;
 mod trial;
@@ -22,7 +23,8 @@ use trial::trial;
 
 const COUNTERS: Counters = Counters(40);
 
-/// One test at a time: their clients are pinned to the same CPUs, and one that waits for its turn there measures nothing.
+/// One test at a time: their clients are pinned to the same CPUs, and one that waits for its turn
+/// there measures nothing.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -121,9 +123,11 @@ fn an_open_loop_keeps_its_rate_with_every_kind_of_engine() {
         check(engine, &repetition);
         let arrived = (repetition.committed + repetition.aborted) as f64;
         let wanted = RATE * SECONDS;
-        // A machine that is busy keeps a client from what has arrived for it; more than have arrived there are never.
+        // A machine that is busy keeps a client from what has arrived for it; more than have
+        // arrived there are never.
         assert!(arrived > 0.0 && arrived < 1.3 * wanted, "{engine}: {arrived} of {wanted} arrivals");
-        // Of those that were answered all but those that had arrived before; and those that nobody came to ask.
+        // Of those that were answered all but those that had arrived before; and those that nobody
+        // came to ask.
         let timed = repetition.latency.samples as f64;
         assert!(timed > 0.9 * arrived && timed < 1.3 * wanted, "{engine}: {timed} of {arrived} are timed");
         assert_eq!(repetition.wanted_per_second, Some(RATE));
@@ -231,8 +235,8 @@ fn lost_updates_panics_and_faults_give_no_figure() {
 fn who_arrives_while_an_engine_stalls_is_timed_from_the_arrival() {
     let _alone = alone();
     let repetition = measured("stalls", crooked::<STALLS>(&Trial { warm_up: 0.0, ..open("", "".as_ref()) }));
-    // The latencies of those that arrived during the stall fall evenly from its length to none: a third waits for more than
-    // two thirds of it. One of two clients stalls.
+    // The latencies of those that arrived during the stall fall evenly from its length to none: a
+    // third waits for more than two thirds of it. One of two clients stalls.
     let waited = STALL.as_nanos() as u64 / 3;
     let late: u64 =
         repetition.latency.buckets.iter().filter(|(upto, _)| *upto > waited).map(|(_, count)| count).sum();

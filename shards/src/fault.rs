@@ -2,22 +2,20 @@
 //! simulator must notice. A fault that goes unnoticed means that the tests are too weak. In every
 //! other build [`is_on`] is `false` and nothing is left of them.
 
-/// A broken rule. (Of the same names, where they have one, as in the executable model the protocol
-/// was designed with.)
+/// A broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// A shard loads the state of the epochs at the end of a turn, so before the next dequeue
-    /// (`load_before`).
+    /// A shard loads the state of the epochs at the end of a turn, so before the next dequeue.
     LoadBefore,
-    /// A shard unlocks a transaction's objects when it passes the transaction on (`early_release`).
+    /// A shard unlocks a transaction's objects when it passes the transaction on.
     EarlyRelease,
-    /// Old states are not kept (`no_keep`).
+    /// Old states are not kept.
     NoKeep,
     /// Of several open snapshots only the oldest gets old states kept.
     KeepForOldest,
-    /// A snapshot does not wait for transactions in doubt (`close_blind`, `no_park`).
+    /// A snapshot does not wait for transactions in doubt.
     CloseBlind,
-    /// A participant applies in its own epoch (`apply_local`).
+    /// A participant applies in its own epoch.
     ApplyLocally,
     /// What is kept is dropped one snapshot too early.
     DropEarly,
@@ -37,11 +35,11 @@ pub(crate) enum Fault {
     NeverUnpublish,
     /// An answer does not wait until it is durable.
     AnswerEarly,
-    /// A log closes an epoch although something of it is in doubt (`close_blind`).
+    /// A log closes an epoch although something of it is in doubt.
     CloseInDoubt,
     /// A log closes an epoch and names nobody it awaits.
     AwaitNobody,
-    /// Recovery stops at the first record of a later epoch instead of skipping it (`truncate`).
+    /// Recovery stops at the first record of a later epoch instead of skipping it.
     Truncate,
     /// Recovery takes what is not of a complete epoch as well.
     TakeAll,

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 /// struct Seat { tenant: u32, row: u16, number: u16 }
 ///
 /// impl ObjectId for Seat {
-///     // All seats of one tenant live on one shard, so a message about several of them takes the fast path.
+///     // All seats of one tenant live on one shard: a message about several takes the fast path.
 ///     fn placement(&self) -> impl std::hash::Hash { self.tenant }
 /// }
 /// ```

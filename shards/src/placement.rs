@@ -48,15 +48,28 @@ impl ShardSet {
         self.0
     }
 
-    /// Adds a shard, by its number.
-    pub fn insert(&mut self, shard: usize) {
-        self.0[shard / 64] |= 1 << (shard % 64);
+    /// Adds a shard.
+    #[inline]
+    pub fn insert(&mut self, shard: ShardIndex) {
+        self.0[shard.index() / 64] |= 1 << (shard.index() % 64);
     }
 
-    /// Their numbers.
-    pub fn iter(&self) -> impl Iterator<Item = usize> + use<> {
-        let words = self.0;
-        (0..SHARDS_MAX).filter(move |shard| words[shard / 64] >> (shard % 64) & 1 == 1)
+    /// Whether a shard is in it.
+    #[inline]
+    pub fn contains(&self, shard: ShardIndex) -> bool {
+        self.0[shard.index() / 64] & 1 << (shard.index() % 64) != 0
+    }
+
+    /// All of them, the lowest first.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = ShardIndex> + use<> {
+        let word = |(at, word): (usize, u64)| {
+            std::iter::successors((word != 0).then_some(word), |word| {
+                Some(word & (word - 1)).filter(|&word| word != 0)
+            })
+            .map(move |word| ShardIndex((at * 64) as u16 + word.trailing_zeros() as u16))
+        };
+        self.0.into_iter().enumerate().flat_map(word)
     }
 }
 
@@ -220,6 +233,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_set_of_shards_holds_what_was_put_in() {
+        let mut set = ShardSet::default();
+        assert_eq!(set.iter().count(), 0);
+        let shards = [0, 1, 63, 64, 200, 255].map(ShardIndex);
+        shards.iter().rev().for_each(|shard| set.insert(*shard));
+        assert_eq!(set.iter().collect::<Vec<_>>(), shards);
+        assert!(shards.iter().all(|shard| set.contains(*shard)) && !set.contains(ShardIndex(65)));
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! What a shard writes can be read again, whatever the lengths: of states and of told messages near every bound, in batches,
-//! segments and parts of checkpoints.
+//! What a shard writes can be read again, whatever the lengths: of states and of told messages near
+//! every bound, in batches, segments and parts of checkpoints.
 //!
-//! The story: a part of a checkpoint had batches of any length, and the reader refused those above 16 MiB. Two states of
-//! 9 MB, or 600,000 delayed messages, and one checkpoint that answered `Ok` made a directory that could not be opened again.
-//! And a batch of a log that was full but for a few bytes became too long when the epoch changed just then.
+//! The story: a part of a checkpoint had batches of any length, and the reader refused those above
+//! 16 MiB. Two states of 9 MB, or 600,000 delayed messages, and one checkpoint that answered `Ok`
+//! made a directory that could not be opened again. And a batch of a log that was full but for a
+//! few bytes became too long when the epoch changed just then.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -134,7 +135,8 @@ impl Rig {
                 let all = [value, value, value, record, batch, value / 2, value / 3, batch / 2, batch / 3];
                 (all[which % all.len()] + 8).saturating_sub(off)
             }
-            // An object's record has its length, three bytes, and an id and a list's length of one and two.
+            // An object's record has its length, three bytes, and an id and a list's length of one
+            // and two.
             Length::Leaves(bytes) => {
                 let used = self.shard.log_backlog() % self.bounds.batch() + 4 + 3 + 3 + bytes;
                 self.bounds.batch().saturating_sub(used)
@@ -334,8 +336,9 @@ proptest! {
     }
 }
 
-// A batch that is full to the last byte, and then another epoch: its record was put behind all the same, the batch had up to
-// 13 bytes more than a reader takes, and a segment as long as that batch had no room for it.
+// A batch that is full to the last byte, and then another epoch: its record was put behind all the
+// same, the batch had up to 13 bytes more than a reader takes, and a segment as long as that batch
+// had no room for it.
 #[test]
 fn an_epoch_that_begins_when_a_batch_is_full_is_said_in_the_next() {
     for left in 0..20 {

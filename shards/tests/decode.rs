@@ -1,4 +1,5 @@
-//! Any bytes are read without harm: what the fuzzer runs for as long as one likes (`fuzz/README.md`), for a moment in every run of the tests.
+//! Any bytes are read without harm: what the fuzzer runs for as long as one likes
+//! (`fuzz/README.md`), for a moment in every run of the tests.
 
 mod decoding;
 

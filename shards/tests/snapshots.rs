@@ -44,7 +44,8 @@ fn two() -> (Rig, u64, u64) {
     (rig, a, b)
 }
 
-// The box of a payment is on its way up when a snapshot is opened: its first shard does not know in which epoch it will commit.
+// The box of a payment is on its way up when a snapshot is opened: its first shard does not know in
+// which epoch it will commit.
 #[test]
 fn a_snapshot_waits_for_what_is_on_its_way_up() {
     let (mut rig, a, b) = two();
@@ -73,8 +74,8 @@ fn a_snapshot_waits_for_what_is_on_its_way_back() {
     assert_eq!(rig.at(snapshot, [a, b]), [Some(70), Some(130)]);
 }
 
-// One message ends, another is sent after that to a shard that has not heard of the epoch yet: a snapshot that does not see the first must
-// not see the second.
+// One message ends, another is sent after that to a shard that has not heard of the epoch yet: a
+// snapshot that does not see the first must not see the second.
 #[test]
 fn no_snapshot_sees_the_later_and_not_the_earlier() {
     let (mut rig, a, b) = two();
@@ -87,7 +88,8 @@ fn no_snapshot_sees_the_later_and_not_the_earlier() {
     assert_eq!(rig.at(snapshot, [a, b]), [Some(100), Some(100)]);
 }
 
-// Two messages on two shards, two snapshots: what one sees, the later one sees as well, in whichever order they are read.
+// Two messages on two shards, two snapshots: what one sees, the later one sees as well, in
+// whichever order they are read.
 #[test]
 fn no_long_fork() {
     let (mut rig, a, b) = two();
@@ -130,7 +132,8 @@ fn a_client_never_goes_back() {
     assert_eq!(last, 99 + i64::from(rounds));
 }
 
-// Objects come and go while a walk is under way: what was there comes once, and what was not does not come.
+// Objects come and go while a walk is under way: what was there comes once, and what was not does
+// not come.
 #[test]
 fn a_walk_sees_what_was_there_once() {
     let mut rig = Rig::new(1);
@@ -165,7 +168,8 @@ fn a_walk_sees_what_was_there_once() {
     assert_eq!(rig.shards[0].counters().objects, rig.shards[0].objects().count() as u64);
 }
 
-// A snapshot that is open for long beside ones that are renewed: what is published is noted to be trimmed once, however often it is written.
+// A snapshot that is open for long beside ones that are renewed: what is published is noted to be
+// trimmed once, however often it is written.
 #[test]
 fn what_is_published_is_noted_once() {
     let (mut rig, a, _) = two();

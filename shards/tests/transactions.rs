@@ -1,5 +1,5 @@
-//! Transactions step by step on a few shards whose lanes a test moves by hand, and the founding system's defects as stories that must not
-//! repeat themselves.
+//! Transactions step by step on a few shards whose lanes a test moves by hand, and the founding
+//! system's defects as stories that must not repeat themselves.
 
 mod rig;
 
@@ -107,8 +107,8 @@ fn what_it_touches_may_depend_on_what_it_reads() {
     assert_eq!(rig.shards.iter().map(|shard| shard.counters().unsettled).sum::<u64>(), 0);
 }
 
-/// `ask_now` found a message spanning or blocked, counted it and left it to its caller, and the turn counted it again: 45,000 messages were
-/// 94,000 blocked.
+/// `ask_now` found a message spanning or blocked, counted it and left it to its caller, and the
+/// turn counted it again: 45,000 messages were 94,000 blocked.
 #[test]
 fn why_a_message_is_a_transaction_is_counted_where_it_begins() {
     let mut rig = Rig::new(2);
@@ -143,7 +143,8 @@ fn no_update_is_lost() {
     let (a, b) = (rig.account(0, 0), rig.account(1, 0));
     let rounds = if cfg!(miri) { 20 } else { 200 };
     for round in 0..rounds {
-        // Two transactions and a fast message meet on the same objects, in every phase of each other.
+        // Two transactions and a fast message meet on the same objects, in every phase of each
+        // other.
         rig.send(1, Message::Pay { from: a, to: b, amount: 0 });
         rig.send(2, Message::Add(a, 1));
         rig.turn(0);

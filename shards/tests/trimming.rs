@@ -27,10 +27,12 @@ impl Actor for Blobs {
     }
 }
 
-/// A segment was let go of when all its records were older than the checkpoint, though a batch in it closed a later epoch, and the batch that
-/// came next, in the next segment, was still being written. When that write failed, or the power did, nothing in the log said any more that
-/// the epoch was closed. Another shard had closed it too, awaiting this one, and its clients had been answered; at the next start the epoch
-/// counted as incomplete, and the directory was refused as damaged.
+/// A segment was let go of when all its records were older than the checkpoint, though a batch in
+/// it closed a later epoch, and the batch that came next, in the next segment, was still being
+/// written. When that write failed, or the power did, nothing in the log said any more that the
+/// epoch was closed. Another shard had closed it too, awaiting this one, and its clients had been
+/// answered; at the next start the epoch counted as incomplete, and the directory was refused as
+/// damaged.
 #[test]
 fn a_segment_is_kept_while_it_closes_an_epoch_that_no_checkpoint_holds() {
     let durability = Arc::new(Durability::new(2, Epoch(0)));
@@ -65,8 +67,9 @@ fn a_segment_is_kept_while_it_closes_an_epoch_that_no_checkpoint_holds() {
     assert_eq!((first.segment, second.segment), (0, 1));
     let needed =
         |shard: &mut Shard<Blobs, NoPrefetch>, epoch| shard.trim_log(epoch).map(|begun| begun.segment);
-    // And a manifest once named a segment as the first that is needed which was still being made: the batch that begins it had been sealed,
-    // and its write waited for the file. After a crash then the file was missing, and the directory could not be opened.
+    // And a manifest once named a segment as the first that is needed which was still being made:
+    // the batch that begins it had been sealed, and its write waited for the file. After a crash
+    // then the file was missing, and the directory could not be opened.
     assert_eq!(needed(&mut shard, checkpoint.next()), Some(0), "nothing of the second is on disk");
     shard.written(second.batch);
     assert_eq!(needed(&mut shard, checkpoint), Some(0), "it closed the epoch {checkpoint}");

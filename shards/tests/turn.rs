@@ -22,7 +22,8 @@ enum Message {
     Many(u64),
 }
 
-/// The list, and ballast in the slot itself: 400 of them, 13 MB, are no longer cached, and turns work in stages.
+/// The list, and ballast in the slot itself: 400 of them, 13 MB, are no longer cached, and turns
+/// work in stages.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
 struct List {
     elements: Vec<u32>,
@@ -156,8 +157,8 @@ fn messages_run_in_the_order_they_arrived() {
     }
 }
 
-// Large states: the same work in stages and one by one must come to the same, with objects that appear, vanish and reappear between
-// being found and being run.
+// Large states: the same work in stages and one by one must come to the same, with objects that
+// appear, vanish and reappear between being found and being run.
 #[test]
 fn stages_change_nothing() {
     let objects = if cfg!(miri) { 30 } else { 400 };
@@ -201,8 +202,8 @@ impl Prefetch for Counted {
     }
 }
 
-// A client that took its messages one by one waited for every line of memory: 6.8 million SmallBank transactions a second instead of 2.2,
-// at a million customers.
+// A client that took its messages one by one waited for every line of memory: 6.8 million SmallBank
+// transactions a second instead of 2.2, at a million customers.
 #[test]
 fn messages_about_to_run_are_fetched_for_if_the_objects_are_many_and_nothing_changes() {
     let objects = if cfg!(miri) { 170 } else { 400 };
@@ -231,8 +232,8 @@ fn messages_about_to_run_are_fetched_for_if_the_objects_are_many_and_nothing_cha
     assert!(shard.objects().all(|(_, _, list)| list.elements == [1]), "a hint changes nothing");
 }
 
-// Of a transaction's objects those that live here, and are still to be found, are fetched like a message's: 1.2 to 1.3 times as many transactions
-// over two shards of a million objects.
+// Of a transaction's objects those that live here, and are still to be found, are fetched like a
+// message's: 1.2 to 1.3 times as many transactions over two shards of a million objects.
 #[test]
 fn what_transactions_lock_is_fetched_for_them() {
     let mut origin = Rig::new(2, Limits::default());
@@ -262,7 +263,8 @@ fn what_transactions_lock_is_fetched_for_them() {
     assert_eq!(fetched_for_lock(&mut shard), 3, "where the index has the list here, and the list");
 }
 
-// LOCKs and messages mixed in long turns come to the same in a partition that is worked in stages as in one that is not.
+// LOCKs and messages mixed in long turns come to the same in a partition that is worked in stages
+// as in one that is not.
 #[test]
 fn stages_change_nothing_for_transactions() {
     let lists = |others: usize| {
@@ -381,7 +383,8 @@ fn timers_fire_in_order_however_busy_the_shard() {
     assert_eq!((rig.shard.next_timer(), rig.shard.counters().timers_fired), (None, 4));
 }
 
-// 500,000 timers that came due together ran in one turn, of 426 ms. What a shard tells itself had no bound in a turn either.
+// 500,000 timers that came due together ran in one turn, of 426 ms. What a shard tells itself had
+// no bound in a turn either.
 #[test]
 fn a_turn_is_bounded_and_what_is_left_keeps_its_order() {
     const MAX: usize = 10;

@@ -1,4 +1,5 @@
-//! All or nothing: messages that do anything an actor can do, and fail or panic anywhere, against a model that knows only successes.
+//! All or nothing: messages that do anything an actor can do, and fail or panic anywhere, against a
+//! model that knows only successes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -129,7 +130,8 @@ impl Actor for Scripted {
             End::Fail => Err(Refusal::Asked),
             End::Panic => panic!("as the script says"),
             End::ClonePanics => {
-                // An object nobody has touched: taking its before-image panics in the middle of the message.
+                // An object nobody has touched: taking its before-image panics in the middle of the
+                // message.
                 objects.get_or_insert_with(u64::MAX, || Value::new(0))?;
                 Ok(seen)
             }
@@ -155,7 +157,8 @@ fn model(world: &World, script: &Script) -> Option<(World, Vec<u64>)> {
         Some((Ownership::Shared, ..)) | None => true,
         Some((Ownership::Immutable, ..)) => false,
     };
-    // Whoever may write an object when the message begins may do so to its end, whatever it does to the ownership.
+    // Whoever may write an object when the message begins may do so to its end, whatever it does to
+    // the ownership.
     let before = world.clone();
     let mut mine: Vec<u64> = Vec::new();
     let mut write = |after: &World, id: u64| {
@@ -262,7 +265,8 @@ fn new_shard() -> (Shard<Scripted>, Arc<Mvcc<Scripted>>) {
     // Every step of a script may be about an object that is shared and not declared.
     let limits = Limits { reruns_max: 20, ..Limits::default() };
     let mut shard = Shard::new(ShardIndex(0), Router::new(PlacementKey(1), 1), limits, 99, mvcc.clone());
-    // The object whose clone panics; inserted by its owner, so that a script of any sender fails on the clone or on ownership.
+    // The object whose clone panics; inserted by its owner, so that a script of any sender fails on
+    // the clone or on ownership.
     let mut effects = Effects::new(1);
     let declared = vec![(u64::MAX, Access::Write)];
     let insert =
@@ -289,7 +293,8 @@ fn ask(shard: &mut Shard<Scripted>, script: &Script, effects: &mut Effects<Scrip
     panic!("a transaction of one shard ends: {script:?}")
 }
 
-// A `receive` that catches a panic of its own `make` and succeeds: the object does not exist, and its slot is not lost.
+// A `receive` that catches a panic of its own `make` and succeeds: the object does not exist, and
+// its slot is not lost.
 #[test]
 fn an_object_that_was_not_made_leaves_nothing() {
     struct Halfway;
@@ -343,7 +348,8 @@ impl Clone for Fragile {
     }
 }
 
-// A state whose copy panics when it is to be published: the message had succeeded, and is undone all the same.
+// A state whose copy panics when it is to be published: the message had succeeded, and is undone
+// all the same.
 #[test]
 fn what_cannot_be_copied_is_not_published() {
     struct Shop;
@@ -390,8 +396,8 @@ fn what_cannot_be_copied_is_not_published() {
     assert!(mvcc.is_empty() && shard.own_messages() == 0);
 }
 
-// A state whose copy panics on the way to the transaction's last shard: nothing is changed anywhere, nothing stays locked, and its sender hears
-// of it.
+// A state whose copy panics on the way to the transaction's last shard: nothing is changed
+// anywhere, nothing stays locked, and its sender hears of it.
 #[test]
 fn what_cannot_be_copied_ends_its_transaction() {
     struct Shop;
@@ -446,7 +452,8 @@ fn what_cannot_be_copied_ends_its_transaction() {
     assert_eq!(ask(&mut shards, &[(b, BROKEN)]), [Ok(())]);
     assert_eq!(ask(&mut shards, &[(a, 2), (b, 2), (c, 2)]), [Err(AskError::Panicked)]);
     assert_eq!(shards[1].counters().panicked, 1);
-    // Alone on its shard it cannot be copied to be undone either; the others are as they were, and free.
+    // Alone on its shard it cannot be copied to be undone either; the others are as they were, and
+    // free.
     assert_eq!(ask(&mut shards, &[(a, 3), (c, 3)]), [Ok(())]);
     let numbers: Vec<u64> =
         shards.iter().flat_map(|shard| shard.objects().map(|(_, _, state)| state.0)).collect();
@@ -505,7 +512,8 @@ proptest! {
         quiet_panics();
         let (mut one_by_one, mut batched) = (new_shard().0, new_shard().0);
         let (mut effects, mut inbox) = (Effects::new(1), Inbox::new());
-        // What is shared takes the other path, and there a message that declares too little runs again behind those after it.
+        // What is shared takes the other path, and there a message that declares too little runs
+        // again behind those after it.
         let stays = |step: &Step| !matches!(step, Step::Share(_));
         let scripts: Vec<_> = scripts
             .into_iter()

@@ -1,4 +1,5 @@
-//! A checkpoint's walk step by step: what is written while it is under way, and what is kept for it meanwhile.
+//! A checkpoint's walk step by step: what is written while it is under way, and what is kept for it
+//! meanwhile.
 
 mod rig;
 
@@ -70,7 +71,8 @@ fn kept(rig: &mut Rig) -> (u64, usize) {
     (rig.shards[0].counters().versions, rig.shards[0].checkpoint_backlog())
 }
 
-/// All that was overwritten since a checkpoint began was kept until it ended, or until there was so much that it was revoked.
+/// All that was overwritten since a checkpoint began was kept until it ended, or until there was so
+/// much that it was revoked.
 #[test]
 fn what_is_overwritten_is_kept_until_it_is_written_and_no_longer() {
     let mut rig = ten();
@@ -105,8 +107,8 @@ fn what_is_overwritten_is_kept_until_it_is_written_and_no_longer() {
     assert_eq!(kept(&mut rig), (0, 0));
 }
 
-/// A snapshot that is open at the same time has its versions, by its own rules. What the checkpoint needs of them it gets, when it comes
-/// to them or when the snapshot needs them no more.
+/// A snapshot that is open at the same time has its versions, by its own rules. What the checkpoint
+/// needs of them it gets, when it comes to them or when the snapshot needs them no more.
 #[test]
 fn snapshots_and_a_checkpoint_each_keep_what_they_need() {
     let mut rig = ten();
@@ -126,7 +128,8 @@ fn snapshots_and_a_checkpoint_each_keep_what_they_need() {
     // What nobody else needs any more is put aside if it is ahead.
     rig.mvcc.epochs().close(newer);
     assert_eq!(kept(&mut rig), (2, 2));
-    // A snapshot that comes later needs what was written since the checkpoint began, and the checkpoint does not.
+    // A snapshot that comes later needs what was written since the checkpoint began, and the
+    // checkpoint does not.
     let later = rig.mvcc.epochs().open(Time(0));
     for account in [7, 8, 9] {
         rig.ask(Message::Add(account, 100)).expect("it is there");

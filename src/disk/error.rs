@@ -159,7 +159,7 @@ pub enum LogError {
     },
     /// A message that is owed is whole, and the actor's messages cannot be read from it.
     #[error(
-        "{}: the message that is owed under number {} cannot be read as a message of this actor: open the directory with the actor that wrote it, its types as they were, or give the message up by `freehold_log owed {0} --drop {1}`",
+        "{}: the message that is owed under number {} cannot be read as a message of this actor: open the directory with the actor that wrote it, its types as they were, or give the message up by `freehold log owed {0} --drop {1}`",
         .directory.display(), .debt.0
     )]
     OwedNotUnderstood {
@@ -169,7 +169,7 @@ pub enum LogError {
         debt: Debt,
     },
     /// No message is owed under this number: it has run, was dropped, or never was.
-    #[error("{}: no message is owed under number {}: `freehold_log owed {0}` lists them", .directory.display(), .debt.0)]
+    #[error("{}: no message is owed under number {}: `freehold log owed {0}` lists them", .directory.display(), .debt.0)]
     NotOwed {
         /// Which directory.
         directory: PathBuf,

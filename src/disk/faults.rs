@@ -29,6 +29,7 @@ impl Faults {
     }
 
     /// How many writes were tried, with the one that failed. The zeros a new file is filled with do not count.
+    #[cfg(test)]
     pub(crate) fn writes(&self) -> u64 {
         self.writes.load(Ordering::Relaxed)
     }

@@ -83,6 +83,7 @@ impl LogFile {
     }
 
     /// Whether it is written past the page cache.
+    #[cfg(test)]
     pub(crate) fn is_direct(&self) -> bool {
         self.handle.is_direct()
     }

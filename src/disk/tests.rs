@@ -16,7 +16,7 @@ use super::directory::{Absent, Directory, Options};
 use super::error::LogError;
 use super::faults::{Fault, Faults};
 use super::file::{BLOCK_BYTES, LogFile, NewFile};
-use crate::guard::Guard;
+use crate::core::stall_timer::StallTimer;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -28,10 +28,10 @@ fn on_an_executor<T: Send>(run: impl AsyncFnOnce() -> T + Send) -> T {
         let executor = executor.preempt_timer(Duration::from_millis(1)).make();
         executor.expect("a test can make an executor").run(async {
             // As on a shard, too: beside busy loops an executor falls asleep with tasks that are ready.
-            let mut guard = Guard::new();
+            let mut stall_timer = StallTimer::new();
             let keep = glommio::spawn_local(async move {
                 loop {
-                    guard.keep(Instant::now());
+                    stall_timer.keep(Instant::now());
                     glommio::timer::sleep(Duration::from_millis(2)).await;
                 }
             });

@@ -5,13 +5,12 @@
 //! made is tried, with the same two kinds of ring and the same three system calls that an executor uses.
 
 use std::fs;
-use std::path::Path;
 
 use io_uring::opcode;
 use rustix::io::Errno;
-use rustix::thread::CapabilitySet;
 
 use super::limits::limit_fix;
+use super::privileges::Privileges;
 use super::{Check, Verdict};
 
 /// All that was found out about rings on this machine.
@@ -153,35 +152,6 @@ fn in_group(group: Option<i64>) -> bool {
 
 fn read_number(path: &str) -> Option<i64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
-/// The capabilities that lift a check, as far as the kernel honours them.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Privileges {
-    /// io_uring is not held to the memory lock limit.
-    pub(super) ipc_lock: bool,
-    /// io_uring is usable with `kernel.io_uring_disabled=1`.
-    sys_admin: bool,
-}
-
-/// The inode of the first user namespace, `PROC_USER_INIT_INO` in the kernel.
-const FIRST_USER_NAMESPACE: &str = "user:[4026531837]";
-
-impl Privileges {
-    /// io_uring asks for capabilities in the first user namespace. Those of root in a rootless container hold
-    /// only in the container's own, and so count for nothing here; nor does the user id.
-    pub(super) fn of_this_thread() -> Privileges {
-        let first = fs::read_link("/proc/thread-self/ns/user")
-            .is_ok_and(|link| link == Path::new(FIRST_USER_NAMESPACE));
-        let effective = match rustix::thread::capabilities(None) {
-            Ok(sets) if first => sets.effective,
-            _ => CapabilitySet::empty(),
-        };
-        Privileges {
-            ipc_lock: effective.contains(CapabilitySet::IPC_LOCK),
-            sys_admin: effective.contains(CapabilitySet::SYS_ADMIN),
-        }
-    }
 }
 
 /// The operations without which glommio refuses to build an executor (its `GLOMMIO_URING_OPS`).

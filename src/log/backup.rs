@@ -1,6 +1,6 @@
 //! Backups of a log's directory, taken while a runtime writes it or while none does, and brought back into an empty directory.
 //!
-//! A backup is a directory like any other: a runtime can open it, and [`inspect`](crate::inspect) can look at it. It holds everything that
+//! A backup is a directory like any other: a runtime can open it, and [`inspect`] can look at it. It holds everything that
 //! was acknowledged before [`backup`] was called, and of every transaction all or nothing.
 //!
 //! - Files are linked where they can be, which takes no time and no room: parts of checkpoints, and segments that are full. A runtime uses

@@ -22,7 +22,7 @@ use super::{Create, LogConfig, segment_name};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
 use crate::disk::name::FileName;
-use crate::runtime::random;
+use crate::random::random;
 
 /// What a whole database committed in one epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::checkpoint::Checkpoint;
+use super::demands::Checkpoint;
 
 /// Warnings about the same thing come at most so often.
 const WARN_EVERY: Duration = Duration::from_secs(10);

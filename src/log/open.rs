@@ -23,7 +23,7 @@ use super::growth::Growth;
 use super::manifest_file::ManifestFile;
 use super::under_way::{UnderWay, under_way};
 use super::{
-    LogConfig, Logs, Progress, Recovery, Spares, checkpoint, checkpoint_name, parse_checkpoint_name,
+    LogConfig, Logs, Progress, Recovery, Spares, checkpoint_name, demands, parse_checkpoint_name,
     parse_segment_name, parse_spare_name, segment_name,
 };
 use crate::disk::directory::Directory;
@@ -349,7 +349,7 @@ pub(crate) fn open<A: Actor>(
         suspects,
         under_way,
         spares: Mutex::new(Spares::default()),
-        checkpoints: checkpoint::Demands::new(),
+        checkpoints: demands::Demands::new(),
         directory,
     };
     begin(&logs, &contents, &ended, &numbers)?;
@@ -374,7 +374,7 @@ fn blame(
         let directory = directory.path().display();
         tracing::warn!(
             %directory, debt, lives,
-            "a message that is owed was under way whenever the process ended: it is set aside, and does not run (see `freehold_log owed`)"
+            "a message that is owed was under way whenever the process ended: it is set aside, and does not run (see `freehold log owed`)"
         );
     }
     Ok(())

@@ -33,7 +33,7 @@ use super::manifest_file::ManifestFile;
 use super::{Create, LogConfig};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
-use crate::runtime::random;
+use crate::random::random;
 
 /// A message that is owed.
 #[derive(Clone, Debug, PartialEq, Eq)]

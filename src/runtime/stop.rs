@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use freehold_shard::manifest::RunEnd;
 use freehold_shard::{Actor, ShardIndex};
 
-use super::{Phase, Shared};
+use super::drain::wait_until_quiet;
+use crate::core::Left;
+use crate::core::pulse::Standstill;
+use crate::core::shared::{Phase, Shared};
 use crate::disk::error::LogError;
-use crate::executor::Left;
 use crate::log::Logs;
-use crate::mailbox::unknown;
-use crate::pulse::Standstill;
-use crate::report::{Report, Stuck};
+use crate::runtime::report::{Report, Stuck};
+use crate::transport::mailbox::unknown;
 
 /// A shard that has not moved for so long is left behind when the runtime stops and has waited long enough.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
@@ -33,14 +34,14 @@ pub(super) fn stop<A: Actor>(
     tracing::info!("the runtime stops");
     shared.advance(Phase::Draining);
     let deadline = begun + shared.config.drain_max;
-    let mut drained = shared.wait_until_quiet(deadline);
+    let mut drained = wait_until_quiet(shared, deadline);
     let grace = Instant::now() + shared.config.tasks_grace;
     if shared.live_tasks() > 0 {
         while shared.live_tasks() > 0 && Instant::now() < grace && shared.phase() != Phase::Dead {
             std::thread::sleep(Duration::from_millis(1));
         }
         // They may have sent messages to the last.
-        drained = shared.wait_until_quiet(deadline.max(grace));
+        drained = wait_until_quiet(shared, deadline.max(grace));
     }
     shared.advance(Phase::Stopping);
     let gives_up = begun + shared.config.drain_max + shared.config.tasks_grace;

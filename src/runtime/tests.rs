@@ -5,24 +5,27 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 
+use super::drain::is_quiet;
 use super::*;
 use crate::config::Idle;
-use crate::error::{ConfigError, DeathCause, TaskError, TellError};
-use crate::till::{Message, Till};
+use crate::core::shared::Progress;
+use crate::error::{ConfigError, Death, DeathCause, TaskError, TellError};
+use crate::test_actor::{Accounts, Message};
 use freehold_shard::AskError;
 
-fn start(shards: usize) -> Runtime<Till> {
+fn start(shards: usize) -> Runtime<Accounts> {
     start_with(Config { shards: Shards::Count(shards), ..Config::default() })
 }
 
-fn start_with(config: Config) -> Runtime<Till> {
+fn start_with(config: Config) -> Runtime<Accounts> {
     Runtime::start(Config { placement_key: Some(PlacementKey(7)), asks_in_flight_max: 1024, ..config })
         .unwrap()
 }
 
-/// The first till of each shard.
-fn tills(handle: &Handle<Till>) -> Vec<u64> {
-    let on = |shard| (1..).find(|till| handle.home(till).index() == shard).expect("there are many tills");
+/// The first account of each shard.
+fn accounts(handle: &Handle<Accounts>) -> Vec<u64> {
+    let on =
+        |shard| (1..).find(|account| handle.home(account).index() == shard).expect("there are many accounts");
     (0..handle.shards()).map(on).collect()
 }
 
@@ -39,36 +42,43 @@ fn messages_reach_their_objects_from_outside_and_from_other_shards() {
     for idle in [Idle::Spin(Duration::ZERO), Idle::Spin(Duration::from_micros(200))] {
         let runtime = start_with(Config { shards: Shards::Count(2), idle, ..Config::default() });
         let handle = runtime.handle();
-        let [a, b] = tills(&handle)[..] else { panic!("two shards") };
+        let [a, b] = accounts(&handle)[..] else { panic!("two shards") };
 
-        assert_eq!(handle.ask(Message::Add { till: a, coins: 3 }).wait(), Ok(3));
-        assert_eq!(handle.ask(Message::Pass { till: a, to: b, coins: 4 }).wait(), Ok(4));
+        assert_eq!(handle.ask(Message::Add { account: a, coins: 3 }).wait(), Ok(3));
+        assert_eq!(handle.ask(Message::Pass { account: a, to: b, coins: 4 }).wait(), Ok(4));
         eventually("the coins arrive on the other shard", || {
-            handle.ask(Message::Count { till: b }).wait() == Ok(4)
+            handle.ask(Message::Count { account: b }).wait() == Ok(4)
         });
-        handle.tell(Message::Add { till: a, coins: 1 }).unwrap();
-        assert_eq!(handle.ask(Message::Count { till: a }).wait(), Ok(4), "sent behind the tell");
-        assert_eq!(futures::executor::block_on(handle.ask(Message::Count { till: b })), Ok(4));
+        handle.tell(Message::Add { account: a, coins: 1 }).unwrap();
+        assert_eq!(handle.ask(Message::Count { account: a }).wait(), Ok(4), "sent behind the tell");
+        assert_eq!(futures::executor::block_on(handle.ask(Message::Count { account: b })), Ok(4));
         assert_eq!(
             handle.ask(Message::Empty { from: a, into: b }).wait(),
             Ok(8),
             "a transaction over both shards"
         );
         assert_eq!(handle.ask(Message::Nobody).wait(), Err(AskError::Unaddressed));
-        assert_eq!(handle.ask(Message::Break { till: a }).wait(), Err(AskError::Panicked));
+        assert_eq!(handle.ask(Message::Break { account: a }).wait(), Err(AskError::Panicked));
 
         let asked = runtime.on_each_shard(move |local| async move {
             let other = if local.shard() == ShardIndex(0) { b } else { a };
             let mine = if local.shard() == ShardIndex(0) { a } else { b };
-            local.prefetch(&[Message::Count { till: other }, Message::Nobody, Message::Count { till: mine }]);
-            let elsewhere = local.ask_now(&Message::Count { till: other });
+            local.prefetch(&[
+                Message::Count { account: other },
+                Message::Nobody,
+                Message::Count { account: mine },
+            ]);
+            let elsewhere = local.ask_now(&Message::Count { account: other });
             assert_eq!(elsewhere, Err(AskError::Elsewhere { home: local.home(&other) }));
             let handle = local.handle();
-            assert_eq!(handle.ask(Message::Count { till: other }).wait(), Err(AskError::WaitOnShard));
-            let by_handle = handle.ask(Message::Count { till: other }).await;
-            assert_eq!(local.ask(Message::Count { till: other }).await, by_handle);
-            drop(local.ask(Message::Count { till: other }));
-            (local.ask_now(&Message::Count { till: mine }), local.ask(Message::Count { till: other }).await)
+            assert_eq!(handle.ask(Message::Count { account: other }).wait(), Err(AskError::WaitOnShard));
+            let by_handle = handle.ask(Message::Count { account: other }).await;
+            assert_eq!(local.ask(Message::Count { account: other }).await, by_handle);
+            drop(local.ask(Message::Count { account: other }));
+            (
+                local.ask_now(&Message::Count { account: mine }),
+                local.ask(Message::Count { account: other }).await,
+            )
         });
         assert_eq!(asked.wait(), [Ok((Ok(0), Ok(8))), Ok((Ok(8), Ok(0)))]);
 
@@ -80,9 +90,9 @@ fn messages_reach_their_objects_from_outside_and_from_other_shards() {
             "{report}"
         );
         assert_eq!(report.stats.objects(), 2);
-        assert_eq!(handle.ask(Message::Count { till: a }).wait(), Err(AskError::Stopped));
-        assert!(matches!(handle.tell(Message::Count { till: a }), Err(TellError::Stopped(_))));
-        assert_eq!(handle.ask_all([Message::Count { till: a }]).wait(), [Err(AskError::Stopped)]);
+        assert_eq!(handle.ask(Message::Count { account: a }).wait(), Err(AskError::Stopped));
+        assert!(matches!(handle.tell(Message::Count { account: a }), Err(TellError::Stopped(_))));
+        assert_eq!(handle.ask_all([Message::Count { account: a }]).wait(), [Err(AskError::Stopped)]);
     }
 }
 
@@ -90,17 +100,17 @@ fn messages_reach_their_objects_from_outside_and_from_other_shards() {
 fn outcomes_of_many_come_in_the_order_of_the_messages() {
     let runtime = start_with(Config { shards: Shards::Count(2), batch_messages_max: 7, ..Config::default() });
     let handle = runtime.handle();
-    let [a, b] = tills(&handle)[..] else { panic!("two shards") };
+    let [a, b] = accounts(&handle)[..] else { panic!("two shards") };
     assert_eq!(handle.ask_all([]).wait(), []);
     assert_eq!(handle.ask_all([Message::Nobody]).wait(), [Err(AskError::Unaddressed)]);
     for messages in [1, 6, 7, 8, 100] {
-        let on_one = (0..messages).map(|_| Message::Add { till: a, coins: 1 });
-        let before = handle.ask(Message::Count { till: a }).wait().unwrap();
+        let on_one = (0..messages).map(|_| Message::Add { account: a, coins: 1 });
+        let before = handle.ask(Message::Count { account: a }).wait().unwrap();
         let expected: Vec<_> = (1..=messages).map(|at| Ok(before + at)).collect();
         assert_eq!(handle.ask_all(on_one).wait(), expected);
 
         // One in five to nobody, the others to both shards in no simple order.
-        let mut held = [a, b].map(|till| handle.ask(Message::Count { till }).wait().unwrap());
+        let mut held = [a, b].map(|account| handle.ask(Message::Count { account }).wait().unwrap());
         let mut expected = Vec::new();
         let mixed: Vec<_> = (0..messages)
             .map(|at| match at % 5 {
@@ -112,7 +122,7 @@ fn outcomes_of_many_come_in_the_order_of_the_messages() {
                     let shard = usize::from(rest > 2);
                     held[shard] += at;
                     expected.push(Ok(held[shard]));
-                    Message::Add { till: [a, b][shard], coins: at }
+                    Message::Add { account: [a, b][shard], coins: at }
                 }
             })
             .collect();
@@ -134,13 +144,13 @@ fn ask_all_waits_where_ask_is_refused_and_nothing_is_lost() {
         async move { busy.lock().unwrap().recv().unwrap() }
     });
     eventually("the shard is busy", || {
-        std::iter::repeat_with(|| handle.tell(Message::Add { till: 1, coins: 1 }))
+        std::iter::repeat_with(|| handle.tell(Message::Add { account: 1, coins: 1 }))
             .take(16)
             .any(|told| told.is_err())
     });
-    assert_eq!(handle.ask(Message::Count { till: 1 }).wait(), Err(AskError::Overloaded));
+    assert_eq!(handle.ask(Message::Count { account: 1 }).wait(), Err(AskError::Overloaded));
     let before = runtime.stats().shards[0].counters.fast;
-    let mut all = handle.ask_all((0..100).map(|_| Message::Add { till: 2, coins: 1 }));
+    let mut all = handle.ask_all((0..100).map(|_| Message::Add { account: 2, coins: 1 }));
     assert!((&mut all).now_or_never().is_none());
     let_go.send(()).unwrap();
     assert_eq!(all.wait().last(), Some(&Ok(100)));
@@ -157,17 +167,17 @@ fn delayed_messages_come_when_they_are_due_even_if_a_task_sent_them_long_after_a
     std::thread::sleep(Duration::from_millis(60));
     let local = runtime.on_each_shard(|local| async move {
         let begin = Instant::now();
-        local.ask_now(&Message::PassAfter { till: 1, to: 2, coins: 5, after_ms: 40 }).unwrap();
-        while local.ask_now(&Message::Count { till: 2 }) == Ok(0) {
+        local.ask_now(&Message::PassAfter { account: 1, to: 2, coins: 5, after_ms: 40 }).unwrap();
+        while local.ask_now(&Message::Count { account: 2 }) == Ok(0) {
             glommio::timer::sleep(Duration::from_millis(1)).await;
         }
         begin.elapsed()
     });
     let took = local.wait().pop().unwrap().unwrap();
     assert!((Duration::from_millis(40)..Duration::from_millis(500)).contains(&took), "{took:?}");
-    handle.ask(Message::PassAfter { till: 1, to: 2, coins: 5, after_ms: 30 }).wait().unwrap();
-    eventually("the shard wakes by itself", || handle.ask(Message::Count { till: 2 }).wait() == Ok(10));
-    handle.ask(Message::PassAfter { till: 1, to: 2, coins: 5, after_ms: 60_000 }).wait().unwrap();
+    handle.ask(Message::PassAfter { account: 1, to: 2, coins: 5, after_ms: 30 }).wait().unwrap();
+    eventually("the shard wakes by itself", || handle.ask(Message::Count { account: 2 }).wait() == Ok(10));
+    handle.ask(Message::PassAfter { account: 1, to: 2, coins: 5, after_ms: 60_000 }).wait().unwrap();
     assert_eq!(runtime.shutdown().timers_unfinished, 1);
 }
 
@@ -186,7 +196,7 @@ fn a_task_that_panics_is_reported_and_one_that_does_not_end_is_cancelled() {
     let stops = runtime.on_each_shard(|local| async move { local.stopping().await });
     let lasts = runtime.on_each_shard(|_| std::future::pending::<()>());
     let handle = runtime.handle();
-    assert_eq!(handle.ask(Message::Add { till: 1, coins: 1 }).wait(), Ok(1), "the shards live on");
+    assert_eq!(handle.ask(Message::Add { account: 1, coins: 1 }).wait(), Ok(1), "the shards live on");
     eventually("the tasks run", || runtime.stats().shards.iter().all(|shard| shard.tasks == 2));
     let report = runtime.shutdown();
     assert_eq!(report.tasks_cancelled, 2, "{report}");
@@ -198,7 +208,7 @@ fn a_task_that_panics_is_reported_and_one_that_does_not_end_is_cancelled() {
 fn a_shard_that_dies_takes_the_runtime_down_and_nobody_waits_for_ever() {
     let runtime = start(2);
     let handle = runtime.handle();
-    let [a, b] = tills(&handle)[..] else { panic!("two shards") };
+    let [a, b] = accounts(&handle)[..] else { panic!("two shards") };
     let waits = runtime.on_each_shard(|_| std::future::pending::<()>());
     let asking = std::thread::spawn({
         let handle = handle.clone();
@@ -206,8 +216,9 @@ fn a_shard_that_dies_takes_the_runtime_down_and_nobody_waits_for_ever() {
             let mut asks = 0_u64;
             loop {
                 asks += 1;
-                let all = handle.ask_all([Message::Count { till: a }, Message::Count { till: b }]).wait();
-                match handle.ask(Message::Count { till: a }).wait() {
+                let all =
+                    handle.ask_all([Message::Count { account: a }, Message::Count { account: b }]).wait();
+                match handle.ask(Message::Count { account: a }).wait() {
                     Ok(_) => {}
                     Err(error) => return (asks, all, error),
                 }
@@ -228,7 +239,7 @@ fn a_shard_that_dies_takes_the_runtime_down_and_nobody_waits_for_ever() {
     let (asks, _, error) = asking.join().unwrap();
     assert!(matches!(error, AskError::Stopped | AskError::Unknown), "{error:?} after {asks}");
     assert_eq!(waits.wait().len(), 2);
-    assert_eq!(handle.ask(Message::Count { till: a }).wait(), Err(AskError::Stopped));
+    assert_eq!(handle.ask(Message::Count { account: a }).wait(), Err(AskError::Stopped));
     let report = runtime.shutdown();
     let cause = DeathCause::Panicked("this executor dies on purpose".into());
     assert_eq!(report.deaths, [Death { shard: ShardIndex(1), cause }]);
@@ -238,7 +249,7 @@ fn a_shard_that_dies_takes_the_runtime_down_and_nobody_waits_for_ever() {
 #[test]
 fn a_start_that_cannot_be_says_why() {
     let start =
-        |shards| Runtime::<Till>::start(Config { shards, ..Config::default() }).map(drop).unwrap_err();
+        |shards| Runtime::<Accounts>::start(Config { shards, ..Config::default() }).map(drop).unwrap_err();
     assert!(matches!(start(Shards::Count(0)), StartError::Config(ConfigError::OutOfRange { .. })));
     assert!(matches!(start(Shards::Count(1000)), StartError::Config(ConfigError::OutOfRange { .. })));
     assert!(matches!(start(Shards::OnCpus(vec![9999])), StartError::Placement(_)));
@@ -248,9 +259,9 @@ fn a_start_that_cannot_be_says_why() {
 fn more_shards_than_cpus_run_unpinned() {
     let runtime = start(5);
     let handle = runtime.handle();
-    let outcomes = handle.ask_all((0..1000).map(|till| Message::Add { till, coins: till })).wait();
-    assert!(outcomes.iter().enumerate().all(|(till, outcome)| *outcome == Ok(till as u64)));
-    let passes = (0..1000).map(|till| Message::Pass { till, to: till + 1000, coins: 1 });
+    let outcomes = handle.ask_all((0..1000).map(|account| Message::Add { account, coins: account })).wait();
+    assert!(outcomes.iter().enumerate().all(|(account, outcome)| *outcome == Ok(account as u64)));
+    let passes = (0..1000).map(|account| Message::Pass { account, to: account + 1000, coins: 1 });
     assert!(handle.ask_all(passes).wait().iter().all(Result::is_ok));
     let report = runtime.shutdown();
     assert!(report.drained, "{report}");
@@ -276,9 +287,9 @@ fn quiet_is_what_does_not_change_and_adds_up() {
 fn what_crosses_threads_may_and_futures_can_be_moved() {
     fn crosses<T: Send + Sync>() {}
     fn moves<T: Send + Unpin>() {}
-    crosses::<Runtime<Till>>();
-    crosses::<Handle<Till>>();
-    moves::<crate::Ask<Till>>();
-    moves::<crate::AskAll<Till>>();
+    crosses::<Runtime<Accounts>>();
+    crosses::<Handle<Accounts>>();
+    moves::<crate::Ask<Accounts>>();
+    moves::<crate::AskAll<Accounts>>();
     moves::<EachShard<u64>>();
 }

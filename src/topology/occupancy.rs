@@ -4,7 +4,7 @@
 //! 0.8 us. Two runtimes of one process can get there, and so can one runtime whose control group loses a CPU while it
 //! runs: the kernel then moves the threads that were bound to it. So every runtime *occupies* its CPUs while it lives,
 //! every shard compares now and then where it may run with where it was bound, and a shard spins only while it
-//! [has a CPU of its own](Seat::is_alone).
+//! [has a CPU of its own](Seats::is_alone).
 
 use std::collections::BTreeSet;
 use std::io;

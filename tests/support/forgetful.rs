@@ -1,8 +1,10 @@
-//! A file system in memory that forgets, when its power is cut, what was not synced; and what it keeps of that all the same is as bad as can
-//! be: any part of the blocks that were written, sector by sector, and of the names that were changed any number of the first.
+//! A file system in memory that forgets, when its power is cut, what was not synced; and what it
+//! keeps of that all the same is as bad as can be: any part of the blocks that were written, sector
+//! by sector, and of the names that were changed any number of the first.
 //!
-//! One directory with files, for one process. It is honest about what was synced: fsync of a file keeps its content and its length and says
-//! nothing of names; fsync of the directory keeps names and says nothing of content.
+//! One directory with files, for one process. It is honest about what was synced: fsync of a file
+//! keeps its content and its length and says nothing of names; fsync of the directory keeps names
+//! and says nothing of content.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -211,7 +213,8 @@ impl Forgetful {
         self.disk().cut();
     }
 
-    /// After so many more syncs of the directory, one fails: what it should have kept may be kept or not.
+    /// After so many more syncs of the directory, one fails: what it should have kept may be kept
+    /// or not.
     pub fn fail_after(&self, syncs: u64) {
         self.disk().fails_after = Some(syncs);
     }
@@ -450,8 +453,9 @@ impl Filesystem for Forgetful {
     }
 }
 
-/// A forgetful file system that another process serves: one that has files open there itself must not, because when it ends, however it ends, it
-/// has to close them, and nobody is left to answer that.
+/// A forgetful file system that another process serves: one that has files open there itself must
+/// not, because when it ends, however it ends, it has to close them, and nobody is left to answer
+/// that.
 pub struct Served {
     process: Child,
     asks: ChildStdin,

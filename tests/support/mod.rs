@@ -1,11 +1,12 @@
-//! What the tests of whole runtimes share: where the examples are, a watchdog, an actor that keeps count, and the ids to address it by.
+//! What the tests of whole runtimes share: a watchdog, an actor that keeps
+//! count, and the ids to address it by.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod patience;
+pub mod skip;
 
 use std::io::Write;
 use std::panic;
-use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -15,23 +16,11 @@ use patience::{LOOK_EVERY, Patience};
 
 use freehold::{AccessError, Actor, Addressees, Config, Handle, Objects, PlacementKey, Runtime, Shards};
 
-/// Where an example lies that was built with the tests.
-pub fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows where it is");
-    let profile = test.parent().and_then(Path::parent).expect("a test is in target/<profile>/deps");
-    let example = profile.join("examples").join(name);
-    assert!(
-        example.exists(),
-        "{} is not there: build it first, by `cargo build --examples`",
-        example.display()
-    );
-    example
-}
-
 /// How long a test may go without a sign of life, by the time that it had the CPUs it could use.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Aborts the process when a test hangs: it lives as long as the test, and is fed by one that runs for long.
+/// Aborts the process when a test hangs: it lives as long as the test, and is fed by one that runs
+/// for long.
 pub struct Watchdog {
     food: mpsc::Sender<()>,
 }
@@ -85,8 +74,9 @@ pub fn until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// How often something ran, counted by `receive` itself: readable when no runtime is left to ask. (An actor of an application has no
-/// business doing that: what it does must go through its objects.)
+/// How often something ran, counted by `receive` itself: readable when no runtime is left to ask.
+/// (An actor of an application has no business doing that: what it does must go through its
+/// objects.)
 #[derive(Clone, Debug, Default)]
 pub struct Tally(Arc<AtomicU64>);
 
@@ -117,7 +107,8 @@ pub enum Message {
     Read { of: u64 },
     /// Adds one, tells itself to add more, and panics.
     Break { to: u64 },
-    /// Adds one to the number of its first object and goes on to the next, so many times; each is counted.
+    /// Adds one to the number of its first object and goes on to the next, so many times; each is
+    /// counted.
     Hop { along: Arc<[u64]>, at: usize, hops: u64, ran: Tally },
     /// Adds one and tells another object to count, so many times.
     Fan { from: u64, to: u64, copies: u64, ran: Tally },
@@ -219,7 +210,7 @@ pub fn start<A: Actor>(shards: usize, config: Config) -> Runtime<A> {
     let config =
         Config { shards: Shards::Count(shards), placement_key: Some(PlacementKey(0xF2EE)), ..config };
     Runtime::start(config)
-        .expect("a runtime starts on this machine; if not, `cargo run --example doctor` says why")
+        .expect("a runtime starts on this machine; if not, `cargo run -p freehold-cli -- doctor` says why")
 }
 
 /// Of each shard in turn, the first `each` ids that live there.

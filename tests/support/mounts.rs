@@ -1,14 +1,12 @@
-//! File systems of a test's own, in mounts that nobody else sees and that end with the test, however it ends.
+//! File systems of a test's own, in mounts that nobody else sees and that end with the test,
+//! however it ends.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Says why a test, or a part of it, does not run here: past the harness, which keeps what a test that passes prints.
-pub fn skip(test: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "\n{test}: SKIPPED: {}", why.trim());
-}
+pub use crate::support::skip::skip;
 
 /// This program again, to run only this test, in a process of its own.
 pub fn again(program: &[&str], test: &str) -> Command {
@@ -42,7 +40,8 @@ pub fn in_own_mounts(test: &str, body: impl FnOnce()) {
     assert!(inside.status.success(), "{test} failed in mounts of its own ({}): {printed}", inside.status);
 }
 
-/// Runs a program of the system to its end. What it says when it fails, or that it cannot be had, is the error.
+/// Runs a program of the system to its end. What it says when it fails, or that it cannot be had,
+/// is the error.
 pub fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let output = Command::new(program).args(arguments).output();
     let output = output.map_err(|error| format!("{program}: {error}"))?;

@@ -1,9 +1,15 @@
-//! How long a test waits before it says that something hangs: by what the process could do, not by the clock on the wall.
+//! How long a test waits before it says that something hangs: by what the process could do, not by
+//! the clock on the wall.
 //!
-//! The story: the watchdog called a test hung after 30 s without a sign of life. Beside eight busy loops on two CPUs a
-//! test that went on all the time was killed in every run. So the time does not count in which a thread of the process, or
-//! of a child of it, was ready to run and had no CPU. The kernel keeps account of that in `schedstat`. A process that
-//! sleeps in a deadlock is never ready, so all of its time counts; one that spins for nothing is at least given its share.
+//! The story: the watchdog called a test hung after 30 s without a sign of life. Beside eight busy
+//! loops on two CPUs a test that went on all the time was killed in every run. So the time does not
+//! count in which a thread of the process, or of a child of it, was ready to run and had no CPU.
+//! The kernel keeps account of that in `schedstat`. A process that sleeps in a deadlock is never
+//! ready, so all of its time counts; one that spins for nothing is at least given its share.
+//!
+//! Several tests of one process share the account: a thread of one that waits for a CPU stretches
+//! the patience with the others. So a test that hangs is found later, when those beside it have
+//! ended, and it is still found.
 
 use std::collections::BTreeMap;
 use std::fs;

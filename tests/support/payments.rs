@@ -1,10 +1,12 @@
-//! What the tests of crashes and failing disks have a runtime do, and how they judge what is left of it.
+//! What the tests of crashes and failing disks have a runtime do, and how they judge what is left
+//! of it.
 //!
-//! Clients move coins between accounts. Which two accounts a payment is between is told by its *note* (the client, its window, the place in
-//! it), so whoever knows which notes were taken knows what every account must hold. A client has one window of payments under way and
-//! sends the next when all of it was answered. So what survives of a client is all of its windows but the last, and of the last any part:
-//! the accounts remember the notes of the last window they saw of each client, and a payment that is torn, or there twice, shows in them,
-//! and in the sums.
+//! Clients move coins between accounts. Which two accounts a payment is between is told by its
+//! *note* (the client, its window, the place in it), so whoever knows which notes were taken knows
+//! what every account must hold. A client has one window of payments under way and sends the next
+//! when all of it was answered. So what survives of a client is all of its windows but the last,
+//! and of the last any part: the accounts remember the notes of the last window they saw of each
+//! client, and a payment that is torn, or there twice, shows in them, and in the sums.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::collections::BTreeMap;
@@ -19,7 +21,8 @@ use serde::{Deserialize, Serialize};
 /// How many accounts there are. Every eighth is public.
 const ACCOUNTS: u64 = 40;
 
-/// Of each client, how many payments it has under way, and whether a payment's second half is told. The last are tasks on shards.
+/// Of each client, how many payments it has under way, and whether a payment's second half is told.
+/// The last are tasks on shards.
 const CLIENTS: [(u8, bool); 7] =
     [(1, false), (1, true), (32, false), (12, true), (1, false), (1, true), (1, false)];
 
@@ -148,8 +151,9 @@ pub fn config(shards: usize) -> Config {
 /// What a client was told of a window.
 pub type Told = Vec<Outcome<Payments>>;
 
-/// Has all clients pay, each from its window in `from` on, for so many windows at most, until one of its payments fails. `heard` is called with the outcomes of each window, by the
-/// threads of the clients.
+/// Has all clients pay, each from its window in `from` on, for so many windows at most, until one
+/// of its payments fails. `heard` is called with the outcomes of each window, by the threads of the
+/// clients.
 pub fn pay(handle: &Handle<Payments>, from: Windows, windows: u32, heard: impl Fn(u8, u32, Told) + Sync) {
     std::thread::scope(|scope| {
         for client in 0..(CLIENTS.len() - TASKS) as u8 {
@@ -293,8 +297,8 @@ impl Books {
         self.windows().map(|window| window + 1)
     }
 
-    /// Whether these books can follow from `before` and from what clients have heard since: all that was acknowledged is there, nothing
-    /// torn, nothing twice, no coin more or less.
+    /// Whether these books can follow from `before` and from what clients have heard since: all
+    /// that was acknowledged is there, nothing torn, nothing twice, no coin more or less.
     pub fn judge(&self, before: &Books, heard: &Heard) -> Result<(), String> {
         let (first, last) = (before.windows(), self.windows());
         let mut expected = before.0.clone();

@@ -11,9 +11,9 @@ const IO_URING_CALLS: [i64; 3] = [425, 426, 427];
 #[allow(dead_code, reason = "each test uses a part of this file")]
 const EPERM: u32 = 1;
 
-/// From here on io_uring's system calls answer EPERM to the calling thread and to every thread it starts, for
-/// good; other threads of the process keep io_uring, so a test calls this on a thread or in a process of its
-/// own.
+/// From here on io_uring's system calls answer EPERM to the calling thread and to every thread it
+/// starts, for good; other threads of the process keep io_uring, so a test calls this on a thread
+/// or in a process of its own.
 ///
 /// # Panics
 /// When the kernel refuses the filter.

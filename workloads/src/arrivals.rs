@@ -1,5 +1,5 @@
-//! When transactions arrive in an open loop: at random and independent of each other (Poisson), whether those before were answered
-//! or not. All engines get the same arrivals from the same seed.
+//! When transactions arrive in an open loop: at random and independent of each other (Poisson),
+//! whether those before were answered or not. All engines get the same arrivals from the same seed.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,9 @@ use rand_pcg::Pcg64;
 use crate::part::Part;
 use crate::workload::Workload;
 
-/// Parts the random numbers of arrivals from those the transactions are drawn from ([`Client`](crate::Client)), which begin with the
-/// same seed: gaps and rows drawn from the same numbers would go together.
+/// Parts the random numbers of arrivals from those the transactions are drawn from
+/// ([`Client`](crate::Client)), which begin with the same seed: gaps and rows drawn from the same
+/// numbers would go together.
 const ARRIVALS: u64 = 0x6A09_E667_F3BC_C909;
 
 /// The longest gap: longer ones, at rates as low, are as good as that.
@@ -28,14 +29,16 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Of the trial with this seed, at this client, so many a second from `begin` on: its part of the rate of all clients.
+    /// Of the trial with this seed, at this client, so many a second from `begin` on: its part of
+    /// the rate of all clients.
     ///
     /// # Panics
     /// If the rate is not above 0, or has no end. The command line is checked before.
     pub fn new(seed: u64, client: usize, per_second: f64, begin: Instant) -> Self {
         assert!(per_second > 0.0 && per_second.is_finite(), "a rate of {per_second} a second");
         let gaps = Exp::new(per_second).expect("a rate above 0 is one of the law");
-        // Makes both state and stream of the generator from the number, so no two clients share a stream.
+        // Makes both state and stream of the generator from the number, so no two clients share a
+        // stream.
         let seed = seed ^ (client as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ ARRIVALS;
         let mut arrivals = Arrivals { begin, due: Duration::ZERO, gaps, random: Pcg64::seed_from_u64(seed) };
         arrivals.take();
@@ -54,7 +57,8 @@ impl Arrivals {
         self.begin + std::mem::replace(&mut self.due, next)
     }
 
-    /// Notes, when all have stopped, what had arrived by then and was not asked: one of `stride` of it, as what has waited at least until now.
+    /// Notes, when all have stopped, what had arrived by then and was not asked: one of `stride` of
+    /// it, as what has waited at least until now.
     pub fn leave_behind<W: Workload>(&mut self, stride: u64, part: &mut Part<W>) {
         let now = Instant::now();
         for number in 0_u64.. {

@@ -43,8 +43,9 @@ pub enum Load {
         /// Transactions of each client that are in flight at most.
         in_flight: usize,
     },
-    /// Open loop: they arrive at random (Poisson), at this share of the rate the same cell reached in a closed loop,
-    /// whether those before were answered or not. Latency counts from the arrival, so none is omitted.
+    /// Open loop: they arrive at random (Poisson), at this share of the rate the same cell reached
+    /// in a closed loop, whether those before were answered or not. Latency counts from the
+    /// arrival, so none is omitted.
     Open {
         /// Above 0, and below 1 if they are to be kept up with.
         share: f64,
@@ -122,7 +123,8 @@ impl Spec {
     }
 }
 
-/// One point of a sweep: who does what, how much of it, how safely. Two runs are compared cell by cell.
+/// One point of a sweep: who does what, how much of it, how safely. Two runs are compared cell by
+/// cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// `freehold`, or a peer's name.

@@ -1,8 +1,10 @@
-//! Who else used the CPUs meanwhile: of those that this process may use, whatever goes on on the others.
+//! Who else used the CPUs meanwhile: of those that this process may use, whatever goes on on the
+//! others.
 //!
-//! The kernel counts others in ticks, of 10 ms mostly, and this process to the nanosecond. So the difference may be wrong by a tick
-//! of each CPU at the beginning, and by another at the end; in a tenth of a second one tick is already more than
-//! [`Disturbance::MAX`]. These two ticks of each CPU are taken off what others took: what cannot be told from a tick is not counted.
+//! The kernel counts others in ticks, of 10 ms mostly, and this process to the nanosecond. So the
+//! difference may be wrong by a tick of each CPU at the beginning, and by another at the end; in a
+//! tenth of a second one tick is already more than [`Disturbance::MAX`]. These two ticks of each
+//! CPU are taken off what others took: what cannot be told from a tick is not counted.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -15,7 +17,8 @@ use serde::{Deserialize, Serialize};
 /// Ticks of each CPU that cannot be told from what others took.
 const UNSURE: f64 = 2.0;
 
-/// What others took of the time of the CPUs this process may use, from 0 to 1, less what cannot be told from a tick.
+/// What others took of the time of the CPUs this process may use, from 0 to 1, less what cannot be
+/// told from a tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Disturbance {
     /// Other processes and the kernel's own threads; with a log these include those that write it.
@@ -60,8 +63,9 @@ impl System {
         System::parse(&fs::read_to_string("/proc/stat").ok()?, is_allowed)
     }
 
-    /// `/proc/stat`, proc(5): a line `cpuN` for each CPU that is on, with user, nice, system, idle, iowait, irq, softirq, steal.
-    /// `None` if there is none of an allowed CPU, or one cannot be read.
+    /// `/proc/stat`, proc(5): a line `cpuN` for each CPU that is on, with user, nice, system, idle,
+    /// iowait, irq, softirq, steal. `None` if there is none of an allowed CPU, or one cannot be
+    /// read.
     fn parse(text: &str, is_allowed: impl Fn(usize) -> bool) -> Option<Self> {
         let mut sum = System::default();
         for line in text.lines() {
@@ -82,8 +86,8 @@ impl System {
         (sum.cpus > 0).then_some(sum)
     }
 
-    /// What others took since `before`, while this process used `own` ticks. The kernel's counts may go down: those of waiting do
-    /// (proc(5)), and all do where a CPU is turned off.
+    /// What others took since `before`, while this process used `own` ticks. The kernel's counts
+    /// may go down: those of waiting do (proc(5)), and all do where a CPU is turned off.
     fn taken_since(&self, before: &System, own: f64) -> Disturbance {
         let since = |count: fn(&System) -> u64| count(self).saturating_sub(count(before)) as f64;
         let all = since(|system| system.all).max(1.0);
@@ -134,7 +138,8 @@ ctxt 12345
         System::parse(text, |cpu| cpus.contains(&cpu))
     }
 
-    /// Two CPUs of which each had 100 ticks, `used` and `stolen` of both together; how long was waited for a disk goes down by 20.
+    /// Two CPUs of which each had 100 ticks, `used` and `stolen` of both together; how long was
+    /// waited for a disk goes down by 20.
     fn later(used: u64, stolen: u64) -> System {
         let text = format!(
             "cpu0 {} 0 200 4120 30 0 0 0\ncpu1 300 1 100 {} 50 2 3 {}",

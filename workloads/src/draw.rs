@@ -12,7 +12,8 @@ use crate::stream::NoRow;
 pub enum Skew {
     /// Each as often as any other.
     Uniform,
-    /// By Zipf's law: the `k`-th most popular row in proportion to `1 / k^theta`. YCSB's own is 0.99.
+    /// By Zipf's law: the `k`-th most popular row in proportion to `1 / k^theta`. YCSB's own is
+    /// 0.99.
     Zipf(f64),
     /// So many rows share so much of the use, evenly; the others share the rest.
     Hotspot {
@@ -53,8 +54,8 @@ impl Popularity {
     /// # Errors
     /// If there is no row, or none that is not hot.
     ///
-    /// # Panics
-    /// If the skew is none: a negative `theta`, a share outside 0 to 1, no hot row. The command line is checked before.
+    /// # Panics If the skew is none: a negative `theta`, a share outside 0 to 1, no hot row. The
+    /// command line is checked before.
     pub fn new(rows: u64, skew: Skew) -> Result<Self, NoRow> {
         if rows == 0 {
             return Err(NoRow::Loaded("rows"));

@@ -1,16 +1,19 @@
-//! The microbenchmark of H-Store: each transaction reads twelve keys and then updates them, on one partition or on two.
+//! The microbenchmark of H-Store: each transaction reads twelve keys and then updates them, on one
+//! partition or on two.
 //!
-//! Source: E. P. C. Jones, D. J. Abadi, S. Madden, "Low Overhead Concurrency Control for Partitioned Main Memory Databases",
-//! SIGMOD 2010, section 5.1; aborts as in its section 5.3.
+//! Source: E. P. C. Jones, D. J. Abadi, S. Madden, "Low Overhead Concurrency Control for
+//! Partitioned Main Memory Databases", SIGMOD 2010, section 5.1; aborts as in its section 5.3.
 //!
-//! With [`Cross::Percent`](crate::Cross::Percent) a transaction is one of the paper: all keys on the client's shard, or six there
-//! and six on one other. The paper knows no natural share; [`Cross::Natural`](crate::Cross::Natural) here means that the
-//! first key lives with the client and the others are drawn anywhere, as by an application that does not know the placement.
+//! With [`Cross::Percent`](crate::Cross::Percent) a transaction is one of the paper: all keys on
+//! the client's shard, or six there and six on one other. The paper knows no natural share;
+//! [`Cross::Natural`](crate::Cross::Natural) here means that the first key lives with the client
+//! and the others are drawn anywhere, as by an application that does not know the placement.
 //!
-//! What differs: clients share all keys and do not have twelve each, so how often they conflict is for the number of rows and
-//! the skew to say (the paper's section 5.2 sets it by hand); a client begins on its own partition and not on a random one;
-//! and an abort is decided between the reads and the first update, on no single partition.
-//! The invariant is that all values together are what was committed, twelve each.
+//! What differs: clients share all keys and do not have twelve each, so how often they conflict is
+//! for the number of rows and the skew to say (the paper's section 5.2 sets it by hand); a client
+//! begins on its own partition and not on a random one; and an abort is decided between the reads
+//! and the first update, on no single partition. The invariant is that all values together are what
+//! was committed, twelve each.
 
 use std::ops::AddAssign;
 

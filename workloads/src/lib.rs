@@ -1,12 +1,14 @@
-//! The workloads Freehold is measured with, as they were published, and the form of what is measured.
+//! The workloads Freehold is measured with, as they were published, and the form of what is
+//! measured.
 //!
-//! A [`Workload`] says what is in the database, which transactions there are, what each does to its [`Rows`], and what
-//! must hold in the end. It knows no engine: [`Served`] makes it an actor of Freehold, the package `peers` runs the same code
-//! over maps, actors and stores of others, and tests run it over a plain map. A [`Cell`] is one point of a sweep, a
-//! [`Run`] all that one sweep found.
+//! A [`Workload`] says what is in the database, which transactions there are, what each does to its
+//! [`Rows`], and what must hold in the end. It knows no engine: [`Served`] makes it an actor of
+//! Freehold, the package `peers` runs the same code over maps, actors and stores of others, and
+//! tests run it over a plain map. A [`Cell`] is one point of a sweep, a [`Run`] all that one sweep
+//! found.
 //!
-//! Every client's transactions are drawn before the clock starts ([`Stream`]), from a seed, so all engines get the same
-//! ones in the same order and no cell measures a generator.
+//! Every client's transactions are drawn before the clock starts ([`Stream`]), from a seed, so all
+//! engines get the same ones in the same order and no cell measures a generator.
 
 mod actor;
 mod arrivals;

@@ -8,8 +8,8 @@ use hdrhistogram::Histogram;
 use crate::run::{Latency, Repetition};
 use crate::workload::{Refused, Workload};
 
-/// Of so many transactions that an engine runs at once, in the client's call, one is timed: looking at the clock takes as
-/// long as a transaction.
+/// Of so many transactions that an engine runs at once, in the client's call, one is timed: looking
+/// at the clock takes as long as a transaction.
 pub const LATENCY_STRIDE: u64 = 64;
 
 /// The longest latency told apart from longer ones, in nanoseconds: a minute.
@@ -52,11 +52,13 @@ impl Pace {
     }
 }
 
-/// One client's part of a cell. It tallies everything it hears of, and counts what it hears of while measuring.
+/// One client's part of a cell. It tallies everything it hears of, and counts what it hears of
+/// while measuring.
 pub struct Part<W: Workload> {
     /// Of the whole cell, warm-up included.
     pub tally: W::Tally,
-    /// While measuring: committed, aborted by the workload's rules, and of both those that spanned shards.
+    /// While measuring: committed, aborted by the workload's rules, and of both those that spanned
+    /// shards.
     pub committed: u64,
     /// See above.
     pub aborted: u64,
@@ -87,7 +89,8 @@ impl<W: Workload> Default for Part<W> {
 }
 
 impl<W: Workload> Part<W> {
-    /// Looks which phase it is and turns to it. To be called every few transactions; says whether to go on.
+    /// Looks which phase it is and turns to it. To be called every few transactions; says whether
+    /// to go on.
     #[inline]
     pub fn turn_to(&mut self, pace: &Pace) -> bool {
         match (pace.phase(), &mut self.measuring) {
@@ -135,8 +138,9 @@ impl<W: Workload> Part<W> {
         self.spanning += counts & u64::from(spans);
     }
 
-    /// Takes note of a latency, until now. It counts for what was asked, or had arrived, while it was measured; so the answer may come
-    /// when all have stopped, and none that came late is left out.
+    /// Takes note of a latency, until now. It counts for what was asked, or had arrived, while it
+    /// was measured; so the answer may come when all have stopped, and none that came late is left
+    /// out.
     #[inline]
     pub fn time(&mut self, since: Instant) {
         if let Some((begun, ended)) = self.measuring
@@ -153,10 +157,11 @@ impl<W: Workload> Part<W> {
         self.broken.get_or_insert_with(|| why.to_owned());
     }
 
-    /// What the parts of all clients come to: what was acknowledged, and what was counted while it was measured.
+    /// What the parts of all clients come to: what was acknowledged, and what was counted while it
+    /// was measured.
     ///
-    /// # Errors
-    /// What should not have happened to one of them; or that nothing was answered while it was measured.
+    /// # Errors What should not have happened to one of them; or that nothing was answered while it
+    /// was measured.
     pub fn together(parts: impl IntoIterator<Item = Part<W>>) -> Result<(W::Tally, Repetition), String> {
         let (mut tally, mut sum, mut all) = (W::Tally::default(), Repetition::default(), latencies());
         for part in parts {
@@ -211,8 +216,9 @@ mod tests {
         assert!(together(&[Phase::WarmUp, Phase::Measure, Phase::Stop]).expect("all phases") > 0.0);
     }
 
-    // An open loop of tasks ended between two arrivals without a look at the pace. What it had counted was left out; that of all clients
-    // now and then, and an engine that had answered everything had no figure.
+    // An open loop of tasks ended between two arrivals without a look at the pace. What it had
+    // counted was left out; that of all clients now and then, and an engine that had answered
+    // everything had no figure.
     #[test]
     fn a_client_that_does_not_hear_of_the_end_is_not_left_out() {
         let error = together(&[Phase::WarmUp, Phase::Measure]).expect_err("it did not end");

@@ -45,8 +45,8 @@ pub struct Run {
     pub machine: Machine,
     /// Who was measured, by the names in [`Cell::engine`].
     pub engines: BTreeMap<String, Engine>,
-    /// What the benchmark itself costs: nanoseconds of a client that takes transactions from its stream and notes
-    /// answers, without any engine, for each workload.
+    /// What the benchmark itself costs: nanoseconds of a client that takes transactions from its
+    /// stream and notes answers, without any engine, for each workload.
     pub overhead_ns: BTreeMap<String, f64>,
     /// Every cell that is to be measured, in order, with what was found so far.
     pub cells: Vec<Measured>,
@@ -189,7 +189,8 @@ pub struct Repetition {
     pub wanted_per_second: Option<f64>,
     /// Latencies.
     pub latency: Latency,
-    /// Envelopes from shard to shard (row to column); empty for engines without shards. Taken over warm-up, measurement and drain, as is the next.
+    /// Envelopes from shard to shard (row to column); empty for engines without shards. Taken over
+    /// warm-up, measurement and drain, as is the next.
     pub traffic: Vec<Vec<u64>>,
     /// Transactions answered in the time `traffic` was counted.
     pub traffic_transactions: u64,

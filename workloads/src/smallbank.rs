@@ -1,22 +1,26 @@
-//! SmallBank: customers with a savings and a checking account, and six short transactions over one or two customers.
+//! SmallBank: customers with a savings and a checking account, and six short transactions over one
+//! or two customers.
 //!
-//! Source: M. Alomari, M. Cahill, A. Fekete, U. Röhm, "The Cost of Serializability on Platforms That Use Snapshot
-//! Isolation", ICDE 2008; mix and amounts as in H-Store and BenchBase
-//! (<https://github.com/cmu-db/benchbase>, `benchmarks/smallbank`): Amalgamate 15, Balance 15, DepositChecking 15,
-//! SendPayment 25, TransactSavings 15, WriteCheck 15 of a hundred.
+//! Source: M. Alomari, M. Cahill, A. Fekete, U. Röhm, "The Cost of Serializability on Platforms
+//! That Use Snapshot Isolation", ICDE 2008; mix and amounts as in H-Store and BenchBase
+//! (<https://github.com/cmu-db/benchbase>, `benchmarks/smallbank`): Amalgamate 15, Balance 15,
+//! DepositChecking 15, SendPayment 25, TransactSavings 15, WriteCheck 15 of a hundred.
 //!
-//! What differs: amounts are whole cents; names are not looked up, customers are their numbers; and all three rows of a
-//! customer share a shard. Every account opens with 10,000.00; BenchBase draws whole numbers around the middle of 10,000 to 50,000
-//! for each (its `SmallBankLoader`, a Gaussian), "so that they never run out of money". Here an account that pays more than it is
-//! paid runs out sooner, and a hot one may: what is refused then is counted as aborted.
+//! What differs: amounts are whole cents; names are not looked up, customers are their numbers; and
+//! all three rows of a customer share a shard. Every account opens with 10,000.00; BenchBase draws
+//! whole numbers around the middle of 10,000 to 50,000 for each (its `SmallBankLoader`, a
+//! Gaussian), "so that they never run out of money". Here an account that pays more than it is paid
+//! runs out sooner, and a hot one may: what is refused then is counted as aborted.
 //!
-//! A client draws a transaction's first customer by the law of the skew among the customers of its own shard
-//! ([`Client::draw_here`]). So every shard gets as many transactions as any other. A hot customer takes its part of its shard's work,
-//! and makes no shard busier than the others: skew across shards is not measured.
+//! A client draws a transaction's first customer by the law of the skew among the customers of its
+//! own shard ([`Client::draw_here`]). So every shard gets as many transactions as any other. A hot
+//! customer takes its part of its shard's work, and makes no shard busier than the others: skew
+//! across shards is not measured.
 //!
-//! The invariant is that money comes, goes and moves only as it was answered. The sum of all cents says that of what comes and goes, and
-//! says nothing of payments between customers, which leave it as it was. So there is a second sum, in which the cents of each
-//! account weigh differently: a payment that was answered and lost, or that reached another account, is missing there.
+//! The invariant is that money comes, goes and moves only as it was answered. The sum of all cents
+//! says that of what comes and goes, and says nothing of payments between customers, which leave it
+//! as it was. So there is a second sum, in which the cents of each account weigh differently: a
+//! payment that was answered and lost, or that reached another account, is missing there.
 
 use std::ops::AddAssign;
 
@@ -83,7 +87,8 @@ pub enum Transaction {
     SendPayment { from: u32, to: u32, amount: i64 },
     /// Puts money into the savings account, or takes it, if there is enough.
     TransactSavings { customer: u32, amount: i64 },
-    /// Takes money from the checking account, and a penalty if both accounts together do not cover it.
+    /// Takes money from the checking account, and a penalty if both accounts together do not cover
+    /// it.
     WriteCheck { customer: u32, amount: i64 },
 }
 
@@ -100,8 +105,9 @@ pub enum Reply {
     Changed(i64),
 }
 
-/// What an account's cents weigh in the second sum: odd, so that no change of one account is lost, and without a pattern
-/// (the last step of SplitMix64), so that changes of several do not make up for each other.
+/// What an account's cents weigh in the second sum: odd, so that no change of one account is lost,
+/// and without a pattern (the last step of SplitMix64), so that changes of several do not make up
+/// for each other.
 #[inline]
 fn weight(account: Account) -> u64 {
     let number = u64::from(account.customer) << 1 | u64::from(account.kind == Kind::Savings);
@@ -116,10 +122,12 @@ fn weight(account: Account) -> u64 {
 pub struct Money {
     /// In all accounts; of a client, what it put in and took out.
     cents: i64,
-    /// The same, each account's cents times its [`weight`], modulo 2^64; of a client, also what it moved.
+    /// The same, each account's cents times its [`weight`], modulo 2^64; of a client, also what it
+    /// moved.
     weighted: u64,
     accounts: u64,
-    /// Of what Balances read, so that no engine's compiler leaves the reading out. It is compared with nothing.
+    /// Of what Balances read, so that no engine's compiler leaves the reading out. It is compared
+    /// with nothing.
     checksum: u64,
 }
 
@@ -303,7 +311,8 @@ impl Workload for SmallBank {
                 Transaction::DepositChecking { customer, .. } | Transaction::WriteCheck { customer, .. },
                 Reply::Changed(cents),
             ) => tally.change(checking(customer), cents),
-            // An answer to another question: an account that nobody has, so that the verdict says so.
+            // An answer to another question: an account that nobody has, so that the verdict says
+            // so.
             _ => tally.accounts += 1,
         }
     }

@@ -1,11 +1,14 @@
 //! A client's transactions, drawn before the clock starts.
 //!
-//! There is one client for each shard. The first row of its transactions lives on that shard, as with a client that knows the
-//! placement and sends there; an engine without shards gets the same transactions from as many threads.
+//! There is one client for each shard. The first row of its transactions lives on that shard, as
+//! with a client that knows the placement and sends there; an engine without shards gets the same
+//! transactions from as many threads.
 //!
-//! So every shard gets as many transactions as any other, whatever the skew. That first row is drawn by the workload's law among the
-//! rows of the client's shard: a hot row is hot within its shard's equal share of the work, and makes no shard busier than
-//! the others. What is measured of skew is conflict and caching. Skew across shards, one of them busier than the rest, is not measured.
+//! So every shard gets as many transactions as any other, whatever the skew. That first row is
+//! drawn by the workload's law among the rows of the client's shard: a hot row is hot within its
+//! shard's equal share of the work, and makes no shard busier than the others. What is measured of
+//! skew is conflict and caching. Skew across shards, one of them busier than the rest, is not
+//! measured.
 
 use freehold_shard::{Addressees, ObjectId, PlacementKey, Router, ShardIndex};
 use rand::seq::SliceRandom;
@@ -20,8 +23,9 @@ pub const SEED: u64 = 0x0F2E_E401_D000_0005;
 
 /// Draws for one row after which it is said that none fits.
 const DRAWS_MAX: usize = 1_000_000;
-/// Draws of one client for all its transactions. With 256 shards and twelve keys a transaction some 10^8 are needed, if all rows are
-/// alike; who needs ten times as many draws rows that are all but never drawn.
+/// Draws of one client for all its transactions. With 256 shards and twelve keys a transaction some
+/// 10^8 are needed, if all rows are alike; who needs ten times as many draws rows that are all but
+/// never drawn.
 const DRAWS_OF_CLIENT_MAX: u64 = 1 << 30;
 
 /// A workload is too small, or too uneven, for its transactions to be drawn.
@@ -55,10 +59,12 @@ pub enum NoRow {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cross {
-    /// As the workload draws it, whoever lives where; but for a transaction's first row, which lives on its client's shard
-    /// ([`Client::draw_here`]). With `n` shards a second row that is drawn evenly lives elsewhere `n - 1` times in `n`.
+    /// As the workload draws it, whoever lives where; but for a transaction's first row, which
+    /// lives on its client's shard ([`Client::draw_here`]). With `n` shards a second row that is
+    /// drawn evenly lives elsewhere `n - 1` times in `n`.
     Natural,
-    /// So many in a hundred of those that can, from 0 to 100; the others stay on one shard. With one shard none can.
+    /// So many in a hundred of those that can, from 0 to 100; the others stay on one shard. With
+    /// one shard none can.
     Percent(f64),
 }
 
@@ -111,7 +117,8 @@ impl Client {
         self.router.home(id).index()
     }
 
-    /// Whether a transaction that has the choice is to span shards; `None` if that is left to the draw.
+    /// Whether a transaction that has the choice is to span shards; `None` if that is left to the
+    /// draw.
     pub fn spans(&mut self) -> Option<bool> {
         match self.cross {
             Cross::Natural => None,
@@ -152,9 +159,9 @@ impl Client {
         self.draw_fitting(draw, |client, id| (client.home(id) != client.shard) == elsewhere)
     }
 
-    /// A draw that lives here: by the same law, among the rows of the client's own shard. As every client draws so, each shard gets as
-    /// many transactions as any other, and how uneven the law is changes nothing in that: a hot row takes its part of the work of
-    /// its own shard only.
+    /// A draw that lives here: by the same law, among the rows of the client's own shard. As every
+    /// client draws so, each shard gets as many transactions as any other, and how uneven the law
+    /// is changes nothing in that: a hot row takes its part of the work of its own shard only.
     ///
     /// # Errors
     /// If there seems to be none.
@@ -162,7 +169,8 @@ impl Client {
         self.draw_at(false, draw)
     }
 
-    /// A draw for a transaction's other side: anywhere, elsewhere or here as `spans` (of [`Client::spans`]) says.
+    /// A draw for a transaction's other side: anywhere, elsewhere or here as `spans` (of
+    /// [`Client::spans`]) says.
     ///
     /// # Errors
     /// If there seems to be none.
@@ -177,9 +185,10 @@ impl Client {
         }
     }
 
-    /// Different ids for one transaction. If it is to span shards they are dealt evenly over so many of them, this client's
-    /// first and then others at random, or over all if there are not so many; if not, they live here. If that is left to the draw
-    /// ([`Cross::Natural`]), the first lives here and the others anywhere.
+    /// Different ids for one transaction. If it is to span shards they are dealt evenly over so
+    /// many of them, this client's first and then others at random, or over all if there are not so
+    /// many; if not, they live here. If that is left to the draw ([`Cross::Natural`]), the first
+    /// lives here and the others anywhere.
     ///
     /// # Errors
     /// If there seem to be too few.

@@ -1,22 +1,26 @@
-//! TATP: the register of a mobile network. Seven short transactions, four in five of which only read, each about one subscriber.
+//! TATP: the register of a mobile network. Seven short transactions, four in five of which only
+//! read, each about one subscriber.
 //!
-//! Source: S. Neuvonen, A. Wolski, M. Manner, V. Raatikka, "Telecom Application Transaction Processing Benchmark", version 1.0,
-//! 2009 (<https://tatpbenchmark.sourceforge.net>): GetSubscriberData 35, GetNewDestination 10, GetAccessData 35,
-//! UpdateSubscriberData 2, UpdateLocation 14, InsertCallForwarding 2, DeleteCallForwarding 2 of a hundred, over 100,000
+//! Source: S. Neuvonen, A. Wolski, M. Manner, V. Raatikka, "Telecom Application Transaction
+//! Processing Benchmark", version 1.0, 2009 (<https://tatpbenchmark.sourceforge.net>):
+//! GetSubscriberData 35, GetNewDestination 10, GetAccessData 35, UpdateSubscriberData 2,
+//! UpdateLocation 14, InsertCallForwarding 2, DeleteCallForwarding 2 of a hundred, over 100,000
 //! subscribers, who are drawn as it says: not uniformly.
 //!
-//! Many of its transactions ask for what is not there. By its rules 62.5 in a hundred of GetAccessData and
-//! UpdateSubscriberData find it, 31.25 of inserts and deletes, 14.8 of GetNewDestinations in the beginning and 20.4 in the long
-//! run (an inserted forwarding may end at any hour, a loaded one ends after its start), and all of the others. Here a read that
-//! finds nothing is committed and answers so. A change that finds nothing to change, or finds in its place what it would
-//! insert, is aborted, and counted as such.
+//! Many of its transactions ask for what is not there. By its rules 62.5 in a hundred of
+//! GetAccessData and UpdateSubscriberData find it, 31.25 of inserts and deletes, 14.8 of
+//! GetNewDestinations in the beginning and 20.4 in the long run (an inserted forwarding may end at
+//! any hour, a loaded one ends after its start), and all of the others. Here a read that finds
+//! nothing is committed and answers so. A change that finds nothing to change, or finds in its
+//! place what it would insert, is aborted, and counted as such.
 //!
 //! All rows of a subscriber share a shard, so nothing spans shards, whatever [`Cross`](crate::Cross) says.
 //!
-//! What differs: a subscriber's number in the network is its key, so changes that find the subscriber by it need no second index.
-//! A client draws subscribers by the published law among those of its own shard ([`Client::draw_here`]), so every shard gets as
-//! many transactions as any other. A popular subscriber takes its part of its shard's work, and makes no shard busier than the
-//! others: skew across shards is not measured.
+//! What differs: a subscriber's number in the network is its key, so changes that find the
+//! subscriber by it need no second index. A client draws subscribers by the published law among
+//! those of its own shard ([`Client::draw_here`]), so every shard gets as many transactions as any
+//! other. A popular subscriber takes its part of its shard's work, and makes no shard busier than
+//! the others: skew across shards is not measured.
 //!
 //! The invariant: rows come and go, and what changes write adds up to, as it was answered.
 

@@ -1,27 +1,34 @@
-//! TPC-C: a wholesaler's warehouses, and of its five transactions the two that make 88 of a hundred: NewOrder and Payment.
+//! TPC-C: a wholesaler's warehouses, and of its five transactions the two that make 88 of a
+//! hundred: NewOrder and Payment.
 //!
-//! Source: Transaction Processing Performance Council, "TPC Benchmark C, Standard Specification", revision 5.11, 2010
-//! (<https://www.tpc.org/tpcc/>), by whose clauses the comments go. Half of the transactions are NewOrders, as is usual where
-//! only the two are run (X. Yu, G. Bezerra, A. Pavlo, S. Devadas, M. Stonebraker, "Staring into the Abyss: An Evaluation of
-//! Concurrency Control with One Thousand Cores", PVLDB 8(3), 2014); the specification has 45 of one for 43 of the other.
+//! Source: Transaction Processing Performance Council, "TPC Benchmark C, Standard Specification",
+//! revision 5.11, 2010 (<https://www.tpc.org/tpcc/>), by whose clauses the comments go. Half of the
+//! transactions are NewOrders, as is usual where only the two are run (X. Yu, G. Bezerra, A. Pavlo,
+//! S. Devadas, M. Stonebraker, "Staring into the Abyss: An Evaluation of Concurrency Control with
+//! One Thousand Cores", PVLDB 8(3), 2014); the specification has 45 of one for 43 of the other.
 //! Terminals do not think or type, and the figures are no tpmC.
 //!
-//! A warehouse is one placement: all its rows share a shard, and a client works for the warehouses on its own. Who supplies an
-//! order's lines and whose customer pays decides what spans shards. With [`Cross::Natural`] these are other warehouses as
-//! often as `remote_items` and `remote_payments` say, wherever they live. With [`Cross::Percent`] so many transactions have a
-//! side on another shard: a payment its customer, an order one line at least and others by `remote_items`; the rest of the
-//! transactions stay in their warehouse.
+//! A warehouse is one placement: all its rows share a shard, and a client works for the warehouses
+//! on its own. Who supplies an order's lines and whose customer pays decides what spans shards.
+//! With [`Cross::Natural`] these are other warehouses as often as `remote_items` and
+//! `remote_payments` say, wherever they live. With [`Cross::Percent`] so many transactions have a
+//! side on another shard: a payment its customer, an order one line at least and others by
+//! `remote_items`; the rest of the transactions stay in their warehouse.
 //!
 //! What differs:
 //! - Each warehouse has its own copy of the items, which nobody writes, as H-Store does.
-//! - An order, its lines and its row of NEW-ORDER are one object. Its key, and that of a row of the history, are the client's,
-//!   and the order's number is a column: a message names its objects before the district says which number is next.
-//! - The client finds a customer by last name: it has the secondary index. The names are the same in all districts.
-//! - An order for an unused item is rolled back before its first write, not after the others (clause 2.4.2.3).
-//! - Texts that are only displayed (names, streets, what the data of items, stock and good customers hold beside "original") are
-//!   not held, dates neither: the same message must do the same again. A stock has one text for all districts, not ten.
-//! - The orders and the history of before the beginning are not there; neither transaction reads them. Orders' numbers begin as if
-//!   they were.
+//! - An order, its lines and its row of NEW-ORDER are one object. Its key, and that of a row of the
+//!   history, are the client's, and the order's number is a column: a message names its objects
+//!   before the district says which number is next.
+//! - The client finds a customer by last name: it has the secondary index. The names are the same
+//!   in all districts.
+//! - An order for an unused item is rolled back before its first write, not after the others
+//!   (clause 2.4.2.3).
+//! - Texts that are only displayed (names, streets, what the data of items, stock and good
+//!   customers hold beside "original") are not held, dates neither: the same message must do the
+//!   same again. A stock has one text for all districts, not ten.
+//! - The orders and the history of before the beginning are not there; neither transaction reads
+//!   them. Orders' numbers begin as if they were.
 //!
 //! [`Cross::Natural`]: crate::Cross::Natural
 //! [`Cross::Percent`]: crate::Cross::Percent
@@ -54,7 +61,8 @@ const _: () = assert!(4 + 2 * LINES_MAX <= ADDRESSEES_MAX, "an order names items
 /// The workload. Shares are in a hundred, from 0 to 100, and there is one of everything at least.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tpcc {
-    /// Warehouses. Each shard needs one at least; which shard one lives on is for a hash to say, so a few more than shards.
+    /// Warehouses. Each shard needs one at least; which shard one lives on is for a hash to say, so
+    /// a few more than shards.
     pub warehouses: u16,
     /// Items, of each of which each warehouse has a stock.
     pub items: u32,
@@ -266,7 +274,8 @@ impl Payment {
         Ok(Reply::Paid { balance })
     }
 
-    /// Writes the payment before what the data of a customer of bad credit hold, and drops what has no room (clause 2.5.2.2).
+    /// Writes the payment before what the data of a customer of bad credit hold, and drops what has
+    /// no room (clause 2.5.2.2).
     fn note(&self, customer: &mut Customer) {
         let Payment { customer: number, customer_district, customer_warehouse, .. } = self;
         let Payment { warehouse, district, amount, .. } = self;

@@ -14,7 +14,8 @@ use crate::stream::{Client, NoRow};
 /// Why a transaction did not commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused<Id: Debug> {
-    /// The workload's own rule: too little money, a number nobody has. It is counted, and no fault of the engine.
+    /// The workload's own rule: too little money, a number nobody has. It is counted, and no fault
+    /// of the engine.
     #[error("aborted by the workload: {0}")]
     Aborted(&'static str),
     /// What cannot be, if the engine does its work. The cell it happens in has no figures.
@@ -25,7 +26,8 @@ pub enum Refused<Id: Debug> {
     Access(#[from] AccessError<Id>),
 }
 
-/// The rows of one transaction, as an engine lends them. Every id was named by [`Workload::addressees`].
+/// The rows of one transaction, as an engine lends them. Every id was named by
+/// [`Workload::addressees`].
 pub trait Rows<W: Workload> {
     /// The row, if there is one.
     ///
@@ -75,8 +77,8 @@ impl<W: Workload, S: BuildHasher> Rows<W> for HashMap<W::Id, W::Row, S> {
 
 /// A workload, with its sizes and its skew as fields.
 ///
-/// A transaction decides before it writes: [`Workload::run`] refuses before its first change, so an engine that cannot undo
-/// can run it as well as one that can.
+/// A transaction decides before it writes: [`Workload::run`] refuses before its first change, so an
+/// engine that cannot undo can run it as well as one that can.
 pub trait Workload: Clone + PartialEq + Debug + Send + Sync + Serialize + DeserializeOwned + 'static {
     /// What identifies a row. Its placement says which rows share a shard.
     type Id: ObjectId;
@@ -99,7 +101,8 @@ pub trait Workload: Clone + PartialEq + Debug + Send + Sync + Serialize + Deseri
     /// What it is called on the command line and in results: lower case.
     fn name(&self) -> &'static str;
 
-    /// Whether every transaction touches one row only, so that an engine without transactions serves it as well.
+    /// Whether every transaction touches one row only, so that an engine without transactions
+    /// serves it as well.
     fn is_of_single_rows(&self) -> bool {
         false
     }
@@ -107,15 +110,16 @@ pub trait Workload: Clone + PartialEq + Debug + Send + Sync + Serialize + Deseri
     /// Gives every row there is in the beginning, in any order.
     fn load(&self, put: &mut dyn FnMut(Self::Id, Self::Row));
 
-    /// Draws the transactions of one client. The first row of each lives on the client's own shard; which others live there is for
-    /// the client's [`Cross`](crate::Cross) to say.
+    /// Draws the transactions of one client. The first row of each lives on the client's own shard;
+    /// which others live there is for the client's [`Cross`](crate::Cross) to say.
     ///
     /// # Errors
     /// If no row lives where one has to.
     fn draw(&self, client: &mut Client) -> Result<Vec<Self::Transaction>, NoRow>;
 
-    /// Makes a transaction of the stream's first lap (0) one of a later lap. Its rows must live where they did, and its answer must tally as
-    /// before: engines tally the transaction of the first lap.
+    /// Makes a transaction of the stream's first lap (0) one of a later lap. Its rows must live
+    /// where they did, and its answer must tally as before: engines tally the transaction of the
+    /// first lap.
     fn renew(_transaction: &mut Self::Transaction, _lap: u64) {}
 
     /// Names the transaction's rows.
@@ -123,8 +127,8 @@ pub trait Workload: Clone + PartialEq + Debug + Send + Sync + Serialize + Deseri
 
     /// Runs the transaction.
     ///
-    /// # Errors
-    /// [`Refused::Aborted`] by the workload's rules, before anything was changed. The others are errors.
+    /// # Errors [`Refused::Aborted`] by the workload's rules, before anything was changed. The
+    /// others are errors.
     fn run(
         transaction: &Self::Transaction,
         rows: &mut impl Rows<Self>,

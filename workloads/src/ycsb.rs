@@ -1,25 +1,29 @@
-//! YCSB, the Yahoo! Cloud Serving Benchmark: records of a kilobyte, read, updated, inserted and scanned in six published mixes,
-//! and sixteen at a time in transactions.
+//! YCSB, the Yahoo! Cloud Serving Benchmark: records of a kilobyte, read, updated, inserted and
+//! scanned in six published mixes, and sixteen at a time in transactions.
 //!
-//! Source: B. F. Cooper, A. Silberstein, E. Tam, R. Ramakrishnan, R. Sears, "Benchmarking Cloud Serving Systems with YCSB",
-//! SoCC 2010; mixes as in <https://github.com/brianfrankcooper/YCSB>, `workloads/workloada` to `workloadf`. [`Ycsb`] is A, B, C
-//! and F, whose records are all there in the beginning; [`YcsbGrowing`] is D and E, which insert; [`YcsbTransactional`] is
-//! what the literature on transactions made of it.
+//! Source: B. F. Cooper, A. Silberstein, E. Tam, R. Ramakrishnan, R. Sears, "Benchmarking Cloud
+//! Serving Systems with YCSB", SoCC 2010; mixes as in <https://github.com/brianfrankcooper/YCSB>,
+//! `workloads/workloada` to `workloadf`. [`Ycsb`] is A, B, C and F, whose records are all there in
+//! the beginning; [`YcsbGrowing`] is D and E, which insert; [`YcsbTransactional`] is what the
+//! literature on transactions made of it.
 //!
-//! What differs. A record is ten fields of a hundred bytes as published, but a new value is made where the record is, from its
-//! key and how often the field was updated, and a read answers with a checksum of all ten fields: what is measured is
-//! the engine and no network, and each byte can be checked in the end. Keys are numbers, sixty-four neighbours share a shard,
-//! and popularity is dealt out over these groups in turn where YCSB hashes, so the popular records are not neighbours here
-//! either. The law of popularity is Zipf's, drawn exactly. Which shards a read or an update of one record spans is no question,
-//! so [`Cross`](crate::Cross) says nothing to A, B, C, D and F.
+//! What differs. A record is ten fields of a hundred bytes as published, but a new value is made
+//! where the record is, from its key and how often the field was updated, and a read answers with a
+//! checksum of all ten fields: what is measured is the engine and no network, and each byte can be
+//! checked in the end. Keys are numbers, sixty-four neighbours share a shard, and popularity is
+//! dealt out over these groups in turn where YCSB hashes, so the popular records are not neighbours
+//! here either. The law of popularity is Zipf's, drawn exactly. Which shards a read or an update of
+//! one record spans is no question, so [`Cross`](crate::Cross) says nothing to A, B, C, D and F.
 //!
-//! A client draws a transaction's first record by the published law among the records of its own shard
-//! ([`Client::draw_here`]). So every shard gets as many transactions as any other. A popular record takes its part of its
-//! shard's work, and makes no shard busier than the others; with `n` shards it is asked for up to `n` times less or more than by the
-//! law over all records. Skew across shards is not measured.
+//! A client draws a transaction's first record by the published law among the records of its own
+//! shard ([`Client::draw_here`]). So every shard gets as many transactions as any other. A popular
+//! record takes its part of its shard's work, and makes no shard busier than the others; with `n`
+//! shards it is asked for up to `n` times less or more than by the law over all records. Skew
+//! across shards is not measured.
 //!
-//! The invariants: the updates that the records count are the acknowledged ones; there are as many records as were loaded
-//! and inserted; and every field of every record holds what its key and its count make of it, so a torn one is noticed.
+//! The invariants: the updates that the records count are the acknowledged ones; there are as many
+//! records as were loaded and inserted; and every field of every record holds what its key and its
+//! count make of it, so a torn one is noticed.
 
 mod growing;
 mod operation;
@@ -59,7 +63,8 @@ impl Loaded {
         self.at(self.popularity.draw(random))
     }
 
-    /// The number of the record of this rank, 0 being the most popular one: ranks are dealt out to the groups in turn.
+    /// The number of the record of this rank, 0 being the most popular one: ranks are dealt out to
+    /// the groups in turn.
     fn at(&self, rank: u64) -> u32 {
         let dealt = self.last * self.groups;
         let (group, place) = if rank < dealt {

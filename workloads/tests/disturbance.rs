@@ -1,4 +1,5 @@
-//! What a [`Watch`] sees. In a process of its own: it counts the CPU time of the process, and other tests beside it would be that.
+//! What a [`Watch`] sees. In a process of its own: it counts the CPU time of the process, and other
+//! tests beside it would be that.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,6 @@
-//! Every workload over a plain map: its transactions name what they touch, decide before they write, and its invariant holds;
-//! and the invariant is worth something: an engine that loses one write in a hundred is found out.
+//! Every workload over a plain map: its transactions name what they touch, decide before they
+//! write, and its invariant holds; and the invariant is worth something: an engine that loses one
+//! write in a hundred is found out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,8 +49,9 @@ const LAP: usize = 4_000;
 /// Whether a transaction that wrote is lost, by the rows it names.
 type Loses<'a, W> = &'a mut dyn FnMut(&BTreeMap<<W as Workload>::Id, Access>) -> bool;
 
-/// Runs two laps of the streams of all clients, one transaction of each in turn. What `loses` says of those that wrote is undone, and
-/// acknowledged. Says what does not hold: a transaction that met what cannot be, or the verdict.
+/// Runs two laps of the streams of all clients, one transaction of each in turn. What `loses` says
+/// of those that wrote is undone, and acknowledged. Says what does not hold: a transaction that met
+/// what cannot be, or the verdict.
 fn run<W: Workload>(workload: &W, shards: usize, cross: Cross, loses: Loses<'_, W>) -> Result<(), String> {
     let mut plain = Plain::<W> { rows: BTreeMap::new(), named: BTreeMap::new(), written: BTreeSet::new() };
     workload.load(&mut |id, row| assert!(plain.rows.insert(id, row).is_none(), "{id:?} is loaded twice"));
@@ -168,8 +170,8 @@ fn smallbank_balances_and_spans_as_told() {
     near(spanning(&uniform, 1, Cross::Percent(100.0)), 0.0);
 }
 
-/// Payments between customers leave the sum of all cents as it was: an engine that loses every one of them, and only them, once
-/// held all that was checked.
+/// Payments between customers leave the sum of all cents as it was: an engine that loses every one
+/// of them, and only them, once held all that was checked.
 #[test]
 fn lost_payments_between_customers_are_found_out() {
     for skew in [Skew::Uniform, Skew::Hotspot { rows: 10, share: 0.9 }] {
@@ -191,8 +193,8 @@ fn lost_payments_between_customers_are_found_out() {
     }
 }
 
-/// What is too small for its transactions is told so: nothing hangs or panics. SmallBank looked for a second customer without end
-/// where there was none.
+/// What is too small for its transactions is told so: nothing hangs or panics. SmallBank looked for
+/// a second customer without end where there was none.
 #[test]
 fn what_is_too_small_is_told_so() {
     fn told<W: Workload>(workload: &W, shards: usize, cross: Cross) {
@@ -298,7 +300,8 @@ fn transactional_ycsb_counts_and_spans_as_told() {
     near(spanning(&ycsb(0.6, 4), 4, Cross::Natural), 1.0);
 }
 
-/// Transactions of later laps live where those of the first do, and each inserts one row, another in every lap.
+/// Transactions of later laps live where those of the first do, and each inserts one row, another
+/// in every lap.
 fn renews_in_place<W: Workload>(workload: &W) {
     let mut client = Client::new(SEED, 0, 3, Cross::Natural);
     let stream = Stream::draw(workload, &mut client).expect("enough rows");

@@ -8,7 +8,8 @@ use thiserror::Error;
 
 /// The most payments handed over together.
 pub const BATCH_MAX: u64 = 1 << 16;
-/// Percentage of payments between accounts of two shards, if there are two and nothing else is said.
+/// Percentage of payments between accounts of two shards, if there are two and nothing else is
+/// said.
 const CROSS_DEFAULT: f64 = 20.0;
 /// The longest between two audits, in seconds.
 const AUDIT_EVERY_MAX: f64 = 86_400.0;
@@ -16,7 +17,8 @@ const AUDIT_EVERY_MAX: f64 = 86_400.0;
 /// Makes payments between accounts, one shard per core, and checks that no money was made or lost.
 #[derive(Parser)]
 pub struct Arguments {
-    /// Read payments from this CSV file, or from standard input if it is `-`; columns from,to,amount
+    /// Read payments from this CSV file, or from standard input if it is `-`; columns
+    /// from,to,amount
     #[arg(long, value_name = "FILE|-", conflicts_with_all = ["generate", "accounts", "cross", "skew", "write_payments"])]
     pub input: Option<PathBuf>,
 
@@ -28,7 +30,8 @@ pub struct Arguments {
     #[arg(long, value_name = "M", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(2..=1 << 53))]
     pub accounts: u64,
 
-    /// Percentage of payments between accounts of two shards [default: 20, and 0 if there is one shard]
+    /// Percentage of payments between accounts of two shards [default: 20, and 0 if there is one
+    /// shard]
     #[arg(long, value_name = "PERCENT", value_parser = |text: &str| number(text, 100.0))]
     pub cross: Option<f64>,
 
@@ -36,7 +39,8 @@ pub struct Arguments {
     #[arg(long, value_name = "THETA", default_value_t = 0.8, value_parser = |text: &str| number(text, 2.0))]
     pub skew: f64,
 
-    /// Seed of the payments made up, and of where accounts live: the same again gives the same again
+    /// Seed of the payments made up, and of where accounts live: the same again gives the same
+    /// again
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
 
@@ -60,12 +64,14 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=64))]
     pub in_flight: u64,
 
-    /// Audit all accounts at once, and again so long after each audit, while payments are made; 0 audits them in the end only
+    /// Audit all accounts at once, and again so long after each audit, while payments are made; 0
+    /// audits them in the end only
     #[arg(long, value_name = "SECONDS", default_value_t = 0.05, value_parser = |text: &str| number(text, AUDIT_EVERY_MAX))]
     audit_every: f64,
 
-    /// Keep a log in this directory, and go on where it ends: run again with the same payments, after whatever happened, and each is made or
-    /// refused once [default: a directory that is removed in the end]
+    /// Keep a log in this directory, and go on where it ends: run again with the same payments,
+    /// after whatever happened, and each is made or refused once [default: a directory that is
+    /// removed in the end]
     #[arg(long, value_name = "DIR", conflicts_with = "no_log")]
     pub data: Option<PathBuf>,
 

@@ -1,8 +1,10 @@
 //! Audits: all accounts of one instant are added up, while payments go on, from a snapshot.
 //!
-//! An account is opened with a known amount, and payments only move money. So at every instant the accounts hold exactly what they were
-//! opened with, and an audit that finds one coin more or less has seen half a payment. Two counts bound the accounts it may find: those
-//! known to be open before it asked for the snapshot must be there, and those named only after it had the snapshot cannot be.
+//! An account is opened with a known amount, and payments only move money. So at every instant the
+//! accounts hold exactly what they were opened with, and an audit that finds one coin more or less
+//! has seen half a payment. Two counts bound the accounts it may find: those known to be open
+//! before it asked for the snapshot must be there, and those named only after it had the snapshot
+//! cannot be.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -25,8 +27,9 @@ pub struct Census {
 }
 
 impl Census {
-    /// Counts the accounts that there are before any is named, if a log was kept of them. Those among them that are then named count twice
-    /// among the named: it is at most so many that an audit may find.
+    /// Counts the accounts that there are before any is named, if a log was kept of them. Those
+    /// among them that are then named count twice among the named: it is at most so many that an
+    /// audit may find.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -89,7 +92,8 @@ pub struct Auditor<'a> {
 }
 
 impl Auditor<'_> {
-    /// Audits at once, and again so long `after` each audit, until `work` is done; not at all if `after` is `None`.
+    /// Audits at once, and again so long `after` each audit, until `work` is done; not at all if
+    /// `after` is `None`.
     pub fn audit_during<T>(&self, after: Option<Duration>, work: impl FnOnce() -> T) -> (T, Audits) {
         let (working, is_working) = mpsc::channel::<()>();
         thread::scope(|scope| {

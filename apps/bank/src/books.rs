@@ -1,4 +1,5 @@
-//! The books: what is on every account in the end, asked of each account, and whether that is all the money there was.
+//! The books: what is on every account in the end, asked of each account, and whether that is all
+//! the money there was.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -27,7 +28,8 @@ impl Books {
     }
 }
 
-/// Asks every account what is on it, in batches as payments are, and writes the balances to `list` in the order of `accounts`.
+/// Asks every account what is on it, in batches as payments are, and writes the balances to `list`
+/// in the order of `accounts`.
 ///
 /// # Errors
 /// If the balances cannot be written.

@@ -1,8 +1,9 @@
 //! Which payments of one account were decided, so that one that comes again changes nothing.
 //!
-//! The payments that an account is to make are numbered from 0, in the order of the input. They are decided nearly in that order, so it is
-//! enough to keep below which number all are, and a bit for each from there on: as the receiver of a network's packets tells those it had
-//! before (RFC 6479). It stays as short as payments overtake each other, however many there are.
+//! The payments that an account is to make are numbered from 0, in the order of the input. They are
+//! decided nearly in that order, so it is enough to keep below which number all are, and a bit for
+//! each from there on: as the receiver of a network's packets tells those it had before (RFC 6479).
+//! It stays as short as payments overtake each other, however many there are.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,9 @@
 //! Payments made up, the same ones again for the same arguments, seed and number of shards.
 //!
-//! Accounts are 1 to `accounts`, drawn by Zipf's law: account 1 is the busiest, and skew 0 makes all alike. Amounts are 1 to
-//! [`AMOUNT_MAX`], all alike. Of all payments the share `cross` is between accounts of two shards, and the others stay on one. The random numbers
-//! are PCG's, whose values do not change from version to version.
+//! Accounts are 1 to `accounts`, drawn by Zipf's law: account 1 is the busiest, and skew 0 makes
+//! all alike. Amounts are 1 to [`AMOUNT_MAX`], all alike. Of all payments the share `cross` is
+//! between accounts of two shards, and the others stay on one. The random numbers are PCG's, whose
+//! values do not change from version to version.
 
 use std::io::{self, Write};
 
@@ -17,7 +18,8 @@ use crate::input::{InputError, Payment};
 
 /// The largest amount of a payment.
 pub const AMOUNT_MAX: u64 = 100;
-/// Payees drawn before the next fitting account is taken instead. With many shards, most draws fall on the wrong one.
+/// Payees drawn before the next fitting account is taken instead. With many shards, most draws fall
+/// on the wrong one.
 const DRAWS_MAX: usize = 16;
 
 /// The line of the first payment in a file of them, behind the header.
@@ -105,7 +107,8 @@ impl<W: Write, H: Fn(u64) -> ShardIndex> Generator<W, H> {
         self.account.sample(&mut self.random) as u64
     }
 
-    /// Two accounts that live apart or together, as `is_cross` says. Ends because [`Generator::new`] found two such accounts.
+    /// Two accounts that live apart or together, as `is_cross` says. Ends because
+    /// [`Generator::new`] found two such accounts.
     fn draw_pair(&mut self, is_cross: bool) -> (u64, u64) {
         loop {
             let from = self.draw_account();

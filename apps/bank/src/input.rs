@@ -1,11 +1,13 @@
 //! Payments read from CSV as a stream: memory does not grow with the input.
 //!
-//! The first line names the columns; `from`, `to` and `amount` must be among them, in any order, and further columns are ignored. Every
-//! other line is a payment; its numbers are whole, may be quoted and may have spaces around them. Blank lines are skipped. A line that is no payment is
+//! The first line names the columns; `from`, `to` and `amount` must be among them, in any order,
+//! and further columns are ignored. Every other line is a payment; its numbers are whole, may be
+//! quoted and may have spaces around them. Blank lines are skipped. A line that is no payment is
 //! told with its number and why, and reading goes on behind it.
 //!
-//! Lines are split here and fields by `csv-core`, and not both by `csv`: there a quote that is never closed swallows the rest of the
-//! input, and the position of a record is that of the blank lines before it, or of the line before where lines end in CR LF.
+//! Lines are split here and fields by `csv-core`, and not both by `csv`: there a quote that is
+//! never closed swallows the rest of the input, and the position of a record is that of the blank
+//! lines before it, or of the line before where lines end in CR LF.
 
 use std::io::{self, BufRead, Read};
 
@@ -144,7 +146,8 @@ struct Lines<R> {
     /// The current line; always ends in a line end unless it is too long.
     bytes: Vec<u8>,
     splitter: Reader,
-    /// Its fields, one behind the other, and where each ends. As long as the longest line, so that they never overflow.
+    /// Its fields, one behind the other, and where each ends. As long as the longest line, so that
+    /// they never overflow.
     fields: Vec<u8>,
     ends: Vec<usize>,
 }
@@ -204,7 +207,8 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// Bytes as they can be shown: not many, and without control characters, which could do things to a terminal.
+/// Bytes as they can be shown: not many, and without control characters, which could do things to a
+/// terminal.
 fn shown(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };

@@ -1,11 +1,13 @@
 //! The bank's actor: accounts, and what messages do to them.
 //!
-//! Promise *no-money-made*: a payment takes from one account exactly what it adds to the other, or it is refused and changes neither. Where
-//! `receive` returns an error the runtime undoes whatever the message did, on all shards, and it never asks where accounts live.
+//! Promise *no-money-made*: a payment takes from one account exactly what it adds to the other, or
+//! it is refused and changes neither. Where `receive` returns an error the runtime undoes whatever
+//! the message did, on all shards, and it never asks where accounts live.
 //!
-//! Promise *decided-once*, where a log is kept: a payment is made or refused once, ever, however often it is sent. The paying account knows
-//! which of its payments were ([`Decided`]), and that is written with what the payment did or not at all. So refusing is an outcome there, with an
-//! object of its own, and no error, which would undo it.
+//! Promise *decided-once*, where a log is kept: a payment is made or refused once, ever, however
+//! often it is sent. The paying account knows which of its payments were ([`Decided`]), and that is
+//! written with what the payment did or not at all. So refusing is an outcome there, with an object
+//! of its own, and no error, which would undo it.
 
 use freehold::{AccessError, Actor, Addressees, ObjectId, Objects};
 use serde::{Deserialize, Serialize};
@@ -52,7 +54,8 @@ pub enum Entry {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Account {
     pub balance: u64,
-    /// Its payments that were decided. In a box, and none without a log, where accounts are to be small.
+    /// Its payments that were decided. In a box, and none without a log, where accounts are to be
+    /// small.
     decided: Option<Box<Decided>>,
 }
 
@@ -84,7 +87,8 @@ pub enum Order {
     Open { account: u64, opening: u64 },
     /// Moves `amount` from one account to another.
     Pay { from: u64, to: u64, amount: u64 },
-    /// The same, once: payment `nth` of that account, from line `line`. It is remembered, made or refused.
+    /// The same, once: payment `nth` of that account, from line `line`. It is remembered, made or
+    /// refused.
     PayOnce { from: u64, to: u64, amount: u64, nth: u64, line: u64 },
     /// Asks what is on an account.
     Balance { account: u64 },
@@ -111,8 +115,8 @@ pub enum Receipt {
     Bookmark(Option<Bookmark>),
 }
 
-/// Why an order was refused. Nothing changed. A payment with several faults is refused for the first of them in this order:
-/// to oneself, of zero, no funds, more than an account holds.
+/// Why an order was refused. Nothing changed. A payment with several faults is refused for the
+/// first of them in this order: to oneself, of zero, no funds, more than an account holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     #[error("account {account} pays itself")]
@@ -125,7 +129,8 @@ pub enum Refusal {
     NoRoom { account: u64, balance: u64, amount: u64 },
     #[error("account {account} is not open")]
     NotOpen { account: u64 },
-    /// The runtime did not let the order at its accounts. It names all it touches, and owns them: this is a fault.
+    /// The runtime did not let the order at its accounts. It names all it touches, and owns them:
+    /// this is a fault.
     #[error("the runtime did not let the order at its accounts: {0}")]
     Access(#[from] AccessError<Key>),
 }
@@ -140,7 +145,8 @@ impl Actor for Ledger {
     fn addressees(order: &Order, to: &mut Addressees<Key>) {
         match *order {
             Order::Open { account, .. } => to.write(Key::Account(account)),
-            // What is refused is not named. It seldom is, and what is not named is seen to by the runtime.
+            // What is refused is not named. It seldom is, and what is not named is seen to by the
+            // runtime.
             Order::Pay { from, to: payee, .. } | Order::PayOnce { from, to: payee, .. } => {
                 to.write(Key::Account(from));
                 to.write(Key::Account(payee));
@@ -228,7 +234,8 @@ impl Reason {
     /// All of them, in the order of [`Reason::index`].
     pub const ALL: [Reason; 4] = [Reason::ToOneself, Reason::Zero, Reason::NoFunds, Reason::NoRoom];
 
-    /// The reason of a refused payment; `None` if the refusal is none a payment should meet, and so is a fault.
+    /// The reason of a refused payment; `None` if the refusal is none a payment should meet, and so
+    /// is a fault.
     pub fn of(refusal: &Refusal) -> Option<Reason> {
         match refusal {
             Refusal::ToOneself { .. } => Some(Reason::ToOneself),

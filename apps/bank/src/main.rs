@@ -1,23 +1,26 @@
-//! A bank: one account is one object, one payment one message, wherever its two accounts live. It is audited while payments are made, from
-//! snapshots: at every instant all accounts together must hold what they were opened with, to the coin. And in the end the books must
-//! balance.
+//! A bank: one account is one object, one payment one message, wherever its two accounts live. It
+//! is audited while payments are made, from snapshots: at every instant all accounts together must
+//! hold what they were opened with, to the coin. And in the end the books must balance.
 //!
-//! It keeps a log: a payment that was answered is on disk. With `--data` the log stays, and the bank goes on where it was when it is run again
-//! with the same payments, however it ended: each is made or refused once. See [`run`] and [`decided`] for how.
+//! It keeps a log: a payment that was answered is on disk. With `--data` the log stays, and the
+//! bank goes on where it was when it is run again with the same payments, however it ended: each is
+//! made or refused once. See [`run`] and [`decided`] for how.
 //!
 //! ```text
-//! cargo run --release -p bank                        # a million payments, made up; the log is removed in the end
+//! cargo run --release -p bank                        # a million payments; then the log is removed
 //! cargo run --release -p bank -- --data ledger       # the same, and can be killed and run again
 //! cargo run --release -p bank -- --no-log            # in memory only
 //! cargo run --release -p bank -- --input payments.csv --balances balances.csv
 //! cargo run --release -p bank -- --generate 100000 --accounts 10000 --write-payments payments.csv
 //! ```
-//! An account is opened by the first payment that names it, whatever comes of the payment. What the bank then did can be checked
-//! by a script that shares no code with it; `apps/bank/verify.py` is one. From the payments and the list of those refused it can tell exactly
-//! what must be on every account: see there.
+//! An account is opened by the first payment that names it, whatever comes of the payment. What the
+//! bank then did can be checked by a script that shares no code with it; `apps/bank/verify.py` is
+//! one. From the payments and the list of those refused it can tell exactly what must be on every
+//! account: see there.
 //!
-//! The exit status is 0 if every audit was exact, the books balance and every payment was made or refused; 1 if not; 2 if the bank could not begin or not go on, as with
-//! another input than its log is of; 3 if `--strict` met a bad line.
+//! The exit status is 0 if every audit was exact, the books balance and every payment was made or
+//! refused; 1 if not; 2 if the bank could not begin or not go on, as with another input than its
+//! log is of; 3 if `--strict` met a bad line.
 
 mod arguments;
 mod audit;
@@ -59,7 +62,8 @@ use crate::run::{OnBadLine, Plan, Run, RunError};
 
 /// What each shard gets of a batch, about, if nothing else is said.
 const BATCH_PER_SHARD: u64 = 1 << 10;
-/// Up to so many payments are made up before the clock starts: making one takes longer than paying it. More would take too much memory.
+/// Up to so many payments are made up before the clock starts: making one takes longer than paying
+/// it. More would take too much memory.
 const MADE_AHEAD_MAX: u64 = 4_000_000;
 /// Shards that have answered everything publish their numbers in less.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
@@ -143,7 +147,8 @@ fn bank(arguments: &Arguments) -> Result<(), Failure> {
     let config = Config::default();
     let config = Config {
         shards: arguments.shards.map_or(Shards::PerAllowedCore, Shards::Count),
-        // A service leaves this key random. Here accounts are to live at the same places from run to run.
+        // A service leaves this key random. Here accounts are to live at the same places from run
+        // to run.
         placement_key: Some(PlacementKey(arguments.seed)),
         ingress_entries_max: plan.ingress_entries(config.batch_messages_max).max(config.ingress_entries_max),
         ..config
@@ -273,7 +278,8 @@ fn payments(arguments: &Arguments, handle: &Handle<Ledger>) -> Result<(Progress,
     Ok((progress, Box::new(CsvPayments::new(file).map_err(no_header)?)))
 }
 
-/// The statistics once they tell of `orders` orders, or a moment later: a shard publishes its numbers after it has answered.
+/// The statistics once they tell of `orders` orders, or a moment later: a shard publishes its
+/// numbers after it has answered.
 fn settled_stats(handle: &Handle<Ledger>, orders: u64) -> Stats {
     let begun = Instant::now();
     loop {

@@ -16,8 +16,9 @@ pub enum Place {
 }
 
 impl Place {
-    /// A new directory beside the program, which is on a disk, as the usual place for temporary files often is not; or where the program was
-    /// started. It is removed when this is dropped, or when the program is told to end. A program that is killed leaves it there.
+    /// A new directory beside the program, which is on a disk, as the usual place for temporary
+    /// files often is not; or where the program was started. It is removed when this is dropped, or
+    /// when the program is told to end. A program that is killed leaves it there.
     ///
     /// # Errors
     /// If neither can be.
@@ -47,7 +48,8 @@ impl Place {
     }
 }
 
-/// To be held while a log is opened. That makes a directory that is not there, and so must not happen after one was removed.
+/// To be held while a log is opened. That makes a directory that is not there, and so must not
+/// happen after one was removed.
 pub fn opening() -> MutexGuard<'static, ()> {
     static OPENING: Mutex<()> = Mutex::new(());
     OPENING.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,5 @@
-//! The progress bar on standard error, shown only if that is a terminal, and messages that leave it whole.
+//! The progress bar on standard error, shown only if that is a terminal, and messages that leave it
+//! whole.
 
 use std::fs::File;
 use std::io::Read;
@@ -43,7 +44,8 @@ impl Progress {
         Progress { bar, is_in_payments, paid: std::cell::Cell::new(0) }
     }
 
-    /// A bar for a recovery: what it is told by, and itself, to be taken away when the recovery is done.
+    /// A bar for a recovery: what it is told by, and itself, to be taken away when the recovery is
+    /// done.
     pub fn of_recovery() -> (freehold::Progress, ProgressBar) {
         let bar = ProgressBar::hidden();
         let template = "{bar:40} {percent} %  {msg}  {eta} to go";

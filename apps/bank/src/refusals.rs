@@ -1,4 +1,5 @@
-//! The payments that were refused, of all runs that a log was kept of: they are objects, and read from a snapshot.
+//! The payments that were refused, of all runs that a log was kept of: they are objects, and read
+//! from a snapshot.
 
 use std::io::{self, Write};
 

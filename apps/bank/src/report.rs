@@ -194,8 +194,8 @@ impl Report<'_> {
     }
 }
 
-/// What a shard did. An order is a payment, or the opening of an account. Those done on the consensus path are counted among those done as well, and
-/// on the last shard they went to.
+/// What a shard did. An order is a payment, or the opening of an account. Those done on the
+/// consensus path are counted among those done as well, and on the last shard they went to.
 fn row(shard: &ShardStats) -> Vec<Cell> {
     let ShardStats { shard, cpu, counters, activity, .. } = shard;
     let mut cells =

@@ -1,21 +1,27 @@
-//! Drives payments through the runtime from one thread, a few batches in flight, and counts what came of each.
+//! Drives payments through the runtime from one thread, a few batches in flight, and counts what
+//! came of each.
 //!
-//! Memory is bounded by the batches in flight, and by the set of accounts, however long the input. Two invariants:
+//! Memory is bounded by the batches in flight, and by the set of accounts, however long the input.
+//! Two invariants:
 //!
-//! *open-before-paid*: a batch is handed over once all accounts it names are known to be open. Their openings are sent some batches ahead,
-//! so that nobody waits for them.
+//! *open-before-paid*: a batch is handed over once all accounts it names are known to be open.
+//! Their openings are sent some batches ahead, so that nobody waits for them.
 //!
-//! *in-order*: two payments that share an account are made in the order they were read, as long as no payment spans shards: then
-//! a shard gets all payments of its accounts from this one thread, first in, first out. For that no batch may have to wait in front of a shard while
-//! a later one finds room, and so [`Plan::ingress_entries`] is enough for all that can be in flight.
+//! *in-order*: two payments that share an account are made in the order they were read, as long as
+//! no payment spans shards: then a shard gets all payments of its accounts from this one thread,
+//! first in, first out. For that no batch may have to wait in front of a shard while a later one
+//! finds room, and so [`Plan::ingress_entries`] is enough for all that can be in flight.
 //!
-//! *noted-before-paid*, where a log is kept: a batch is handed over once a [`Bookmark`] that includes it is on disk, which is sent with its
-//! openings. So after a crash the bookmark says which payments may have been made: all the others were not. What may have been is handed over
-//! again, and changes nothing if it was decided ([`Decided`](crate::decided::Decided)). What the bookmark says is decided is only read, for
-//! its accounts. The payments before the bookmark have to be those of the run before: it has their checksum.
+//! *noted-before-paid*, where a log is kept: a batch is handed over once a [`Bookmark`] that
+//! includes it is on disk, which is sent with its openings. So after a crash the bookmark says
+//! which payments may have been made: all the others were not. What may have been is handed over
+//! again, and changes nothing if it was decided ([`Decided`](crate::decided::Decided)). What the
+//! bookmark says is decided is only read, for its accounts. The payments before the bookmark have
+//! to be those of the run before: it has their checksum.
 //!
-//! A payment that spans shards reaches the lower one first, and another that is in flight with it may overtake it on the higher. So where
-//! some do, only this is certain: a payment is made before all that are handed over after its batch was answered.
+//! A payment that spans shards reaches the lower one first, and another that is in flight with it
+//! may overtake it on the higher. So where some do, only this is certain: a payment is made before
+//! all that are handed over after its batch was answered.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -87,8 +93,9 @@ pub enum OnBadLine {
 }
 
 impl Plan {
-    /// Batches that may wait in front of one shard, if the runtime splits them into parts of at most `part` messages: all in flight, and
-    /// the openings of all staged, which are two accounts a payment.
+    /// Batches that may wait in front of one shard, if the runtime splits them into parts of at
+    /// most `part` messages: all in flight, and the openings of all staged, which are two accounts
+    /// a payment.
     pub fn ingress_entries(&self, part: usize) -> usize {
         self.in_flight * self.batch.div_ceil(part) + (STAGED_MAX + 1) * (2 * self.batch + 1).div_ceil(part)
     }
@@ -103,7 +110,8 @@ pub struct Tally {
     /// Handed over, and found to have been decided in a run before.
     pub before: u64,
     pub done: u64,
-    /// By [`Reason::index`]. Where a log is kept, [`Tally::refused_are`] says what all runs refused.
+    /// By [`Reason::index`]. Where a log is kept, [`Tally::refused_are`] says what all runs
+    /// refused.
     pub refused: [u64; Reason::ALL.len()],
     /// Neither done nor refused: what the runtime could not handle, and the first such case.
     pub unhandled: u64,
@@ -391,7 +399,8 @@ impl<'a> Run<'a> {
         self.staged.push_back(Staged { openings, payments });
     }
 
-    /// Hands over the batch staged first, as soon as its accounts are open and there is room in flight.
+    /// Hands over the batch staged first, as soon as its accounts are open and there is room in
+    /// flight.
     fn launch(&mut self) -> io::Result<()> {
         if self.flights.len() == self.plan.in_flight {
             self.land()?;
@@ -418,7 +427,8 @@ impl<'a> Run<'a> {
                 let Payment { from, to, amount, .. } = due.payment;
                 Order::Pay { from, to, amount }
             })),
-            // They must not be made, for another run would not know of it. Nor may those after them.
+            // They must not be made, for another run would not know of it. Nor may those after
+            // them.
             Some(pages) if !is_noted || pages.is_broken => {
                 pages.is_broken = true;
                 self.tally.unhandled += payments.len() as u64;

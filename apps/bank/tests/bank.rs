@@ -1,5 +1,6 @@
-//! `bank`, run as a user runs it and checked by code of its own: against a replay of the same payments where they are made in the
-//! order they stand in, and where payments between shards may overtake each other, against what was refused: all else must have moved exactly.
+//! `bank`, run as a user runs it and checked by code of its own: against a replay of the same
+//! payments where they are made in the order they stand in, and where payments between shards may
+//! overtake each other, against what was refused: all else must have moved exactly.
 
 #[path = "../src/audit.rs"]
 #[allow(dead_code, reason = "one audit is tested here by itself, and all of it as the bank runs it")]
@@ -31,6 +32,7 @@ use crate::audit::{Auditor, Census};
 use crate::decided::Decided;
 use crate::ledger::{Key, Ledger, Order};
 use crate::replay::{Payments, accounted, balances_csv, count_of, messy, parsed, refused, replay};
+use crate::support::skip::skip;
 
 /// Nothing here takes five seconds. Whatever takes this long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -68,7 +70,8 @@ impl Ended {
         rows.map(|row| row[at].parse::<u64>().expect("it is a number")).sum()
     }
 
-    /// That the shards handled each of `payments` and the opening of each of `accounts` once, and did what the report says came of them.
+    /// That the shards handled each of `payments` and the opening of each of `accounts` once, and
+    /// did what the report says came of them.
     #[track_caller]
     fn expect_each_handled_once(&self, payments: usize, accounts: usize) {
         let orders = (payments + accounts) as u64;
@@ -104,7 +107,8 @@ fn start(directory: &Path, arguments: &str) -> Child {
         .expect("the bank starts")
 }
 
-/// Runs the bank in `directory`, with `input` on its standard input; in memory only, if it is not told where its log is.
+/// Runs the bank in `directory`, with `input` on its standard input; in memory only, if it is not
+/// told where its log is.
 fn bank(directory: &Path, arguments: &str, input: &str) -> Ended {
     let no_log = if arguments.contains("--data") { "" } else { "--no-log" };
     let mut child = start(directory, &format!("{arguments} {no_log}"));
@@ -142,7 +146,7 @@ fn verify_by_script(directory: &TempDir, payments: &str, more: &[&str]) {
         Command::new("python3").current_dir(directory.path()).arg(&script).args(arguments).args(more).output()
     };
     let Ok(output) = check("balances.csv", "refused.csv") else {
-        return eprintln!("there is no python3: its script was not tried");
+        return skip("verify.py", "there is no python3");
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let finds = |balances, refused| !check(balances, refused).expect("it ran just now").status.success();
@@ -408,7 +412,8 @@ fn as_many_payments_span_shards_as_asked_for() {
     let all = 20_000;
     for (cross, shards, range) in [
         ("--cross 0", 3, 0..=0),
-        // So many accounts seldom meet, and so few of the others wait for a transaction and become one.
+        // So many accounts seldom meet, and so few of the others wait for a transaction and become
+        // one.
         ("--cross 20", 3, 3600..=4400),
         ("", 3, 3600..=4400),
         ("", 1, 0..=0),
@@ -468,9 +473,11 @@ fn kill(directory: &Path, arguments: &str, after: Duration) -> bool {
     output.status.code().is_none()
 }
 
-/// Kills the bank again and again and has it pay to the end then, with another number of shards each time, and what it said in the end.
+/// Kills the bank again and again and has it pay to the end then, with another number of shards
+/// each time, and what it said in the end.
 fn pay_in_spite_of_kills(directory: &TempDir, arguments: &str, shards: &[usize]) -> Ended {
-    // Later and later, so that it gets somewhere on a machine however slow, and is killed on one however fast.
+    // Later and later, so that it gets somewhere on a machine however slow, and is killed on one
+    // however fast.
     let mut after = Duration::from_millis(20);
     let mut kills = 0;
     for shards in shards.iter().cycle().take(10) {
@@ -518,7 +525,8 @@ fn a_bank_that_is_killed_goes_on_and_ends_as_by_a_replay() {
     );
 }
 
-// Where some payments overtake others it depends on them which lack funds. With enough of them nothing does.
+// Where some payments overtake others it depends on them which lack funds. With enough of them
+// nothing does.
 #[test]
 fn a_bank_that_is_killed_on_several_shards_decides_everything_once() {
     for opening in [100_000_000, 1000] {

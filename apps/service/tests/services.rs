@@ -153,8 +153,9 @@ fn tokio_service_counts() {
     let (status, stats) = http(&server, "GET", "/stats");
     assert!(status == 200 && stats.starts_with(r#"{"objects":3,"messages":168,"overloaded":0"#), "{stats}");
 
-    // A connection that is kept open and says nothing more does not keep the service from stopping. It has had an answer: one that was
-    // never accepted is reset with the listener's queue and does not end in order.
+    // A connection that is kept open and says nothing more does not keep the service from stopping.
+    // It has had an answer: one that was never accepted is reset with the listener's queue and does
+    // not end in order.
     let mut idle = server.connect();
     idle.send(b"GET /counters/7 HTTP/1.1\r\nHost: test\r\n\r\n");
     let head: Vec<String> = std::iter::repeat_with(|| idle.line()).take_while(|line| line != "\r").collect();
@@ -228,7 +229,8 @@ fn tcp_per_core_stores() {
     assert_eq!((client.line(), client.line()), ("3".into(), "3".into()));
     client.assert_ended();
 
-    // Many connections at once, on both listeners; each sees what the others did, wherever they were accepted.
+    // Many connections at once, on both listeners; each sees what the others did, wherever they
+    // were accepted.
     let mut clients: Vec<_> = (0..24).map(|_| server.connect()).collect();
     std::thread::scope(|scope| {
         for (number, client) in clients.iter_mut().enumerate() {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Kills a process that makes payments, again and again, and checks that everything it acknowledged is there.
+/// Kills a process that makes payments, again and again, and checks that everything it acknowledged
+/// is there.
 #[derive(Parser)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -14,7 +15,8 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub kills: u64,
 
-    /// Seed of the payments, and of when it is killed (what happens until then is the machine's affair)
+    /// Seed of the payments, and of when it is killed (what happens until then is the machine's
+    /// affair)
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
 
@@ -30,11 +32,13 @@ pub struct Arguments {
     #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     pub load_ms: u64,
 
-    /// When payments are acknowledged: when they are on disk, or when they are applied, and then the last may be lost
+    /// When payments are acknowledged: when they are on disk, or when they are applied, and then
+    /// the last may be lost
     #[arg(long, value_enum, default_value_t = ToldAck::Durable)]
     pub ack: ToldAck,
 
-    /// Where the log is; a directory that is empty or missing [default: one that is removed in the end, if all is well]
+    /// Where the log is; a directory that is empty or missing [default: one that is removed in the
+    /// end, if all is well]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 

@@ -1,4 +1,5 @@
-//! What must hold after a crash, and whether it does: from what was acknowledged, and what the accounts say.
+//! What must hold after a crash, and whether it does: from what was acknowledged, and what the
+//! accounts say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,8 +95,9 @@ impl Books {
         self.acknowledged.extend(more);
     }
 
-    /// Compares what the accounts say with what they must say. Payments from `checked` on are new, those below `end` may be. What is there
-    /// then counts as acknowledged: it must not be lost any more.
+    /// Compares what the accounts say with what they must say. Payments from `checked` on are new,
+    /// those below `end` may be. What is there then counts as acknowledged: it must not be lost any
+    /// more.
     pub fn check(&mut self, found: &BTreeMap<u64, Account>, checked: u64, end: u64) -> Checked {
         let mut result = Checked::default();
         let wrong = &mut result.wrong;

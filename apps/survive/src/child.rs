@@ -1,11 +1,12 @@
-//! The process that is killed: it opens the log, says what it found, and pays until it is killed. Nobody stops it otherwise.
+//! The process that is killed: it opens the log, says what it found, and pays until it is killed.
+//! Nobody stops it otherwise.
 //!
 //! What it says, line by line, in this order:
 //! ```text
 //! recovered RECORDS OWED MICROSECONDS
-//! account ID BALANCE PAID,PAID,.. GOT,GOT,..   for each account, when all that was owed has arrived; a list that is empty is `-`
-//! running                                      from here on it pays; or it stops, if it was not to pay
-//! ack NUMBER NEXT                              a payment was acknowledged; those from NEXT on are sent after this
+//! account ID BALANCE PAID,PAID,.. GOT,GOT,..   each account, when nothing is owed; `-` is no list
+//! running                                      from here on it pays, or stops if told so
+//! ack NUMBER NEXT                              acknowledged; NEXT and later are sent after it
 //! checkpoint                                   one was made
 //! ```
 
@@ -91,7 +92,8 @@ fn arrived(handle: &Handle<Ledger>) -> Result<BTreeMap<u64, Account>, Error> {
             numbers.sort_unstable();
             numbers
         };
-        // Of those that were checked some accounts may have let go and others not: that they arrived was seen.
+        // Of those that were checked some accounts may have let go and others not: that they
+        // arrived was seen.
         let (paid, got) = (numbers(|account| &account.paid), numbers(|account| &account.got));
         let latest = |numbers: &[u64]| numbers.last().map(|number| number >> LIFE_BITS);
         let last = latest(&paid).max(latest(&got)).unwrap_or(0) << LIFE_BITS;

@@ -1,8 +1,10 @@
 //! The accounts of `survive`, and payments that leave evidence.
 //!
-//! A payment is a number: what it pays to whom follows from it, so that who checks knows what a payment had to do without having been told.
-//! Each account notes the numbers of the payments it took part in, once for each time, and never looks at them. So whatever was lost, torn or
-//! done twice shows. What was checked before is not noted any longer: a payment says from which number on there is something to check.
+//! A payment is a number: what it pays to whom follows from it, so that who checks knows what a
+//! payment had to do without having been told. Each account notes the numbers of the payments it
+//! took part in, once for each time, and never looks at them. So whatever was lost, torn or done
+//! twice shows. What was checked before is not noted any longer: a payment says from which number
+//! on there is something to check.
 
 use freehold::{AccessError, Actor, Addressees, Objects};
 use rand_pcg::Pcg64;

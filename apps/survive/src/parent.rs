@@ -183,7 +183,8 @@ pub fn survive(told: &Arguments) -> Result<ExitCode, SurviveError> {
     Ok(ExitCode::from(u8::from(!is_well)))
 }
 
-/// Where the log is: named, or beside the program, which is on a disk, and removed when the first of these is dropped.
+/// Where the log is: named, or beside the program, which is on a disk, and removed when the first
+/// of these is dropped.
 fn place(named: &Option<PathBuf>) -> Result<(Option<TempDir>, PathBuf), SurviveError> {
     if let Some(path) = named {
         std::fs::create_dir_all(path).map_err(SurviveError::Place)?;

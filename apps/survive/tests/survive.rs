@@ -1,4 +1,5 @@
-//! `survive`, run as a user runs it: what was acknowledged outlives kills at any moment, and what is not so is found.
+//! `survive`, run as a user runs it: what was acknowledged outlives kills at any moment, and what
+//! is not so is found.
 //!
 //! `FREEHOLD_KILLS=5000 cargo test --release -p survive` takes a few minutes.
 
@@ -98,7 +99,8 @@ fn after(numbers: &[u64]) -> BTreeMap<u64, Account> {
     all
 }
 
-/// What is wrong with accounts after a first life whose payments 0 to 4 are there, by the books of somebody who was told of 0 to 3.
+/// What is wrong with accounts after a first life whose payments 0 to 4 are there, by the books of
+/// somebody who was told of 0 to 3.
 fn wrong(may_lose: bool, spoil: impl FnOnce(&mut BTreeMap<u64, Account>)) -> Vec<Wrong> {
     let mut books = Books::new(SEED, ACCOUNTS, may_lose);
     books.acknowledge((0..4).map(|number| Acknowledged { number, next: number + 2 }));

@@ -1,8 +1,10 @@
-//! The machine a run is made on, as far as it tells, and what to change on it for a quiet measurement.
+//! The machine a run is made on, as far as it tells, and what to change on it for a quiet
+//! measurement.
 //!
-//! Promise: what is not known is absent, never guessed; nothing but [`commit`] and [`compiler`] starts a program; and nothing
-//! is left in the directory that was timed. Facts are read from files under one root, so that any machine can be fabricated
-//! in a test. Which CPUs are allowed, and which of them share a core, freehold's own [`Topology`] knows.
+//! Promise: what is not known is absent, never guessed; nothing but [`commit`] and [`compiler`]
+//! starts a program; and nothing is left in the directory that was timed. Facts are read from files
+//! under one root, so that any machine can be fabricated in a test. Which CPUs are allowed, and
+//! which of them share a core, freehold's own [`Topology`] knows.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +23,8 @@ const LOAD_MAX: f64 = 0.5;
 const SYNCS: usize = 100;
 const BLOCK_BYTES: usize = 4096;
 
-/// The machine this runs on, with logs in `directory`, now. Takes as long as a hundred syncs of its disk.
+/// The machine this runs on, with logs in `directory`, now. Takes as long as a hundred syncs of its
+/// disk.
 pub fn describe(directory: &Path) -> Machine {
     let topology = Topology::of_this_process();
     let cpus = topology.as_ref().map_or(&[][..], Topology::cpus);
@@ -29,7 +32,8 @@ pub fn describe(directory: &Path) -> Machine {
     Machine { sync: time_syncs(directory).ok(), ..machine }
 }
 
-/// The machine whose files are at `root`, for a process that may use `cpus` and keeps logs in `directory`. Times nothing.
+/// The machine whose files are at `root`, for a process that may use `cpus` and keeps logs in
+/// `directory`. Times nothing.
 pub fn read(root: &Path, cpus: &[Cpu], directory: &Path) -> Machine {
     let text = |path: &str| text(&root.join(path));
     let system = root.join("sys/devices/system/cpu");
@@ -134,9 +138,11 @@ fn caches(directory: &Path) -> Vec<Cache> {
     caches
 }
 
-/// Whether it is a virtual machine, and whose, where that is said; `none` where it is said that it is not one.
+/// Whether it is a virtual machine, and whose, where that is said; `none` where it is said that it
+/// is not one.
 fn virtualisation(root: &Path) -> Option<String> {
-    /// What stands in the DMI strings of virtual machines. Processors other than x86 have no flag to ask.
+    /// What stands in the DMI strings of virtual machines. Processors other than x86 have no flag
+    /// to ask.
     const NAMES: [&str; 8] =
         ["QEMU", "KVM", "VMware", "VirtualBox", "Virtual Machine", "Compute Engine", "Bochs", "Parallels"];
     let text = |path: &str| text(&root.join(path));
@@ -159,8 +165,8 @@ fn virtualisation(root: &Path) -> Option<String> {
     named.or_else(|| clocks().and_then(by_clock)).or_else(|| Some("of an unknown maker".to_owned()))
 }
 
-/// Who made the ACPI tables, where they may be read: bytes 10 to 15 of every table's header (ACPI specification, 5.2.6). A
-/// Firecracker or a Cloud Hypervisor is named nowhere else.
+/// Who made the ACPI tables, where they may be read: bytes 10 to 15 of every table's header (ACPI
+/// specification, 5.2.6). A Firecracker or a Cloud Hypervisor is named nowhere else.
 fn acpi_maker(root: &Path) -> Option<String> {
     let table = fs::read(root.join("sys/firmware/acpi/tables/DSDT")).ok()?;
     let maker = std::str::from_utf8(table.get(10..16)?).ok()?.trim_matches(['\0', ' ']);
@@ -173,7 +179,8 @@ fn acpi_maker(root: &Path) -> Option<String> {
     })
 }
 
-/// The file system of a directory: its kind, what it is on, those of its options that a sync depends on, and the directory.
+/// The file system of a directory: its kind, what it is on, those of its options that a sync
+/// depends on, and the directory.
 fn file_system(mountinfo: &str, directory: &Path) -> Option<String> {
     const MATTER: [&str; 18] = [
         "sync",
@@ -196,7 +203,8 @@ fn file_system(mountinfo: &str, directory: &Path) -> Option<String> {
         "autodefrag",
     ];
     let directory = directory.canonicalize().ok()?;
-    // proc(5): the number of fields before the dash varies; what is mounted later lies over what was before.
+    // proc(5): the number of fields before the dash varies; what is mounted later lies over what
+    // was before.
     let mount = |line: &str| {
         let (before, after) = line.split_once(" - ")?;
         let mut before = before.split(' ').skip(4);
@@ -225,8 +233,8 @@ fn unescaped(field: &str) -> String {
         .fold(field.to_owned(), |field, (escape, character)| field.replace(escape, character))
 }
 
-/// Times writes of a block to a file in `directory`, each synced, where the file has its blocks already, as the log's
-/// segments do. The file has no name, so it is gone whatever happens.
+/// Times writes of a block to a file in `directory`, each synced, where the file has its blocks
+/// already, as the log's segments do. The file has no name, so it is gone whatever happens.
 ///
 /// # Errors
 /// The file cannot be made, written or synced.
@@ -246,8 +254,8 @@ fn time_syncs(directory: &Path) -> io::Result<SyncTime> {
     Ok(SyncTime { p50: times[SYNCS / 2], p99: times[SYNCS * 99 / 100 - 1] })
 }
 
-/// The commit of the tree this was built from, as it is now, with `+` behind it if one of its files was changed; empty if
-/// unknown.
+/// The commit of the tree this was built from, as it is now, with `+` behind it if one of its files
+/// was changed; empty if unknown.
 pub fn commit() -> String {
     let tree = env!("CARGO_MANIFEST_DIR");
     let head = said("git", &["-C", tree, "rev-parse", "HEAD"]);
@@ -260,8 +268,8 @@ pub fn commit() -> String {
     }
 }
 
-/// The compiler on the path now, which is the one that built this if it was built just now, as `cargo run` does; empty if
-/// there is none.
+/// The compiler on the path now, which is the one that built this if it was built just now, as
+/// `cargo run` does; empty if there is none.
 pub fn compiler() -> String {
     said("rustc", &["--version"]).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! The example `bench_diff`, run as CI runs it on runs that nobody measured: what is a regression, what is not, and each exit status.
+//! The example `bench_diff`, run as CI runs it on runs that nobody measured: what is a regression,
+//! what is not, and each exit status.
 
 mod made_up;
 
@@ -83,7 +84,8 @@ fn slower_with_ranges_that_overlap_may_be_chance() {
 
 #[test]
 fn of_an_open_loop_p99_decides() {
-    // Its rate is what arrives: an engine that took ten times as long for each answer was once called the same.
+    // Its rate is what arrives: an engine that took ten times as long for each answer was once
+    // called the same.
     let before = Plan { loads: &[Load::Rate { per_second: 1e5 }], ..Plan::SMALL }.run();
     let slow = |factor: f64| {
         let mut run = before.clone();

@@ -1,4 +1,5 @@
-//! What the shard-scaling benchmark says of the machine it runs on: of fabricated ones, and of this one.
+//! What the shard-scaling benchmark says of the machine it runs on: of fabricated ones, and of this
+//! one.
 
 use std::fs;
 use std::path::Path;
@@ -38,7 +39,8 @@ impl Tree {
         read(self.root.path(), cpus, self.root.path())
     }
 
-    /// What is said of this directory's file system by a list of mounts, in which `HERE` stands for it.
+    /// What is said of this directory's file system by a list of mounts, in which `HERE` stands for
+    /// it.
     fn file_system(&self, mountinfo: &str) -> Option<String> {
         let here = self.root.path().canonicalize().expect("it is there");
         let here = here.to_str().expect("a path in UTF-8");

@@ -1,5 +1,6 @@
-//! The benchmark `shard_scaling` does what it says: all workloads balance their books, a quick run leaves all its results, an interrupted one can
-//! be gone on with, and what makes no sense is refused with a sentence.
+//! The benchmark `shard_scaling` does what it says: all workloads balance their books, a quick run
+//! leaves all its results, an interrupted one can be gone on with, and what makes no sense is
+//! refused with a sentence.
 
 #[path = "../../../tests/support/patience.rs"]
 #[allow(dead_code, reason = "of it only some")]
@@ -87,7 +88,8 @@ fn a_quick_run_leaves_all_its_results() {
             assert_eq!(envelopes > 0, spans, "{cell}");
             // Four in ten have two customers.
             let share = repetition.spanning as f64 / (repetition.committed + repetition.aborted) as f64;
-            // In so short a time, those that waited for the disk when it began and when it ended make a difference.
+            // In so short a time, those that waited for the disk when it began and when it ended
+            // make a difference.
             let about = if cell.durability == Durability::None { 0.05 } else { 0.2 };
             assert!((share - if spans { 0.4 } else { 0.0 }).abs() < about, "{cell}: {share}");
             assert_eq!(repetition.log_bytes > 0, cell.durability == Durability::Durable, "{cell}");

@@ -1,5 +1,6 @@
-//! The report of `shard_scaling`, made of runs that nobody measured. Its modules' own tests run here as well. The pages are
-//! left in the target directory (`tmp/shard_scaling_report`), to be looked at.
+//! The report of `shard_scaling`, made of runs that nobody measured. Its modules' own tests run
+//! here as well. The pages are left in the target directory (`tmp/shard_scaling_report`), to be
+//! looked at.
 
 mod made_up;
 
@@ -40,7 +41,8 @@ fn parsed(page: &str) -> Document<'_> {
     Document::parse_with_options(body(page), options).expect("the body is well-formed")
 }
 
-/// What holds of every page: it is well-formed, fetches nothing, draws within its charts and has no figure that is none.
+/// What holds of every page: it is well-formed, fetches nothing, draws within its charts and has no
+/// figure that is none.
 fn check(page: &str) {
     for fetches in ["url(", "@import", "src=", "<link", "<script", "<img", "http://", "https://"] {
         assert!(!page.contains(fetches), "the page would fetch something: {fetches}");
@@ -155,7 +157,8 @@ fn the_page_of_sixteen_shards_shows_all_that_is_to_be_shown() {
         assert!(text.contains(said), "{said} is not on the page");
     }
     assert!(!text.contains("not complete") && !text.contains("cells failed"), "it is complete");
-    // Throughput and efficiency over shards, throughput and messages over the share; it is in no chart of latency.
+    // Throughput and efficiency over shards, throughput and messages over the share; it is in no
+    // chart of latency.
     assert_eq!(
         page.matches(r#"<g class="point disturbed"><title>"#).count(),
         4,
@@ -363,7 +366,8 @@ fn the_csv_has_one_row_a_repetition_and_stays_in_its_columns() {
     assert_eq!(rows[2][column("log_writes")], repetition.log_writes.to_string());
     assert_eq!((&rows[2][column("disturbed")], &rows[3][column("repetition")]), ("false", "2"));
     assert!(rows[2][column("spec")].contains("\"hotspot\""), "{:?}", rows[2]);
-    // Columns are only ever added at the end; the histogram is numbered by the cell, whatever rows it has.
+    // Columns are only ever added at the end; the histogram is numbered by the cell, whatever rows
+    // it has.
     assert_eq!(column("histogram"), header.len() - 1);
     assert_eq!((&rows[0][column("histogram")], &rows[1][column("histogram")]), ("", ""));
     assert_eq!(

@@ -105,7 +105,7 @@ impl Durability {
                 words.named_for.fetch_max(closed.0, Ordering::SeqCst);
                 let named = was | NAMED;
                 if words.state.compare_exchange(was, named, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-                    awaits.insert(place);
+                    awaits.insert(ShardIndex(place as u16));
                     break;
                 }
             }
@@ -115,7 +115,7 @@ impl Durability {
 
     /// Whether all of these shards have closed `epoch`, on disk.
     pub(crate) fn have_closed(&self, shards: ShardSet, epoch: Epoch) -> bool {
-        shards.iter().all(|place| self.words[place].state.load(Ordering::SeqCst) >> CLOSED >= epoch.0)
+        shards.iter().all(|shard| self.words[shard.index()].state.load(Ordering::SeqCst) >> CLOSED >= epoch.0)
     }
 
     /// Finds out how far everything is durable.
@@ -182,7 +182,7 @@ mod tests {
             durability.activate(B);
             let first = epochs.epoch();
             epochs.advance(first);
-            assert_eq!(durability.name(A, first).iter().collect::<Vec<_>>(), [1]);
+            assert_eq!(durability.name(A, first).iter().collect::<Vec<_>>(), [B]);
             assert!(!durability.go_idle(B));
             assert_eq!(durability.named_for(B), Some(first));
             durability.close(B, first);

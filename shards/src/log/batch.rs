@@ -10,7 +10,8 @@
 //!   0 magic "FHLB"      4 crc32c of all that follows, to the end of the records
 //!   8 length, of header and records, in bytes       12 records, how many
 //!  16 database         24 log               32 segment
-//!  40 sequence, of the batch in the log, from 0     48 crc of the batch before      52 format version
+//!  40 sequence, of the batch in the log, from 0     48 crc of the batch before
+//!  52 format version
 //!  56 closed epoch     64 durable epoch     72 time
 //!  80 awaited logs, a bit for each of 256          112 start          120 zero
 //! 128 records, each: length as u32, then so many bytes
@@ -388,6 +389,7 @@ mod tests {
     use super::*;
     use crate::log::bounds::TooLong;
     use crate::log::writer::{BatchWriter, Records, Wrote};
+    use crate::placement::ShardIndex;
 
     const SEGMENT: SegmentId = SegmentId { database: 0x5a17, log: 3, segment: 12, start: 0x57a2 };
     const BOUNDS: Bounds = Bounds::of_segments(16 << 10);
@@ -405,7 +407,7 @@ mod tests {
 
     fn marks(at: usize) -> Marks {
         let mut awaits = ShardSet::default();
-        [at % 256, 255].into_iter().for_each(|place| awaits.insert(place));
+        [at % 256, 255].into_iter().for_each(|place| awaits.insert(ShardIndex(place as u16)));
         Marks { closed: Epoch(at as u64), durable: Epoch(at as u64 / 2), time: Time(3 * at as u64), awaits }
     }
 

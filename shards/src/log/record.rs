@@ -1,14 +1,14 @@
 //! The records of a log: what a message changed, as it reads afterwards, and never how.
 //!
 //! ```text
-//! 1 epoch      u64                                   what follows in this batch was committed in it
-//! 2 put        id length u16, id, state              the object is now this, and belongs to owner 0
+//! 1 epoch      u64                                 what follows in this batch was committed in it
+//! 2 put        id length u16, id, state            the object is now this, and belongs to owner 0
 //! 3 put owned  id length u16, id, owner u64, state
-//! 4 put shared, 5 put immutable                      as 2
-//! 6 remove     id                                    the object does not exist any more
-//! 7 owe        debt u64, sender u64, message         a message was told, and is to be run
+//! 4 put shared, 5 put immutable                    as 2
+//! 6 remove     id                                  the object does not exist any more
+//! 7 owe        debt u64, sender u64, message       a message was told, and is to be run
 //! 8 owe later  debt u64, sender u64, due u64, message
-//! 9 paid       debt u64                              that message has run
+//! 9 paid       debt u64                            that message has run
 //! ```
 //! Each begins with its number, one byte. Numbers are little-endian; ids, states and messages are
 //! what `postcard` makes of them (<https://postcard.jamesmunns.com/wire-format>). Times are the

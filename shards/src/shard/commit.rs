@@ -155,7 +155,7 @@ impl<A: Actor> Engine<A> {
     }
 
     /// Publishes what [`Engine::copy_public`] found. The message commits in the epoch that is when
-    /// it is published: see [`Mvcc`].
+    /// it is published: see [`Mvcc`](crate::Mvcc).
     fn publish(&mut self) {
         if self.run.to_publish.is_empty() {
             return;

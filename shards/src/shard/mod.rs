@@ -203,7 +203,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Runs one message at once, with no queue.
     ///
     /// # Errors
-    /// [`AskError::Elsewhere`](crate::AskError::Elsewhere) if its objects live on another shard;
+    /// [`AskError::Elsewhere`] if its objects live on another shard;
     /// otherwise what came of it. After an error nothing has changed.
     #[inline]
     pub fn ask_now(

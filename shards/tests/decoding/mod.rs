@@ -1,8 +1,9 @@
-//! Everything that reads bytes of a log's files, on any bytes at all: nothing panics, everything ends, and what was read says no more than
-//! there is.
+//! Everything that reads bytes of a log's files, on any bytes at all: nothing panics, everything
+//! ends, and what was read says no more than there is.
 //!
-//! Bytes at random hardly ever have a checksum that is right, so they are read twice: as they are, and made whole, with a header around the
-//! manifest and with sealed batches, of which some are left as they are.
+//! Bytes at random hardly ever have a checksum that is right, so they are read twice: as they are,
+//! and made whole, with a header around the manifest and with sealed batches, of which some are
+//! left as they are.
 
 use freehold_shard::log::{BLOCK, Batch, Bounds, Damage, End, HEADER, SegmentId, Tail, VERSION, scan};
 use freehold_shard::manifest::{MANIFEST_VERSION, Manifest};
@@ -56,7 +57,8 @@ fn manifest(body: &[u8]) {
     }
 }
 
-/// Batches one after another, with what the bytes say but for what has to be right. The last byte of a header says what is not made right.
+/// Batches one after another, with what the bytes say but for what has to be right. The last byte
+/// of a header says what is not made right.
 fn sealed(bytes: &[u8]) -> Vec<u8> {
     let (mut bytes, mut offset, mut sequence, mut previous) = (bytes.to_vec(), 0, 0_u64, 0_u32);
     while offset + HEADER <= bytes.len() {

@@ -16,7 +16,8 @@ pub enum Message {
         to: u64,
         amount: i64,
     },
-    /// Takes from `from` if the two together stay above zero: whoever reads both must not miss another's write.
+    /// Takes from `from` if the two together stay above zero: whoever reads both must not miss
+    /// another's write.
     Withdraw {
         from: u64,
         other: u64,

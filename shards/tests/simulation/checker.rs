@@ -1,13 +1,17 @@
-//! Judges a history: is there one order of everything that explains all that anyone saw, and agrees with real time?
+//! Judges a history: is there one order of everything that explains all that anyone saw, and agrees
+//! with real time?
 //!
-//! The order is claimed by the protocol and not searched for: by epoch; in an epoch, snapshots before messages; and messages by where they
-//! ran, at their lock points, of which one thread has one after another. The history is replayed on a plain map in that order, and every
-//! read, every refusal, every snapshot and the final state must come out the same. And what ended before something else began must not
-//! come after it in the order.
+//! The order is claimed by the protocol and not searched for: by epoch; in an epoch, snapshots
+//! before messages; and messages by where they ran, at their lock points, of which one thread has
+//! one after another. The history is replayed on a plain map in that order, and every read, every
+//! refusal, every snapshot and the final state must come out the same. And what ended before
+//! something else began must not come after it in the order.
 //!
-//! In a life that ended in a crash, only what was committed up to an epoch, the *cut*, is left: the replay leaves out the later messages, and
-//! still has to come to what was recovered. Nobody may have been told for good what a message did that is left out, nor what it left behind:
-//! whatever was answered for good must be explained by what is left. What was told is owed until it has run, over all lives.
+//! In a life that ended in a crash, only what was committed up to an epoch, the *cut*, is left: the
+//! replay leaves out the later messages, and still has to come to what was recovered. Nobody may
+//! have been told for good what a message did that is left out, nor what it left behind: whatever
+//! was answered for good must be explained by what is left. What was told is owed until it has run,
+//! over all lives.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,12 +97,13 @@ enum Event<'a> {
     Peek(&'a Peek),
 }
 
-/// A place in the order: the epoch; 0 for a snapshot, 2 for a read of what is durable, and 1 for the rest; the lock point. Those of runs are
-/// odd, and even is between two.
+/// A place in the order: the epoch; 0 for a snapshot, 2 for a read of what is durable, and 1 for
+/// the rest; the lock point. Those of runs are odd, and even is between two.
 type Key = (Epoch, u8, usize);
 
 impl History {
-    /// Replays the history; returns what must be left, of objects and of what is owed. Of what was committed after `cut` nothing is.
+    /// Replays the history; returns what must be left, of objects and of what is owed. Of what was
+    /// committed after `cut` nothing is.
     pub(crate) fn explain(
         &self,
         told: impl Fn(u32) -> bool,
@@ -175,7 +180,8 @@ impl History {
         Ok((model, owed))
     }
 
-    /// What a copy must explain that was begun at this step, when these messages had been answered, and has come to its end now.
+    /// What a copy must explain that was begun at this step, when these messages had been answered,
+    /// and has come to its end now.
     pub(crate) fn as_copied(&self, begun: u64, answered: &BTreeSet<u32>) -> History {
         let mut history = self.clone();
         // What had no effect has none, whenever its sender hears of it.
@@ -335,7 +341,8 @@ impl Peek {
 pub(crate) struct Replay<'a> {
     pub(crate) model: &'a mut Model,
     pub(crate) sender: OwnerId,
-    /// What the message has written: having been allowed to once, it is to its end, whatever it does to the ownership.
+    /// What the message has written: having been allowed to once, it is to its end, whatever it
+    /// does to the ownership.
     pub(crate) mine: BTreeSet<u64>,
 }
 

@@ -1,8 +1,9 @@
 //! Disks that lose power: of what was not synced, a crash keeps whatever it likes.
 //!
-//! A write is durable when the disk says that it has written it; until then a crash leaves any of its sectors, or none, and beside them what was
-//! there before: zeros, or what an earlier use of the segment left behind. The manifest is another matter: it is renamed, and is there as it
-//! was or as it is.
+//! A write is durable when the disk says that it has written it; until then a crash leaves any of
+//! its sectors, or none, and beside them what was there before: zeros, or what an earlier use of
+//! the segment left behind. The manifest is another matter: it is renamed, and is there as it was
+//! or as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -117,7 +118,8 @@ impl Disks {
         }
     }
 
-    /// A backup is copied over the files, and everything that is newer stays beside it. Returns which files are newer than its manifest.
+    /// A backup is copied over the files, and everything that is newer stays beside it. Returns
+    /// which files are newer than its manifest.
     pub(super) fn copy_over(&mut self, files: &Files, manifest: &Manifest) -> Vec<(u64, u64)> {
         self.files.extend(files.iter().map(|(name, bytes)| (*name, bytes.clone())));
         self.manifest = manifest.to_bytes();
@@ -137,7 +139,8 @@ impl Disks {
         newer.map(|(name, _)| *name).collect()
     }
 
-    /// Deletes the files that are not needed. Those of logs whose numbers will never be given again may be used again.
+    /// Deletes the files that are not needed. Those of logs whose numbers will never be given again
+    /// may be used again.
     pub(super) fn keep(&mut self, is_needed: impl Fn(u64, u64) -> bool, next_log: u64, segment_bytes: usize) {
         let gone: BTreeSet<_> =
             self.files.keys().copied().filter(|(log, segment)| !is_needed(*log, *segment)).collect();

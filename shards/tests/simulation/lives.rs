@@ -1,8 +1,9 @@
-//! A runtime with logs, over several lives: it writes, crashes or stops, is recovered by the crate's own code, perhaps with another number of
-//! shards, and goes on.
+//! A runtime with logs, over several lives: it writes, crashes or stops, is recovered by the
+//! crate's own code, perhaps with another number of shards, and goes on.
 //!
-//! What a crash leaves is judged in `checker`, by the cut that recovery finds: objects and debts must be what the messages up to the cut
-//! have left, and all that was answered for good must be explained by them.
+//! What a crash leaves is judged in `checker`, by the cut that recovery finds: objects and debts
+//! must be what the messages up to the cut have left, and all that was answered for good must be
+//! explained by them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,7 +31,8 @@ pub(crate) struct Lives {
     /// As this life knows it.
     manifest: Manifest,
     pub(super) ack: Ack,
-    /// Shards that were told that more is durable, or have not released what they can after their last write.
+    /// Shards that were told that more is durable, or have not released what they can after their
+    /// last write.
     woken: Vec<bool>,
     /// Of those the latter.
     late: Vec<bool>,
@@ -278,7 +280,8 @@ impl World {
                 return Err(wrong);
             }
         }
-        // No more is sent: everything must come to its end, and nobody gets a turn who has no reason for one.
+        // No more is sent: everything must come to its end, and nobody gets a turn who has no
+        // reason for one.
         let stops_timers = self.dice.chance(50);
         if stops_timers {
             self.shards.iter_mut().for_each(Shard::stop_timers);
@@ -468,7 +471,8 @@ impl World {
             lives.store_manifest();
         }
         lives.disks.crash(dice);
-        // A crash during recovery changes nothing: it begins anew, perhaps for another number of shards.
+        // A crash during recovery changes nothing: it begins anew, perhaps for another number of
+        // shards.
         let first = recover(&lives.disks, 1 + dice.below(5))?;
         let shards = 1 + dice.below(5);
         let mut found = recover(&lives.disks, shards)?;

@@ -1,10 +1,12 @@
 //! Whole runtimes of pure shards on one thread, driven from one seed, and judged.
 //!
-//! `world` has the shards, lanes that delay, and clients that send whatever they like in whatever way there is, open snapshots and read
-//! them slowly; every decision comes from the seed. `checker` knows the order the protocol claims, and demands that it explains everything
-//! anyone has seen and everything that is left. `lives` gives the shards logs on disks that lose power (`disks`), and recovers what is left by
-//! the crate's own code, again and again. A failure prints the seed and the command that replays it; the seed then joins [`FAILED`].
-//! And the other way round: with one rule of the protocol broken (`fault.rs`), some seed must fail.
+//! `world` has the shards, lanes that delay, and clients that send whatever they like in whatever
+//! way there is, open snapshots and read them slowly; every decision comes from the seed. `checker`
+//! knows the order the protocol claims, and demands that it explains everything anyone has seen and
+//! everything that is left. `lives` gives the shards logs on disks that lose power (`disks`), and
+//! recovers what is left by the crate's own code, again and again. A failure prints the seed and
+//! the command that replays it; the seed then joins [`FAILED`]. And the other way round: with one
+//! rule of the protocol broken (`fault.rs`), some seed must fail.
 //!
 //! It is a unit test of the crate, so that it can break those rules. By hand:
 //! `FREEHOLD_SEEDS=100000 cargo test --release -p freehold-shard --lib simulation -- --nocapture`.
@@ -27,9 +29,11 @@ const FAILED: &[u64] = &[];
 
 /// The same of worlds with disks.
 const FAILED_WITH_DISKS: &[u64] = &[
-    // An acknowledged message was lost: the only batch that closed its epoch was in a segment that a checkpoint let go of.
+    // An acknowledged message was lost: the only batch that closed its epoch was in a segment that
+    // a checkpoint let go of.
     10_010_077,
-    // A log said that an epoch was durable which no log closed, so what was left of a healthy database looked damaged.
+    // A log said that an epoch was durable which no log closed, so what was left of a healthy
+    // database looked damaged.
     11_000_057, 11_000_190, // Answers waited for an epoch that nobody ended.
     12_008_101,
     // A mark for a checkpoint that was given up came late, and the next checkpoint waited forever.

@@ -1,4 +1,5 @@
-//! What messages do in the simulated runtimes: a script, which runs on a shard and in the replay alike.
+//! What messages do in the simulated runtimes: a script, which runs on a shard and in the replay
+//! alike.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -16,7 +17,8 @@ pub(crate) struct Value {
     writes: u64,
 }
 
-/// A value as a log has it: some are long, so that there are batches of several blocks, and a few as long as may be.
+/// A value as a log has it: some are long, so that there are batches of several blocks, and a few
+/// as long as may be.
 #[derive(Serialize, Deserialize)]
 struct Written(u32, u64, Vec<u8>);
 

@@ -61,7 +61,8 @@ pub(crate) struct World {
     pub(super) lives: Option<Lives>,
 }
 
-/// Somebody who opened a snapshot and reads all of it: object by object what is published, and then shard by shard what there is.
+/// Somebody who opened a snapshot and reads all of it: object by object what is published, and then
+/// shard by shard what there is.
 pub(super) struct Auditor {
     pub(super) audit: Audit,
     is_ready: bool,
@@ -153,7 +154,8 @@ impl World {
                 return Err(format!("stuck, with transactions (begun, waiting) by shard: {waiting:?}"));
             }
         }
-        // What inline messages did is counted at the next turn; and when no snapshot is open, nothing is kept.
+        // What inline messages did is counted at the next turn; and when no snapshot is open,
+        // nothing is kept.
         for _ in 0..100 {
             (0..self.shape.shards).for_each(|shard| self.turn(shard));
         }
@@ -465,8 +467,8 @@ impl World {
         }
     }
 
-    /// Keeps what ran on a shard just now. Of the runs of one message the last is the one that has no other of its name after it, and that
-    /// the shard has counted.
+    /// Keeps what ran on a shard just now. Of the runs of one message the last is the one that has
+    /// no other of its name after it, and that the shard has counted.
     fn keep_runs(&mut self, shard: usize) {
         let mut runs = RUNS.with_borrow_mut(std::mem::take);
         let Counters { fast, consensus, aborted, panicked, .. } = self.shards[shard].counters();
@@ -488,7 +490,8 @@ impl World {
         assert!(before.is_none(), "message {message} was answered twice");
     }
 
-    /// Judges a life that came to a good end. Returns what must be left of objects, and what is still owed.
+    /// Judges a life that came to a good end. Returns what must be left of objects, and what is
+    /// still owed.
     pub(super) fn judge(&self) -> Result<(Model, Owed), String> {
         for message in self.history.sent.keys() {
             if !self.history.answers.contains_key(message) {

@@ -1,5 +1,5 @@
-//! What must hold of TPC-C in the end: consistency conditions 1 to 4, 8 and 9 of clause 3.3.2, as far as these two transactions
-//! touch them, and that everything acknowledged is there, once.
+//! What must hold of TPC-C in the end: consistency conditions 1 to 4, 8 and 9 of clause 3.3.2, as
+//! far as these two transactions touch them, and that everything acknowledged is there, once.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;

@@ -23,7 +23,8 @@ const CUSTOMERS: Nurand = Nurand { a: 1023, c: 259 };
 const ITEMS: Nurand = Nurand { a: 8191, c: 7911 };
 /// Of last names, of the rows of the beginning.
 const NAMES_LOADED: Nurand = Nurand { a: 255, c: 100 };
-/// Of last names, of payments. The two `C` differ by 65 to 119, and not by 96 or 112 (clause 2.1.6.1).
+/// Of last names, of payments. The two `C` differ by 65 to 119, and not by 96 or 112 (clause
+/// 2.1.6.1).
 const NAMES: Nurand = Nurand { a: 255, c: 187 };
 const _: () = {
     let delta = NAMES.c - NAMES_LOADED.c;
@@ -40,16 +41,19 @@ impl Nurand {
     }
 }
 
-/// The customers of a district by last name: the secondary index of a client. It is the same for all districts.
+/// The customers of a district by last name: the secondary index of a client. It is the same for
+/// all districts.
 pub struct Names {
     /// Of each customer, in order of their numbers.
     last: Vec<u16>,
-    /// Of those with one last name the customer in the middle, in order of first names (clause 2.5.2.2), for each name there is.
+    /// Of those with one last name the customer in the middle, in order of first names (clause
+    /// 2.5.2.2), for each name there is.
     middle: Vec<u16>,
 }
 
 impl Names {
-    /// Of a district with so many customers. The first 1,000 have all names in turn (clause 4.3.3.1).
+    /// Of a district with so many customers. The first 1,000 have all names in turn (clause
+    /// 4.3.3.1).
     pub fn new(customers: u16) -> Self {
         let mut random = Pcg64::seed_from_u64(u64::from(customers));
         let mut last = Vec::with_capacity(customers.into());
@@ -192,7 +196,8 @@ impl Terminals<'_> {
         })
     }
 
-    /// Another warehouse, on another shard if the transaction is to span. A warehouse alone is its own other.
+    /// Another warehouse, on another shard if the transaction is to span. A warehouse alone is its
+    /// own other.
     fn other(&mut self, warehouse: u16, spans: Option<bool>) -> Result<u16, NoRow> {
         let warehouses = self.workload.warehouses;
         let other = |random: &mut Pcg64| {

@@ -1,8 +1,9 @@
 //! The rows of TPC-C, their keys, and what is there in the beginning (clause 4.3.3.1).
 //!
-//! Numbers of warehouses, districts, customers and items count from 1, as in the specification. Money is whole cents, taxes and
-//! discounts are parts in ten thousand. An engine copies a row before its first write, so rows that are written often hold
-//! nothing on the heap, and what a customer of bad credit has there is shared.
+//! Numbers of warehouses, districts, customers and items count from 1, as in the specification.
+//! Money is whole cents, taxes and discounts are parts in ten thousand. An engine copies a row
+//! before its first write, so rows that are written often hold nothing on the heap, and what a
+//! customer of bad credit has there is shared.
 
 use std::sync::Arc;
 
@@ -46,7 +47,8 @@ pub struct Key {
     table: Table,
 }
 
-/// Which row of a warehouse. The fields of a [`Serial`] stand in the variants: there the tag costs no room.
+/// Which row of a warehouse. The fields of a [`Serial`] stand in the variants: there the tag costs
+/// no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 enum Table {
     Warehouse,
@@ -147,8 +149,8 @@ pub struct Customer {
 pub enum Credit {
     /// `GC`. Neither transaction reads or writes such a customer's data, and there is none.
     Good,
-    /// `BC`, one customer in ten: the data, [`DATA_MAX`] bytes at most, into which every payment is written. It is replaced and
-    /// never changed in place, so copies of the row share it.
+    /// `BC`, one customer in ten: the data, [`DATA_MAX`] bytes at most, into which every payment is
+    /// written. It is replaced and never changed in place, so copies of the row share it.
     Bad(Arc<str>),
 }
 

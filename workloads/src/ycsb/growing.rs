@@ -1,27 +1,34 @@
 //! YCSB D and E: the mixes that insert.
 //!
-//! What differs, beyond what `ycsb.rs` says. Each client inserts into a group of its own, which lives on its shard: `latest` is
-//! what the same client inserted latest, but for the inserts among its last thousand transactions; YCSB leaves out those that were
-//! not acknowledged. Where `latest` reaches back behind the first insert, a loaded record is read, and each lap of the stream begins so.
-//! A scan has
-//! 1 to 50 records and not 1 to 100, because a message has at most 64 objects; it begins at a loaded record and goes on
-//! to its neighbours, so it does not meet those that were inserted. A scan of two records or more can span shards.
+//! What differs, beyond what `ycsb.rs` says. Each client inserts into a group of its own, which
+//! lives on its shard: `latest` is what the same client inserted latest, but for the inserts among
+//! its last thousand transactions; YCSB leaves out those that were not acknowledged. Where `latest`
+//! reaches back behind the first insert, a loaded record is read, and each lap of the stream begins
+//! so. A scan has 1 to 50 records and not 1 to 100, because a message has at most 64 objects; it
+//! begins at a loaded record and goes on to its neighbours, so it does not meet those that were
+//! inserted. A scan of two records or more can span shards.
 //!
-//! That a read finds its record rests on the order in which inserts and reads run, and not on acknowledgements: clients have more than a
-//! thousand transactions in flight where answers are durable (16,384 unless told otherwise, 60,000 at most). It holds because
-//! - both are of the client's own shard, and Freehold has run what is asked of one's own shard when `Local::ask` returns. Only the answer
-//!   waits for the disk. So a client's transactions run in the order of the stream, however many are in flight.
-//! - What is refused because too much waits for the disk (32 MiB) is asked again later, behind others. With durable answers, 60,000 in
-//!   flight hold some 3 MB of inserts, so that does not happen. Where answers do not wait, a refusal is known at once, and the
-//!   client asks again when it next gives way to its shard, some tens of transactions and at most those in flight (256) later.
-//! - Engines with group commit run what a client asks in its order, and engines of one thread a client have one in flight.
-//! - A client of many tasks, each with one in flight, goes through the stream in no strict order. A task would have to be a thousand
-//!   transactions behind the others.
+//! That a read finds its record rests on the order in which inserts and reads run, and not on
+//! acknowledgements: clients have more than a thousand transactions in flight where answers are
+//! durable (16,384 unless told otherwise, 60,000 at most). It holds because
+//! - both are of the client's own shard, and Freehold has run what is asked of one's own shard when
+//!   `Local::ask` returns. Only the answer waits for the disk. So a client's transactions run in
+//!   the order of the stream, however many are in flight.
+//! - What is refused because too much waits for the disk (32 MiB) is asked again later, behind
+//!   others. With durable answers, 60,000 in flight hold some 3 MB of inserts, so that does not
+//!   happen. Where answers do not wait, a refusal is known at once, and the client asks again when
+//!   it next gives way to its shard, some tens of transactions and at most those in flight (256)
+//!   later.
+//! - Engines with group commit run what a client asks in its order, and engines of one thread a
+//!   client have one in flight.
+//! - A client of many tasks, each with one in flight, goes through the stream in no strict order. A
+//!   task would have to be a thousand transactions behind the others.
 //!
-//! Where it does not hold, a read finds nothing. That is [`Refused::Broken`], and the cell has no figures: it is never a wrong one.
-//! Tried on paper and dropped: leaving out 65,536 transactions, more than can be in flight. That is a whole lap of the stream, so
-//! its first lap would read no insert, which is all that a slow durable engine gets to; and the latest record would be one
-//! of three thousand inserts before, which is no longer what D asks for.
+//! Where it does not hold, a read finds nothing. That is [`Refused::Broken`], and the cell has no
+//! figures: it is never a wrong one. Tried on paper and dropped: leaving out 65,536 transactions,
+//! more than can be in flight. That is a whole lap of the stream, so its first lap would read no
+//! insert, which is all that a slow durable engine gets to; and the latest record would be one of
+//! three thousand inserts before, which is no longer what D asks for.
 //!
 //! The database grows by a kilobyte an insert: one transaction in twenty, as long as a cell runs.
 
@@ -42,8 +49,9 @@ const INSERTS: f64 = 0.05;
 const SCAN_MAX: u32 = 50;
 const _: () = assert!(SCAN_MAX as usize <= ADDRESSEES_MAX, "a message has room for a scan");
 const _: () = assert!(SCAN_MAX <= GROUP, "a scan meets two groups at most, so its ends say what it spans");
-/// What is read was inserted more than so many of the client's transactions before. No engine may run two transactions of a client that
-/// are as far apart in the other order; see above, why none does.
+/// What is read was inserted more than so many of the client's transactions before. No engine may
+/// run two transactions of a client that are as far apart in the other order; see above, why none
+/// does.
 const DISTANCE_MIN: usize = 1000;
 
 /// Which of the mixes with inserts.
@@ -63,7 +71,8 @@ pub struct YcsbGrowing {
     pub growth: Growth,
     /// Records in the beginning, fewer than 2^32.
     pub records: u64,
-    /// How unevenly they are drawn; published: `Zipf(0.99)`. In D it is the age of a record that is drawn so.
+    /// How unevenly they are drawn; published: `Zipf(0.99)`. In D it is the age of a record that is
+    /// drawn so.
     pub skew: Skew,
 }
 
@@ -92,7 +101,8 @@ struct Inserts {
 }
 
 impl Inserts {
-    /// Into the first group that is no loaded one, nor another client's, and lives on the client's shard.
+    /// Into the first group that is no loaded one, nor another client's, and lives on the client's
+    /// shard.
     fn new(records: u64, client: &mut Client) -> Result<Self, NoRow> {
         let loaded = records.div_ceil(u64::from(GROUP)) as usize;
         let mut groups = (loaded + client.shard()..).step_by(client.shards());
@@ -113,7 +123,8 @@ impl Inserts {
         self.key(self.places.len() - 1)
     }
 
-    /// The key that was inserted `age` inserts before the latest one that may be read at `place`; `None` if none was.
+    /// The key that was inserted `age` inserts before the latest one that may be read at `place`;
+    /// `None` if none was.
     fn latest(&mut self, place: usize, age: u64) -> Option<Key> {
         while self.places.get(self.readable).is_some_and(|insert| insert + DISTANCE_MIN < place) {
             self.readable += 1;
@@ -169,7 +180,8 @@ impl Workload for YcsbGrowing {
     type Tally = Counts;
     type Audit = Counts;
 
-    /// Half of what others have, so that key numbers last for twice the laps: see [`YcsbGrowing::renew`].
+    /// Half of what others have, so that key numbers last for twice the laps: see
+    /// [`YcsbGrowing::renew`].
     const STREAM: usize = 1 << 16;
     const RENEWS: bool = true;
 
@@ -203,8 +215,9 @@ impl Workload for YcsbGrowing {
         (0..Self::STREAM).map(&mut one).collect()
     }
 
-    /// What a lap inserts, and reads of it, has numbers of its own: a lap has fewer inserts than the stream is long. There are
-    /// numbers for 2^16 laps, and memory, with some three thousand inserts in each, for fewer.
+    /// What a lap inserts, and reads of it, has numbers of its own: a lap has fewer inserts than
+    /// the stream is long. There are numbers for 2^16 laps, and memory, with some three thousand
+    /// inserts in each, for fewer.
     fn renew(transaction: &mut Transaction, lap: u64) {
         match transaction {
             Transaction::Read(key) | Transaction::Insert(key) if key.is_inserted() => {

@@ -1,14 +1,16 @@
 //! A record and its key.
 //!
-//! A record is ten fields of a hundred bytes. A field begins with how often it was updated (four bytes, little-endian); what
-//! follows is made from the record's key, the field's number and that count, so any other bytes are the trace of a torn
-//! or misplaced write.
+//! A record is ten fields of a hundred bytes. A field begins with how often it was updated (four
+//! bytes, little-endian); what follows is made from the record's key, the field's number and that
+//! count, so any other bytes are the trace of a torn or misplaced write.
 //!
-//! The bytes lie in the row itself. Tried and dropped: behind an `Arc`, which an engine that keeps what a row was, or lends it to another
-//! shard, clones for nothing, so that only the first write copies the kilobyte. Measured on two cores that others used as
-//! well, with shards driven by one thread: one of 200,000 records read or updated takes 0.48 us inline and 0.73 us shared, sixteen
-//! of one shard 3.8 us and 7.3 us, sixteen of two shards 9.3 us and 10.0 us; only of two shards with 2000 records, which are
-//! cached, sixteen take longer inline: 4.0 us and 3.1 us. The pointer is a cache miss that nobody can foresee.
+//! The bytes lie in the row itself. Tried and dropped: behind an `Arc`, which an engine that keeps
+//! what a row was, or lends it to another shard, clones for nothing, so that only the first write
+//! copies the kilobyte. Measured on two cores that others used as well, with shards driven by one
+//! thread: one of 200,000 records read or updated takes 0.48 us inline and 0.73 us shared, sixteen
+//! of one shard 3.8 us and 7.3 us, sixteen of two shards 9.3 us and 10.0 us; only of two shards
+//! with 2000 records, which are cached, sixteen take longer inline: 4.0 us and 3.1 us. The pointer
+//! is a cache miss that nobody can foresee.
 
 use freehold_shard::ObjectId;
 use serde::{Deserialize, Serialize};
@@ -30,7 +32,8 @@ pub(super) const GROUP: u32 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
     pub(super) group: u32,
-    /// Within the group: below [`GROUP`] if the record was loaded, from there on if it was inserted.
+    /// Within the group: below [`GROUP`] if the record was loaded, from there on if it was
+    /// inserted.
     pub(super) number: u32,
 }
 
@@ -107,7 +110,8 @@ fn count(field: &[u8; FIELD_BYTES]) -> u32 {
     u32::from_le_bytes(*field.first_chunk().expect("a field is longer than its count"))
 }
 
-/// Writes a field's `count`-th value. Its words are made one apart from the other, so that this is no chain of multiplications.
+/// Writes a field's `count`-th value. Its words are made one apart from the other, so that this is
+/// no chain of multiplications.
 #[inline]
 fn fill(field: &mut [u8; FIELD_BYTES], key: Key, number: usize, count: u32) {
     let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);

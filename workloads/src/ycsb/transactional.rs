@@ -1,12 +1,14 @@
 //! Transactional YCSB: sixteen operations, all or none.
 //!
-//! Source: X. Yu, G. Bezerra, A. Pavlo, S. Devadas, M. Stonebraker, "Staring into the Abyss: An Evaluation of Concurrency Control
-//! with One Thousand Cores", VLDB 2014, section 3.3: sixteen records, each read or updated, by a law of Zipf whose theta is the
-//! contention. How many partitions a transaction spans is varied there as well (section 5.5), and here is `spread`.
+//! Source: X. Yu, G. Bezerra, A. Pavlo, S. Devadas, M. Stonebraker, "Staring into the Abyss: An
+//! Evaluation of Concurrency Control with One Thousand Cores", VLDB 2014, section 3.3: sixteen
+//! records, each read or updated, by a law of Zipf whose theta is the contention. How many
+//! partitions a transaction spans is varied there as well (section 5.5), and here is `spread`.
 //!
-//! With [`Cross::Percent`](crate::Cross::Percent) so many transactions are dealt evenly over `spread` shards, the client's and others at
-//! random; the others stay on the client's. With [`Cross::Natural`](crate::Cross::Natural) the first record lives there and the
-//! others anywhere, and `spread` says nothing. The records of a transaction are different ones.
+//! With [`Cross::Percent`](crate::Cross::Percent) so many transactions are dealt evenly over
+//! `spread` shards, the client's and others at random; the others stay on the client's. With
+//! [`Cross::Natural`](crate::Cross::Natural) the first record lives there and the others anywhere,
+//! and `spread` says nothing. The records of a transaction are different ones.
 
 use freehold_shard::Addressees;
 use rand::RngExt;

@@ -44,7 +44,8 @@ pub fn messy(payments: usize) -> Payments {
     all
 }
 
-/// What must be on the accounts after `payments`, and which are refused why, if they are made in this order.
+/// What must be on the accounts after `payments`, and which are refused why, if they are made in
+/// this order.
 pub fn replay(
     payments: &[(u64, u64, u64, u64)],
     opening: u64,
@@ -71,8 +72,9 @@ pub fn replay(
     (held, refused)
 }
 
-/// What must be on the accounts after all `payments` but those `refused`, in whatever order they were made; and that nothing
-/// was refused, or made, that never can be. A balance that would be below zero panics.
+/// What must be on the accounts after all `payments` but those `refused`, in whatever order they
+/// were made; and that nothing was refused, or made, that never can be. A balance that would be
+/// below zero panics.
 pub fn accounted(
     payments: &[(u64, u64, u64, u64)],
     opening: u64,
@@ -134,7 +136,8 @@ pub fn balances_csv(held: &BTreeMap<u64, u64>) -> String {
     })
 }
 
-/// The lines of refused payments with their reasons, as the bank wrote them; and that it wrote the payments themselves right.
+/// The lines of refused payments with their reasons, as the bank wrote them; and that it wrote the
+/// payments themselves right.
 pub fn refused(csv: &str, payments: &[(u64, u64, u64, u64)]) -> BTreeMap<u64, String> {
     let mut lines = csv.lines();
     assert_eq!(lines.next(), Some("line,from,to,amount,reason"));

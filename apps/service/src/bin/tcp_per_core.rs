@@ -1,5 +1,5 @@
-//! A key-value server with one listener on every core: a connection is served by the core that accepted it, and what it asks for runs there at once if the
-//! key lives there too.
+//! A key-value server with one listener on every core: a connection is served by the core that
+//! accepted it, and what it asks for runs there at once if the key lives there too.
 //!
 //! ```text
 //! $ cargo run --release -p service --bin tcp_per_core -- --listen 127.0.0.1:7000
@@ -18,12 +18,15 @@
 //! shard=1 keys=1 connections=1 here=4 elsewhere=1
 //! QUIT
 //! ```
-//! One line is one command and has one line for an answer; commands may be sent ahead without waiting. A key is up to 32 bytes without spaces, a value the rest
-//! of its line, which has 4096 bytes at most. A command that cannot be carried out is answered `ERR` and why, and the connection goes on.
+//! One line is one command and has one line for an answer; commands may be sent ahead without
+//! waiting. A key is up to 32 bytes without spaces, a value the rest of its line, which has 4096
+//! bytes at most. A command that cannot be carried out is answered `ERR` and why, and the
+//! connection goes on.
 //!
-//! Every shard binds a socket of its own to the same address (SO_REUSEPORT, which glommio's listener sets), and the kernel spreads the connections over
-//! them. All on a shard is one thread: its counts are plain cells. Ctrl-C or SIGTERM stops it: listeners close, each connection ends after the command it is
-//! at, and the runtime drains.
+//! Every shard binds a socket of its own to the same address (SO_REUSEPORT, which glommio's
+//! listener sets), and the kernel spreads the connections over them. All on a shard is one thread:
+//! its counts are plain cells. Ctrl-C or SIGTERM stops it: listeners close, each connection ends
+//! after the command it is at, and the runtime drains.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -53,7 +56,8 @@ use socket2::{Domain, Socket, Type};
 /// Bytes of a line, its end not counted.
 const LINE_BYTES_MAX: usize = 4096;
 
-/// Bytes of answers that are gathered before they are written: those to commands that came in one piece go out in one.
+/// Bytes of answers that are gathered before they are written: those to commands that came in one
+/// piece go out in one.
 const ANSWERS_BYTES_MAX: usize = 16 << 10;
 
 /// Connections of one shard at a time.
@@ -200,7 +204,8 @@ async fn listen(local: Local<Store>, listener: TcpListener) {
             // Closing it is all the answer there is room for.
             Ok(_) => {}
             Err(error) => {
-                // Out of descriptors, say. Until some are closed the next attempt would end the same way.
+                // Out of descriptors, say. Until some are closed the next attempt would end the
+                // same way.
                 eprintln!("{}: cannot accept: {error}", local.shard());
                 unless_stopping(&mut stopping, sleep(Duration::from_millis(100))).await;
             }
@@ -241,7 +246,8 @@ async fn converse(local: &Local<Store>, stream: &mut TcpStream, counts: &Counts)
     let mut skips = false;
     let mut answers = String::new();
     loop {
-        // While a client sends without a pause, its reads never wait; the other connections and the shard itself are to have their turn all the same.
+        // While a client sends without a pause, its reads never wait; the other connections and the
+        // shard itself are to have their turn all the same.
         yield_if_needed().await;
         let read = unless_stopping(&mut stopping, stream.read(&mut input[filled..])).await;
         let Some(read) = read.transpose()?.filter(|&read| read > 0) else { return Ok(()) };
@@ -345,7 +351,8 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    // A bound socket that never listens: it keeps the port, which may have been found just now, until all listeners have it.
+    // A bound socket that never listens: it keeps the port, which may have been found just now,
+    // until all listeners have it.
     let port = Socket::new(Domain::for_address(arguments.listen), Type::STREAM, None)?;
     port.set_reuse_port(true)?;
     port.bind(&arguments.listen.into())?;

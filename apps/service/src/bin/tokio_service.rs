@@ -6,11 +6,13 @@
 //! curl 127.0.0.1:8080/counters/7                      {"id":7,"count":5}
 //! curl 127.0.0.1:8080/stats                           {"objects":1,"messages":2,...}
 //! ```
-//! The two live side by side: tokio's threads do HTTP, the shards own the counters, and a handler reaches them by `handle.ask(..).await` as it would await
-//! anything else. A client that goes away drops its handler, and with it the future of the ask: the message runs all the same.
+//! The two live side by side: tokio's threads do HTTP, the shards own the counters, and a handler
+//! reaches them by `handle.ask(..).await` as it would await anything else. A client that goes away
+//! drops its handler, and with it the future of the ask: the message runs all the same.
 //!
-//! What came of a message becomes a status: refused by the actor 404 or 409, overloaded or stopping 503 (the message never ran, so a client may
-//! try again), a panic 500. Ctrl-C or SIGTERM stops it: requests under way are answered, then the runtime drains.
+//! What came of a message becomes a status: refused by the actor 404 or 409, overloaded or stopping
+//! 503 (the message never ran, so a client may try again), a panic 500. Ctrl-C or SIGTERM stops it:
+//! requests under way are answered, then the runtime drains.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -156,7 +158,8 @@ struct Arguments {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
 
-    /// Number of shards. One answers millions of messages a second, far more than HTTP brings, so the other cores are left to tokio.
+    /// Number of shards. One answers millions of messages a second, far more than HTTP brings, so
+    /// the other cores are left to tokio.
     #[arg(long, value_name = "N", default_value = "1")]
     shards: NonZeroUsize,
 }

@@ -1,4 +1,5 @@
-//! `cells.csv`: one row a repetition, and one for each cell that has none, saying why. Columns are only ever added, at the end.
+//! `cells.csv`: one row a repetition, and one for each cell that has none, saying why. Columns are
+//! only ever added, at the end.
 
 use freehold_workloads::{Cell, Measured, Outcome, Repetition, Run};
 

@@ -1,8 +1,9 @@
-//! Line charts as inline SVG: axes with round numbers, lines, points with their ranges, a legend beside it that never overlaps.
+//! Line charts as inline SVG: axes with round numbers, lines, points with their ranges, a legend
+//! beside it that never overlaps.
 //!
-//! Colours are classes, so that the style sheet decides them for light, dark and print. What is to be said of a point is its
-//! `<title>`, which browsers show as a tooltip. Each series has a marker of its own shape as well as its colour. A point
-//! that was measured on a busy machine is hollow.
+//! Colours are classes, so that the style sheet decides them for light, dark and print. What is to
+//! be said of a point is its `<title>`, which browsers show as a tooltip. Each series has a marker
+//! of its own shape as well as its colour. A point that was measured on a busy machine is hollow.
 
 use std::fmt::Write as _;
 
@@ -176,7 +177,8 @@ impl Chart {
         }
     }
 
-    /// Where the names of the lower axis stand that have room beside each other; the last one always has.
+    /// Where the names of the lower axis stand that have room beside each other; the last one
+    /// always has.
     fn names_below(&self) -> Vec<(f64, &str)> {
         let mut free = f64::INFINITY;
         let places = self.x.ticks.iter().rev().filter_map(|(value, name)| {

@@ -53,7 +53,8 @@ fn says(measured: &Measured, of: Spread, name: impl Fn(f64) -> String) -> String
 impl<'a> Curve<'a> {
     /// The curves of one chart, one for each setting of the share.
     fn all(panel: &[&'a Measured]) -> Vec<Self> {
-        // With one shard nothing spans shards: such a cell is the beginning of each curve that lacks one of its own.
+        // With one shard nothing spans shards: such a cell is the beginning of each curve that
+        // lacks one of its own.
         let single = panel.iter().copied().find(|measured| measured.cell.shards == 1);
         let curve = |(cross, mut cells): (Cross, Vec<&'a Measured>)| {
             if let Some(single) = single
@@ -105,8 +106,8 @@ impl<'a> Curve<'a> {
         self.law.as_ref().map(along).unwrap_or_default()
     }
 
-    /// Rate / (shards x rate at one shard). The range is of both rates: the lowest over the base's highest, and the reverse. Of
-    /// the base itself it is 1, by definition.
+    /// Rate / (shards x rate at one shard). The range is of both rates: the lowest over the base's
+    /// highest, and the reverse. Of the base itself it is 1, by definition.
     fn efficiency(&self, measured: &Measured) -> Option<Spread> {
         let (rate, base) = (measured.rate()?, self.base?);
         if std::ptr::eq(measured, base) {
@@ -178,7 +179,8 @@ fn throughput(panel: &[&Measured], curves: &[Curve<'_>]) -> Chart {
     let series: Vec<_> = curves.iter().map(series).collect();
     let base = curves.iter().find_map(Curve::single);
     let shards_max = curves.iter().map(Curve::shards_max).fold(1.0, f64::max);
-    // The ideal line may leave the chart: where it is far away, it must not press the measured ones to the ground.
+    // The ideal line may leave the chart: where it is far away, it must not press the measured ones
+    // to the ground.
     let most = highest(&series);
     let y = Axis::from_zero(
         "committed per second",
@@ -231,7 +233,8 @@ fn law(index: usize, curve: &Curve<'_>) -> Markup {
     }
 }
 
-/// Throughput and efficiency over shards with the law in words; for each workload, durability and load.
+/// Throughput and efficiency over shards with the law in words; for each workload, durability and
+/// load.
 pub fn over_shards(run: &Run, names: &Names) -> Markup {
     let cells = own(run).filter(|measured| is_closed(&measured.cell));
     let panels = grouped(cells, |cell| (&cell.spec, cell.durability, cell.load));

@@ -1,4 +1,5 @@
-//! The page's head: what was run, on what, how, what has to be known before a figure is believed, and the key figures.
+//! The page's head: what was run, on what, how, what has to be known before a figure is believed,
+//! and the key figures.
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -10,7 +10,8 @@ use super::quantity::{number, percent};
 /// Maps of one workload; more would repeat themselves.
 const MAPS_MAX: usize = 3;
 
-/// Envelopes of all repetitions, per so many transactions that the most are at least ten; and how many these are.
+/// Envelopes of all repetitions, per so many transactions that the most are at least ten; and how
+/// many these are.
 fn map_of(measured: &Measured) -> Option<(Vec<Vec<f64>>, u64)> {
     let repetitions = measured.repetitions();
     let transactions: u64 = repetitions.iter().map(|repetition| repetition.traffic_transactions).sum();
@@ -77,7 +78,8 @@ fn share(measured: &Measured) -> f64 {
     measures::median(measured, measures::spanning).unwrap_or(0.0)
 }
 
-/// Of a workload's cells those with the most shards, with the smallest share that spans, the largest, and one between.
+/// Of a workload's cells those with the most shards, with the smallest share that spans, the
+/// largest, and one between.
 fn chosen(mut cells: Vec<&Measured>) -> Vec<&Measured> {
     let most = cells.iter().map(|measured| measured.cell.shards).max().unwrap_or(0);
     // One durability is enough: it does not change who sends to whom.

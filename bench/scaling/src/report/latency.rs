@@ -1,4 +1,5 @@
-//! Latencies over percentiles. Each nine takes the same room, and so does each power of ten of time.
+//! Latencies over percentiles. Each nine takes the same room, and so does each power of ten of
+//! time.
 
 use freehold_workloads::{Latency, Measured, Run};
 use maud::{Markup, html};

@@ -1,5 +1,5 @@
-//! What is computed from a cell's repetitions, and which cells belong together. A figure that a cell does not have is
-//! `None`, never 0.
+//! What is computed from a cell's repetitions, and which cells belong together. A figure that a
+//! cell does not have is `None`, never 0.
 
 use freehold_workloads::{Cell, Disturbance, Load, Measured, Outcome, Repetition, Run, Spread};
 
@@ -48,7 +48,8 @@ pub fn log_bytes(repetition: &Repetition) -> Option<f64> {
     quotient(repetition.log_bytes as f64, repetition.traffic_transactions)
 }
 
-/// The 99th percentile of latency, in nanoseconds. Of a repetition in which none was timed there is none.
+/// The 99th percentile of latency, in nanoseconds. Of a repetition in which none was timed there is
+/// none.
 pub fn p99(repetition: &Repetition) -> Option<f64> {
     (repetition.latency.samples > 0).then_some(repetition.latency.p99 as f64)
 }

@@ -1,8 +1,10 @@
-//! The report of a run: `report.html`, one file that needs nothing else, `cells.csv`, and histograms of latency.
+//! The report of a run: `report.html`, one file that needs nothing else, `cells.csv`, and
+//! histograms of latency.
 //!
-//! The page is written with no script and no colour of its own: charts are inline SVG with classes, the style sheet within it
-//! has the colours for light, dark and print. All text goes through `maud`, which escapes it. Elements without content have
-//! an end tag where XML wants one, so that the body can be checked by a strict parser.
+//! The page is written with no script and no colour of its own: charts are inline SVG with classes,
+//! the style sheet within it has the colours for light, dark and print. All text goes through
+//! `maud`, which escapes it. Elements without content have an end tag where XML wants one, so that
+//! the body can be checked by a strict parser.
 
 mod cells;
 mod chart;

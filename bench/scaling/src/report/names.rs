@@ -123,8 +123,9 @@ pub fn spanned(measured: &Measured) -> String {
     spanned_by(measured.cell.cross, &[measured])
 }
 
-/// The same of cells that share the setting: `100 % (40 % span)`, since of most workloads only some transactions can span.
-/// What was measured is left out where the setting says it already, and where there is one shard.
+/// The same of cells that share the setting: `100 % (40 % span)`, since of most workloads only some
+/// transactions can span. What was measured is left out where the setting says it already, and
+/// where there is one shard.
 pub fn spanned_by(setting: Cross, cells: &[&Measured]) -> String {
     let spread = cells.iter().filter(|measured| measured.cell.shards > 1);
     let shares = spread.filter_map(|measured| measures::median(measured, measures::spanning));

@@ -1,9 +1,10 @@
-//! Freehold beside others on the same transactions: bars and figures, sorted by what decides, so that who wins is seen first.
-//! An engine that cannot do a workload says so in its row.
+//! Freehold beside others on the same transactions: bars and figures, sorted by what decides, so
+//! that who wins is seen first. An engine that cannot do a workload says so in its row.
 //!
-//! What decides follows from the load. In a closed loop the rate does. In an open loop whoever keeps up has the rate that arrives, so
-//! the first place by rate would be chance: where all have the same arrivals p99 decides, and where each has a share of its own
-//! closed loop's rate nothing does.
+//! What decides follows from the load. In a closed loop the rate does. In an open loop whoever
+//! keeps up has the rate that arrives, so the first place by rate would be chance: where all have
+//! the same arrivals p99 decides, and where each has a share of its own closed loop's rate nothing
+//! does.
 
 use freehold_workloads::{Cell, Load, Measured, Outcome, Run, Spread};
 use maud::{Markup, html};
@@ -132,7 +133,8 @@ impl Comparison<'_> {
     }
 }
 
-/// Of how many comparisons of closed loops Freehold is first, and how many there are with a figure on both sides.
+/// Of how many comparisons of closed loops Freehold is first, and how many there are with a figure
+/// on both sides.
 pub fn standing(run: &Run) -> (usize, usize) {
     let is_counted =
         |comparison: &Comparison<'_>| comparison.rank == Rank::Rate && comparison.best().is_some();

@@ -1,4 +1,5 @@
-//! Distributions of latency: several repetitions as one, and the text that HdrHistogram's plotters read.
+//! Distributions of latency: several repetitions as one, and the text that HdrHistogram's plotters
+//! read.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +10,8 @@ use super::measures;
 use super::names::{self, Names};
 use super::quantity::percent;
 
-/// What a cell's histogram is headed with: all that sets the cell apart, and whether the machine was busy.
+/// What a cell's histogram is headed with: all that sets the cell apart, and whether the machine
+/// was busy.
 pub fn heading(measured: &Measured) -> String {
     let cell = &measured.cell;
     let mut text = format!(
@@ -58,9 +60,10 @@ fn at(latency: &Latency, quantile: f64) -> u64 {
     bucket.or(latency.buckets.last()).map_or(0, |(highest, _)| *highest)
 }
 
-/// The distribution as HdrHistogram prints it (`.hgrm`), which <https://hdrhistogram.github.io/HdrHistogram/plotFiles.html>
-/// and others plot: value, percentile, count up to it, 1/(1-percentile). One line a bucket; values are microseconds.
-/// Each line of `heading` becomes a comment before the table: plotters skip lines that begin with `#`.
+/// The distribution as HdrHistogram prints it (`.hgrm`), which
+/// <https://hdrhistogram.github.io/HdrHistogram/plotFiles.html> and others plot: value, percentile,
+/// count up to it, 1/(1-percentile). One line a bucket; values are microseconds. Each line of
+/// `heading` becomes a comment before the table: plotters skip lines that begin with `#`.
 pub fn percentiles(heading: &str, latency: &Latency) -> String {
     const NS_PER_US: f64 = 1e3;
     let mut text = String::new();

@@ -1,4 +1,5 @@
-//! Quantities as people read them: three digits and a unit. A no-break space stands before the unit.
+//! Quantities as people read them: three digits and a unit. A no-break space stands before the
+//! unit.
 
 /// Three digits at most: `0.042`, `1.23`, `45.6`, `789`.
 fn digits(value: f64) -> String {

@@ -1,13 +1,15 @@
 //! The Universal Scalability Law, fitted to rates over shards.
 //!
-//! Source: N. Gunther, "A General Theory of Computational Scalability Based on Rational Functions", 2008
-//! (arXiv:0808.1431). With N shards the rate is X(N) = λN / (1 + σ(N-1) + κN(N-1)): σ is the share of work that is serial
-//! (contention), κ what it costs that a shard agrees with each other one (coherence): a pair costs 2κ, as each of its two does.
+//! Source: N. Gunther, "A General Theory of Computational Scalability Based on Rational Functions",
+//! 2008 (arXiv:0808.1431). With N shards the rate is X(N) = λN / (1 + σ(N-1) + κN(N-1)): σ is the
+//! share of work that is serial (contention), κ what it costs that a shard agrees with each other
+//! one (coherence): a pair costs 2κ, as each of its two does.
 //!
-//! N / X(N) is a sum of 1, N-1 and N(N-1) with the coefficients 1/λ, σ/λ and κ/λ. So the fit is a linear least-squares
-//! problem with coefficients that are not negative, solved exactly: each set of coefficients that may be above zero is
-//! tried, and the best solution without negative ones is the fit. A point weighs X/N, so residuals are relative: a
-//! percent at one shard is worth a percent at sixteen.
+//! N / X(N) is a sum of 1, N-1 and N(N-1) with the coefficients 1/λ, σ/λ and κ/λ. So the fit is a
+//! linear least-squares problem with coefficients that are not negative, solved exactly: each set
+//! of coefficients that may be above zero is tried, and the best solution without negative ones is
+//! the fit. A point weighs X/N, so residuals are relative: a percent at one shard is worth a
+//! percent at sixteen.
 
 use super::quantity::{count, percent};
 
@@ -58,8 +60,8 @@ fn solve(matrix: &[[f64; 3]; 3], vector: &[f64; 3], free: &[usize]) -> Option<[f
     Some(solution)
 }
 
-/// Fits the law to points of (shards, rate). `None` if there are fewer than three different shard counts: three
-/// coefficients cannot be told from two.
+/// Fits the law to points of (shards, rate). `None` if there are fewer than three different shard
+/// counts: three coefficients cannot be told from two.
 pub fn fit(points: &[(f64, f64)]) -> Option<Law> {
     let points: Vec<_> =
         points.iter().copied().filter(|(shards, rate)| *shards >= 1.0 && *rate > 0.0).collect();
@@ -69,7 +71,8 @@ pub fn fit(points: &[(f64, f64)]) -> Option<Law> {
     if different.len() < 3 {
         return None;
     }
-    // The rates' size would be that of the unknowns as well: they are taken relative to one of them.
+    // The rates' size would be that of the unknowns as well: they are taken relative to one of
+    // them.
     let unit = points[0].1 / points[0].0;
     let weighted = |&(shards, rate): &(f64, f64)| {
         let weight = rate / unit / shards;
@@ -198,7 +201,8 @@ mod tests {
 
     #[test]
     fn coefficients_are_never_negative() {
-        // Superlinear, and with a dent in the middle: least squares without bounds would have negative coefficients.
+        // Superlinear, and with a dent in the middle: least squares without bounds would have
+        // negative coefficients.
         let superlinear = fit(&[(1.0, 100.0), (2.0, 230.0), (4.0, 520.0), (8.0, 1200.0)]).expect("enough");
         assert_eq!((superlinear.contention, superlinear.coherence), (0.0, 0.0));
         assert!(superlinear.words()[2].contains("without limit"), "{superlinear:?}");

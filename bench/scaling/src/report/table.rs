@@ -45,7 +45,8 @@ fn figures(run: &Run, measured: &Measured, rate: Spread) -> Markup {
         td {
             @if measured.is_disturbed() { (busy(measured)) }
             @if times < run.repetitions as usize { span.badge.warn { (times) " of " (run.repetitions) } }
-            // What arrives and is not answered piles up: the latencies are then of the queue. Poisson arrivals vary by some percent.
+            // What arrives and is not answered piles up: the latencies are then of the queue.
+            // Poisson arrivals vary by some percent.
             @if wanted > 0.0 && rate.median < 0.95 * wanted { span.badge.bad title=(format!("{}/s arrived", count(wanted))) { "not kept up" } }
         }
     }

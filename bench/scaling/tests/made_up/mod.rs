@@ -1,4 +1,5 @@
-//! Runs that nobody measured: their rates follow a law that is known, so what is made of them can be checked.
+//! Runs that nobody measured: their rates follow a law that is known, so what is made of them can
+//! be checked.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use freehold_workloads::{

@@ -178,7 +178,7 @@ pub fn last_complete_in_copies(after: Epoch, before: &[Survey], copies: &[Survey
     let before = if fault::is_on(Fault::TrustCopies) { copies } else { before };
     let closed = |place: usize| copies.get(place).and_then(Survey::closed).unwrap_or(after);
     let is_complete =
-        |(epoch, awaits): &&(Epoch, ShardSet)| awaits.iter().all(|place| closed(place) >= *epoch);
+        |(epoch, awaits): &&(Epoch, ShardSet)| awaits.iter().all(|shard| closed(shard.index()) >= *epoch);
     let complete = before.iter().flat_map(|log| &log.closes).filter(is_complete).map(|(epoch, _)| *epoch);
     complete.fold(after, Epoch::max)
 }

@@ -7,12 +7,12 @@
 //! bytes do not show them either.
 //!
 //! ```text
-//! bool i8 .. i128 u8 .. u128 f32 f64 char str bytes unit       primitives
-//! ?T   [T]   map(K, V)   (T, U*3)                              option, sequence, map, tuple: here the second is there three times
-//! {name: T, other: U}   {name|alias: T}                        struct; with aliases, names and types are apart
-//! <First, Second(T), Third{name: U}>                           enum
-//! ^2                                                           the container around the container around: a type that holds itself
-//! _   !                                                        not seen; seen in part
+//! bool i8 .. i128 u8 .. u128 f32 f64 char str bytes unit   primitives
+//! ?T   [T]   map(K, V)   (T, U*3)          option, sequence, map, tuple: the second three times
+//! {name: T, other: U}   {name|alias: T}    struct; with aliases, names and types are apart
+//! <First, Second(T), Third{name: U}>       enum
+//! ^2                                       the second container around: a type that holds itself
+//! _   !                                    not seen; seen in part
 //! ```
 //!
 //! The text is made by *tracing*: `Deserialize` runs on values that are made up, once for each

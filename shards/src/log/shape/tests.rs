@@ -1,3 +1,5 @@
+#![allow(dead_code, reason = "a shape is read from the type; most fields are never read")]
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
@@ -17,7 +19,6 @@ fn text<T: DeserializeOwned>() -> String {
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code)]
 struct Account {
     name: String,
     coins: i64,
@@ -25,7 +26,6 @@ struct Account {
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code)]
 enum Message {
     Nothing,
     Put(u64, String),
@@ -35,7 +35,6 @@ enum Message {
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code)]
 enum How {
     Now,
     At(u64),
@@ -43,22 +42,18 @@ enum How {
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code)]
 struct Pair<T>(T, T);
 
 #[derive(Deserialize)]
-#[allow(dead_code)]
 struct Coins(i64);
 
 #[derive(Deserialize)]
-#[allow(dead_code)]
 struct Chain {
     value: u16,
     next: Option<Box<Chain>>,
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code)]
 enum Expression {
     Add(Box<Expression>, Box<Expression>),
     Block(Box<Statement>),
@@ -66,7 +61,6 @@ enum Expression {
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code)]
 enum Statement {
     Do(Expression),
     All(Vec<Statement>),
@@ -123,7 +117,7 @@ fn generic_types_are_told_apart() {
 fn types_that_refuse_values_are_given_others() {
     #[derive(Deserialize)]
     #[serde(try_from = "String")]
-    struct Day(#[allow(dead_code)] String);
+    struct Day(String);
 
     impl TryFrom<String> for Day {
         type Error = String;
@@ -134,7 +128,7 @@ fn types_that_refuse_values_are_given_others() {
 
     #[derive(Deserialize)]
     #[serde(try_from = "(u8, u8)")]
-    struct Range(#[allow(dead_code)] u8, #[allow(dead_code)] u8);
+    struct Range(u8, u8);
 
     impl TryFrom<(u8, u8)> for Range {
         type Error = &'static str;
@@ -144,7 +138,6 @@ fn types_that_refuse_values_are_given_others() {
     }
 
     #[derive(Deserialize)]
-    #[allow(dead_code)]
     struct Tree {
         branches: Vec<Tree>,
         at: Day,
@@ -166,7 +159,6 @@ fn types_that_refuse_everything_are_seen_in_part() {
     }
 
     #[derive(Deserialize)]
-    #[allow(dead_code)]
     enum Some {
         First(u8),
         Never(u8, Any, u8),
@@ -219,7 +211,6 @@ impl<'de> Deserialize<'de> for Vast {
 #[test]
 fn aliases_and_skipped_parts() {
     #[derive(Deserialize)]
-    #[allow(dead_code)]
     struct Renamed {
         #[serde(alias = "balance")]
         coins: i64,
@@ -229,7 +220,6 @@ fn aliases_and_skipped_parts() {
     }
 
     #[derive(Deserialize)]
-    #[allow(dead_code)]
     enum State {
         Open,
         #[serde(alias = "Stopped")]

@@ -1,4 +1,5 @@
-//! Backups of a simulated runtime: taken log by log while it goes on, and brought back over what is newer.
+//! Backups of a simulated runtime: taken log by log while it goes on, and brought back over what is
+//! newer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +35,8 @@ pub(super) struct Backup {
 }
 
 impl World {
-    /// Begins a backup, or goes on with it: a log is surveyed, or copied, and others are written meanwhile.
+    /// Begins a backup, or goes on with it: a log is surveyed, or copied, and others are written
+    /// meanwhile.
     pub(super) fn back_up(&mut self) {
         let World { dice, lives: Some(lives), history, steps, .. } = self else { return };
         let Some(mut copying) = lives.copying.take() else {
@@ -112,7 +114,8 @@ impl World {
         Ok(())
     }
 
-    /// The backup is copied over the directory. What is newer is refused, and set aside; then everything is as it was in the backup.
+    /// The backup is copied over the directory. What is newer is refused, and set aside; then
+    /// everything is as it was in the backup.
     pub(super) fn restore(&mut self) -> Result<Option<Owed>, String> {
         let World { lives: Some(lives), .. } = self else { unreachable!("a world with disks") };
         let Some(Backup { files, manifest, objects, debts, owed }) = lives.backup.take() else {
@@ -132,7 +135,8 @@ impl World {
         Ok(Some(owed))
     }
 
-    /// Files that were set aside are put in the place of those that have their names now: recovery must not take them for them.
+    /// Files that were set aside are put in the place of those that have their names now: recovery
+    /// must not take them for them.
     pub(super) fn confuse(&mut self) -> Result<(), String> {
         let lives = self.lives();
         let manifest = Manifest::from_bytes(&lives.disks.manifest).expect("it was written");

@@ -1,4 +1,5 @@
-//! Checkpoints of a simulated runtime: made in steps while it goes on, read back, and judged like a snapshot.
+//! Checkpoints of a simulated runtime: made in steps while it goes on, read back, and judged like a
+//! snapshot.
 
 use freehold_shard::log::{Bounds, SegmentId, Tail};
 use freehold_shard::manifest::{Checkpoint, LogBegin, Part};
@@ -43,7 +44,8 @@ enum Place {
 }
 
 impl PartUnderWay {
-    /// Goes on with it, by at most so many slots, and for at most so many objects or debts more than one.
+    /// Goes on with it, by at most so many slots, and for at most so many objects or debts more
+    /// than one.
     fn go_on(
         &mut self,
         shard: &mut Shard<Simulated>,
@@ -171,8 +173,9 @@ impl World {
         true
     }
 
-    /// What a checkpoint holds is what a snapshot of its epoch would see, and is judged like one. (What it holds wrongly or not at all a
-    /// log that is read behind it mostly has, so that few crashes would show it.)
+    /// What a checkpoint holds is what a snapshot of its epoch would see, and is judged like one.
+    /// (What it holds wrongly or not at all a log that is read behind it mostly has, so that few
+    /// crashes would show it.)
     fn audit_checkpoint(&mut self, checkpoint: &Checkpointing) {
         let mut all = Replay::<Simulated>::new(self.router);
         let mut homes: Vec<Home<Simulated>> =

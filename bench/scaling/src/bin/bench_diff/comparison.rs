@@ -1,5 +1,5 @@
-//! Two runs, cell by cell: what became faster or slower, and what makes that doubtful. Cells are the same if all of
-//! [`Cell`] is equal.
+//! Two runs, cell by cell: what became faster or slower, and what makes that doubtful. Cells are
+//! the same if all of [`Cell`] is equal.
 
 use freehold_workloads::{Cell, Machine, Measured, Outcome, Repetition, Run, Spread};
 use serde::Serialize;
@@ -12,7 +12,8 @@ use freehold_scaling::report::quantity::count;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Slower by more than the tolerance, and the ranges do not overlap. What is slower [`Measure`] says.
+    /// Slower by more than the tolerance, and the ranges do not overlap. What is slower [`Measure`]
+    /// says.
     Regression,
     /// It had a rate, and now it failed or cannot be done.
     Lost,

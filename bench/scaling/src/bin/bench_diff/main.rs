@@ -1,18 +1,22 @@
-//! Compares two runs of `shard_scaling` cell by cell, and fails if the second is slower: for CI, and for oneself.
+//! Compares two runs of `shard_scaling` cell by cell, and fails if the second is slower: for CI,
+//! and for oneself.
 //!
 //! ```text
-//! cargo run --release -p freehold-scaling --bin bench_diff -- BEFORE AFTER                  # directories with a run.json, or such files
-//! cargo run --release -p freehold-scaling --bin bench_diff -- BEFORE AFTER --tolerance 3%   # more than this is slower
-//! cargo run --release -p freehold-scaling --bin bench_diff -- BEFORE AFTER --engine freehold --json
+//! cargo run --release -p freehold-scaling --bin bench_diff -- BEFORE AFTER
+//!     BEFORE, AFTER                directories with a run.json, or such files
+//!     --tolerance 3%               more than this is slower
+//!     --engine freehold --json     of this engine only; as JSON
 //! ```
-//! A closed loop is a regression if its median rate fell by more than the tolerance and no repetition of one run reached the range of
-//! the other: each alone happens by chance. Of an open loop the rate is what arrives, so there p99 decides in the same way: a median
-//! that rose by more than the tolerance. A cell that had a rate and now has none, because it failed or cannot be done any more, is a
-//! regression too. CPU time, and p99 of closed loops, are told and decide nothing.
+//! A closed loop is a regression if its median rate fell by more than the tolerance and no
+//! repetition of one run reached the range of the other: each alone happens by chance. Of an open
+//! loop the rate is what arrives, so there p99 decides in the same way: a median that rose by more
+//! than the tolerance. A cell that had a rate and now has none, because it failed or cannot be done
+//! any more, is a regression too. CPU time, and p99 of closed loops, are told and decide nothing.
 //!
-//! The exit status is 0 if there is no regression, 1 if there is one, and 2 if the runs cannot be compared: a file cannot be
-//! read, they share no cell, or `--strict` was given and something makes the comparison doubtful (another machine, a debug build, a busy
-//! machine, cells that are missing).
+//! The exit status is 0 if there is no regression, 1 if there is one, and 2 if the runs cannot be
+//! compared: a file cannot be read, they share no cell, or `--strict` was given and something makes
+//! the comparison doubtful (another machine, a debug build, a busy machine, cells that are
+//! missing).
 
 mod comparison;
 mod print;

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 use freehold_workloads::{Cross, Durability, SEED, Skew};
 
-/// Measures how throughput and latency go with the number of shards, on this machine, for published workloads.
+/// Measures how throughput and latency go with the number of shards, on this machine, for published
+/// workloads.
 ///
-/// Every combination of the dimensions below is one cell. Each is measured several times, all cells in turn, and its books are balanced
-/// every time. Dimensions take several values, separated by commas.
+/// Every combination of the dimensions below is one cell. Each is measured several times, all cells
+/// in turn, and its books are balanced every time. Dimensions take several values, separated by
+/// commas.
 #[derive(Parser, Debug)]
 #[command(version)]
 pub struct Arguments {
@@ -16,7 +18,8 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "full")]
     pub quick: bool,
 
-    /// Most workloads with all cross-shard shares, both skews, and open loops; hours, which the progress bar tells
+    /// Most workloads with all cross-shard shares, both skews, and open loops; hours, which the
+    /// progress bar tells
     #[arg(long)]
     pub full: bool,
 
@@ -28,12 +31,13 @@ pub struct Arguments {
     #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Vec<u16>,
 
-    /// Percentages of transactions that span shards, of those that can; or `natural`, as the workload has it [default: 0,10,50,100,natural; TPC-C
-    /// and YCSB: natural]
+    /// Percentages of transactions that span shards, of those that can; or `natural`, as the
+    /// workload has it [default: 0,10,50,100,natural; TPC-C and YCSB: natural]
     #[arg(long, value_name = "PERCENT,..", value_delimiter = ',', value_parser = cross)]
     pub cross: Vec<Cross>,
 
-    /// How unevenly rows are used: `uniform`, `zipf:THETA`, `hotspot:ROWS:SHARE` [default: uniform, and with --full zipf:0.99]
+    /// How unevenly rows are used: `uniform`, `zipf:THETA`, `hotspot:ROWS:SHARE` [default: uniform,
+    /// and with --full zipf:0.99]
     #[arg(long, value_name = "SKEW,..", value_delimiter = ',', value_parser = skew)]
     pub skew: Vec<Skew>,
 
@@ -41,11 +45,13 @@ pub struct Arguments {
     #[arg(long, value_name = "WHAT,..", value_delimiter = ',', value_parser = durability)]
     pub durability: Vec<Durability>,
 
-    /// Transactions in flight of each client, in closed loops [default: 256, and 16384 where answers are durable]
+    /// Transactions in flight of each client, in closed loops [default: 256, and 16384 where
+    /// answers are durable]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub in_flight: Option<u32>,
 
-    /// Also in open loops, at these percentages of what the closed loop reached [default: none; with --full 50,80]
+    /// Also in open loops, at these percentages of what the closed loop reached [default: none;
+    /// with --full 50,80]
     #[arg(long, value_name = "PERCENT,..", value_delimiter = ',', value_parser = |text: &str| within(text, 0.1, 1000.0))]
     pub open: Vec<f64>,
 
@@ -53,7 +59,8 @@ pub struct Arguments {
     #[arg(long, value_name = "RATE,..", value_delimiter = ',', value_parser = |text: &str| within(text, 1.0, 1e8))]
     pub rate: Vec<f64>,
 
-    /// Rows, customers or subscribers; warehouses of TPC-C [default: as each workload was published, or what fits a quick run]
+    /// Rows, customers or subscribers; warehouses of TPC-C [default: as each workload was
+    /// published, or what fits a quick run]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 31))]
     pub rows: Option<u64>,
 
@@ -61,7 +68,8 @@ pub struct Arguments {
     #[arg(long, value_name = "PERCENT,..", value_delimiter = ',', value_parser = |text: &str| within(text, 0.0, 100.0))]
     pub aborts: Vec<f64>,
 
-    /// Transactional YCSB: shards that a spanning transaction touches, 1 to 16 [default: 2, and with --full 2,4,8,16 as there are shards]
+    /// Transactional YCSB: shards that a spanning transaction touches, 1 to 16 [default: 2, and
+    /// with --full 2,4,8,16 as there are shards]
     #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=16))]
     pub spread: Vec<u8>,
 
@@ -73,7 +81,8 @@ pub struct Arguments {
     #[arg(long, value_name = "PERCENT", default_value_t = 50.0, value_parser = |text: &str| within(text, 0.0, 100.0))]
     pub new_orders: f64,
 
-    /// TPC-C: percentages of order lines from another warehouse [default: 1, and with --full 0,1,5,10]
+    /// TPC-C: percentages of order lines from another warehouse [default: 1, and with --full
+    /// 0,1,5,10]
     #[arg(long, value_name = "PERCENT,..", value_delimiter = ',', value_parser = |text: &str| within(text, 0.0, 100.0))]
     pub remote_items: Vec<f64>,
 
@@ -101,11 +110,13 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub out: Option<PathBuf>,
 
-    /// Where logs are written while measuring: the disk that is measured [default: the directory of results]
+    /// Where logs are written while measuring: the disk that is measured [default: the directory of
+    /// results]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub data: Option<PathBuf>,
 
-    /// Go on with a run that was interrupted, and try again what failed: its directory. All else is as it was
+    /// Go on with a run that was interrupted, and try again what failed: its directory. All else is
+    /// as it was
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
 

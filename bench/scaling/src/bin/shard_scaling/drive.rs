@@ -1,13 +1,16 @@
-//! One client of Freehold: a task on a shard that takes transactions from its stream, asks for them, and reads what comes back.
+//! One client of Freehold: a task on a shard that takes transactions from its stream, asks for
+//! them, and reads what comes back.
 //!
-//! What lives on the client's own shard runs at once (`Local::ask_now`), unless a transaction holds one of its rows; all else is asked
-//! (`Local::ask`). If answers are to be durable, what ran at once waits in groups until the shard's log is on disk (`Local::durable`),
-//! a few groups at a time. What is not answered or not on disk is in flight, and bounded. The client gives way to
-//! its shard, which also serves the others, every few transactions. What is at hand and about to run at once is prefetched, some at a
-//! time (`Local::prefetch`).
+//! What lives on the client's own shard runs at once (`Local::ask_now`), unless a transaction holds
+//! one of its rows; all else is asked (`Local::ask`). If answers are to be durable, what ran at
+//! once waits in groups until the shard's log is on disk (`Local::durable`), a few groups at a
+//! time. What is not answered or not on disk is in flight, and bounded. The client gives way to its
+//! shard, which also serves the others, every few transactions. What is at hand and about to run at
+//! once is prefetched, some at a time (`Local::prefetch`).
 //!
-//! In an open loop, transactions arrive when a Poisson process says. A client that is late works off what has arrived meanwhile, some at
-//! a time, and the latency of each counts from its arrival, so that none is omitted.
+//! In an open loop, transactions arrive when a Poisson process says. A client that is late works
+//! off what has arrived meanwhile, some at a time, and the latency of each counts from its arrival,
+//! so that none is omitted.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -34,9 +37,11 @@ const GROUPS_MAX: usize = 8;
 const GROUP_MIN: usize = 1_024;
 /// In an open loop every so many-th is timed: there is time to look at the clock.
 const OPEN_STRIDE: u64 = 4;
-/// In an open loop, how many may be in flight before those that arrive wait in front of the client. Their latency counts all the same.
+/// In an open loop, how many may be in flight before those that arrive wait in front of the client.
+/// Their latency counts all the same.
 const OPEN_IN_FLIGHT_MAX: usize = 32_768;
-/// A pause that is worth sleeping through, if answers come from the disk: a task that spins keeps its executor from looking at the ring.
+/// A pause that is worth sleeping through, if answers come from the disk: a task that spins keeps
+/// its executor from looking at the ring.
 const SLEEP_MIN: Duration = Duration::from_micros(20);
 /// The longest sleep before the client looks whether it is to stop.
 const SLEEP_MAX: Duration = Duration::from_millis(10);
@@ -74,7 +79,8 @@ pub struct Driver<W: Workload> {
     part: Part<W>,
     /// Asked, in the order asked; not timed.
     asked: VecDeque<(Place, LocalAsk<Served<W>>)>,
-    /// Asked and timed, few: all of them are looked at whenever time has passed, so that none waits behind another.
+    /// Asked and timed, few: all of them are looked at whenever time has passed, so that none waits
+    /// behind another.
     timed: Vec<(Place, LocalAsk<Served<W>>)>,
     /// Run at once, whose answers are to be durable: the next group.
     run: Vec<(Place, Outcome<Served<W>>)>,
@@ -103,7 +109,8 @@ struct Place {
 }
 
 impl<W: Workload> Driver<W> {
-    /// A client on this shard. `has_guests` says whether any client has transactions that need another one's shard.
+    /// A client on this shard. `has_guests` says whether any client has transactions that need
+    /// another one's shard.
     pub fn new(local: Local<Served<W>>, orders: Orders<W>, durability: Durability, has_guests: bool) -> Self {
         Driver {
             local,
@@ -212,7 +219,8 @@ impl<W: Workload> Driver<W> {
         arrivals.leave_behind(OPEN_STRIDE, &mut self.part);
     }
 
-    /// Prefetches what those of these that can run inline will read, as they were drawn: what is anew in a later lap is mostly inserted.
+    /// Prefetches what those of these that can run inline will read, as they were drawn: what is
+    /// anew in a later lap is mostly inserted.
     fn prefetch<'m>(&self, orders: impl Iterator<Item = &'m (Order<W>, Way)>)
     where
         W: 'm,
@@ -298,7 +306,8 @@ impl<W: Workload> Driver<W> {
         std::mem::take(&mut self.refused).into_iter().for_each(|place| self.ask(place));
     }
 
-    /// Reads what is answered, in the order asked, and of what is timed all. Says whether there was any.
+    /// Reads what is answered, in the order asked, and of what is timed all. Says whether there was
+    /// any.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
         let before = self.in_flight();
         while let Some((place, ask)) = self.asked.front_mut() {

@@ -1,4 +1,5 @@
-//! Freehold, measured: one trial starts a runtime, loads the rows, lets a client on each shard work, and balances the books.
+//! Freehold, measured: one trial starts a runtime, loads the rows, lets a client on each shard
+//! work, and balances the books.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

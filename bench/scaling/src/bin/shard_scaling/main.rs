@@ -1,17 +1,23 @@
-//! How do throughput and latency go with the number of shards, on this machine, and what makes them?
+//! How do throughput and latency go with the number of shards, on this machine, and what makes
+//! them?
 //!
 //! ```text
 //! cargo run --release -p freehold-scaling --bin shard_scaling -- --quick
-//! cargo run --release -p freehold-scaling --bin shard_scaling -- --workload smallbank --shards 1,2 --cross 0,10,natural --durability none,durable
+//! cargo run --release -p freehold-scaling --bin shard_scaling -- \
+//!     --workload smallbank --shards 1,2 --cross 0,10,natural --durability none,durable
 //! ```
-//! A cell is one workload with one skew, on some shards, with some share of transactions between them, with one durability and one kind of load.
-//! All cells are measured in turn, several times over; each time a new runtime is started, rows are loaded, one client on each shard
-//! works, and in the end every row is read and compared with what was acknowledged. A cell whose books do not balance has no figures.
+//! A cell is one workload with one skew, on some shards, with some share of transactions between
+//! them, with one durability and one kind of load. All cells are measured in turn, several times
+//! over; each time a new runtime is started, rows are loaded, one client on each shard works, and
+//! in the end every row is read and compared with what was acknowledged. A cell whose books do not
+//! balance has no figures.
 //!
-//! Results are in a directory: `run.json`, `cells.csv`, `latency/*.hgrm` and `report.html`. Ctrl-C keeps what is there, and `--resume` goes on with it.
+//! Results are in a directory: `run.json`, `cells.csv`, `latency/*.hgrm` and `report.html`. Ctrl-C
+//! keeps what is there, and `--resume` goes on with it.
 //!
-//! The exit status is 0 if all cells were measured (or an engine said that it cannot do one), 1 if one failed, 2 if what was asked for makes no
-//! sense or results cannot be written, and 130 if it was interrupted.
+//! The exit status is 0 if all cells were measured (or an engine said that it cannot do one), 1 if
+//! one failed, 2 if what was asked for makes no sense or results cannot be written, and 130 if it
+//! was interrupted.
 
 mod arguments;
 mod drive;

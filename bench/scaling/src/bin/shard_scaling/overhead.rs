@@ -1,8 +1,10 @@
-//! What the benchmark itself costs: a client that takes transactions from its stream and notes answers, without any engine.
+//! What the benchmark itself costs: a client that takes transactions from its stream and notes
+//! answers, without any engine.
 //!
-//! The answers were given by a plain map before. What is left is what the client of an engine does beside asking: it walks through its stream,
-//! renews transactions that need it, looks at the pace, times one transaction of many, tallies and counts. (To keep futures and to poll
-//! them is what any client does who asks.)
+//! The answers were given by a plain map before. What is left is what the client of an engine does
+//! beside asking: it walks through its stream, renews transactions that need it, looks at the pace,
+//! times one transaction of many, tallies and counts. (To keep futures and to poll them is what any
+//! client does who asks.)
 
 use std::collections::HashMap;
 use std::hint::black_box;

@@ -1,10 +1,13 @@
-//! Other systems, measured by a process of their own: the package `peers`, which is built when it is first asked for.
+//! Other systems, measured by a process of their own: the package `peers`, which is built when it
+//! is first asked for.
 //!
-//! The process reads a trial a line and answers with what came of it, a line each. It is started as it was built and not by `cargo run`:
-//! who kills cargo does not kill what it runs. It is in a process group of its own, so that a Ctrl-C in a terminal reaches this program
-//! alone, which then ends it. If this program dies first, its input ends, and it ends after the trial it is at.
+//! The process reads a trial a line and answers with what came of it, a line each. It is started as
+//! it was built and not by `cargo run`: who kills cargo does not kill what it runs. It is in a
+//! process group of its own, so that a Ctrl-C in a terminal reaches this program alone, which then
+//! ends it. If this program dies first, its input ends, and it ends after the trial it is at.
 //!
-//! A process that dies, hangs or says what makes no sense costs one cell: the next trial has a new one.
+//! A process that dies, hangs or says what makes no sense costs one cell: the next trial has a new
+//! one.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -96,7 +99,8 @@ pub fn chosen(
 /// Answers are waited for so long before it is looked whether somebody wants an end.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// A trial that takes longer hangs: rows are loaded and read within the first part, whatever the workload.
+/// A trial that takes longer hangs: rows are loaded and read within the first part, whatever the
+/// workload.
 fn deadline(trial: &Trial) -> Duration {
     Duration::from_secs(60) + Duration::from_secs_f64(20.0 * (trial.warm_up + trial.measure))
 }
@@ -213,7 +217,8 @@ impl Process {
 
     /// Ends it now, and says how it ended: by itself, if it had.
     fn kill(mut self) -> String {
-        // A child that ended by itself and was not waited for can be killed: it is nothing then, and its own status is found.
+        // A child that ended by itself and was not waited for can be killed: it is nothing then,
+        // and its own status is found.
         let killed = self.child.kill().and_then(|()| self.child.wait());
         killed.map_or_else(|error| error.to_string(), |status| status.to_string())
     }

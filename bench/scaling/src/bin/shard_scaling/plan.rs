@@ -1,4 +1,5 @@
-//! Which cells a run has: every combination of what was asked for, but those that would be measured twice.
+//! Which cells a run has: every combination of what was asked for, but those that would be measured
+//! twice.
 
 use std::collections::BTreeSet;
 
@@ -124,7 +125,8 @@ fn counts(cpus: usize) -> Vec<u16> {
     counts
 }
 
-/// So many warehouses that every shard has one, whatever number of them there is: four for each, or more if the hash wants it.
+/// So many warehouses that every shard has one, whatever number of them there is: four for each, or
+/// more if the hash wants it.
 fn warehouses(seed: u64, shards: &[usize]) -> u16 {
     let covers = |warehouses: u16, shards: usize| {
         let router = Router::new(PlacementKey(seed), shards);

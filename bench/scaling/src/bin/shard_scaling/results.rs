@@ -1,5 +1,6 @@
-//! A run's directory: `run.json`, written while it is measured, and what follows from it in the end: `cells.csv`, `latency/*.hgrm` and `report.html`.
-//! Each is written beside the old one and then put in its place, so that whatever happens a whole one is there.
+//! A run's directory: `run.json`, written while it is measured, and what follows from it in the
+//! end: `cells.csv`, `latency/*.hgrm` and `report.html`. Each is written beside the old one and
+//! then put in its place, so that whatever happens a whole one is there.
 
 use std::fs;
 use std::io;

@@ -1,7 +1,8 @@
 //! The sweep: all cells in turn, again and again, until each was measured as often as wanted.
 //!
-//! Repetitions go round all cells, so that what changes on the machine over time meets all of them; whatever ends the run, every cell has
-//! about as many. What was found is kept after each trial, or, of a large run, a little later.
+//! Repetitions go round all cells, so that what changes on the machine over time meets all of them;
+//! whatever ends the run, every cell has about as many. What was found is kept after each trial,
+//! or, of a large run, a little later.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,8 +41,8 @@ pub fn now() -> u64 {
 
 /// Measures what is missing in `run`.
 ///
-/// # Errors
-/// If results cannot be kept, or the peers' process cannot be started. What was found until then is kept.
+/// # Errors If results cannot be kept, or the peers' process cannot be started. What was found
+/// until then is kept.
 pub fn sweep(run: &mut Run, results: &Results, interrupted: &AtomicBool) -> Result<Ended, SweepError> {
     let wanted = run.repetitions as usize;
     let is_missing = |measured: &Measured, round: usize| match &measured.outcome {
@@ -57,7 +58,8 @@ pub fn sweep(run: &mut Run, results: &Results, interrupted: &AtomicBool) -> Resu
     bar.set_style(style.expect("the template is right"));
     bar.enable_steady_tick(Duration::from_millis(200));
     let mut peers = None;
-    // Those that take a share of a closed loop's rate come when that is known, and does not change any more.
+    // Those that take a share of a closed loop's rate come when that is known, and does not change
+    // any more.
     let is_late = |measured: &Measured| matches!(measured.cell.load, Load::Open { .. });
     let rounds = (0..wanted).map(|round| (round, false)).chain((0..wanted).map(|round| (round, true)));
     let mut kept = Kept::default();
@@ -101,7 +103,8 @@ pub fn sweep(run: &mut Run, results: &Results, interrupted: &AtomicBool) -> Resu
     Ok(Ended::Done)
 }
 
-/// When the run was last written. Writing takes at most a twentieth of the time: a large run is large, and goes to the disk that is measured.
+/// When the run was last written. Writing takes at most a twentieth of the time: a large run is
+/// large, and goes to the disk that is measured.
 #[derive(Default)]
 struct Kept(Option<(Instant, Duration)>);
 
@@ -154,8 +157,8 @@ fn take(measured: &mut Measured, answer: Answer, bar: &ProgressBar, left: u64) {
     }
 }
 
-/// The rate of an open loop: a share of what the same cell reached in its closed loop, which comes before it. If that has none, neither
-/// has this, and for the same reason.
+/// The rate of an open loop: a share of what the same cell reached in its closed loop, which comes
+/// before it. If that has none, neither has this, and for the same reason.
 fn rate(run: &Run, cell: &Cell) -> Result<Option<f64>, Answer> {
     match cell.load {
         Load::Closed { .. } => Ok(None),

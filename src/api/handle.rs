@@ -1,0 +1,170 @@
+//! The door for outside threads: ask, ask all, tell, snapshots, and reads of what is published.
+//!
+//! A handle finds a message's home on the caller's thread and puts it in front of that shard. Nothing here waits (but a read of
+//! what is just being published, for a few steps of the publisher): what
+//! finds no room is refused with `Overloaded`, but for `ask_all`, which waits in its future. Messages of one thread to
+//! one object keep their order, whichever of the calls sent them, as long as they are sent through handles (a task's
+//! [`Local`](crate::Local) is another way, and overtakes) and an `ask_all` before them has found room.
+
+use std::fmt;
+use std::sync::Arc;
+
+use freehold_shard::{
+    Actor, Addressees, AskError, Destination, Envelope, OwnerId, ReturnAddress, ShardIndex,
+};
+
+use crate::api::ask_all::AskAll;
+use crate::api::snapshot::{self, Snapshot, SnapshotRead};
+use crate::core::shared::Shared;
+use crate::error::TellError;
+use crate::stats::Stats;
+use crate::transport::mailbox::Ingress;
+use crate::transport::replies::Ask;
+use crate::transport::waiting;
+
+/// The way to the objects from any thread and any executor. Cheap to clone; lives as long as you like: after the
+/// runtime has stopped every message is answered [`AskError::Stopped`].
+pub struct Handle<A: Actor> {
+    shared: Arc<Shared<A>>,
+    sender: OwnerId,
+}
+
+impl<A: Actor> Handle<A> {
+    pub(crate) fn new(shared: Arc<Shared<A>>) -> Self {
+        Handle { shared, sender: OwnerId::default() }
+    }
+
+    /// Sends a message to its objects. It is on its way when this returns; the outcome comes by awaiting what is
+    /// returned, or by its [`wait`](Ask::wait).
+    ///
+    /// # Errors
+    /// The outcome is [`AskError::Overloaded`] if the shard's ingress is full (`ingress_entries_max`) or too many asks
+    /// are in flight (`asks_in_flight_max`), and [`AskError::Stopped`] once the runtime stops. Neither ran. The others
+    /// are the message's own.
+    #[inline]
+    pub fn ask(&self, message: A::Message) -> Ask<A> {
+        let shared = &*self.shared;
+        if !shared.is_open() {
+            return Ask::known(Err(AskError::Stopped));
+        }
+        let home = match self.destination(&message) {
+            Destination::One(home) | Destination::Several(home) => home,
+            Destination::Nowhere => return Ask::known(Err(AskError::Unaddressed)),
+        };
+        let mailbox = &shared.mailboxes[home.index()];
+        let Some(claim) = shared.replies.claim() else {
+            mailbox.count_overloaded();
+            return Ask::known(Err(AskError::Overloaded));
+        };
+        let answer_to = ReturnAddress::Outside { slot: claim.slot, generation: claim.generation };
+        let envelope = Envelope::Message { message, sender: self.sender, answer_to };
+        if mailbox.put(Ingress::One(envelope, 0)).is_err() {
+            mailbox.count_overloaded();
+            shared.replies.unclaim(claim);
+            return Ask::known(Err(AskError::Overloaded));
+        }
+        mailbox.knock(&shared.replies);
+        Ask::sent(shared.replies.clone(), claim)
+    }
+
+    /// Sends many messages at once, one batch to each shard that is concerned, and gives their outcomes in the order of
+    /// the messages. By far the cheapest way to send many: what is allocated and what passes between threads grows with
+    /// the shards and not with the messages.
+    ///
+    /// What has room is on its way when this returns. If a shard's ingress is full, the rest for that shard is sent
+    /// while the outcome is awaited: this call does not say `Overloaded`, it waits.
+    ///
+    /// # Errors
+    /// Each outcome is its own message's: one refused message does not stop the others.
+    pub fn ask_all(&self, messages: impl IntoIterator<Item = A::Message>) -> AskAll<A> {
+        AskAll::send(self.shared.clone(), self.sender, messages)
+    }
+
+    /// Sends a message to its objects and waits for nothing.
+    ///
+    /// # Errors
+    /// [`TellError`], with the message, if it could not be sent. How it ends where it runs, nobody hears. What was sent runs,
+    /// or is counted by the [`Report`](crate::Report) of a runtime that could not finish.
+    #[inline]
+    pub fn tell(&self, message: A::Message) -> Result<(), TellError<A::Message>> {
+        let shared = &*self.shared;
+        if !shared.is_open() {
+            return Err(TellError::Stopped(message));
+        }
+        let home = match self.destination(&message) {
+            Destination::One(home) | Destination::Several(home) => home,
+            Destination::Nowhere => return Err(TellError::Unaddressed(message)),
+        };
+        let mailbox = &shared.mailboxes[home.index()];
+        let envelope = Envelope::Message { message, sender: self.sender, answer_to: ReturnAddress::Nobody };
+        let thread = waiting::thread_number();
+        if let Err(Ingress::One(Envelope::Message { message, .. }, _)) =
+            mailbox.put(Ingress::One(envelope, thread))
+        {
+            mailbox.count_overloaded();
+            return Err(TellError::Overloaded(message));
+        }
+        match mailbox.knock_after_tell(thread, &shared.replies) {
+            None => Ok(()),
+            Some(message) => Err(TellError::Stopped(message)),
+        }
+    }
+
+    #[inline]
+    fn destination(&self, message: &A::Message) -> Destination {
+        self.shared.router.destination::<A>(message, &mut Addressees::new())
+    }
+
+    /// The same door, for messages sent as `owner`: they may write what `owner` owns.
+    pub fn sending_as(&self, owner: OwnerId) -> Handle<A> {
+        Handle { shared: self.shared.clone(), sender: owner }
+    }
+
+    /// Opens a snapshot of all objects of all shards. It takes a turn or two of each shard to be ready, and disturbs nobody.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Stopped`](crate::SnapshotError::Stopped) once the runtime stops.
+    pub fn snapshot(&self) -> SnapshotRead<Snapshot<A>> {
+        snapshot::open(&self.shared)
+    }
+
+    /// The latest state of the object `id`, if it is `Shared` or `Immutable`: read right here, without a message. `None` if it does not
+    /// exist or belongs to an owner; then ask.
+    ///
+    /// It sees every message that was answered before, and what it sees is never undone: with a log and [`Ack::Durable`](crate::Ack) it is
+    /// the latest state that is on disk. Two reads may fall before and after a message;
+    /// for several objects as of one instant use [`Snapshot::published`]. It works as long as the handle lives, also after the runtime has
+    /// stopped.
+    pub fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
+        self.shared.published(id)
+    }
+
+    /// The shard that owns the object `id`, whether it exists or not.
+    #[inline]
+    pub fn home(&self, id: &A::Id) -> ShardIndex {
+        self.shared.router.home(id)
+    }
+
+    /// How many shards the runtime has.
+    pub fn shards(&self) -> usize {
+        self.shared.router.shards()
+    }
+
+    /// What the runtime has done so far. Takes a few microseconds a shard and disturbs none; a shard's numbers are
+    /// those of its last turn, and what its own tasks did may be missing for 20 milliseconds.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+}
+
+impl<A: Actor> Clone for Handle<A> {
+    fn clone(&self) -> Self {
+        Handle { shared: self.shared.clone(), sender: self.sender }
+    }
+}
+
+impl<A: Actor> fmt::Debug for Handle<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("sender", &self.sender).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,6 @@
+//! What programs call while a runtime runs: from any thread, and from tasks on a shard.
+
+pub(crate) mod ask_all;
+pub(crate) mod handle;
+pub(crate) mod local;
+pub(crate) mod snapshot;

@@ -1,0 +1,166 @@
+//! What the pump and the tasks of a shard do for its log: they hand batches to its writer, let go of what is durable, and hold what is not.
+
+use freehold_shard::log::BatchWriter;
+use freehold_shard::{Actor, AskError, Debt, Outcome, ReturnAddress, Time};
+
+use super::jobs::{Progress, Wait, job};
+use super::{Core, LocalShard, reentered};
+use crate::transport::each_shard::Reporter;
+
+impl<A: Actor> LocalShard<A> {
+    /// Whether so much waits for the disk, or for a checkpoint, that nothing more is to be run. What ends it wakes a parked pump: a
+    /// write's end, a slice of the checkpoint, or its end.
+    pub(super) fn is_behind(&self, core: &Core<A>) -> bool {
+        core.is_logged
+            && self.shared.logs.as_ref().is_some_and(|logs| {
+                let backlog = core.shard.log_backlog();
+                // Of what waits in the others nobody here knows: about as much.
+                let waiting = (backlog * self.shared.mailboxes.len()) as u64;
+                backlog > logs.config.backlog_bytes
+                    || logs.growth.is_full(waiting)
+                    || core.shard.checkpoint_backlog() > self.shared.config.limits.versions_max
+            })
+    }
+
+    /// Before a turn: the messages of earlier runs that may run now are named, and then sent.
+    #[cold]
+    pub(super) fn resume(&self, core: &mut Core<A>, now: Time) {
+        if core.shard.take_resumed(now) {
+            self.name_under_way(core);
+            core.shard.run_resumed(&mut core.effects);
+        }
+    }
+
+    /// Has a message of an earlier run, which this shard owes, run now; others of earlier runs do not. `over` reports when its payment
+    /// is on disk.
+    pub(crate) fn resume_alone(&self, debt: Debt, over: Reporter<()>) {
+        {
+            let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+            let core = &mut *core;
+            if core.shard.resume_alone(debt) {
+                self.name_under_way(core);
+                core.shard.run_resumed(&mut core.effects);
+            }
+        }
+        self.enqueue(job(self.mailbox().permit_of_ours(), over, move |shard| {
+            let shown = shard.shown();
+            if shard.under_way().all(|other| other != debt) {
+                Progress::Done(())
+            } else if shard.want_durable(shown) {
+                Progress::GoesOn
+            } else {
+                Progress::Waits(Wait::Durable(shown))
+            }
+        }));
+    }
+
+    fn name_under_way(&self, core: &mut Core<A>) {
+        core.named = core.shard.under_way().count();
+        if let Some(names) = self.shared.logs.as_ref().and_then(|logs| logs.under_way.as_ref()) {
+            names.name(self.index, core.shard.under_way());
+        }
+    }
+
+    /// Names those no more that are paid on disk.
+    #[cold]
+    fn forget_resumed(&self, core: &mut Core<A>) {
+        if core.shard.under_way().count() < core.named {
+            self.name_under_way(core);
+        }
+        core.resumes = core.shard.has_resumed();
+    }
+
+    /// Gives a task the answer to a message that has run here: at once, or as an ask in flight, which waits until it is durable.
+    pub(crate) fn answer_when_durable(&self, outcome: Outcome<A>) -> Result<Outcome<A>, u32> {
+        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+        if core.shard.undurable().is_none() {
+            return Ok(outcome);
+        }
+        let Some(call) = self.in_flight.borrow_mut().begin() else { return Ok(Err(AskError::Unknown)) };
+        core.shard.hold(ReturnAddress::Shard { shard: self.index, call }, outcome);
+        Err(call)
+    }
+
+    /// Whether another ask of this shard's own tasks can wait for its answer.
+    pub(crate) fn has_room_for_ask(&self) -> bool {
+        self.in_flight.borrow().has_room()
+    }
+
+    /// A batch of the log is on disk.
+    pub(crate) fn written(&self, batch: BatchWriter) {
+        {
+            let mut core = self.core.borrow_mut();
+            let core = &mut *core;
+            core.shard.written(batch);
+            self.let_go(core);
+            // It says that it is through, if it drains; goes on with what full lanes left; and spins, as after any round: whoever was answered
+            // may soon ask again.
+            if self.pump.is_parked.get() {
+                self.wake_pump();
+            }
+        }
+        self.wake_answered();
+    }
+
+    /// Other logs have got further.
+    pub(super) fn is_further(&self) {
+        self.let_go(&mut self.core.borrow_mut());
+        self.wake_answered();
+    }
+
+    /// Goes on writing and answers what is durable, outside a round.
+    fn let_go(&self, core: &mut Core<A>) {
+        self.see_to_log(core);
+        self.carry_out(core);
+        // No round may come for long, and answers were sent.
+        self.publish(core);
+    }
+
+    /// Gives the writer the next batch, if there is one, and lets go of what is durable.
+    #[inline]
+    pub(super) fn see_to_log(&self, core: &mut Core<A>) {
+        if core.is_logged {
+            self.see_to_the_log(core);
+        }
+    }
+
+    fn see_to_the_log(&self, core: &mut Core<A>) {
+        loop {
+            if let Some(write) = core.shard.next_write(core.clock.now) {
+                self.handoff.borrow_mut().put(write);
+            }
+            if core.shard.release(&mut core.effects) {
+                core.jobs_due = true;
+                if self.pump.is_parked.get() {
+                    self.tell_pump(core);
+                }
+            }
+            // It could not rest, because another shard awaits it: then there is a close to be written.
+            if !core.shard.has_log_work() {
+                break;
+            }
+        }
+        if core.resumes {
+            self.forget_resumed(core);
+        }
+        self.shared.tell_durable(self.index);
+    }
+
+    /// Whether something has still to be written, or waits for others to write it.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        let core = self.core.borrow();
+        core.is_logged && !core.shard.is_log_settled()
+    }
+
+    /// Whether something goes on beside the pump that the runtime itself has begun.
+    pub(crate) fn has_work_of_its_own(&self) -> bool {
+        self.is_writing() || self.segments_being_made.get() > 0 || self.tasks.live() > 0 && !self.has_guests()
+    }
+
+    /// Whether the disk writes a batch of its log.
+    #[inline]
+    pub(crate) fn is_writing(&self) -> bool {
+        let core = self.core.borrow();
+        core.is_logged && core.shard.is_writing()
+    }
+}

@@ -1,0 +1,727 @@
+//! What the pump and the tasks of one shard share, and a round of the pump: what the shard decides is carried out here.
+//!
+//! ```text
+//! lanes, then ingress ──> inbox ──> Shard::turn ──> outboxes to lanes, answers to slots and tasks, batches to their replies ──> wakes
+//! ```
+//!
+//! What a message costs here is its moves: no allocation, no reference count, no clock, no waker of its own; the clock
+//! is read twice a turn and the fence between shards is paid once a flush. Lanes are always taken from; ingress is not
+//! while the outboxes are above half of their bound, so that what a full lane holds back reaches those who send from
+//! outside. That slows a fast sender down instead of failing its messages; but a shard that takes nothing at all for
+//! [`HELD_BACK_MAX`] is held up, and holds nobody up who does not send to it.
+//!
+//! The state of the shard is owned by its thread and not by the pump's future. So when the executor dies of a panic (of
+//! a task spawned past the runtime, or of a bug), the thread still has everything it needs to answer those who wait:
+//! see [`LocalShard::leave`].
+
+pub(crate) mod clock;
+pub(crate) mod command;
+pub(crate) mod door;
+mod durability;
+pub(crate) mod handoff;
+pub(crate) mod in_flight;
+pub(crate) mod jobs;
+mod leave;
+pub(crate) mod plan;
+pub(crate) mod prefetch;
+pub(crate) mod pulse;
+pub(crate) mod pump;
+pub(crate) mod shared;
+pub(crate) mod slice;
+pub(crate) mod stall_timer;
+pub(crate) mod tasks;
+pub(crate) mod writer;
+
+pub(crate) use leave::Left;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use freehold_shard::{
+    Actor, Addressees, AskError, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress, Shard, ShardIndex,
+};
+use slab::Slab;
+
+use self::clock::Clock;
+use self::command::Command;
+use self::handoff::Handoff;
+use self::in_flight::InFlight;
+use self::jobs::{Job, Jobs, let_go};
+use self::plan::Plan;
+use self::prefetch::Processor;
+use self::shared::{Phase, Shared};
+use self::slice::Slice;
+use self::tasks::Tasks;
+use crate::error::TaskError;
+use crate::stats::{Activity, LATENCY_STRIDE};
+use crate::topology::occupancy::Look;
+use crate::transport::batch_reply::BatchReply;
+use crate::transport::lanes::Lanes;
+use crate::transport::mailbox::{COMMANDS, DOOR, DURABLE, Ingress, LINE, Mailbox, PHASE};
+use crate::transport::parking::publish;
+use crate::transport::replies::Claim;
+use crate::transport::waiting;
+
+/// How long full lanes that stay full keep a shard from taking more from outside.
+const HELD_BACK_MAX: Duration = Duration::from_millis(1);
+
+/// How often a busy shard looks whether it is still on its CPU: a control group may take that from the process.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What the pump and the tasks of one shard share.
+pub(crate) struct LocalShard<A: Actor> {
+    pub(crate) index: ShardIndex,
+    pub(crate) shared: Arc<Shared<A>>,
+    /// Asks of this shard's own tasks.
+    pub(crate) in_flight: RefCell<InFlight<A>>,
+    pub(crate) tasks: Rc<Tasks>,
+    pub(crate) scratch: RefCell<Addressees<A::Id>>,
+    core: RefCell<Core<A>>,
+    /// Where the next batch for the log lies.
+    pub(crate) handoff: RefCell<Handoff>,
+    pub(crate) pump: PumpState,
+    pub(crate) segments_being_made: Cell<u32>,
+    /// When the shard next looks where it runs.
+    next_look: Cell<Instant>,
+    /// Tasks of users have been let in, and some may still be here even if none is watched.
+    has_guests: Cell<bool>,
+    is_draining: Cell<bool>,
+    has_left: Cell<bool>,
+}
+
+/// The shard and what goes in and out of it.
+struct Core<A: Actor> {
+    shard: Shard<A, Processor>,
+    inbox: Inbox<A>,
+    effects: Effects<A>,
+    lanes: Lanes<A>,
+    /// The batches in the shard, by their tags.
+    batch_replies: Slab<BatchReply<A>>,
+    /// An entry of the ingress that must wait for the next turn to keep its order.
+    held: Option<Ingress<A>>,
+    /// Envelopes that full lanes left in the outboxes.
+    backlog: usize,
+    /// When lanes last took something of it, or it began.
+    progressed: Instant,
+    /// A task put something into an outbox.
+    has_outgoing: bool,
+    /// `counters().told` as of the last flush: a message run by a task may have told something since.
+    told_flushed: u64,
+    /// `counters().handled()` as of the last publication.
+    handled_published: u64,
+    clock: Clock,
+    activity: Activity,
+    /// Latencies to be recorded, and messages of batches not yet counted as a sample.
+    samples: Vec<(Instant, u64)>,
+    unsampled: u64,
+    /// What is done for others.
+    jobs: Jobs<A>,
+    /// What jobs wait for that nothing else is a reason to look for has happened.
+    jobs_due: bool,
+    is_logged: bool,
+    /// There are messages that an earlier run told, and so many of them are named as under way.
+    resumes: bool,
+    named: usize,
+    /// `counters().revoked` as of when the other shards were last told of it.
+    revoked_told: u64,
+    /// Reused: who is to be woken, and which shards were flushed to.
+    wakers: Vec<Waker>,
+    flushed: Vec<usize>,
+}
+
+/// What tasks know of the pump.
+pub(crate) struct PumpState {
+    /// It must be woken for what a task sends. What tasks run here by themselves it will publish without that.
+    pub(crate) is_parked: Cell<bool>,
+    pub(crate) waker: RefCell<Option<Waker>>,
+}
+
+/// What a round has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Something, which it has done.
+    Work,
+    /// Envelopes that full lanes still do not take.
+    FullLanes,
+    /// Nothing that can be done now. Something may be held back until an event of another.
+    Nothing,
+}
+
+/// Whether the pump goes on.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Heed {
+    GoOn,
+    Leave,
+}
+
+impl<A: Actor> LocalShard<A> {
+    pub(crate) fn new(plan: Plan<A>) -> Self {
+        let Plan { shard: index, shared, lanes, table_seed, restored } = plan;
+        let config = &shared.config;
+        let shards = shared.router.shards();
+        let mut shard = Shard::new(index, shared.router, config.limits, table_seed, shared.mvcc.clone())
+            .with_turn_messages_max(config.turn_messages_max);
+        let effects = Effects::new(shards);
+        if let (Some(restored), Some(logs)) = (restored, &shared.logs) {
+            shard = restored.into_shard(shard, logs);
+        }
+        let here = LocalShard {
+            index,
+            in_flight: RefCell::new(InFlight::new(config.calls_max)),
+            tasks: Rc::new(Tasks::new(shared.published[index.index()].tasks.clone())),
+            scratch: RefCell::new(Addressees::new()),
+            core: RefCell::new(Core {
+                resumes: shard.has_resumed(),
+                named: 0,
+                shard,
+                inbox: Inbox::new(),
+                effects,
+                lanes,
+                batch_replies: Slab::new(),
+                held: None,
+                backlog: 0,
+                progressed: shared.started,
+                has_outgoing: false,
+                told_flushed: 0,
+                handled_published: 0,
+                clock: Clock::new(shared.started, shared.began()),
+                activity: Activity::default(),
+                samples: Vec::new(),
+                unsampled: 0,
+                jobs: Jobs::new(),
+                jobs_due: false,
+                is_logged: shared.logs.is_some(),
+                revoked_told: 0,
+                wakers: Vec::new(),
+                flushed: Vec::new(),
+            }),
+            handoff: RefCell::default(),
+            segments_being_made: Cell::new(0),
+            next_look: Cell::new(shared.started),
+            pump: PumpState { is_parked: Cell::new(false), waker: RefCell::new(None) },
+            has_guests: Cell::new(false),
+            is_draining: Cell::new(false),
+            has_left: Cell::new(false),
+            shared,
+        };
+        // Owed messages that wait for their time are no reason for a round, and are to be counted from the start.
+        here.publish(&mut here.core.borrow_mut());
+        here
+    }
+
+    pub(crate) fn mailbox(&self) -> &Mailbox<A, Command<A>> {
+        &self.shared.mailboxes[self.index.index()]
+    }
+
+    /// Whether the shard runs no messages any more.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left.get()
+    }
+
+    /// Runs a task's message at once.
+    #[inline]
+    pub(crate) fn ask_now(&self, sender: OwnerId, message: &A::Message) -> Outcome<A> {
+        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+        let core = &mut *core;
+        if self.is_behind(core) {
+            return Err(AskError::Overloaded);
+        }
+        let timers = core.shard.timers();
+        if timers > 0 {
+            core.clock.read();
+        }
+        let reply = core.shard.ask_now(core.clock.now, sender, message, &mut core.effects);
+        // What a message tells, at once or later, is counted: one comparison says that there is neither a first timer nor
+        // anything to send.
+        if core.shard.counters().told != core.told_flushed {
+            self.has_told(core, timers);
+        }
+        if core.is_logged && self.pump.is_parked.get() {
+            self.tell_pump(core);
+        }
+        reply
+    }
+
+    /// Prefetches the objects of messages that a task is about to run.
+    pub(crate) fn prefetch<'m>(&self, messages: impl IntoIterator<Item = &'m A::Message>)
+    where
+        A::Message: 'm,
+    {
+        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+        core.shard.prefetch(messages);
+    }
+
+    /// Does something with the shard, for a task of the runtime's own; and sees to it that the pump carries it out.
+    pub(crate) fn with_core<R>(
+        &self,
+        work: impl FnOnce(&mut Shard<A, Processor>, &mut Effects<A>) -> R,
+    ) -> R {
+        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+        let core = &mut *core;
+        let result = work(&mut core.shard, &mut core.effects);
+        core.has_outgoing = true;
+        if self.pump.is_parked.get() {
+            self.tell_pump(core);
+        }
+        result
+    }
+
+    #[cold]
+    fn has_told(&self, core: &mut Core<A>, timers_before: usize) {
+        if timers_before == 0 && core.shard.timers() > 0 {
+            core.clock.stand_still();
+        }
+        if self.pump.is_parked.get() {
+            self.tell_pump(core);
+        }
+    }
+
+    /// Whether a task has put something before this shard's own next turn.
+    pub(crate) fn has_sent_itself(&self) -> bool {
+        let Ok(core) = self.core.try_borrow() else { reentered() };
+        !core.inbox.envelopes.is_empty()
+    }
+
+    /// Puts a task's envelope for another shard, or for this one's next turn, on its way, or gives it back if there is no room.
+    pub(crate) fn send(&self, to: ShardIndex, envelope: Envelope<A>) -> Result<(), Envelope<A>> {
+        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+        let core = &mut *core;
+        let limits = &self.shared.config.limits;
+        if to == self.index {
+            // To run in a turn and not inline: it needs other shards, or waits for an object.
+            if core.inbox.envelopes.len() >= limits.own_messages_max {
+                return Err(envelope);
+            }
+            core.inbox.envelopes.push(envelope);
+        } else {
+            if core.effects.outboxes[to.index()].len() >= limits.outbox_messages_max {
+                return Err(envelope);
+            }
+            core.effects.outboxes[to.index()].push_back(envelope);
+        }
+        core.has_outgoing = true;
+        if self.pump.is_parked.get() {
+            self.tell_pump(core);
+        }
+        Ok(())
+    }
+
+    /// The pump is awake.
+    #[inline]
+    pub(crate) fn beat(&self) {
+        self.shared.pulses[self.index.index()].beat();
+    }
+
+    /// Whether a message runs right now.
+    pub(crate) fn is_in_receive(&self) -> bool {
+        self.core.try_borrow_mut().is_err()
+    }
+
+    /// Looks now and then whether the shard is still on the CPU it was bound to.
+    pub(crate) fn look_where_it_runs(&self, now: Instant) {
+        if now < self.next_look.get() {
+            return;
+        }
+        self.next_look.set(now + LOOK_EVERY);
+        let (shard, cpu) = (self.index.0, self.shared.cpus[self.index.index()]);
+        match self.shared.seats.look(self.index.index()) {
+            Look::InPlace => {}
+            Look::Moved { to } => tracing::warn!(
+                shard,
+                cpu,
+                to,
+                "this shard's CPU was taken from the process, and the kernel moved the shard: no shard spins until it is back"
+            ),
+            Look::Back => tracing::info!(shard, cpu, "the shard is back on its CPU"),
+        }
+    }
+
+    /// Wakes the pump if a task sent something.
+    #[cold]
+    fn tell_pump(&self, core: &Core<A>) {
+        if core.has_outgoing
+            || core.jobs_due
+            || core.shard.counters().told != core.told_flushed
+            || core.shard.has_log_work()
+        {
+            self.wake_pump();
+        }
+    }
+
+    fn wake_pump(&self) {
+        self.pump.is_parked.set(false);
+        if let Some(waker) = &*self.pump.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// One round: takes what has come, runs it, carries out what came of it. Says what there was to do.
+    /// What tasks did since the last round is worth one only if `publishes`.
+    pub(crate) fn round(&self, publishes: bool) -> Found {
+        let mut core = self.core.borrow_mut();
+        let core = &mut *core;
+        let (mailbox, config) = (self.mailbox(), &self.shared.config);
+        if self.is_draining.get() {
+            if !self.has_work(core) && (!core.is_logged || core.shard.is_log_settled()) {
+                self.shared.progress(self.index).settle(core.lanes.sent, core.lanes.received);
+                return Found::Nothing;
+            }
+            self.shared.progress(self.index).begin();
+        }
+        let backlog = core.backlog;
+        let mut taken = core.lanes.drain(&mut core.inbox.envelopes, config.turn_messages_max);
+        if self.has_ingress(core) && !self.holds_back(core) {
+            taken += core.take_ingress(mailbox, config.turn_messages_max);
+        }
+        if taken == 0 && backlog == 0 && !core.has_own_work(publishes) {
+            return Found::Nothing;
+        }
+        let begin = core.clock.read();
+        let began = core.clock.last;
+        let pulse = &self.shared.pulses[self.index.index()];
+        pulse.turn_begins(core.clock.real().0);
+        if core.resumes {
+            self.resume(core, begin);
+        }
+        core.shard.turn(begin, &mut core.inbox, &mut core.effects);
+        core.jobs_due = false;
+        core.jobs.run(&mut core.shard);
+        core.sweep();
+        self.see_to_log(core);
+        // Only a round has done all that tasks asked for; what is carried out between rounds is the log's.
+        core.has_outgoing = false;
+        self.carry_out(core);
+        core.clock.read();
+        core.shard.revoke_old(core.clock.real());
+        if core.shard.counters().revoked != core.revoked_told {
+            core.revoked_told = core.shard.counters().revoked;
+            self.shared.tell_line();
+        }
+        let took = core.clock.last - began;
+        if core.backlog < backlog || backlog == 0 {
+            core.progressed = core.clock.last;
+        }
+        core.activity.turns += 1;
+        core.activity.busy_ns += took.as_nanos() as u64;
+        if took >= config.slow_turn {
+            core.activity.slow_turns += 1;
+            tracing::warn!(shard = self.index.0, ?took, messages = taken, "a turn was slow");
+        }
+        if !core.samples.is_empty() {
+            let now = core.clock.last;
+            for (begun, samples) in &core.samples {
+                tracing::trace!(shard = self.index.0, latency = ?now.saturating_duration_since(*begun), samples, "sampled");
+            }
+            self.shared.published[self.index.index()].sample(now, &mut core.samples);
+        }
+        self.publish(core);
+        pulse.turn_ends();
+        // A round that could only try full lanes again did nothing.
+        if taken > 0 || backlog == 0 || core.backlog < backlog { Found::Work } else { Found::FullLanes }
+    }
+
+    /// Whether messages from outside wait.
+    #[inline]
+    fn has_ingress(&self, core: &Core<A>) -> bool {
+        self.mailbox().has_ingress() || core.held.is_some()
+    }
+
+    /// Whether none of them is taken for now. Each reason ends by an event that wakes a parked pump: transactions come back through lanes, a
+    /// write of the log ends, and while full lanes keep a backlog the pump does not park.
+    #[inline]
+    fn holds_back(&self, core: &Core<A>) -> bool {
+        core.shard.is_congested()
+            || self.is_behind(core)
+            || core.backlog > self.shared.config.limits.outbox_messages_max / 2 && !core.is_stalled()
+    }
+
+    /// Delivers the effects of a turn.
+    #[inline]
+    fn carry_out(&self, core: &mut Core<A>) {
+        core.told_flushed = core.shard.counters().told;
+        core.backlog = core.lanes.flush(&mut core.effects.outboxes, &mut core.flushed);
+        if !core.flushed.is_empty() {
+            publish();
+            let published = &self.shared.published[self.index.index()];
+            for shard in core.flushed.drain(..) {
+                published.publish_sent(shard, core.lanes.sent_to[shard]);
+                self.shared.mailboxes[shard].look(&self.shared.replies);
+            }
+        }
+        for (to, outcome) in core.effects.answers.drain(..) {
+            match to {
+                ReturnAddress::Outside { slot, generation } => {
+                    let handover = self.shared.replies.answer(Claim { slot, generation }, outcome);
+                    core.wakers.extend(handover.waker);
+                    core.samples.extend(handover.begun.map(|begun| (begun, 1)));
+                }
+                ReturnAddress::Shard { call, .. } => {
+                    core.wakers.extend(self.in_flight.borrow_mut().answer(call, outcome));
+                }
+                // An entry of a batch is answered in its batch.
+                ReturnAddress::Nobody | ReturnAddress::Debt(_) | ReturnAddress::Batch { .. } => {}
+            }
+        }
+        for batch in core.effects.batches.drain(..) {
+            let reply = core.batch_replies.remove(batch.tag as usize);
+            core.activity.batches += 1;
+            core.unsampled += batch.entries.len() as u64;
+            if core.unsampled >= LATENCY_STRIDE {
+                core.samples.extend(reply.begun().map(|begun| (begun, core.unsampled / LATENCY_STRIDE)));
+                core.unsampled %= LATENCY_STRIDE;
+            }
+            core.wakers.extend(reply.complete(batch.entries));
+        }
+    }
+
+    fn publish(&self, core: &mut Core<A>) {
+        let activity = &mut core.activity;
+        activity.lane_sent = core.lanes.sent;
+        activity.lane_received = core.lanes.received;
+        activity.outbox_waiting = core.backlog as u64;
+        activity.timers_waiting = core.shard.timers() as u64;
+        (activity.log_bytes, activity.log_writes) = core.shard.log_written();
+        core.handled_published = core.shard.counters().handled();
+        self.shared.published[self.index.index()].publish(&core.shard.counters(), activity);
+    }
+
+    /// Wakes those whom the last round answered. Apart from the round, because a waker is anyone's code and nothing may
+    /// be borrowed then. Says whether there were any.
+    pub(crate) fn wake_answered(&self) -> bool {
+        let mut wakers = std::mem::take(&mut self.core.borrow_mut().wakers);
+        let woke = !wakers.is_empty();
+        wakers.drain(..).for_each(Waker::wake);
+        let mut core = self.core.borrow_mut();
+        core.wakers = wakers;
+        let done = core.jobs.take_done();
+        if !done.is_empty() {
+            drop(core);
+            let_go(done);
+        }
+        woke
+    }
+
+    /// Whether there is anything left to do, now or later.
+    fn has_work(&self, core: &Core<A>) -> bool {
+        self.has_ingress(core) || self.can_work(core)
+    }
+
+    /// Whether a round would find something that it can do. Messages that are held back are not, or a shard that waits for its disk would
+    /// not park, and its executor not look at its ring.
+    fn can_work(&self, core: &Core<A>) -> bool {
+        let timer_is_due = core.shard.next_timer().is_some_and(|due| due <= core.clock.now);
+        !core.lanes.is_empty()
+            || self.has_ingress(core) && !self.holds_back(core)
+            || core.backlog > 0
+            || core.has_outgoing
+            || core.shard.counters().told != core.told_flushed
+            || core.shard.own_messages() > 0
+            || core.has_jobs()
+            || core.shard.has_garbage()
+            || core.shard.has_log_work()
+            || timer_is_due
+    }
+
+    /// Whether there is nothing the pump could do.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.mailbox().has_signals() && !self.can_work(&self.core.borrow())
+    }
+
+    /// Whether the shard drains.
+    #[inline]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.get()
+    }
+
+    /// From now on there may be tasks of users.
+    pub(crate) fn let_guest_in(&self) {
+        self.has_guests.set(true);
+    }
+
+    /// Does something for others, a step after each round.
+    pub(crate) fn enqueue(&self, job: Box<dyn Job<A>>) {
+        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+        core.jobs.enqueue(job);
+        core.has_outgoing = true;
+        if self.pump.is_parked.get() {
+            self.tell_pump(&core);
+        }
+    }
+
+    /// Runs a task on this shard, and tells `ended` how it ended.
+    pub(crate) fn spawn_watched<F>(
+        &self,
+        future: F,
+        ended: impl FnOnce(Result<F::Output, TaskError>) + 'static,
+    ) where
+        F: Future + 'static,
+    {
+        let task = self.tasks.clone().watch(future, ended);
+        // Into the queue, not at once as `spawn_local` would: whoever spawns may be in the middle of something.
+        let queue = glommio::executor().current_task_queue();
+        glommio::spawn_local_into(task, queue).expect("the queue of a running task exists").detach();
+    }
+
+    /// Whether there may be tasks of users.
+    pub(crate) fn has_guests(&self) -> bool {
+        self.has_guests.get()
+    }
+
+    /// When the clock was last read.
+    #[inline]
+    pub(crate) fn last_clock(&self) -> Instant {
+        self.core.borrow().clock.last
+    }
+
+    /// How long it is until the first timer is due.
+    pub(crate) fn until_timer(&self) -> Option<Duration> {
+        let mut core = self.core.borrow_mut();
+        let now = core.clock.read();
+        core.shard.next_timer().map(|due| Duration::from_nanos(due.0.saturating_sub(now.0)))
+    }
+
+    /// Counts a park that began `since`.
+    pub(crate) fn count_park(&self, since: Instant) {
+        let mut core = self.core.borrow_mut();
+        core.clock.read();
+        core.activity.parks += 1;
+        core.activity.parked_ns += (core.clock.last - since).as_nanos() as u64;
+    }
+
+    /// Looks at the signals that other threads left.
+    #[cold]
+    pub(crate) fn heed(self: &Rc<Self>) -> Heed {
+        let signals = self.mailbox().take_signals();
+        if signals & DOOR != 0 {
+            waiting::wake_kept();
+        }
+        if signals & LINE != 0 {
+            self.core.borrow_mut().shard.enter();
+        }
+        if signals & DURABLE != 0 {
+            self.is_further();
+        }
+        if signals & COMMANDS != 0 {
+            for command in self.mailbox().take_commands() {
+                match command {
+                    Command::Call(call) => call(self),
+                    Command::Job(job) => self.enqueue(job),
+                }
+            }
+        }
+        if signals & PHASE != 0 {
+            match self.shared.phase() {
+                Phase::Running => {}
+                Phase::Draining => {
+                    self.core.borrow_mut().shard.stop_timers();
+                    self.is_draining.set(true);
+                    self.tasks.stopping.happen();
+                }
+                Phase::Stopping | Phase::Dead => return Heed::Leave,
+            }
+        }
+        Heed::GoOn
+    }
+
+    /// Ends the tasks that are left.
+    pub(crate) async fn cancel_tasks(&self) {
+        self.tasks.stopping.happen();
+        self.tasks.cancel.happen();
+        let begin = Instant::now();
+        // Each ends at its next step; this lets every queue make one. The limit is for a task that never comes back
+        // from a step.
+        while self.tasks.live() > 0 && begin.elapsed() < Duration::from_secs(1) {
+            self.beat();
+            glommio::executor().yield_task_queue_now().await;
+        }
+    }
+}
+
+impl<A: Actor> Core<A> {
+    /// Lets go of what no snapshot needs any more, for a while.
+    #[inline]
+    fn sweep(&mut self) {
+        if self.shard.has_garbage() {
+            let mut slice = Slice::begin();
+            self.shard.sweep(|| slice.goes_on());
+        }
+    }
+
+    /// Moves entries of the ingress into the inbox until it is empty or there are `max` messages. Returns how many
+    /// messages came.
+    ///
+    /// A turn runs all single messages before all batches. So that one sender's messages stay in order, a single
+    /// message that comes behind a batch waits for the next turn.
+    #[inline]
+    fn take_ingress(&mut self, mailbox: &Mailbox<A, Command<A>>, max: usize) -> usize {
+        let mut messages = 0;
+        let mut popped = false;
+        while messages < max {
+            let entry = match self.held.take() {
+                Some(entry) => entry,
+                None => match mailbox.take() {
+                    Some(entry) => {
+                        popped = true;
+                        entry
+                    }
+                    None => break,
+                },
+            };
+            match entry {
+                Ingress::One(envelope, _) if self.inbox.batches.is_empty() => {
+                    self.inbox.envelopes.push(envelope);
+                    messages += 1;
+                }
+                Ingress::One(..) => {
+                    self.held = Some(entry);
+                    break;
+                }
+                Ingress::Batch(mut batch, reply) => {
+                    messages += batch.entries.len();
+                    batch.tag = self.batch_replies.insert(reply) as u32;
+                    self.inbox.batches.push(batch);
+                }
+            }
+        }
+        if popped {
+            mailbox.wake_for_room(&mut self.wakers);
+        }
+        messages
+    }
+
+    /// Whether the shards that lanes are full to have taken nothing for a while: one of them is held up, and those who ask
+    /// of others are not to wait for it.
+    fn is_stalled(&self) -> bool {
+        self.clock.last.saturating_duration_since(self.progressed) >= HELD_BACK_MAX
+    }
+
+    /// Whether there is something to do for others now.
+    #[inline]
+    fn has_jobs(&self) -> bool {
+        self.jobs_due || self.jobs.has_ready()
+    }
+
+    /// Whether there is something to do though nothing has come.
+    #[inline]
+    fn has_own_work(&mut self, publishes: bool) -> bool {
+        self.has_outgoing
+            || self.shard.own_messages() > 0
+            || self.has_jobs()
+            || self.shard.has_garbage()
+            || self.is_logged && self.shard.has_log_work()
+            || self.shard.counters().told != self.told_flushed
+            || self.shard.next_timer().is_some_and(|due| due <= self.clock.read())
+            || publishes && self.shard.counters().handled() != self.handled_published
+    }
+}
+
+#[cold]
+fn reentered() -> ! {
+    panic!(
+        "a message's `receive` called back into its own shard through a `Local`; use `Objects::tell` to send from inside a message"
+    )
+}

@@ -1,0 +1,222 @@
+//! One core's loop on glommio: rounds, spinning, parking.
+//!
+//! Each shard has one executor, and on it one task that lives as long as the shard, the *pump*, in the default task
+//! queue. After each round it yields to the tasks of users. When it runs dry it spins and then parks: it waits for its
+//! bell through the ring, for the next timer, or for a task of this thread.
+//!
+//! Nobody else ever holds a waker of the pump, so a wake from another thread cannot be lost in an executor, which
+//! glommio's can; `parking` proves that it is not lost before, and `stall_timer` sees to it that the executor does not sleep
+//! on it.
+
+mod pace;
+
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use freehold_shard::Actor;
+use glommio::io::{PollState, PollableFd};
+use glommio::timer::Timer;
+
+use self::pace::{Around, Pace, Step};
+use super::shared::Phase;
+use super::stall_timer::{BellWaker, StallTimer, WATCH_EVERY, WATCH_WORK_EVERY};
+use super::{Found, Heed, LocalShard};
+
+/// How often one registration of the bell is waited on anew before it is renewed: each wait leaves a waker with it.
+const WAITS_PER_REGISTRATION: u32 = 32;
+
+/// How long a shard that leaves waits for its disk, and for those of the others.
+const FLUSH_MAX: Duration = Duration::from_secs(10);
+
+/// Where the pump sleeps.
+struct Bed {
+    bell: PollableFd<OwnedFd>,
+    bell_waker: Arc<BellWaker>,
+    /// `bell_waker`, as a waker.
+    waker: Waker,
+    registration: PollState,
+    waits: u32,
+    was_rung: bool,
+}
+
+/// Runs the pump until the runtime stops or dies.
+pub(crate) async fn pump<A: Actor>(
+    here: Rc<LocalShard<A>>,
+    bell: PollableFd<OwnedFd>,
+    mut stall_timer: StallTimer,
+) {
+    let bell_waker = Arc::new(BellWaker::default());
+    let waker = Waker::from(bell_waker.clone());
+    let mut bed = Bed { bell, bell_waker, waker, registration: PollState::new(), waits: 0, was_rung: false };
+    let is_pinned = here.shared.is_pinned();
+    let mut pace = Pace::new();
+    loop {
+        here.beat();
+        if here.mailbox().has_signals() && here.heed() == Heed::Leave {
+            break;
+        }
+        let found = here.round(pace.publishes());
+        let around = Around {
+            woke: found == Found::Work && here.wake_answered(),
+            has_tasks: here.tasks.live() > 0,
+            // While the disk writes, the executor is to look at its ring, which it does when it has nothing else to do.
+            may_spin: found == Found::Nothing
+                && !here.is_draining()
+                && !here.is_writing()
+                && here.shared.seats.is_alone(here.index.index()),
+            spin: here.shared.spin,
+        };
+        let step = pace.next(found, around, || match found {
+            Found::Work => here.last_clock(),
+            _ => Instant::now(),
+        });
+        // Each arm but one awaits something: see `pace`.
+        match step {
+            Step::Yield | Step::YieldIfNeeded => {
+                let now = here.last_clock();
+                if stall_timer.keep(now) {
+                    here.look_where_it_runs(now);
+                }
+                if step == Step::Yield {
+                    glommio::executor().yield_now().await;
+                } else {
+                    glommio::yield_if_needed().await;
+                }
+            }
+            // A full lane rings no bell when it has room again. Its reader always makes some, if it gets a CPU to run on.
+            Step::GiveWay => {
+                if !is_pinned {
+                    std::thread::yield_now();
+                }
+                stall_timer.keep(Instant::now());
+                glommio::executor().yield_task_queue_now().await;
+            }
+            Step::SpinOn => {
+                stall_timer.keep(Instant::now());
+                glommio::executor().yield_task_queue_now().await;
+            }
+            Step::Look => std::hint::spin_loop(),
+            Step::Park => {
+                if here.round(true) == Found::Work {
+                    here.wake_answered();
+                }
+                let woken = park(&here, &mut bed, &mut stall_timer).await;
+                pace.parked(woken.then(|| here.last_clock()));
+            }
+        }
+    }
+    stall_timer.unpark();
+    here.cancel_tasks().await;
+    // What those did in their last steps.
+    here.round(true);
+    here.wake_answered();
+    flush(&here).await;
+    // glommio's wakers are let go of where its executor still runs.
+    bed.bell_waker.wakes(None);
+    let waker = here.pump.waker.take();
+    drop(waker);
+}
+
+/// Waits until all that the shard committed is durable and the log's writer has closed its files, and no longer than a stuck disk deserves.
+async fn flush<A: Actor>(here: &LocalShard<A>) {
+    let begin = Instant::now();
+    while here.has_unwritten() && here.shared.phase() != Phase::Dead && begin.elapsed() < FLUSH_MAX {
+        here.beat();
+        here.round(true);
+        here.wake_answered();
+        Timer::new(Duration::from_micros(100)).await;
+    }
+    here.handoff.borrow_mut().close();
+    if here.shared.logs.is_none() {
+        return;
+    }
+    loop {
+        here.beat();
+        // Once at least: what a checkpoint that was cancelled had open is closed when the executor looks at its ring.
+        Timer::new(Duration::from_micros(100)).await;
+        if !here.handoff.borrow().is_manned() || begin.elapsed() >= FLUSH_MAX {
+            return;
+        }
+    }
+}
+
+/// Waits for the bell, the next timer, or a task of this shard that sends something. Says whether there may be work,
+/// and not only time has passed.
+async fn park<A: Actor>(here: &LocalShard<A>, bed: &mut Bed, stall_timer: &mut StallTimer) -> bool {
+    let due = here.until_timer();
+    let watch = if here.has_work_of_its_own() {
+        Some(WATCH_WORK_EVERY)
+    } else {
+        here.has_guests().then_some(WATCH_EVERY)
+    };
+    let timer = due.into_iter().chain(watch).min();
+    if !here.mailbox().parking().park(|| here.is_idle()) {
+        // The next round finds what is there. Should it not, the executor has looked at its ring all the same.
+        glommio::executor().yield_task_queue_now().await;
+        return true;
+    }
+    let since = here.last_clock();
+    stall_timer.park(timer);
+    here.pump.is_parked.set(true);
+    Sleep { here, bed, timer: timer.map(Timer::new), has_begun: false }.await;
+    let was_woken = !here.pump.is_parked.replace(false);
+    here.mailbox().parking().awake();
+    stall_timer.unpark();
+    here.look_where_it_runs(Instant::now());
+    let was_rung = std::mem::take(&mut bed.was_rung);
+    if was_rung {
+        // Empty if it was rung and read before.
+        let _ = rustix::io::read(bed.bell.get_ref(), &mut [0; 8]);
+    }
+    here.count_park(since);
+    was_woken || was_rung
+}
+
+/// Ready at the second poll, whoever caused it: the bell, the timer, or a task.
+struct Sleep<'a, A: Actor> {
+    here: &'a LocalShard<A>,
+    bed: &'a mut Bed,
+    timer: Option<Timer>,
+    has_begun: bool,
+}
+
+impl<A: Actor> Future for Sleep<'_, A> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Sleep { here, bed, timer, has_begun } = &mut *self;
+        // The registration outlives a sleep that something else has ended, so that the timers and tasks of an idle
+        // shard do not cost a cancellation each.
+        if !*has_begun && bed.waits >= WAITS_PER_REGISTRATION {
+            bed.registration = PollState::new();
+            bed.waits = 0;
+        }
+        bed.bell_waker.wakes(Some(cx.waker()));
+        bed.waits += 1;
+        let rung = bed.bell.poll_readable(&mut Context::from_waker(&bed.waker), &mut bed.registration);
+        if let Poll::Ready(rung) = rung {
+            rung.expect("no-lost-wake: the bell of a shard can be waited for");
+            bed.waits = 0;
+            bed.was_rung = true;
+            return Poll::Ready(());
+        }
+        if std::mem::replace(has_begun, true) {
+            return Poll::Ready(());
+        }
+        if let Some(timer) = timer
+            && Pin::new(timer).poll(cx).is_ready()
+        {
+            return Poll::Ready(());
+        }
+        let mut waker = here.pump.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}

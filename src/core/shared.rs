@@ -1,0 +1,221 @@
+//! What all threads of a runtime share, and every handle: mailboxes, reply slots, what is published, and how far the
+//! runtime is.
+//!
+//! A shard keeps [`Progress`] only while it drains, and marks itself busy before it takes anything from anywhere.
+
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::CachePadded;
+use freehold_shard::{Ack, Actor, Mvcc, Router, ShardIndex, Time};
+
+use super::command::Command;
+use super::pulse::Pulse;
+use crate::config::Config;
+use crate::disk::error::LogError;
+use crate::error::{Death, DeathCause};
+use crate::fork::Birth;
+use crate::log::Logs;
+use crate::stats::{Latency, Published, ShardStats, Stats};
+use crate::topology::occupancy::Seats;
+use crate::transport::mailbox::{DURABLE, LINE, Mailbox, PHASE};
+use crate::transport::parking::publish;
+use crate::transport::replies::Replies;
+use crate::transport::waiting::Patience;
+
+/// How far a runtime is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    Running,
+    Draining,
+    Stopping,
+    Dead,
+}
+
+/// What a draining shard says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// It had nothing to do when it last looked. False until it has looked while draining.
+    pub(crate) is_idle: bool,
+    /// How often it took up work.
+    pub(crate) begun: u64,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+}
+
+impl Progress {
+    /// It takes up work, and has not taken anything yet.
+    pub(crate) fn begin(&mut self) {
+        self.is_idle = false;
+        self.begun += 1;
+    }
+
+    /// It has nothing to do, after so many envelopes put into lanes and taken from them.
+    pub(crate) fn settle(&mut self, sent: u64, received: u64) {
+        (self.is_idle, self.sent, self.received) = (true, sent, received);
+    }
+}
+
+/// What the threads of a runtime share with each other and with every handle.
+pub(crate) struct Shared<A: Actor> {
+    pub(crate) router: Router,
+    pub(crate) config: Config,
+    pub(crate) mailboxes: Box<[Mailbox<A, Command<A>>]>,
+    pub(crate) published: Box<[CachePadded<Published>]>,
+    pub(crate) replies: Arc<Replies<A>>,
+    pub(crate) mvcc: Arc<Mvcc<A>>,
+    pub(crate) patience: Patience,
+    /// How long a shard that runs dry spins.
+    pub(crate) spin: Duration,
+    pub(crate) cpus: Vec<Option<usize>>,
+    /// The CPUs the shards are bound to, while the runtime lives.
+    pub(crate) seats: Seats,
+    /// All CPUs of the process.
+    pub(crate) allowed: Vec<usize>,
+    /// When the runtime's time began.
+    pub(crate) started: Instant,
+    /// What there is of logs, if it has them.
+    pub(crate) logs: Option<Arc<Logs>>,
+    /// In which process it runs.
+    pub(crate) birth: Birth,
+    /// By shard.
+    pub(crate) pulses: Box<[CachePadded<Pulse>]>,
+    pub(crate) phase: CachePadded<AtomicU8>,
+    pub(crate) progress: Box<[Mutex<Progress>]>,
+    pub(crate) deaths: Mutex<Vec<Death>>,
+    /// Shards that have not left.
+    pub(crate) staying: AtomicUsize,
+}
+
+impl<A: Actor> Shared<A> {
+    /// Whether messages from outside are accepted.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == Phase::Running as u8 && !self.birth.is_elsewhere()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Draining,
+            2 => Phase::Stopping,
+            _ => Phase::Dead,
+        }
+    }
+
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.cpus.iter().all(Option::is_some)
+    }
+
+    /// Goes on to `phase`, if it is not there or beyond, and tells every shard.
+    pub(crate) fn advance(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+        for mailbox in &self.mailboxes {
+            mailbox.signal(PHASE, &self.replies);
+        }
+    }
+
+    pub(crate) fn progress(&self, shard: ShardIndex) -> MutexGuard<'_, Progress> {
+        self.progress[shard.index()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After something was put in front of these shards.
+    pub(crate) fn knock(&self, shards: impl Iterator<Item = ShardIndex>) {
+        publish();
+        for shard in shards {
+            self.mailboxes[shard.index()].look(&self.replies);
+        }
+    }
+
+    /// Has every shard look at the line of epochs: a snapshot was closed, and one that is idle is to let go of what it kept.
+    pub(crate) fn tell_line(&self) {
+        for mailbox in &self.mailboxes {
+            mailbox.signal(LINE, &self.replies);
+        }
+    }
+
+    /// What its time was when it started: with a log, how long its database had been running.
+    pub(crate) fn began(&self) -> Time {
+        self.logs.as_ref().map_or(Time(0), |logs| logs.began)
+    }
+
+    /// Its time now.
+    pub(crate) fn time(&self) -> Time {
+        self.began().after(self.started.elapsed())
+    }
+
+    /// Whether answers wait until what they say is durable.
+    pub(crate) fn answers_when_durable(&self) -> bool {
+        self.logs.as_ref().is_some_and(|logs| logs.config.ack == Ack::Durable)
+    }
+
+    /// The latest state of a published object that may be shown.
+    pub(crate) fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
+        // In a child of the process the map may be locked for ever.
+        if self.birth.is_elsewhere() {
+            return None;
+        }
+        if self.answers_when_durable() { self.mvcc.latest_durable(id) } else { self.mvcc.latest(id) }
+    }
+
+    /// More may be durable: those who wait for it are told.
+    pub(crate) fn tell_durable(&self, by: ShardIndex) {
+        let Some(logs) = &self.logs else { return };
+        for shard in logs.durability.waiting(logs.durability.durable()).filter(|shard| *shard != by) {
+            self.mailboxes[shard.index()].signal(DURABLE, &self.replies);
+        }
+    }
+
+    /// How long the turn has been going on that a shard is in.
+    pub(crate) fn in_turn_for(&self, shard: usize) -> Option<Duration> {
+        let began = Duration::from_nanos(self.pulses[shard].turn_began()?);
+        Some(self.started.elapsed().saturating_sub(began))
+    }
+
+    /// How many tasks of users live on all shards.
+    pub(crate) fn live_tasks(&self) -> u64 {
+        self.published.iter().map(|shard| shard.tasks.live.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A shard has died: everyone is to leave.
+    pub(crate) fn die(&self, death: Death) {
+        tracing::error!(shard = death.shard.0, cause = %death, "a shard died; the runtime goes down with it");
+        self.deaths.lock().unwrap_or_else(PoisonError::into_inner).push(death);
+        self.advance(Phase::Dead);
+    }
+
+    /// The manifest is another's, so no log of this runtime counts any more. It is no shard's fault; the first stands for all.
+    pub(crate) fn log_was_replaced(&self, error: &LogError) {
+        self.die(Death { shard: ShardIndex(0), cause: DeathCause::Log(error.to_string()) });
+    }
+
+    /// What the runtime has done so far.
+    pub(crate) fn stats(&self) -> Stats {
+        let shard = |at: usize| {
+            let (rings, overloaded) = self.mailboxes[at].rings_and_overloaded();
+            ShardStats {
+                shard: ShardIndex(at as u16),
+                cpu: self.cpus[at],
+                counters: self.published[at].counters(),
+                activity: self.published[at].activity(),
+                sent_to: self.published[at].sent_to(),
+                in_turn_for: self.in_turn_for(at),
+                rings,
+                overloaded,
+                tasks: self.published[at].tasks.live.load(Ordering::Relaxed),
+                tasks_panicked: self.published[at].tasks.panicked.load(Ordering::Relaxed),
+            }
+        };
+        Stats {
+            shards: (0..self.mailboxes.len()).map(shard).collect(),
+            log: self.logs.as_ref().map(|logs| logs.growth.stats()),
+            // In a child of the process a histogram may be locked for ever.
+            latency: match self.birth.is_elsewhere() {
+                true => Latency::default(),
+                false => Latency::of(self.published.iter().map(|published| &**published)),
+            },
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Warns while a shard takes no turn, because a message or a task of it does not come back.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Instant;
+
+use freehold_shard::Actor;
+
+use crate::core::pulse::Standstill;
+use crate::core::shared::Shared;
+
+/// The life of the thread that sees to it that shards take turns. It ends when `stop` is let go of.
+pub(super) fn watch<A: Actor>(shared: &Shared<A>, stop: &mpsc::Receiver<()>) {
+    let first = shared.config.stall_warning;
+    let now = Instant::now();
+    let mut standstills: Vec<_> = shared.pulses.iter().map(|_| Standstill::new(now)).collect();
+    while stop.recv_timeout(first / 2) == Err(RecvTimeoutError::Timeout) {
+        for (shard, standstill) in standstills.iter_mut().enumerate() {
+            let is_parked = shared.mailboxes[shard].parking().is_parked();
+            let still = standstill.look(&shared.pulses[shard], is_parked, Instant::now());
+            if standstill.warns(still, first) {
+                match shared.in_turn_for(shard) {
+                    Some(turn) => {
+                        tracing::warn!(shard, ?turn, "a turn goes on: a message does not come back")
+                    }
+                    None => {
+                        tracing::warn!(shard, ?still, "a shard takes no turn: a task of it does not give way")
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Directories that earlier versions wrote still open, and hold what was put into them.
+//!
+//! `tests/formats/N-stopped` was shut down after a checkpoint, `tests/formats/N-crashed` was left
+//! by a process that aborted; N is the version of the format. A change of the format adds two,
+//! written by the code before it: `FREEHOLD_WRITE_FORMAT=tests/formats/N cargo test --test it
+//! formats::`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::{Watchdog, until};
+use freehold::{
+    AccessError, Actor, Addressees, Config, Idle, LogConfig, Objects, OwnerId, PlacementKey, Runtime, Shards,
+};
+use serde::{Deserialize, Serialize};
+
+/// Where a test that is run again writes, instead of testing.
+const WRITE: &str = "FREEHOLD_WRITE_FORMAT";
+
+/// Accounts with an owner's name and coins.
+struct Accounts;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Account {
+    name: String,
+    coins: i64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Message {
+    Put(u64, String, i64),
+    Read(u64),
+    Move {
+        from: u64,
+        to: u64,
+        coins: i64,
+    },
+    Remove(u64),
+    Share(u64),
+    Freeze(u64),
+    Give(u64, OwnerId),
+    /// Adds to the second after so many milliseconds.
+    Later(u64, u64, i64, u64),
+}
+
+impl Actor for Accounts {
+    type Id = u64;
+    type State = Account;
+    type Message = Message;
+    type Reply = Option<Account>;
+    type Error = AccessError<u64>;
+
+    fn addressees(message: &Message, to: &mut Addressees<u64>) {
+        match *message {
+            Message::Read(id) => to.read(id),
+            Message::Move { from, to: other, .. } => [from, other].into_iter().for_each(|id| to.write(id)),
+            Message::Put(id, ..)
+            | Message::Remove(id)
+            | Message::Share(id)
+            | Message::Freeze(id)
+            | Message::Give(id, _)
+            | Message::Later(id, ..) => to.write(id),
+        }
+    }
+
+    fn receive(
+        message: &Message,
+        objects: &mut Objects<'_, Self>,
+    ) -> Result<Option<Account>, AccessError<u64>> {
+        let new = || Account { name: String::new(), coins: 0 };
+        match message {
+            Message::Put(id, name, coins) => {
+                objects.insert(*id, Account { name: name.clone(), coins: *coins })
+            }
+            Message::Read(id) => Ok(objects.get(*id)?.cloned()),
+            Message::Move { from, to, coins } => {
+                objects.get_or_insert_with(*from, new)?.coins -= coins;
+                objects.get_or_insert_with(*to, new)?.coins += coins;
+                Ok(None)
+            }
+            Message::Remove(id) => objects.remove(*id),
+            Message::Share(id) => objects.share(*id).map(|()| None),
+            Message::Freeze(id) => objects.freeze(*id).map(|()| None),
+            Message::Give(id, to) => objects.transfer(*id, *to).map(|()| None),
+            Message::Later(id, to, coins, milliseconds) => {
+                let message = Message::Move { from: *id, to: *to, coins: *coins };
+                objects.tell_after(Duration::from_millis(*milliseconds), message)?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn open(directory: &Path, shards: usize) -> Runtime<Accounts> {
+    let config = Config {
+        shards: Shards::Count(shards),
+        idle: Idle::Spin(Duration::ZERO),
+        placement_key: Some(PlacementKey(7)),
+        ..Config::default()
+    };
+    let log = LogConfig { segment_bytes: 64 << 10, ..LogConfig::at(directory) };
+    Runtime::open(config, log).expect("it opens")
+}
+
+/// What is put into each of the directories, some of it before a checkpoint and some of it behind.
+fn put(runtime: &Runtime<Accounts>) {
+    let handle = runtime.handle();
+    let ask = |message| drop(handle.ask(message).wait().expect("it is done"));
+    (0..40).for_each(|id| ask(Message::Put(id, format!("account {id}"), 100)));
+    ask(Message::Remove(30));
+    ask(Message::Share(31));
+    ask(Message::Freeze(32));
+    ask(Message::Give(33, OwnerId(5)));
+    runtime.checkpoint().expect("it is made");
+    (0..20).for_each(|id| ask(Message::Move { from: id, to: id + 1, coins: id as i64 }));
+    ask(Message::Remove(29));
+    // In its first second the next life finds that this one is due.
+    ask(Message::Later(34, 35, 7, 1000));
+    // A year.
+    ask(Message::Later(36, 37, 7, 365 * 86_400_000));
+}
+
+fn check(directory: &Path, shards: usize) {
+    let runtime = open(directory, shards);
+    let recovery = runtime.recovery().expect("there is a log");
+    assert_eq!((recovery.objects, recovery.owed), (38, 2), "{recovery}");
+    let handle = runtime.handle();
+    let read = |id| handle.ask(Message::Read(id)).wait().expect("it can be read");
+    let account = |id: u64, coins| Some(Account { name: format!("account {id}"), coins });
+    for id in (0..=20).chain(21..29) {
+        let moved = match id {
+            0 => 0,
+            1..=19 => -1,
+            20 => 19,
+            _ => 0,
+        };
+        assert_eq!(read(id), account(id, 100 + moved), "account {id}");
+    }
+    assert_eq!((read(29), read(30)), (None, None));
+    assert_eq!(handle.ask(Message::Read(31)).wait().expect("it can be read"), account(31, 100));
+    assert_eq!(handle.published(&31).map(|published| published.coins), Some(100));
+    assert!(handle.ask(Message::Put(32, String::new(), 0)).wait().is_err(), "nobody writes it any more");
+    assert!(handle.ask(Message::Put(33, String::new(), 0)).wait().is_err(), "it belongs to another");
+    until(|| read(35) == account(35, 107));
+    assert_eq!(read(34), account(34, 93));
+    assert_eq!(read(36), account(36, 100), "a year is not over");
+    assert!(runtime.shutdown().drained);
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in fs::read_dir(from).expect("it is a directory") {
+        let file = file.expect("it can be read");
+        fs::copy(file.path(), to.join(file.file_name())).expect("there is room");
+    }
+}
+
+/// The directories that are kept, by name.
+fn kept() -> Vec<String> {
+    let all = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats"));
+    let names = all.expect("it is a directory").map(|kept| kept.expect("it can be read").file_name());
+    let mut names: Vec<_> = names.map(|name| name.into_string().expect("we named it")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn directories_of_earlier_versions_open() {
+    if let Ok(to) = std::env::var(WRITE) {
+        return write(&to);
+    }
+    let _watchdog = Watchdog::new("directories_of_earlier_versions_open");
+    assert!(kept().len() >= 2, "{:?}", kept());
+    for name in kept() {
+        for shards in [1, 2, 3] {
+            let directory = tempfile::tempdir().expect("there is room");
+            copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats").join(&name), directory.path());
+            let verified = freehold::inspect::verify(directory.path()).expect("it can be looked at");
+            assert!(verified.damages.is_empty(), "{name}: {verified:?}");
+            check(directory.path(), shards);
+            // And what this version made of it.
+            let runtime = open(directory.path(), shards);
+            assert_eq!(runtime.recovery().expect("there is a log").objects, 38, "{name}");
+        }
+    }
+}
+
+/// Writes both directories: one in this process, the other in a child that aborts.
+fn write(to: &str) {
+    match to.strip_suffix("-crashed") {
+        Some(_) => {
+            put(&open(Path::new(to), 2));
+            std::process::abort();
+        }
+        None => {
+            let stopped = format!("{to}-stopped");
+            let runtime = open(Path::new(&stopped), 2);
+            put(&runtime);
+            assert!(runtime.shutdown().drained);
+            let again = std::env::current_exe().expect("a test knows where it is");
+            let child = Command::new(again)
+                .args(["--exact", "formats::directories_of_earlier_versions_open"])
+                .env(WRITE, format!("{to}-crashed"))
+                .status();
+            assert!(!child.expect("it runs").success(), "it aborts");
+        }
+    }
+}

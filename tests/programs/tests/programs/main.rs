@@ -1,0 +1,33 @@
+//! The examples, run as a user runs them.
+//!
+//! They are the programs of this package, so they are built from their source before this is run.
+
+use std::process::Command;
+
+mod founding;
+mod hello;
+
+/// The example of this name.
+fn example(name: &str) -> Command {
+    Command::new(match name {
+        "hello" => env!("CARGO_BIN_EXE_hello"),
+        "fast_path_bench" => env!("CARGO_BIN_EXE_fast_path_bench"),
+        "partitioned_fast_path_bench" => env!("CARGO_BIN_EXE_partitioned_fast_path_bench"),
+        "mixed_path_bench" => env!("CARGO_BIN_EXE_mixed_path_bench"),
+        _ => panic!("there is no example {name}"),
+    })
+}
+
+/// An example that is not named above is not tested.
+#[test]
+fn every_example_is_known() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
+    let files =
+        std::fs::read_dir(examples).expect("it is there").map(|file| file.expect("it is listed").path());
+    let programs: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "rs")).collect();
+    for program in &programs {
+        let name = program.file_stem().and_then(|name| name.to_str()).expect("names are plain");
+        assert!(example(name).get_program().to_string_lossy().ends_with(name));
+    }
+    assert_eq!(programs.len(), 4, "{programs:?}");
+}
