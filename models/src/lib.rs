@@ -2,7 +2,7 @@
 //! read may return.
 //!
 //! A package of its own, so that checking needs no `--cfg loom` and nothing of it reaches users: it
-//! includes the runtime's source files themselves and gives them loom's atomics. Queues are
+//! includes the source files themselves and gives them loom's atomics. Queues are
 //! modelled by one atomic word that is published with release ordering and read with acquire
 //! ordering, which is the least that the real queues promise.
 
@@ -10,49 +10,29 @@
 
 #[path = "../../src/transport/blocked.rs"]
 mod blocked;
-#[path = "../../shards/src/durable.rs"]
-mod durable;
-#[path = "../../shards/src/epoch.rs"]
-mod epoch;
+#[path = "../../shards/src/epoch/durability.rs"]
+mod durability;
+#[path = "../../shards/src/epoch/epochs.rs"]
+mod epochs;
 #[path = "../../shards/src/fault.rs"]
 mod fault;
 #[path = "../../src/transport/free_list.rs"]
 mod free_list;
+#[path = "../../shards/src/object.rs"]
+mod object;
 #[path = "../../src/transport/parking.rs"]
 mod parking;
+#[path = "../../shards/src/placement.rs"]
+mod placement;
 #[path = "../../shards/src/time.rs"]
 mod time;
 
-// Under the name that the runtime's files know it by.
+// Under the name that the files know it by.
 use atomics as sync;
 
-/// What a name of a transaction is made of.
-mod router {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-    pub struct ShardIndex(pub u16);
-
-    impl ShardIndex {
-        pub fn index(self) -> usize {
-            usize::from(self.0)
-        }
-    }
-}
-
-/// Whom a close awaits.
-mod log {
-    #[derive(Clone, Copy, Debug, Default)]
-    pub struct Logs(u64);
-
-    impl Logs {
-        pub fn insert(&mut self, place: usize) {
-            self.0 |= 1 << place;
-        }
-
-        pub fn iter(&self) -> impl Iterator<Item = usize> + use<> {
-            let logs = self.0;
-            (0..64).filter(move |place| logs >> place & 1 == 1)
-        }
-    }
+/// As in the crate, where both are in one folder.
+mod epoch {
+    pub use crate::epochs::{Epoch, Epochs};
 }
 
 /// What they are built on, here of loom.
@@ -76,11 +56,11 @@ mod models {
     use loom::thread;
 
     use crate::blocked::Blocked;
-    use crate::durable::Durability;
+    use crate::durability::Durability;
     use crate::epoch::{Epoch, Epochs};
     use crate::free_list::FreeList;
     use crate::parking::{Duty, Parking, Room, publish};
-    use crate::router::ShardIndex;
+    use crate::placement::ShardIndex;
     use crate::time::Time;
 
     /// Threads that take numbers and give them back: no number has two holders, what one holder
@@ -363,12 +343,12 @@ mod models {
             let shard = {
                 let epochs = epochs.clone();
                 thread::spawn(move || {
-                    let (line, snapshot) = (epochs.line(), Epoch(2));
+                    let (state, snapshot) = (epochs.state(), Epoch(2));
                     assert!(
-                        line.epoch < snapshot
-                            || line.newest_snapshot >= snapshot
-                            || line.watermark > snapshot,
-                        "kept-while-open: {line:?}"
+                        state.epoch < snapshot
+                            || state.newest_snapshot >= snapshot
+                            || state.watermark > snapshot,
+                        "kept-while-open: {state:?}"
                     );
                 })
             };
@@ -388,13 +368,13 @@ mod models {
             let shard = {
                 let (epochs, has_ended) = (epochs.clone(), has_ended.clone());
                 thread::spawn(move || {
-                    let line = epochs.line();
+                    let state = epochs.state();
                     let has_ended = has_ended.load(Ordering::Acquire) == 1;
-                    let sees = line.checkpoint == Epoch(2);
-                    assert!(line.epoch < Epoch(2) || sees || has_ended, "kept-while-open: {line:?}");
-                    assert!(!sees || line.epoch >= Epoch(2) && line.needs_old(), "{line:?}");
+                    let sees = state.checkpoint == Epoch(2);
+                    assert!(state.epoch < Epoch(2) || sees || has_ended, "kept-while-open: {state:?}");
+                    assert!(!sees || state.epoch >= Epoch(2) && state.needs_old(), "{state:?}");
                     // No snapshot is open: nobody needs what it needs.
-                    assert!(line.newest_snapshot == Epoch(1), "{line:?}");
+                    assert!(state.newest_snapshot == Epoch(1), "{state:?}");
                 })
             };
             let checkpoint = epochs.begin_checkpoint();
@@ -474,7 +454,7 @@ mod models {
                 let (epochs, durability) = (epochs.clone(), durability.clone());
                 thread::spawn(move || {
                     durability.activate(ShardIndex(1));
-                    epochs.line().epoch
+                    epochs.state().epoch
                 })
             };
             durability.activate(ShardIndex(0));
@@ -503,12 +483,12 @@ mod models {
                 thread::spawn(move || {
                     // What it had under way was of an epoch before.
                     durability.close(ShardIndex(1), Epoch(0));
-                    durability.rest(ShardIndex(1))
+                    durability.go_idle(ShardIndex(1))
                 })
             };
             durability.activate(ShardIndex(0));
             epochs.advance(first);
-            let is_awaited = durability.name(ShardIndex(0), first).iter().any(|place| place == 1);
+            let is_awaited = durability.name(ShardIndex(0), first).iter().any(|shard| shard == ShardIndex(1));
             let rests = resting.join().expect("it does not panic");
             assert!(!(is_awaited && rests), "named-before-idle: it is awaited");
             if is_awaited {

@@ -1,10 +1,11 @@
-//! Faults that only this crate's tests can switch on: each breaks one rule of the protocol, and the simulator must notice. A fault that
-//! goes unnoticed means that the tests are too weak. In every other build [`is_on`] is `false` and nothing is left of them.
+//! Faults that only this crate's tests can switch on: each breaks one rule of the protocol, and the
+//! simulator must notice. A fault that goes unnoticed means that the tests are too weak. In every
+//! other build [`is_on`] is `false` and nothing is left of them.
 
 /// A broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// A shard loads the line at the end of a turn, so before the next dequeue.
+    /// A shard loads the state of the epochs at the end of a turn, so before the next dequeue.
     LoadBefore,
     /// A shard unlocks a transaction's objects when it passes the transaction on.
     EarlyRelease,
@@ -14,8 +15,8 @@ pub(crate) enum Fault {
     KeepForOldest,
     /// A snapshot does not wait for transactions in doubt.
     CloseBlind,
-    /// A participant settles in its own epoch.
-    SettleLocally,
+    /// A participant applies in its own epoch.
+    ApplyLocally,
     /// What is kept is dropped one snapshot too early.
     DropEarly,
     /// A removed object gives its slot back although a snapshot sees it.
@@ -55,12 +56,13 @@ pub(crate) enum Fault {
     /// What a snapshot needs no more is dropped although a checkpoint has yet to write it.
     DropUnpassed,
     /// A shard that was named is idle all the same.
-    RestNamed,
+    IdleNamed,
     /// What a transaction may have seen elsewhere is not waited for.
     ForgetSeen,
     /// Whose start wrote a batch is not looked at.
     IgnoreStarts,
-    /// What a copied log says is complete counts, though another may have been copied before it was said.
+    /// What a copied log says is complete counts, though another may have been copied before it was
+    /// said.
     TrustCopies,
     /// A batch is not synced before it counts as written.
     #[cfg_attr(not(test), expect(dead_code, reason = "what syncs is the simulator's disk"))]
@@ -108,7 +110,7 @@ impl Fault {
         Fault::NoKeep,
         Fault::KeepForOldest,
         Fault::CloseBlind,
-        Fault::SettleLocally,
+        Fault::ApplyLocally,
         Fault::DropEarly,
         Fault::ForgetRemoved,
         Fault::ReadExpired,
@@ -128,7 +130,7 @@ impl Fault {
         Fault::RevokeCheckpoint,
         Fault::PassEarly,
         Fault::DropUnpassed,
-        Fault::RestNamed,
+        Fault::IdleNamed,
         Fault::ForgetSeen,
         Fault::IgnoreStarts,
         Fault::TrustCopies,

@@ -1,77 +1,63 @@
 //! What one core of Freehold decides: objects, ownership, routing and turns.
 //!
-//! This crate is pure. A [`Shard`] takes what arrived and the time, and returns effects; it has no I/O, no thread, no clock and no
-//! `unsafe`, so it runs under Miri and in a simulator as it runs in production. The crate `freehold` carries the effects out and
-//! re-exports what an application needs; depend on that one.
+//! This crate is pure. A [`Shard`] takes what arrived and the time, and returns effects; it has no
+//! I/O, no thread, no clock and no `unsafe`, so it runs under Miri and in a simulator as it runs in
+//! production. The crate `freehold` carries the effects out and re-exports what an application
+//! needs; depend on that one.
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
 extern crate self as freehold_shard;
 
 mod actor;
-mod addressees;
-mod atomics;
-mod batches;
-mod bounds;
-mod checkpoint;
-mod coordinator;
-mod debt;
-mod desk;
-mod durable;
-mod encoder;
+mod counters;
 mod epoch;
 mod fault;
-mod index;
-mod journal;
-mod locks;
 pub mod log;
-pub mod manifest;
-mod message;
-mod migration;
-mod mvcc;
 mod object;
-mod objects;
-pub mod part;
-mod partition;
-pub mod record;
-mod recording;
-pub mod recovery;
-mod resumed;
-mod router;
-mod schema;
-mod seal;
-mod shape;
+mod panics;
+mod placement;
+mod prefetch;
 mod shard;
-mod slot;
-mod snapshot;
-mod statistics;
+mod store;
+mod sync;
 mod time;
-mod timer;
 mod transaction;
-mod trust;
-mod version;
-mod walk;
+
+/// What a database was when its last run ended: how its logs are read, and what comes of them.
+pub mod recovery {
+    pub use crate::log::recovery::*;
+    pub use crate::store::home::Home;
+}
 
 #[cfg(test)]
 #[path = "../tests/simulation/main.rs"]
 mod simulation;
 
+pub use actor::addressees::{ADDRESSEES_MAX, Addressees};
+pub use actor::codec::Codec;
+pub use actor::destination::Destination;
+pub use actor::limits::Limits;
+pub use actor::objects::Objects;
+pub use actor::outcome::{AskError, Outcome, ReturnAddress};
 pub use actor::{AccessError, Actor};
-pub use addressees::{ADDRESSEES_MAX, Access, Addressees};
-pub use durable::Durability;
-pub use epoch::{Epoch, Epochs, Line, TransactionId};
-pub use journal::{Ack, Begun, Codec, LogStart, Write};
-pub use message::{AskError, Batch, BatchEntry, Envelope, Outcome, ReturnAddress};
-pub use migration::{Migrated, Migration, MigrationError, Migrations, NotMigrated, Reading};
-pub use mvcc::{Expired, Mvcc};
-pub use object::{ObjectId, OwnerId, Ownership};
-pub use objects::Objects;
-pub use record::{Debt, RecordError, Unreadable, Value};
-pub use resumed::{UNDER_WAY_BYTES, UNDER_WAY_MAX, name_under_way, named_under_way};
-pub use router::{Destination, PlacementKey, Router, SHARDS_MAX, ShardIndex, placement_hash};
-pub use schema::{Schema, SchemaError, SchemaPart, SchemaTypes, ShapeChange, Shapes, WrittenSchema};
-pub use shape::Shape;
-pub use shard::{Effects, Inbox, Limits, NoPrefetch, Prefetch, Shard};
-pub use statistics::Counters;
+pub use counters::Counters;
+pub use epoch::durability::Durability;
+pub use epoch::published::{Expired, Mvcc};
+pub use epoch::{Epoch, EpochState, Epochs, TransactionId};
+pub use log::migration::{Migrated, Migration, MigrationError, Migrations, NotMigrated, Reading};
+pub use log::record::Debt;
+pub use log::refused::{RecordError, Unreadable, Value};
+pub use log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, ShapeChange, Shapes, WrittenSchema};
+pub use log::shape::Shape;
+pub use log::under_way::{UNDER_WAY_BYTES, UNDER_WAY_MAX, name_under_way, named_under_way};
+pub use log::{manifest, part, record};
+pub use object::{Access, ObjectId, OwnerId, Ownership, Stored};
+pub use placement::{PlacementKey, Router, SHARDS_MAX, ShardIndex, ShardSet, placement_hash};
+pub use prefetch::{NoPrefetch, Prefetch};
+pub use shard::Shard;
+pub use shard::journal::{Ack, Begun, LogStart, Write};
 pub use time::Time;
 pub use transaction::Transaction;
+pub use transaction::effects::{Effects, Inbox};
+pub use transaction::message::{Batch, BatchEntry, Envelope};

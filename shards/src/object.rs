@@ -1,7 +1,8 @@
 //! An object: a state with an id, owned by one shard.
 //!
-//! This file promises what identifies an object ([`ObjectId`]) and who may write it ([`Ownership`]). Who is asking is an
-//! [`OwnerId`], carried by every message; the shard compares the two on every access.
+//! This file promises what identifies an object ([`ObjectId`]), what it is made of ([`Stored`]) and
+//! who may write it ([`Ownership`]). Who is asking is an [`OwnerId`], carried by every message; the
+//! shard compares the two on every access.
 
 use std::fmt::{self, Debug};
 use std::hash::Hash;
@@ -11,8 +12,8 @@ use serde::de::DeserializeOwned;
 
 /// What identifies an object.
 ///
-/// Ids are small values that are copied freely: `u64`, `u128`, `[u8; 32]` and tuples of them work as they are. A type of
-/// your own derives the bounds and says `impl ObjectId for MyId {}`.
+/// Ids are small values that are copied freely: `u64`, `u128`, `[u8; 32]` and tuples of them work
+/// as they are. A type of your own derives the bounds and says `impl ObjectId for MyId {}`.
 ///
 /// ```
 /// use freehold_shard::ObjectId;
@@ -22,7 +23,7 @@ use serde::de::DeserializeOwned;
 /// struct Seat { tenant: u32, row: u16, number: u16 }
 ///
 /// impl ObjectId for Seat {
-///     // All seats of one tenant live on one shard, so a message about several of them takes the fast path.
+///     // All seats of one tenant live on one shard: a message about several takes the fast path.
 ///     fn placement(&self) -> impl std::hash::Hash { self.tenant }
 /// }
 /// ```
@@ -31,8 +32,8 @@ pub trait ObjectId:
 {
     /// The part of the id that decides which shard is the object's home. By default all of it.
     ///
-    /// Objects whose ids have the same placement always share a shard, whatever the number of shards. It must be a pure
-    /// function of the id.
+    /// Objects whose ids have the same placement always share a shard, whatever the number of
+    /// shards. It must be a pure function of the id.
     fn placement(&self) -> impl Hash {
         *self
     }
@@ -51,8 +52,8 @@ impl<X: ObjectId, Y: ObjectId, Z: ObjectId> ObjectId for (X, Y, Z) {}
 
 /// Who sends a message, and who owns an object.
 ///
-/// Owner 0, the default of both, is nobody in particular: an application that ignores ownership sends everything as owner 0
-/// and owns everything as owner 0, and never meets it.
+/// Owner 0, the default of both, is nobody in particular: an application that ignores ownership
+/// sends everything as owner 0 and owns everything as owner 0, and never meets it.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
 )]
@@ -73,9 +74,11 @@ impl fmt::Display for OwnerId {
 /// Who may write an object. Reading is free to everyone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Ownership {
-    /// Only messages sent as this owner write it. New objects are owned by the sender that inserted them.
+    /// Only messages sent as this owner write it. New objects are owned by the sender that inserted
+    /// them.
     Owned(OwnerId),
-    /// Anyone writes it, through the coordinator; and any thread reads it without a message, as it is published.
+    /// Anyone writes it, through the coordinator; and any thread reads it without a message, as it
+    /// is published.
     Shared,
     /// Nobody writes it, ever again; and it is published, too.
     Immutable,
@@ -86,3 +89,24 @@ impl Default for Ownership {
         Ownership::Owned(OwnerId::default())
     }
 }
+
+/// What a message declares it will do with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Only read it. It may belong to anyone.
+    Read,
+    /// Read and write it. The sender must be allowed to.
+    Write,
+}
+
+/// What an object is made of, for all that stores objects and knows no more of an actor. Every
+/// [`Actor`](crate::Actor) is one.
+pub trait Stored: Sized + 'static {
+    /// What identifies an object.
+    type Id: ObjectId;
+    /// What one object holds.
+    type State: Clone + Send + Sync + Serialize + DeserializeOwned + 'static;
+}
+
+/// What became of an object: what it is now, or that it was removed.
+pub type Change<A> = (<A as Stored>::Id, Option<(Ownership, <A as Stored>::State)>);

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use std::vec;
 
 use freehold_shard::{
-    Actor, Addressees, AskError, Batch, BatchEntry, Destination, Outcome, OwnerId, SHARDS_MAX, ShardIndex,
+    Actor, Addressees, AskError, Batch, BatchEntry, Destination, Outcome, OwnerId, ShardIndex, ShardSet,
 };
 
 use crate::core::shared::Shared;
@@ -87,30 +87,6 @@ impl Sending {
     /// Sees to it that what was sent is looked at.
     fn end<A: Actor>(self, shared: &Shared<A>) {
         shared.notify(self.sent_to.iter());
-    }
-}
-
-/// Some of the shards.
-#[derive(Default)]
-struct ShardSet([u64; SHARDS_MAX / 64]);
-
-impl ShardSet {
-    fn insert(&mut self, shard: ShardIndex) {
-        self.0[shard.index() / 64] |= 1 << (shard.index() % 64);
-    }
-
-    fn contains(&self, shard: ShardIndex) -> bool {
-        self.0[shard.index() / 64] & 1 << (shard.index() % 64) != 0
-    }
-
-    fn iter(&self) -> impl Iterator<Item = ShardIndex> {
-        let word = |(at, &word): (usize, &u64)| {
-            std::iter::successors((word != 0).then_some(word), |word| {
-                Some(word & (word - 1)).filter(|&word| word != 0)
-            })
-            .map(move |word| ShardIndex((at * 64) as u16 + word.trailing_zeros() as u16))
-        };
-        self.0.iter().enumerate().flat_map(word)
     }
 }
 
@@ -441,20 +417,5 @@ impl<A: Actor> Future for AskAll<A> {
 impl<A: Actor> fmt::Debug for AskAll<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AskAll").field("messages", &self.order.messages).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_set_of_shards_holds_what_was_put_in() {
-        let mut set = ShardSet::default();
-        assert_eq!(set.iter().count(), 0);
-        let shards = [0, 1, 63, 64, 200, 255].map(ShardIndex);
-        shards.iter().rev().for_each(|shard| set.insert(*shard));
-        assert_eq!(set.iter().collect::<Vec<_>>(), shards);
-        assert!(shards.iter().all(|shard| set.contains(*shard)) && !set.contains(ShardIndex(65)));
     }
 }

@@ -24,6 +24,7 @@ mod founding_defects;
 mod guide;
 mod histories;
 mod jobs;
+mod layers;
 mod layers_of_runtime;
 mod let_go;
 mod order;

@@ -1,16 +1,17 @@
-//! How batches are written: records one behind another, and batches that hold as many as their bound allows.
+//! How batches are written: records one behind another, and batches that hold as many as their
+//! bound allows.
 
-use super::{BLOCK, HEADER, MAGIC, Marks, SegmentId, Tail, VERSION};
-use crate::bounds::{Bounds, EPOCH_RECORD, LENGTH, TooLong};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::record::epoch_record;
+use crate::log::batch::{MAGIC, Marks, SegmentId, Tail, VERSION};
+use crate::log::bounds::{BLOCK, Bounds, EPOCH_RECORD, HEADER, LENGTH, TooLong};
+use crate::log::record::epoch_record;
 
 /// How much memory an empty batch keeps.
 const KEPT_MAX: usize = 2 << 20;
 
-/// Records one behind another, however many, that are in no batch yet: what a message leaves before it has succeeded,
-/// and what did not fit a batch. Each by itself fits one.
+/// Records one behind another, however many, that are in no batch yet: what a message leaves before
+/// it has succeeded, and what did not fit a batch. Each by itself fits one.
 #[derive(Debug)]
 pub struct Records {
     /// The records, behind as many bytes as a batch's header takes.
@@ -98,7 +99,8 @@ impl Records {
         self.truncate(mark);
     }
 
-    /// How many of the first records take at most `room` bytes with their lengths, and how many bytes they take.
+    /// How many of the first records take at most `room` bytes with their lengths, and how many
+    /// bytes they take.
     fn prefix(&self, room: usize) -> (usize, u32) {
         let (mut end, mut count) = (HEADER, 0);
         while let Some(length) = self.bytes[end..].first_chunk::<LENGTH>() {
@@ -119,12 +121,13 @@ pub(crate) enum Wrote {
     Nothing,
     /// They are in the batch.
     Here,
-    /// They did not fit behind those that are in the batch already. They are where there is room for what does not.
+    /// They did not fit behind those that are in the batch already. They are where there is room
+    /// for what does not.
     Beside,
 }
 
-/// A batch being filled. It is never longer than [`Bounds::batch`]: what does not fit is given back. Its memory is used
-/// again.
+/// A batch being filled. It is never longer than [`Bounds::batch`]: what does not fit is given
+/// back. Its memory is used again.
 #[derive(Debug)]
 pub struct BatchWriter {
     /// Header, records and, once sealed, padding.
@@ -158,8 +161,8 @@ impl BatchWriter {
         if fault::is_on(Fault::LongBatch) { usize::MAX } else { self.bounds.batch() }
     }
 
-    /// Says that what comes next was committed in `epoch`, if it does not say so already. A part of a checkpoint, whose
-    /// records are of no epoch, never does. There must be room.
+    /// Says that what comes next was committed in `epoch`, if it does not say so already. A part of
+    /// a checkpoint, whose records are of no epoch, never does. There must be room.
     #[inline]
     fn enter(&mut self, epoch: Option<Epoch>) {
         if epoch != self.epoch {
@@ -168,8 +171,8 @@ impl BatchWriter {
         }
     }
 
-    /// Adds the records that `write` makes, all of them committed in `epoch`. If they do not fit behind those that are
-    /// there, they are moved to the end of `beside`.
+    /// Adds the records that `write` makes, all of them committed in `epoch`. If they do not fit
+    /// behind those that are there, they are moved to the end of `beside`.
     ///
     /// # Errors
     /// As `write`; the batch is then as before.
@@ -200,7 +203,8 @@ impl BatchWriter {
     /// Moves to its end as many of the first of `from` as fit, all of them committed in `epoch`.
     ///
     /// # Panics
-    /// If not even the first fits an empty batch: then a bound that was checked before is not this one.
+    /// If not even the first fits an empty batch: then a bound that was checked before is not this
+    /// one.
     #[inline]
     pub(crate) fn fill(&mut self, epoch: Option<Epoch>, from: &mut Records) {
         if from.is_empty() {
@@ -242,7 +246,8 @@ impl BatchWriter {
         fits
     }
 
-    /// Says that nothing else was committed in `epoch`: a batch has something to say, though no record does.
+    /// Says that nothing else was committed in `epoch`: a batch has something to say, though no
+    /// record does.
     pub fn push_epoch(&mut self, epoch: Epoch) {
         assert!(self.is_empty(), "there is room for it in a batch that is empty");
         self.enter(Some(epoch));
@@ -253,10 +258,12 @@ impl BatchWriter {
         self.len().next_multiple_of(BLOCK)
     }
 
-    /// Finishes the batch for its place in the log, and says how it reads on disk. `tail` goes on behind it.
+    /// Finishes the batch for its place in the log, and says how it reads on disk. `tail` goes on
+    /// behind it.
     ///
     /// # Panics
-    /// If it is longer than [`scan`](super::scan) takes. What a batch holds was accepted, and is worth nothing if it cannot be read.
+    /// If it is longer than [`scan`](crate::log::scan) takes. What a batch holds was accepted, and
+    /// is worth nothing if it cannot be read.
     pub fn seal(&mut self, segment: SegmentId, tail: &mut Tail, marks: &Marks) -> &[u8] {
         let Records { bytes: batch, count, .. } = &mut self.records;
         let length = batch.len();
@@ -278,7 +285,7 @@ impl BatchWriter {
         put(56, &marks.closed.0.to_le_bytes());
         put(64, &marks.durable.0.to_le_bytes());
         put(72, &marks.time.0.to_le_bytes());
-        (80..).step_by(8).zip(marks.awaits.0).for_each(|(at, word)| put(at, &word.to_le_bytes()));
+        (80..).step_by(8).zip(marks.awaits.words()).for_each(|(at, word)| put(at, &word.to_le_bytes()));
         put(112, &segment.start.to_le_bytes());
         let crc = crc32c::crc32c(&batch[8..]);
         batch[4..8].copy_from_slice(&crc.to_le_bytes());

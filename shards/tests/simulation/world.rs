@@ -520,16 +520,16 @@ impl World {
         }
         let mut found = BTreeMap::new();
         for (at, shard) in self.shards.iter().enumerate() {
-            if shard.desk.partition.iter().count() != shard.objects().count() {
+            if shard.engine.run.partition.iter().count() != shard.objects().count() {
                 return Err(format!("shard {at} has slots without an object"));
             }
             if shard.counters().objects != shard.objects().count() as u64 {
                 return Err(format!("shard {at} miscounts its objects"));
             }
-            if shard.counters().versions != 0 || shard.has_garbage() || !shard.desk.to_trim.is_empty() {
+            if shard.counters().versions != 0 || shard.has_garbage() || !shard.engine.to_trim.is_empty() {
                 return Err(format!("shard {at} keeps old versions for nobody"));
             }
-            if !shard.desk.in_doubt.is_empty() {
+            if !shard.engine.in_doubt.is_empty() {
                 return Err(format!("shard {at} has something in doubt"));
             }
             for (id, ownership, value) in shard.objects() {

@@ -39,7 +39,7 @@ struct PartUnderWay {
 /// Where a part is gone on with.
 enum Place {
     Objects(u32),
-    Debts(Debt),
+    PendingSends(Debt),
     End,
 }
 
@@ -61,14 +61,14 @@ impl PartUnderWay {
         match self.at {
             Place::Objects(from) => {
                 let next = shard.checkpoint_objects(epoch, from, slots, writer, goes_on)?;
-                self.at = next.map_or(Place::Debts(Debt(0)), Place::Objects);
+                self.at = next.map_or(Place::PendingSends(Debt(0)), Place::Objects);
             }
-            Place::Debts(from) if shard.has_marks(epoch) => {
+            Place::PendingSends(from) if shard.has_marks(epoch) => {
                 let next = shard.checkpoint_debts(epoch, from, writer, goes_on)?;
-                self.at = next.map_or(Place::End, Place::Debts);
+                self.at = next.map_or(Place::End, Place::PendingSends);
                 self.next_debt = shard.next_debt();
             }
-            Place::Debts(_) | Place::End => {}
+            Place::PendingSends(_) | Place::End => {}
         }
         while let Some(batch) = self.writer.next_batch() {
             self.bytes.extend_from_slice(batch);

@@ -1,0 +1,45 @@
+//! The bounds a shard keeps.
+
+use std::time::Duration;
+
+/// The bounds a shard keeps. `freehold::Config::check` refuses a value outside its range.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Transactions that began on one shard and are under way. Beyond it the shard lets no more in
+    /// from outside. 1 to 1,048,576. Default: 4,096.
+    pub transactions_max: usize,
+    /// How often a message runs again because it touched an object that it had not declared.
+    /// Beyond it the answer is [`AskError::Unsettled`](crate::AskError::Unsettled). Each rerun adds an object, or a write to
+    /// one that was read, and a message has 64 objects: so none needs more than 128. The rerun
+    /// that makes a transaction of a fast message counts. 1 to 128. Default: 8.
+    pub reruns_max: u32,
+    /// Messages waiting in a shard for their time. 0 to 4,294,967,296. Default: 1,048,576.
+    pub timers_max: usize,
+    /// Messages told to one other shard and not yet taken by its lane. 1 to 16,777,216.
+    /// Default: 16,384.
+    pub outbox_messages_max: usize,
+    /// Messages a shard told itself and has not yet run. 1 to 16,777,216. Default: 16,384.
+    pub own_messages_max: usize,
+    /// Old versions of objects that a shard keeps for open snapshots. Beyond it the oldest
+    /// snapshots are revoked. The same bound holds for states put aside for a checkpoint: beyond
+    /// it messages from outside wait until the checkpoint has written them. 0 to 1,073,741,824.
+    /// Default: 1,048,576.
+    pub versions_max: usize,
+    /// How long a snapshot may be open while a shard keeps old versions. Beyond it the snapshot is
+    /// revoked. 0 to 1,000 hours. Default: 10 minutes.
+    pub snapshot_age_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            transactions_max: 4096,
+            reruns_max: 8,
+            timers_max: 1 << 20,
+            outbox_messages_max: 1 << 14,
+            own_messages_max: 1 << 14,
+            versions_max: 1 << 20,
+            snapshot_age_max: Duration::from_secs(600),
+        }
+    }
+}

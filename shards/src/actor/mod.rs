@@ -1,0 +1,120 @@
+//! The actor: the type that says what objects hold and how they answer messages.
+
+pub(crate) mod addressees;
+pub(crate) mod codec;
+pub(crate) mod destination;
+pub(crate) mod limits;
+pub(crate) mod objects;
+pub(crate) mod outcome;
+pub(crate) mod run;
+
+use std::fmt::Debug;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::actor::addressees::Addressees;
+use crate::actor::objects::Objects;
+use crate::log::schema::Schema;
+use crate::object::{ObjectId, OwnerId, Stored};
+
+/// What a user writes: the type of the objects and what a message does to them.
+///
+/// An actor has no fields. Its state is the objects; the runtime owns those and hands `receive` the
+/// ones a message is for.
+pub trait Actor: Sized + 'static {
+    /// The version of `Id`, `State` and `Message`, which are in a log's directory. Raise it when
+    /// you change one of them, and give a migration: a start compares it, and the shapes of the
+    /// three, with what the directory says.
+    const SCHEMA: Schema = Schema::new(1);
+    /// What identifies an object.
+    type Id: ObjectId;
+    /// What one object holds. It is cloned before its first write in a message, to undo the message
+    /// if it fails.
+    type State: Clone + Send + Sync + Serialize + DeserializeOwned + 'static;
+    /// What is sent to objects.
+    type Message: Send + 'static;
+    /// What comes back.
+    type Reply: Send + 'static;
+    /// Why a message was refused. An `Err` undoes everything the message did.
+    type Error: From<AccessError<Self::Id>> + Send + 'static;
+
+    /// The objects the message is addressed to, at least one. It must be a pure function of the
+    /// message: it is called by the sender to find the home and again by the shard.
+    fn addressees(message: &Self::Message, to: &mut Addressees<Self::Id>);
+
+    /// Applies the message to its objects, all or nothing: an `Err` or a panic leaves every object
+    /// as it was.
+    ///
+    /// It runs to completion on the core that owns the objects and it may be run again, so it must
+    /// have no side effect but through `objects`.
+    fn receive(message: &Self::Message, objects: &mut Objects<'_, Self>) -> Result<Self::Reply, Self::Error>;
+}
+
+impl<A: Actor> Stored for A {
+    type Id = <A as Actor>::Id;
+    type State = <A as Actor>::State;
+}
+
+/// Why an object could not be reached as asked. Nothing was changed by the refused call; return it
+/// with `?` to abort the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AccessError<Id: Debug> {
+    /// A write to an object that another owner owns.
+    #[error(
+        "object {id:?} belongs to {owner} and was written as {sender}: send as its owner, or have the owner transfer or share it"
+    )]
+    NotOwner {
+        /// The object.
+        id: Id,
+        /// Who owns it.
+        owner: OwnerId,
+        /// Who sent the message.
+        sender: OwnerId,
+    },
+    /// A write to an object that was frozen.
+    #[error("object {id:?} is immutable: it can be read but never written again")]
+    Immutable {
+        /// The object.
+        id: Id,
+    },
+    /// `get_pair_mut` was given the same id twice.
+    #[error("a pair needs two different objects, not {id:?} twice")]
+    SameObject {
+        /// The object.
+        id: Id,
+    },
+    /// Ownership of an object that does not exist.
+    #[error("object {id:?} does not exist: insert it first")]
+    Absent {
+        /// The object.
+        id: Id,
+    },
+    /// More objects in one message than [`ADDRESSEES_MAX`](crate::ADDRESSEES_MAX).
+    #[error("a message may touch at most {max} objects: split it")]
+    TooManyObjects {
+        /// The limit.
+        max: usize,
+    },
+    /// An object that was not declared, or not to be written, and cannot be had at once. Return
+    /// this error: the message is undone and runs again with the object among its addressees.
+    /// Whatever it returns, it does.
+    #[error(
+        "object {id:?} was not declared and is not free here: return this error, and the message runs again with it"
+    )]
+    Undeclared {
+        /// The object.
+        id: Id,
+    },
+    /// A message to tell that names no object.
+    #[error("the message to send has no addressee: `addressees` must name at least one object")]
+    Unaddressed,
+    /// A `tell` or `tell_after` that found its queue or the timers full.
+    #[error("no room to send: {waiting} messages already wait; try again later, or raise the limit")]
+    NoRoom {
+        /// How many wait.
+        waiting: usize,
+    },
+}

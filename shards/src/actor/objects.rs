@@ -1,0 +1,372 @@
+//! What a message sees of the objects while it runs: ownership is checked on every access, and a
+//! before-image of each object is kept at its first write, so that the engine can undo the message.
+
+use std::time::Duration;
+
+use crate::actor::addressees::{ADDRESSEES_MAX, Others, Target};
+use crate::actor::destination::Destination;
+use crate::actor::run::{BeforeImage, CommitWork, Outboxes, QueuedSend, RunState, miss};
+use crate::actor::{AccessError, Actor};
+use crate::epoch::TransactionId;
+use crate::object::{Access, OwnerId, Ownership};
+use crate::placement::ShardIndex;
+use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
+use crate::time::Time;
+
+/// The objects a message may touch while it runs, and what it may send.
+///
+/// Every access checks the object's ownership. Ids that were not declared in [`Actor::addressees`]
+/// work as long as they live on the shard that runs the message. A refused call changes nothing;
+/// return its error with `?` to abort the message.
+pub struct Objects<'a, A: Actor> {
+    pub(crate) run: &'a mut RunState<A>,
+    /// The message's first object. By value, and never handed by reference to a function that is
+    /// not inlined, so that it can live in registers.
+    pub(crate) first: Target<A::Id>,
+    /// The others, and those the message touched without having declared them.
+    pub(crate) others: &'a mut Others<A::Id>,
+    pub(crate) outboxes: &'a dyn Outboxes,
+    pub(crate) sender: OwnerId,
+    /// The before-image of the first object written; the others' are on the run. Here it costs no
+    /// memory but the stack.
+    pub(crate) first_before: Option<BeforeImage<A>>,
+}
+
+/// Two states of one pair.
+type StatePair<'a, A> = (Option<&'a mut <A as Actor>::State>, Option<&'a mut <A as Actor>::State>);
+
+impl<A: Actor> Objects<'_, A> {
+    /// Who sent the message.
+    pub fn sender(&self) -> OwnerId {
+        self.sender
+    }
+
+    /// The name of this message, if it takes effect: no other has it. A run that is undone leaves
+    /// its name to another.
+    pub fn transaction_id(&self) -> TransactionId {
+        self.run.transaction_id()
+    }
+
+    /// The state of the object `id`; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// [`AccessError::Undeclared`] if it was not declared and lives on another shard or is locked:
+    /// return it.
+    #[inline]
+    pub fn get(&self, id: A::Id) -> Result<Option<&A::State>, AccessError<A::Id>> {
+        let slot = self.slot_of(id)?;
+        if slot == NO_SLOT { Ok(None) } else { Ok(self.run.partition.slot(slot).state.as_ref()) }
+    }
+
+    /// Whether the object `id` exists.
+    ///
+    /// # Errors
+    /// As [`Objects::get`].
+    pub fn contains(&self, id: A::Id) -> Result<bool, AccessError<A::Id>> {
+        self.get(id).map(|state| state.is_some())
+    }
+
+    /// The state of the object `id`, to change it; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// [`AccessError::NotOwner`] and [`AccessError::Immutable`] if the sender may not write it;
+    /// otherwise as [`Objects::get`].
+    #[inline]
+    pub fn get_mut(&mut self, id: A::Id) -> Result<Option<&mut A::State>, AccessError<A::Id>> {
+        Ok(self.writable(id)?.and_then(|slot| slot.state.as_mut()))
+    }
+
+    /// The states of two different objects, to change both; `None` for one that does not exist.
+    ///
+    /// # Errors
+    /// [`AccessError::SameObject`] if the ids are equal; otherwise as [`Objects::get_mut`] for
+    /// either.
+    #[inline]
+    pub fn get_pair_mut(&mut self, a: A::Id, b: A::Id) -> Result<StatePair<'_, A>, AccessError<A::Id>> {
+        if a == b {
+            return Err(AccessError::SameObject { id: a });
+        }
+        let slots = (self.writable_index(a)?, self.writable_index(b)?);
+        let partition = &mut self.run.partition;
+        Ok(match slots {
+            (NO_SLOT, NO_SLOT) => (None, None),
+            (a, NO_SLOT) => (partition.slot_mut(a).state.as_mut(), None),
+            (NO_SLOT, b) => (None, partition.slot_mut(b).state.as_mut()),
+            (a, b) => {
+                let (a, b) = partition.slots_mut(a, b);
+                (a.state.as_mut(), b.state.as_mut())
+            }
+        })
+    }
+
+    /// The state of the object `id`, to change it; if there is none, it is first inserted with the
+    /// state `make` returns, owned by the sender.
+    ///
+    /// # Errors
+    /// As [`Objects::get_mut`]; [`AccessError::TooManyObjects`] if an undeclared object would be
+    /// one too many.
+    #[inline]
+    pub fn get_or_insert_with(
+        &mut self,
+        id: A::Id,
+        make: impl FnOnce() -> A::State,
+    ) -> Result<&mut A::State, AccessError<A::Id>> {
+        let sender = self.sender;
+        let slot = self.made_writable(id)?;
+        if slot.state.is_none() {
+            slot.set_ownership(Ownership::Owned(sender));
+        }
+        Ok(slot.state.get_or_insert_with(make))
+    }
+
+    /// Gives the object `id` this state, and returns the one it had. A new object is owned by the
+    /// sender.
+    ///
+    /// # Errors
+    /// As [`Objects::get_or_insert_with`].
+    pub fn insert(&mut self, id: A::Id, state: A::State) -> Result<Option<A::State>, AccessError<A::Id>> {
+        let sender = self.sender;
+        let slot = self.made_writable(id)?;
+        if slot.state.is_none() {
+            slot.set_ownership(Ownership::Owned(sender));
+        }
+        Ok(slot.state.replace(state))
+    }
+
+    /// Removes the object `id` and returns its state; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Objects::get_mut`].
+    pub fn remove(&mut self, id: A::Id) -> Result<Option<A::State>, AccessError<A::Id>> {
+        self.run.commit_work.add(CommitWork::CHANGES);
+        Ok(self.writable(id)?.and_then(|slot| slot.state.take()))
+    }
+
+    /// Who may write the object `id`; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// As [`Objects::get`].
+    pub fn ownership(&self, id: A::Id) -> Result<Option<Ownership>, AccessError<A::Id>> {
+        let slot = self.slot_of(id)?;
+        if slot == NO_SLOT {
+            return Ok(None);
+        }
+        let slot = self.run.partition.slot(slot);
+        Ok(slot.state.is_some().then_some(slot.ownership()))
+    }
+
+    /// Gives the object `id` to another owner. From the next message on only that owner writes it.
+    ///
+    /// # Errors
+    /// [`AccessError::Absent`] if it does not exist; otherwise as [`Objects::get_mut`].
+    pub fn transfer(&mut self, id: A::Id, to: OwnerId) -> Result<(), AccessError<A::Id>> {
+        self.set_ownership(id, Ownership::Owned(to))
+    }
+
+    /// Lets anyone write the object `id`.
+    ///
+    /// # Errors
+    /// As [`Objects::transfer`].
+    pub fn share(&mut self, id: A::Id) -> Result<(), AccessError<A::Id>> {
+        self.set_ownership(id, Ownership::Shared)
+    }
+
+    /// Makes the object `id` immutable, for good: nobody writes, removes or transfers it again.
+    ///
+    /// # Errors
+    /// As [`Objects::transfer`].
+    pub fn freeze(&mut self, id: A::Id) -> Result<(), AccessError<A::Id>> {
+        self.set_ownership(id, Ownership::Immutable)
+    }
+
+    /// Sends `message` as this message's sender, if this message succeeds. Nobody hears of its
+    /// outcome.
+    ///
+    /// # Errors
+    /// [`AccessError::NoRoom`] if its queue is full, [`AccessError::Unaddressed`] if it names no
+    /// object.
+    pub fn tell(&mut self, message: A::Message) -> Result<(), AccessError<A::Id>> {
+        let to = self.route(&message)?;
+        let pending = self.run.queued.iter().filter(|send| send.to == to && send.due.is_none()).count();
+        let (waiting, max) = if to == self.run.shard {
+            (self.run.own_waiting + pending, self.run.limits.own_messages_max)
+        } else {
+            (self.outboxes.waiting_for(to) + pending, self.run.limits.outbox_messages_max)
+        };
+        if waiting >= max {
+            return Err(AccessError::NoRoom { waiting });
+        }
+        self.queue_send(message, to, None);
+        Ok(())
+    }
+
+    /// Sends `message` as [`Objects::tell`] does, once `delay` has passed. Until then it waits in
+    /// this shard.
+    ///
+    /// # Errors
+    /// As [`Objects::tell`].
+    pub fn tell_after(&mut self, delay: Duration, message: A::Message) -> Result<(), AccessError<A::Id>> {
+        let to = self.route(&message)?;
+        let waiting =
+            self.run.timers_waiting + self.run.queued.iter().filter(|send| send.due.is_some()).count();
+        if waiting >= self.run.limits.timers_max {
+            return Err(AccessError::NoRoom { waiting });
+        }
+        let due = Some(self.run.now.after(delay));
+        self.queue_send(message, to, due);
+        Ok(())
+    }
+
+    fn queue_send(&mut self, message: A::Message, to: ShardIndex, due: Option<Time>) {
+        self.run.queued.push(QueuedSend {
+            message,
+            to,
+            sender: self.sender,
+            due,
+            staged: None,
+            number: None,
+        });
+    }
+
+    fn route(&mut self, message: &A::Message) -> Result<ShardIndex, AccessError<A::Id>> {
+        match self.run.router.destination::<A>(message, &mut self.run.scratch) {
+            Destination::One(shard) | Destination::Several(shard) => Ok(shard),
+            Destination::Nowhere => Err(AccessError::Unaddressed),
+        }
+    }
+
+    fn set_ownership(&mut self, id: A::Id, ownership: Ownership) -> Result<(), AccessError<A::Id>> {
+        let slot = self.writable(id)?.filter(|slot| slot.state.is_some());
+        slot.ok_or(AccessError::Absent { id })?.set_ownership(ownership);
+        self.run.commit_work.add(CommitWork::CHANGES);
+        Ok(())
+    }
+
+    /// The slot of `id`, declared or not; [`NO_SLOT`] if it has none.
+    #[inline]
+    fn slot_of(&self, id: A::Id) -> Result<SlotIndex, AccessError<A::Id>> {
+        if self.first.id == id {
+            return Ok(self.first.slot);
+        }
+        match self.others.iter().find(|target| target.id == id) {
+            Some(target) => Ok(target.slot),
+            None => match self.run.look_up(id) {
+                Some((_, slot)) => Ok(slot),
+                None => Err(miss(&self.run.missing, id, Access::Read)),
+            },
+        }
+    }
+
+    /// The slot of `id`, once the sender may write it and its before-image is kept; `None` if it
+    /// has none, and so does not exist.
+    #[inline]
+    fn writable(&mut self, id: A::Id) -> Result<Option<&mut Slot<A::Id, A::State>>, AccessError<A::Id>> {
+        if self.first.id == id {
+            return if self.first.slot == NO_SLOT { Ok(None) } else { self.first_writable().map(Some) };
+        }
+        let slot = other_writable(self.run, self.others, id, self.sender)?;
+        Ok(if slot == NO_SLOT { None } else { Some(self.run.partition.slot_mut(slot)) })
+    }
+
+    /// As [`Objects::writable`]; if `id` has no slot it is given one, without a state.
+    #[inline]
+    fn made_writable(&mut self, id: A::Id) -> Result<&mut Slot<A::Id, A::State>, AccessError<A::Id>> {
+        if self.first.id == id {
+            if self.first.slot == NO_SLOT {
+                self.first.slot = self.run.appear(Target { ..self.first }, self.sender);
+                self.first.saved = true;
+            }
+            return self.first_writable();
+        }
+        let slot = other_made_writable(self.run, self.others, id, self.sender)?;
+        Ok(self.run.partition.slot_mut(slot))
+    }
+
+    #[inline]
+    fn writable_index(&mut self, id: A::Id) -> Result<SlotIndex, AccessError<A::Id>> {
+        if self.first.id != id {
+            return other_writable(self.run, self.others, id, self.sender);
+        }
+        if self.first.slot != NO_SLOT {
+            self.first_writable()?;
+        }
+        Ok(self.first.slot)
+    }
+
+    /// The first object's slot, which it must have.
+    #[inline]
+    fn first_writable(&mut self) -> Result<&mut Slot<A::Id, A::State>, AccessError<A::Id>> {
+        let index = self.first.slot;
+        let slot = self.run.partition.slot_mut(index);
+        if !self.first.saved {
+            if self.first.access == Access::Read && slot.is_held() {
+                return Err(miss(&self.run.missing, self.first.id, Access::Write));
+            }
+            self.first_before = Some(BeforeImage::of(slot, index, self.sender)?);
+            self.first.saved = true;
+            if slot.needs_commit(&self.run.epoch_state) {
+                self.run.commit_work.add(CommitWork::CHANGES);
+            }
+        }
+        Ok(slot)
+    }
+}
+
+/// The slot of an object that is not the first, once the sender may write it and its before-image
+/// is kept; [`NO_SLOT`] if it has none. An object that was not declared is now.
+fn other_writable<A: Actor>(
+    run: &mut RunState<A>,
+    others: &mut Others<A::Id>,
+    id: A::Id,
+    sender: OwnerId,
+) -> Result<SlotIndex, AccessError<A::Id>> {
+    let target = declared(run, others, id)?;
+    if !target.saved && target.slot != NO_SLOT {
+        let slot = run.partition.slot(target.slot);
+        if target.access == Access::Read && slot.is_held() {
+            return Err(miss(&run.missing, id, Access::Write));
+        }
+        let before = BeforeImage::of(slot, target.slot, sender)?;
+        if slot.needs_commit(&run.epoch_state) {
+            run.commit_work.add(CommitWork::CHANGES);
+        }
+        run.before.push(before);
+        target.saved = true;
+    }
+    Ok(target.slot)
+}
+
+/// As [`other_writable`]; if the object has no slot it is given one, without a state.
+fn other_made_writable<A: Actor>(
+    run: &mut RunState<A>,
+    others: &mut Others<A::Id>,
+    id: A::Id,
+    sender: OwnerId,
+) -> Result<SlotIndex, AccessError<A::Id>> {
+    let target = declared(run, others, id)?;
+    if target.slot == NO_SLOT {
+        target.slot = run.appear(*target, sender);
+        target.saved = true;
+    }
+    other_writable(run, others, id, sender)
+}
+
+#[inline]
+fn declared<'a, A: Actor>(
+    run: &RunState<A>,
+    others: &'a mut Others<A::Id>,
+    id: A::Id,
+) -> Result<&'a mut Target<A::Id>, AccessError<A::Id>> {
+    let at = match others.iter().position(|target| target.id == id) {
+        Some(at) => at,
+        None => {
+            let Some((hash, slot)) = run.look_up(id) else {
+                return Err(miss(&run.missing, id, Access::Write));
+            };
+            let target = Target { hash: Some(hash), ..Target::found(id, slot, Access::Write) };
+            others.try_push(target).map_err(|_| AccessError::TooManyObjects { max: ADDRESSEES_MAX })?;
+            others.len() - 1
+        }
+    };
+    Ok(&mut others[at])
+}

@@ -1,0 +1,242 @@
+//! What `receive` may reach: the objects of the shard, and what the running message has done so
+//! far.
+//!
+//! [`Objects`](crate::Objects) borrows a [`RunState`] and the engine owns it. Between messages
+//! everything that is the running message's is empty.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use crate::actor::addressees::{Addressees, Target};
+use crate::actor::limits::Limits;
+use crate::actor::{AccessError, Actor};
+use crate::counters::Counters;
+use crate::epoch::{EpochState, TransactionId};
+use crate::log::record::Debt;
+use crate::object::{Access, ObjectId, OwnerId, Ownership};
+use crate::placement::{Router, ShardIndex};
+use crate::store::index::IdHash;
+use crate::store::partition::Partition;
+use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
+use crate::time::Time;
+
+/// What a message wrote: where it is, and whether it was there before.
+pub(crate) type Written = (SlotIndex, bool);
+
+/// What an object was before the running message first wrote it.
+pub(crate) struct BeforeImage<A: Actor> {
+    pub(crate) slot: SlotIndex,
+    pub(crate) ownership: Ownership,
+    /// `None` if the object did not exist.
+    pub(crate) state: Option<A::State>,
+}
+
+impl<A: Actor> BeforeImage<A> {
+    /// Which object it is of, and whether that existed.
+    #[inline]
+    pub(crate) fn written(&self) -> Written {
+        (self.slot, self.state.is_some())
+    }
+}
+
+impl<A: Actor> BeforeImage<A> {
+    /// What the object in `slot`, number `index`, is before `sender` writes it, if it may.
+    #[inline]
+    pub(crate) fn of(
+        slot: &Slot<A::Id, A::State>,
+        index: SlotIndex,
+        sender: OwnerId,
+    ) -> Result<BeforeImage<A>, AccessError<A::Id>> {
+        let ownership = slot.ownership();
+        match ownership {
+            Ownership::Owned(owner) if owner == sender => {}
+            Ownership::Shared => {}
+            // What does not exist belongs to nobody; it has a slot to be locked.
+            _ if slot.state.is_none() => {}
+            Ownership::Owned(owner) => return Err(AccessError::NotOwner { id: slot.id, owner, sender }),
+            Ownership::Immutable => return Err(AccessError::Immutable { id: slot.id }),
+        }
+        Ok(BeforeImage { slot: index, ownership, state: slot.state.clone() })
+    }
+}
+
+/// An object with the state anyone may read of it from now on, if any.
+pub(crate) type Publication<A> = (<A as Actor>::Id, Option<Arc<<A as Actor>::State>>);
+
+/// A message the running message sends if it succeeds.
+pub(crate) struct QueuedSend<A: Actor> {
+    pub(crate) message: A::Message,
+    pub(crate) to: ShardIndex,
+    pub(crate) sender: OwnerId,
+    /// When, if later.
+    pub(crate) due: Option<Time>,
+    /// While it is staged for the log: its number, and it in bytes.
+    pub(crate) staged: Option<(Debt, Box<[u8]>)>,
+    /// Its number in the log.
+    pub(crate) number: Option<Debt>,
+}
+
+/// What the commit of the running message has to do beyond changed states. One word, so that a
+/// message that has nothing of it pays for one comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommitWork(u8);
+
+impl CommitWork {
+    pub(crate) const NONE: CommitWork = CommitWork(0);
+    /// The message may have done more than change states.
+    pub(crate) const CHANGES: CommitWork = CommitWork(1);
+    /// There is a log.
+    pub(crate) const RECORDS: CommitWork = CommitWork(2);
+
+    #[inline]
+    pub(crate) fn add(&mut self, work: CommitWork) {
+        self.0 |= work.0;
+    }
+
+    /// Adds `work` if `is_needed`, without a branch.
+    #[inline]
+    pub(crate) fn add_if(&mut self, is_needed: bool, work: CommitWork) {
+        self.0 |= u8::from(is_needed) * work.0;
+    }
+
+    pub(crate) fn has(self, work: CommitWork) -> bool {
+        self.0 & work.0 != 0
+    }
+}
+
+/// How many messages wait for each other shard: all that a message which tells has to know of them.
+pub(crate) trait Outboxes {
+    /// How many wait for `shard`, and were not taken by its lane.
+    fn waiting_for(&self, shard: ShardIndex) -> usize;
+}
+
+/// What `receive` may reach.
+pub(crate) struct RunState<A: Actor> {
+    pub(crate) shard: ShardIndex,
+    pub(crate) router: Router,
+    pub(crate) limits: Limits,
+    pub(crate) now: Time,
+    /// What this shard knows of epochs and snapshots. Everything it runs now, it runs in this
+    /// epoch.
+    pub(crate) epoch_state: EpochState,
+    pub(crate) partition: Partition<A::Id, A::State>,
+    pub(crate) counters: Counters,
+    /// How many messages that the shard told itself wait: as many as the engine has.
+    pub(crate) own_waiting: usize,
+    /// How many messages wait for their time: as many as the engine has.
+    pub(crate) timers_waiting: usize,
+    /// For routing what is told; kept for its memory.
+    pub(crate) scratch: Addressees<A::Id>,
+    /// Of each object that the running message wrote but the first. Empty between messages.
+    pub(crate) before: Vec<BeforeImage<A>>,
+    /// An object the running message needs and cannot have now: it is undone, and runs again with
+    /// it.
+    pub(crate) missing: Cell<Option<(A::Id, Access)>>,
+    /// What there is to do when the running message has succeeded.
+    pub(crate) commit_work: CommitWork,
+    /// Whether the transaction that ran last wrote its first object.
+    pub(crate) first_saved: bool,
+    /// What the running message tells. Empty between messages.
+    pub(crate) queued: Vec<QueuedSend<A>>,
+    /// What the running message publishes, or, without a state, makes private again or removes.
+    /// Empty between messages.
+    pub(crate) to_publish: Vec<Publication<A>>,
+}
+
+/// The running message needs an object that it cannot have now.
+#[cold]
+pub(crate) fn miss<Id: ObjectId>(
+    missing: &Cell<Option<(Id, Access)>>,
+    id: Id,
+    access: Access,
+) -> AccessError<Id> {
+    missing.set(Some((id, access)));
+    AccessError::Undeclared { id }
+}
+
+impl<A: Actor> RunState<A> {
+    /// Nothing runs yet, and there are no objects. `table_seed` keys their table.
+    pub(crate) fn new(
+        shard: ShardIndex,
+        router: Router,
+        limits: Limits,
+        table_seed: u64,
+        epoch_state: EpochState,
+    ) -> Self {
+        RunState {
+            shard,
+            router,
+            limits,
+            now: Time(0),
+            epoch_state,
+            partition: Partition::new(table_seed),
+            counters: Counters::default(),
+            own_waiting: 0,
+            timers_waiting: 0,
+            scratch: Addressees::new(),
+            before: Vec::with_capacity(8),
+            missing: Cell::new(None),
+            commit_work: CommitWork::NONE,
+            first_saved: false,
+            queued: Vec::new(),
+            to_publish: Vec::new(),
+        }
+    }
+
+    /// Names a message's objects and looks each up. The first is returned by value: stored in the
+    /// list and loaded again a moment later, in other pieces, it would make the processor wait.
+    #[inline]
+    pub(crate) fn find(
+        &self,
+        message: &A::Message,
+        targets: &mut Addressees<A::Id>,
+    ) -> Option<Target<A::Id>> {
+        A::addressees(message, targets);
+        for target in targets.others.as_mut_slice() {
+            self.find_one(target);
+        }
+        let named = targets.first.as_ref()?;
+        let hash = self.partition.hash(&named.id);
+        let (slot, is_reserved) = self.partition.find(hash, &named.id);
+        Some(Target { id: named.id, hash: Some(hash), slot, access: named.access, is_reserved, saved: false })
+    }
+
+    #[inline(always)]
+    pub(crate) fn find_one(&self, target: &mut Target<A::Id>) {
+        let hash = self.partition.hash(&target.id);
+        target.hash = Some(hash);
+        (target.slot, target.is_reserved) = self.partition.find(hash, &target.id);
+    }
+
+    /// The hash and slot of an id the message did not declare; `None` if it cannot be had at once.
+    #[cold]
+    pub(crate) fn look_up(&self, id: A::Id) -> Option<(IdHash, SlotIndex)> {
+        let hash = self.partition.hash(&id);
+        let (slot, is_reserved) = self.partition.find(hash, &id);
+        let is_here = slot != NO_SLOT || self.router.home(&id) == self.shard;
+        (is_here && !is_reserved).then_some((hash, slot))
+    }
+
+    /// Gives `target`, which has no slot, one without a state, and remembers that there was none.
+    #[cold]
+    pub(crate) fn appear(&mut self, target: Target<A::Id>, sender: OwnerId) -> SlotIndex {
+        let ownership = Ownership::Owned(sender);
+        let hash = target.hash.expect("a target without a slot was looked up");
+        let slot = self.partition.insert(hash, target.id, ownership);
+        self.before.push(BeforeImage { slot, ownership, state: None });
+        // Should the caller survive a panic of what makes the state, the slot is released.
+        self.commit_work.add(CommitWork::CHANGES);
+        slot
+    }
+
+    /// The name of the running message, if it takes effect.
+    #[inline]
+    pub(crate) fn transaction_id(&self) -> TransactionId {
+        let Counters { fast, consensus, aborted, panicked, .. } = self.counters;
+        TransactionId {
+            epoch: self.epoch_state.epoch,
+            shard: self.shard,
+            sequence: fast + consensus + aborted + panicked,
+        }
+    }
+}

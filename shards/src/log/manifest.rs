@@ -1,0 +1,591 @@
+//! What a database directory says of itself: which logs and which checkpoint make it up, and the
+//! key that decides where objects live.
+//!
+//! A *run* is one life of a runtime, from start to stop or crash; it has one log for each shard it
+//! had, and logs are never gone on with: the next run begins new ones. So the number of shards may
+//! change from run to run, and what a crash left behind the last complete epoch of a run can never
+//! be mistaken for a part of a later one.
+//!
+//! ```text
+//! 0 magic "FHMANIF1"    8 format version u32    12 length of the body u32    16 checksum
+//! 32 the body, by postcard
+//! ```
+//! The checksum is the XXH3-128 of bytes 8 to 16 and the body, one behind the other; in version 1,
+//! of the body alone.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
+
+use crate::epoch::Epoch;
+use crate::log::batch::{SegmentId, Tail};
+use crate::log::bounds::{BLOCK, Bounds};
+use crate::log::record::Debt;
+use crate::log::schema::WrittenSchema;
+use crate::placement::{PlacementKey, SHARDS_MAX};
+use crate::time::Time;
+
+/// The version of the format that this code writes.
+pub const MANIFEST_VERSION: u32 = 2;
+/// The oldest version that this code reads.
+pub const MANIFEST_VERSION_MIN: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"FHMANIF1";
+const HEADER: usize = 32;
+
+/// What a database is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The database's number, drawn at random when it was made.
+    pub database: u64,
+    /// The key of the placement hash.
+    pub placement_key: u64,
+    /// The size of every segment.
+    pub segment_bytes: u64,
+    /// The number of the next log or checkpoint part. None is ever used again.
+    pub next_log: u64,
+    /// What the logs build on.
+    pub checkpoint: Option<Checkpoint>,
+    /// Oldest first. The last may still be going on, or have crashed.
+    pub runs: Vec<Run>,
+    /// The schemas of records: of the checkpoint, and of runs.
+    pub schemas: Vec<WrittenSchema>,
+    /// Which of them the checkpoint's records are of.
+    pub checkpoint_schema: u32,
+    /// The owed messages that do not simply run again.
+    pub blamed: Vec<Blamed>,
+}
+
+/// A message that is owed and was under way when a run crashed, or that somebody has decided about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blamed {
+    /// The number of its debt.
+    pub debt: u64,
+    /// How many runs it was under way in when they crashed.
+    pub lives: u32,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// What becomes of an owed message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// It runs while nothing else does.
+    RunsAlone,
+    /// It does not run, and stays owed.
+    SetAside,
+    /// It does not run, and is owed no more.
+    Dropped,
+}
+
+/// All objects and debts as they were at the start of an epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The epoch: what was committed before it is in here.
+    pub epoch: Epoch,
+    /// The time then.
+    pub time: Time,
+    /// No debt in here has a number from here on.
+    pub next_debt: u64,
+    /// Its parts, in the format of a segment.
+    pub parts: Vec<Part>,
+}
+
+/// A file of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its number.
+    pub log: u64,
+    /// The number of the start that wrote it: see [`Run::start`].
+    pub start: u64,
+    /// What would come behind its last batch.
+    pub end: Tail,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// The logs of one life of a runtime.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The number of the start that began it: random, and in every batch of its logs; 0 if version
+    /// 1 began it.
+    pub start: u64,
+    /// Which of [`Manifest::schemas`] its records are of.
+    pub schema: u32,
+    /// All up to this epoch is older.
+    pub after: Epoch,
+    /// One for each shard.
+    pub logs: Vec<LogBegin>,
+    /// How it ended, if it is known.
+    pub end: Option<RunEnd>,
+}
+
+/// The first segment of a log that is needed, and where the log goes on in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogBegin {
+    /// The log's number.
+    pub log: u64,
+    /// The segment's.
+    pub segment: u64,
+    /// What comes first in it.
+    pub tail: Tail,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunEnd {
+    /// Its last complete epoch. Records of later ones are nothing.
+    pub cut: Epoch,
+    /// Where each log ends: its last segment, and what would come next in it.
+    pub logs: Vec<(u64, Tail)>,
+}
+
+/// Why bytes are no manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NoManifest {
+    /// They do not begin as one does, or their checksum is wrong.
+    #[error("it is damaged: its checksum does not match")]
+    Damaged,
+    /// It was written by a version of this program that this one does not know.
+    #[error(
+        "it has format version {found}, and this program reads versions {MANIFEST_VERSION_MIN} to {MANIFEST_VERSION}"
+    )]
+    Version {
+        /// The version.
+        found: u32,
+    },
+}
+
+impl Run {
+    /// The first and the last segment that are needed of the log at `place`, as far as it is known;
+    /// `None` if nothing of the log is.
+    pub fn segments(&self, place: usize) -> Option<(u64, u64)> {
+        let begin = self.logs[place];
+        match self.end.as_ref().map(|end| end.logs[place]) {
+            None => Some((begin.segment, u64::MAX)),
+            // Nothing came behind what is let go of.
+            Some((_, tail)) if tail == begin.tail => None,
+            Some((last, _)) => Some((begin.segment, last.max(begin.segment))),
+        }
+    }
+}
+
+impl Manifest {
+    /// Whether a batch of this segment was written after the manifest. The manifest counts a number
+    /// before any file gets it, so only an older manifest that was put beside newer files leaves
+    /// such a batch.
+    pub fn is_older_than(&self, segment: SegmentId) -> bool {
+        segment.database == self.database && segment.log >= self.next_log
+    }
+
+    /// Of a database that nothing was ever in.
+    pub fn new(database: u64, key: PlacementKey, segment_bytes: u64) -> Manifest {
+        Manifest {
+            database,
+            placement_key: key.0,
+            segment_bytes,
+            next_log: 0,
+            checkpoint: None,
+            runs: Vec::new(),
+            blamed: Vec::new(),
+            schemas: Vec::new(),
+            checkpoint_schema: 0,
+        }
+    }
+
+    /// The schema of the records of a run, by its place; or of the checkpoint.
+    pub fn schema(&self, run: Option<usize>) -> &WrittenSchema {
+        &self.schemas[run.map_or(self.checkpoint_schema, |run| self.runs[run].schema) as usize]
+    }
+
+    /// As it is written.
+    ///
+    /// # Panics
+    /// If [`Manifest::from_bytes`] would refuse it: it is about to take the place of one that can
+    /// be read.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        assert!(self.is_sound(), "readable-when-sealed: a manifest that says what cannot be: {self:?}");
+        self.encode()
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let body = postcard::to_allocvec(self).expect("numbers and lists of them can be written");
+        let length = u32::try_from(body.len()).expect("a manifest lists some logs, and not 4 GiB of them");
+        let head = [MANIFEST_VERSION, length].map(u32::to_le_bytes).concat();
+        let mut bytes = Vec::with_capacity(HEADER + body.len());
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(&checksum(&head, &body).to_le_bytes());
+        bytes.extend_from_slice(&body);
+        bytes
+    }
+
+    /// Reads what [`Manifest::to_bytes`] has written.
+    ///
+    /// # Errors
+    /// [`NoManifest`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Manifest, NoManifest> {
+        let (header, body) = bytes.split_at_checked(HEADER).ok_or(NoManifest::Damaged)?;
+        let number = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
+        if header[..8] != MAGIC {
+            return Err(NoManifest::Damaged);
+        }
+        // First: what comes behind it may be another thing in another version.
+        let version = number(8);
+        if !(MANIFEST_VERSION_MIN..=MANIFEST_VERSION).contains(&version) {
+            return Err(NoManifest::Version { found: version });
+        }
+        let sum = u128::from_le_bytes(header[16..].try_into().expect("sixteen bytes"));
+        let found = if version == 1 { xxh3_128(body) } else { checksum(&header[8..16], body) };
+        if number(12) as usize != body.len() || found != sum {
+            return Err(NoManifest::Damaged);
+        }
+        let manifest: Manifest = match version {
+            1 => postcard::from_bytes(body).map(ManifestV1::upgraded),
+            _ => postcard::from_bytes(body),
+        }
+        .map_err(|_| NoManifest::Damaged)?;
+        if manifest.is_sound() { Ok(manifest) } else { Err(NoManifest::Damaged) }
+    }
+
+    /// Whether it says nothing that cannot be: who reads it relies on that.
+    fn is_sound(&self) -> bool {
+        let is_sound = |run: &Run| {
+            let ends = run.end.as_ref().map_or(run.logs.len(), |end| end.logs.len());
+            ends == run.logs.len() && (1..=SHARDS_MAX).contains(&ends)
+        };
+        let checkpoint = self.checkpoint.as_ref();
+        let mut schemas =
+            self.runs.iter().map(|run| run.schema).chain(checkpoint.map(|_| self.checkpoint_schema));
+        self.runs.iter().all(is_sound)
+            && schemas.all(|schema| (schema as usize) < self.schemas.len())
+            && checkpoint.is_none_or(|checkpoint| checkpoint.epoch > Epoch(0))
+            && self.segment_bytes.is_multiple_of(BLOCK as u64)
+            && self.segment_bytes > 0
+    }
+
+    /// The key of the placement hash.
+    pub fn key(&self) -> PlacementKey {
+        PlacementKey(self.placement_key)
+    }
+
+    /// How long batches, records and values may be.
+    pub fn bounds(&self) -> Bounds {
+        Bounds::of_segments(usize::try_from(self.segment_bytes).unwrap_or(usize::MAX))
+    }
+
+    /// The first segment of a log that is needed, of the run that `start` began.
+    pub fn segment_id(&self, start: u64, begin: LogBegin) -> SegmentId {
+        SegmentId { database: self.database, log: begin.log, segment: begin.segment, start }
+    }
+
+    /// Ends the last run, and begins the next, with logs of its own for `shards` shards and the
+    /// random number `start`; its records are of `schema`. A run that left nothing is forgotten.
+    pub fn begin_run(
+        &mut self,
+        end: Option<RunEnd>,
+        after: Epoch,
+        shards: usize,
+        start: u64,
+        schema: WrittenSchema,
+    ) {
+        if let (Some(run), Some(end)) = (self.runs.last_mut(), end) {
+            run.end = Some(end);
+        }
+        // Of one whose end is not known nobody can say that it left nothing.
+        let is_something = |run: &Run| (0..run.logs.len()).any(|place| run.segments(place).is_some());
+        self.runs.retain(is_something);
+        let logs = (self.next_log..).take(shards);
+        let logs = logs.map(|log| LogBegin { log, segment: 0, tail: Tail::default() }).collect();
+        self.next_log += shards as u64;
+        self.schemas.push(schema);
+        self.runs.push(Run { start, schema: self.schemas.len() as u32 - 1, after, logs, end: None });
+        self.forget_schemas();
+    }
+
+    /// The last run crashed, and these messages were under way. Each that is still owed has lost a
+    /// life, and is set aside when it has lost `lives_max`. What is not owed any more is forgotten.
+    /// Returns those that were set aside now.
+    ///
+    /// Under way in a crash means suspected, not guilty: others may have been under way, and
+    /// somebody from outside may have ended the process. So one that has lost a life runs alone,
+    /// and loses the next only if the process ends just then.
+    pub fn blame(
+        &mut self,
+        under_way: impl IntoIterator<Item = Debt>,
+        is_owed: impl Fn(Debt) -> bool,
+        lives_max: u32,
+    ) -> Vec<Blamed> {
+        self.blamed.retain(|blamed| is_owed(Debt(blamed.debt)));
+        let mut set_aside = Vec::new();
+        for Debt(debt) in under_way.into_iter().filter(|debt| is_owed(*debt)) {
+            let at = self.blamed.iter().position(|blamed| blamed.debt == debt).unwrap_or_else(|| {
+                self.blamed.push(Blamed { debt, lives: 0, fate: Fate::RunsAlone });
+                self.blamed.len() - 1
+            });
+            let blamed = &mut self.blamed[at];
+            if blamed.fate == Fate::RunsAlone {
+                blamed.lives += 1;
+                if blamed.lives >= lives_max {
+                    blamed.fate = Fate::SetAside;
+                    set_aside.push(*blamed);
+                }
+            }
+        }
+        set_aside
+    }
+
+    /// What was decided about a message that is owed; `None` if it simply runs again.
+    pub fn blamed(&self, debt: Debt) -> Option<Blamed> {
+        self.blamed.iter().find(|blamed| blamed.debt == debt.0).copied()
+    }
+
+    /// Decides about an owed message; without a fate it simply runs again.
+    pub fn decide(&mut self, debt: Debt, fate: Option<Fate>) {
+        let lives = self.blamed(debt).map_or(0, |blamed| blamed.lives);
+        self.blamed.retain(|blamed| blamed.debt != debt.0);
+        self.blamed.extend(fate.map(|fate| Blamed { debt: debt.0, lives, fate }));
+    }
+
+    /// Each schema that records are of stays, once.
+    fn forget_schemas(&mut self) {
+        let all = std::mem::take(&mut self.schemas);
+        let mut keep = |schema: &mut u32| {
+            let of = &all[*schema as usize];
+            let place = self.schemas.iter().position(|kept| kept == of).unwrap_or_else(|| {
+                self.schemas.push(of.clone());
+                self.schemas.len() - 1
+            });
+            *schema = place as u32;
+        };
+        match self.checkpoint {
+            Some(_) => keep(&mut self.checkpoint_schema),
+            None => self.checkpoint_schema = 0,
+        }
+        self.runs.iter_mut().for_each(|run| keep(&mut run.schema));
+    }
+
+    /// A checkpoint is on disk, of the last run's schema: what it contains is not needed any more.
+    /// `logs` says from where the logs of this run are.
+    pub fn switch(&mut self, checkpoint: Checkpoint, logs: Vec<LogBegin>) {
+        self.checkpoint = Some(checkpoint);
+        let mut run = self.runs.pop().expect("there is the run that made the checkpoint");
+        run.logs = logs;
+        self.checkpoint_schema = run.schema;
+        self.runs = vec![run];
+        self.forget_schemas();
+    }
+}
+
+/// Of version, length and body.
+fn checksum(head: &[u8], body: &[u8]) -> u128 {
+    let mut hasher = Xxh3Default::new();
+    hasher.update(head);
+    hasher.update(body);
+    hasher.digest128()
+}
+
+/// A manifest as version 1 wrote it: without the numbers of starts and without schemas.
+#[derive(Serialize, Deserialize)]
+struct ManifestV1 {
+    database: u64,
+    placement_key: u64,
+    segment_bytes: u64,
+    next_log: u64,
+    checkpoint: Option<CheckpointV1>,
+    runs: Vec<RunV1>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CheckpointV1 {
+    epoch: Epoch,
+    time: Time,
+    next_debt: u64,
+    parts: Vec<PartV1>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PartV1 {
+    log: u64,
+    end: Tail,
+    bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RunV1 {
+    after: Epoch,
+    logs: Vec<LogBegin>,
+    end: Option<RunEnd>,
+}
+
+impl ManifestV1 {
+    fn upgraded(self) -> Manifest {
+        let part = |PartV1 { log, end, bytes }| Part { log, start: 0, end, bytes };
+        let checkpoint = |CheckpointV1 { epoch, time, next_debt, parts }| {
+            let parts = parts.into_iter().map(part).collect();
+            Checkpoint { epoch, time, next_debt, parts }
+        };
+        let run = |RunV1 { after, logs, end }| Run { start: 0, schema: 0, after, logs, end };
+        Manifest {
+            next_log: self.next_log,
+            checkpoint: self.checkpoint.map(checkpoint),
+            runs: self.runs.into_iter().map(run).collect(),
+            schemas: vec![WrittenSchema::UNSTATED],
+            ..Manifest::new(self.database, PlacementKey(self.placement_key), self.segment_bytes)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let mut manifest = Manifest::new(7, PlacementKey(9), 1 << 20);
+        manifest.begin_run(None, Epoch(0), 2, 5, WrittenSchema::UNSTATED);
+        manifest
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_a_flipped_bit_is_noticed() {
+        let bytes = manifest().to_bytes();
+        assert_eq!(Manifest::from_bytes(&bytes), Ok(manifest()));
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                let found = Manifest::from_bytes(&flipped);
+                assert!(found.is_err(), "byte {at}, bit {bit}");
+                if (8..12).contains(&at) {
+                    assert!(matches!(found, Err(NoManifest::Version { .. })), "{found:?}");
+                }
+            }
+        }
+        for length in 0..bytes.len() {
+            assert_eq!(Manifest::from_bytes(&bytes[..length]), Err(NoManifest::Damaged));
+        }
+    }
+
+    #[test]
+    fn what_version_1_wrote_is_read_and_the_versions_are_not_taken_for_each_other() {
+        let logs = vec![LogBegin { log: 3, segment: 2, tail: Tail { sequence: 9, previous: 8 } }];
+        let old = ManifestV1 {
+            database: 7,
+            placement_key: 9,
+            segment_bytes: 1 << 20,
+            next_log: 4,
+            checkpoint: Some(CheckpointV1 {
+                epoch: Epoch(5),
+                time: Time(6),
+                next_debt: 1,
+                parts: vec![PartV1 { log: 2, end: Tail::default(), bytes: 4096 }],
+            }),
+            runs: vec![RunV1 { after: Epoch(4), logs: logs.clone(), end: None }],
+        };
+        let body = postcard::to_allocvec(&old).expect("numbers can be written");
+        let head = [1, body.len() as u32].map(u32::to_le_bytes).concat();
+        let mut bytes = [&MAGIC[..], &head, &xxh3_128(&body).to_le_bytes(), &body].concat();
+        let read = Manifest::from_bytes(&bytes).expect("it is one");
+        assert_eq!(read.runs, [Run { start: 0, schema: 0, after: Epoch(4), logs, end: None }]);
+        assert_eq!([read.schema(None), read.schema(Some(0))], [&WrittenSchema::UNSTATED; 2]);
+        assert_eq!(read.checkpoint.as_ref().map(|checkpoint| checkpoint.parts[0].bytes), Some(4096));
+        assert_eq!(Manifest::from_bytes(&read.to_bytes()), Ok(read.clone()));
+        bytes[8] = 2;
+        assert_eq!(Manifest::from_bytes(&bytes), Err(NoManifest::Damaged));
+        let mut new = read.to_bytes();
+        new[8] = 1;
+        assert_eq!(Manifest::from_bytes(&new), Err(NoManifest::Damaged));
+    }
+
+    #[test]
+    fn each_run_and_the_checkpoint_have_the_schema_of_their_records() {
+        let schema = |version| WrittenSchema { version, shapes: None };
+        let left = |sequence| {
+            let logs = vec![(0, Tail { sequence, previous: sequence as u32 }); 2];
+            Some(RunEnd { cut: Epoch(1), logs })
+        };
+        let mut manifest = Manifest::new(7, PlacementKey(9), 1 << 20);
+        manifest.begin_run(None, Epoch(0), 2, 5, schema(1));
+        manifest.begin_run(left(3), Epoch(3), 2, 6, schema(2));
+        manifest.begin_run(left(1), Epoch(4), 2, 7, schema(2));
+        let versions = |manifest: &Manifest| {
+            (0..manifest.runs.len()).map(|run| manifest.schema(Some(run)).version).collect::<Vec<_>>()
+        };
+        assert_eq!(versions(&manifest), [1, 2, 2]);
+        assert_eq!(manifest.schemas, [schema(1), schema(2)]);
+        assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Ok(manifest.clone()));
+        // A run that left nothing takes its schema along.
+        manifest.begin_run(left(0), Epoch(5), 2, 8, schema(3));
+        assert_eq!(versions(&manifest), [1, 2, 3]);
+        let checkpoint = Checkpoint { epoch: Epoch(6), time: Time(0), next_debt: 0, parts: Vec::new() };
+        let logs = manifest.runs[2].logs.clone();
+        manifest.switch(checkpoint, logs);
+        assert_eq!((manifest.schema(None), versions(&manifest)), (&schema(3), vec![3]));
+        assert_eq!(manifest.schemas, [schema(3)]);
+        manifest.begin_run(left(4), Epoch(7), 2, 9, schema(4));
+        assert_eq!((manifest.schema(None), versions(&manifest)), (&schema(3), vec![3, 4]));
+        assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Ok(manifest.clone()));
+        manifest.checkpoint_schema = 2;
+        assert_eq!(Manifest::from_bytes(&manifest.encode()), Err(NoManifest::Damaged));
+    }
+
+    #[test]
+    fn what_cannot_be_is_no_manifest() {
+        let mut fewer_ends = manifest();
+        fewer_ends.runs[0].end = Some(RunEnd { cut: Epoch(1), logs: vec![(0, Tail::default())] });
+        let mut no_logs = manifest();
+        no_logs.runs[0].logs.clear();
+        let mut before_all = manifest();
+        let checkpoint = Checkpoint { epoch: Epoch(0), time: Time(0), next_debt: 0, parts: Vec::new() };
+        before_all.checkpoint = Some(checkpoint);
+        let mut no_schema = manifest();
+        no_schema.runs[0].schema = 1;
+        let no_segments = Manifest { segment_bytes: 0, ..manifest() };
+        for manifest in [fewer_ends, no_logs, before_all, no_schema, no_segments] {
+            assert_eq!(Manifest::from_bytes(&manifest.encode()), Err(NoManifest::Damaged), "{manifest:?}");
+            // And nobody writes one.
+            let written = std::panic::catch_unwind(|| manifest.to_bytes());
+            assert!(written.is_err(), "{manifest:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_under_way_in_a_crash_loses_a_life_and_who_has_run_is_forgotten() {
+        let mut manifest = manifest();
+        let blame = |manifest: &mut Manifest, under_way: &[u64], owed: &[u64]| {
+            let aside = manifest.blame(under_way.iter().copied().map(Debt), |debt| owed.contains(&debt.0), 3);
+            aside.iter().map(|blamed| blamed.debt).collect::<Vec<_>>()
+        };
+        let all = [1, 2, 3, 4];
+        assert_eq!(blame(&mut manifest, &[2, 3, 9], &all), [0; 0]);
+        assert_eq!(manifest.blamed.iter().map(|blamed| blamed.debt).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(blame(&mut manifest, &[3], &all), [0; 0]);
+        assert_eq!(blame(&mut manifest, &[3], &[3, 4]), [3]);
+        let aside = Blamed { debt: 3, lives: 3, fate: Fate::SetAside };
+        assert_eq!(manifest.blamed, [aside], "what has run is forgotten");
+        assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Ok(manifest.clone()));
+        assert_eq!(blame(&mut manifest, &[3], &[3, 4]), [0; 0]);
+        assert_eq!(manifest.blamed(Debt(3)), Some(aside), "and what is set aside loses none");
+        manifest.decide(Debt(3), Some(Fate::Dropped));
+        manifest.decide(Debt(4), Some(Fate::SetAside));
+        manifest.decide(Debt(4), None);
+        assert_eq!(manifest.blamed, [Blamed { fate: Fate::Dropped, ..aside }]);
+        assert_eq!(blame(&mut manifest, &[], &[4]), [0; 0]);
+        assert_eq!(manifest.blamed, []);
+    }
+
+    #[test]
+    fn a_run_that_left_nothing_is_forgotten_and_no_log_number_is_used_again() {
+        let mut manifest = manifest();
+        let nothing = RunEnd { cut: Epoch(0), logs: vec![(0, Tail::default()); 2] };
+        manifest.begin_run(Some(nothing), Epoch(3), 1, 6, WrittenSchema::UNSTATED);
+        assert_eq!(manifest.runs.len(), 1);
+        assert_eq!(manifest.runs[0].logs[0].log, 2);
+        let something = RunEnd { cut: Epoch(5), logs: vec![(0, Tail { sequence: 1, previous: 8 })] };
+        manifest.begin_run(Some(something.clone()), Epoch(6), 2, 7, WrittenSchema::UNSTATED);
+        assert_eq!(manifest.runs.len(), 2);
+        assert_eq!(manifest.runs[0].end, Some(something));
+        assert_eq!(manifest.runs[1].logs.iter().map(|log| log.log).collect::<Vec<_>>(), [3, 4]);
+    }
+}

@@ -1,0 +1,24 @@
+//! A shard's log in bytes, checkpoints and the manifest beside it, and what recovery makes of them.
+//! [`batch`] has the format.
+
+pub(crate) mod batch;
+pub(crate) mod bounds;
+pub(crate) mod encoder;
+pub mod manifest;
+pub(crate) mod migration;
+pub mod part;
+pub mod record;
+pub(crate) mod recovery;
+pub(crate) mod refused;
+pub(crate) mod schema;
+pub(crate) mod shape;
+pub(crate) mod trust;
+pub(crate) mod under_way;
+pub(crate) mod writer;
+
+pub use batch::{
+    Batch, Damage, End, Invalid, Marks, Pieces, SegmentId, Tail, VERSION, VERSION_MIN, batch_bytes,
+    claimed_identity, identity, scan, scan_pieces,
+};
+pub use bounds::{BATCH_MAX, BLOCK, Bounds, HEADER, TooLong};
+pub use writer::{BatchWriter, Records};

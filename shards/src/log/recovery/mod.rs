@@ -1,0 +1,345 @@
+//! What a database was when its last run ended: which epochs are complete, and what the objects and
+//! debts were then.
+//!
+//! 1. Every log is *surveyed*: its segments are read in order, checksums, chain and all; what its
+//!    batches say of epochs is noted.
+//! 2. The last *complete* epoch of a run that crashed is found: one that a batch closes, and that
+//!    every log this batch awaits has closed too.
+//! 3. Checkpoint and logs are *replayed*, each by itself and all at once: of each object the last
+//!    record counts that was committed in a complete epoch. Later ones are skipped and reading goes
+//!    on, because a shard may write of an earlier epoch behind them.
+//! 4. What came of it is put together, oldest first, and every object goes to the shard that is its
+//!    home now.
+//!
+//! Nothing here writes, so a crash in the middle of it changes nothing.
+
+mod old;
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::epoch::Epoch;
+use crate::fault::{self, Fault};
+use crate::log::batch::{Batch, Damage, End, Pieces, SegmentId, Tail, scan_pieces};
+use crate::log::bounds::Bounds;
+use crate::log::record::{Debt, Record, decode};
+pub use crate::object::Change;
+use crate::object::{OwnerId, Ownership, Stored};
+use crate::placement::{Router, ShardSet};
+use crate::time::Time;
+
+pub use old::{Migrating, OldReplay};
+
+/// Reads the segments of a log, or a part of a checkpoint, in order.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    next: SegmentId,
+    bounds: Bounds,
+    tail: Tail,
+    /// The segment of the last batch.
+    last: u64,
+}
+
+impl LogReader {
+    /// From a segment on, in which `tail` comes first, of a database with these bounds.
+    pub fn new(first: SegmentId, bounds: Bounds, tail: Tail) -> Self {
+        LogReader { next: first, bounds, tail, last: first.segment }
+    }
+
+    /// The segment to be read next.
+    pub fn segment(&self) -> u64 {
+        self.next.segment
+    }
+
+    /// Reads it, and gives its batches to `each`.
+    ///
+    /// # Errors
+    /// [`Damage`]; the batches before it have been given.
+    pub fn read(&mut self, bytes: &[u8], each: impl FnMut(Batch<'_>)) -> Result<End, Damage> {
+        let Ok(end) = self.read_pieces(&mut &*bytes, None, each);
+        end
+    }
+
+    /// Goes to a later segment, because one cannot be had.
+    pub fn skip_to(&mut self, segment: u64) {
+        self.next.segment = segment;
+    }
+
+    /// Reads it piece by piece, or what is behind a `damage` in it. Recovery never reads behind a
+    /// damage: that is for who wants to know what else there is.
+    ///
+    /// # Errors
+    /// As the file says; the next [`Damage`], when the batches before it have been given.
+    pub fn read_pieces<P: Pieces>(
+        &mut self,
+        pieces: &mut P,
+        damage: Option<&Damage>,
+        mut each: impl FnMut(Batch<'_>),
+    ) -> Result<Result<End, Damage>, P::Error> {
+        let SegmentId { segment, .. } = self.next;
+        let from = damage.map_or(0, |damage| {
+            self.tail = damage.tail;
+            damage.at
+        });
+        let last = &mut self.last;
+        let end = scan_pieces(pieces, from, self.next, self.bounds, &mut self.tail, |batch| {
+            *last = segment;
+            each(batch);
+        })?;
+        if end.is_ok() {
+            self.next.segment = self.next.segment.wrapping_add(1);
+        }
+        Ok(end)
+    }
+
+    /// Where the log ends: the segment of its last batch, and what would come next.
+    pub fn end(&self) -> (u64, Tail) {
+        (self.last, self.tail)
+    }
+}
+
+/// What a log says of epochs.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// What its batches close, with the logs they await.
+    closes: Vec<(Epoch, ShardSet)>,
+    /// The latest epoch of a record.
+    pub latest: Epoch,
+    /// The latest epoch that was known to be complete: if it is not, something is missing that had
+    /// been written.
+    pub durable: Epoch,
+    /// When the last batch was sealed.
+    pub time: Time,
+    /// No debt in it has a number from here on.
+    pub next_debt: u64,
+    /// How many batches and records there are.
+    pub batches: u64,
+    /// How many records there are.
+    pub records: u64,
+}
+
+impl Survey {
+    /// Takes note of a batch.
+    ///
+    /// # Errors
+    /// A record that cannot be read, and which of the batch it is.
+    pub fn note(&mut self, batch: &Batch<'_>) -> Result<(), usize> {
+        let marks = batch.marks;
+        if self.closed() != Some(marks.closed) {
+            self.closes.push((marks.closed, marks.awaits));
+        }
+        self.durable = self.durable.max(marks.durable);
+        self.time = self.time.max(marks.time);
+        self.batches += 1;
+        let (mut count, mut bytes) = (0, 0);
+        for (at, record) in batch.records().enumerate() {
+            match Record::read(record).ok_or(at)? {
+                Record::Epoch(epoch) => self.latest = self.latest.max(epoch),
+                Record::Owe { debt, .. } => self.next_debt = self.next_debt.max(debt.0.saturating_add(1)),
+                _ => {}
+            }
+            (count, bytes) = (count + 1, bytes + 4 + record.len());
+        }
+        self.records += count;
+        // The crc is of these bytes, so whoever wrote them was wrong; all the same, nothing is left
+        // out in silence.
+        if (count, bytes) == (u64::from(batch.count()), batch.records_bytes()) {
+            Ok(())
+        } else {
+            Err(count as usize)
+        }
+    }
+
+    /// The latest epoch it closes.
+    pub fn closed(&self) -> Option<Epoch> {
+        self.closes.last().map(|(closed, _)| *closed)
+    }
+}
+
+/// The last complete epoch of a run whose logs say this. All up to `after` is complete without
+/// them.
+pub fn last_complete(after: Epoch, logs: &[Survey]) -> Epoch {
+    if fault::is_on(Fault::TakeAll) {
+        return logs.iter().map(|log| log.latest).fold(after, Epoch::max);
+    }
+    last_complete_in_copies(after, logs, logs)
+}
+
+/// The last complete epoch of logs that were copied one after another while they were written.
+/// `before` is what the logs said before the first of them was copied, `copies` what the copies
+/// say.
+///
+/// Only a batch of `before` may say that an epoch is complete. It names the logs it awaits, and
+/// says of all others that what they have of the epoch was on disk when the batch was sealed. A
+/// batch in a copy may have been sealed after another log was copied, and then says nothing of that
+/// copy. What was durable before the logs were surveyed is complete: a crash at that time would
+/// have lost nothing of it, by a batch that is in `before`, and the copies have all that was on
+/// disk then.
+pub fn last_complete_in_copies(after: Epoch, before: &[Survey], copies: &[Survey]) -> Epoch {
+    let before = if fault::is_on(Fault::TrustCopies) { copies } else { before };
+    let closed = |place: usize| copies.get(place).and_then(Survey::closed).unwrap_or(after);
+    let is_complete =
+        |(epoch, awaits): &&(Epoch, ShardSet)| awaits.iter().all(|shard| closed(shard.index()) >= *epoch);
+    let complete = before.iter().flat_map(|log| &log.closes).filter(is_complete).map(|(epoch, _)| *epoch);
+    complete.fold(after, Epoch::max)
+}
+
+/// A message that is owed: who sent it, when it is due, and it in bytes.
+pub type Owed = (OwnerId, Option<Time>, Box<[u8]>);
+
+/// How many changes of a home are put into its table at once.
+const CHANGES_MAX: usize = 1024;
+
+/// What a checkpoint's part or a log says of debts, and, passing through, of objects.
+pub struct Replay<A: Stored> {
+    router: Router,
+    /// By home, in the order they were read: what is not in its table yet.
+    changes: Vec<Vec<Change<A>>>,
+    owing: Owing,
+}
+
+/// A record that this actor cannot understand, and which of its batch it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotUnderstood {
+    /// The record's place in its batch.
+    pub record: usize,
+    /// What it should have been.
+    pub what: &'static str,
+}
+
+/// What is owed, without an actor: ids, states and messages are bytes.
+#[derive(Debug, Default)]
+pub struct Owing {
+    owed: BTreeMap<Debt, Owed>,
+    paid: HashSet<Debt, ahash::RandomState>,
+}
+
+impl Owing {
+    /// As [`Replay::apply`], of debts alone. Records of no version are left out.
+    pub fn apply(&mut self, batch: &Batch<'_>, from: Epoch, cut: Epoch) {
+        let mut epoch = Epoch(0);
+        for record in batch.records().filter_map(Record::read) {
+            match record {
+                Record::Epoch(of) => epoch = of,
+                record if counts(epoch, from, cut) => self.note(record),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes note of a record that counts, if it is of a debt.
+    fn note(&mut self, record: Record<'_>) {
+        match record {
+            Record::Owe { debt, sender, due, message } => {
+                self.owed.insert(debt, (sender, due, message.into()));
+            }
+            Record::Paid { debt } => drop(self.paid.insert(debt)),
+            Record::Epoch(_) | Record::Put { .. } | Record::Remove { .. } => {}
+        }
+    }
+
+    /// Takes over what came later.
+    fn follow(&mut self, later: Owing) {
+        self.owed.extend(later.owed);
+        self.paid.extend(later.paid);
+    }
+
+    /// What is left of it.
+    pub fn finish(mut self) -> BTreeMap<Debt, Owed> {
+        self.owed.retain(|debt, _| !self.paid.contains(debt));
+        self.owed
+    }
+}
+
+/// Whether a record of this epoch counts: what is older than `from` is in the checkpoint, and what
+/// is later than `cut` is nothing.
+fn counts(epoch: Epoch, from: Epoch, cut: Epoch) -> bool {
+    let is_old = epoch < from && !fault::is_on(Fault::ReplayOld);
+    !is_old && epoch <= cut
+}
+
+impl<A: Stored> Replay<A> {
+    /// Nothing yet, for the homes that `router` knows.
+    pub fn new(router: Router) -> Self {
+        let changes = (0..router.shards()).map(|_| Vec::new()).collect();
+        Replay { router, changes, owing: Owing::default() }
+    }
+
+    /// Takes over what a batch says of the epochs from `from` on, up to `cut`. What is older is in
+    /// the checkpoint; and it must not be taken over again, because of a debt that was paid long
+    /// ago the logs may still have that it was made, and not that it was paid.
+    ///
+    /// Changes of objects are given to `put` some at a time, with the number of their home, for it
+    /// to drain into the [`Home`](crate::recovery::Home). The logs of one run have no object in
+    /// common, so among them any order is right; those of a later run come when all of an earlier
+    /// one were put.
+    ///
+    /// # Errors
+    /// A record that this actor cannot understand.
+    pub fn apply(
+        &mut self,
+        batch: &Batch<'_>,
+        from: Epoch,
+        cut: Epoch,
+        mut put: impl FnMut(usize, &mut Vec<Change<A>>),
+    ) -> Result<(), NotUnderstood> {
+        let mut epoch = Epoch(0);
+        for (at, record) in batch.records().enumerate() {
+            let not = |what| NotUnderstood { record: at, what };
+            let record = Record::read(record).ok_or(not("a record of this version"))?;
+            if let Record::Epoch(of) = record {
+                epoch = of;
+            }
+            if epoch > cut && fault::is_on(Fault::Truncate) {
+                return Ok(());
+            }
+            if !counts(epoch, from, cut) {
+                continue;
+            }
+            match record {
+                Record::Epoch(_) => {}
+                Record::Put { id, ownership, state } => {
+                    let id = decode::<A::Id>(id).ok_or(not("an object's id"))?;
+                    let state = decode::<A::State>(state).ok_or(not("an object's state"))?;
+                    self.change(id, Some((ownership, state)), &mut put);
+                }
+                Record::Remove { id } => {
+                    let id = decode::<A::Id>(id).ok_or(not("an object's id"))?;
+                    self.change(id, None, &mut put);
+                }
+                Record::Owe { .. } | Record::Paid { .. } => self.owing.note(record),
+            }
+        }
+        self.flush(&mut put);
+        Ok(())
+    }
+
+    /// Gives all changes to `put` that it has not got.
+    fn flush(&mut self, put: &mut impl FnMut(usize, &mut Vec<Change<A>>)) {
+        let changes = self.changes.iter_mut().enumerate().filter(|(_, changes)| !changes.is_empty());
+        changes.for_each(|(home, changes)| put(home, changes));
+    }
+
+    fn change(
+        &mut self,
+        id: A::Id,
+        object: Option<(Ownership, A::State)>,
+        put: &mut impl FnMut(usize, &mut Vec<Change<A>>),
+    ) {
+        let home = self.router.home(&id).index();
+        let changes = &mut self.changes[home];
+        changes.push((id, object));
+        if changes.len() == CHANGES_MAX {
+            put(home, changes);
+        }
+    }
+
+    /// Takes over the debts that came later.
+    pub fn follow(&mut self, later: Replay<A>) {
+        self.owing.follow(later.owing);
+    }
+
+    /// The debts that are left.
+    pub fn finish(self) -> BTreeMap<Debt, Owed> {
+        self.owing.finish()
+    }
+}

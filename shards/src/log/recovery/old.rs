@@ -1,0 +1,177 @@
+//! Records of earlier versions of the actor's types, replayed as bytes and then migrated.
+//!
+//! Only what is left of them is migrated: objects that exist, in their last state, and messages
+//! that are still owed. So a migration sees what the last run of the old program had, and never
+//! what was removed or overwritten.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Change, NotUnderstood, Owing, Replay, counts};
+use crate::epoch::Epoch;
+use crate::log::batch::Batch;
+use crate::log::manifest::{Fate, Manifest};
+use crate::log::migration::{Convert, MigrationError, NotMigrated, Reading};
+use crate::log::record::{Debt, Record, decode};
+use crate::log::schema::SchemaPart;
+use crate::object::{Ownership, Stored};
+use crate::placement::Router;
+
+/// An object in bytes; `None` if it was removed.
+type Object = Option<(Ownership, Box<[u8]>)>;
+
+/// What a checkpoint's part or a log leaves, in bytes.
+#[derive(Default)]
+pub struct OldReplay {
+    /// By their ids.
+    objects: HashMap<Box<[u8]>, Object, ahash::RandomState>,
+    owing: Owing,
+}
+
+impl OldReplay {
+    /// As [`Replay::apply`]. Ids, states and messages are not read yet.
+    ///
+    /// # Errors
+    /// A record of no version.
+    pub fn apply(&mut self, batch: &Batch<'_>, from: Epoch, cut: Epoch) -> Result<(), NotUnderstood> {
+        let mut epoch = Epoch(0);
+        for (at, record) in batch.records().enumerate() {
+            let not = NotUnderstood { record: at, what: "a record of this version" };
+            let record = Record::read(record).ok_or(not)?;
+            if let Record::Epoch(of) = record {
+                epoch = of;
+            }
+            if !counts(epoch, from, cut) {
+                continue;
+            }
+            match record {
+                Record::Epoch(_) => {}
+                Record::Put { id, ownership, state } => {
+                    self.objects.insert(id.into(), Some((ownership, state.into())));
+                }
+                Record::Remove { id } => drop(self.objects.insert(id.into(), None)),
+                Record::Owe { .. } | Record::Paid { .. } => self.owing.note(record),
+            }
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, later: OldReplay) {
+        self.objects.extend(later.objects);
+        self.owing.follow(later.owing);
+    }
+
+    /// All of it, in bytes of the next version. Nothing older than this is to come.
+    fn migrated(self, step: &Convert<'_>, dropped: &HashSet<Debt>) -> Result<OldReplay, MigrationError> {
+        let mut new = OldReplay::default();
+        new.owing.paid = self.owing.paid;
+        for (id, object) in self.objects {
+            let Some((ownership, state)) = object else { continue };
+            let (new_id, new_state) = step.object(&id, &state)?;
+            if new.objects.insert(new_id.into(), Some((ownership, new_state.into()))).is_some() {
+                return Err(step.same_id(&id));
+            }
+        }
+        for (debt, (sender, due, message)) in self.owing.owed {
+            if new.owing.paid.contains(&debt) {
+                continue;
+            }
+            // One that was dropped is read by nobody. It stays owed, so that it is not forgotten
+            // that it was.
+            let is_dropped = dropped.contains(&debt);
+            let message = if is_dropped { message } else { step.message(debt, &message)?.into() };
+            new.owing.owed.insert(debt, (sender, due, message));
+        }
+        Ok(new)
+    }
+
+    /// All of it, which is of the actor's version now. Objects are given to `put`, as by
+    /// [`Replay::apply`].
+    fn into_replay<A: Stored>(
+        self,
+        router: Router,
+        version: u32,
+        mut put: impl FnMut(usize, &mut Vec<Change<A>>),
+    ) -> Result<Replay<A>, MigrationError> {
+        let mut replay = Replay::new(router);
+        replay.owing = self.owing;
+        let mut seen: HashSet<A::Id, ahash::RandomState> = HashSet::default();
+        for (id, object) in self.objects {
+            let Some((ownership, state)) = object else { continue };
+            let not = |part, why| {
+                let of = format!("the object whose id is in bytes {id:?}");
+                MigrationError { from: version, to: version, part, of, why }
+            };
+            let key = decode::<A::Id>(&id).ok_or_else(|| not(SchemaPart::Id, NotMigrated::NotRead))?;
+            let state = decode::<A::State>(&state);
+            let state = state.ok_or_else(|| not(SchemaPart::State, NotMigrated::NotRead))?;
+            if !seen.insert(key) {
+                return Err(not(SchemaPart::Id, NotMigrated::SameId));
+            }
+            replay.change(key, Some((ownership, state)), &mut put);
+        }
+        replay.flush(&mut put);
+        Ok(replay)
+    }
+}
+
+/// What was recorded by earlier versions of the actor's types, oldest first, on its way to this
+/// one.
+pub struct Migrating<'r> {
+    reading: &'r Reading,
+    /// Messages that are owed and never run.
+    dropped: HashSet<Debt>,
+    /// The longest value that the database takes.
+    value_max: usize,
+    /// What there is so far, and of which version it is.
+    old: Option<(u32, OldReplay)>,
+}
+
+impl<'r> Migrating<'r> {
+    /// Nothing yet, of the database with this manifest. The schemas of what follows were
+    /// [checked](Reading::check).
+    pub fn new(reading: &'r Reading, manifest: &Manifest) -> Self {
+        let dropped = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::Dropped);
+        let dropped = dropped.map(|blamed| Debt(blamed.debt)).collect();
+        Migrating { reading, dropped, value_max: manifest.bounds().value(), old: None }
+    }
+
+    /// Takes over what the logs of a run, or the parts of a checkpoint, have of this earlier
+    /// version.
+    ///
+    /// # Errors
+    /// [`MigrationError`]: the first value that cannot be migrated.
+    pub fn follow(
+        &mut self,
+        version: u32,
+        replays: impl IntoIterator<Item = OldReplay>,
+    ) -> Result<(), MigrationError> {
+        let mut all = self.up_to(version)?;
+        replays.into_iter().for_each(|replay| all.follow(replay));
+        self.old = Some((version, all));
+        Ok(())
+    }
+
+    /// Migrates all there is to this version, before what that has recorded. Objects are given to
+    /// `put`, as by [`Replay::apply`]; debts are returned.
+    ///
+    /// # Errors
+    /// As [`Migrating::follow`].
+    pub fn finish<A: Stored>(
+        &mut self,
+        router: Router,
+        put: impl FnMut(usize, &mut Vec<Change<A>>),
+    ) -> Result<Replay<A>, MigrationError> {
+        let version = self.reading.version();
+        self.up_to(version)?.into_replay(router, version, put)
+    }
+
+    fn up_to(&mut self, version: u32) -> Result<OldReplay, MigrationError> {
+        let Some((mut at, mut replay)) = self.old.take() else { return Ok(OldReplay::default()) };
+        while at < version {
+            let step = self.reading.step(at, self.value_max).expect("an earlier version has a step");
+            (replay, at) = (replay.migrated(&step, &self.dropped)?, step.to());
+        }
+        assert_eq!(at, version, "steps lead through every version that records are of");
+        Ok(replay)
+    }
+}

@@ -1,0 +1,320 @@
+//! How a message that succeeded is committed: recorded in the shard's log, kept for the snapshots
+//! that see what it overwrote, and published where anyone may read it.
+//!
+//! Nearly all messages do no more than change states. Without a log they have nothing to do here;
+//! with one they go by [`Engine::record`]. The others insert, remove, share or give away, write a
+//! published object, tell, or are the first to write an object since a snapshot was opened. They
+//! are *staged* before anybody sees what they did, since they can still fail then, and committed
+//! when their epoch is known for good: see [`Engine::commit`].
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::actor::Actor;
+use crate::actor::outcome::AskError;
+use crate::actor::run::{BeforeImage, CommitWork, QueuedSend, RunState, Written};
+use crate::epoch::Epoch;
+use crate::fault::{self, Fault};
+use crate::log::bounds::TooLong;
+use crate::log::record::{Debt, IdIs, paid_record, write_object, write_owe};
+use crate::log::refused::{RecordError, quietly};
+use crate::log::trust::Trust;
+use crate::log::writer::{Records, Wrote};
+use crate::object::{ObjectId, Ownership};
+use crate::panics::drop_quietly;
+use crate::shard::engine::Engine;
+use crate::shard::journal::{Journal, Lent};
+use crate::shard::sends::PendingSend;
+use crate::store::partition::Partition;
+use crate::store::slot::SlotIndex;
+
+impl<A: Actor> Engine<A> {
+    /// Copies those of the objects just written that anyone may read from now on, and notes those
+    /// that anyone could until now. Before the message has succeeded, because a copy may panic.
+    fn copy_public(&mut self, first_before: Option<&BeforeImage<A>>) {
+        for before in first_before.into_iter().chain(&self.run.before) {
+            let slot = self.run.partition.slot(before.slot);
+            if fault::is_on(Fault::PublishHomeOnly) && !slot.live {
+                continue;
+            }
+            let state = slot.state.as_ref().filter(|_| self.is_public(before.slot));
+            if state.is_some() || self.was_public(before) && !fault::is_on(Fault::NeverUnpublish) {
+                self.run.to_publish.push((slot.id, state.map(|state| Arc::new(state.clone()))));
+            }
+        }
+    }
+
+    /// What is left to do for a message that succeeded, if there is a log, or if it wrote an object
+    /// for the first time since a snapshot was opened, or one that is published, or inserted or
+    /// removed one, or changed who owns it.
+    ///
+    /// # Errors
+    /// It cannot be recorded, or a copy of what is to be published panicked: the message is undone.
+    #[cold]
+    pub(crate) fn commit(&mut self, first_before: Option<BeforeImage<A>>) -> Result<(), AskError<A::Error>> {
+        if let Err(error) = self.stage(first_before.as_ref()) {
+            return Err(self.not_recorded(first_before, error));
+        }
+        if self.run.commit_work.has(CommitWork::CHANGES) {
+            self.commit_changes(first_before)?;
+        }
+        self.commit_staged();
+        Ok(())
+    }
+
+    /// Undoes a message that the log cannot hold.
+    #[cold]
+    pub(crate) fn not_recorded(
+        &mut self,
+        first_before: Option<BeforeImage<A>>,
+        error: RecordError,
+    ) -> AskError<A::Error> {
+        self.undo(first_before);
+        self.run.counters.aborted += 1;
+        AskError::NotRecorded(error)
+    }
+
+    fn commit_changes(&mut self, first_before: Option<BeforeImage<A>>) -> Result<(), AskError<A::Error>> {
+        let is_public = |before: &BeforeImage<A>| self.was_public(before) || self.is_public(before.slot);
+        if first_before.iter().chain(&self.run.before).any(is_public) {
+            let copied = catch_unwind(AssertUnwindSafe(|| self.copy_public(first_before.as_ref())));
+            if let Err(payload) = copied {
+                self.unstage();
+                self.undo(first_before);
+                self.run.counters.panicked += 1;
+                drop_quietly(payload);
+                return Err(AskError::Panicked);
+            }
+            self.publish();
+        }
+        self.run.commit_work = self.least_commit_work();
+        let mut others = std::mem::take(&mut self.run.before);
+        let most = 2 * (1 + others.len());
+        if let Some(before) = first_before {
+            self.commit_change(before);
+        }
+        others.drain(..).for_each(|before| self.commit_change(before));
+        self.run.before = others;
+        // Two for one, so that what is kept does not grow when nothing needs it.
+        self.drop_versions(most);
+        Ok(())
+    }
+
+    #[inline]
+    fn commit_change(&mut self, before: BeforeImage<A>) {
+        // What is lent is stamped at home.
+        if self.run.partition.slot(before.slot).live {
+            self.stamp(before.slot, self.run.epoch_state.epoch, before.ownership, before.state);
+            if self.run.partition.slot(before.slot).is_left() {
+                self.run.partition.release(before.slot);
+            }
+        }
+    }
+
+    fn is_public(&self, slot: SlotIndex) -> bool {
+        let slot = self.run.partition.slot(slot);
+        slot.state.is_some() && !matches!(slot.ownership(), Ownership::Owned(_))
+    }
+
+    fn was_public(&self, before: &BeforeImage<A>) -> bool {
+        before.state.is_some() && !matches!(before.ownership, Ownership::Owned(_))
+    }
+
+    /// An object was written in `epoch`, and this is what it was before: which is kept, if a
+    /// snapshot may need it.
+    pub(crate) fn stamp(
+        &mut self,
+        index: SlotIndex,
+        epoch: Epoch,
+        ownership: Ownership,
+        state: Option<A::State>,
+    ) {
+        let slot = self.run.partition.slot_mut(index);
+        let (existed, exists) = (state.is_some(), slot.state.is_some());
+        if !exists {
+            slot.set_ownership(Ownership::default());
+        }
+        let newest = match fault::is_on(Fault::KeepForOldest) {
+            true => self.run.epoch_state.watermark,
+            false => self.run.epoch_state.newest_snapshot,
+        };
+        if let Some(state) = state {
+            self.walk.follow(&self.run.epoch_state);
+            if slot.epoch() < newest && !fault::is_on(Fault::NoKeep) {
+                // If the checkpoint needs it as well, it gets it when no snapshot does any more.
+                self.versions.keep(index, slot, epoch, ownership, state);
+            } else if self.walk.has_ahead(index, slot.epoch(), epoch) {
+                self.walk.set_aside(slot.id, ownership, state);
+            }
+        }
+        slot.stamp(epoch);
+        self.run.partition.count(existed, exists);
+    }
+
+    /// Publishes what [`Engine::copy_public`] found. The message commits in the epoch that is when
+    /// it is published: see [`Mvcc`](crate::Mvcc).
+    fn publish(&mut self) {
+        if self.run.to_publish.is_empty() {
+            return;
+        }
+        let publication = (self.run.shard, self.publications + 1);
+        for (id, state) in &mut self.run.to_publish {
+            self.mvcc.put_pending(*id, self.run.epoch_state.epoch, publication, state.take());
+        }
+        let before = self.run.epoch_state.epoch;
+        self.enter();
+        if self.run.epoch_state.epoch != before {
+            self.run
+                .to_publish
+                .iter()
+                .for_each(|(id, _)| self.mvcc.move_pending(id, self.run.epoch_state.epoch));
+        }
+        self.mvcc.show(publication);
+        self.publications += 1;
+        for (id, _) in self.run.to_publish.drain(..) {
+            self.to_trim.extend(self.mvcc.trim(id).map(|until| (until, id)));
+        }
+    }
+}
+
+impl<A: Actor> Engine<A> {
+    /// Stages the records of what the running message did, before anybody sees it.
+    ///
+    /// # Errors
+    /// Something of it cannot be written; then nothing is staged.
+    pub(crate) fn stage(&mut self, first_before: Option<&BeforeImage<A>>) -> Result<(), RecordError> {
+        let Engine { journal, run: RunState { partition, before, queued, .. }, .. } = self;
+        let Some(journal) = journal else { return Ok(()) };
+        let value_max = journal.bounds.value();
+        let staged = quietly(|| {
+            let written = first_before.into_iter().chain(&*before).map(BeforeImage::written);
+            let Journal { staged, trust, lent, .. } = &mut **journal;
+            push_objects(staged, lent, trust, partition, written, value_max)?;
+            journal.stage_sends(queued, value_max)
+        });
+        if staged.is_err() {
+            journal.staged.clear();
+            journal.lent.clear();
+        }
+        staged
+    }
+
+    /// Records a message that did no more than change states, and has succeeded. As
+    /// [`Engine::commit`], without what it seldom needs.
+    ///
+    /// # Errors
+    /// As [`Engine::stage`].
+    pub(crate) fn record(&mut self, first: Option<Written>) -> Result<(), RecordError> {
+        let Engine { journal, run: RunState { partition, before, epoch_state, .. }, .. } = self;
+        let Some(journal) = journal else { return Ok(()) };
+        if first.is_none() && before.is_empty() {
+            return Ok(());
+        }
+        let value_max = journal.bounds.value();
+        let Journal { filling, staged, trust, lent, .. } = &mut **journal;
+        let recorded = filling.write(Some(epoch_state.epoch), staged, |records| {
+            quietly(|| {
+                push_objects(records, lent, trust, partition, first.into_iter(), value_max)?;
+                let others = before.iter().map(BeforeImage::written);
+                push_objects(records, lent, trust, partition, others, value_max)
+            })
+        });
+        if recorded.is_err() {
+            journal.lent.clear();
+        }
+        match recorded? {
+            // All of it is at home elsewhere.
+            Wrote::Nothing => return Ok(()),
+            Wrote::Here => {}
+            Wrote::Beside => journal.commit(epoch_state.epoch),
+        }
+        journal.recorded = journal.recorded.max(epoch_state.epoch);
+        journal.shown = journal.shown.max(epoch_state.epoch);
+        Ok(())
+    }
+
+    /// The running message is undone after all.
+    pub(crate) fn unstage(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.staged.clear();
+            journal.lent.clear();
+        }
+    }
+
+    /// The running message has succeeded in this epoch: what was staged is recorded, and what it
+    /// told is pending.
+    fn commit_staged(&mut self) {
+        let Engine { journal, run: RunState { queued, epoch_state, .. }, .. } = self;
+        let Some(journal) = journal else { return };
+        for send in queued {
+            if let Some((debt, message)) = send.staged.take() {
+                let pending = PendingSend::new(epoch_state.epoch, send.sender, send.due, message);
+                journal.sends.add(debt, pending);
+                send.number = Some(debt);
+            }
+        }
+        journal.commit(epoch_state.epoch);
+    }
+}
+
+/// Adds what these objects are now, or, if they are at home elsewhere, to what is lent.
+#[inline(always)]
+fn push_objects<I: ObjectId, S: Serialize + DeserializeOwned>(
+    records: &mut Records,
+    lent: &mut Lent,
+    trust: &mut Trust,
+    partition: &Partition<I, S>,
+    written: impl Iterator<Item = Written>,
+    value_max: usize,
+) -> Result<(), RecordError> {
+    for (index, existed) in written {
+        let slot = partition.slot(index);
+        // It was recorded when it came to be.
+        let id_is = if existed { IdIs::Known } else { IdIs::New };
+        if slot.state.is_some() || existed {
+            let mark = records.mark();
+            let state = slot.state.as_ref();
+            records
+                .push(|to| write_object(&slot.id, id_is, slot.ownership(), state, trust, value_max, to))?;
+            if !slot.live {
+                // It is recorded at home, by what was just written.
+                lent.push(index, records.last_record(mark));
+                records.truncate(mark);
+            }
+        }
+    }
+    Ok(())
+}
+
+impl<A: Actor> Journal<A> {
+    /// Records what an object at home here is since `epoch`, as it was written at the lock point.
+    /// Nothing of it is serialized again: it was answered for, so it must not be able to fail.
+    pub(crate) fn record_applied(&mut self, record: &[u8], epoch: Epoch) {
+        let staged = self.staged.push(|to| {
+            to.extend_from_slice(record);
+            Ok::<(), TooLong>(())
+        });
+        staged.expect("a-record-fits: all shards of a database have the bounds it was written within");
+        self.commit(epoch);
+    }
+
+    /// Records that a message was delivered in `epoch`.
+    pub(crate) fn record_delivery(&mut self, debt: Debt, epoch: Epoch) {
+        self.staged.push_short(paid_record(debt));
+        self.commit(epoch);
+    }
+
+    fn stage_sends(&mut self, queued: &mut [QueuedSend<A>], value_max: usize) -> Result<(), RecordError> {
+        for send in queued {
+            let mut message = Vec::new();
+            (self.codec.encode)(&send.message, &mut message)?;
+            let debt = self.sends.number();
+            self.staged.push(|to| write_owe(debt, send.sender, send.due, &message, value_max, to))?;
+            send.staged = Some((debt, message.into()));
+        }
+        Ok(())
+    }
+}

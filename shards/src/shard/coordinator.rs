@@ -1,0 +1,461 @@
+//! Drives transactions: begin, lock and pass on, run at the lock point, apply on the way back.
+//!
+//! ```text
+//! origin ── LOCK ──> second participant ── LOCK ──> ... last: runs, answers, unlocks
+//! origin <─ APPLY ── second participant <─ APPLY ── ...
+//! ```
+//!
+//! Two shards: two messages. No votes and no aborts but the actor's own. Invariant
+//! *locked-until-applied*: from the moment a participant copies an object into the box until the
+//! box comes back, nobody writes that object at home; nobody reads it either if the transaction may
+//! write it.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use arrayvec::ArrayVec;
+
+use crate::actor::addressees::{ADDRESSEES_MAX, Others, Target};
+use crate::actor::outcome::{AskError, Outcome, ReturnAddress};
+use crate::actor::run::CommitWork;
+use crate::actor::{AccessError, Actor};
+use crate::epoch::Epoch;
+use crate::fault::{self, Fault};
+use crate::log::record::Debt;
+use crate::object::{Access, OwnerId, Ownership};
+use crate::panics::drop_quietly;
+use crate::placement::ShardIndex;
+use crate::shard::engine::{CallSite, Engine, Reason, RunOutcome};
+use crate::store::slot::NO_SLOT;
+use crate::transaction::effects::Effects;
+use crate::transaction::message::Envelope;
+use crate::transaction::{Carried, Transaction, TransactionEnd};
+
+/// How much memory for records an unused box keeps.
+const RECORDS_KEPT: usize = 4096;
+
+impl<A: Actor> Engine<A> {
+    /// Begins a transaction for a message that cannot take the fast path, for [`Engine::reason`].
+    /// `extra` is an object it touched without declaring it.
+    #[cold]
+    pub(crate) fn begin(
+        &mut self,
+        message: A::Message,
+        sender: OwnerId,
+        answer_to: ReturnAddress,
+        extra: Option<(A::Id, Access)>,
+        effects: &mut Effects<A>,
+    ) {
+        // Counted here and not where it was found: `ask_now` finds it too, and leaves it to its
+        // caller.
+        match self.reason {
+            Reason::Spans => self.run.counters.spanning += 1,
+            Reason::Locked => self.run.counters.blocked += 1,
+            Reason::Shared => self.run.counters.shared += 1,
+            Reason::Undeclared => self.run.counters.undeclared += 1,
+        }
+        let mut transaction = match self.prepared.take() {
+            Some(transaction) => transaction,
+            None => self.prepare_anew(&message, extra),
+        };
+        transaction.message = Some(message);
+        transaction.sender = sender;
+        transaction.answer_to = answer_to;
+        transaction.origin = self.run.shard;
+        transaction.seen = Epoch(0);
+        transaction.reruns = u32::from(extra.is_some());
+        self.in_flight += 1;
+        self.send(transaction, effects);
+    }
+
+    /// A box for a message whose objects were just found, with their homes, in their order.
+    pub(crate) fn prepare(
+        &mut self,
+        first: Option<Target<A::Id>>,
+        others: &Others<A::Id>,
+        homes: &ArrayVec<ShardIndex, ADDRESSEES_MAX>,
+    ) {
+        let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
+        let carried =
+            |target: &Target<A::Id>, home| Carried::new(target.id, home, target.access, target.slot);
+        match (first, others.as_slice(), homes.as_slice()) {
+            // Nearly all.
+            (Some(one), [other], &[a, b]) => {
+                let (one, other) = (carried(&one, a), carried(other, b));
+                transaction.objects.extend(if a <= b { [one, other] } else { [other, one] });
+            }
+            _ => {
+                let targets = first.iter().chain(others).zip(homes);
+                transaction.objects.extend(targets.map(|(target, home)| carried(target, *home)));
+                transaction.objects.sort_by_key(|object| object.home);
+            }
+        }
+        self.prepared = Some(transaction);
+    }
+
+    /// The same for one that ran and touched `extra` without having declared it.
+    fn prepare_anew(&mut self, message: &A::Message, extra: Option<(A::Id, Access)>) -> Box<Transaction<A>> {
+        let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
+        self.run.scratch.clear();
+        A::addressees(message, &mut self.run.scratch);
+        for (id, access) in self.run.scratch.iter().chain(extra) {
+            transaction.add(id, self.run.router.home(&id), access);
+        }
+        transaction
+    }
+
+    /// Lets go of a box that was prepared for a message that nobody wants to begin.
+    #[cold]
+    pub(crate) fn unprepare(&mut self) {
+        if let Some(transaction) = self.prepared.take() {
+            self.keep_spare(transaction);
+        }
+    }
+
+    /// Keeps a box for its memory.
+    fn keep_spare(&mut self, mut transaction: Box<Transaction<A>>) {
+        transaction.message = None;
+        transaction.objects.clear();
+        transaction.records.clear();
+        transaction.records.shrink_to(RECORDS_KEPT);
+        // As many as may be under way: fewer, and a shard with its hands full would make and drop
+        // boxes all the time.
+        if self.spare.len() < self.run.limits.transactions_max {
+            self.spare.push(transaction);
+        }
+    }
+
+    /// To its first participant.
+    pub(crate) fn send(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+        let first = transaction.objects[0].home;
+        if first == self.run.shard {
+            self.lock(transaction, effects);
+        } else {
+            // Until it comes back here they may have other slots.
+            transaction.objects.iter_mut().for_each(|object| object.slot = NO_SLOT);
+            effects.outboxes[first.index()].push_back(Envelope::Lock(transaction));
+        }
+    }
+
+    /// This shard's part of the way up: locks what is at home here, now or when it can.
+    pub(crate) fn lock(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+        let at_home = transaction.at_home(self.run.shard);
+        debug_assert!(!at_home.is_empty(), "routed-to-its-home: a transaction visits only its participants");
+        self.take_epoch_of(&transaction);
+        for object in &mut transaction.objects[at_home.clone()] {
+            if object.slot != NO_SLOT {
+                continue;
+            }
+            let hash = self.run.partition.hash(&object.id);
+            object.slot = self.run.partition.find(hash, &object.id).0;
+            if object.slot == NO_SLOT {
+                // Something to lock, so that nobody else inserts it meanwhile.
+                object.slot = self.run.partition.insert(hash, object.id, object.ownership);
+            }
+        }
+        if let Some(transaction) = self.locks.lock(&mut self.run.partition, transaction, at_home.clone()) {
+            self.pass_on(transaction, at_home, effects);
+        }
+        self.run_ready(effects);
+    }
+
+    /// The largest epoch among its participants is the one a transaction commits in. (Who loads the
+    /// epoch after the dequeue is there already. It stands here so that one who did not would still
+    /// commit in one epoch on every shard.)
+    fn take_epoch_of(&mut self, transaction: &Transaction<A>) {
+        self.run.epoch_state.epoch = self.run.epoch_state.epoch.max(transaction.epoch);
+        self.show_what_is_in(transaction);
+    }
+
+    /// What a transaction has seen elsewhere may be seen here from now on.
+    fn show_what_is_in(&mut self, transaction: &Transaction<A>) {
+        if let Some(journal) = &mut self.journal
+            && !fault::is_on(Fault::ForgetSeen)
+        {
+            journal.show(transaction.seen);
+        }
+    }
+
+    /// Goes on with transactions that have got the locks they waited for.
+    fn run_ready(&mut self, effects: &mut Effects<A>) {
+        while let Some(transaction) = self.locks.next_ready() {
+            let at_home = transaction.at_home(self.run.shard);
+            self.pass_on(transaction, at_home, effects);
+        }
+    }
+
+    /// Everything at home here is locked: on to the next participant, or run.
+    fn pass_on(
+        &mut self,
+        mut transaction: Box<Transaction<A>>,
+        at_home: Range<usize>,
+        effects: &mut Effects<A>,
+    ) {
+        let Some(next) = transaction.after(&at_home) else {
+            return self.run_at_lock_point(transaction, at_home, effects);
+        };
+        let epoch = self.run.epoch_state.epoch;
+        let copied = catch_unwind(AssertUnwindSafe(|| {
+            for object in &mut transaction.objects[at_home.clone()] {
+                let slot = self.run.partition.slot(object.slot);
+                object.passed_in = epoch;
+                object.ownership = slot.ownership();
+                object.state = slot.state.clone();
+            }
+        }));
+        if let Err(payload) = copied {
+            drop_quietly(payload);
+            self.run.counters.panicked += 1;
+            return self.conclude(transaction, &at_home, RunOutcome::Done(Err(AskError::Panicked)), effects);
+        }
+        transaction.epoch = epoch;
+        if let Some(journal) = &self.journal {
+            transaction.seen = transaction.seen.max(journal.shown());
+        }
+        match self.in_doubt.back_mut() {
+            Some((of, transactions)) if *of == epoch => *transactions += 1,
+            _ => self.in_doubt.push_back((epoch, 1)),
+        }
+        if fault::is_on(Fault::EarlyRelease) {
+            transaction.objects[at_home]
+                .iter()
+                .for_each(|object| self.locks.unlock(&mut self.run.partition, object.slot));
+        }
+        effects.outboxes[next.index()].push_back(Envelope::Lock(transaction));
+    }
+
+    /// A transaction that this shard passed on in `epoch` has come back.
+    fn came_back(&mut self, epoch: Epoch) {
+        let place = self.in_doubt.iter_mut().find(|(of, _)| *of == epoch);
+        let (_, transactions) = place.expect("what comes back was passed on");
+        *transactions -= 1;
+        while self.in_doubt.front().is_some_and(|(_, transactions)| *transactions == 0) {
+            self.in_doubt.pop_front();
+        }
+    }
+
+    /// The last participant: everything is locked, and everything is here.
+    fn run_at_lock_point(
+        &mut self,
+        mut transaction: Box<Transaction<A>>,
+        at_home: Range<usize>,
+        effects: &mut Effects<A>,
+    ) {
+        if let Some(journal) = &mut self.journal {
+            journal.lent.clear();
+        }
+        // What is at home elsewhere is lent a slot, so that the message sees no difference.
+        let mut targets = self.targets.take().unwrap_or_default();
+        targets.clear();
+        for object in &mut transaction.objects[..at_home.start] {
+            let slot = self.run.partition.lend_slot(
+                object.id,
+                self.run.epoch_state.epoch,
+                object.ownership,
+                object.state.take(),
+            );
+            targets.push_found(Target::found(object.id, slot, object.access));
+            self.run.commit_work.add_if(object.ownership == Ownership::Shared, CommitWork::CHANGES);
+        }
+        for object in &transaction.objects[at_home.clone()] {
+            let is_shared = self.run.partition.slot(object.slot).ownership() == Ownership::Shared;
+            self.run.commit_work.add_if(is_shared, CommitWork::CHANGES);
+            targets.push_found(Target::found(object.id, object.slot, object.access));
+        }
+        let message = transaction.message.as_ref().expect("a transaction under way has its message");
+        let first = targets.first;
+        let sender = transaction.sender;
+        let ran = self.receive::<{ CallSite::LockPoint as u8 }>(
+            message,
+            sender,
+            first,
+            &mut targets.others,
+            effects,
+        );
+        for (object, target) in transaction.objects[..at_home.start].iter_mut().zip(targets.targets()) {
+            let (ownership, state) = self.run.partition.take_back(target.slot);
+            object.is_written = target.saved || std::mem::take(&mut self.run.first_saved);
+            (object.ownership, object.state) = (ownership, state);
+            if let Some(journal) = &self.journal {
+                let record = journal.lent.of(target.slot);
+                // A transaction's records are at most 64 of at most 16 MiB.
+                object.record = record.start as u32..record.end as u32;
+            }
+        }
+        if let Some(journal) = &mut self.journal {
+            std::mem::swap(&mut journal.lent.bytes, &mut transaction.records);
+        }
+        self.targets = Some(targets);
+        self.conclude(transaction, &at_home, ran, effects);
+    }
+
+    /// What came of it is known, and every lock is held from here down: who waits is answered, what
+    /// is at home here is unlocked, and the box goes back.
+    fn conclude(
+        &mut self,
+        mut transaction: Box<Transaction<A>>,
+        at_home: &Range<usize>,
+        ran: RunOutcome<A>,
+        effects: &mut Effects<A>,
+    ) {
+        transaction.epoch = self.run.epoch_state.epoch;
+        if let Some(journal) = &mut self.journal {
+            // What it wrote that is at home elsewhere is recorded there; whoever hears of it hears
+            // it from here.
+            if matches!(ran, RunOutcome::Done(Ok(_)))
+                && transaction.objects.iter().any(|object| object.is_written)
+            {
+                journal.show(transaction.epoch);
+            }
+            transaction.seen = journal.shown();
+        }
+        let end = match ran {
+            RunOutcome::Done(outcome) => {
+                let is_committed = outcome.is_ok();
+                // Whoever waits hears it now: it took effect. Only a batch is in the origin's
+                // hands.
+                let is_for_origin = matches!(transaction.answer_to, ReturnAddress::Batch { .. })
+                    && transaction.origin != self.run.shard;
+                let kept = if is_for_origin {
+                    Some(outcome)
+                } else {
+                    self.answer(transaction.answer_to, outcome, effects);
+                    None
+                };
+                if is_committed { TransactionEnd::Committed(kept) } else { TransactionEnd::Aborted(kept) }
+            }
+            RunOutcome::Missing(id, access) => TransactionEnd::Again(id, access),
+        };
+        transaction.end = Some(end);
+        for object in &transaction.objects[at_home.clone()] {
+            self.locks.unlock(&mut self.run.partition, object.slot);
+        }
+        self.pass_back(transaction, at_home, effects);
+    }
+
+    /// This shard's part of the way back: takes over what was written, and unlocks.
+    pub(crate) fn apply(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+        let at_home = transaction.at_home(self.run.shard);
+        let is_committed = matches!(transaction.end, Some(TransactionEnd::Committed(_)));
+        self.take_epoch_of(&transaction);
+        self.came_back(transaction.objects[at_home.start].passed_in);
+        for object in &mut transaction.objects[at_home.clone()] {
+            let slot = self.run.partition.slot_mut(object.slot);
+            debug_assert!(
+                slot.id == object.id && slot.is_held() || fault::is_on(Fault::EarlyRelease),
+                "locked-until-applied: {:?}",
+                object.id
+            );
+            if is_committed && object.is_written {
+                let ownership = slot.ownership();
+                slot.set_ownership(object.ownership);
+                let state = std::mem::replace(&mut slot.state, object.state.take());
+                let is_local = fault::is_on(Fault::ApplyLocally);
+                let epoch = if is_local { self.run.epoch_state.epoch } else { transaction.epoch };
+                if let Some(journal) = &mut self.journal
+                    && (slot.state.is_some() || state.is_some())
+                {
+                    let record = object.record.start as usize..object.record.end as usize;
+                    assert!(
+                        !record.is_empty() || fault::is_on(Fault::EarlyRelease),
+                        "recorded-at-the-lock-point: {:?} was written",
+                        object.id
+                    );
+                    journal.record_applied(&transaction.records[record], epoch);
+                }
+                self.stamp(object.slot, epoch, ownership, state);
+            }
+            if !fault::is_on(Fault::EarlyRelease) {
+                self.locks.unlock(&mut self.run.partition, object.slot);
+            }
+        }
+        self.drop_versions(2 * transaction.objects.len());
+        self.pass_back(transaction, &at_home, effects);
+        self.run_ready(effects);
+    }
+
+    /// To the participant before, or, from the first, to where it began.
+    fn pass_back(
+        &mut self,
+        transaction: Box<Transaction<A>>,
+        at_home: &Range<usize>,
+        effects: &mut Effects<A>,
+    ) {
+        match transaction.before(at_home) {
+            Some(before) => effects.outboxes[before.index()].push_back(Envelope::Apply(transaction)),
+            None if transaction.origin == self.run.shard => self.finish(transaction, effects),
+            None => effects.outboxes[transaction.origin.index()].push_back(Envelope::Finish(transaction)),
+        }
+    }
+
+    /// At the origin again, with nothing locked anywhere.
+    pub(crate) fn finish(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+        self.show_what_is_in(&transaction);
+        match transaction.end.take() {
+            Some(TransactionEnd::Again(id, access)) if transaction.reruns < self.run.limits.reruns_max => {
+                transaction.add(id, self.run.router.home(&id), access);
+                if transaction.objects.len() <= ADDRESSEES_MAX {
+                    transaction.reruns += 1;
+                    transaction.objects.iter_mut().for_each(|object| object.slot = NO_SLOT);
+                    self.run.counters.reruns += 1;
+                    // In a turn of its own, so that no stack grows with the reruns.
+                    self.push_own(Envelope::Restart(transaction));
+                    return;
+                }
+                self.run.counters.aborted += 1;
+                let error = AccessError::TooManyObjects { max: ADDRESSEES_MAX };
+                self.answer(transaction.answer_to, Err(AskError::Aborted(error.into())), effects);
+            }
+            Some(TransactionEnd::Again(..)) => {
+                self.run.counters.unsettled += 1;
+                self.answer(transaction.answer_to, Err(AskError::Unsettled), effects);
+            }
+            Some(TransactionEnd::Committed(kept) | TransactionEnd::Aborted(kept)) => {
+                if let Some(outcome) = kept {
+                    self.answer(transaction.answer_to, outcome, effects);
+                }
+            }
+            None => {
+                debug_assert!(false, "locked-until-applied: a transaction comes back only when it has run")
+            }
+        }
+        self.in_flight -= 1;
+        self.keep_spare(transaction);
+    }
+
+    /// Sends an outcome to whoever waits for it.
+    #[inline]
+    pub(crate) fn answer(&mut self, to: ReturnAddress, outcome: Outcome<A>, effects: &mut Effects<A>) {
+        match to {
+            ReturnAddress::Nobody => {}
+            ReturnAddress::Debt(debt) => self.deliver(debt, effects),
+            ReturnAddress::Shard { shard, call } if shard != self.run.shard && !self.holds() => {
+                effects.outboxes[shard.index()].push_back(Envelope::Answer { call, outcome });
+            }
+            ReturnAddress::Outside { .. } | ReturnAddress::Shard { .. } => {
+                effects.answers.push((to, outcome))
+            }
+            ReturnAddress::Batch { batch, entry } => self.batches.answer(batch, entry, outcome, effects),
+        }
+    }
+
+    /// Whether answers wait until they are durable.
+    #[inline]
+    fn holds(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.holds())
+    }
+
+    /// A pending send has run, whatever came of it.
+    #[cold]
+    fn deliver(&mut self, debt: Debt, effects: &mut Effects<A>) {
+        let Some(journal) = &mut self.journal else { return };
+        let epoch = self.run.epoch_state.epoch;
+        journal.record_delivery(debt, epoch);
+        let sender_shard = journal.sends.sender_shard(debt);
+        if sender_shard == self.run.shard {
+            journal.delivered(debt, epoch, &self.run.epoch_state);
+        } else {
+            effects.outboxes[sender_shard.index()].push_back(Envelope::Delivered { debt, epoch });
+        }
+    }
+}

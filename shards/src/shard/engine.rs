@@ -1,0 +1,418 @@
+//! The engine of a shard runs one message at a time: its objects are found, it runs, and what it
+//! did is kept or undone.
+//!
+//! Invariant *all-or-nothing*: after [`Engine::receive`] either everything a message did stands
+//! (its writes, what it removed, what it told), or nothing of it is left. The before-images are
+//! what makes the second possible; they exist only while a message runs.
+
+use std::collections::{BinaryHeap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use crate::actor::addressees::{ADDRESSEES_MAX, Addressees, Others, Target};
+use crate::actor::limits::Limits;
+use crate::actor::objects::Objects;
+use crate::actor::outcome::{AskError, Outcome, ReturnAddress};
+use crate::actor::run::{BeforeImage, CommitWork, QueuedSend, RunState};
+use crate::actor::{AccessError, Actor};
+use crate::epoch::Epoch;
+use crate::epoch::published::Mvcc;
+use crate::object::{Access, OwnerId, Ownership};
+use crate::panics::drop_quietly;
+use crate::placement::{Router, ShardIndex};
+use crate::prefetch::Prefetch;
+use crate::shard::batches::Batches;
+use crate::shard::journal::Journal;
+use crate::shard::timers::Timer;
+use crate::store::home::Home;
+use crate::store::slot::NO_SLOT;
+use crate::store::version::Versions;
+use crate::store::walk::Walk;
+use crate::time::Time;
+use crate::transaction::Transaction;
+use crate::transaction::effects::Effects;
+use crate::transaction::locks::Locks;
+use crate::transaction::message::Envelope;
+
+/// What came of running a message.
+pub(crate) enum RunOutcome<A: Actor> {
+    Done(Outcome<A>),
+    /// Nothing: it needs this object as well.
+    Missing(A::Id, Access),
+}
+
+/// What becomes of a message that is not plainly to be run.
+pub(crate) enum Admission<A: Actor> {
+    /// It is to be run all the same.
+    Runs,
+    Refused(AskError<A::Error>),
+    /// It is to become a transaction.
+    Later(Reason),
+}
+
+/// Why a message takes the consensus path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Its objects live on several shards.
+    Spans,
+    /// One of its objects is locked by a transaction.
+    Locked,
+    /// One of its objects is shared.
+    Shared,
+    /// It touched an object which it had not declared and cannot have at once.
+    Undeclared,
+}
+
+/// Where in the program a message is run from: see [`Engine::receive`], which takes one as a
+/// number, because an enum cannot be a constant parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallSite {
+    /// By a task of the shard, with no queue.
+    Inline,
+    Turn,
+    /// A turn that works in stages.
+    Staged,
+    LockPoint,
+}
+
+/// Runs the messages of one shard, and keeps what that takes.
+pub(crate) struct Engine<A: Actor> {
+    /// The objects, and what the running message does with them.
+    pub(crate) run: RunState<A>,
+    /// Shared by all shards.
+    pub(crate) mvcc: Arc<Mvcc<A>>,
+    /// This shard's side of its log, if it has one.
+    pub(crate) journal: Option<Box<Journal<A>>>,
+    /// Why the message that was last found to need the consensus path does. Here, and not with what
+    /// [`Shard::turn`](crate::Shard::turn) hears of a message: that is passed on for every message,
+    /// and being larger it cost the fast path 4 of 24 ns.
+    pub(crate) reason: Reason,
+    /// A box for the message that was last found to become a transaction, until it begins.
+    pub(crate) prepared: Option<Box<Transaction<A>>>,
+    /// Messages the shard sent to itself.
+    own: VecDeque<Envelope<A>>,
+    /// Messages that wait for their time.
+    timers: BinaryHeap<Timer<A>>,
+    timers_set: u64,
+    pub(crate) locks: Locks<A>,
+    /// Transactions that this shard passed on and that have not come back, counted by the epoch it
+    /// was then; oldest first.
+    pub(crate) in_doubt: VecDeque<(Epoch, usize)>,
+    /// Old states of objects.
+    pub(crate) versions: Versions<A::State>,
+    /// The way of a checkpoint through the objects.
+    pub(crate) walk: Walk<A::Id, A::State>,
+    /// How often this shard has published something.
+    pub(crate) publications: u64,
+    /// Published objects with versions to be trimmed when the watermark has passed an epoch.
+    pub(crate) to_trim: VecDeque<(Epoch, A::Id)>,
+    /// Transactions that began here and have not come back.
+    pub(crate) in_flight: usize,
+    /// Boxes of transactions that came back, kept for their memory.
+    pub(crate) spare: Vec<Box<Transaction<A>>>,
+    /// Batches with messages that became transactions.
+    pub(crate) batches: Batches<A>,
+    /// The objects of a transaction at its lock point; kept for its memory.
+    pub(crate) targets: Option<Box<Addressees<A::Id>>>,
+}
+
+impl<A: Actor> Engine<A> {
+    pub(crate) fn new(
+        shard: ShardIndex,
+        router: Router,
+        limits: Limits,
+        table_seed: u64,
+        mvcc: Arc<Mvcc<A>>,
+    ) -> Self {
+        Engine {
+            run: RunState::new(shard, router, limits, table_seed, mvcc.epochs().state()),
+            mvcc,
+            journal: None,
+            reason: Reason::Spans,
+            prepared: None,
+            own: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            timers_set: 0,
+            locks: Locks::new(),
+            in_doubt: VecDeque::new(),
+            versions: Versions::new(),
+            walk: Walk::new(),
+            publications: 0,
+            to_trim: VecDeque::new(),
+            in_flight: 0,
+            spare: Vec::new(),
+            batches: Batches::new(),
+            targets: None,
+        }
+    }
+
+    /// A message for this shard itself: it runs in a later turn.
+    #[inline]
+    pub(crate) fn push_own(&mut self, envelope: Envelope<A>) {
+        self.own.push_back(envelope);
+        self.run.own_waiting = self.own.len();
+    }
+
+    /// Takes the first `count` messages for this shard itself.
+    pub(crate) fn take_own(&mut self, count: usize, to: &mut Vec<Envelope<A>>) {
+        to.extend(self.own.drain(..count));
+        self.run.own_waiting = self.own.len();
+    }
+
+    /// When the first message that waits for its time is due.
+    #[inline]
+    pub(crate) fn next_due(&self) -> Option<Time> {
+        self.timers.peek().map(|timer| timer.due)
+    }
+
+    /// Takes the first message that waits for its time, and is due.
+    #[inline]
+    pub(crate) fn take_due(&mut self) -> Option<Timer<A>> {
+        if self.timers.peek().is_none_or(|timer| timer.due > self.run.now) {
+            return None;
+        }
+        let timer = self.timers.pop();
+        self.run.timers_waiting = self.timers.len();
+        timer
+    }
+
+    /// First stage: names a message's objects, and prefetches where the index has them.
+    #[inline]
+    pub(crate) fn name<P: Prefetch>(&self, message: &A::Message, targets: &mut Addressees<A::Id>) {
+        targets.clear();
+        A::addressees(message, targets);
+        self.prefetch_index::<P>(targets);
+    }
+
+    /// The same for a transaction's objects that are at home here and were not looked up yet.
+    #[inline]
+    pub(crate) fn name_carried<P: Prefetch>(
+        &self,
+        transaction: &Transaction<A>,
+        targets: &mut Addressees<A::Id>,
+    ) {
+        targets.clear();
+        for object in &transaction.objects[transaction.at_home(self.run.shard)] {
+            if object.slot == NO_SLOT {
+                targets.push_found(Target::found(object.id, NO_SLOT, object.access));
+            }
+        }
+        self.prefetch_index::<P>(targets);
+    }
+
+    #[inline]
+    fn prefetch_index<P: Prefetch>(&self, targets: &mut Addressees<A::Id>) {
+        for target in targets.first.iter_mut().chain(targets.others.as_mut_slice()) {
+            let hash = self.run.partition.hash(&target.id);
+            target.hash = Some(hash);
+            self.run.partition.prefetch_index::<P>(hash);
+        }
+    }
+
+    /// Second stage: finds where the objects should be, and prefetches them.
+    #[inline]
+    pub(crate) fn seek<P: Prefetch>(&self, targets: &mut Addressees<A::Id>) {
+        for target in targets.first.iter_mut().chain(targets.others.as_mut_slice()) {
+            if let Some(hash) = target.hash {
+                target.slot = self.run.partition.seek::<P>(hash);
+            }
+        }
+    }
+
+    /// Last stage: makes sure that each object is where [`Engine::seek`] said, and looks it up if
+    /// not. Messages run since may have inserted or removed it, and two ids may share a hash.
+    #[inline]
+    pub(crate) fn find_again(&self, targets: &mut Addressees<A::Id>) {
+        for target in targets.first.iter_mut().chain(targets.others.as_mut_slice()) {
+            if target.slot == NO_SLOT || !self.run.partition.holds(target.slot, &target.id) {
+                self.run.find_one(target);
+            }
+        }
+    }
+
+    /// Runs a message whose objects are here and its own to use. Across a call its first object
+    /// would go through memory, so it is always inlined; and so is what it has caught, which the
+    /// compiler does only if that is called from one place. This is all that `FROM` is for (4 ns of
+    /// 20, measured).
+    #[inline(always)]
+    pub(crate) fn receive<const FROM: u8>(
+        &mut self,
+        message: &A::Message,
+        sender: OwnerId,
+        first: Option<Target<A::Id>>,
+        others: &mut Others<A::Id>,
+        effects: &mut Effects<A>,
+    ) -> RunOutcome<A> {
+        let Some(first) = first else { return RunOutcome::Done(Err(AskError::Unaddressed)) };
+        let mut objects =
+            Objects { run: &mut self.run, outboxes: effects, sender, first, others, first_before: None };
+        let result = catch_unwind(AssertUnwindSafe(|| A::receive(message, &mut objects)));
+        // By reference: moving the before-image would load what was stored a moment ago, in other
+        // pieces, and wait for it.
+        let Objects { first, first_before, .. } = &mut objects;
+        // Only a transaction asks for it.
+        if FROM == CallSite::LockPoint as u8 {
+            self.run.first_saved = first.saved;
+        }
+        if let Some((id, access)) = self.run.missing.get() {
+            self.run.missing.set(None);
+            self.undo(first_before.take());
+            // Neither a result nor a panic counts: it ran without what it needs.
+            drop_quietly(result);
+            return RunOutcome::Missing(id, access);
+        }
+        RunOutcome::Done(match result {
+            Ok(Ok(reply)) => {
+                if self.run.commit_work != CommitWork::NONE {
+                    let committed =
+                        if self.run.commit_work == CommitWork::RECORDS && self.run.queued.is_empty() {
+                            let recorded = self.record(first_before.as_ref().map(BeforeImage::written));
+                            recorded.map_err(|error| self.not_recorded(first_before.take(), error))
+                        } else {
+                            self.commit(first_before.take())
+                        };
+                    if let Err(error) = committed {
+                        drop_quietly(reply);
+                        return RunOutcome::Done(Err(error));
+                    }
+                }
+                self.run.before.clear();
+                if !self.run.queued.is_empty() {
+                    self.send_queued(effects);
+                }
+                if FROM == CallSite::LockPoint as u8 {
+                    self.run.counters.consensus += 1;
+                } else {
+                    self.run.counters.fast += 1;
+                }
+                Ok(reply)
+            }
+            Ok(Err(error)) => {
+                self.undo(first_before.take());
+                self.run.counters.aborted += 1;
+                Err(AskError::Aborted(error))
+            }
+            Err(payload) => {
+                self.undo(first_before.take());
+                self.run.counters.panicked += 1;
+                drop_quietly(payload);
+                Err(AskError::Panicked)
+            }
+        })
+    }
+
+    /// What becomes of a message some of whose objects are absent or reserved, or that names none
+    /// or too many.
+    #[cold]
+    pub(crate) fn admit(
+        &mut self,
+        first: Option<Target<A::Id>>,
+        others: &Others<A::Id>,
+        too_many: bool,
+    ) -> Admission<A> {
+        if too_many {
+            self.run.counters.aborted += 1;
+            let error = AccessError::TooManyObjects { max: ADDRESSEES_MAX };
+            return Admission::Refused(AskError::Aborted(error.into()));
+        }
+        let Some(named) = &first else {
+            self.run.counters.unaddressed += 1;
+            return Admission::Refused(AskError::Unaddressed);
+        };
+        // What is in the partition is at home here; only what is not may be at home elsewhere.
+        let home_of = |target: &Target<A::Id>| {
+            if target.slot == NO_SLOT { self.run.router.home(&target.id) } else { self.run.shard }
+        };
+        let homes: ArrayVec<ShardIndex, ADDRESSEES_MAX> =
+            std::iter::once(named).chain(others).map(home_of).collect();
+        if homes.iter().any(|home| *home != self.run.shard) {
+            if let Some(home) = homes.first().filter(|first| homes.iter().all(|home| home == *first)) {
+                self.run.counters.elsewhere += 1;
+                return Admission::Refused(AskError::Elsewhere { home: *home });
+            }
+            self.prepare(first, others, &homes);
+            return Admission::Later(Reason::Spans);
+        }
+        let is_shared = |target: &Target<A::Id>| {
+            target.slot != NO_SLOT && self.run.partition.slot(target.slot).ownership() == Ownership::Shared
+        };
+        if first.iter().chain(others).any(is_shared) {
+            self.prepare(first, others, &homes);
+            return Admission::Later(Reason::Shared);
+        }
+        // Who only reads goes together with others who only read.
+        let may_run = |target: &Target<A::Id>| {
+            target.slot == NO_SLOT
+                || !target.is_reserved
+                || self.run.partition.slot(target.slot).may_lock(target.access)
+        };
+        if first.iter().chain(others).all(may_run) {
+            Admission::Runs
+        } else {
+            self.prepare(first, others, &homes);
+            Admission::Later(Reason::Locked)
+        }
+    }
+
+    /// What [`RunState::commit_work`] is between messages.
+    #[inline]
+    pub(crate) fn least_commit_work(&self) -> CommitWork {
+        if self.journal.is_some() { CommitWork::RECORDS } else { CommitWork::NONE }
+    }
+
+    /// Takes over what all shards know of epochs and snapshots.
+    #[inline]
+    pub(crate) fn enter(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.activate();
+        }
+        self.run.epoch_state = self.mvcc.epochs().state();
+    }
+
+    /// Takes the objects over as the logs have them.
+    pub(crate) fn restore(&mut self, home: Home<A>) {
+        for (id, ownership, state) in home.objects() {
+            if !matches!(ownership, Ownership::Owned(_)) {
+                self.mvcc.restore(id, Arc::new(state.clone()));
+            }
+        }
+        self.run.partition = home.partition;
+    }
+
+    /// Puts everything back as it was before the message.
+    #[cold]
+    pub(crate) fn undo(&mut self, first_before: Option<BeforeImage<A>>) {
+        self.run.commit_work = self.least_commit_work();
+        self.run.to_publish.clear();
+        self.run.queued.clear();
+        for before in first_before.into_iter().chain(self.run.before.drain(..)) {
+            let slot = self.run.partition.slot_mut(before.slot);
+            slot.set_ownership(before.ownership);
+            slot.state = before.state;
+            if slot.is_left() {
+                self.run.partition.release(before.slot);
+            }
+        }
+    }
+
+    #[cold]
+    pub(crate) fn send_queued(&mut self, effects: &mut Effects<A>) {
+        for QueuedSend { message, to, due, sender, number, .. } in self.run.queued.drain(..) {
+            let answer_to = number.map_or(ReturnAddress::Nobody, ReturnAddress::Debt);
+            let envelope = Envelope::Message { message, sender, answer_to };
+            self.run.counters.told += 1;
+            match due {
+                Some(due) => {
+                    self.timers_set += 1;
+                    self.timers.push(Timer { due, set: self.timers_set, to, envelope });
+                }
+                None if to == self.run.shard => self.own.push_back(envelope),
+                None => effects.outboxes[to.index()].push_back(envelope),
+            }
+        }
+        self.run.own_waiting = self.own.len();
+        self.run.timers_waiting = self.timers.len();
+    }
+}

@@ -1,0 +1,101 @@
+//! A shard runs what earlier runs left owed, step by step, as the runtime asks for it: see
+//! [`resumed`](crate::shard::resumed).
+
+use crate::actor::Actor;
+use crate::actor::destination::Destination;
+use crate::actor::run::QueuedSend;
+use crate::log::record::Debt;
+use crate::object::OwnerId;
+use crate::prefetch::Prefetch;
+use crate::shard::Shard;
+use crate::shard::resumed::ToResume;
+use crate::time::Time;
+use crate::transaction::effects::Effects;
+
+impl<A: Actor, P: Prefetch> Shard<A, P> {
+    /// Takes over a debt that a log has, and which is this shard's (its number modulo the shards):
+    /// its message runs when it is due, or soon, by [`Shard::take_resumed`].
+    pub fn restore_debt(
+        &mut self,
+        debt: Debt,
+        sender: OwnerId,
+        due: Option<Time>,
+        message: A::Message,
+        bytes: &[u8],
+    ) {
+        self.keep_debt(debt, sender, due, bytes);
+        if let Some(journal) = &mut self.engine.journal {
+            journal.resumed.push(debt, due, message, sender);
+        }
+    }
+
+    /// From now on no message of an earlier run begins but by [`Shard::resume_alone`]; or all do.
+    pub fn hold_resumed(&mut self, is_held: bool) {
+        if let Some(journal) = &mut self.engine.journal {
+            journal.resumed.is_held = is_held;
+        }
+    }
+
+    /// Whether there are messages of an earlier run that have not run, or whose delivery is not on
+    /// disk.
+    pub fn has_resumed(&self) -> bool {
+        self.engine.journal.as_ref().is_some_and(|journal| {
+            !journal.resumed.waiting.is_empty() || !journal.resumed.under_way.is_empty()
+        })
+    }
+
+    /// Takes the messages of earlier runs that may run at `now`. Says whether there are any: then
+    /// those under way are to be written down, and [`Shard::run_resumed`] is to be called before
+    /// the next turn.
+    pub fn take_resumed(&mut self, now: Time) -> bool {
+        let is_stopped = self.timers_stopped();
+        let Some(journal) = &mut self.engine.journal else { return false };
+        let resumed = &mut journal.resumed;
+        while let Some((due, is_timed)) = resumed.next()
+            && (!is_timed || due <= now && !is_stopped)
+            && let Some((key, _)) = resumed.waiting.first_key_value()
+        {
+            self.engine.run.counters.timers_fired += u64::from(is_timed);
+            resumed.take(*key);
+        }
+        !resumed.taken.is_empty()
+    }
+
+    /// Takes one message of an earlier run, whether it is due or not: it has been, in that run.
+    /// Says whether it is owed; then everything is as after [`Shard::take_resumed`].
+    pub fn resume_alone(&mut self, debt: Debt) -> bool {
+        let Some(journal) = &mut self.engine.journal else { return false };
+        let resumed = &mut journal.resumed;
+        let found = resumed.waiting.keys().find(|(_, of)| *of == debt).copied();
+        found.is_some_and(|key| {
+            resumed.take(key);
+            true
+        })
+    }
+
+    /// The messages of earlier runs that are under way.
+    pub fn under_way(&self) -> impl Iterator<Item = Debt> {
+        self.engine.journal.iter().flat_map(|journal| journal.resumed.under_way.iter().map(|(debt, _)| *debt))
+    }
+
+    /// Sends what was taken to where it runs, in the next turn or by the outboxes.
+    pub fn run_resumed(&mut self, effects: &mut Effects<A>) {
+        let Some(journal) = &mut self.engine.journal else { return };
+        for (debt, ToResume { message, sender, .. }) in std::mem::take(&mut journal.resumed.taken) {
+            let destination = self.engine.run.router.destination::<A>(&message, &mut self.engine.run.scratch);
+            let to = match destination {
+                Destination::One(to) | Destination::Several(to) => to,
+                Destination::Nowhere => self.engine.run.shard,
+            };
+            self.engine.run.queued.push(QueuedSend {
+                message,
+                to,
+                sender,
+                due: None,
+                staged: None,
+                number: Some(debt),
+            });
+        }
+        self.engine.send_queued(effects);
+    }
+}

@@ -1,0 +1,113 @@
+//! Messages that an earlier run told and that are owed still: they run again, and the runtime knows
+//! which of them run.
+//!
+//! A message may end the process: it overflows the stack, or something that it calls aborts. If it
+//! is owed, it would do so at every start. So whoever runs the shard writes down which owed
+//! messages are *under way* before they run, and the next start finds out which may be guilty: see
+//! [`Manifest::blame`](crate::log::manifest::Manifest::blame).
+//!
+//! A message is under way until its delivery is on disk: what it told runs at once, and if that
+//! ends the process before the disk has it, then only the first can be named. At most
+//! [`UNDER_WAY_MAX`] of a shard are under way, so few are suspected. A runtime that has suspects
+//! lets each run while nothing else does ([`Shard::resume_alone`](crate::Shard::resume_alone)); who
+//! survives that is innocent.
+//!
+//! A message that this run told is not written down. If it ends the process, it is one of an
+//! earlier run at the next start.
+
+use std::collections::BTreeMap;
+
+use crate::actor::Actor;
+use crate::epoch::Epoch;
+use crate::log::record::Debt;
+use crate::log::under_way::UNDER_WAY_MAX;
+use crate::object::OwnerId;
+use crate::time::Time;
+
+pub(super) struct ToResume<A: Actor> {
+    pub(super) message: A::Message,
+    pub(super) sender: OwnerId,
+    is_timed: bool,
+}
+
+/// The messages that a shard owes from earlier runs.
+pub(crate) struct Resumed<A: Actor> {
+    /// By when they are due; those that were told to run at once come first.
+    pub(super) waiting: BTreeMap<(Time, Debt), ToResume<A>>,
+    timed: usize,
+    /// None begins but by [`Shard::resume_alone`](crate::Shard::resume_alone).
+    pub(super) is_held: bool,
+    /// Taken from those that wait, and not sent yet.
+    pub(super) taken: Vec<(Debt, ToResume<A>)>,
+    /// Named by the runtime: taken, sent, or run and not yet delivered on disk. With the epoch in
+    /// which it was delivered.
+    pub(super) under_way: Vec<(Debt, Option<Epoch>)>,
+}
+
+impl<A: Actor> Resumed<A> {
+    pub(crate) fn new() -> Self {
+        Resumed {
+            waiting: BTreeMap::new(),
+            timed: 0,
+            is_held: false,
+            taken: Vec::new(),
+            under_way: Vec::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, debt: Debt, due: Option<Time>, message: A::Message, sender: OwnerId) {
+        let is_timed = due.is_some();
+        self.timed += usize::from(is_timed);
+        self.waiting.insert((due.unwrap_or_default(), debt), ToResume { message, sender, is_timed });
+    }
+
+    /// How many wait for their time.
+    pub(crate) fn timed(&self) -> usize {
+        self.timed
+    }
+
+    /// When the next may run, and whether it waits for its time; `None` if none may.
+    pub(super) fn next(&self) -> Option<(Time, bool)> {
+        if self.is_held || self.under_way.len() >= UNDER_WAY_MAX {
+            return None;
+        }
+        self.waiting.first_key_value().map(|((due, _), waiting)| (*due, waiting.is_timed))
+    }
+
+    /// When the next that waits for its time may run; `None` if another comes first.
+    pub(crate) fn next_timed(&self) -> Option<Time> {
+        self.next().and_then(|(due, is_timed)| is_timed.then_some(due))
+    }
+
+    /// Whether one may run that waits for nothing.
+    pub(crate) fn has_next_untimed(&self) -> bool {
+        self.next().is_some_and(|(_, is_timed)| !is_timed)
+    }
+
+    /// This has run, and what it did is committed in `epoch`.
+    pub(crate) fn delivered(&mut self, debt: Debt, epoch: Epoch) {
+        if let Some((_, delivered_in)) = self.under_way.iter_mut().find(|(of, _)| *of == debt) {
+            *delivered_in = Some(epoch);
+        }
+    }
+
+    /// The first epoch that has to be durable for one under way to be delivered on disk.
+    pub(crate) fn wanted(&self) -> Option<Epoch> {
+        self.under_way.iter().filter_map(|(_, delivered_in)| *delivered_in).min()
+    }
+
+    /// Forgets those under way whose delivery is on disk. Says whether there were any.
+    pub(crate) fn end(&mut self, durable: Epoch) -> bool {
+        let before = self.under_way.len();
+        self.under_way
+            .retain(|(_, delivered_in)| delivered_in.is_none_or(|delivered_in| delivered_in > durable));
+        self.under_way.len() < before
+    }
+
+    pub(super) fn take(&mut self, key: (Time, Debt)) {
+        let Some(waiting) = self.waiting.remove(&key) else { return };
+        self.timed -= usize::from(waiting.is_timed);
+        self.under_way.push((key.1, None));
+        self.taken.push((key.1, waiting));
+    }
+}

@@ -1,0 +1,164 @@
+//! Messages that a shard has sent and that have not run: its pending sends.
+//!
+//! A pending send has a number ([`Debt`]) that no other has, in the database's whole life; modulo
+//! the number of shards it names the shard that keeps it now, the *sender shard*. That shard keeps
+//! the message in bytes until it is delivered, so that a checkpoint can hold it. The shard where it
+//! ran records that with what it did, and tells the sender shard. What a checkpoint sees pending is
+//! kept until the checkpoint has ended.
+//!
+//! A send is delivered on any shard, and word of it takes its time. So before a checkpoint is
+//! written every shard tells every other that it has told of all that was delivered there before (a
+//! *mark*). Lanes are first in, first out: a shard that has all marks has all word.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::epoch::{Epoch, EpochState};
+use crate::log::bounds::ANY_VALUE;
+use crate::log::part::PartWriter;
+use crate::log::record::{Debt, write_owe};
+use crate::log::refused::RecordError;
+use crate::object::OwnerId;
+use crate::placement::ShardIndex;
+use crate::time::Time;
+
+/// A message that was sent and has not run.
+pub(crate) struct PendingSend {
+    /// In which epoch it was told.
+    pub(crate) told_in: Epoch,
+    pub(crate) sender: OwnerId,
+    pub(crate) due: Option<Time>,
+    pub(crate) message: Box<[u8]>,
+    /// When it was delivered, if a checkpoint sees it pending.
+    delivered_in: Option<Epoch>,
+}
+
+impl PendingSend {
+    pub(crate) fn new(told_in: Epoch, sender: OwnerId, due: Option<Time>, message: Box<[u8]>) -> Self {
+        PendingSend { told_in, sender, due, message, delivered_in: None }
+    }
+
+    fn is_seen_by(&self, snapshot: Epoch) -> bool {
+        self.told_in < snapshot && self.delivered_in.is_none_or(|delivered_in| delivered_in >= snapshot)
+    }
+}
+
+/// The pending sends of a shard.
+pub(crate) struct PendingSends {
+    shards: u64,
+    next: u64,
+    pending: BTreeMap<Debt, PendingSend>,
+    /// Those that are delivered and kept for a checkpoint, in the order they were delivered.
+    delivered: VecDeque<(Epoch, Debt)>,
+    /// How many shards have said that they told of all that was delivered there before this epoch.
+    marks: (Epoch, usize),
+}
+
+impl PendingSends {
+    /// None yet, of a shard of so many; numbers begin at `first`.
+    pub(crate) fn new(shard: ShardIndex, shards: usize, first: u64) -> Self {
+        let shards = shards as u64;
+        let next = first.next_multiple_of(shards) + u64::from(shard.0);
+        PendingSends {
+            shards,
+            next,
+            pending: BTreeMap::new(),
+            delivered: VecDeque::new(),
+            marks: (Epoch(0), 0),
+        }
+    }
+
+    /// A number for a send of this shard's.
+    pub(crate) fn number(&mut self) -> Debt {
+        let number = Debt(self.next);
+        self.next += self.shards;
+        number
+    }
+
+    /// A number from which on no send of this shard has one.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Which shard keeps `debt` until it is delivered.
+    pub(crate) fn sender_shard(&self, debt: Debt) -> ShardIndex {
+        ShardIndex((debt.0 % self.shards) as u16)
+    }
+
+    /// From now on this is pending.
+    pub(crate) fn add(&mut self, debt: Debt, send: PendingSend) {
+        self.pending.insert(debt, send);
+    }
+
+    /// A send of this shard's was delivered in `epoch`. It is kept if a checkpoint sees it pending.
+    pub(crate) fn delivered(&mut self, debt: Debt, epoch: Epoch, epoch_state: &EpochState) {
+        let Some(send) = self.pending.get_mut(&debt) else { return };
+        if epoch_state.checkpoint_sees_before(epoch) && send.told_in < epoch_state.checkpoint {
+            send.delivered_in = Some(epoch);
+            self.delivered.push_back((epoch, debt));
+        } else {
+            self.pending.remove(&debt);
+        }
+    }
+
+    /// Whether some that are delivered are kept, and no checkpoint sees them any more.
+    pub(crate) fn has_garbage(&self, epoch_state: &EpochState) -> bool {
+        self.delivered.front().is_some_and(|(epoch, _)| !epoch_state.checkpoint_sees_before(*epoch))
+    }
+
+    /// Forgets up to `most` of those.
+    pub(crate) fn forget_delivered(&mut self, epoch_state: &EpochState, most: usize) {
+        for _ in 0..most {
+            let Some((_, debt)) =
+                self.delivered.front().filter(|(epoch, _)| !epoch_state.checkpoint_sees_before(*epoch))
+            else {
+                return;
+            };
+            self.pending.remove(debt);
+            self.delivered.pop_front();
+        }
+    }
+
+    /// Another shard has told of everything that was delivered there before `epoch`.
+    pub(crate) fn mark(&mut self, epoch: Epoch) {
+        match epoch.cmp(&self.marks.0) {
+            // For a checkpoint that was given up; of some shards the mark for the next has come
+            // already.
+            Ordering::Less => {}
+            Ordering::Equal => self.marks.1 += 1,
+            Ordering::Greater => self.marks = (epoch, 1),
+        }
+    }
+
+    /// Whether every other shard has told of everything that was delivered there before `epoch`.
+    pub(crate) fn has_marks(&self, epoch: Epoch) -> bool {
+        let others = self.shards as usize - 1;
+        others == 0 || self.marks == (epoch, others)
+    }
+
+    /// Goes on with writing what was pending at the start of `snapshot`, from number `from` on,
+    /// until `part` is full or `goes_on` says no. Returns where to go on; `None` at the end. What
+    /// the snapshot sees stays while it is open, so between two slices anything may be sent and
+    /// delivered.
+    ///
+    /// # Errors
+    /// A message that cannot be written again.
+    pub(crate) fn write(
+        &self,
+        snapshot: Epoch,
+        from: Debt,
+        part: &mut PartWriter,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> Result<Option<Debt>, RecordError> {
+        for (debt, send) in self.pending.range(from..) {
+            // To go by what was told since takes its time, too.
+            if send.is_seen_by(snapshot) {
+                part.push(|to| write_owe(*debt, send.sender, send.due, &send.message, ANY_VALUE, to))?;
+            }
+            if part.is_full() || !goes_on() {
+                return Ok(debt.0.checked_add(1).map(Debt));
+            }
+        }
+        Ok(None)
+    }
+}

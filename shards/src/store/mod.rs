@@ -1,0 +1,8 @@
+//! Objects in memory: where each is, what it was before, and the way of a checkpoint through them.
+
+pub(crate) mod home;
+pub(crate) mod index;
+pub(crate) mod partition;
+pub(crate) mod slot;
+pub(crate) mod version;
+pub(crate) mod walk;

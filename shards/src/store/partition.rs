@@ -1,0 +1,220 @@
+//! A shard's objects: an index from id to slot, and the slots.
+//!
+//! The slots are a slab in chunks: a slot never moves while its object lives, and growing copies no
+//! object. docs/BENCHMARKS.md has the measurements behind this shape.
+
+use ahash::RandomState;
+
+use crate::epoch::Epoch;
+use crate::object::{ObjectId, Ownership};
+use crate::prefetch::Prefetch;
+use crate::store::index::{IdHash, Index};
+use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
+
+/// Up to about this size of a partition prefetching costs more than it saves: it does at 4 MB and
+/// does not at 8 (docs/BENCHMARKS.md).
+const CACHED_BYTES: usize = 5 << 20;
+/// Bytes of the index for each object, about.
+const BYTES_INDEXED: usize = 16;
+/// Of a large object only the beginning is prefetched.
+const PREFETCHED_BYTES_MAX: usize = 256;
+/// Buckets of a growing index moved at each turn, some microseconds' worth, so that it ends growing
+/// though nothing is inserted.
+const GROWN_PER_TURN: usize = 128;
+const CHUNK_BITS: u32 = 12;
+const CHUNK_SLOTS: usize = 1 << CHUNK_BITS;
+
+/// The objects of one shard.
+pub(crate) struct Partition<I, S> {
+    hasher: RandomState,
+    index: Index,
+    /// All but the last are full.
+    chunks: Vec<Vec<Slot<I, S>>>,
+    free: Vec<SlotIndex>,
+    /// How many objects exist. There may be more slots: see [`Slot::state`].
+    objects: usize,
+}
+
+impl<I: ObjectId, S> Partition<I, S> {
+    /// An empty partition whose table is keyed by `seed`.
+    pub(crate) fn new(seed: u64) -> Self {
+        // Four keys from one seed; ahash mixes them further.
+        let hasher = RandomState::with_seeds(
+            seed,
+            seed.rotate_left(17) ^ 0x9e37,
+            !seed,
+            seed.rotate_left(41) ^ 0x79b9,
+        );
+        Partition { hasher, index: Index::new(), chunks: Vec::new(), free: Vec::new(), objects: 0 }
+    }
+
+    /// How many objects exist.
+    pub(crate) fn len(&self) -> usize {
+        self.objects
+    }
+
+    /// Counts an object that came to exist, or ceased to.
+    pub(crate) fn count(&mut self, existed: bool, exists: bool) {
+        self.objects = self.objects + usize::from(exists) - usize::from(existed);
+    }
+
+    /// How many slots there are, with an object or not.
+    pub(crate) fn slots_len(&self) -> usize {
+        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK_SLOTS + last.len())
+    }
+
+    /// The slots from `from` on, at most `most`, objects or not, with their numbers.
+    pub(crate) fn slots(
+        &self,
+        from: SlotIndex,
+        most: usize,
+    ) -> impl Iterator<Item = (SlotIndex, &Slot<I, S>)> {
+        let chunks = self.chunks.get((from >> CHUNK_BITS) as usize..).unwrap_or_default();
+        let (first, others) =
+            chunks.split_first().map_or((&[][..], &[][..]), |(first, others)| (first, others));
+        let first = first.get(from as usize % CHUNK_SLOTS..).unwrap_or_default();
+        (from..).zip(first.iter().chain(others.iter().flatten())).take(most)
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, id: &I) -> IdHash {
+        IdHash::new(self.hasher.hash_one(id))
+    }
+
+    /// The slot of the object `id`, whose hash is `hash`, or [`NO_SLOT`] if there is none; and
+    /// whether it is reserved.
+    #[inline]
+    pub(crate) fn find(&self, hash: IdHash, id: &I) -> (SlotIndex, bool) {
+        let mut is_reserved = false;
+        let is_it = |slot| {
+            let slot = self.slot(slot);
+            is_reserved = slot.is_reserved();
+            slot.id == *id
+        };
+        match self.index.find(hash, is_it) {
+            Some(slot) => (slot, is_reserved),
+            None => (NO_SLOT, false),
+        }
+    }
+
+    /// Whether looking objects up from memory takes so long that it pays to prefetch.
+    pub(crate) fn outgrew_the_cache(&self) -> bool {
+        self.index.len() * (size_of::<Slot<I, S>>() + BYTES_INDEXED) > CACHED_BYTES
+    }
+
+    /// Prefetches where the index has `hash`.
+    #[inline]
+    pub(crate) fn prefetch_index<P: Prefetch>(&self, hash: IdHash) {
+        self.index.prefetch::<P>(hash);
+    }
+
+    /// The slot an object of this hash is likely in, which is prefetched.
+    #[inline]
+    pub(crate) fn seek<P: Prefetch>(&self, hash: IdHash) -> SlotIndex {
+        let Some(slot) = self.index.find(hash, |_| true) else { return NO_SLOT };
+        P::prefetch(self.slot(slot), size_of::<Slot<I, S>>().min(PREFETCHED_BYTES_MAX));
+        slot
+    }
+
+    /// Whether `slot` still holds the object `id`, which is not reserved.
+    #[inline]
+    pub(crate) fn holds(&self, slot: SlotIndex, id: &I) -> bool {
+        let slot = self.slot(slot);
+        slot.live && !slot.is_reserved() && slot.id == *id
+    }
+
+    #[inline]
+    pub(crate) fn slot(&self, slot: SlotIndex) -> &Slot<I, S> {
+        &self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK_SLOTS]
+    }
+
+    #[inline]
+    pub(crate) fn slot_mut(&mut self, slot: SlotIndex) -> &mut Slot<I, S> {
+        &mut self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK_SLOTS]
+    }
+
+    /// Two different slots at once.
+    ///
+    /// # Panics
+    /// If they are the same.
+    #[inline]
+    pub(crate) fn slots_mut(&mut self, a: SlotIndex, b: SlotIndex) -> (&mut Slot<I, S>, &mut Slot<I, S>) {
+        let (chunk_a, chunk_b) = ((a >> CHUNK_BITS) as usize, (b >> CHUNK_BITS) as usize);
+        let (in_a, in_b) = (a as usize % CHUNK_SLOTS, b as usize % CHUNK_SLOTS);
+        if chunk_a == chunk_b {
+            let [a, b] =
+                self.chunks[chunk_a].get_disjoint_mut([in_a, in_b]).expect("the slots differ and exist");
+            (a, b)
+        } else {
+            let [a, b] =
+                self.chunks.get_disjoint_mut([chunk_a, chunk_b]).expect("the chunks differ and exist");
+            (&mut a[in_a], &mut b[in_b])
+        }
+    }
+
+    /// Puts an object without a state into the table. There must be none of this id.
+    pub(crate) fn insert(&mut self, hash: IdHash, id: I, ownership: Ownership) -> SlotIndex {
+        debug_assert!(self.find(hash, &id).0 == NO_SLOT, "one-slot-per-object: {id:?} has one already");
+        let slot = self.put(Slot::empty(id, ownership));
+        self.index.insert(hash, slot);
+        slot
+    }
+
+    /// Puts an object that is at home elsewhere into a slot for a while, out of the index's sight.
+    pub(crate) fn lend_slot(
+        &mut self,
+        id: I,
+        epoch: Epoch,
+        ownership: Ownership,
+        state: Option<S>,
+    ) -> SlotIndex {
+        self.put(Slot::lent(id, epoch, ownership, state))
+    }
+
+    /// Takes it out again.
+    pub(crate) fn take_back(&mut self, slot: SlotIndex) -> (Ownership, Option<S>) {
+        let lent = self.slot_mut(slot);
+        debug_assert!(!lent.live, "one-slot-per-object: {:?} is at home here", lent.id);
+        let object = (lent.ownership(), lent.state.take());
+        self.free.push(slot);
+        object
+    }
+
+    fn put(&mut self, fresh: Slot<I, S>) -> SlotIndex {
+        if let Some(slot) = self.free.pop() {
+            *self.slot_mut(slot) = fresh;
+            return slot;
+        }
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK_SLOTS) {
+            self.chunks.push(Vec::with_capacity(CHUNK_SLOTS));
+        }
+        let before = (self.chunks.len() - 1) * CHUNK_SLOTS;
+        let chunk = self.chunks.last_mut().expect("one was just made sure of");
+        let slot = before + chunk.len();
+        chunk.push(fresh);
+        SlotIndex::try_from(slot).expect("a partition of 2^32 objects outgrows memory first")
+    }
+
+    /// Takes an object without a state out of the table and frees its slot.
+    pub(crate) fn release(&mut self, slot: SlotIndex) {
+        let freed = self.slot_mut(slot);
+        debug_assert!(freed.is_left(), "only-the-absent-are-released: {:?} still exists", freed.id);
+        freed.live = false;
+        let id = freed.id;
+        let hash = self.hash(&id);
+        let was_there = self.index.remove(hash, slot);
+        debug_assert!(was_there, "one-slot-per-object: a live slot is in the index");
+        self.free.push(slot);
+    }
+
+    /// Goes on with growing the index, if it is growing.
+    #[inline]
+    pub(crate) fn grow(&mut self) {
+        self.index.move_some(GROWN_PER_TURN);
+    }
+
+    /// All objects, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot<I, S>> {
+        self.chunks.iter().flatten().filter(|slot| slot.live)
+    }
+}

@@ -1,0 +1,116 @@
+//! Locks on objects, and who waits for them.
+//!
+//! An object's lock is a word in its slot: free, shared by so many, or exclusive. What cannot have
+//! it joins the object's queue, first come, first served: whoever meets a queue goes to its end, so
+//! readers never overtake a waiting writer. A transaction asks for all it wants on a shard in one
+//! step. Invariant *no-cycle*: so a transaction waits only for those that asked on this shard
+//! before it, and while it waits it holds locks only here and on lower shards; whom it waits for
+//! never waits for it.
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+
+use crate::actor::Actor;
+use crate::object::Access;
+use crate::store::partition::Partition;
+use crate::store::slot::{NO_QUEUE, SlotIndex};
+use crate::transaction::{Carried, Transaction};
+
+/// A transaction that waits for some of its locks on this shard.
+struct Waiting<A: Actor> {
+    transaction: Box<Transaction<A>>,
+    /// How many locks it still waits for. The others it holds.
+    missing: u32,
+}
+
+struct Request {
+    waiting: usize,
+    access: Access,
+}
+
+/// All that waits on a shard.
+pub(crate) struct Locks<A: Actor> {
+    waiting: Slab<Waiting<A>>,
+    queues: Slab<VecDeque<Request>>,
+    /// Empty queues kept for their memory.
+    spare: Vec<VecDeque<Request>>,
+    /// Transactions that have got all they waited for, in the order they got it.
+    ready: VecDeque<usize>,
+}
+
+impl<A: Actor> Locks<A> {
+    pub(crate) fn new() -> Self {
+        Locks { waiting: Slab::new(), queues: Slab::new(), spare: Vec::new(), ready: VecDeque::new() }
+    }
+
+    /// How many transactions wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Locks the objects `at_home` of `transaction`, which have slots. Returns it if it has them
+    /// all; otherwise it waits here.
+    pub(crate) fn lock(
+        &mut self,
+        partition: &mut Partition<A::Id, A::State>,
+        transaction: Box<Transaction<A>>,
+        at_home: std::ops::Range<usize>,
+    ) -> Option<Box<Transaction<A>>> {
+        let objects = &transaction.objects[at_home.clone()];
+        let may_lock = |object: &Carried<A>| partition.slot(object.slot).may_lock(object.access);
+        if objects.iter().all(may_lock) {
+            objects.iter().for_each(|object| partition.slot_mut(object.slot).lock(object.access));
+            return Some(transaction);
+        }
+        let waiting = self.waiting.vacant_key();
+        let mut missing = 0;
+        for object in objects {
+            let slot = partition.slot_mut(object.slot);
+            if slot.may_lock(object.access) {
+                slot.lock(object.access);
+                continue;
+            }
+            missing += 1;
+            if slot.queue == NO_QUEUE {
+                slot.queue = self.queues.insert(self.spare.pop().unwrap_or_default()) as u32;
+            }
+            self.queues[slot.queue as usize].push_back(Request { waiting, access: object.access });
+        }
+        self.waiting.insert(Waiting { transaction, missing });
+        None
+    }
+
+    /// Gives back one lock, and grants what can be granted then.
+    pub(crate) fn unlock(&mut self, partition: &mut Partition<A::Id, A::State>, index: SlotIndex) {
+        let slot = partition.slot_mut(index);
+        slot.unlock();
+        if slot.queue != NO_QUEUE {
+            let queue = &mut self.queues[slot.queue as usize];
+            while let Some(first) = queue.front()
+                && slot.is_compatible(first.access)
+            {
+                slot.lock(first.access);
+                let waiting = queue.pop_front().expect("there is a first").waiting;
+                self.waiting[waiting].missing -= 1;
+                if self.waiting[waiting].missing == 0 {
+                    self.ready.push_back(waiting);
+                }
+            }
+            if queue.is_empty() {
+                self.spare.push(self.queues.remove(slot.queue as usize));
+                slot.queue = NO_QUEUE;
+            }
+        }
+        if slot.is_left() {
+            partition.release(index);
+        }
+    }
+
+    /// The next transaction that has got all it waited for.
+    #[inline]
+    pub(crate) fn next_ready(&mut self) -> Option<Box<Transaction<A>>> {
+        let waiting = self.ready.pop_front()?;
+        Some(self.waiting.remove(waiting).transaction)
+    }
+}

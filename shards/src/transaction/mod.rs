@@ -1,0 +1,141 @@
+//! A message on the consensus path, and the objects it takes along.
+//!
+//! A transaction is one box. It visits the shards of its objects, its *participants*, in ascending
+//! order; each locks all it owns of the transaction's objects in one step and adds copies of them.
+//! The last participant holds every lock and every value: there is the *lock point*, where the
+//! message runs. Then the box goes back the way it came, and each participant takes its objects'
+//! new states and unlocks; it ends where it began, and its memory is used again.
+
+pub(crate) mod effects;
+pub(crate) mod locks;
+pub(crate) mod message;
+
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use crate::actor::Actor;
+use crate::actor::outcome::{Outcome, ReturnAddress};
+use crate::epoch::Epoch;
+use crate::object::{Access, OwnerId, Ownership};
+use crate::placement::ShardIndex;
+use crate::store::slot::{NO_SLOT, SlotIndex};
+
+/// A message on the consensus path.
+pub struct Transaction<A: Actor> {
+    /// `None` only in a box that waits to be used again.
+    pub(crate) message: Option<A::Message>,
+    pub(crate) sender: OwnerId,
+    pub(crate) answer_to: ReturnAddress,
+    /// Where it began and where its box returns.
+    pub(crate) origin: ShardIndex,
+    /// By home, ascending; each id once. Two are in the box itself: a list behind another pointer
+    /// is another line to wait for on each core it comes to.
+    pub(crate) objects: SmallVec<[Carried<A>; 2]>,
+    /// On the way up, the largest epoch among the participants so far; once it has run, the epoch
+    /// it committed in.
+    pub(crate) epoch: Epoch,
+    /// The latest epoch something was committed in that it may have seen: see
+    /// [`Journal`](crate::shard::journal::Journal).
+    pub(crate) seen: Epoch,
+    /// What the log is to have of the objects it wrote, as it was written at the lock point, if
+    /// there is a log.
+    pub(crate) records: Vec<u8>,
+    /// How often it began anew because it touched an object that was not among them.
+    pub(crate) reruns: u32,
+    /// What came of it, once it has run.
+    pub(crate) end: Option<TransactionEnd<A>>,
+}
+
+/// What came of running a transaction.
+pub(crate) enum TransactionEnd<A: Actor> {
+    /// Its writes are to be applied, and its outcome was given to whoever waits, or is here if that
+    /// is for the origin to do.
+    Committed(Option<Outcome<A>>),
+    /// Nothing is to be changed.
+    Aborted(Option<Outcome<A>>),
+    /// Nothing is to be changed, and it is to begin anew with this object as well.
+    Again(A::Id, Access),
+}
+
+/// One object of a transaction.
+pub(crate) struct Carried<A: Actor> {
+    pub(crate) id: A::Id,
+    pub(crate) home: ShardIndex,
+    pub(crate) access: Access,
+    /// Where it is at home, once it was found there, or [`NO_SLOT`].
+    pub(crate) slot: SlotIndex,
+    /// The epoch at home when the transaction was passed on from there.
+    pub(crate) passed_in: Epoch,
+    pub(crate) ownership: Ownership,
+    pub(crate) state: Option<A::State>,
+    /// The transaction wrote it: the state here is to replace the one at home.
+    pub(crate) is_written: bool,
+    /// Where in [`Transaction::records`] its record is; empty if it needs none.
+    pub(crate) record: Range<u32>,
+}
+
+impl<A: Actor> Carried<A> {
+    #[inline]
+    pub(crate) fn new(id: A::Id, home: ShardIndex, access: Access, slot: SlotIndex) -> Self {
+        Carried {
+            id,
+            home,
+            access,
+            slot,
+            passed_in: Epoch(0),
+            ownership: Ownership::default(),
+            state: None,
+            is_written: false,
+            record: 0..0,
+        }
+    }
+}
+
+impl<A: Actor> Transaction<A> {
+    /// An empty box.
+    pub(crate) fn new() -> Box<Self> {
+        Box::new(Transaction {
+            message: None,
+            sender: OwnerId::default(),
+            answer_to: ReturnAddress::Nobody,
+            origin: ShardIndex(0),
+            objects: SmallVec::new(),
+            epoch: Epoch(0),
+            seen: Epoch(0),
+            records: Vec::new(),
+            reruns: 0,
+            end: None,
+        })
+    }
+
+    /// Adds an object, or strengthens the access to one that is there.
+    pub(crate) fn add(&mut self, id: A::Id, home: ShardIndex, access: Access) {
+        if let Some(same) = self.objects.iter_mut().find(|object| object.id == id) {
+            same.access = same.access.max(access);
+            return;
+        }
+        let at = self.objects.partition_point(|object| object.home <= home);
+        self.objects.insert(at, Carried::new(id, home, access, NO_SLOT));
+    }
+
+    /// Which of the objects are at home on `shard`. Mostly there are few.
+    #[inline]
+    pub(crate) fn at_home(&self, shard: ShardIndex) -> Range<usize> {
+        let from = self.objects.iter().take_while(|object| object.home < shard).count();
+        let here = self.objects[from..].iter().take_while(|object| object.home == shard).count();
+        from..from + here
+    }
+
+    /// The participant after the one where `at_home` are.
+    #[inline]
+    pub(crate) fn after(&self, at_home: &Range<usize>) -> Option<ShardIndex> {
+        self.objects.get(at_home.end).map(|object| object.home)
+    }
+
+    /// The participant before it.
+    #[inline]
+    pub(crate) fn before(&self, at_home: &Range<usize>) -> Option<ShardIndex> {
+        self.objects[..at_home.start].last().map(|object| object.home)
+    }
+}
