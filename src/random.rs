@@ -2,8 +2,8 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// A number nobody can guess: the standard library draws its keys from the system, anew for each process and changed
-/// for each use.
+/// A number nobody can guess: the standard library draws its keys from the system, anew for each
+/// process and changed for each use.
 pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

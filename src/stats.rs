@@ -56,7 +56,7 @@ activity! {
     outbox_waiting,
     /// Messages that wait for their time now.
     timers_waiting,
-    /// Times the shard ran dry, stopped spinning and waited for its bell or a timer.
+    /// Times the shard ran dry, stopped spinning and waited for its doorbell or a timer.
     parks,
     /// Nanoseconds in turns.
     busy_ns,
@@ -71,7 +71,7 @@ activity! {
 }
 
 /// One shard's numbers, where others can read them. To be padded by its owner: the shard writes it every turn.
-pub(crate) struct Published {
+pub(crate) struct PublishedStats {
     counters: [AtomicU64; Counters::COUNT],
     activity: [AtomicU64; Activity::COUNT],
     latency: Mutex<Histogram<u64>>,
@@ -89,11 +89,11 @@ pub(crate) struct TaskCounts {
     pub(crate) cancelled: AtomicU64,
 }
 
-impl Published {
+impl PublishedStats {
     /// Of one shard of `shards`.
     pub(crate) fn new(shards: usize) -> Self {
         let nanoseconds_max = LATENCY_MAX.as_nanos() as u64;
-        Published {
+        PublishedStats {
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
             activity: std::array::from_fn(|_| AtomicU64::new(0)),
             // Two digits: 1 % at worst, in some 30 KiB.
@@ -178,7 +178,7 @@ pub struct ShardStats {
     /// How long the turn has been going on that it is in; `None` between turns. A message that does not come back shows here
     /// while it runs.
     pub in_turn_for: Option<Duration>,
-    /// Times a sender found it parked and rang its bell.
+    /// Times a sender found it parked and rang its doorbell.
     pub rings: u64,
     /// Single messages from outside it refused because its ingress was full.
     pub overloaded: u64,
@@ -217,7 +217,7 @@ pub struct Latency {
 }
 
 impl Latency {
-    pub(crate) fn of<'a>(shards: impl Iterator<Item = &'a Published>) -> Self {
+    pub(crate) fn of<'a>(shards: impl Iterator<Item = &'a PublishedStats>) -> Self {
         let mut all = None;
         for shard in shards {
             match &mut all {
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_is_published_is_what_is_read() {
-        let published = Published::new(1);
+        let published = PublishedStats::new(1);
         let counters = Counters { fast: 7, objects: 3, ..Counters::default() };
         let activity = Activity { turns: 5, parks: 1, ..Activity::default() };
         published.publish(&counters, &activity);
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn latency_is_that_of_all_shards_together() {
-        let shards = [Published::new(1), Published::new(1)];
+        let shards = [PublishedStats::new(1), PublishedStats::new(1)];
         assert_eq!(Latency::of(shards.iter()), Latency::default());
         let now = Instant::now() + Duration::from_secs(1);
         shards[0].sample(now, &mut vec![(now - Duration::from_micros(10), 99)]);

@@ -86,7 +86,7 @@ impl Sending {
 
     /// Sees to it that what was sent is looked at.
     fn end<A: Actor>(self, shared: &Shared<A>) {
-        shared.knock(self.sent_to.iter());
+        shared.notify(self.sent_to.iter());
     }
 }
 
@@ -290,14 +290,14 @@ fn outcome<A: Actor>(entry: BatchEntry<A>) -> Outcome<A> {
 }
 
 /// The messages of one batch, and their home.
-type Part<A> = (u16, Vec<BatchEntry<A>>);
+type BatchPart<A> = (u16, Vec<BatchEntry<A>>);
 
 /// Messages on their way into parts.
 struct Sorting<A: Actor> {
     /// The part being filled for each shard.
     filling: Vec<Vec<BatchEntry<A>>>,
     /// Full parts, and at the end all, with their homes.
-    parts: Vec<Part<A>>,
+    parts: Vec<BatchPart<A>>,
     homes: Vec<u16>,
     first_home: Option<u16>,
     known: Vec<Outcome<A>>,
@@ -362,7 +362,7 @@ impl<A: Actor> Sorting<A> {
         self.known.push(Err(error));
     }
 
-    fn finish(mut self) -> (Vec<Part<A>>, Order<A>) {
+    fn finish(mut self) -> (Vec<BatchPart<A>>, Order<A>) {
         if self.first_home == Some(NOWHERE) && self.homes.is_empty() {
             self.homes = vec![NOWHERE; self.messages];
         }

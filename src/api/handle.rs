@@ -1,4 +1,4 @@
-//! The door for outside threads: ask, ask all, tell, snapshots, and reads of what is published.
+//! The way in for outside threads: ask, ask all, tell, snapshots, and reads of what is published.
 //!
 //! A handle finds a message's home on the caller's thread and puts it in front of that shard. Nothing here waits (but a read of
 //! what is just being published, for a few steps of the publisher): what
@@ -63,7 +63,7 @@ impl<A: Actor> Handle<A> {
             shared.replies.unclaim(claim);
             return Ask::known(Err(AskError::Overloaded));
         }
-        mailbox.knock(&shared.replies);
+        mailbox.notify(&shared.replies);
         Ask::sent(shared.replies.clone(), claim)
     }
 
@@ -104,7 +104,7 @@ impl<A: Actor> Handle<A> {
             mailbox.count_overloaded();
             return Err(TellError::Overloaded(message));
         }
-        match mailbox.knock_after_tell(thread, &shared.replies) {
+        match mailbox.notify_after_tell(thread, &shared.replies) {
             None => Ok(()),
             Some(message) => Err(TellError::Stopped(message)),
         }
@@ -115,7 +115,7 @@ impl<A: Actor> Handle<A> {
         self.shared.router.destination::<A>(message, &mut Addressees::new())
     }
 
-    /// The same door, for messages sent as `owner`: they may write what `owner` owns.
+    /// The same handle, for messages sent as `owner`: they may write what `owner` owns.
     pub fn sending_as(&self, owner: OwnerId) -> Handle<A> {
         Handle { shared: self.shared.clone(), sender: owner }
     }

@@ -1,4 +1,5 @@
-//! The door for tasks on a shard: no queue and no lock between a task and the objects of its own shard.
+//! The way in for tasks on a shard: no queue and no lock between a task and the objects of its own
+//! shard.
 //!
 //! A task and the pump of its shard run on one thread and share the shard in a `RefCell`. Neither holds it across an
 //! `await`, so it is free whenever a task runs; the one way to find it taken is to call in here from inside `receive`,
@@ -50,12 +51,12 @@ impl<A: Actor> Local<A> {
         self.here.shared.router.home(id)
     }
 
-    /// The same door, for messages sent as `owner`.
+    /// The same `Local`, for messages sent as `owner`.
     pub fn sending_as(&self, owner: OwnerId) -> Local<A> {
         Local { here: self.here.clone(), sender: owner }
     }
 
-    /// A door for other threads, which sends as this one does.
+    /// A handle for other threads, which sends as this one does.
     pub fn handle(&self) -> Handle<A> {
         Handle::new(self.here.shared.clone()).sending_as(self.sender)
     }
@@ -105,7 +106,8 @@ impl<A: Actor> Local<A> {
     /// # Panics
     /// If it is called from inside `receive`.
     pub fn ask(&self, message: A::Message) -> LocalAsk<A> {
-        // An answer that has to wait for the disk is of an ask in flight, too: there is room for it, or the message does not run.
+        // An answer that has to wait for the disk is of an ask in flight, too: there is room for
+        // it, or the message does not run.
         if self.here.shared.logs.is_some() && !self.here.has_room_for_ask() {
             return LocalAsk { state: LocalAskState::Known(Err(AskError::Overloaded)) };
         }

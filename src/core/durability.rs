@@ -70,7 +70,8 @@ impl<A: Actor> LocalShard<A> {
         core.resumes = core.shard.has_resumed();
     }
 
-    /// Gives a task the answer to a message that has run here: at once, or as an ask in flight, which waits until it is durable.
+    /// Gives a task the answer to a message that has run here: at once, or as an ask in flight,
+    /// which waits until it is durable.
     pub(crate) fn answer_when_durable(&self, outcome: Outcome<A>) -> Result<Outcome<A>, u32> {
         let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
         if core.shard.undurable().is_none() {
@@ -111,7 +112,7 @@ impl<A: Actor> LocalShard<A> {
     /// Goes on writing and answers what is durable, outside a round.
     fn let_go(&self, core: &mut Core<A>) {
         self.see_to_log(core);
-        self.carry_out(core);
+        self.deliver(core);
         // No round may come for long, and answers were sent.
         self.publish(core);
     }
@@ -154,7 +155,9 @@ impl<A: Actor> LocalShard<A> {
 
     /// Whether something goes on beside the pump that the runtime itself has begun.
     pub(crate) fn has_work_of_its_own(&self) -> bool {
-        self.is_writing() || self.segments_being_made.get() > 0 || self.tasks.live() > 0 && !self.has_guests()
+        self.is_writing()
+            || self.segments_being_made.get() > 0
+            || self.tasks.live() > 0 && !self.may_have_user_tasks()
     }
 
     /// Whether the disk writes a batch of its log.

@@ -1,15 +1,17 @@
 //! The asks of a shard's own tasks that are under way to other shards.
 //!
-//! An ask has a key, which travels with the message and comes back with the answer. It leaves the list when both have
-//! happened: the answer has come, and the task has it or has gone. A key carries a generation, so that an answer nobody
-//! expects any more cannot meet a later ask. All on one thread; the list is bounded by `calls_max`.
+//! An ask has a key, which travels with the message and comes back with the answer. It leaves the
+//! list when both have happened: the answer has come, and the task has it or has gone. A key
+//! carries a generation, so that an answer nobody expects any more cannot meet a later ask. All on
+//! one thread; the list is bounded by `calls_max`.
 
 use std::task::Waker;
 
 use freehold_shard::{Actor, Outcome};
 use slab::Slab;
 
-/// The lower bits of a key are the place in the list; `calls_max` is at most this much. The others are the generation.
+/// The lower bits of a key are the place in the list; `calls_max` is at most this much. The others
+/// are the generation.
 const PLACE_BITS: u32 = 20;
 
 /// The asks of one shard.
@@ -21,10 +23,10 @@ pub(crate) struct InFlight<A: Actor> {
 
 struct AskInFlight<A: Actor> {
     key: u32,
-    state: State<A>,
+    state: InFlightState<A>,
 }
 
-enum State<A: Actor> {
+enum InFlightState<A: Actor> {
     Waiting(Option<Waker>),
     Answered(Outcome<A>),
     /// The task has gone; the answer has still to come.
@@ -45,7 +47,7 @@ impl<A: Actor> InFlight<A> {
         let entry = self.list.vacant_entry();
         let key = entry.key() as u32 | self.next_generation << PLACE_BITS;
         self.next_generation = self.next_generation.wrapping_add(1);
-        entry.insert(AskInFlight { key, state: State::Waiting(None) });
+        entry.insert(AskInFlight { key, state: InFlightState::Waiting(None) });
         Some(key)
     }
 
@@ -58,13 +60,13 @@ impl<A: Actor> InFlight<A> {
     pub(crate) fn answer(&mut self, key: u32, outcome: Outcome<A>) -> Option<Waker> {
         let ask = self.list.get_mut(place(key)).filter(|ask| ask.key == key)?;
         match &mut ask.state {
-            State::Waiting(waker) => {
+            InFlightState::Waiting(waker) => {
                 let waker = waker.take();
-                ask.state = State::Answered(outcome);
+                ask.state = InFlightState::Answered(outcome);
                 waker
             }
-            State::Answered(_) => None,
-            State::Abandoned => {
+            InFlightState::Answered(_) => None,
+            InFlightState::Abandoned => {
                 self.list.remove(place(key));
                 None
             }
@@ -78,15 +80,17 @@ impl<A: Actor> InFlight<A> {
             .get_mut(place(key))
             .filter(|ask| ask.key == key)
             .expect("an ask lasts until its task has the answer");
-        if let State::Waiting(waiting) = &mut ask.state {
+        if let InFlightState::Waiting(waiting) = &mut ask.state {
             if !waiting.as_ref().is_some_and(|waiting| waiting.will_wake(waker)) {
                 *waiting = Some(waker.clone());
             }
             return None;
         }
         match self.list.remove(place(key)).state {
-            State::Answered(outcome) => Some(outcome),
-            State::Waiting(_) | State::Abandoned => unreachable!("the task that polls has not gone"),
+            InFlightState::Answered(outcome) => Some(outcome),
+            InFlightState::Waiting(_) | InFlightState::Abandoned => {
+                unreachable!("the task that polls has not gone")
+            }
         }
     }
 
@@ -95,7 +99,7 @@ impl<A: Actor> InFlight<A> {
         let ask = self.list.get_mut(place(key)).filter(|ask| ask.key == key);
         let ask = ask.expect("an ask lasts until its task has gone");
         match ask.state {
-            State::Waiting(_) => std::mem::replace(&mut ask.state, State::Abandoned),
+            InFlightState::Waiting(_) => std::mem::replace(&mut ask.state, InFlightState::Abandoned),
             _ => self.list.remove(place(key)).state,
         }
     }
@@ -107,8 +111,9 @@ impl<A: Actor> InFlight<A> {
 
     /// Answers all that still wait: the shard leaves. Returns the tasks to wake.
     pub(crate) fn answer_all(&mut self, outcome: impl Fn() -> Outcome<A>) -> Vec<Waker> {
-        let waiting =
-            |(_, ask): (usize, &AskInFlight<A>)| matches!(ask.state, State::Waiting(_)).then_some(ask.key);
+        let waiting = |(_, ask): (usize, &AskInFlight<A>)| {
+            matches!(ask.state, InFlightState::Waiting(_)).then_some(ask.key)
+        };
         let keys: Vec<u32> = self.list.iter().filter_map(waiting).collect();
         keys.into_iter().filter_map(|key| self.answer(key, outcome())).collect()
     }

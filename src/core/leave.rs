@@ -11,7 +11,7 @@ use crate::transport::lanes::Lanes;
 use crate::transport::mailbox::{Ingress, refuse, unknown};
 
 /// What a shard reports when it has left.
-pub(crate) struct Left<A: Actor> {
+pub(crate) struct ShardExit<A: Actor> {
     pub(crate) timers: u64,
     pub(crate) tasks_cancelled: u64,
     pub(crate) messages_unrun: u64,
@@ -23,9 +23,9 @@ pub(crate) struct Left<A: Actor> {
     pub(crate) lanes: Option<Lanes<A>>,
 }
 
-impl<A: Actor> Default for Left<A> {
+impl<A: Actor> Default for ShardExit<A> {
     fn default() -> Self {
-        Left {
+        ShardExit {
             timers: 0,
             tasks_cancelled: 0,
             messages_unrun: 0,
@@ -36,7 +36,7 @@ impl<A: Actor> Default for Left<A> {
     }
 }
 
-impl<A: Actor> Left<A> {
+impl<A: Actor> ShardExit<A> {
     /// How many messages are left in its lanes, which are emptied.
     pub(crate) fn in_lanes(&mut self) -> u64 {
         let mut left = Vec::new();
@@ -67,7 +67,7 @@ impl<A: Actor> LocalShard<A> {
 
     /// The last thing the shard does, whether it stops or has died: answers everyone who waits for it, as truly as can
     /// be said. What never ran is answered `Stopped`; what ran and has its outcome gets it; the rest `Unknown`.
-    pub(crate) fn leave(&self) -> Left<A> {
+    pub(crate) fn leave(&self) -> ShardExit<A> {
         self.has_left.set(true);
         let (mailbox, replies) = (self.mailbox(), &self.shared.replies);
         let mut unrun = mailbox.close(replies);
@@ -75,7 +75,7 @@ impl<A: Actor> LocalShard<A> {
         let core = &mut *core;
         // A panic in the middle of a turn leaves what it had done. Of that nothing is durable; whoever waits for it is answered `Unknown`.
         core.shard.hold_back(&mut core.effects);
-        self.carry_out(core);
+        self.deliver(core);
         let outgoing = core.effects.outboxes.iter_mut().flat_map(|outbox| outbox.drain(..));
         for envelope in core.inbox.envelopes.drain(..).chain(outgoing) {
             unrun += usize::from(matches!(envelope, Envelope::Message { .. }));
@@ -100,7 +100,7 @@ impl<A: Actor> LocalShard<A> {
         drop(waiting);
         self.tasks.let_go();
         self.publish(core);
-        Left {
+        ShardExit {
             timers: core.shard.timers() as u64,
             tasks_cancelled: self.tasks.cancelled() + self.tasks.live(),
             messages_unrun: unrun as u64,

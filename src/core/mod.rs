@@ -16,33 +16,35 @@
 
 pub(crate) mod clock;
 pub(crate) mod command;
-pub(crate) mod door;
 mod durability;
 pub(crate) mod handoff;
 pub(crate) mod in_flight;
 pub(crate) mod jobs;
 mod leave;
-pub(crate) mod plan;
 pub(crate) mod prefetch;
 pub(crate) mod pulse;
 pub(crate) mod pump;
+pub(crate) mod setup;
+pub(crate) mod shard_waker;
 pub(crate) mod shared;
 pub(crate) mod slice;
 pub(crate) mod stall_timer;
 pub(crate) mod tasks;
 pub(crate) mod writer;
 
-pub(crate) use leave::Left;
+pub(crate) use leave::ShardExit;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use freehold_shard::{
-    Actor, Addressees, AskError, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress, Shard, ShardIndex,
+    Actor, Addressees, AskError, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress, Shard,
+    ShardIndex, Time,
 };
 use slab::Slab;
 
@@ -51,17 +53,17 @@ use self::command::Command;
 use self::handoff::Handoff;
 use self::in_flight::InFlight;
 use self::jobs::{Job, Jobs, let_go};
-use self::plan::Plan;
 use self::prefetch::Processor;
+use self::setup::ShardSetup;
 use self::shared::{Phase, Shared};
 use self::slice::Slice;
 use self::tasks::Tasks;
 use crate::error::TaskError;
 use crate::stats::{Activity, LATENCY_STRIDE};
-use crate::topology::occupancy::Look;
+use crate::topology::occupancy::CpuChange;
 use crate::transport::batch_reply::BatchReply;
 use crate::transport::lanes::Lanes;
-use crate::transport::mailbox::{COMMANDS, DOOR, DURABLE, Ingress, LINE, Mailbox, PHASE};
+use crate::transport::mailbox::{COMMANDS, DURABLE, Ingress, LINE, Mailbox, PHASE, WAKE_TASKS};
 use crate::transport::parking::publish;
 use crate::transport::replies::Claim;
 use crate::transport::waiting;
@@ -88,7 +90,7 @@ pub(crate) struct LocalShard<A: Actor> {
     /// When the shard next looks where it runs.
     next_look: Cell<Instant>,
     /// Tasks of users have been let in, and some may still be here even if none is watched.
-    has_guests: Cell<bool>,
+    may_have_user_tasks: Cell<bool>,
     is_draining: Cell<bool>,
     has_left: Cell<bool>,
 }
@@ -140,6 +142,14 @@ pub(crate) struct PumpState {
     pub(crate) waker: RefCell<Option<Waker>>,
 }
 
+/// When what tasks did by themselves is worth a round, so that statistics show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Publish {
+    /// With other work only.
+    WithWork,
+    Always,
+}
+
 /// What a round has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -151,16 +161,9 @@ pub(crate) enum Found {
     Nothing,
 }
 
-/// Whether the pump goes on.
-#[derive(PartialEq, Eq)]
-pub(crate) enum Heed {
-    GoOn,
-    Leave,
-}
-
 impl<A: Actor> LocalShard<A> {
-    pub(crate) fn new(plan: Plan<A>) -> Self {
-        let Plan { shard: index, shared, lanes, table_seed, restored } = plan;
+    pub(crate) fn new(setup: ShardSetup<A>) -> Self {
+        let ShardSetup { shard: index, shared, lanes, table_seed, restored } = setup;
         let config = &shared.config;
         let shards = shared.router.shards();
         let mut shard = Shard::new(index, shared.router, config.limits, table_seed, shared.mvcc.clone())
@@ -203,7 +206,7 @@ impl<A: Actor> LocalShard<A> {
             segments_being_made: Cell::new(0),
             next_look: Cell::new(shared.started),
             pump: PumpState { is_parked: Cell::new(false), waker: RefCell::new(None) },
-            has_guests: Cell::new(false),
+            may_have_user_tasks: Cell::new(false),
             is_draining: Cell::new(false),
             has_left: Cell::new(false),
             shared,
@@ -329,14 +332,14 @@ impl<A: Actor> LocalShard<A> {
         self.next_look.set(now + LOOK_EVERY);
         let (shard, cpu) = (self.index.0, self.shared.cpus[self.index.index()]);
         match self.shared.seats.look(self.index.index()) {
-            Look::InPlace => {}
-            Look::Moved { to } => tracing::warn!(
+            CpuChange::InPlace => {}
+            CpuChange::Moved { to } => tracing::warn!(
                 shard,
                 cpu,
                 to,
                 "this shard's CPU was taken from the process, and the kernel moved the shard: no shard spins until it is back"
             ),
-            Look::Back => tracing::info!(shard, cpu, "the shard is back on its CPU"),
+            CpuChange::Back => tracing::info!(shard, cpu, "the shard is back on its CPU"),
         }
     }
 
@@ -360,56 +363,91 @@ impl<A: Actor> LocalShard<A> {
     }
 
     /// One round: takes what has come, runs it, carries out what came of it. Says what there was to do.
-    /// What tasks did since the last round is worth one only if `publishes`.
-    pub(crate) fn round(&self, publishes: bool) -> Found {
+    pub(crate) fn round(&self, publish: Publish) -> Found {
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
-        let (mailbox, config) = (self.mailbox(), &self.shared.config);
-        if self.is_draining.get() {
-            if !self.has_work(core) && (!core.is_logged || core.shard.is_log_settled()) {
-                self.shared.progress(self.index).settle(core.lanes.sent, core.lanes.received);
-                return Found::Nothing;
-            }
-            self.shared.progress(self.index).begin();
+        if self.is_draining.get() && self.has_drained(core) {
+            return Found::Nothing;
         }
         let backlog = core.backlog;
-        let mut taken = core.lanes.drain(&mut core.inbox.envelopes, config.turn_messages_max);
-        if self.has_ingress(core) && !self.holds_back(core) {
-            taken += core.take_ingress(mailbox, config.turn_messages_max);
-        }
-        if taken == 0 && backlog == 0 && !core.has_own_work(publishes) {
+        let taken = self.take(core);
+        if taken == 0 && backlog == 0 && !core.has_own_work(publish) {
             return Found::Nothing;
         }
         let begin = core.clock.read();
         let began = core.clock.last;
         let pulse = &self.shared.pulses[self.index.index()];
         pulse.turn_begins(core.clock.real().0);
-        if core.resumes {
-            self.resume(core, begin);
+        self.turn(core, begin);
+        self.see_to_log(core);
+        // Only a round has done all that tasks asked for; what is delivered between rounds is the
+        // log's.
+        core.has_outgoing = false;
+        self.deliver(core);
+        core.clock.read();
+        self.revoke_old_snapshots(core);
+        if core.backlog < backlog || backlog == 0 {
+            core.progressed = core.clock.last;
         }
-        core.shard.turn(begin, &mut core.inbox, &mut core.effects);
+        self.account(core, core.clock.last - began, taken);
+        self.publish(core);
+        pulse.turn_ends();
+        // A round that could only try full lanes again did nothing.
+        if taken > 0 || backlog == 0 || core.backlog < backlog { Found::Work } else { Found::FullLanes }
+    }
+
+    /// While the shard drains: whether it has nothing to do, which it then says.
+    #[cold]
+    fn has_drained(&self, core: &Core<A>) -> bool {
+        if !self.has_work(core) && (!core.is_logged || core.shard.is_log_settled()) {
+            self.shared.progress(self.index).idle(core.lanes.sent, core.lanes.received);
+            return true;
+        }
+        self.shared.progress(self.index).begin();
+        false
+    }
+
+    /// Takes what has come into the inbox. Returns how many messages that was.
+    #[inline]
+    fn take(&self, core: &mut Core<A>) -> usize {
+        let max = self.shared.config.turn_messages_max;
+        let mut taken = core.lanes.drain(&mut core.inbox.envelopes, max);
+        if self.has_ingress(core) && !self.holds_back(core) {
+            taken += core.take_ingress(self.mailbox(), max);
+        }
+        taken
+    }
+
+    /// Runs what is in the inbox, and what goes on beside messages.
+    #[inline]
+    fn turn(&self, core: &mut Core<A>, now: Time) {
+        if core.resumes {
+            self.resume(core, now);
+        }
+        core.shard.turn(now, &mut core.inbox, &mut core.effects);
         core.jobs_due = false;
         core.jobs.run(&mut core.shard);
         core.sweep();
-        self.see_to_log(core);
-        // Only a round has done all that tasks asked for; what is carried out between rounds is the log's.
-        core.has_outgoing = false;
-        self.carry_out(core);
-        core.clock.read();
+    }
+
+    /// Revokes snapshots that have been open for too long, and tells the other shards of it.
+    #[inline]
+    fn revoke_old_snapshots(&self, core: &mut Core<A>) {
         core.shard.revoke_old(core.clock.real());
         if core.shard.counters().revoked != core.revoked_told {
             core.revoked_told = core.shard.counters().revoked;
             self.shared.tell_line();
         }
-        let took = core.clock.last - began;
-        if core.backlog < backlog || backlog == 0 {
-            core.progressed = core.clock.last;
-        }
+    }
+
+    /// Counts a turn, and how long its sampled messages took.
+    #[inline]
+    fn account(&self, core: &mut Core<A>, took: Duration, messages: usize) {
         core.activity.turns += 1;
         core.activity.busy_ns += took.as_nanos() as u64;
-        if took >= config.slow_turn {
+        if took >= self.shared.config.slow_turn {
             core.activity.slow_turns += 1;
-            tracing::warn!(shard = self.index.0, ?took, messages = taken, "a turn was slow");
+            tracing::warn!(shard = self.index.0, ?took, messages, "a turn was slow");
         }
         if !core.samples.is_empty() {
             let now = core.clock.last;
@@ -418,10 +456,6 @@ impl<A: Actor> LocalShard<A> {
             }
             self.shared.published[self.index.index()].sample(now, &mut core.samples);
         }
-        self.publish(core);
-        pulse.turn_ends();
-        // A round that could only try full lanes again did nothing.
-        if taken > 0 || backlog == 0 || core.backlog < backlog { Found::Work } else { Found::FullLanes }
     }
 
     /// Whether messages from outside wait.
@@ -441,7 +475,7 @@ impl<A: Actor> LocalShard<A> {
 
     /// Delivers the effects of a turn.
     #[inline]
-    fn carry_out(&self, core: &mut Core<A>) {
+    fn deliver(&self, core: &mut Core<A>) {
         core.told_flushed = core.shard.counters().told;
         core.backlog = core.lanes.flush(&mut core.effects.outboxes, &mut core.flushed);
         if !core.flushed.is_empty() {
@@ -449,7 +483,7 @@ impl<A: Actor> LocalShard<A> {
             let published = &self.shared.published[self.index.index()];
             for shard in core.flushed.drain(..) {
                 published.publish_sent(shard, core.lanes.sent_to[shard]);
-                self.shared.mailboxes[shard].look(&self.shared.replies);
+                self.shared.mailboxes[shard].wake_if_parked(&self.shared.replies);
             }
         }
         for (to, outcome) in core.effects.answers.drain(..) {
@@ -538,8 +572,8 @@ impl<A: Actor> LocalShard<A> {
     }
 
     /// From now on there may be tasks of users.
-    pub(crate) fn let_guest_in(&self) {
-        self.has_guests.set(true);
+    pub(crate) fn expect_user_tasks(&self) {
+        self.may_have_user_tasks.set(true);
     }
 
     /// Does something for others, a step after each round.
@@ -561,14 +595,15 @@ impl<A: Actor> LocalShard<A> {
         F: Future + 'static,
     {
         let task = self.tasks.clone().watch(future, ended);
-        // Into the queue, not at once as `spawn_local` would: whoever spawns may be in the middle of something.
+        // Into the queue, not at once as `spawn_local` would: whoever spawns may be in the middle
+        // of something.
         let queue = glommio::executor().current_task_queue();
         glommio::spawn_local_into(task, queue).expect("the queue of a running task exists").detach();
     }
 
     /// Whether there may be tasks of users.
-    pub(crate) fn has_guests(&self) -> bool {
-        self.has_guests.get()
+    pub(crate) fn may_have_user_tasks(&self) -> bool {
+        self.may_have_user_tasks.get()
     }
 
     /// When the clock was last read.
@@ -592,11 +627,11 @@ impl<A: Actor> LocalShard<A> {
         core.activity.parked_ns += (core.clock.last - since).as_nanos() as u64;
     }
 
-    /// Looks at the signals that other threads left.
+    /// Does what the signals that other threads left ask for. Breaks if the shard is to leave.
     #[cold]
-    pub(crate) fn heed(self: &Rc<Self>) -> Heed {
+    pub(crate) fn poll_signals(self: &Rc<Self>) -> ControlFlow<()> {
         let signals = self.mailbox().take_signals();
-        if signals & DOOR != 0 {
+        if signals & WAKE_TASKS != 0 {
             waiting::wake_kept();
         }
         if signals & LINE != 0 {
@@ -621,10 +656,10 @@ impl<A: Actor> LocalShard<A> {
                     self.is_draining.set(true);
                     self.tasks.stopping.happen();
                 }
-                Phase::Stopping | Phase::Dead => return Heed::Leave,
+                Phase::Stopping | Phase::Dead => return ControlFlow::Break(()),
             }
         }
-        Heed::GoOn
+        ControlFlow::Continue(())
     }
 
     /// Ends the tasks that are left.
@@ -707,7 +742,7 @@ impl<A: Actor> Core<A> {
 
     /// Whether there is something to do though nothing has come.
     #[inline]
-    fn has_own_work(&mut self, publishes: bool) -> bool {
+    fn has_own_work(&mut self, publish: Publish) -> bool {
         self.has_outgoing
             || self.shard.own_messages() > 0
             || self.has_jobs()
@@ -715,7 +750,7 @@ impl<A: Actor> Core<A> {
             || self.is_logged && self.shard.has_log_work()
             || self.shard.counters().told != self.told_flushed
             || self.shard.next_timer().is_some_and(|due| due <= self.clock.read())
-            || publishes && self.shard.counters().handled() != self.handled_published
+            || publish == Publish::Always && self.shard.counters().handled() != self.handled_published
     }
 }
 

@@ -1,12 +1,13 @@
 //! One core's loop on glommio: rounds, spinning, parking.
 //!
-//! Each shard has one executor, and on it one task that lives as long as the shard, the *pump*, in the default task
-//! queue. After each round it yields to the tasks of users. When it runs dry it spins and then parks: it waits for its
-//! bell through the ring, for the next timer, or for a task of this thread.
+//! Each shard has one executor, and on it one task that lives as long as the shard, the *pump*, in
+//! the default task queue. After each round it yields to the tasks of users. When it runs dry it
+//! spins and then parks: it waits for its doorbell through the ring, for the next timer, or for a
+//! task of this thread.
 //!
-//! Nobody else ever holds a waker of the pump, so a wake from another thread cannot be lost in an executor, which
-//! glommio's can; `parking` proves that it is not lost before, and `stall_timer` sees to it that the executor does not sleep
-//! on it.
+//! Nobody else ever holds a waker of the pump, so a wake from another thread cannot be lost in an
+//! executor, which glommio's can; `parking` proves that it is not lost before, and `stall_timer`
+//! sees to it that the executor does not sleep on it.
 
 mod pace;
 
@@ -24,40 +25,48 @@ use glommio::timer::Timer;
 
 use self::pace::{Around, Pace, Step};
 use super::shared::Phase;
-use super::stall_timer::{BellWaker, StallTimer, WATCH_EVERY, WATCH_WORK_EVERY};
-use super::{Found, Heed, LocalShard};
+use super::stall_timer::{DoorbellWaker, StallTimer, WATCH_EVERY, WATCH_WORK_EVERY};
+use super::{Found, LocalShard, Publish};
 
-/// How often one registration of the bell is waited on anew before it is renewed: each wait leaves a waker with it.
+/// How often one registration of the doorbell is waited on anew before it is renewed: each wait
+/// leaves a waker with it.
 const WAITS_PER_REGISTRATION: u32 = 32;
 
 /// How long a shard that leaves waits for its disk, and for those of the others.
 const FLUSH_MAX: Duration = Duration::from_secs(10);
 
 /// Where the pump sleeps.
-struct Bed {
-    bell: PollableFd<OwnedFd>,
-    bell_waker: Arc<BellWaker>,
-    /// `bell_waker`, as a waker.
+struct ParkState {
+    doorbell: PollableFd<OwnedFd>,
+    doorbell_waker: Arc<DoorbellWaker>,
+    /// `doorbell_waker`, as a waker.
     waker: Waker,
     registration: PollState,
     waits: u32,
     was_rung: bool,
 }
 
+impl ParkState {
+    fn new(doorbell: PollableFd<OwnedFd>) -> Self {
+        let doorbell_waker = Arc::new(DoorbellWaker::default());
+        let waker = Waker::from(doorbell_waker.clone());
+        let registration = PollState::new();
+        ParkState { doorbell, doorbell_waker, waker, registration, waits: 0, was_rung: false }
+    }
+}
+
 /// Runs the pump until the runtime stops or dies.
 pub(crate) async fn pump<A: Actor>(
     here: Rc<LocalShard<A>>,
-    bell: PollableFd<OwnedFd>,
+    doorbell: PollableFd<OwnedFd>,
     mut stall_timer: StallTimer,
 ) {
-    let bell_waker = Arc::new(BellWaker::default());
-    let waker = Waker::from(bell_waker.clone());
-    let mut bed = Bed { bell, bell_waker, waker, registration: PollState::new(), waits: 0, was_rung: false };
+    let mut park_state = ParkState::new(doorbell);
     let is_pinned = here.shared.is_pinned();
     let mut pace = Pace::new();
     loop {
         here.beat();
-        if here.mailbox().has_signals() && here.heed() == Heed::Leave {
+        if here.mailbox().has_signals() && here.poll_signals().is_break() {
             break;
         }
         let found = here.round(pace.publishes());
@@ -88,7 +97,8 @@ pub(crate) async fn pump<A: Actor>(
                     glommio::yield_if_needed().await;
                 }
             }
-            // A full lane rings no bell when it has room again. Its reader always makes some, if it gets a CPU to run on.
+            // A full lane rings no doorbell when it has room again. Its reader always makes some,
+            // if it gets a CPU to run on.
             Step::GiveWay => {
                 if !is_pinned {
                     std::thread::yield_now();
@@ -102,22 +112,28 @@ pub(crate) async fn pump<A: Actor>(
             }
             Step::Look => std::hint::spin_loop(),
             Step::Park => {
-                if here.round(true) == Found::Work {
+                if here.round(Publish::Always) == Found::Work {
                     here.wake_answered();
                 }
-                let woken = park(&here, &mut bed, &mut stall_timer).await;
+                let woken = park(&here, &mut park_state, &mut stall_timer).await;
                 pace.parked(woken.then(|| here.last_clock()));
             }
         }
     }
+    wind_down(&here, stall_timer, park_state).await;
+}
+
+/// What the pump does last: it ends the tasks, and waits until all that the shard committed is
+/// durable.
+async fn wind_down<A: Actor>(here: &LocalShard<A>, mut stall_timer: StallTimer, park_state: ParkState) {
     stall_timer.unpark();
     here.cancel_tasks().await;
     // What those did in their last steps.
-    here.round(true);
+    here.round(Publish::Always);
     here.wake_answered();
-    flush(&here).await;
+    flush(here).await;
     // glommio's wakers are let go of where its executor still runs.
-    bed.bell_waker.wakes(None);
+    park_state.doorbell_waker.wakes(None);
     let waker = here.pump.waker.take();
     drop(waker);
 }
@@ -127,7 +143,7 @@ async fn flush<A: Actor>(here: &LocalShard<A>) {
     let begin = Instant::now();
     while here.has_unwritten() && here.shared.phase() != Phase::Dead && begin.elapsed() < FLUSH_MAX {
         here.beat();
-        here.round(true);
+        here.round(Publish::Always);
         here.wake_answered();
         Timer::new(Duration::from_micros(100)).await;
     }
@@ -145,14 +161,18 @@ async fn flush<A: Actor>(here: &LocalShard<A>) {
     }
 }
 
-/// Waits for the bell, the next timer, or a task of this shard that sends something. Says whether there may be work,
-/// and not only time has passed.
-async fn park<A: Actor>(here: &LocalShard<A>, bed: &mut Bed, stall_timer: &mut StallTimer) -> bool {
+/// Waits for the doorbell, the next timer, or a task of this shard that sends something. Says
+/// whether there may be work, and not only time has passed.
+async fn park<A: Actor>(
+    here: &LocalShard<A>,
+    park_state: &mut ParkState,
+    stall_timer: &mut StallTimer,
+) -> bool {
     let due = here.until_timer();
     let watch = if here.has_work_of_its_own() {
         Some(WATCH_WORK_EVERY)
     } else {
-        here.has_guests().then_some(WATCH_EVERY)
+        here.may_have_user_tasks().then_some(WATCH_EVERY)
     };
     let timer = due.into_iter().chain(watch).min();
     if !here.mailbox().parking().park(|| here.is_idle()) {
@@ -163,24 +183,24 @@ async fn park<A: Actor>(here: &LocalShard<A>, bed: &mut Bed, stall_timer: &mut S
     let since = here.last_clock();
     stall_timer.park(timer);
     here.pump.is_parked.set(true);
-    Sleep { here, bed, timer: timer.map(Timer::new), has_begun: false }.await;
+    Sleep { here, park_state, timer: timer.map(Timer::new), has_begun: false }.await;
     let was_woken = !here.pump.is_parked.replace(false);
     here.mailbox().parking().awake();
     stall_timer.unpark();
     here.look_where_it_runs(Instant::now());
-    let was_rung = std::mem::take(&mut bed.was_rung);
+    let was_rung = std::mem::take(&mut park_state.was_rung);
     if was_rung {
         // Empty if it was rung and read before.
-        let _ = rustix::io::read(bed.bell.get_ref(), &mut [0; 8]);
+        let _ = rustix::io::read(park_state.doorbell.get_ref(), &mut [0; 8]);
     }
     here.count_park(since);
     was_woken || was_rung
 }
 
-/// Ready at the second poll, whoever caused it: the bell, the timer, or a task.
+/// Ready at the second poll, whoever caused it: the doorbell, the timer, or a task.
 struct Sleep<'a, A: Actor> {
     here: &'a LocalShard<A>,
-    bed: &'a mut Bed,
+    park_state: &'a mut ParkState,
     timer: Option<Timer>,
     has_begun: bool,
 }
@@ -189,20 +209,22 @@ impl<A: Actor> Future for Sleep<'_, A> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Sleep { here, bed, timer, has_begun } = &mut *self;
+        let Sleep { here, park_state, timer, has_begun } = &mut *self;
         // The registration outlives a sleep that something else has ended, so that the timers and tasks of an idle
         // shard do not cost a cancellation each.
-        if !*has_begun && bed.waits >= WAITS_PER_REGISTRATION {
-            bed.registration = PollState::new();
-            bed.waits = 0;
+        if !*has_begun && park_state.waits >= WAITS_PER_REGISTRATION {
+            park_state.registration = PollState::new();
+            park_state.waits = 0;
         }
-        bed.bell_waker.wakes(Some(cx.waker()));
-        bed.waits += 1;
-        let rung = bed.bell.poll_readable(&mut Context::from_waker(&bed.waker), &mut bed.registration);
+        park_state.doorbell_waker.wakes(Some(cx.waker()));
+        park_state.waits += 1;
+        let rung = park_state
+            .doorbell
+            .poll_readable(&mut Context::from_waker(&park_state.waker), &mut park_state.registration);
         if let Poll::Ready(rung) = rung {
-            rung.expect("no-lost-wake: the bell of a shard can be waited for");
-            bed.waits = 0;
-            bed.was_rung = true;
+            rung.expect("no-lost-wake: the doorbell of a shard can be waited for");
+            park_state.waits = 0;
+            park_state.was_rung = true;
             return Poll::Ready(());
         }
         if std::mem::replace(has_begun, true) {

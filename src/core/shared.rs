@@ -1,7 +1,8 @@
-//! What all threads of a runtime share, and every handle: mailboxes, reply slots, what is published, and how far the
-//! runtime is.
+//! What all threads of a runtime share, and every handle: mailboxes, reply slots, what is
+//! published, and how far the runtime is.
 //!
-//! A shard keeps [`Progress`] only while it drains, and marks itself busy before it takes anything from anywhere.
+//! A shard keeps [`DrainProgress`] only while it drains, and marks itself busy before it takes
+//! anything from anywhere.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,8 +17,8 @@ use crate::config::Config;
 use crate::disk::error::LogError;
 use crate::error::{Death, DeathCause};
 use crate::fork::Birth;
-use crate::log::Logs;
-use crate::stats::{Latency, Published, ShardStats, Stats};
+use crate::log::SharedLogs;
+use crate::stats::{Latency, PublishedStats, ShardStats, Stats};
 use crate::topology::occupancy::Seats;
 use crate::transport::mailbox::{DURABLE, LINE, Mailbox, PHASE};
 use crate::transport::parking::publish;
@@ -36,7 +37,7 @@ pub(crate) enum Phase {
 
 /// What a draining shard says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub(crate) struct DrainProgress {
     /// It had nothing to do when it last looked. False until it has looked while draining.
     pub(crate) is_idle: bool,
     /// How often it took up work.
@@ -45,7 +46,7 @@ pub(crate) struct Progress {
     pub(crate) received: u64,
 }
 
-impl Progress {
+impl DrainProgress {
     /// It takes up work, and has not taken anything yet.
     pub(crate) fn begin(&mut self) {
         self.is_idle = false;
@@ -53,7 +54,7 @@ impl Progress {
     }
 
     /// It has nothing to do, after so many envelopes put into lanes and taken from them.
-    pub(crate) fn settle(&mut self, sent: u64, received: u64) {
+    pub(crate) fn idle(&mut self, sent: u64, received: u64) {
         (self.is_idle, self.sent, self.received) = (true, sent, received);
     }
 }
@@ -63,7 +64,7 @@ pub(crate) struct Shared<A: Actor> {
     pub(crate) router: Router,
     pub(crate) config: Config,
     pub(crate) mailboxes: Box<[Mailbox<A, Command<A>>]>,
-    pub(crate) published: Box<[CachePadded<Published>]>,
+    pub(crate) published: Box<[CachePadded<PublishedStats>]>,
     pub(crate) replies: Arc<Replies<A>>,
     pub(crate) mvcc: Arc<Mvcc<A>>,
     pub(crate) patience: Patience,
@@ -77,13 +78,13 @@ pub(crate) struct Shared<A: Actor> {
     /// When the runtime's time began.
     pub(crate) started: Instant,
     /// What there is of logs, if it has them.
-    pub(crate) logs: Option<Arc<Logs>>,
+    pub(crate) logs: Option<Arc<SharedLogs>>,
     /// In which process it runs.
     pub(crate) birth: Birth,
     /// By shard.
     pub(crate) pulses: Box<[CachePadded<Pulse>]>,
     pub(crate) phase: CachePadded<AtomicU8>,
-    pub(crate) progress: Box<[Mutex<Progress>]>,
+    pub(crate) progress: Box<[Mutex<DrainProgress>]>,
     pub(crate) deaths: Mutex<Vec<Death>>,
     /// Shards that have not left.
     pub(crate) staying: AtomicUsize,
@@ -117,19 +118,20 @@ impl<A: Actor> Shared<A> {
         }
     }
 
-    pub(crate) fn progress(&self, shard: ShardIndex) -> MutexGuard<'_, Progress> {
+    pub(crate) fn progress(&self, shard: ShardIndex) -> MutexGuard<'_, DrainProgress> {
         self.progress[shard.index()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// After something was put in front of these shards.
-    pub(crate) fn knock(&self, shards: impl Iterator<Item = ShardIndex>) {
+    pub(crate) fn notify(&self, shards: impl Iterator<Item = ShardIndex>) {
         publish();
         for shard in shards {
-            self.mailboxes[shard.index()].look(&self.replies);
+            self.mailboxes[shard.index()].wake_if_parked(&self.replies);
         }
     }
 
-    /// Has every shard look at the line of epochs: a snapshot was closed, and one that is idle is to let go of what it kept.
+    /// Has every shard look at the line of epochs: a snapshot was closed, and one that is idle is
+    /// to let go of what it kept.
     pub(crate) fn tell_line(&self) {
         for mailbox in &self.mailboxes {
             mailbox.signal(LINE, &self.replies);
@@ -186,7 +188,8 @@ impl<A: Actor> Shared<A> {
         self.advance(Phase::Dead);
     }
 
-    /// The manifest is another's, so no log of this runtime counts any more. It is no shard's fault; the first stands for all.
+    /// The manifest is another's, so no log of this runtime counts any more. It is no shard's
+    /// fault; the first stands for all.
     pub(crate) fn log_was_replaced(&self, error: &LogError) {
         self.die(Death { shard: ShardIndex(0), cause: DeathCause::Log(error.to_string()) });
     }

@@ -7,16 +7,18 @@
 //! With 1 ms, and two busy loops beside two shards on two CPUs, two runs of 100,000 round trips in six never ended; with
 //! what is here, none in 752 shorter ones.
 //!
-//! Nobody outside can wake such an executor: it is not asleep as far as our own protocol knows. So it must never sleep
-//! without a timer while tasks may be ready. The stall timer sets a ladder of timers that wake nobody: that one is set is all
-//! they are for. One would not do, as the executor may fall asleep again when it fires.
+//! Nobody outside can wake such an executor: it is not asleep as far as our own protocol knows. So
+//! it must never sleep without a timer while tasks may be ready. The stall timer sets a ladder of
+//! timers that wake nobody: that one is set is all they are for. One would not do, as the executor
+//! may fall asleep again when it fires.
 //!
-//! - While the pump is awake it keeps moving the ladder ahead ([`StallTimer::keep`]): a stall lasts some 2 ms.
+//! - While the pump is awake it keeps moving the ladder ahead ([`StallTimer::keep`]): a stall lasts
+//!   some 2 ms.
 //! - When the pump parks until a time, the ladder begins there. On a shard with tasks of users, which may become ready
 //!   by a socket or a file and of which we do not hear, the pump parks for at most [`WATCH_EVERY`].
-//! - When the pump parks without a time, because there are no such tasks and nothing is to be done, there is no ladder,
-//!   and the executor sleeps as it should. Its bell then sets the ladder in the very moment it wakes the pump
-//!   ([`BellWaker`]).
+//! - When the pump parks without a time, because there are no such tasks and nothing is to be done,
+//!   there is no ladder, and the executor sleeps as it should. Its doorbell then sets the ladder in
+//!   the very moment it wakes the pump ([`DoorbellWaker`]).
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -47,7 +49,7 @@ const RUNGS: [Duration; 5] = [
 const KEEP_EVERY: Duration = Duration::from_millis(1);
 
 thread_local! {
-    /// Here and not with the pump, because the bell sets it from inside the reactor.
+    /// Here and not with the pump, because the doorbell sets it from inside the reactor.
     static LADDER: RefCell<[Option<Timer>; RUNGS.len()]> = const { RefCell::new([const { None }; RUNGS.len()]) };
 }
 
@@ -119,13 +121,14 @@ impl Drop for StallTimer {
     }
 }
 
-/// What the bell wakes: it sets the ladder, then wakes the pump. Used on the pump's own thread only, by its reactor.
+/// What the doorbell wakes: it sets the ladder, then wakes the pump. Used on the pump's own thread
+/// only, by its reactor.
 #[derive(Default)]
-pub(crate) struct BellWaker {
+pub(crate) struct DoorbellWaker {
     pump: Mutex<Option<Waker>>,
 }
 
-impl BellWaker {
+impl DoorbellWaker {
     /// The pump is woken by `pump` from now on; by nothing if that is `None`.
     pub(crate) fn wakes(&self, pump: Option<&Waker>) {
         let mut waker = self.pump.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,7 +139,7 @@ impl BellWaker {
     }
 }
 
-impl Wake for BellWaker {
+impl Wake for DoorbellWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

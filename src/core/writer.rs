@@ -14,18 +14,18 @@ use super::LocalShard;
 use crate::disk::error::LogError;
 use crate::disk::file::LogFile;
 use crate::error::{Death, DeathCause};
-use crate::log::{Logs, segment_name};
+use crate::log::{SharedLogs, segment_name};
 
 /// The next segment, being made.
 type Next = Rc<RefCell<Option<Result<LogFile, LogError>>>>;
 
 /// Opens the first segment of a log.
-pub(crate) async fn first(logs: &Logs, log: u64) -> Result<LogFile, LogError> {
+pub(crate) async fn first(logs: &SharedLogs, log: u64) -> Result<LogFile, LogError> {
     LogFile::open(&logs.directory, &segment_name(log, 0)).await
 }
 
 /// Writes what the shard gives, until it stops or a write fails.
-pub(crate) async fn write<A: Actor>(here: Rc<LocalShard<A>>, logs: Arc<Logs>, log: u64, file: LogFile) {
+pub(crate) async fn write<A: Actor>(here: Rc<LocalShard<A>>, logs: Arc<SharedLogs>, log: u64, file: LogFile) {
     let mut writing = Writing { here: here.clone(), logs, log, file, segment: 0, end: 0, next: None };
     loop {
         let handoff = &here.handoff;
@@ -46,7 +46,7 @@ pub(crate) async fn write<A: Actor>(here: Rc<LocalShard<A>>, logs: Arc<Logs>, lo
 
 struct Writing<A: Actor> {
     here: Rc<LocalShard<A>>,
-    logs: Arc<Logs>,
+    logs: Arc<SharedLogs>,
     log: u64,
     file: LogFile,
     segment: u64,
@@ -112,7 +112,7 @@ impl<A: Actor> Writing<A> {
 }
 
 /// Makes a segment: of one that is not needed, if there is one.
-async fn make(logs: &Arc<Logs>, log: u64, segment: u64) -> Result<LogFile, LogError> {
+async fn make(logs: &Arc<SharedLogs>, log: u64, segment: u64) -> Result<LogFile, LogError> {
     let name = segment_name(log, segment);
     let spare = match logs.take_spare() {
         Some(spare) => spare,

@@ -26,7 +26,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::error::LogError;
-use super::faults::Faults;
+use super::faults::WriteFaults;
 use super::name::{FileName, LOCK, MANIFEST, NEW, OLD, OLD_NEW};
 
 /// What a new file may be used for: by its owner, and by nobody else.
@@ -43,7 +43,7 @@ pub(crate) struct Options {
     /// Whether anything is synced. Without, a power cut loses what was acknowledged: for tests that must see that happen.
     pub(crate) syncs: bool,
     /// Writes of log files that are to fail.
-    pub(crate) faults: Option<Arc<Faults>>,
+    pub(crate) faults: Option<Arc<WriteFaults>>,
     /// A byte of each file that is written once that comes to the disk as another.
     pub(crate) flips_part: Option<u64>,
     /// What is done where there is nothing.
@@ -488,7 +488,7 @@ impl Directory {
     }
 
     /// Writes that are to fail.
-    pub(super) fn faults(&self) -> Option<&Faults> {
+    pub(super) fn faults(&self) -> Option<&WriteFaults> {
         self.inner.options.faults.as_deref()
     }
 

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use super::directory::{Directory, FILE_MODE};
 use super::error::LogError;
-use super::faults::Fault;
+use super::faults::WriteFault;
 
 /// What everything written is a multiple of, and begins at a multiple of.
 pub(crate) const BLOCK_BYTES: usize = 4096;
@@ -34,7 +34,7 @@ const PIECE_BYTES: usize = 256 << 10;
 /// A file of the log, open to write. Keeps the directory locked.
 #[derive(Debug)]
 pub(crate) struct LogFile {
-    handle: Handle,
+    handle: OpenFile,
     directory: Directory,
     path: PathBuf,
     bytes: u64,
@@ -72,7 +72,7 @@ impl LogFile {
         let path = directory.file(name);
         let sync = if directory.syncs() { EachWrite::Synced } else { EachWrite::NotSynced };
         let failed = |source| LogError::io("opening", &path, source);
-        let handle = Handle::open(directory, name, "opening", sync).await?;
+        let handle = OpenFile::open(directory, name, "opening", sync).await?;
         let bytes = handle.bytes().await.map_err(failed)?;
         Ok(LogFile { handle, directory: directory.clone(), path, bytes })
     }
@@ -100,13 +100,13 @@ impl LogFile {
         let fault = self.directory.faults().and_then(|faults| faults.strike());
         let reaches_disk = match fault {
             None => bytes,
-            Some(Fault::Error { written, .. } | Fault::Short { written }) => &bytes[..written],
+            Some(WriteFault::Error { written, .. } | WriteFault::Short { written }) => &bytes[..written],
         };
         let written = match reaches_disk {
             [] => 0,
             _ => self.handle.write(reaches_disk, offset).await.map_err(failed)?,
         };
-        if let Some(Fault::Error { errno, .. }) = fault {
+        if let Some(WriteFault::Error { errno, .. }) = fault {
             return Err(failed(errno.into()));
         }
         if written != bytes.len() {
@@ -133,7 +133,7 @@ impl LogFile {
 /// A file that is written once, from its begin to its end, and is nobody's before it is whole: nothing of it is synced until then.
 #[derive(Debug)]
 pub(crate) struct NewFile {
-    handle: Handle,
+    handle: OpenFile,
     directory: Directory,
     path: PathBuf,
     bytes: u64,
@@ -144,7 +144,7 @@ impl NewFile {
     pub(crate) async fn create(directory: &Directory, name: &str) -> Result<NewFile, LogError> {
         directory.assert_ours();
         make(directory, name).await?;
-        let handle = Handle::open(directory, name, "making", EachWrite::NotSynced).await?;
+        let handle = OpenFile::open(directory, name, "making", EachWrite::NotSynced).await?;
         let path = directory.file(name);
         Ok(NewFile { handle, directory: directory.clone(), path, bytes: 0 })
     }
@@ -199,7 +199,7 @@ async fn fill(directory: &Directory, name: &str, bytes: u64) -> Result<(), LogEr
     let path = &directory.file(name);
     loop {
         // Syncing each write would take a commit of the file system's journal each time: the file grows.
-        let handle = Handle::open(directory, name, "opening", EachWrite::NotSynced).await?;
+        let handle = OpenFile::open(directory, name, "opening", EachWrite::NotSynced).await?;
         let is_direct = handle.is_direct();
         let zeroed = match handle.zero(bytes).await {
             Ok(()) if directory.syncs() => handle.sync().await,
@@ -239,25 +239,25 @@ enum EachWrite {
 
 /// An open file, in one of glommio's two ways.
 #[derive(Debug)]
-enum Handle {
+enum OpenFile {
     Direct(DmaFile),
     Buffered(BufferedFile),
 }
 
-impl Handle {
+impl OpenFile {
     /// Opens a file that is there, for direct I/O if that is to be had. An error says that it came of this `action`.
     async fn open(
         directory: &Directory,
         name: &str,
         action: &'static str,
         each_write: EachWrite,
-    ) -> Result<Handle, LogError> {
+    ) -> Result<OpenFile, LogError> {
         let path = directory.by_descriptor(Some(name))?;
-        let opened = Handle::open_by(directory, &path, each_write).await;
+        let opened = OpenFile::open_by(directory, &path, each_write).await;
         opened.map_err(|source| LogError::io(action, &directory.file(name), source))
     }
 
-    async fn open_by(directory: &Directory, path: &Path, each_write: EachWrite) -> io::Result<Handle> {
+    async fn open_by(directory: &Directory, path: &Path, each_write: EachWrite) -> io::Result<OpenFile> {
         let mut options = OpenOptions::new();
         options.write(true);
         // glommio adds these to the flags of openat(2). What it sets later, O_DIRECT, leaves them as they are.
@@ -271,7 +271,7 @@ impl Handle {
                     } else if !rustix::fs::fcntl_getfl(&file)?.contains(OFlags::DIRECT) {
                         "it is in memory" // glommio does not try on tmpfs, and does not say so
                     } else {
-                        return Ok(Handle::Direct(file));
+                        return Ok(OpenFile::Direct(file));
                     };
                     directory.note_buffered(&why);
                     file.close().await.map_err(plain)?;
@@ -280,17 +280,17 @@ impl Handle {
                 Err(error) => return Err(error),
             }
         }
-        options.buffered_open(path).await.map(Handle::Buffered).map_err(plain)
+        options.buffered_open(path).await.map(OpenFile::Buffered).map_err(plain)
     }
 
     fn is_direct(&self) -> bool {
-        matches!(self, Handle::Direct(_))
+        matches!(self, OpenFile::Direct(_))
     }
 
     async fn bytes(&self) -> io::Result<u64> {
         match self {
-            Handle::Direct(file) => file.file_size().await,
-            Handle::Buffered(file) => file.file_size().await,
+            OpenFile::Direct(file) => file.file_size().await,
+            OpenFile::Buffered(file) => file.file_size().await,
         }
         .map_err(plain)
     }
@@ -298,12 +298,12 @@ impl Handle {
     /// One write. Returns how much of it was done.
     async fn write(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         match self {
-            Handle::Direct(file) => {
+            OpenFile::Direct(file) => {
                 let mut buffer = file.alloc_dma_buffer(bytes.len());
                 buffer.as_bytes_mut().copy_from_slice(bytes);
                 file.write_at(buffer, offset).await
             }
-            Handle::Buffered(file) => file.write_at(bytes.to_vec(), offset).await,
+            OpenFile::Buffered(file) => file.write_at(bytes.to_vec(), offset).await,
         }
         .map_err(plain)
     }
@@ -312,18 +312,18 @@ impl Handle {
     async fn zero(&self, end: u64) -> io::Result<()> {
         let piece = end.min(ZEROS_BYTES as u64) as usize;
         let zeros = match self {
-            Handle::Direct(file) => {
+            OpenFile::Direct(file) => {
                 let mut zeros = file.alloc_dma_buffer(piece);
                 zeros.as_bytes_mut().fill(0);
                 Some(Rc::new(zeros))
             }
-            Handle::Buffered(_) => None,
+            OpenFile::Buffered(_) => None,
         };
         let mut offset = 0;
         while offset < end {
             let left = (end - offset).min(piece as u64) as usize;
             let written = match (self, &zeros) {
-                (Handle::Direct(file), Some(zeros)) if zeros.len() == left => {
+                (OpenFile::Direct(file), Some(zeros)) if zeros.len() == left => {
                     file.write_rc_at(zeros.clone(), offset).await.map_err(plain)?
                 }
                 _ => self.write(&vec![0; left], offset).await?,
@@ -341,16 +341,16 @@ impl Handle {
 
     async fn sync(&self) -> io::Result<()> {
         match self {
-            Handle::Direct(file) => file.fdatasync().await,
-            Handle::Buffered(file) => file.fdatasync().await,
+            OpenFile::Direct(file) => file.fdatasync().await,
+            OpenFile::Buffered(file) => file.fdatasync().await,
         }
         .map_err(plain)
     }
 
     async fn close(self) -> io::Result<()> {
         match self {
-            Handle::Direct(file) => file.close().await,
-            Handle::Buffered(file) => file.close().await,
+            OpenFile::Direct(file) => file.close().await,
+            OpenFile::Buffered(file) => file.close().await,
         }
         .map_err(plain)
     }

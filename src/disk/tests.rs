@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::directory::{Absent, Directory, Options};
 use super::error::LogError;
-use super::faults::{Fault, Faults};
+use super::faults::{WriteFault, WriteFaults};
 use super::file::{BLOCK_BYTES, LogFile, NewFile};
 use crate::core::stall_timer::StallTimer;
 
@@ -51,8 +51,8 @@ fn open(path: &Path) -> Directory {
     Directory::open(path).expect("it can be opened")
 }
 
-fn faulty(path: &Path, fault: Fault, after: u64) -> (Directory, Arc<Faults>) {
-    let faults = Arc::new(Faults::new(fault, after));
+fn faulty(path: &Path, fault: WriteFault, after: u64) -> (Directory, Arc<WriteFaults>) {
+    let faults = Arc::new(WriteFaults::new(fault, after));
     let options = Options { faults: Some(faults.clone()), ..Options::default() };
     (Directory::open_with(path, options).expect("it can be opened"), faults)
 }
@@ -512,11 +512,11 @@ fn other_tasks_run_while_a_file_is_made() {
 fn a_write_fails_as_the_disk_would_fail_it() {
     let [eio, enospc] = [Errno::IO, Errno::NOSPC];
     for (fault, on_disk) in [
-        (Fault::Error { errno: eio, written: 0 }, 0),
-        (Fault::Error { errno: eio, written: BLOCK_BYTES }, 1),
-        (Fault::Error { errno: enospc, written: 2 * BLOCK_BYTES }, 2),
-        (Fault::Short { written: 0 }, 0),
-        (Fault::Short { written: BLOCK_BYTES }, 1),
+        (WriteFault::Error { errno: eio, written: 0 }, 0),
+        (WriteFault::Error { errno: eio, written: BLOCK_BYTES }, 1),
+        (WriteFault::Error { errno: enospc, written: 2 * BLOCK_BYTES }, 2),
+        (WriteFault::Short { written: 0 }, 0),
+        (WriteFault::Short { written: BLOCK_BYTES }, 1),
     ] {
         let place = temporary();
         let (directory, faults) = faulty(place.path(), fault, 1);
@@ -527,12 +527,14 @@ fn a_write_fails_as_the_disk_would_fail_it() {
             file.write(&two, 0).await.expect("the first write passes");
             let error = file.write(&two, 2 * BLOCK).await.expect_err("the second write fails");
             match (fault, &error) {
-                (Fault::Error { errno, .. }, LogError::Io { action: "writing", source, .. }) => {
+                (WriteFault::Error { errno, .. }, LogError::Io { action: "writing", source, .. }) => {
                     assert_eq!((errno, Errno::from_io_error(source)), (Errno::IO, Some(Errno::IO)));
                 }
-                (Fault::Error { errno, .. }, LogError::NoSpace { .. }) => assert_eq!(errno, Errno::NOSPC),
+                (WriteFault::Error { errno, .. }, LogError::NoSpace { .. }) => {
+                    assert_eq!(errno, Errno::NOSPC)
+                }
                 (
-                    Fault::Short { written: reported },
+                    WriteFault::Short { written: reported },
                     &LogError::ShortWrite { offset, written, wanted, .. },
                 ) => {
                     assert_eq!((offset, written, wanted), (2 * BLOCK, reported, 2 * BLOCK_BYTES));

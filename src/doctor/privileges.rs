@@ -18,8 +18,9 @@ pub(super) struct Privileges {
 const FIRST_USER_NAMESPACE: &str = "user:[4026531837]";
 
 impl Privileges {
-    /// io_uring asks for capabilities in the first user namespace. Those of root in a rootless container hold
-    /// only in the container's own, and so count for nothing here; nor does the user id.
+    /// io_uring asks for capabilities in the first user namespace. Those of root in a rootless
+    /// container hold only in the container's own, and so count for nothing here; nor does the user
+    /// id.
     pub(super) fn of_this_thread() -> Privileges {
         let first = fs::read_link("/proc/thread-self/ns/user")
             .is_ok_and(|link| link == Path::new(FIRST_USER_NAMESPACE));

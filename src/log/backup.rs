@@ -364,7 +364,7 @@ fn of_open<'a>(
 /// What a log says that may be written: what can be read of it. What is wrong with it the copy will tell.
 fn said(from: &Directory, found: &Contents, source: &Source) -> Survey {
     let mut survey = Survey::default();
-    let note = |_: &super::contents::Place<'_>, batch: &freehold_shard::log::Batch<'_>| {
+    let note = |_: &super::contents::SegmentPlace<'_>, batch: &freehold_shard::log::Batch<'_>| {
         // The copy is judged by the same code, which reports it.
         let _ = survey.note(batch);
         Ok(())

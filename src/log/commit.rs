@@ -16,7 +16,7 @@ use freehold_shard::recovery::LogReader;
 use freehold_shard::{Epoch, Time, WrittenSchema};
 use thiserror::Error;
 
-use super::contents::{Contents, Place, Surveyed, contents, cuts, read, refuse_strangers, survey};
+use super::contents::{Contents, SegmentPlace, Surveyed, contents, cuts, read, refuse_strangers, survey};
 use super::manifest_file::ManifestFile;
 use super::{Create, LogConfig, segment_name};
 use crate::disk::directory::Directory;
@@ -252,7 +252,7 @@ impl LocalLog {
         let mut epochs = BTreeMap::new();
         let schema = Arc::new(self.manifest.schema(Some(run)).clone());
         for source in contents.sources.iter().filter(|source| source.run == Some(run)) {
-            let take = |_: &Place<'_>, batch: &Batch<'_>| {
+            let take = |_: &SegmentPlace<'_>, batch: &Batch<'_>| {
                 let (mut epoch, time) = (Epoch(0), batch.marks.time);
                 for record in batch.records() {
                     if let Some(Record::Epoch(of)) = Record::read(record) {

@@ -10,6 +10,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use freehold_shard::Epoch;
@@ -303,7 +304,7 @@ pub(crate) fn damaged(directory: &Directory, name: &str, offset: u64, what: Stri
 }
 
 /// How a batch is given to whoever reads a log.
-pub(crate) struct Place<'a> {
+pub(crate) struct SegmentPlace<'a> {
     /// Its file.
     pub(crate) name: &'a str,
     pub(crate) segment: u64,
@@ -315,7 +316,7 @@ pub(crate) fn read(
     directory: &Directory,
     manifest: &Manifest,
     source: &Source,
-    mut each: impl FnMut(&Place<'_>, &Batch<'_>) -> Result<(), LogError>,
+    mut each: impl FnMut(&SegmentPlace<'_>, &Batch<'_>) -> Result<(), LogError>,
     mut damage: impl FnMut(LogError) -> Result<(), LogError>,
     mut progress: impl FnMut(u64),
 ) -> Result<Ended, LogError> {
@@ -332,7 +333,7 @@ pub(crate) fn read(
         };
         reader.skip_to(*segment);
         let mut pieces = FilePieces::open(directory, name)?;
-        let place = Place { name, segment: *segment };
+        let place = SegmentPlace { name, segment: *segment };
         // The closure keeps both while the loop looks at them.
         let (failed, seen, late) = (RefCell::new(None), Cell::new(None), Cell::new(0));
         let mut take = |batch: Batch<'_>| {
@@ -350,37 +351,15 @@ pub(crate) fn read(
             if failed.borrow().is_some() {
                 break;
             }
-            match found {
-                Damage { found: Invalid::Version { found }, .. } => {
-                    let file = directory.file(name);
-                    damage(LogError::Version { file, found, known: VERSION })?;
-                    is_lost = true;
-                    break;
-                }
-                Damage { found: found @ Invalid::OtherStart, .. } => {
-                    damage(damaged(directory, name, 0, found.to_string()))?;
-                    is_lost = true;
-                    break;
-                }
-                // It follows from what was told already.
-                Damage { found: Invalid::OutOfOrder { .. }, .. } if is_lost => {}
-                // The gap is behind what was read of the segment before.
-                Damage { offset: 0, found: Invalid::OutOfOrder { found, expected }, .. } if at.0 != *name => {
-                    let what =
-                        format!("batch {expected} cannot be read, and batch {found} follows in {name}");
-                    damage(damaged(directory, &at.0, at.1, what))?;
-                }
-                Damage { offset, .. } => {
-                    damage(damaged(directory, name, offset as u64, found.to_string()))?;
-                }
+            if tell_damage(directory, name, &at, is_lost, &found, &mut damage)?.is_break() {
+                is_lost = true;
+                break;
             }
             is_lost = false;
             read = reader.read_pieces(&mut pieces, Some(&found), &mut take)?;
         }
         let bytes = pieces.bytes() as u64;
-        if let Some(error) = failed.into_inner() {
-            return Err(error);
-        }
+        failed.into_inner().map_or(Ok(()), Err)?;
         if late.get() > LATE_MAX {
             damage(newer_files(directory, vec![name.clone()]))?;
         }
@@ -399,20 +378,54 @@ pub(crate) fn read(
         progress(bytes);
     }
     let end = reader.end();
-    if let Some(expected) = source.end
-        && end.1.sequence <= expected.1.sequence
-        && end != expected
-        && !is_lost
-        // Of a log with nothing in it no file is needed.
-        && !source.files.is_empty()
-    {
-        let what = format!(
-            "it ends before batch {}, and was written up to batch {}",
-            end.1.sequence, expected.1.sequence
-        );
+    if !is_lost && let Some(what) = ends_early(source, end) {
         damage(damaged(directory, &at.0, at.1, what))?;
     }
     Ok(Ended { end, at })
+}
+
+/// Gives what is damaged in a segment to `damage`. Breaks if nothing more of the segment can be
+/// read. What was read before ends `at`.
+fn tell_damage(
+    directory: &Directory,
+    name: &str,
+    at: &(String, u64),
+    is_lost: bool,
+    found: &Damage,
+    damage: &mut impl FnMut(LogError) -> Result<(), LogError>,
+) -> Result<ControlFlow<()>, LogError> {
+    match found {
+        Damage { found: Invalid::Version { found }, .. } => {
+            let file = directory.file(name);
+            damage(LogError::Version { file, found: *found, known: VERSION })?;
+            return Ok(ControlFlow::Break(()));
+        }
+        Damage { found: found @ Invalid::OtherStart, .. } => {
+            damage(damaged(directory, name, 0, found.to_string()))?;
+            return Ok(ControlFlow::Break(()));
+        }
+        // It follows from what was told already.
+        Damage { found: Invalid::OutOfOrder { .. }, .. } if is_lost => {}
+        // The gap is behind what was read of the segment before.
+        Damage { offset: 0, found: Invalid::OutOfOrder { found, expected }, .. } if at.0 != name => {
+            let what = format!("batch {expected} cannot be read, and batch {found} follows in {name}");
+            damage(damaged(directory, &at.0, at.1, what))?;
+        }
+        Damage { offset, .. } => {
+            damage(damaged(directory, name, *offset as u64, found.to_string()))?;
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// What is wrong with a log that ends here, if the manifest says that it ends later.
+fn ends_early(source: &Source, end: (u64, Tail)) -> Option<String> {
+    let (_, expected) =
+        source.end.filter(|expected| end.1.sequence <= expected.1.sequence && end != *expected)?;
+    // Of a log with nothing in it no file is needed.
+    (!source.files.is_empty()).then(|| {
+        format!("it ends before batch {}, and was written up to batch {}", end.1.sequence, expected.sequence)
+    })
 }
 
 /// Looks through a log. What is damaged is given to `damage`, as by [`read`].
@@ -424,7 +437,7 @@ pub(crate) fn survey(
     progress: impl FnMut(u64),
 ) -> Result<Surveyed, LogError> {
     let mut survey = Survey::default();
-    let note = |place: &Place<'_>, batch: &Batch<'_>| match survey.note(batch) {
+    let note = |place: &SegmentPlace<'_>, batch: &Batch<'_>| match survey.note(batch) {
         Ok(()) => Ok(()),
         Err(record) => {
             let what = format!("record {record} of batch {} is none of this version", batch.sequence);

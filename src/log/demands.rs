@@ -21,12 +21,12 @@ pub struct Checkpoint {
 
 /// Whoever wants a checkpoint asks here.
 pub(crate) struct Demands {
-    state: Mutex<State>,
+    state: Mutex<DemandsState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct DemandsState {
     asked: u64,
     is_over: bool,
     is_due: bool,
@@ -39,7 +39,7 @@ impl Demands {
         Demands { state: Mutex::default(), changed: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, DemandsState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -85,10 +85,11 @@ impl Demands {
         }
     }
 
-    /// The thread that makes checkpoints waits until one is asked for or may be due, and no longer than this. Returns how many
-    /// were asked for and whether one of them has still to be made; `None` if there are to be no more.
+    /// The thread that makes checkpoints waits until one is asked for or may be due, and no longer
+    /// than this. Returns how many were asked for and whether one of them has still to be made;
+    /// `None` if there are to be no more.
     pub(crate) fn wait_until_due(&self, at_most: Duration) -> Option<(u64, bool)> {
-        let waits = |state: &mut State| !state.is_over && !state.is_due && state.asked == state.done;
+        let waits = |state: &mut DemandsState| !state.is_over && !state.is_due && state.asked == state.done;
         let (mut state, _) = self
             .changed
             .wait_timeout_while(self.lock(), at_most, waits)

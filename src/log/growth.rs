@@ -58,11 +58,11 @@ pub(crate) struct Growth {
     due: AtomicU64,
     /// When there are more, messages from outside wait. Never less than `due`, or nothing would end that.
     limit: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<GrowthState>,
 }
 
 #[derive(Default)]
-struct State {
+struct GrowthState {
     /// How large the last checkpoint was, of this run or one before.
     last_bytes: u64,
     made: u64,
@@ -111,17 +111,17 @@ impl Growth {
             bytes: AtomicU64::new(bytes),
             due: AtomicU64::new(checkpoint_bytes),
             limit: AtomicU64::new(NO_LIMIT),
-            state: Mutex::new(State { last_bytes, ..State::default() }),
+            state: Mutex::new(GrowthState { last_bytes, ..GrowthState::default() }),
         };
         growth.idle(&growth.lock());
         growth
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, GrowthState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn bound(&self, state: &State) -> u64 {
+    fn bound(&self, state: &GrowthState) -> u64 {
         self.checkpoint_bytes + self.checkpoint_bytes.max(state.last_bytes)
     }
 
@@ -149,7 +149,7 @@ impl Growth {
     }
 
     /// No checkpoint is under way.
-    fn idle(&self, state: &State) {
+    fn idle(&self, state: &GrowthState) {
         let due = self.due.load(Ordering::Relaxed);
         let limit = self.bound(state).max(due + self.checkpoint_bytes);
         self.limit.store(if state.is_over { NO_LIMIT } else { limit }, Ordering::Relaxed);

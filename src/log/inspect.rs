@@ -24,7 +24,7 @@ pub use freehold_shard::{Epoch, Time};
 use freehold_shard::manifest::{Fate, Manifest};
 
 use super::contents::{
-    Contents, Place, Source, Surveyed, contents, cut, read, read_manifest, strangers, survey,
+    Contents, SegmentPlace, Source, Surveyed, contents, cut, read, read_manifest, strangers, survey,
 };
 use super::{MANIFEST, MANIFEST_OLD, parse_spare_name};
 use crate::disk::directory::Directory;
@@ -129,53 +129,89 @@ pub struct Entry<'a> {
 /// Everything else that is wrong is in [`Verified::damages`].
 pub fn verify(directory: &Path) -> Result<Verified, LogError> {
     let (directory, contents) = look(directory)?;
-    let Contents { manifest, sources } = &contents;
-    let damages = RefCell::new(Vec::new());
-    let collect = |damage| {
-        damages.borrow_mut().push(damage);
-        Ok(())
-    };
-    let strangers = strangers(&directory, &contents)?;
+    let mut damages = Vec::new();
+    damages.extend(verify_strangers(&directory, &contents)?);
+    let (surveyed, is_whole) = survey_all(&directory, &contents, &mut damages)?;
+    let checkpoint = verify_checkpoint(&directory, &contents)?;
+    let runs = verify_runs(&directory, &contents, &surveyed, &is_whole, &mut damages);
+    let (spares, strays) = sort_unnamed(&directory, &contents)?;
+    let manifest = &contents.manifest;
+    let set_aside = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::SetAside);
+    let set_aside = set_aside.map(|blamed| Debt(blamed.debt)).collect();
+    let others = directory.list_others()?;
+    let (database, segment_bytes) = (manifest.database, manifest.segment_bytes);
+    Ok(Verified { database, segment_bytes, checkpoint, runs, spares, set_aside, strays, others, damages })
+}
+
+/// Files of another database, or of a later time.
+fn verify_strangers(directory: &Directory, contents: &Contents) -> Result<Option<LogError>, LogError> {
+    let strangers = strangers(directory, contents)?;
     // A start or a checkpoint makes files, and then the manifest that names them.
-    if let Some(error) = strangers
-        && read_manifest(&directory)?.as_ref() == Some(manifest)
-    {
-        collect(error)?;
+    if strangers.is_some() && read_manifest(directory)?.as_ref() == Some(&contents.manifest) {
+        return Ok(strangers);
     }
-    let mut surveyed: Vec<Surveyed> = Vec::with_capacity(sources.len());
+    Ok(None)
+}
+
+/// Reads every log and part of a checkpoint. Says of each run whether it is whole.
+fn survey_all(
+    directory: &Directory,
+    contents: &Contents,
+    damages: &mut Vec<LogError>,
+) -> Result<(Vec<Surveyed>, Vec<bool>), LogError> {
+    let Contents { manifest, sources } = contents;
+    let mut surveyed = Vec::with_capacity(sources.len());
     let mut is_whole = vec![true; manifest.runs.len()];
     for source in sources {
-        let before = damages.borrow().len();
-        surveyed.push(survey(&directory, manifest, source, collect, |_| {})?);
-        if let Some(run) = source.run {
-            is_whole[run] &= damages.borrow().len() == before;
-        }
-    }
-    let mut checkpoint = None;
-    if let Some(named) = &manifest.checkpoint {
-        let mut found = VerifiedCheckpoint {
-            epoch: named.epoch,
-            schema_version: manifest.schema(None).version,
-            parts: named.parts.len(),
-            ..Default::default()
+        let found = RefCell::new(Vec::new());
+        let collect = |damage| {
+            found.borrow_mut().push(damage);
+            Ok(())
         };
-        for source in sources.iter().filter(|source| source.run.is_none()) {
-            found.bytes += source.bytes();
-            // What is wrong with it has been told.
-            each_record(
-                &directory,
-                &contents,
-                source,
-                |_| Ok(()),
-                |entry| match entry.record {
-                    Record::Put { .. } => found.objects += 1,
-                    Record::Owe { .. } => found.owed += 1,
-                    _ => {}
-                },
-            )?;
+        surveyed.push(survey(directory, manifest, source, collect, |_| {})?);
+        let found = found.into_inner();
+        if let Some(run) = source.run {
+            is_whole[run] &= found.is_empty();
         }
-        checkpoint = Some(found);
+        damages.extend(found);
     }
+    Ok((surveyed, is_whole))
+}
+
+/// What the checkpoint holds, if the manifest names one. What is wrong with it, [`survey_all`] has
+/// told.
+fn verify_checkpoint(
+    directory: &Directory,
+    contents: &Contents,
+) -> Result<Option<VerifiedCheckpoint>, LogError> {
+    let Some(named) = &contents.manifest.checkpoint else { return Ok(None) };
+    let mut found = VerifiedCheckpoint {
+        epoch: named.epoch,
+        schema_version: contents.manifest.schema(None).version,
+        parts: named.parts.len(),
+        ..Default::default()
+    };
+    for source in contents.sources.iter().filter(|source| source.run.is_none()) {
+        found.bytes += source.bytes();
+        let count = |entry: Entry<'_>| match entry.record {
+            Record::Put { .. } => found.objects += 1,
+            Record::Owe { .. } => found.owed += 1,
+            _ => {}
+        };
+        each_record(directory, contents, source, |_| Ok(()), count)?;
+    }
+    Ok(Some(found))
+}
+
+/// What each run has left.
+fn verify_runs(
+    directory: &Directory,
+    contents: &Contents,
+    surveyed: &[Surveyed],
+    is_whole: &[bool],
+    damages: &mut Vec<LogError>,
+) -> Vec<VerifiedRun> {
+    let Contents { manifest, sources } = contents;
     let mut runs = Vec::new();
     for (number, run) in manifest.runs.iter().enumerate() {
         let mut found = VerifiedRun {
@@ -185,7 +221,7 @@ pub fn verify(directory: &Path) -> Result<Verified, LogError> {
             has_ended: run.end.is_some(),
             ..Default::default()
         };
-        for (source, Surveyed { survey, .. }) in sources.iter().zip(&surveyed) {
+        for (source, Surveyed { survey, .. }) in sources.iter().zip(surveyed) {
             if source.run == Some(number) {
                 found.segments += source.files.iter().filter(|file| file.bytes.is_some()).count();
                 found.bytes += source.bytes();
@@ -195,17 +231,23 @@ pub fn verify(directory: &Path) -> Result<Verified, LogError> {
             }
         }
         if is_whole[number] || run.end.is_some() {
-            match cut(&directory, &contents, &surveyed, number) {
+            match cut(directory, contents, surveyed, number) {
                 Ok(cut) => found.cut = Some(cut),
-                Err(damage) => damages.borrow_mut().push(damage),
+                Err(damage) => damages.push(damage),
             }
         }
         runs.push(found);
     }
+    runs
+}
+
+/// Files that the manifest does not name: how many are spares, and those that belong to nothing,
+/// with their lengths.
+fn sort_unnamed(directory: &Directory, contents: &Contents) -> Result<(usize, Vec<(String, u64)>), LogError> {
     let mut spares = 0;
     let belongs = |name: &str| {
         [MANIFEST, MANIFEST_OLD, UNDER_WAY].contains(&name)
-            || sources.iter().flat_map(|source| &source.files).any(|file| file.name == name)
+            || contents.sources.iter().flat_map(|source| &source.files).any(|file| file.name == name)
     };
     let mut strays = directory.list()?;
     strays.retain(|(name, _)| {
@@ -213,12 +255,7 @@ pub fn verify(directory: &Path) -> Result<Verified, LogError> {
         spares += usize::from(is_spare);
         !is_spare && !belongs(name)
     });
-    let set_aside = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::SetAside);
-    let set_aside = set_aside.map(|blamed| Debt(blamed.debt)).collect();
-    let others = directory.list_others()?;
-    let damages = damages.into_inner();
-    let (database, segment_bytes) = (manifest.database, manifest.segment_bytes);
-    Ok(Verified { database, segment_bytes, checkpoint, runs, spares, set_aside, strays, others, damages })
+    Ok((spares, strays))
 }
 
 /// Gives every record of a directory that can be read to `each`, also those behind a damage and those that do not count: the checkpoint's
@@ -262,7 +299,7 @@ fn each_record(
     damage: impl FnMut(LogError) -> Result<(), LogError>,
     mut each: impl FnMut(Entry<'_>),
 ) -> Result<(), LogError> {
-    let give = |place: &Place<'_>, batch: &freehold_shard::log::Batch<'_>| {
+    let give = |place: &SegmentPlace<'_>, batch: &freehold_shard::log::Batch<'_>| {
         let mut epoch = Epoch(0);
         for record in batch.records().filter_map(Record::read) {
             if let Record::Epoch(of) = record {

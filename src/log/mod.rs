@@ -1,10 +1,11 @@
 //! Logs: how a runtime keeps what it acknowledged.
 //!
-//! What goes into a log, when an epoch is closed and who waits for it is decided in the shards (`freehold_shard`); here is
-//! what touches files. [`contents`] reads a directory, and [`open`] leaves it ready for another run. Two things are done
-//! above this layer, because they go on beside a shard's messages: `core::writer` writes one shard's batches, and
-//! `runtime::checkpoint` writes all objects down now and then, so that logs stay short. [`read_back`] makes sure that the
-//! next start can read what was written then.
+//! What goes into a log, when an epoch is closed and who waits for it is decided in the shards
+//! (`freehold_shard`); here is what touches files. [`contents`] reads a directory, and [`open`]
+//! leaves it ready for another run. Two things are done above this layer, because they go on beside
+//! a shard's messages: `core::writer` writes one shard's batches, and `runtime::checkpoint` writes
+//! all objects down now and then, so that logs stay short. [`read_back`] makes sure that the next
+//! start can read what was written then.
 //!
 //! ```text
 //! lock            taken as long as a runtime has the directory open
@@ -44,7 +45,7 @@ use manifest_file::ManifestFile;
 
 use crate::disk::directory::{Absent, Directory, Options};
 use crate::disk::error::LogError;
-use crate::disk::faults::{Fault, Faults};
+use crate::disk::faults::{WriteFault, WriteFaults};
 use crate::disk::name::FileName;
 pub(crate) use crate::disk::name::{MANIFEST, MANIFEST_OLD};
 use crate::error::ConfigError;
@@ -144,13 +145,15 @@ pub struct DiskOptions {
 }
 
 impl DiskOptions {
-    fn faults(&self) -> Option<Arc<Faults>> {
+    fn faults(&self) -> Option<Arc<WriteFaults>> {
         let (after, errno) = self.fails?;
         let fault = match errno {
-            Some(errno) => Fault::Error { errno: rustix::io::Errno::from_raw_os_error(errno), written: 0 },
-            None => Fault::Short { written: 0 },
+            Some(errno) => {
+                WriteFault::Error { errno: rustix::io::Errno::from_raw_os_error(errno), written: 0 }
+            }
+            None => WriteFault::Short { written: 0 },
         };
-        Some(Arc::new(Faults::new(fault, after)))
+        Some(Arc::new(WriteFaults::new(fault, after)))
     }
 }
 
@@ -322,7 +325,7 @@ impl fmt::Display for Recovery {
 }
 
 /// What all threads of a runtime share of its logs.
-pub(crate) struct Logs {
+pub(crate) struct SharedLogs {
     pub(crate) config: LogConfig,
     pub(crate) directory: Directory,
     pub(crate) durability: Arc<Durability>,
@@ -359,8 +362,8 @@ impl Spares {
     }
 }
 
-impl Logs {
-    /// The manifest, to be changed by [`Logs::store`].
+impl SharedLogs {
+    /// The manifest, to be changed by [`SharedLogs::store`].
     pub(crate) fn manifest(&self) -> MutexGuard<'_, Manifest> {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -17,13 +17,14 @@ use freehold_shard::{
 };
 
 use super::contents::{
-    Contents, Ended, Place, Source, Surveyed, contents, cuts, is_strange, read, refuse_strangers, survey,
+    Contents, Ended, SegmentPlace, Source, Surveyed, contents, cuts, is_strange, read, refuse_strangers,
+    survey,
 };
 use super::growth::Growth;
 use super::manifest_file::ManifestFile;
 use super::under_way::{UnderWay, under_way};
 use super::{
-    LogConfig, Logs, Progress, Recovery, Spares, checkpoint_name, demands, parse_checkpoint_name,
+    LogConfig, Progress, Recovery, SharedLogs, Spares, checkpoint_name, demands, parse_checkpoint_name,
     parse_segment_name, parse_spare_name, segment_name,
 };
 use crate::disk::directory::Directory;
@@ -50,7 +51,7 @@ pub(crate) struct Restored<A: Actor> {
 
 impl<A: Actor> Restored<A> {
     /// Puts everything into a shard, which is empty.
-    pub(crate) fn into_shard<P: Prefetch>(self, shard: Shard<A, P>, logs: &Logs) -> Shard<A, P> {
+    pub(crate) fn into_shard<P: Prefetch>(self, shard: Shard<A, P>, logs: &SharedLogs) -> Shard<A, P> {
         let mut shard = shard.with_objects(self.home).with_log(LogStart {
             codec: self.codec,
             ack: logs.config.ack,
@@ -72,7 +73,7 @@ impl<A: Actor> Restored<A> {
 
 /// A database, ready for another run.
 pub(crate) struct Opened<A: Actor> {
-    pub(crate) logs: Logs,
+    pub(crate) logs: SharedLogs,
     pub(crate) router: Router,
     /// By shard.
     pub(crate) restored: Vec<Restored<A>>,
@@ -135,6 +136,28 @@ impl Meter {
     }
 }
 
+impl Meter {
+    /// What a recovery has read and found.
+    fn found<A: Actor>(
+        &self,
+        homes: &[Home<A>],
+        owed: &[Vec<Owes<A>>],
+        migrated_from: Option<u32>,
+    ) -> Recovery {
+        let count = |is_set_aside| {
+            let owes = owed.iter().flatten();
+            owes.filter(|owes| owes.message.is_none() == is_set_aside).count() as u64
+        };
+        Recovery {
+            objects: homes.iter().map(|home| home.len() as u64).sum(),
+            owed: count(false),
+            set_aside: count(true),
+            migrated_from,
+            ..self.so_far()
+        }
+    }
+}
+
 /// What a database was when its last run ended.
 pub(crate) struct Recovered<A: Actor> {
     /// The objects of each shard from now on.
@@ -154,6 +177,9 @@ pub(crate) struct Recovered<A: Actor> {
     pub(crate) migrated_from: Option<u32>,
 }
 
+/// The objects of each shard, and the messages that are owed.
+type Replayed<A> = (Vec<Home<A>>, BTreeMap<Debt, Owed>);
+
 /// What is done with a batch, of the epochs from one up to another.
 type ApplyBatch<'a> = Box<dyn FnMut(&Batch<'_>, Epoch, Epoch) -> Result<(), NotUnderstood> + 'a>;
 
@@ -166,24 +192,41 @@ pub(crate) fn recover<A: Actor>(
     reading: &Reading,
     meter: &Meter,
 ) -> Result<Recovered<A>, LogError> {
-    let Contents { manifest, sources } = contents;
-    let surveyed = in_parallel(sources, |source| {
-        let surveyed = survey(directory, manifest, source, Err, |bytes| meter.read(bytes))?;
+    let surveyed = in_parallel(&contents.sources, |source| {
+        let surveyed = survey(directory, &contents.manifest, source, Err, |bytes| meter.read(bytes))?;
         meter.records.fetch_add(surveyed.survey.records, Ordering::Relaxed);
         Ok(surveyed)
     })?;
     let cuts = cuts(directory, contents, &surveyed)?;
     let migrated_from = understandable(directory, contents, &surveyed, reading)?;
-    let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
-    let homes: Vec<Mutex<Home<A>>> = seeds.iter().map(|seed| Mutex::new(Home::new(*seed))).collect();
-    let put = |home: usize, changes: &mut Vec<_>| {
-        homes[home].lock().unwrap_or_else(PoisonError::into_inner).apply(changes.drain(..));
-    };
-    // Reads a source once more, and gives `apply` its batches.
-    let replay = |source: &Source, mut apply: ApplyBatch<'_>| {
+    let recovering = Recovering { directory, contents, meter, surveyed, cuts };
+    let (homes, owed) = recovering.replay_all(router, seeds, reading)?;
+    Ok(recovering.sum_up(homes, owed, migrated_from))
+}
+
+/// A database whose sources have all been looked through, and are read once more.
+struct Recovering<'a> {
+    directory: &'a Directory,
+    contents: &'a Contents,
+    meter: &'a Meter,
+    /// By source.
+    surveyed: Vec<Surveyed>,
+    /// By run: its last complete epoch.
+    cuts: Vec<Epoch>,
+}
+
+impl Recovering<'_> {
+    /// What is older is in the checkpoint.
+    fn from(&self) -> Epoch {
+        self.contents.manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch)
+    }
+
+    /// Reads a source once more, and gives `apply` its batches.
+    fn replay(&self, source: &Source, mut apply: ApplyBatch<'_>) -> Result<(), LogError> {
+        let Recovering { directory, contents, meter, cuts, .. } = self;
         // What a checkpoint holds is of no epoch; what is older than it in the logs is in it.
-        let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (from, cuts[run]));
-        let each = |place: &Place<'_>, batch: &Batch<'_>| {
+        let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (self.from(), cuts[run]));
+        let each = |place: &SegmentPlace<'_>, batch: &Batch<'_>| {
             apply(batch, from, cut).map_err(|not| LogError::NotUnderstood {
                 file: directory.file(place.name),
                 offset: batch.offset as u64,
@@ -191,72 +234,99 @@ pub(crate) fn recover<A: Actor>(
                 what: not.what,
             })
         };
-        read(directory, manifest, source, each, Err, |bytes| meter.read(bytes))
-    };
-    let not_migrated = |error| {
-        let directory = directory.path().to_path_buf();
-        LogError::NotMigrated { directory, error }
-    };
-    let mut all = Replay::<A>::new(router);
-    let mut old = Migrating::new(reading, manifest);
-    let pairs: Vec<_> = sources.iter().zip(&surveyed).collect();
-    // The checkpoint, and then run after run: a later change is never overtaken.
-    for of_run in pairs.chunk_by(|one, other| one.0.run == other.0.run) {
-        let written = of_run.iter().find_map(|(source, surveyed)| schema(manifest, source, surveyed));
-        match written.map(|schema| schema.version) {
-            // There is nothing in it.
-            None => of_run.iter().for_each(|(source, _)| meter.read(source.bytes())),
-            Some(version) if version < reading.version() => {
-                let replays = in_parallel(of_run, |(source, _)| {
-                    let mut of_log = OldReplay::default();
-                    replay(source, Box::new(|batch, from, cut| of_log.apply(batch, from, cut)))?;
-                    Ok(of_log)
-                })?;
-                old.follow(version, replays).map_err(not_migrated)?;
+        read(directory, &contents.manifest, source, each, Err, |bytes| meter.read(bytes))?;
+        Ok(())
+    }
+
+    /// The objects of each shard, and the messages that are owed.
+    fn replay_all<A: Actor>(
+        &self,
+        router: Router,
+        seeds: &[u64],
+        reading: &Reading,
+    ) -> Result<Replayed<A>, LogError> {
+        let Contents { manifest, sources } = self.contents;
+        let homes: Vec<Mutex<Home<A>>> = seeds.iter().map(|seed| Mutex::new(Home::new(*seed))).collect();
+        let put = |home: usize, changes: &mut Vec<_>| {
+            homes[home].lock().unwrap_or_else(PoisonError::into_inner).apply(changes.drain(..));
+        };
+        let not_migrated = |error| {
+            let directory = self.directory.path().to_path_buf();
+            LogError::NotMigrated { directory, error }
+        };
+        let mut all = Replay::<A>::new(router);
+        let mut old = Migrating::new(reading, manifest);
+        let pairs: Vec<_> = sources.iter().zip(&self.surveyed).collect();
+        // The checkpoint, and then run after run: a later change is never overtaken.
+        for of_run in pairs.chunk_by(|one, other| one.0.run == other.0.run) {
+            let written = of_run.iter().find_map(|(source, surveyed)| schema(manifest, source, surveyed));
+            match written.map(|schema| schema.version) {
+                // There is nothing in it.
+                None => of_run.iter().for_each(|(source, _)| self.meter.read(source.bytes())),
+                Some(version) if version < reading.version() => {
+                    let replays = in_parallel(of_run, |(source, _)| {
+                        let mut of_log = OldReplay::default();
+                        self.replay(source, Box::new(|batch, from, cut| of_log.apply(batch, from, cut)))?;
+                        Ok(of_log)
+                    })?;
+                    old.follow(version, replays).map_err(not_migrated)?;
+                }
+                Some(_) => {
+                    all.follow(old.finish(router, put).map_err(not_migrated)?);
+                    let replays = in_parallel(of_run, |(source, _)| {
+                        let mut of_log = Replay::<A>::new(router);
+                        let apply = |batch: &Batch<'_>, from, cut| of_log.apply(batch, from, cut, put);
+                        self.replay(source, Box::new(apply))?;
+                        Ok(of_log)
+                    })?;
+                    replays.into_iter().for_each(|replay| all.follow(replay));
+                }
             }
-            Some(_) => {
-                all.follow(old.finish(router, put).map_err(not_migrated)?);
-                let replays = in_parallel(of_run, |(source, _)| {
-                    let mut of_log = Replay::<A>::new(router);
-                    replay(source, Box::new(|batch, from, cut| of_log.apply(batch, from, cut, put)))?;
-                    Ok(of_log)
-                })?;
-                replays.into_iter().for_each(|replay| all.follow(replay));
+        }
+        all.follow(old.finish(router, put).map_err(not_migrated)?);
+        let owed = all.finish();
+        let homes = homes.into_iter().map(|home| home.into_inner().unwrap_or_else(PoisonError::into_inner));
+        Ok((homes.collect(), owed))
+    }
+
+    /// How far the database was.
+    fn sum_up<A: Actor>(
+        self,
+        homes: Vec<Home<A>>,
+        owed: BTreeMap<Debt, Owed>,
+        migrated_from: Option<u32>,
+    ) -> Recovered<A> {
+        let from = self.from();
+        let Recovering { contents: Contents { manifest, sources }, surveyed, cuts, .. } = self;
+        let surveys = || surveyed.iter().map(|surveyed| &surveyed.survey);
+        let latest = surveys().flat_map(|survey| [Some(survey.latest), survey.closed()]).flatten();
+        let latest =
+            latest.chain(cuts.iter().copied()).chain(manifest.runs.iter().map(|run| run.after)).chain([from]);
+        let time = surveys()
+            .map(|survey| survey.time)
+            .chain(manifest.checkpoint.iter().map(|checkpoint| checkpoint.time));
+        let debts =
+            surveys().map(|survey| survey.next_debt).chain(manifest.checkpoint.iter().map(|it| it.next_debt));
+        let end = manifest.runs.last().map(|run| match &run.end {
+            Some(end) => end.clone(),
+            None => {
+                let number = manifest.runs.len() - 1;
+                let of_run = sources.iter().zip(&surveyed).filter(|(source, _)| source.run == Some(number));
+                RunEnd { cut: cuts[number], logs: of_run.map(|(_, surveyed)| surveyed.ended.end).collect() }
             }
+        });
+        let (latest, time, next_debt) = (latest.max(), time.max(), debts.max());
+        Recovered {
+            homes,
+            owed,
+            end,
+            ended: surveyed.into_iter().map(|surveyed| surveyed.ended).collect(),
+            latest: latest.unwrap_or_default(),
+            time: time.unwrap_or_default(),
+            next_debt: next_debt.unwrap_or_default(),
+            migrated_from,
         }
     }
-    all.follow(old.finish(router, put).map_err(not_migrated)?);
-    let owed = all.finish();
-    let homes =
-        homes.into_iter().map(|home| home.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
-    let surveys = || surveyed.iter().map(|surveyed| &surveyed.survey);
-    let latest = surveys().flat_map(|survey| [Some(survey.latest), survey.closed()]).flatten();
-    let latest =
-        latest.chain(cuts.iter().copied()).chain(manifest.runs.iter().map(|run| run.after)).chain([from]);
-    let time = surveys()
-        .map(|survey| survey.time)
-        .chain(manifest.checkpoint.iter().map(|checkpoint| checkpoint.time));
-    let debts =
-        surveys().map(|survey| survey.next_debt).chain(manifest.checkpoint.iter().map(|it| it.next_debt));
-    let end = manifest.runs.last().map(|run| match &run.end {
-        Some(end) => end.clone(),
-        None => {
-            let number = manifest.runs.len() - 1;
-            let of_run = sources.iter().zip(&surveyed).filter(|(source, _)| source.run == Some(number));
-            RunEnd { cut: cuts[number], logs: of_run.map(|(_, surveyed)| surveyed.ended.end).collect() }
-        }
-    });
-    let (latest, time, next_debt) = (latest.max(), time.max(), debts.max());
-    Ok(Recovered {
-        homes,
-        owed,
-        end,
-        ended: surveyed.into_iter().map(|surveyed| surveyed.ended).collect(),
-        latest: latest.unwrap_or_default(),
-        time: time.unwrap_or_default(),
-        next_debt: next_debt.unwrap_or_default(),
-        migrated_from,
-    })
 }
 
 /// Whether everything that was recorded is of types that the actor has, or that can be migrated. Returns the earliest version that is to be.
@@ -299,34 +369,19 @@ pub(crate) fn open<A: Actor>(
     let meter = Meter::new(config.progress.clone(), &contents);
     let seeds: Vec<u64> = (0..shards).map(|_| random()).collect();
     let reading = Reading::new(codec, config.migrations.clone());
-    for (part, shape) in reading.written.parts().filter(|(_, shape)| !shape.is_whole) {
-        tracing::info!(
-            %part, shape = %shape.text,
-            "of the actor's types this one can be seen in part only: a change of the rest is noticed if `Actor::SCHEMA` says so"
-        );
-    }
+    mention_partly_seen(&reading);
     let recovered = recover::<A>(&directory, &contents, router, &seeds, &reading, &meter)?;
     let mut manifest = contents.manifest.clone();
     blame(config, &directory, &mut manifest, &recovered.owed)?;
     let suspects = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::RunsAlone);
     let suspects: Vec<_> = suspects.map(|blamed| Debt(blamed.debt)).collect();
-    let owed = understood(&directory, codec, &manifest, recovered.owed, shards)?;
-    let count = |is_set_aside| {
-        let owes = owed.iter().flatten();
-        owes.filter(|owes: &&Owes<A>| owes.message.is_none() == is_set_aside).count() as u64
-    };
-    let recovery = Recovery {
-        objects: recovered.homes.iter().map(|home| home.len() as u64).sum(),
-        owed: count(false),
-        set_aside: count(true),
-        migrated_from: recovered.migrated_from,
-        ..meter.so_far()
-    };
-    let of_runs = contents.sources.iter().zip(&recovered.ended).filter(|(source, _)| source.run.is_some());
+    let Recovered { homes, owed, end, latest, time, next_debt, ended, migrated_from } = recovered;
+    let owed = understood(&directory, codec, &manifest, owed, shards)?;
+    let recovery = meter.found(&homes, &owed, migrated_from);
+    let of_runs = contents.sources.iter().zip(&ended).filter(|(source, _)| source.run.is_some());
     let since_checkpoint = of_runs.map(|(source, ended)| source.bytes_before(ended)).sum();
     let last = contents.manifest.checkpoint.iter();
     let last_bytes = last.flat_map(|checkpoint| &checkpoint.parts).map(|part| part.bytes).sum();
-    let Recovered { homes, end, latest, time, next_debt, ended, .. } = recovered;
     manifest.placement_key = key.unwrap_or(manifest.key()).0;
     manifest.begin_run(end, latest, shards, random(), reading.written);
     let run = manifest.runs.last().expect("it has just begun");
@@ -337,7 +392,7 @@ pub(crate) fn open<A: Actor>(
         _ => Some(UnderWay::open(&directory, run.start, shards)?),
     };
 
-    let logs = Logs {
+    let logs = SharedLogs {
         config: LogConfig { segment_bytes: manifest.segment_bytes as usize, ..config.clone() },
         durability: Arc::new(Durability::new(shards, latest)),
         manifest: Mutex::new(manifest),
@@ -357,6 +412,16 @@ pub(crate) fn open<A: Actor>(
     let restored =
         restored.map(|((home, owes), first)| Restored { home, owes, first, codec: *codec }).collect();
     Ok(Opened { logs, router, restored })
+}
+
+/// Says of which of the actor's types the shape does not show everything.
+fn mention_partly_seen(reading: &Reading) {
+    for (part, shape) in reading.written.parts().filter(|(_, shape)| !shape.is_whole) {
+        tracing::info!(
+            %part, shape = %shape.text,
+            "of the actor's types this one can be seen in part only: a change of the rest is noticed if `Actor::SCHEMA` says so"
+        );
+    }
 }
 
 /// If the last run crashed, finds out which owed messages were under way, and sets those aside that were so too often.
@@ -435,7 +500,7 @@ fn names(manifest: &Manifest, name: &str) -> bool {
 
 /// Makes the first segments of the run's logs, writes the manifest in place of the one before, and lets go of what belongs to nothing.
 /// `ended` says where each of the sources ends.
-fn begin(logs: &Logs, before: &Contents, ended: &[Ended], numbers: &[u64]) -> Result<(), LogError> {
+fn begin(logs: &SharedLogs, before: &Contents, ended: &[Ended], numbers: &[u64]) -> Result<(), LogError> {
     prepare(logs, &before.manifest, numbers)?;
     logs.store(|_| {})?;
     // What only the manifest before named, as the logs of a run that left nothing.
@@ -454,7 +519,7 @@ fn begin(logs: &Logs, before: &Contents, ended: &[Ended], numbers: &[u64]) -> Re
 }
 
 /// Makes the first segments of the run's logs. What the manifest on disk names is as it was: a crash leaves a directory that can be opened.
-fn prepare(logs: &Logs, before: &Manifest, numbers: &[u64]) -> Result<(), LogError> {
+fn prepare(logs: &SharedLogs, before: &Manifest, numbers: &[u64]) -> Result<(), LogError> {
     let manifest = logs.manifest().clone();
     for (name, bytes) in logs.directory.list()? {
         if let Some(number) = parse_spare_name(&name) {
@@ -478,7 +543,7 @@ fn prepare(logs: &Logs, before: &Manifest, numbers: &[u64]) -> Result<(), LogErr
 }
 
 /// Segments that are not needed are kept to be used again, and parts of checkpoints that are not are removed.
-fn discard(logs: &Logs, shards: usize, is_needed: impl Fn(&str) -> bool) -> Result<(), LogError> {
+fn discard(logs: &SharedLogs, shards: usize, is_needed: impl Fn(&str) -> bool) -> Result<(), LogError> {
     for (name, bytes) in logs.directory.list()? {
         let is_checkpoint = parse_checkpoint_name(&name).is_some();
         if is_needed(&name) || !is_checkpoint && parse_segment_name(&name).is_none() {

@@ -27,7 +27,7 @@ use freehold_shard::log::Batch;
 use freehold_shard::manifest::Fate;
 use freehold_shard::recovery::Owing;
 
-use super::contents::{Contents, Place, contents, cuts, read, refuse_strangers, survey};
+use super::contents::{Contents, SegmentPlace, contents, cuts, read, refuse_strangers, survey};
 use super::inspect::look;
 use super::manifest_file::ManifestFile;
 use super::{Create, LogConfig};
@@ -71,7 +71,7 @@ fn list_in(directory: &Directory, contents: &Contents) -> Result<Vec<OwedMessage
     let mut owing = Owing::default();
     for source in &contents.sources {
         let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (from, cuts[run]));
-        let apply = |_: &Place<'_>, batch: &Batch<'_>| {
+        let apply = |_: &SegmentPlace<'_>, batch: &Batch<'_>| {
             owing.apply(batch, from, cut);
             Ok(())
         };

@@ -3,7 +3,8 @@
 //! 1. A checkpoint is begun, as of the start of an epoch. When it is ready and everything before it is durable, every shard tells every other that it has told of all the
 //!    debts it paid before (*marks*), so that each knows which of its own are open.
 //! 2. Each shard writes a part: its objects and its debts, by slices between turns.
-//! 3. When all parts are on disk, they are [read back](crate::log::read_back): what the next start could not read is given up here.
+//! 3. When all parts are on disk, they are [read back](crate::log::read_back): what the next start
+//!    could not read is given up here.
 //! 4. The manifest is replaced by one that names them, and the logs from where they are still needed: that is the switch. Only then
 //!    segments and the checkpoint before are let go of.
 //!
@@ -15,9 +16,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use freehold_shard::manifest::{Checkpoint as Written, LogBegin, Part};
+use freehold_shard::manifest::{Checkpoint as Written, LogBegin, Manifest, Part};
 use freehold_shard::part::{PartEnd, PartError, PartWriter};
-use freehold_shard::{Actor, Begun, Debt, Epoch};
+use freehold_shard::{Actor, Begun, Debt, Epoch, Time};
 
 use crate::api::snapshot;
 use crate::core::LocalShard;
@@ -29,7 +30,7 @@ use crate::disk::file::NewFile;
 use crate::error::{CheckpointError, SnapshotError};
 use crate::log::demands::Checkpoint;
 use crate::log::read_back::read_back;
-use crate::log::{Logs, checkpoint_name, parse_segment_name};
+use crate::log::{SharedLogs, checkpoint_name, parse_segment_name};
 use crate::transport::each_shard::EachShard;
 
 /// The most slots that are looked at between two turns; see [`Slice`] for how long it takes.
@@ -51,14 +52,14 @@ const RUNS_MAX: usize = 256;
 
 /// Asks for a checkpoint, if the runs before have left so much that one comes before the messages of this run. Otherwise a program that
 /// crashes again and again would read ever more at each start.
-pub(crate) fn demand_first(logs: &Logs) -> Option<u64> {
+pub(crate) fn demand_first(logs: &SharedLogs) -> Option<u64> {
     let comes_first =
         logs.growth.bytes() >= logs.config.checkpoint_bytes || logs.manifest().runs.len() > RUNS_MAX;
     comes_first.then(|| logs.checkpoints.demand())
 }
 
 /// The life of the thread that sees to checkpoints.
-pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) {
+pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) {
     let mut last = Instant::now();
     let mut has_many_runs = logs.manifest().runs.len() > RUNS_SOON;
     loop {
@@ -94,70 +95,114 @@ pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) {
     }
 }
 
-/// What a shard has to say of its part.
-type Wrote = Result<(PartEnd, Begun, u64), CheckpointError>;
+/// What a shard has to say of its part: its end, from where on its log is needed, and the number of
+/// its next debt.
+type PartWritten = (PartEnd, Begun, u64);
 
-fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, CheckpointError> {
+fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) -> Result<Checkpoint, CheckpointError> {
     let began = Instant::now();
     let shards = shared.mailboxes.len();
     let before = logs.growth.begin(shards);
     let snapshot = snapshot::open_for_checkpoint(shared).wait()?;
     let epoch = snapshot.epoch();
     let time = shared.time();
-    // The numbers are taken before files get them: no number is used twice, whatever becomes of this.
+    let first = reserve(logs, shards)?;
+    let given_up = |error| {
+        (first..).take(shards).for_each(|log| drop(logs.directory.remove(&checkpoint_name(log))));
+        Err(error)
+    };
+    let parts = match write_parts(shared, first, epoch) {
+        Ok(parts) => parts,
+        Err(error) => return given_up(error),
+    };
+    // All it saw is written.
+    drop(snapshot);
+    if let Err(error) = read_parts_back(logs, first, &parts) {
+        return given_up(error);
+    }
+    let old = logs.manifest().clone();
+    let (begins, bytes) = switch(logs, &old, first, &parts, epoch, time)?;
+    // From here on nothing of the old is needed. What cannot be removed now is removed at the next
+    // start.
+    for part in old.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts) {
+        let _ = logs.directory.remove(&checkpoint_name(part.log));
+    }
+    let made = Checkpoint { epoch, bytes, took: began.elapsed() };
+    logs.growth.made(before, made);
+    sweep(logs, &old, &begins, shards);
+    Ok(made)
+}
+
+/// Takes numbers for the parts, and returns the first. They are taken before files get them: no
+/// number is used twice, whatever becomes of the checkpoint.
+fn reserve(logs: &SharedLogs, shards: usize) -> Result<u64, LogError> {
     let mut first = 0;
     logs.store(|manifest| {
         first = manifest.next_log;
         manifest.next_log += shards as u64;
     })?;
-    let (each, reporters) = EachShard::new(shards);
+    Ok(first)
+}
+
+/// Has each shard write its part.
+fn write_parts<A: Actor>(
+    shared: &Shared<A>,
+    first: u64,
+    epoch: Epoch,
+) -> Result<Vec<PartWritten>, CheckpointError> {
+    let (each, reporters) = EachShard::new(shared.mailboxes.len());
     for ((mailbox, reporter), log) in shared.mailboxes.iter().zip(reporters).zip(first..) {
         let write = move |here: &Rc<LocalShard<A>>| {
             here.spawn_watched(write_part(here.clone(), log, epoch), |result| reporter.report(result));
         };
         mailbox.command(Command::Call(Box::new(write)), &shared.replies);
     }
-    let wrote: Vec<Wrote> = each.wait().into_iter().map(|wrote| wrote.map_err(SnapshotError::of)?).collect();
-    let given_up = |error| {
-        (first..).take(shards).for_each(|log| drop(logs.directory.remove(&checkpoint_name(log))));
-        Err(error)
-    };
-    let wrote: Vec<_> = match wrote.into_iter().collect::<Result<_, _>>() {
-        Ok(wrote) => wrote,
-        Err(error) => return given_up(error),
-    };
-    // All it saw is written.
-    drop(snapshot);
-    for ((end, ..), log) in wrote.iter().zip(first..) {
+    each.wait().into_iter().map(|written| written.map_err(SnapshotError::of)?).collect()
+}
+
+/// Makes sure that the next start can read the parts.
+fn read_parts_back(logs: &SharedLogs, first: u64, parts: &[PartWritten]) -> Result<(), CheckpointError> {
+    for ((end, ..), log) in parts.iter().zip(first..) {
         let goes_on = || !logs.checkpoints.is_over();
         match read_back(&logs.directory, logs.part_id(log), logs.bounds(), *end, goes_on) {
             Ok(true) => {}
-            Ok(false) => return given_up(SnapshotError::Stopped.into()),
-            Err(error) => return given_up(CheckpointError::NotReadBack(error)),
+            Ok(false) => return Err(SnapshotError::Stopped.into()),
+            Err(error) => return Err(CheckpointError::NotReadBack(error)),
         }
     }
-    let old = logs.manifest().clone();
+    Ok(())
+}
+
+/// Replaces the manifest by one that names the parts. Returns from where on each log is still
+/// needed, and how large the checkpoint is.
+fn switch(
+    logs: &SharedLogs,
+    old: &Manifest,
+    first: u64,
+    parts: &[PartWritten],
+    epoch: Epoch,
+    time: Time,
+) -> Result<(Vec<LogBegin>, u64), LogError> {
     let numbers = old.runs.last().map(|run| run.logs.clone()).unwrap_or_default();
     let begins: Vec<LogBegin> = numbers
         .iter()
-        .zip(&wrote)
+        .zip(parts)
         .map(|(begin, (_, begun, _))| LogBegin { log: begin.log, segment: begun.segment, tail: begun.tail })
         .collect();
-    let next_debt = wrote.iter().map(|(.., next_debt)| *next_debt).max().unwrap_or_default();
+    let next_debt = parts.iter().map(|(.., next_debt)| *next_debt).max().unwrap_or_default();
     let start = logs.part_id(first).start;
     let part =
         |(log, (end, ..)): (u64, &(PartEnd, _, _))| Part { log, start, end: end.tail, bytes: end.bytes };
-    let parts: Vec<Part> = (first..).zip(&wrote).map(part).collect();
+    let parts: Vec<Part> = (first..).zip(parts).map(part).collect();
     let bytes = parts.iter().map(|part| part.bytes).sum();
     let written = Written { epoch, time, next_debt, parts };
     // If this fails, the manifest on disk may be the old or the new: the files of both stay. The next start removes what it does not need.
     logs.store(|manifest| manifest.switch(written, begins.clone()))?;
-    // From here on nothing of the old is needed. What cannot be removed now is removed at the next start.
-    for part in old.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts) {
-        let _ = logs.directory.remove(&checkpoint_name(part.log));
-    }
-    let made = Checkpoint { epoch, bytes, took: began.elapsed() };
-    logs.growth.made(before, made);
+    Ok((begins, bytes))
+}
+
+/// Lets go of the segments that the logs of the old manifest do not need any more.
+fn sweep(logs: &SharedLogs, old: &Manifest, begins: &[LogBegin], shards: usize) {
     let needed = |log: u64| begins.iter().find(|begin| begin.log == log).map(|begin| begin.segment);
     let of_old: HashSet<u64> = old.runs.iter().flat_map(|run| &run.logs).map(|begin| begin.log).collect();
     for (name, bytes) in logs.directory.list().unwrap_or_default() {
@@ -168,11 +213,14 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &Logs) -> Result<Checkpoint, Ch
             let _ = if is_whole { logs.discard(&name, shards) } else { logs.directory.remove(&name) };
         }
     }
-    Ok(made)
 }
 
 /// Writes one shard's part.
-async fn write_part<A: Actor>(here: Rc<LocalShard<A>>, log: u64, epoch: Epoch) -> Wrote {
+async fn write_part<A: Actor>(
+    here: Rc<LocalShard<A>>,
+    log: u64,
+    epoch: Epoch,
+) -> Result<PartWritten, CheckpointError> {
     let logs = here.shared.logs.clone().ok_or(CheckpointError::NoLog)?;
     here.with_core(|shard, effects| shard.send_marks(epoch, effects));
     let mut file = NewFile::create(&logs.directory, &checkpoint_name(log)).await?;
@@ -215,7 +263,7 @@ async fn write_part<A: Actor>(here: Rc<LocalShard<A>>, log: u64, epoch: Epoch) -
 }
 
 /// Says how far a shard's part is, and hears how much effort it is to make.
-fn effort<A: Actor>(here: &LocalShard<A>, logs: &Logs, epoch: Epoch) -> f64 {
+fn effort<A: Actor>(here: &LocalShard<A>, logs: &SharedLogs, epoch: Epoch) -> f64 {
     let ((passed, slots), aside) =
         here.with_core(|shard, _| (shard.checkpoint_progress(epoch), shard.checkpoint_backlog()));
     let part = if slots == 0 { 1.0 } else { passed as f64 / slots as f64 };
@@ -227,7 +275,7 @@ fn effort<A: Actor>(here: &LocalShard<A>, logs: &Logs, epoch: Epoch) -> f64 {
 /// effort the next slice is to make.
 async fn end_slice<A: Actor>(
     here: &LocalShard<A>,
-    logs: &Logs,
+    logs: &SharedLogs,
     epoch: Epoch,
     slice: Slice,
     file: &mut NewFile,

@@ -1,17 +1,18 @@
 //! When has everything that was accepted run to its end?
 //!
-//! Found by Mattern's method of four counters (F. Mattern, "Algorithms for distributed termination detection", Distributed
-//! Computing 2, 1987): in two rounds of asking, one after the other, every shard was idle both times, none had worked in
-//! between, and as many envelopes had been taken from lanes as put in.
+//! Found by Mattern's method of four counters (F. Mattern, "Algorithms for distributed termination
+//! detection", Distributed Computing 2, 1987): in two rounds of asking, one after the other, every
+//! shard was idle both times, none had worked in between, and as many envelopes had been taken from
+//! lanes as put in.
 
 use std::time::{Duration, Instant};
 
 use freehold_shard::{Actor, ShardIndex};
 
-use crate::core::shared::{Phase, Progress, Shared};
+use crate::core::shared::{DrainProgress, Phase, Shared};
 
 /// Whether nothing was under way between two rounds of asking.
-pub(super) fn is_quiet(before: &[Progress], after: &[Progress]) -> bool {
+pub(super) fn is_quiet(before: &[DrainProgress], after: &[DrainProgress]) -> bool {
     let sent: u64 = after.iter().map(|shard| shard.sent).sum();
     let received: u64 = after.iter().map(|shard| shard.received).sum();
     before == after && after.iter().all(|shard| shard.is_idle) && sent == received
@@ -19,7 +20,7 @@ pub(super) fn is_quiet(before: &[Progress], after: &[Progress]) -> bool {
 
 /// Waits until nothing is under way, or `deadline`. Says which.
 pub(super) fn wait_until_quiet<A: Actor>(shared: &Shared<A>, deadline: Instant) -> bool {
-    let ask = || -> Vec<Progress> {
+    let ask = || -> Vec<DrainProgress> {
         (0..shared.mailboxes.len()).map(|shard| *shared.progress(ShardIndex(shard as u16))).collect()
     };
     let mut pause = Duration::from_micros(50);

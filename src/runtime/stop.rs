@@ -9,11 +9,11 @@ use freehold_shard::manifest::RunEnd;
 use freehold_shard::{Actor, ShardIndex};
 
 use super::drain::wait_until_quiet;
-use crate::core::Left;
+use crate::core::ShardExit;
 use crate::core::pulse::Standstill;
 use crate::core::shared::{Phase, Shared};
 use crate::disk::error::LogError;
-use crate::log::Logs;
+use crate::log::SharedLogs;
 use crate::runtime::report::{Report, Stuck};
 use crate::transport::mailbox::unknown;
 
@@ -22,7 +22,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) fn stop<A: Actor>(
     shared: &Shared<A>,
-    threads: Vec<JoinHandle<Left<A>>>,
+    threads: Vec<JoinHandle<ShardExit<A>>>,
     checkpoints: Option<JoinHandle<()>>,
     watch: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 ) -> Report {
@@ -45,7 +45,7 @@ pub(super) fn stop<A: Actor>(
     }
     shared.advance(Phase::Stopping);
     let gives_up = begun + shared.config.drain_max + shared.config.tasks_grace;
-    let (mut left, stuck) = join(shared, threads, standstills, gives_up);
+    let (mut exits, stuck) = join(shared, threads, standstills, gives_up);
     shared.seats.leave();
     if let Some((stop, watch)) = watch {
         drop(stop);
@@ -57,18 +57,18 @@ pub(super) fn stop<A: Actor>(
         // One that was being made has been given up; but not while it waits for a shard that does not come back.
         let _ = checkpoints.join();
     }
-    end_logs(shared, &left, &stuck);
+    end_logs(shared, &exits, &stuck);
     // What a shard has put into the lanes of one that had left.
-    let in_lanes: u64 = left.iter_mut().map(Left::in_lanes).sum();
-    let transactions_unfinished = left.iter().map(|shard| shard.transactions_unfinished).sum();
+    let in_lanes: u64 = exits.iter_mut().map(ShardExit::in_lanes).sum();
+    let transactions_unfinished = exits.iter().map(|shard| shard.transactions_unfinished).sum();
     let report = Report {
         stats: shared.stats(),
         drained: drained && shared.phase() != Phase::Dead && stuck.is_empty() && transactions_unfinished == 0,
         transactions_unfinished,
         stuck,
-        messages_unrun: in_lanes + left.iter().map(|shard| shard.messages_unrun).sum::<u64>(),
-        timers_unfinished: left.iter().map(|shard| shard.timers).sum(),
-        tasks_cancelled: left.iter().map(|shard| shard.tasks_cancelled).sum(),
+        messages_unrun: in_lanes + exits.iter().map(|shard| shard.messages_unrun).sum::<u64>(),
+        timers_unfinished: exits.iter().map(|shard| shard.timers).sum(),
+        tasks_cancelled: exits.iter().map(|shard| shard.tasks_cancelled).sum(),
         deaths: shared.deaths.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         took: begun.elapsed(),
     };
@@ -79,11 +79,11 @@ pub(super) fn stop<A: Actor>(
 /// Waits for the shards' threads. From `gives_up` on, one whose shard has not moved for a while is left behind.
 fn join<A: Actor>(
     shared: &Shared<A>,
-    threads: Vec<JoinHandle<Left<A>>>,
+    threads: Vec<JoinHandle<ShardExit<A>>>,
     standstills: Vec<Standstill>,
     gives_up: Instant,
-) -> (Vec<Left<A>>, Vec<Stuck>) {
-    let (mut left, mut stuck) = (Vec::new(), Vec::new());
+) -> (Vec<ShardExit<A>>, Vec<Stuck>) {
+    let (mut exits, mut stuck) = (Vec::new(), Vec::new());
     for ((shard, thread), mut standstill) in threads.into_iter().enumerate().zip(standstills) {
         let mut pause = Duration::from_micros(50);
         let still = loop {
@@ -100,7 +100,7 @@ fn join<A: Actor>(
         };
         match still {
             // A shard's thread catches what the shard dies of.
-            None => left.extend(thread.join().ok()),
+            None => exits.extend(thread.join().ok()),
             Some(still_for) => {
                 let in_turn_for = shared.in_turn_for(shard);
                 let behind = Stuck { shard: ShardIndex(shard as u16), still_for, in_turn_for };
@@ -115,21 +115,21 @@ fn join<A: Actor>(
         let unanswered = shared.replies.answer_all(unknown::<A>);
         tracing::warn!(unanswered, "asks were answered `Unknown`");
     }
-    (left, stuck)
+    (exits, stuck)
 }
 
 /// Writes down where the logs end, if all is on disk: whatever is missing of them later is then known to be.
-fn end_logs<A: Actor>(shared: &Shared<A>, left: &[Left<A>], stuck: &[Stuck]) {
+fn end_logs<A: Actor>(shared: &Shared<A>, exits: &[ShardExit<A>], stuck: &[Stuck]) {
     let Some(logs) = &shared.logs else { return };
-    write_ends(shared, logs, left);
+    write_ends(shared, logs, exits);
     // Handles may live on. So may a shard that was left behind, and it may still write.
     if stuck.is_empty() {
         logs.directory.unlock();
     }
 }
 
-fn write_ends<A: Actor>(shared: &Shared<A>, logs: &Logs, left: &[Left<A>]) {
-    let ends: Option<Vec<_>> = left.iter().map(|left| left.log_end).collect();
+fn write_ends<A: Actor>(shared: &Shared<A>, logs: &SharedLogs, exits: &[ShardExit<A>]) {
+    let ends: Option<Vec<_>> = exits.iter().map(|exit| exit.log_end).collect();
     let Some(ends) =
         ends.filter(|ends| ends.len() == shared.mailboxes.len() && shared.phase() != Phase::Dead)
     else {

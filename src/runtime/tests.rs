@@ -1,17 +1,17 @@
 //! A whole runtime, started and stopped: that the parts fit. The long runs and the faults are in `tests/`.
 
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 
 use super::drain::is_quiet;
 use super::*;
-use crate::config::Idle;
-use crate::core::shared::Progress;
+use crate::config::{Idle, Shards};
+use crate::core::shared::DrainProgress;
 use crate::error::{ConfigError, Death, DeathCause, TaskError, TellError};
 use crate::test_actor::{Accounts, Message};
-use freehold_shard::AskError;
+use freehold_shard::{AskError, PlacementKey, ShardIndex};
 
 fn start(shards: usize) -> Runtime<Accounts> {
     start_with(Config { shards: Shards::Count(shards), ..Config::default() })
@@ -270,7 +270,7 @@ fn more_shards_than_cpus_run_unpinned() {
 
 #[test]
 fn quiet_is_what_does_not_change_and_adds_up() {
-    let idle = |begun, sent, received| Progress { is_idle: true, begun, sent, received };
+    let idle = |begun, sent, received| DrainProgress { is_idle: true, begun, sent, received };
     let quiet = [idle(1, 5, 2), idle(3, 1, 4)];
     assert!(is_quiet(&quiet, &quiet));
     assert!(!is_quiet(&[idle(1, 5, 2), idle(2, 1, 4)], &quiet), "a shard worked in between");
@@ -279,7 +279,10 @@ fn quiet_is_what_does_not_change_and_adds_up() {
     let mut works = quiet;
     works[0].begin();
     assert!(!is_quiet(&works, &works), "a shard is at work");
-    assert!(!is_quiet(&[Progress::default()], &[Progress::default()]), "a shard has not looked yet");
+    assert!(
+        !is_quiet(&[DrainProgress::default()], &[DrainProgress::default()]),
+        "a shard has not looked yet"
+    );
 }
 
 /// Checked by the compiler.

@@ -67,7 +67,7 @@ impl Topology {
     pub fn of_this_process() -> io::Result<Topology> {
         let root = Path::new("/");
         // The main thread may have ended before the process.
-        let affinity = affinity(root, Whose::Process).or_else(|_| affinity(root, Whose::Thread))?;
+        let affinity = affinity(root, AffinityOf::Process).or_else(|_| affinity(root, AffinityOf::Thread))?;
         Topology::read(root, &affinity)
     }
 
@@ -299,7 +299,7 @@ fn in_placement_order(cpus: Vec<Cpu>) -> Vec<Cpu> {
 
 /// Whose CPUs are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whose {
+enum AffinityOf {
     /// The calling thread's.
     Thread,
     /// Those of the process's main thread.
@@ -307,10 +307,10 @@ enum Whose {
 }
 
 /// The CPUs a thread may be scheduled on.
-fn affinity(root: &Path, whose: Whose) -> io::Result<Vec<usize>> {
+fn affinity(root: &Path, whose: AffinityOf) -> io::Result<Vec<usize>> {
     let (thread, status) = match whose {
-        Whose::Thread => (None, "proc/thread-self/status"),
-        Whose::Process => (Some(rustix::process::getpid()), "proc/self/status"),
+        AffinityOf::Thread => (None, "proc/thread-self/status"),
+        AffinityOf::Process => (Some(rustix::process::getpid()), "proc/self/status"),
     };
     match rustix::thread::sched_getaffinity(thread) {
         Ok(set) => Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|&id| set.is_set(id)).collect()),
@@ -669,7 +669,7 @@ mod tests {
     #[test]
     fn this_machine_has_a_topology() {
         let topology = Topology::of_this_process().expect("this test runs on some CPU");
-        let allowed = affinity(Path::new("/"), Whose::Process).expect("this test runs on some CPU");
+        let allowed = affinity(Path::new("/"), AffinityOf::Process).expect("this test runs on some CPU");
         assert!(!topology.cpus().is_empty());
         assert!(
             topology.cpus().iter().all(|cpu| allowed.contains(&cpu.id) && cpu.siblings.contains(&cpu.id))
@@ -678,6 +678,6 @@ mod tests {
         let text = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
         assert_eq!(affinity_in_status(&text), Some(allowed));
         let text = fs::read_to_string("/proc/thread-self/status").expect("/proc is mounted");
-        assert_eq!(affinity_in_status(&text), affinity(Path::new("/"), Whose::Thread).ok());
+        assert_eq!(affinity_in_status(&text), affinity(Path::new("/"), AffinityOf::Thread).ok());
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use rustix::thread::CpuSet;
 
-use super::{Whose, affinity};
+use super::{AffinityOf, affinity};
 
 /// A CPU with a larger number is not kept account of: two runtimes may share it without a word.
 const COUNTED_MAX: usize = CpuSet::MAX_CPU;
@@ -81,9 +81,9 @@ impl Seats {
     }
 
     /// Looks where the calling thread, which is `shard`'s, may run, and binds it again if it can be.
-    pub(crate) fn look(&self, shard: usize) -> Look {
-        let Some(cpu) = self.seats[shard].cpu else { return Look::InPlace };
-        let Ok(allowed) = affinity(Path::new("/"), Whose::Thread) else { return Look::InPlace };
+    pub(crate) fn look(&self, shard: usize) -> CpuChange {
+        let Some(cpu) = self.seats[shard].cpu else { return CpuChange::InPlace };
+        let Ok(allowed) = affinity(Path::new("/"), AffinityOf::Thread) else { return CpuChange::InPlace };
         if allowed == [cpu] {
             return self.note(shard, false, allowed);
         }
@@ -95,11 +95,11 @@ impl Seats {
         self.note(shard, !is_back, allowed)
     }
 
-    fn note(&self, shard: usize, is_moved: bool, allowed: Vec<usize>) -> Look {
+    fn note(&self, shard: usize, is_moved: bool, allowed: Vec<usize>) -> CpuChange {
         match (self.seats[shard].is_moved.swap(is_moved, Ordering::Relaxed), is_moved) {
-            (false, true) => Look::Moved { to: super::cpu_list(&allowed.into_iter().collect()) },
-            (true, false) => Look::Back,
-            _ => Look::InPlace,
+            (false, true) => CpuChange::Moved { to: super::cpu_list(&allowed.into_iter().collect()) },
+            (true, false) => CpuChange::Back,
+            _ => CpuChange::InPlace,
         }
     }
 }
@@ -112,7 +112,7 @@ impl Drop for Seats {
 
 /// What has changed about a shard's place since it last looked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum CpuChange {
     /// Nothing.
     InPlace,
     /// The kernel has moved it to these CPUs, written as `0-3,8`, and it cannot be bound to its own again.
@@ -161,21 +161,21 @@ mod tests {
     #[test]
     fn a_shard_that_was_moved_is_noticed_and_comes_back() {
         std::thread::spawn(|| {
-            let here = affinity(Path::new("/"), Whose::Thread).expect("it runs somewhere");
+            let here = affinity(Path::new("/"), AffinityOf::Thread).expect("it runs somewhere");
             // It is bound to a CPU that there is not.
             let seats = Seats::occupy(&[Some(FAR), Some(FAR + 1)]);
             let to = super::super::cpu_list(&here.iter().copied().collect());
-            assert_eq!(seats.look(0), Look::Moved { to });
-            assert_eq!(seats.look(0), Look::InPlace, "it is said once");
+            assert_eq!(seats.look(0), CpuChange::Moved { to });
+            assert_eq!(seats.look(0), CpuChange::InPlace, "it is said once");
             assert!(!seats.is_alone(0) && !seats.is_alone(1), "it may be where the other is");
             // And to one that there is: it is bound to it again.
             let seats = Seats::occupy(&[Some(here[0])]);
             seats.seats[0].is_moved.store(true, Ordering::Relaxed);
-            assert_eq!(seats.look(0), Look::Back);
-            assert_eq!(affinity(Path::new("/"), Whose::Thread).expect("it runs somewhere"), [here[0]]);
+            assert_eq!(seats.look(0), CpuChange::Back);
+            assert_eq!(affinity(Path::new("/"), AffinityOf::Thread).expect("it runs somewhere"), [here[0]]);
             // What a thread of this one's would inherit.
             leave_inherited_cpu(here.iter().copied()).expect("it may run there");
-            assert_eq!(affinity(Path::new("/"), Whose::Thread).expect("it runs somewhere"), here);
+            assert_eq!(affinity(Path::new("/"), AffinityOf::Thread).expect("it runs somewhere"), here);
         })
         .join()
         .expect("all of it holds");

@@ -1,8 +1,8 @@
 //! How the outcomes of a batch come back to the one `ask_all` that its messages are of.
 //!
-//! Invariant *one-answer-per-batch*: a batch travels with its [`BatchReply`], and a reply is completed exactly once: with
-//! the outcomes, with a refusal, or by being dropped, which answers `Unknown`. So nothing a shard may do with a batch
-//! leaves a caller waiting.
+//! Invariant *one-answer-per-batch*: a batch travels with its [`BatchReply`], and a reply is
+//! completed exactly once: with the outcomes, with a refusal, or by being dropped, which answers
+//! `Unknown`. So nothing a shard may do with a batch leaves a caller waiting.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;

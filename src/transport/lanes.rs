@@ -1,7 +1,8 @@
 //! Lanes: what shards send each other.
 //!
-//! A *lane* is a ring of one writer and one reader, one for each ordered pair of shards. A shard writes and reads it in bulk
-//! once a turn; what a full lane cannot take stays in the writer's outbox and keeps its order.
+//! A *lane* is a ring of one writer and one reader, one for each ordered pair of shards. A shard
+//! writes and reads it in bulk once a turn; what a full lane cannot take stays in the writer's
+//! outbox and keeps its order.
 
 use std::collections::VecDeque;
 
@@ -47,7 +48,8 @@ pub(crate) fn lanes<A: Actor>(shards: usize, entries: usize) -> Vec<Lanes<A>> {
 }
 
 impl<A: Actor> Lanes<A> {
-    /// Moves what has come, and no more than `max` of each lane, into `inbox`. Returns how much that was.
+    /// Moves what has come, and no more than `max` of each lane, into `inbox`. Returns how much
+    /// that was.
     #[inline]
     pub(crate) fn drain(&mut self, inbox: &mut Vec<Envelope<A>>, max: usize) -> usize {
         let before = inbox.len();
@@ -69,8 +71,8 @@ impl<A: Actor> Lanes<A> {
         drained
     }
 
-    /// Moves as much of the outboxes into the lanes as these take. Notes to which shards there was any, and returns how
-    /// much is left.
+    /// Moves as much of the outboxes into the lanes as these take. Notes to which shards there was
+    /// any, and returns how much is left.
     #[inline]
     pub(crate) fn flush(
         &mut self,

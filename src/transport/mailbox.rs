@@ -1,13 +1,14 @@
-//! Where a shard's messages from outside wait: the ingress, what else it is asked to look at, and the bell that wakes it.
-//! What comes from other shards waits in [lanes](super::lanes).
+//! Where a shard's messages from outside wait: the ingress, what else it is asked to look at, and
+//! the doorbell that wakes it. What comes from other shards waits in [lanes](super::lanes).
 //!
 //! - The *ingress* is a bounded queue that any thread may put single messages and batches into.
-//! - *Signals* are bits that ask a shard to look at something other than messages. It reads them with one load of a
-//!   line of its own.
-//! - The *bell* is an eventfd, rung by whoever finds the shard parked; `parking` says who that is.
+//! - *Signals* are bits that ask a shard to look at something other than messages. It reads them
+//!   with one load of a line of its own.
+//! - The *doorbell* is an eventfd, rung by whoever finds the shard parked; `parking` says who that
+//!   is.
 //!
-//! Whoever puts something anywhere in here calls [`Mailbox::knock`] afterwards, or [`publish`] once and
-//! [`Mailbox::look`] for each mailbox.
+//! Whoever puts something anywhere in here calls [`Mailbox::notify`] afterwards, or [`publish`]
+//! once and [`Mailbox::wake_if_parked`] for each mailbox.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -26,7 +27,8 @@ use super::replies::{Claim, Replies};
 
 /// What waits in front of a shard.
 pub(crate) enum Ingress<A: Actor> {
-    /// With what [`thread_number`](crate::waiting::thread_number) says of the thread that told it; of no use for an ask, which has an address.
+    /// With what [`thread_number`](crate::transport::waiting::thread_number) says of the thread
+    /// that told it; of no use for an ask, which has an address.
     One(Envelope<A>, u32),
     Batch(Batch<A>, BatchReply<A>),
 }
@@ -34,7 +36,7 @@ pub(crate) enum Ingress<A: Actor> {
 /// A shard is asked to look at its commands.
 pub(crate) const COMMANDS: u32 = 1;
 /// A shard is asked to wake its tasks that wait for other threads.
-pub(crate) const DOOR: u32 = 2;
+pub(crate) const WAKE_TASKS: u32 = 2;
 /// A shard is asked to look at the runtime's phase.
 pub(crate) const PHASE: u32 = 4;
 
@@ -52,10 +54,10 @@ pub(crate) struct Mailbox<A: Actor, C> {
     commands: Mutex<Vec<C>>,
     /// Permits that are held: of commands, and of jobs that the shard has not let go of.
     jobs: Arc<AtomicUsize>,
-    /// Held while the ingress of a shard that has left is swept. In it are tells that were put in after that, found by a
-    /// thread other than the one that told them, which comes for them.
-    strays: Mutex<Vec<(u32, A::Message)>>,
-    bell: OwnedFd,
+    /// Held while the ingress of a shard that has left is swept. In it are tells that were put in
+    /// after that, found by a thread other than the one that told them, which comes for them.
+    unclaimed_tells: Mutex<Vec<(u32, A::Message)>>,
+    doorbell: OwnedFd,
     rings: AtomicU64,
     overloaded: AtomicU64,
 }
@@ -73,8 +75,8 @@ impl<A: Actor, C> Mailbox<A, C> {
             ingress: ArrayQueue::new(ingress_entries_max),
             commands: Mutex::new(Vec::new()),
             jobs: Arc::default(),
-            strays: Mutex::new(Vec::new()),
-            bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            unclaimed_tells: Mutex::new(Vec::new()),
+            doorbell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             rings: AtomicU64::new(0),
             overloaded: AtomicU64::new(0),
         })
@@ -92,7 +94,8 @@ impl<A: Actor, C> Mailbox<A, C> {
         self.overloaded.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Has `waker` woken when there is room in the ingress. The caller must try once more after this.
+    /// Has `waker` woken when there is room in the ingress. The caller must try once more after
+    /// this.
     pub(crate) fn wait_for_room(&self, waker: &Waker) {
         self.room.wait(waker.clone(), |waiting| waiting.will_wake(waker));
     }
@@ -111,35 +114,36 @@ impl<A: Actor, C> Mailbox<A, C> {
     /// Asks the shard to look at something.
     pub(crate) fn signal(&self, signal: u32, replies: &Replies<A>) {
         self.signals.fetch_or(signal, Ordering::Release);
-        self.knock(replies);
+        self.notify(replies);
     }
 
-    /// After something was put in: sees to it that the shard, or the caller in its place, looks at it.
+    /// After something was put in: sees to it that the shard, or the caller in its place, looks at
+    /// it.
     #[inline]
-    pub(crate) fn knock(&self, replies: &Replies<A>) {
+    pub(crate) fn notify(&self, replies: &Replies<A>) {
         publish();
-        self.look(replies);
+        self.wake_if_parked(replies);
     }
 
-    /// The second half of [`Mailbox::knock`], after [`publish`].
+    /// The second half of [`Mailbox::notify`], after [`publish`].
     #[inline]
-    pub(crate) fn look(&self, replies: &Replies<A>) {
+    pub(crate) fn wake_if_parked(&self, replies: &Replies<A>) {
         match self.parking.duty() {
             Duty::Nothing => {}
-            Duty::Ring => self.ring(),
+            Duty::Ring => self.ring_doorbell(),
             Duty::Sweep => drop(self.sweep(0, replies)),
         }
     }
 
-    /// [`Mailbox::knock`] after a tell by the thread of this number. Returns the message if the shard had left before it
-    /// was put in.
+    /// [`Mailbox::notify`] after a tell by the thread of this number. Returns the message if the
+    /// shard had left before it was put in.
     #[inline]
-    pub(crate) fn knock_after_tell(&self, thread: u32, replies: &Replies<A>) -> Option<A::Message> {
+    pub(crate) fn notify_after_tell(&self, thread: u32, replies: &Replies<A>) -> Option<A::Message> {
         publish();
         match self.parking.duty() {
             Duty::Nothing => None,
             Duty::Ring => {
-                self.ring();
+                self.ring_doorbell();
                 None
             }
             Duty::Sweep => self.sweep(thread, replies),
@@ -147,26 +151,26 @@ impl<A: Actor, C> Mailbox<A, C> {
     }
 
     #[cold]
-    fn ring(&self) {
+    fn ring_doorbell(&self) {
         self.rings.fetch_add(1, Ordering::Relaxed);
         loop {
-            match rustix::io::write(&self.bell, &1u64.to_ne_bytes()) {
+            match rustix::io::write(&self.doorbell, &1u64.to_ne_bytes()) {
                 // Full means rung 2^64 - 2 times: it is rung.
                 Ok(_) | Err(rustix::io::Errno::AGAIN) => return,
                 Err(rustix::io::Errno::INTR) => {}
-                Err(error) => panic!("no-lost-wake: a shard's bell cannot be rung: {error}"),
+                Err(error) => panic!("no-lost-wake: a shard's doorbell cannot be rung: {error}"),
             }
         }
     }
 
     /// The shard leaves. Answers what lies in the mailbox, and returns how many messages that was.
     pub(crate) fn close(&self, replies: &Replies<A>) -> usize {
-        // Under this lock, so that a sender who finds the shard closed comes after it: what the shard does not find now
-        // was put in by senders who all will find it closed.
-        let strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under this lock, so that a sender who finds the shard closed comes after it: what the
+        // shard does not find now was put in by senders who all will find it closed.
+        let unclaimed_tells = self.unclaimed_tells.lock().unwrap_or_else(PoisonError::into_inner);
         self.parking.close();
         let entries: Vec<_> = std::iter::from_fn(|| self.ingress.pop()).collect();
-        drop(strays);
+        drop(unclaimed_tells);
         let messages = |entry: &Ingress<A>| match entry {
             Ingress::One(..) => 1,
             Ingress::Batch(batch, _) => batch.entries.len(),
@@ -177,23 +181,23 @@ impl<A: Actor, C> Mailbox<A, C> {
         unrun
     }
 
-    /// Answers what lies in the mailbox of a shard that has left. Any thread may; each entry is answered once. A tell of the
-    /// thread of this number comes back.
+    /// Answers what lies in the mailbox of a shard that has left. Any thread may; each entry is
+    /// answered once. A tell of the thread of this number comes back.
     #[cold]
     fn sweep(&self, thread: u32, replies: &Replies<A>) -> Option<A::Message> {
-        let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unclaimed_tells = self.unclaimed_tells.lock().unwrap_or_else(PoisonError::into_inner);
         let mut entries = Vec::new();
         while let Some(entry) = self.ingress.pop() {
             match entry {
                 Ingress::One(Envelope::Message { message, answer_to: ReturnAddress::Nobody, .. }, teller) => {
-                    strays.push((teller, message));
+                    unclaimed_tells.push((teller, message));
                 }
                 entry => entries.push(entry),
             }
         }
         let is_mine = |(teller, _): &(u32, _)| thread != 0 && *teller == thread;
-        let mine = strays.iter().position(is_mine).map(|at| strays.swap_remove(at).1);
-        drop(strays);
+        let mine = unclaimed_tells.iter().position(is_mine).map(|at| unclaimed_tells.swap_remove(at).1);
+        drop(unclaimed_tells);
         // Whom that wakes may do anything, so it is done when nothing is locked.
         entries.into_iter().for_each(|entry| refuse(entry, replies));
         self.cancel_commands();
@@ -207,7 +211,8 @@ impl<A: Actor, C> Mailbox<A, C> {
         self.room.take().into_iter().for_each(Waker::wake);
     }
 
-    /// How often the bell was rung, and how many messages were refused because the ingress was full.
+    /// How often the doorbell was rung, and how many messages were refused because the ingress was
+    /// full.
     pub(crate) fn rings_and_overloaded(&self) -> (u64, u64) {
         (self.rings.load(Ordering::Relaxed), self.overloaded.load(Ordering::Relaxed))
     }
@@ -219,9 +224,9 @@ impl<A: Actor, C> Mailbox<A, C> {
         &self.parking
     }
 
-    /// A second handle of the bell, to wait on.
-    pub(crate) fn bell(&self) -> io::Result<OwnedFd> {
-        self.bell.try_clone()
+    /// A second handle of the doorbell, to wait on.
+    pub(crate) fn doorbell(&self) -> io::Result<OwnedFd> {
+        self.doorbell.try_clone()
     }
 
     /// Takes the next entry of the ingress.
@@ -272,7 +277,8 @@ pub(crate) fn refuse<A: Actor>(entry: Ingress<A>, replies: &Replies<A>) {
             drop(message);
             replies.answer(Claim { slot, generation }, Err(AskError::Stopped)).waker
         }
-        // A tell has nobody to be answered; a task of a shard is told by its own shard, which leaves too.
+        // A tell has nobody to be answered; a task of a shard is told by its own shard, which
+        // leaves too.
         Ingress::One(..) => None,
     };
     if let Some(waker) = waker {
@@ -313,7 +319,7 @@ mod tests {
             answer_to: ReturnAddress::Outside { slot: claim.slot, generation: claim.generation },
         };
         assert!(mailbox.put(Ingress::One(envelope, 0)).is_ok());
-        mailbox.knock(&replies);
+        mailbox.notify(&replies);
         assert_eq!(
             crate::transport::replies::Ask::sent(replies.clone(), claim).wait(),
             Err(AskError::Stopped)
@@ -328,7 +334,7 @@ mod tests {
         assert_eq!(mailbox.close(&replies), 1, "accepted, and reported as not run");
         assert!(mailbox.put(Ingress::One(tell(2), 2)).is_ok());
         assert!(mailbox.put(Ingress::One(tell(3), 3)).is_ok());
-        let coins = |thread| match mailbox.knock_after_tell(thread, &replies) {
+        let coins = |thread| match mailbox.notify_after_tell(thread, &replies) {
             Some(Message::Add { coins, .. }) => Some(coins),
             _ => None,
         };
@@ -342,10 +348,10 @@ mod tests {
         assert!(mailbox.parking().park(|| !mailbox.has_ingress()));
         for at in 0..3 {
             assert!(mailbox.put(Ingress::One(tell(at), 0)).is_ok());
-            mailbox.knock(&replies);
+            mailbox.notify(&replies);
         }
         let mut rung = [0; 8];
-        rustix::io::read(&mailbox.bell, &mut rung).unwrap();
+        rustix::io::read(&mailbox.doorbell, &mut rung).unwrap();
         assert_eq!(u64::from_ne_bytes(rung), 1);
         assert_eq!(mailbox.rings_and_overloaded(), (1, 0));
     }

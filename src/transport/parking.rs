@@ -1,14 +1,14 @@
 //! Waiting for work and waiting for room: the two places where a thread may sleep because of what another thread has
 //! yet to do.
 //!
-//! **Waiting for work.** A shard with nothing to do parks; a sender that finds it parked rings its bell. One word per
-//! shard says which it is:
+//! **Waiting for work.** A shard with nothing to do parks; a sender that finds it parked rings its
+//! doorbell. One word per shard says which it is:
 //!
 //! ```text
 //! sender   publish to a queue of the shard ── fence ── look at the word:  AWAKE   nothing to do
 //!                                                                         PARKED  swap to AWAKE; the winner rings
 //!                                                                         CLOSED  the sender sweeps the queue itself
-//! shard    word = PARKED ── fence ── look at all queues once more:        empty   wait for the bell
+//! shard    word = PARKED ── fence ── look at all queues once more:        empty   wait for the doorbell
 //!                                                                         else    word = AWAKE, go on
 //! shard    word = CLOSED ── fence ── sweep the queue, and leave
 //! ```
@@ -44,7 +44,7 @@ pub(crate) fn publish() {
 pub(crate) enum Duty {
     /// The shard is awake and will look.
     Nothing,
-    /// The shard waits for its bell, and it falls to this sender to ring it.
+    /// The shard waits for its doorbell, and it falls to this sender to ring it.
     Ring,
     /// The shard has left: the sender answers what lies in the queue.
     Sweep,
@@ -101,7 +101,8 @@ impl Parking {
 
     /// The shard is awake again.
     pub(crate) fn awake(&self) {
-        // Fails if a sender has set it already; then the bell was rung and the shard finds it so the next time it waits.
+        // Fails if a sender has set it already; then the doorbell was rung and the shard finds it
+        // so the next time it waits.
         let _ = self.word.compare_exchange(PARKED, AWAKE, Ordering::AcqRel, Ordering::Relaxed);
     }
 

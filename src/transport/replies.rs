@@ -44,24 +44,24 @@ pub(crate) struct Replies<A: Actor> {
 }
 
 /// Made when a slot in it is claimed for the first time.
-type Chunk<A> = OnceLock<Box<[Place<A>]>>;
+type Chunk<A> = OnceLock<Box<[PooledSlot<A>]>>;
 
 /// Slots of the first chunk. Each chunk is twice as large as the one before.
 const CHUNK: u32 = 16;
 
-struct Place<A: Actor> {
-    slot: Mutex<Slot<A>>,
+struct PooledSlot<A: Actor> {
+    slot: Mutex<ReplySlot<A>>,
     /// The free list's.
     below: AtomicU32,
 }
 
-struct Slot<A: Actor> {
+struct ReplySlot<A: Actor> {
     /// Which claim of the slot this is; in each state but `Free` the holder of the claim knows it.
     generation: u32,
-    state: State<A>,
+    state: ReplyState<A>,
 }
 
-enum State<A: Actor> {
+enum ReplyState<A: Actor> {
     Free,
     Waiting {
         waker: Option<Waker>,
@@ -97,11 +97,11 @@ impl<A: Actor> Replies<A> {
 
     /// Where a slot is, which has been claimed at least once.
     #[inline]
-    fn place(&self, slot: u32) -> &Place<A> {
+    fn place(&self, slot: u32) -> &PooledSlot<A> {
         let (chunk, at) = chunk_of(slot);
         let places = self.chunks[chunk].get_or_init(|| {
-            let place = || Place {
-                slot: Mutex::new(Slot { generation: 0, state: State::Free }),
+            let place = || PooledSlot {
+                slot: Mutex::new(ReplySlot { generation: 0, state: ReplyState::Free }),
                 below: AtomicU32::new(0),
             };
             (0..CHUNK << chunk).map(|_| place()).collect()
@@ -113,13 +113,16 @@ impl<A: Actor> Replies<A> {
     pub(crate) fn claim(&self) -> Option<Claim> {
         let slot = self.free.take(|slot| &self.place(slot).below)?;
         let mut claimed = self.lock(slot);
-        debug_assert!(matches!(claimed.state, State::Free), "one-answer: slot {slot} was free and is in use");
+        debug_assert!(
+            matches!(claimed.state, ReplyState::Free),
+            "one-answer: slot {slot} was free and is in use"
+        );
         let generation = claimed.generation;
         // A fixed part of all claims without counting them: the multiplier is odd, so of 1,024 claims of a slot in a row
         // one is sampled, and not the same of each slot.
         let is_sampled =
             u64::from(slot.wrapping_add(generation.wrapping_mul(613))).is_multiple_of(LATENCY_STRIDE);
-        claimed.state = State::Waiting { waker: None, begun: is_sampled.then(Instant::now) };
+        claimed.state = ReplyState::Waiting { waker: None, begun: is_sampled.then(Instant::now) };
         Some(Claim { slot, generation })
     }
 
@@ -130,18 +133,18 @@ impl<A: Actor> Replies<A> {
             return Handover { waker: None, begun: None };
         }
         match slot.state {
-            State::Waiting { ref mut waker, begun } => {
+            ReplyState::Waiting { ref mut waker, begun } => {
                 let waker = waker.take();
-                slot.state = State::Answered(outcome);
+                slot.state = ReplyState::Answered(outcome);
                 Handover { waker, begun }
             }
-            State::Abandoned => {
+            ReplyState::Abandoned => {
                 slot.free();
                 drop(slot);
                 self.give_back(claim.slot);
                 Handover { waker: None, begun: None }
             }
-            State::Answered(_) | State::Free => Handover { waker: None, begun: None },
+            ReplyState::Answered(_) | ReplyState::Free => Handover { waker: None, begun: None },
         }
     }
 
@@ -159,8 +162,10 @@ impl<A: Actor> Replies<A> {
             let claim = {
                 let locked = self.lock(slot);
                 match locked.state {
-                    State::Waiting { .. } | State::Abandoned => Claim { slot, generation: locked.generation },
-                    State::Free | State::Answered(_) => continue,
+                    ReplyState::Waiting { .. } | ReplyState::Abandoned => {
+                        Claim { slot, generation: locked.generation }
+                    }
+                    ReplyState::Free | ReplyState::Answered(_) => continue,
                 }
             };
             answered += 1;
@@ -175,13 +180,13 @@ impl<A: Actor> Replies<A> {
     fn poll(&self, claim: Claim, waker: &Waker) -> Poll<Outcome<A>> {
         let mut slot = self.lock(claim.slot);
         debug_assert_eq!(slot.generation, claim.generation, "one-answer: the caller holds the claim");
-        if let State::Waiting { waker: waiting, .. } = &mut slot.state {
+        if let ReplyState::Waiting { waker: waiting, .. } = &mut slot.state {
             if !waiting.as_ref().is_some_and(|waiting| waiting.will_wake(waker)) {
                 *waiting = Some(waker.clone());
             }
             return Poll::Pending;
         }
-        let State::Answered(outcome) = slot.free() else {
+        let ReplyState::Answered(outcome) = slot.free() else {
             unreachable!("one-answer: a slot whose claim is held is neither free nor abandoned")
         };
         drop(slot);
@@ -193,8 +198,8 @@ impl<A: Actor> Replies<A> {
     fn abandon(&self, claim: Claim) {
         let mut slot = self.lock(claim.slot);
         debug_assert_eq!(slot.generation, claim.generation, "one-answer: the caller holds the claim");
-        if let State::Waiting { .. } = slot.state {
-            let waiting = std::mem::replace(&mut slot.state, State::Abandoned);
+        if let ReplyState::Waiting { .. } = slot.state {
+            let waiting = std::mem::replace(&mut slot.state, ReplyState::Abandoned);
             drop(slot);
             // Its waker is another executor's, and is dropped outside the lock.
             drop(waiting);
@@ -211,16 +216,16 @@ impl<A: Actor> Replies<A> {
         self.free.give_back(slot, &self.place(slot).below);
     }
 
-    fn lock(&self, slot: u32) -> MutexGuard<'_, Slot<A>> {
+    fn lock(&self, slot: u32) -> MutexGuard<'_, ReplySlot<A>> {
         self.place(slot).slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<A: Actor> Slot<A> {
+impl<A: Actor> ReplySlot<A> {
     /// Ends this claim.
-    fn free(&mut self) -> State<A> {
+    fn free(&mut self) -> ReplyState<A> {
         self.generation = self.generation.wrapping_add(1);
-        std::mem::replace(&mut self.state, State::Free)
+        std::mem::replace(&mut self.state, ReplyState::Free)
     }
 }
 

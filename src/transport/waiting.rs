@@ -3,13 +3,14 @@
 //!
 //! - A thread that waits ([`block_on`]) parks itself; its waker is made once a thread, so waiting allocates nothing.
 //! - A task of tokio or of any other executor hands its waker to whoever answers, as futures do.
-//! - A task on a shard must not do that: a glommio waker that is woken or dropped by another thread goes through queues
-//!   that lose wakes and can race with the end of its task. So the waker stays in a list of the shard's thread, and
-//!   what goes out in its place is the *door waker* of that shard ([`keep_here`]): one for the life of the shard, of
-//!   the standard library's own making. Woken, it leaves a signal in the shard's mailbox and rings for the shard if it
-//!   is parked; the shard then wakes everyone in the list ([`wake_kept`]), and those whose answer has not come wait
-//!   again. That suits the few tasks that ask through a [`Handle`](crate::Handle) on a shard's thread;
-//!   [`Local::ask`](crate::Local::ask) has no such cost.
+//! - A task on a shard must not do that: a glommio waker that is woken or dropped by another thread
+//!   goes through queues that lose wakes and can race with the end of its task. So the waker stays
+//!   in a list of the shard's thread, and what goes out in its place is the *shard waker* of that
+//!   shard ([`keep_here`]): one for the life of the shard, of the standard library's own making.
+//!   Woken, it leaves a signal in the shard's mailbox and rings for the shard if it is parked; the
+//!   shard then wakes everyone in the list ([`wake_kept`]), and those whose answer has not come
+//!   wait again. That suits the few tasks that ask through a [`Handle`](crate::Handle) on a shard's
+//!   thread; [`Local::ask`](crate::Local::ask) has no such cost.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,7 +25,7 @@ use crate::transport::blocked::Blocked;
 
 /// What the thread of a shard knows of itself.
 struct ShardThread {
-    door: Waker,
+    shard_waker: Waker,
     /// Whether a message runs right now; `None` until there is a shard.
     is_in_receive: Option<Box<dyn Fn() -> bool>>,
     /// Tasks of this thread that wait for other threads, each once, by what identifies its waker.
@@ -39,10 +40,10 @@ thread_local! {
 /// Marks the calling thread as a shard's until it is dropped.
 pub(crate) struct ShardThreadGuard(());
 
-/// The calling thread becomes a shard's. Its tasks can be reached through `door`.
-pub(crate) fn become_shard_thread(door: Waker) -> ShardThreadGuard {
+/// The calling thread becomes a shard's. Its tasks can be reached through `shard_waker`.
+pub(crate) fn become_shard_thread(shard_waker: Waker) -> ShardThreadGuard {
     SHARD.with_borrow_mut(|shard| {
-        *shard = Some(ShardThread { door, is_in_receive: None, kept: HashMap::new() })
+        *shard = Some(ShardThread { shard_waker, is_in_receive: None, kept: HashMap::new() })
     });
     ShardThreadGuard(())
 }
@@ -80,20 +81,21 @@ pub(crate) fn in_receive() -> bool {
         .unwrap_or(false)
 }
 
-/// The waker to give to other threads in place of `waker`, a task's of this thread: itself, but on a shard's thread its
-/// door waker.
+/// The waker to give to other threads in place of `waker`, a task's of this thread: itself, but on
+/// a shard's thread its shard waker.
 pub(crate) fn keep_here(waker: &Waker) -> Waker {
-    let door = SHARD.with_borrow_mut(|shard| {
+    let shard_waker = SHARD.with_borrow_mut(|shard| {
         shard.as_mut().map(|shard| {
             let identity = (waker.data() as usize, std::ptr::from_ref(waker.vtable()) as usize);
             shard.kept.entry(identity).or_insert_with(|| waker.clone());
-            shard.door.clone()
+            shard.shard_waker.clone()
         })
     });
-    door.unwrap_or_else(|| waker.clone())
+    shard_waker.unwrap_or_else(|| waker.clone())
 }
 
-/// Wakes the tasks of this thread that wait for other threads; the shard calls it when its door waker was woken.
+/// Wakes the tasks of this thread that wait for other threads; the shard calls it when its shard
+/// waker was woken.
 pub(crate) fn wake_kept() {
     let kept = SHARD.with_borrow_mut(|shard| shard.as_mut().map(|shard| std::mem::take(&mut shard.kept)));
     for (_, waker) in kept.into_iter().flatten() {
@@ -193,19 +195,19 @@ mod tests {
     }
 
     #[test]
-    fn on_a_shard_only_the_door_waker_goes_out() {
-        let (door, task) = (Arc::new(Count::default()), Arc::new(Count::default()));
+    fn on_a_shard_only_the_shard_waker_goes_out() {
+        let (shard, task) = (Arc::new(Count::default()), Arc::new(Count::default()));
         let task_waker = Waker::from(task.clone());
         assert!(!on_shard_thread());
         assert!(keep_here(&task_waker).will_wake(&task_waker));
 
-        let guard = become_shard_thread(Waker::from(door.clone()));
+        let guard = become_shard_thread(Waker::from(shard.clone()));
         assert!(on_shard_thread());
         let out = keep_here(&task_waker);
         let again = keep_here(&task_waker);
         assert!(!out.will_wake(&task_waker) && out.will_wake(&again));
         out.wake();
-        assert_eq!((door.0.load(Ordering::Relaxed), task.0.load(Ordering::Relaxed)), (1, 0));
+        assert_eq!((shard.0.load(Ordering::Relaxed), task.0.load(Ordering::Relaxed)), (1, 0));
         wake_kept();
         assert_eq!(task.0.load(Ordering::Relaxed), 1, "kept twice, woken once");
         wake_kept();

@@ -214,6 +214,7 @@ fn one_to_two() -> Step<u32, i64, (u32, i64), u32, AccountV2, MessageV2> {
     }
 }
 
+#[allow(clippy::let_and_return, reason = "the guide names the configuration")]
 fn log_of_any_version() -> LogConfig {
     let log = LogConfig::at("/var/lib/ledger")
         // An earlier step, kept as long as directories of version 1 are about.

@@ -43,7 +43,7 @@ impl<A: Actor> BeforeImage<A> {
     /// What the object in `slot`, number `index`, is before `sender` writes it, if it may.
     #[inline]
     pub(crate) fn of(
-        slot: &Slot<A::Id, A::State>,
+        slot: &ObjectSlot<A>,
         index: SlotIndex,
         sender: OwnerId,
     ) -> Result<BeforeImage<A>, AccessError<A::Id>> {
@@ -59,6 +59,9 @@ impl<A: Actor> BeforeImage<A> {
         Ok(BeforeImage { slot: index, ownership, state: slot.state.clone() })
     }
 }
+
+/// The slot of an object of the actor's.
+pub(crate) type ObjectSlot<A> = Slot<<A as Actor>::Id, <A as Actor>::State>;
 
 /// An object with the state anyone may read of it from now on, if any.
 pub(crate) type Publication<A> = (<A as Actor>::Id, Option<Arc<<A as Actor>::State>>);

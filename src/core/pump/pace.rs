@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::core::Found;
+use crate::core::{Found, Publish};
 
 /// How many empty looks a spinning pump takes between two looks at the clock.
 pub(super) const LOOKS_PER_CLOCK: u32 = 16;
@@ -65,8 +65,9 @@ impl Pace {
 
     /// Whether the next round is to publish what tasks did by themselves.
     #[inline]
-    pub(super) fn publishes(&self) -> bool {
-        self.looks % LOOKS_PER_CLOCK == LOOKS_PER_CLOCK - 1
+    pub(super) fn publishes(&self) -> Publish {
+        let is_last = self.looks % LOOKS_PER_CLOCK == LOOKS_PER_CLOCK - 1;
+        if is_last { Publish::Always } else { Publish::WithWork }
     }
 
     /// What comes after a round. `now` reads a clock: after work the one that the round has read.

@@ -9,7 +9,7 @@ use crate::log::open::Restored;
 use crate::transport::lanes::Lanes;
 
 /// What a shard is made of.
-pub(crate) struct Plan<A: Actor> {
+pub(crate) struct ShardSetup<A: Actor> {
     pub(crate) shard: ShardIndex,
     pub(crate) shared: Arc<Shared<A>>,
     pub(crate) lanes: Lanes<A>,

@@ -6,22 +6,23 @@ use std::task::Wake;
 use freehold_shard::Actor;
 
 use super::shared::Shared;
-use crate::transport::mailbox::DOOR;
+use crate::transport::mailbox::WAKE_TASKS;
 
-/// A waker that reaches the tasks of a shard from any thread: it leaves a signal and knocks.
-pub(crate) struct Door<A: Actor> {
+/// A waker that reaches the tasks of a shard from any thread: it leaves a signal and notifies the
+/// shard.
+pub(crate) struct ShardWaker<A: Actor> {
     pub(crate) shared: Weak<Shared<A>>,
     pub(crate) shard: usize,
 }
 
-impl<A: Actor> Wake for Door<A> {
+impl<A: Actor> Wake for ShardWaker<A> {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         if let Some(shared) = self.shared.upgrade() {
-            shared.mailboxes[self.shard].signal(DOOR, &shared.replies);
+            shared.mailboxes[self.shard].signal(WAKE_TASKS, &shared.replies);
         }
     }
 }
