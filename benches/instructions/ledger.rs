@@ -1,9 +1,10 @@
 //! The counts that are checked in, `benches/instructions.csv`, and what is made of new ones.
 //!
 //! A line is a path, its instructions for each operation, by how many percent it may need more, and
-//! the compiler it was counted with: other compilers make other code, and their counts are not
-//! compared. A path that needs less passes, with a hint to write the file anew, or what was won
-//! could be lost again unseen.
+//! the compiler it was counted with. Another compiler makes other code, so its counts are compared
+//! roughly: a path may need [`OTHER_COMPILER_PERCENT`] more. They were not compared at all, and the
+//! check switched itself off with each new compiler. A path that needs less passes, with a hint to
+//! write the file anew, or what was won could be lost again unseen.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,6 +16,10 @@ const HEAD: &str = "path,instructions,tolerance_percent,compiler";
 /// number to the last instruction, since tables are keyed from the seed. It is for changes next to
 /// a path, which move the compiler's choices in it by a percent or two.
 pub const TOLERANCE_PERCENT: f64 = 3.0;
+
+/// By how much a path may need more with another compiler. Of the counts of 1.95.0, a compiler two
+/// versions later needed 0.4 % less to 2.3 % more (1.97.0-nightly, all seven paths).
+pub const OTHER_COMPILER_PERCENT: f64 = 8.0;
 
 /// A path's count as it was checked in.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +39,7 @@ pub enum Verdict {
     Worse,
     /// It needs less, by more than the tolerance.
     Better,
-    /// It was counted with another compiler.
+    /// It was counted with another compiler, and needs about as much.
     OtherCompiler,
     /// It was never counted.
     New,
@@ -51,7 +56,7 @@ impl Verdict {
             Verdict::Same => "",
             Verdict::Worse => "MORE than the tolerance",
             Verdict::Better => "less: write the file anew with --update",
-            Verdict::OtherCompiler => "another compiler: not compared",
+            Verdict::OtherCompiler => "another compiler: compared roughly",
             Verdict::New => "NOT IN THE FILE: add it with --update",
         }
     }
@@ -117,15 +122,16 @@ pub fn line_of<'a>(lines: &'a [Line], path: &str) -> Option<&'a Line> {
     lines.iter().find(|line| line.path == path)
 }
 
-/// What is to be made of a count. `is_strict` compares it with those of other compilers, too.
+/// What is to be made of a count. `is_strict` compares it with those of other compilers by the
+/// tolerance of the line, too.
 pub fn judge(line: Option<&Line>, instructions: f64, compiler: &str, is_strict: bool) -> Verdict {
     let Some(line) = line else { return Verdict::New };
-    if line.compiler != compiler && !is_strict {
-        return Verdict::OtherCompiler;
-    }
-    let tolerance = line.instructions * line.tolerance_percent / 100.0;
+    let is_rough = line.compiler != compiler && !is_strict;
+    let percent = if is_rough { OTHER_COMPILER_PERCENT } else { line.tolerance_percent };
+    let tolerance = line.instructions * percent / 100.0;
     match instructions - line.instructions {
         more if more > tolerance => Verdict::Worse,
+        _ if is_rough => Verdict::OtherCompiler,
         less if less < -tolerance => Verdict::Better,
         _ => Verdict::Same,
     }
@@ -149,7 +155,9 @@ pub fn check(paths: &[&str]) {
     assert_eq!(judged(206.0, "rustc 1", false), Verdict::Same);
     assert_eq!(judged(206.1, "rustc 1", false), Verdict::Worse);
     assert_eq!(judged(193.9, "rustc 1", false), Verdict::Better);
-    assert_eq!(judged(900.0, "rustc 2", false), Verdict::OtherCompiler);
+    assert_eq!(judged(215.9, "rustc 2", false), Verdict::OtherCompiler);
+    assert_eq!(judged(9.0, "rustc 2", false), Verdict::OtherCompiler);
+    assert_eq!(judged(216.1, "rustc 2", false), Verdict::Worse);
     assert_eq!(judged(900.0, "rustc 2", true), Verdict::Worse);
     assert_eq!(judge(None, 1.0, "rustc 1", false), Verdict::New);
     assert!(Verdict::Worse.fails() && Verdict::New.fails());

@@ -4,7 +4,7 @@
 //! ```text
 //! cargo bench --bench instructions                counts, and compares; needs valgrind
 //! cargo bench --bench instructions -- --update    counts, and writes instructions.csv anew
-//! cargo bench --bench instructions -- --strict    compares with counts of another compiler, too
+//! cargo bench --bench instructions -- --strict    counts of another compiler as strictly
 //! ```
 //! The program starts itself under `valgrind --tool=callgrind`, once with some operations and once
 //! with twice as many. The difference is free of start-up and set-up; divided by the operations it
@@ -130,8 +130,9 @@ fn count_all(is_update: bool, is_strict: bool) -> Result<bool, String> {
     }
     if verdicts.contains(&Verdict::OtherCompiler) {
         println!(
-            "warning: benches/instructions.csv was counted with another compiler ({}); write it anew with --update, or compare with --strict",
-            before[0].compiler
+            "warning: benches/instructions.csv was counted with another compiler ({}), so paths are compared within {} % only; write it anew with --update",
+            before[0].compiler,
+            ledger::OTHER_COMPILER_PERCENT
         );
     }
     let may_stand = !verdicts.iter().any(|verdict| verdict.fails());

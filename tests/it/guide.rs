@@ -214,7 +214,6 @@ fn one_to_two() -> Step<u32, i64, (u32, i64), u32, AccountV2, MessageV2> {
     }
 }
 
-#[allow(clippy::let_and_return, reason = "the guide names the configuration")]
 fn log_of_any_version() -> LogConfig {
     let log = LogConfig::at("/var/lib/ledger")
         // An earlier step, kept as long as directories of version 1 are about.
@@ -227,6 +226,7 @@ fn log_of_any_version() -> LogConfig {
             },
             message: |MessageV2::Pay(to, coins)| Ok(Message::Pay { to, cents: coins * 100 }),
         });
+    assert!(log.check().is_ok(), "{log:?}");
     log
 }
 
@@ -240,7 +240,7 @@ fn open() -> Result<(), Box<dyn Error>> {
 fn a_ledger_is_opened_by_what_the_guide_says() {
     // Not called: it would make a directory that is not the test's.
     let _: fn() -> Result<(), Box<dyn Error>> = open;
-    assert!(log_of_any_version().check().is_ok());
+    assert!(log_of_any_version().directory.ends_with("ledger"));
 }
 
 /// The blocks of Rust in a document.

@@ -391,3 +391,33 @@ fn a_type_has_a_name_of_its_own() {
     }
     refuse(&complaints, "give these types one name each:");
 }
+
+#[test]
+fn a_skip_can_be_forbidden() {
+    for (value, is_forbidden) in [(None, false), (Some(""), false), (Some("0"), false), (Some("1"), true)] {
+        assert_eq!(crate::support::skip::is_forbidden(value), is_forbidden, "{value:?}");
+    }
+}
+
+/// Tests that say by themselves that they were not run, and not by `skip`.
+fn silent_skips(source: &str) -> Vec<usize> {
+    let is_skip = |line: &str| {
+        line.contains("println!(")
+            && ["skipped", "not tested", "was not tried"].iter().any(|word| line.contains(word))
+    };
+    source.lines().enumerate().filter(|(_, line)| is_skip(line)).map(|(at, _)| at + 1).collect()
+}
+
+#[test]
+fn tests_skip_themselves_in_one_way() {
+    let made_up = "return eprintln!(\"not tested: one CPU\");\nskip(\"a\", \"one CPU\");\n";
+    assert_eq!(silent_skips(made_up), [1]);
+
+    let mut complaints = Vec::new();
+    for (file, text) in files(".rs").into_iter().filter(|(file, _)| file.contains("tests")) {
+        if file != "tests/it/tidy.rs" {
+            complaints.extend(silent_skips(&text).iter().map(|line| format!("{file}:{line}")));
+        }
+    }
+    refuse(&complaints, "skip by `support::skip::skip`, so that it can be forbidden:");
+}

@@ -1,0 +1,35 @@
+# `just` lists these. Each is one command that works without just as well.
+
+_list:
+    @just --list --unsorted
+
+# The tests, as CI runs them
+test *arguments:
+    cargo test --workspace {{arguments}}
+
+# Seconds: what a change must pass before anything else
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo test -p freehold --test tidy --test architecture --test readme --test guide
+
+# Everything that must hold before a change lands: about twenty minutes on two cores
+ci:
+    .ci/run
+
+# Instructions of the hot paths, against those checked in; needs valgrind
+instructions *arguments:
+    cargo bench -p freehold --bench instructions -- {{arguments}}
+
+# Throughput and latency over shards, some minutes; `just bench --quick`, `just bench --peers`
+bench *arguments:
+    cargo run --release -p freehold-scaling --bin shard_scaling -- {{arguments}}
+
+# The fuzz target, for so many seconds; needs a C++ compiler
+fuzz seconds="60":
+    fuzz/run {{seconds}}
+
+# The pure crate under Miri; needs a nightly toolchain with Miri
+miri:
+    MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p freehold-shard \
+        --test turn --test transactions --target-dir target/miri
