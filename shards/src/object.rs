@@ -1,8 +1,8 @@
 //! An object: a state with an id, owned by one shard.
 //!
 //! This file promises what identifies an object ([`ObjectId`]), what it is made of ([`Stored`]) and
-//! who may write it ([`Ownership`]). Who is asking is an [`OwnerId`], carried by every message; the
-//! shard compares the two on every access.
+//! who may write it ([`Ownership`]). Every message carries its sender, an [`OwnerId`]; the shard
+//! compares the two on every access.
 
 use std::fmt::{self, Debug};
 use std::hash::Hash;

@@ -25,7 +25,6 @@ mod guide;
 mod histories;
 mod jobs;
 mod layers;
-mod layers_of_runtime;
 mod let_go;
 mod order;
 mod poison;

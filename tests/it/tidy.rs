@@ -45,12 +45,8 @@ const LONG_FUNCTIONS: [(&str, usize, &str); 18] = [
 
 const RENAMED: &str = "one of them gets another name";
 /// Names of types that are defined twice in the two crates, and why.
-const SAME_NAMES: [(&str, &str); 4] = [
-    ("Batch", RENAMED),
-    ("Checkpoint", RENAMED),
-    ("Progress", RENAMED),
-    ("Step", RENAMED),
-];
+const SAME_NAMES: [(&str, &str); 4] =
+    [("Batch", RENAMED), ("Checkpoint", RENAMED), ("Progress", RENAMED), ("Step", RENAMED)];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

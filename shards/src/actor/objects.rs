@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use crate::actor::addressees::{ADDRESSEES_MAX, Others, Target};
 use crate::actor::destination::Destination;
-use crate::actor::run::{BeforeImage, CommitWork, Outboxes, QueuedSend, RunState, miss};
+use crate::actor::run::{BeforeImage, CommitWork, ObjectSlot, Outboxes, QueuedSend, RunState, miss};
 use crate::actor::{AccessError, Actor};
 use crate::epoch::TransactionId;
 use crate::object::{Access, OwnerId, Ownership};
 use crate::placement::ShardIndex;
-use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
+use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::time::Time;
 
 /// The objects a message may touch while it runs, and what it may send.
@@ -260,7 +260,7 @@ impl<A: Actor> Objects<'_, A> {
     /// The slot of `id`, once the sender may write it and its before-image is kept; `None` if it
     /// has none, and so does not exist.
     #[inline]
-    fn writable(&mut self, id: A::Id) -> Result<Option<&mut Slot<A::Id, A::State>>, AccessError<A::Id>> {
+    fn writable(&mut self, id: A::Id) -> Result<Option<&mut ObjectSlot<A>>, AccessError<A::Id>> {
         if self.first.id == id {
             return if self.first.slot == NO_SLOT { Ok(None) } else { self.first_writable().map(Some) };
         }
@@ -270,7 +270,7 @@ impl<A: Actor> Objects<'_, A> {
 
     /// As [`Objects::writable`]; if `id` has no slot it is given one, without a state.
     #[inline]
-    fn made_writable(&mut self, id: A::Id) -> Result<&mut Slot<A::Id, A::State>, AccessError<A::Id>> {
+    fn made_writable(&mut self, id: A::Id) -> Result<&mut ObjectSlot<A>, AccessError<A::Id>> {
         if self.first.id == id {
             if self.first.slot == NO_SLOT {
                 self.first.slot = self.run.appear(Target { ..self.first }, self.sender);
@@ -295,7 +295,7 @@ impl<A: Actor> Objects<'_, A> {
 
     /// The first object's slot, which it must have.
     #[inline]
-    fn first_writable(&mut self) -> Result<&mut Slot<A::Id, A::State>, AccessError<A::Id>> {
+    fn first_writable(&mut self) -> Result<&mut ObjectSlot<A>, AccessError<A::Id>> {
         let index = self.first.slot;
         let slot = self.run.partition.slot_mut(index);
         if !self.first.saved {

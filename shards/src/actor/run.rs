@@ -20,96 +20,6 @@ use crate::store::partition::Partition;
 use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 use crate::time::Time;
 
-/// What a message wrote: where it is, and whether it was there before.
-pub(crate) type Written = (SlotIndex, bool);
-
-/// What an object was before the running message first wrote it.
-pub(crate) struct BeforeImage<A: Actor> {
-    pub(crate) slot: SlotIndex,
-    pub(crate) ownership: Ownership,
-    /// `None` if the object did not exist.
-    pub(crate) state: Option<A::State>,
-}
-
-impl<A: Actor> BeforeImage<A> {
-    /// Which object it is of, and whether that existed.
-    #[inline]
-    pub(crate) fn written(&self) -> Written {
-        (self.slot, self.state.is_some())
-    }
-}
-
-impl<A: Actor> BeforeImage<A> {
-    /// What the object in `slot`, number `index`, is before `sender` writes it, if it may.
-    #[inline]
-    pub(crate) fn of(
-        slot: &Slot<A::Id, A::State>,
-        index: SlotIndex,
-        sender: OwnerId,
-    ) -> Result<BeforeImage<A>, AccessError<A::Id>> {
-        let ownership = slot.ownership();
-        match ownership {
-            Ownership::Owned(owner) if owner == sender => {}
-            Ownership::Shared => {}
-            // What does not exist belongs to nobody; it has a slot to be locked.
-            _ if slot.state.is_none() => {}
-            Ownership::Owned(owner) => return Err(AccessError::NotOwner { id: slot.id, owner, sender }),
-            Ownership::Immutable => return Err(AccessError::Immutable { id: slot.id }),
-        }
-        Ok(BeforeImage { slot: index, ownership, state: slot.state.clone() })
-    }
-}
-
-/// An object with the state anyone may read of it from now on, if any.
-pub(crate) type Publication<A> = (<A as Actor>::Id, Option<Arc<<A as Actor>::State>>);
-
-/// A message the running message sends if it succeeds.
-pub(crate) struct QueuedSend<A: Actor> {
-    pub(crate) message: A::Message,
-    pub(crate) to: ShardIndex,
-    pub(crate) sender: OwnerId,
-    /// When, if later.
-    pub(crate) due: Option<Time>,
-    /// While it is staged for the log: its number, and it in bytes.
-    pub(crate) staged: Option<(Debt, Box<[u8]>)>,
-    /// Its number in the log.
-    pub(crate) number: Option<Debt>,
-}
-
-/// What the commit of the running message has to do beyond changed states. One word, so that a
-/// message that has nothing of it pays for one comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CommitWork(u8);
-
-impl CommitWork {
-    pub(crate) const NONE: CommitWork = CommitWork(0);
-    /// The message may have done more than change states.
-    pub(crate) const CHANGES: CommitWork = CommitWork(1);
-    /// There is a log.
-    pub(crate) const RECORDS: CommitWork = CommitWork(2);
-
-    #[inline]
-    pub(crate) fn add(&mut self, work: CommitWork) {
-        self.0 |= work.0;
-    }
-
-    /// Adds `work` if `is_needed`, without a branch.
-    #[inline]
-    pub(crate) fn add_if(&mut self, is_needed: bool, work: CommitWork) {
-        self.0 |= u8::from(is_needed) * work.0;
-    }
-
-    pub(crate) fn has(self, work: CommitWork) -> bool {
-        self.0 & work.0 != 0
-    }
-}
-
-/// How many messages wait for each other shard: all that a message which tells has to know of them.
-pub(crate) trait Outboxes {
-    /// How many wait for `shard`, and were not taken by its lane.
-    fn waiting_for(&self, shard: ShardIndex) -> usize;
-}
-
 /// What `receive` may reach.
 pub(crate) struct RunState<A: Actor> {
     pub(crate) shard: ShardIndex,
@@ -141,17 +51,6 @@ pub(crate) struct RunState<A: Actor> {
     /// What the running message publishes, or, without a state, makes private again or removes.
     /// Empty between messages.
     pub(crate) to_publish: Vec<Publication<A>>,
-}
-
-/// The running message needs an object that it cannot have now.
-#[cold]
-pub(crate) fn miss<Id: ObjectId>(
-    missing: &Cell<Option<(Id, Access)>>,
-    id: Id,
-    access: Access,
-) -> AccessError<Id> {
-    missing.set(Some((id, access)));
-    AccessError::Undeclared { id }
 }
 
 impl<A: Actor> RunState<A> {
@@ -239,4 +138,106 @@ impl<A: Actor> RunState<A> {
             sequence: fast + consensus + aborted + panicked,
         }
     }
+}
+
+/// How many messages wait for each other shard: all that a message which tells has to know of them.
+pub(crate) trait Outboxes {
+    /// How many wait for `shard`, and were not taken by its lane.
+    fn waiting_for(&self, shard: ShardIndex) -> usize;
+}
+
+/// A message the running message sends if it succeeds.
+pub(crate) struct QueuedSend<A: Actor> {
+    pub(crate) message: A::Message,
+    pub(crate) to: ShardIndex,
+    pub(crate) sender: OwnerId,
+    /// When, if later.
+    pub(crate) due: Option<Time>,
+    /// While it is staged for the log: its number, and it in bytes.
+    pub(crate) staged: Option<(Debt, Box<[u8]>)>,
+    /// Its number in the log.
+    pub(crate) number: Option<Debt>,
+}
+
+/// What an object was before the running message first wrote it.
+pub(crate) struct BeforeImage<A: Actor> {
+    pub(crate) slot: SlotIndex,
+    pub(crate) ownership: Ownership,
+    /// `None` if the object did not exist.
+    pub(crate) state: Option<A::State>,
+}
+
+impl<A: Actor> BeforeImage<A> {
+    /// What the object in `slot`, number `index`, is before `sender` writes it, if it may.
+    #[inline]
+    pub(crate) fn of(
+        slot: &ObjectSlot<A>,
+        index: SlotIndex,
+        sender: OwnerId,
+    ) -> Result<BeforeImage<A>, AccessError<A::Id>> {
+        let ownership = slot.ownership();
+        match ownership {
+            Ownership::Owned(owner) if owner == sender => {}
+            Ownership::Shared => {}
+            // What does not exist belongs to nobody; it has a slot to be locked.
+            _ if slot.state.is_none() => {}
+            Ownership::Owned(owner) => return Err(AccessError::NotOwner { id: slot.id, owner, sender }),
+            Ownership::Immutable => return Err(AccessError::Immutable { id: slot.id }),
+        }
+        Ok(BeforeImage { slot: index, ownership, state: slot.state.clone() })
+    }
+
+    /// Which object it is of, and whether that existed.
+    #[inline]
+    pub(crate) fn written(&self) -> Written {
+        (self.slot, self.state.is_some())
+    }
+}
+
+/// What a message wrote: where it is, and whether it was there before.
+pub(crate) type Written = (SlotIndex, bool);
+
+/// The slot of an object of the actor's.
+pub(crate) type ObjectSlot<A> = Slot<<A as Actor>::Id, <A as Actor>::State>;
+
+/// An object with the state anyone may read of it from now on, if any.
+pub(crate) type Publication<A> = (<A as Actor>::Id, Option<Arc<<A as Actor>::State>>);
+
+/// What the commit of the running message has to do beyond changed states. One word, so that a
+/// message that has nothing of it pays for one comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommitWork(u8);
+
+impl CommitWork {
+    pub(crate) const NONE: CommitWork = CommitWork(0);
+    /// The message may have done more than change states.
+    pub(crate) const CHANGES: CommitWork = CommitWork(1);
+    /// There is a log.
+    pub(crate) const RECORDS: CommitWork = CommitWork(2);
+
+    #[inline]
+    pub(crate) fn add(&mut self, work: CommitWork) {
+        self.0 |= work.0;
+    }
+
+    /// Adds `work` if `is_needed`, without a branch.
+    #[inline]
+    pub(crate) fn add_if(&mut self, is_needed: bool, work: CommitWork) {
+        self.0 |= u8::from(is_needed) * work.0;
+    }
+
+    pub(crate) fn has(self, work: CommitWork) -> bool {
+        self.0 & work.0 != 0
+    }
+}
+
+/// The running message needs an object that it cannot have now.
+#[cold]
+pub(crate) fn miss<Id: ObjectId>(
+    missing: &Cell<Option<(Id, Access)>>,
+    id: Id,
+    access: Access,
+) -> AccessError<Id> {
+    missing.set(Some((id, access)));
+    AccessError::Undeclared { id }
 }

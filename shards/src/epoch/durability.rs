@@ -1,5 +1,5 @@
-//! How far the logs of all shards have come: which epochs are durable, and whom a close has to
-//! name.
+//! How far the logs of all shards have come: which epochs are durable, and which shards a close has
+//! to name.
 //!
 //! An epoch is *durable* when everything that was committed in it and before is on disk, in
 //! whichever log. A shard is *active* while it may commit something, or has committed something
@@ -8,8 +8,8 @@
 //! ended and every active shard has closed it.
 //!
 //! Invariant *active-before-epoch*: a shard that becomes active says so before it loads the epoch
-//! it will run in. Who ends an epoch and then finds a shard idle therefore knows that it commits
-//! nothing in that epoch any more.
+//! it will run in. A shard that ends an epoch and then finds another idle knows therefore that the
+//! other commits nothing in that epoch any more.
 //!
 //! After a crash nobody is idle or active, and the logs have to say for themselves which epochs are
 //! complete. A batch that closes an epoch names the logs that its shard *awaits*: the active ones

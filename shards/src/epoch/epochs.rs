@@ -1,19 +1,19 @@
 //! Epochs: the time unit that all shards share, and which snapshots are open in it.
 //!
-//! There is one epoch at a time, and it moves when somebody needs it to end: whoever opens a
-//! snapshot. A shard takes it over from the [`EpochState`], which it loads *after* it has taken
-//! what arrived and before it runs any of it. Invariant *load-after-dequeue*: so what a message
-//! runs in is at least the epoch of everything that ended before the message was sent. A
-//! transaction commits in the largest epoch among its participants, the same on every shard.
+//! There is one epoch at a time. Opening a snapshot ends it, and so does a log that closes it. A
+//! shard takes the epoch over from the [`EpochState`], which it loads *after* it has taken what
+//! arrived and before it runs any of it. Invariant *load-after-dequeue*: so a message runs in an
+//! epoch at least that of everything that ended before the message was sent. A transaction commits
+//! in the largest epoch among its participants, the same on every shard.
 //!
-//! A snapshot is the state at the *start* of its epoch: it sees what was committed in earlier
-//! epochs, all of it, and nothing else.
+//! A snapshot is the state at the *start* of its epoch. It sees all that was committed in earlier
+//! epochs, and nothing else.
 //!
 //! The state is three atomic words, written under a lock, in an order that the readers' order
-//! answers. Who opens a snapshot stores that it is the newest before the epoch it begins; who
-//! closes one stores the watermark before what is the newest then; who reads loads in the order of
-//! the fields. So whoever sees the epoch a snapshot began in sees that there is a snapshot to keep
-//! old states for, and whoever no longer keeps them sees that it may not be read any more. The
+//! answers. Opening a snapshot stores the newest snapshot before the epoch that it begins. Closing
+//! one stores the watermark before the newest snapshot. A reader loads in the order of the fields.
+//! So a shard that sees the epoch of a snapshot sees that there is a snapshot to keep old states
+//! for. And a shard that keeps them no longer sees that the snapshot may not be read any more. The
 //! package `models` runs both through loom.
 //!
 //! A checkpoint sees what a snapshot of its epoch would see, and is none: a shard hands it what is

@@ -246,6 +246,8 @@ impl<A: Actor> Engine<A> {
         effects: &mut Effects<A>,
     ) -> RunOutcome<A> {
         let Some(first) = first else { return RunOutcome::Done(Err(AskError::Unaddressed)) };
+        debug_assert_eq!(self.run.own_waiting, self.own.len(), "the run knows how many wait");
+        debug_assert_eq!(self.run.timers_waiting, self.timers.len(), "the run knows how many wait");
         let mut objects =
             Objects { run: &mut self.run, outboxes: effects, sender, first, others, first_before: None };
         let result = catch_unwind(AssertUnwindSafe(|| A::receive(message, &mut objects)));

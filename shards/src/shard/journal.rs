@@ -1,11 +1,11 @@
-//! A shard's side of its log: what it committed and is not on disk yet, and whom it has not
-//! answered for that.
+//! A shard's side of its log: what it committed and is not on disk yet, and the answers that wait
+//! for that.
 //!
 //! Every message that succeeds leaves records of what its objects are now
 //! ([`record`](crate::log::record)) in the batch that is being filled. While the disk writes one
 //! batch the next one collects; it goes out when that write returns, so there is no timer, and one
-//! write carries as much as came meanwhile. Whoever writes ends the epoch, if it has records of it:
-//! then the batch can close it.
+//! write carries as much as came meanwhile. A shard that writes ends the epoch, if it has records
+//! of it: then the batch can close it.
 //!
 //! Invariant *durable-before-answered*: an answer waits until all that its shard has ever shown is
 //! durable, in the epochs it was committed in ([`Journal::shown`]). A message that only read waits

@@ -2,15 +2,15 @@
 //! which of them run.
 //!
 //! A message may end the process: it overflows the stack, or something that it calls aborts. If it
-//! is owed, it would do so at every start. So whoever runs the shard writes down which owed
-//! messages are *under way* before they run, and the next start finds out which may be guilty: see
+//! is owed, it would do so at every start. So the runtime writes down which owed messages are
+//! *under way* before they run, and the next start finds out which may be guilty: see
 //! [`Manifest::blame`](crate::log::manifest::Manifest::blame).
 //!
 //! A message is under way until its delivery is on disk: what it told runs at once, and if that
 //! ends the process before the disk has it, then only the first can be named. At most
 //! [`UNDER_WAY_MAX`] of a shard are under way, so few are suspected. A runtime that has suspects
-//! lets each run while nothing else does ([`Shard::resume_alone`](crate::Shard::resume_alone)); who
-//! survives that is innocent.
+//! lets each run while nothing else does ([`Shard::resume_alone`](crate::Shard::resume_alone)). A
+//! message that the process survives is innocent.
 //!
 //! A message that this run told is not written down. If it ends the process, it is one of an
 //! earlier run at the next start.

@@ -13,11 +13,12 @@
 //!    writes it from there. If no snapshot needs it any more before the walk has come, it is put
 //!    aside.
 //!
-//! So nothing is kept longer for a checkpoint than until it is written, and who writes an object
-//! early only changes the order. Versions are kept for snapshots alone, which alone are revoked if
-//! there are too many. A shard that has put too much aside takes no messages from outside until the
-//! walk has written it ([`Shard::checkpoint_backlog`](crate::Shard::checkpoint_backlog)): the walk
-//! ends whatever is written.
+//! So nothing is kept longer for a checkpoint than until it is written, and an object that is
+//! written early only changes the order. Versions are kept for snapshots alone, which alone are
+//! revoked if there are too many. A shard that has put too much aside takes no messages from
+//! outside until the walk has written it
+//! ([`Shard::checkpoint_backlog`](crate::Shard::checkpoint_backlog)): the walk ends whatever is
+//! written.
 //!
 //! Invariant *no-slot-moves*: an object that existed when the epoch began keeps its slot until it
 //! is removed. If the slot is taken by another object then, that one came to exist since, and has

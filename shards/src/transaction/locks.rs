@@ -1,11 +1,11 @@
-//! Locks on objects, and who waits for them.
+//! Locks on objects, and the transactions that wait for them.
 //!
-//! An object's lock is a word in its slot: free, shared by so many, or exclusive. What cannot have
-//! it joins the object's queue, first come, first served: whoever meets a queue goes to its end, so
-//! readers never overtake a waiting writer. A transaction asks for all it wants on a shard in one
-//! step. Invariant *no-cycle*: so a transaction waits only for those that asked on this shard
-//! before it, and while it waits it holds locks only here and on lower shards; whom it waits for
-//! never waits for it.
+//! An object's lock is a word in its slot: free, shared by so many, or exclusive. A transaction
+//! that cannot have it joins the object's queue, first come, first served. Readers go to the end of
+//! a queue too, so they never overtake a waiting writer. A transaction asks for all it wants on a
+//! shard in one step. Invariant *no-cycle*: so a transaction waits only for those that asked on
+//! this shard before it. While it waits it holds locks only here and on lower shards, so those that
+//! it waits for never wait for it.
 
 use std::collections::VecDeque;
 
