@@ -44,6 +44,12 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         })
     }
 
+    /// Whether there are messages of an earlier run that run without waiting for their time, or
+    /// whose delivery is not on disk. Until there are none, the shard has not come to rest.
+    pub fn is_resuming(&self) -> bool {
+        self.engine.journal.as_ref().is_some_and(|journal| journal.resumed.is_going_on())
+    }
+
     /// Takes the messages of earlier runs that may run at `now`. Says whether there are any: then
     /// those under way are to be written down, and [`Shard::run_resumed`] is to be called before
     /// the next turn.

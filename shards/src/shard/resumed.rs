@@ -66,6 +66,11 @@ impl<A: Actor> Resumed<A> {
         self.timed
     }
 
+    /// Whether some run soon, or have run and their delivery is not on disk.
+    pub(super) fn is_going_on(&self) -> bool {
+        self.waiting.len() > self.timed || !self.under_way.is_empty()
+    }
+
     /// When the next may run, and whether it waits for its time; `None` if none may.
     pub(super) fn next(&self) -> Option<(Time, bool)> {
         if self.is_held || self.under_way.len() >= UNDER_WAY_MAX {
