@@ -1,5 +1,5 @@
 //! A shard's log in bytes, checkpoints and the manifest beside it, and what recovery makes of them.
-//! [`batch`] has the format.
+//! `batch` has the format.
 
 pub(crate) mod batch;
 pub(crate) mod bounds;
