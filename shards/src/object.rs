@@ -100,7 +100,7 @@ pub enum Access {
 }
 
 /// What an object is made of, for all that stores objects and knows no more of an actor. Every
-/// [`Actor`](crate::Actor) is one.
+/// `Actor` is one.
 pub trait Stored: Sized + 'static {
     /// What identifies an object.
     type Id: ObjectId;

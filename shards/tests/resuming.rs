@@ -1,5 +1,5 @@
-//! A shard runs what an earlier run left owed, some messages at a time, and says when it has come to
-//! rest.
+//! A shard runs what an earlier run left owed, some messages at a time, and says when it has come
+//! to rest.
 
 use std::sync::Arc;
 

@@ -96,6 +96,10 @@ impl<A: Actor> LocalShard<A> {
         core.wakers.drain(..).for_each(Waker::wake);
         let_go(core.jobs.drain());
         let waiting = self.in_flight.borrow_mut().answer_all(unknown::<A>);
+        debug_assert!(
+            self.in_flight.borrow_mut().answer_all(unknown::<A>).is_empty(),
+            "everyone-is-answered: a task of this shard waits"
+        );
         // Tasks of an executor that runs no more are not woken, only let go of.
         drop(waiting);
         self.tasks.let_go();

@@ -114,3 +114,60 @@ fn no_file_of_a_log_is_opened_by_its_path() {
     }
     assert!(looked_at > 8);
 }
+
+/// The names in the table of the section `## Invariants`.
+fn invariants(page: &str) -> BTreeSet<&str> {
+    let section = page
+        .split("\n## ")
+        .find(|section| section.starts_with("Invariants\n"))
+        .expect("a section `## Invariants`");
+    section.lines().filter_map(|line| line.strip_prefix("| *")?.split('*').next()).collect()
+}
+
+/// The names that messages of assertions in `text` begin with: words in lower case, joined by
+/// hyphens, and a colon.
+fn asserted(text: &str) -> BTreeSet<&str> {
+    let begins = |string: &&str| {
+        let name = string.split(':').next().unwrap_or("");
+        string.len() > name.len()
+            && name.contains('-')
+            && name
+                .split('-')
+                .all(|word| !word.is_empty() && word.chars().all(|letter| letter.is_ascii_lowercase()))
+    };
+    let strings = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let strings = strings.flat_map(|line| line.split('"').skip(1).step_by(2));
+    strings.filter(begins).map(|string| string.split(':').next().expect("there is a first")).collect()
+}
+
+/// All source below `folder`.
+fn source(folder: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).expect("the folder exists") {
+        let path = entry.expect("a folder can be read to its end").path();
+        if path.is_dir() {
+            source(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(&path).expect("it is text"));
+        }
+    }
+}
+
+/// The page says that assertions quote the names of invariants: 6 of 21 did.
+#[test]
+fn each_invariant_is_asserted() {
+    let made_up = "// \"not-this: one\"\nassert!(true, \"this-one: {x}\"); let y = \"a: b\"; \"no-name\"";
+    assert_eq!(asserted(made_up), BTreeSet::from(["this-one"]));
+
+    let page = std::fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("the page exists");
+    let (named, mut text) = (invariants(&page), String::new());
+    ["src", "shards/src", "models/src"].iter().for_each(|folder| source(&root().join(folder), &mut text));
+    let asserted = asserted(&text);
+    assert!(named.len() > 20, "the table was found: {named:?}");
+    let missing: Vec<_> = named.difference(&asserted).collect();
+    assert!(
+        missing.is_empty(),
+        "in the table of docs/ARCHITECTURE.md, and no assertion quotes it: {missing:?}"
+    );
+    let unknown: Vec<_> = asserted.difference(&named).collect();
+    assert!(unknown.is_empty(), "quoted by an assertion, and not in the table: {unknown:?}");
+}

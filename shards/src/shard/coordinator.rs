@@ -141,6 +141,11 @@ impl<A: Actor> Engine<A> {
     pub(crate) fn lock(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
         let at_home = transaction.at_home(self.run.shard);
         debug_assert!(!at_home.is_empty(), "routed-to-its-home: a transaction visits only its participants");
+        debug_assert!(
+            transaction.objects[..at_home.start].iter().all(|object| object.home < self.run.shard)
+                && transaction.objects[at_home.end..].iter().all(|object| object.home > self.run.shard),
+            "no-cycle: a transaction that may wait holds locks on lower shards only"
+        );
         self.take_epoch_of(&transaction);
         for object in &mut transaction.objects[at_home.clone()] {
             if object.slot != NO_SLOT {
@@ -163,6 +168,12 @@ impl<A: Actor> Engine<A> {
     /// epoch after the dequeue is there already. It stands here so that one who did not would still
     /// commit in one epoch on every shard.)
     fn take_epoch_of(&mut self, transaction: &Transaction<A>) {
+        debug_assert!(
+            self.run.epoch_state.epoch >= transaction.epoch || fault::is_on(Fault::LoadBefore),
+            "load-after-dequeue: {} here, and the transaction comes from {}",
+            self.run.epoch_state.epoch,
+            transaction.epoch
+        );
         self.run.epoch_state.epoch = self.run.epoch_state.epoch.max(transaction.epoch);
         self.show_what_is_in(transaction);
     }

@@ -397,6 +397,10 @@ impl<A: Actor> Engine<A> {
                 self.run.partition.release(before.slot);
             }
         }
+        debug_assert!(
+            self.journal.as_ref().is_none_or(|journal| journal.staged.is_empty()),
+            "all-or-nothing: records of a message that was undone are staged"
+        );
     }
 
     #[cold]

@@ -320,6 +320,11 @@ impl<A: Actor> Journal<A> {
             while let Some((need, _)) = self.held.front()
                 && *need <= self.durable
             {
+                debug_assert!(
+                    *need <= self.shown && self.durable <= epochs.epoch(),
+                    "durable-before-answered: an answer waits for what was shown, and {} has ended",
+                    self.durable
+                );
                 match self.held.pop_front() {
                     Some((_, Held::Answer(ReturnAddress::Shard { shard, call }, outcome)))
                         if shard != self.shard =>

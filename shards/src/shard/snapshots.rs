@@ -121,6 +121,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 impl<A: Actor> Engine<A> {
     fn may_read(&self, snapshot: Epoch) -> Result<(), Expired> {
         let is_open = self.run.epoch_state.watermark <= snapshot || fault::is_on(Fault::ReadExpired);
+        debug_assert!(
+            !is_open || self.has_closed(snapshot),
+            "closed-before-read: something may still commit before {snapshot}"
+        );
         if is_open { Ok(()) } else { Err(Expired) }
     }
 

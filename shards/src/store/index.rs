@@ -117,6 +117,10 @@ impl Table {
         }
         let bucket = &mut self.buckets[at];
         let place = bucket[PLACES..].iter().position(|&slot| slot == 0).expect("the bucket is not full");
+        debug_assert!(
+            bucket[PLACES + place..].iter().all(|&slot| slot == 0),
+            "no-gap: behind an empty place of a bucket there are only empty ones"
+        );
         bucket[place] = hash;
         bucket[PLACES + place] = slot_plus_one;
         if place + 1 == PLACES && at + 1 == self.buckets.len() {
@@ -202,6 +206,7 @@ impl Index {
 
     /// Files `slot`, which must not be in the index, under `hash`.
     pub(crate) fn insert(&mut self, hash: IdHash, slot: SlotIndex) {
+        debug_assert!(self.find(hash, |found| found == slot).is_none(), "found-once: {slot} is in the index");
         if self.old.is_none() && self.len >= full(self.table.size()) {
             let doubled = Table::new(self.table.size() * 2);
             self.old = Some(std::mem::replace(&mut self.table, doubled));
