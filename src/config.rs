@@ -1,8 +1,9 @@
 //! Every limit, size and time of a runtime, with its default, checked before anything starts.
 //!
-//! A [`Config`] that passed [`Config::check`] can be started on any machine that has the CPUs it names; what a machine
-//! lacks besides is [`doctor`](crate::doctor)'s to say. All queues are bounded by what stands here, and so is memory:
-//! see [`Config::lane_entries`] for the lanes, whose number grows with the square of the shards.
+//! A [`Config`] that passed [`Config::check`] can be started on any machine that has the CPUs it
+//! names; what a machine lacks besides is [`doctor`](crate::doctor)'s to say. All queues are
+//! bounded by what stands here, and so is memory: see [`Config::lane_entries`] for the lanes, whose
+//! number grows with the square of the shards.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -26,50 +27,59 @@ pub struct Config {
     pub shards: Shards,
     /// What a shard does when it runs dry. Default: it spins for 50 microseconds, then parks.
     pub idle: Idle,
-    /// The key of the placement hash, which decides the home of every id. Default: `None`, drawn at random, so that
-    /// nobody who chooses ids can aim them all at one shard. Give one to have ids in the same places from run to run.
+    /// The key of the placement hash, which decides the home of every id. Default: `None`, drawn at
+    /// random, so that nobody who chooses ids can aim them all at one shard. Give one to have ids
+    /// in the same places from run to run.
     pub placement_key: Option<PlacementKey>,
     /// What one shard may keep and how often it may try: transactions, reruns, delayed messages,
     /// messages told, old versions. The fields give ranges and defaults.
     pub limits: Limits,
-    /// Entries (single messages, or batches of [`ask_all`](crate::Handle::ask_all)) that may wait in front of one
-    /// shard; beyond it `ask` and `tell` answer `Overloaded` and `ask_all` waits. 16 to 1,048,576. Default: 1,024.
+    /// Entries (single messages, or batches of [`ask_all`](crate::Handle::ask_all)) that may wait
+    /// in front of one shard; beyond it `ask` and `tell` answer `Overloaded` and `ask_all` waits.
+    /// 16 to 1,048,576. Default: 1,024.
     pub ingress_entries_max: usize,
-    /// Messages of one batch; `ask_all` splits longer ones. With the field above it bounds what waits in front of a
-    /// shard. 1 to 65,536. Default: 1,024.
+    /// Messages of one batch; `ask_all` splits longer ones. With the field above it bounds what
+    /// waits in front of a shard. 1 to 65,536. Default: 1,024.
     pub batch_messages_max: usize,
-    /// Messages a lane from one shard to another holds; fewer with many shards, see [`Config::lane_entries`]. What does
-    /// not fit waits in the sender's outbox. 16 to 65,536. Default: 1,024.
+    /// Messages a lane from one shard to another holds; fewer with many shards, see
+    /// [`Config::lane_entries`]. What does not fit waits in the sender's outbox. 16 to 65,536.
+    /// Default: 1,024.
     pub lane_entries_max: usize,
-    /// Messages after which a shard stops taking more and takes its turn: from lanes, from outside, of those it told
-    /// itself, and of those that have come due, so many each. 1 to 1,048,576. Default: 2,048.
+    /// Messages after which a shard stops taking more and takes its turn: from lanes, from outside,
+    /// of those it told itself, and of those that have come due, so many each. 1 to 1,048,576.
+    /// Default: 2,048.
     pub turn_messages_max: usize,
-    /// Outside asks whose answers have not been picked up yet, in the whole runtime; beyond it `ask` answers
-    /// `Overloaded`. Their reply slots are made when there were never as many in flight before, at first 16 and then twice as
-    /// many each time; one takes some 80 bytes and the size of a reply or an error. 1 to 16,777,216. Default: 65,536.
+    /// Outside asks whose answers have not been picked up yet, in the whole runtime; beyond it
+    /// `ask` answers `Overloaded`. Their reply slots are made when there were never as many in
+    /// flight before, at first 16 and then twice as many each time; one takes some 80 bytes and the
+    /// size of a reply or an error. 1 to 16,777,216. Default: 65,536.
     pub asks_in_flight_max: usize,
-    /// Asks of one shard's own tasks to other shards, not answered yet; beyond it `ask` answers `Overloaded`. 1 to
-    /// 1,048,576. Default: 65,536.
+    /// Asks of one shard's own tasks to other shards, not answered yet; beyond it `ask` answers
+    /// `Overloaded`. 1 to 1,048,576. Default: 65,536.
     pub calls_max: usize,
-    /// Reads of snapshots, waits for durability and starts of tasks that wait in front of one shard or are under way there;
-    /// beyond it they are answered `Overloaded`. A read of many objects at once is one. 16 to 16,777,216. Default: 65,536.
+    /// Reads of snapshots, waits for durability and starts of tasks that wait in front of one shard
+    /// or are under way there; beyond it they are answered `Overloaded`. A read of many objects at
+    /// once is one. 16 to 16,777,216. Default: 65,536.
     pub jobs_max: usize,
-    /// How long `shutdown` lets messages that were accepted run to their end. At most an hour. Default: 10 seconds.
+    /// How long `shutdown` lets messages that were accepted run to their end. At most an hour.
+    /// Default: 10 seconds.
     pub drain_max: Duration,
-    /// How long `shutdown` then lets the tasks of [`on_each_shard`](crate::Runtime::on_each_shard) and
-    /// [`Local::spawn`](crate::Local::spawn) finish before it cancels them. At most an hour. Default: 100 milliseconds.
+    /// How long `shutdown` then lets the tasks of [`on_each_shard`](crate::Runtime::on_each_shard)
+    /// and [`Local::spawn`](crate::Local::spawn) finish before it cancels them. At most an hour.
+    /// Default: 100 milliseconds.
     pub tasks_grace: Duration,
-    /// A turn at least this long is reported by a warning. At least a microsecond. Default: 10 milliseconds.
+    /// A turn at least this long is reported by a warning. At least a microsecond. Default: 10
+    /// milliseconds.
     pub slow_turn: Duration,
-    /// A shard that takes no turn for so long though it is awake, because a message or a task of it does not come back, is
-    /// warned of while that lasts: then, and each time it has lasted twice as long. 10 milliseconds to an hour. Default: 1
-    /// second.
+    /// A shard that takes no turn for so long though it is awake, because a message or a task of it
+    /// does not come back, is warned of while that lasts: then, and each time it has lasted twice
+    /// as long. 10 milliseconds to an hour. Default: 1 second.
     pub stall_warning: Duration,
-    /// How often a busy shard looks at its timers, files and sockets. 100 microseconds to 100 milliseconds. Default: 1
-    /// millisecond.
+    /// How often a busy shard looks at its timers, files and sockets. 100 microseconds to 100
+    /// milliseconds. Default: 1 millisecond.
     pub preempt_timer: Duration,
-    /// I/O buffers each shard registers with the kernel, in bytes: 64 KiB to 1 GiB. Default: 64 KiB, enough for tasks
-    /// that use the network. Give more if your tasks do direct file I/O.
+    /// I/O buffers each shard registers with the kernel, in bytes: 64 KiB to 1 GiB. Default: 64
+    /// KiB, enough for tasks that use the network. Give more if your tasks do direct file I/O.
     pub io_memory_bytes: usize,
     /// Operations each shard can submit to the kernel at once. 8 to 4,096. Default: 128.
     pub ring_depth: usize,
@@ -78,11 +88,12 @@ pub struct Config {
 /// How many shards a runtime has, and which CPUs they run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shards {
-    /// One on each CPU this process may use (the affinity of its main thread, and the cpuset), but no more than its quota
-    /// of CPU time allows. The affinity of the thread that starts the runtime does not count: name CPUs to narrow them.
+    /// One on each CPU this process may use (the affinity of its main thread, and the cpuset), but
+    /// no more than its quota of CPU time allows. The affinity of the thread that starts the
+    /// runtime does not count: name CPUs to narrow them.
     PerAllowedCore,
-    /// This many, each on a CPU of its own. If there are fewer allowed CPUs, none is pinned and nobody spins: that
-    /// works, is slower, and is said by a warning.
+    /// This many, each on a CPU of its own. If there are fewer allowed CPUs, none is pinned and
+    /// nobody spins: that works, is slower, and is said by a warning.
     Count(usize),
     /// One on each of these CPUs, in this order.
     OnCpus(Vec<usize>),
@@ -91,10 +102,11 @@ pub enum Shards {
 /// What a shard with nothing to do does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
-    /// It looks for work for this long and then parks until it is rung for. A spinning shard answers in about a
-    /// microsecond, a parked one costs nothing and takes some 10 to 100 microseconds to wake. [`Duration::ZERO`] parks
-    /// at once. Shards that are not pinned to a CPU of their own do not spin: they would take the CPU from the one that
-    /// has the work. Nor do shards of two runtimes of one process that are pinned to the same CPU, nor any shard while a
+    /// It looks for work for this long and then parks until it is rung for. A spinning shard
+    /// answers in about a microsecond, a parked one costs nothing and takes some 10 to 100
+    /// microseconds to wake. [`Duration::ZERO`] parks at once. Shards that are not pinned to a CPU
+    /// of their own do not spin: they would take the CPU from the one that has the work. Nor do
+    /// shards of two runtimes of one process that are pinned to the same CPU, nor any shard while a
     /// control group has taken a shard's CPU from the process.
     Spin(Duration),
 }
@@ -124,7 +136,8 @@ impl Default for Config {
     }
 }
 
-/// Entries of all lanes together, beyond which each lane gets fewer: with messages of 64 bytes, some 128 MiB.
+/// Entries of all lanes together, beyond which each lane gets fewer: with messages of 64 bytes,
+/// some 128 MiB.
 const LANES_ENTRIES_MAX: usize = 1 << 21;
 
 /// Each rerun adds an object to those of a message, or makes one of them written that was read.
@@ -168,8 +181,9 @@ impl Config {
         in_range("ring_depth", self.ring_depth, 8..=4096)
     }
 
-    /// How many messages each lane holds in a runtime of `shards` shards: `lane_entries_max`, or an equal part of about
-    /// two million in all lanes together, whichever is less, and never below 16.
+    /// How many messages each lane holds in a runtime of `shards` shards: `lane_entries_max`, or an
+    /// equal part of about two million in all lanes together, whichever is less, and never below
+    /// 16.
     pub fn lane_entries(&self, shards: usize) -> usize {
         let lanes = (shards * shards.saturating_sub(1)).max(1);
         (LANES_ENTRIES_MAX / lanes).clamp(16, self.lane_entries_max)

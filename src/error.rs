@@ -1,7 +1,7 @@
 //! What callers and operators can be told, each with what it means for what they asked.
 //!
-//! Errors about a message ([`AskError`](crate::AskError)) are the shard's and come from `freehold-shard`; here is what
-//! only a runtime can say.
+//! Errors about a message ([`AskError`](crate::AskError)) are the shard's and come from
+//! `freehold-shard`; here is what only a runtime can say.
 
 use std::fmt;
 use std::time::Duration;
@@ -110,10 +110,12 @@ pub struct Death {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeathCause {
-    /// A panic outside a message and outside the tasks the runtime watches: in a task that was spawned past it with
-    /// `glommio::spawn_local`, say, or a bug in the runtime. This is what it said.
+    /// A panic outside a message and outside the tasks the runtime watches: in a task that was
+    /// spawned past it with `glommio::spawn_local`, say, or a bug in the runtime. This is what it
+    /// said.
     Panicked(String),
-    /// Its log could not be written, for this reason. What was not acknowledged may be on disk or not; opening the directory again shows.
+    /// Its log could not be written, for this reason. What was not acknowledged may be on disk or
+    /// not; opening the directory again shows.
     Log(String),
 }
 
@@ -173,11 +175,13 @@ pub enum TaskError {
     /// The runtime stopped before the task had finished, or before it began.
     #[error("the runtime stopped before the task had finished")]
     Cancelled,
-    /// [`wait`](crate::EachShard::wait) was called on a shard's thread, where it would block the very core the task may
-    /// run on. The task runs: only the waiting was refused. Await it instead.
+    /// [`wait`](crate::EachShard::wait) was called on a shard's thread, where it would block the
+    /// very core the task may run on. The task runs: only the waiting was refused. Await it
+    /// instead.
     #[error("`wait` would block a shard's thread; the task runs: await it instead")]
     WaitOnShard,
-    /// As many jobs as there may be (`jobs_max`) wait on the shard. This one was not begun: try again later.
+    /// As many jobs as there may be (`jobs_max`) wait on the shard. This one was not begun: try
+    /// again later.
     #[error("the shard has as many jobs as `jobs_max` allows; this one was not begun: try again later")]
     Overloaded,
 }
@@ -186,8 +190,9 @@ pub enum TaskError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// The snapshot was revoked: it was open for longer than `limits.snapshot_age_max` while objects were written, or a shard had to keep
-    /// more than `limits.versions_max` old versions. What was read until then is right. Open another.
+    /// The snapshot was revoked: it was open for longer than `limits.snapshot_age_max` while
+    /// objects were written, or a shard had to keep more than `limits.versions_max` old versions.
+    /// What was read until then is right. Open another.
     #[error(
         "the snapshot was revoked, because it was open for too long or too much was kept for it: open another, or raise `limits.snapshot_age_max` or `limits.versions_max`"
     )]
@@ -195,37 +200,41 @@ pub enum SnapshotError {
     /// The runtime is stopping or has stopped.
     #[error("the runtime has stopped; the snapshot was not read")]
     Stopped,
-    /// The function that was given to be called with each object panicked, or an object's `clone`, and this is what it said. The shard lives
-    /// on.
+    /// The function that was given to be called with each object panicked, or an object's `clone`,
+    /// and this is what it said. The shard lives on.
     #[error("reading the snapshot panicked: {0}")]
     Panicked(String),
-    /// [`wait`](crate::SnapshotRead::wait) was called on a shard's thread, where it would block the very core that may have to answer.
-    /// Await it instead.
+    /// [`wait`](crate::SnapshotRead::wait) was called on a shard's thread, where it would block the
+    /// very core that may have to answer. Await it instead.
     #[error("`wait` would block a shard's thread: await it instead")]
     WaitOnShard,
-    /// As many jobs as there may be (`jobs_max`) wait on a shard that was to be asked. Nothing was read: try again later, or read many
-    /// objects at once, by [`get_all`](crate::Snapshot::get_all) or [`fold`](crate::Snapshot::fold).
+    /// As many jobs as there may be (`jobs_max`) wait on a shard that was to be asked. Nothing was
+    /// read: try again later, or read many objects at once, by
+    /// [`get_all`](crate::Snapshot::get_all) or [`fold`](crate::Snapshot::fold).
     #[error(
         "a shard has as many jobs as `jobs_max` allows, and nothing was read: try again later, or read many objects at once by `get_all` or `fold`"
     )]
     Overloaded,
 }
 
-/// Why there is no new [`Checkpoint`](crate::Checkpoint). The one before still counts, with the logs since; nothing is lost.
+/// Why there is no new [`Checkpoint`](crate::Checkpoint). The one before still counts, with the
+/// logs since; nothing is lost.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
     /// The runtime has no log.
     #[error("there is no log to make a checkpoint of: open the runtime with one, by `Runtime::open`")]
     NoLog,
-    /// The runtime is stopping, or a shard could not read its objects. (Nothing revokes a checkpoint.)
+    /// The runtime is stopping, or a shard could not read its objects. (Nothing revokes a
+    /// checkpoint.)
     #[error("the snapshot of the checkpoint: {0}")]
     Snapshot(#[from] SnapshotError),
     /// It could not be written.
     #[error("the checkpoint could not be written: {0}")]
     Log(#[from] LogError),
-    /// A state that the logs have cannot be written again: its `Serialize` gives something else than it did before. The logs grow until
-    /// the object is written, or removed, by another message.
+    /// A state that the logs have cannot be written again: its `Serialize` gives something else
+    /// than it did before. The logs grow until the object is written, or removed, by another
+    /// message.
     #[error("a state of {shard} is in the log, and cannot be written into a checkpoint: {error}")]
     NotRecorded {
         /// Where the object lives.
@@ -247,7 +256,8 @@ pub(crate) fn panic_message(payload: Box<dyn std::any::Any + Send>) -> String {
     } else {
         "something that is not text".to_string()
     };
-    // What a panic carries may itself panic when dropped, and this is called where that must not be.
+    // What a panic carries may itself panic when dropped, and this is called where that must not
+    // be.
     std::mem::forget(payload);
     message
 }

@@ -1,11 +1,13 @@
 //! Has this process been forked since a runtime was started.
 //!
-//! A fork copies the memory and one thread, and no shard's. In the child an ask waits for ever, a tell is lost though it said
-//! `Ok`, and a mutex may be held by a thread that is not there. So a runtime notes where it [was born](Birth::now), and whoever
-//! calls it in a child hears that it has stopped.
+//! A fork copies the memory and one thread, and no shard's. In the child an ask waits for ever, a
+//! tell is lost though it said `Ok`, and a mutex may be held by a thread that is not there. So a
+//! runtime notes where it [was born](Birth::now), and whoever calls it in a child hears that it has
+//! stopped.
 //!
-//! That is looked at for each message, and `getpid` is a system call (some 50 ns, as much as the ask). So libc is asked to call
-//! back in the child, and what is looked at is one word that nearly nobody writes.
+//! That is looked at for each message, and `getpid` is a system call (some 50 ns, as much as the
+//! ask). So libc is asked to call back in the child, and what is looked at is one word that nearly
+//! nobody writes.
 #![allow(unsafe_code, reason = "libc calls back in a forked child; `getpid` cost 50 ns a message")]
 
 use std::sync::Once;
@@ -38,8 +40,9 @@ extern "C" fn forked() {
 }
 
 fn watch() {
-    // SAFETY: `forked` is an `extern "C"` function of the signature that is asked for, lives as long as the program, and does
-    // nothing in the child but an atomic addition, which any state of memory and locks allows.
+    // SAFETY: `forked` is an `extern "C"` function of the signature that is asked for, lives as
+    // long as the program, and does nothing in the child but an atomic addition, which any state of
+    // memory and locks allows.
     let refused = unsafe { libc::pthread_atfork(None, None, Some(forked)) };
     if refused != 0 {
         tracing::warn!("no memory to hear of forks: a runtime must not be used in a child that was forked");

@@ -6,10 +6,11 @@
 //! ask from another thread pays for the trip: a bounded queue there, and back a reply slot, whose
 //! mutex only the two sides of that ask take.
 //!
-//! You write an [`Actor`]: what objects hold, which objects a message is addressed to, and what it does to them. A
-//! [`Runtime`] runs it; a [`Handle`] is the way to it from any thread and any executor, a [`Local`] the way from tasks
-//! of your own on the shards. A message to objects of several shards is one strictly serializable transaction, and a
-//! [`Snapshot`] reads all objects of all shards as of one instant.
+//! You write an [`Actor`]: what objects hold, which objects a message is addressed to, and what it
+//! does to them. A [`Runtime`] runs it; a [`Handle`] is the way to it from any thread and any
+//! executor, a [`Local`] the way from tasks of your own on the shards. A message to objects of
+//! several shards is one strictly serializable transaction, and a [`Snapshot`] reads all objects of
+//! all shards as of one instant.
 //!
 //! ```no_run
 //! use freehold::{AccessError, Actor, Addressees, Config, Objects, Runtime};
@@ -42,8 +43,8 @@
 //! # Ok::<(), freehold::StartError>(())
 //! ```
 //!
-//! What one core decides is in the crate `freehold-shard`, which is pure; this crate carries it out.
-//! `docs/ARCHITECTURE.md` names every folder.
+//! What one core decides is in the crate `freehold-shard`, which is pure; this crate carries it
+//! out. `docs/ARCHITECTURE.md` names every folder.
 
 mod api;
 mod config;
@@ -77,7 +78,8 @@ pub use freehold_shard::{
     PlacementKey, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape, ShapeChange,
     Shapes, ShardIndex, TransactionId, Unreadable, Value, WrittenSchema,
 };
-/// The executor that tasks on a shard run on: its timers, files, sockets and locks are for their use.
+/// The executor that tasks on a shard run on: its timers, files, sockets and locks are for their
+/// use.
 pub use glommio;
 #[doc(hidden)]
 pub use log::DiskOptions;

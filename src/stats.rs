@@ -1,8 +1,9 @@
 //! What a runtime has done, as anyone may read it at any time.
 //!
-//! A shard counts in plain integers of its own and copies them here at the end of a turn, each with one relaxed store;
-//! readers load them, so two numbers of one shard may be a turn apart. A sampled latency (one message of
-//! [`LATENCY_STRIDE`]) goes into a histogram whose lock only its shard and readers of statistics take.
+//! A shard counts in plain integers of its own and copies them here at the end of a turn, each with
+//! one relaxed store; readers load them, so two numbers of one shard may be a turn apart. A sampled
+//! latency (one message of [`LATENCY_STRIDE`]) goes into a histogram whose lock only its shard and
+//! readers of statistics take.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,8 @@ const LATENCY_MAX: Duration = Duration::from_secs(60);
 
 macro_rules! activity {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// What a shard's runtime half has done since it started. What its messages did is in [`Counters`].
+        /// What a shard's runtime half has done since it started. What its messages did is in
+        /// [`Counters`].
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Activity {
             $($(#[$doc])* pub $name: u64,)*
@@ -70,7 +72,8 @@ activity! {
     log_writes,
 }
 
-/// One shard's numbers, where others can read them. To be padded by its owner: the shard writes it every turn.
+/// One shard's numbers, where others can read them. To be padded by its owner: the shard writes it
+/// every turn.
 pub(crate) struct PublishedStats {
     counters: [AtomicU64; Counters::COUNT],
     activity: [AtomicU64; Activity::COUNT],
@@ -122,8 +125,8 @@ impl PublishedStats {
         self.sent_to[shard].store(sent, Ordering::Relaxed);
     }
 
-    /// Adds sampled latencies: of messages that were begun then, each with how many samples it stands for. All ended at
-    /// `now`.
+    /// Adds sampled latencies: of messages that were begun then, each with how many samples it
+    /// stands for. All ended at `now`.
     pub(crate) fn sample(&self, now: Instant, begun: &mut Vec<(Instant, u64)>) {
         let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         for (begun, samples) in begun.drain(..) {
@@ -175,8 +178,8 @@ pub struct ShardStats {
     pub activity: Activity,
     /// Messages and answers it put into lanes, by receiving shard.
     pub sent_to: Vec<u64>,
-    /// How long the turn has been going on that it is in; `None` between turns. A message that does not come back shows here
-    /// while it runs.
+    /// How long the turn has been going on that it is in; `None` between turns. A message that does
+    /// not come back shows here while it runs.
     pub in_turn_for: Option<Duration>,
     /// Times a sender found it parked and rang its doorbell.
     pub rings: u64,
@@ -200,8 +203,8 @@ impl Stats {
     }
 }
 
-/// Quantiles of the time from `ask` or `ask_all` to the answer being ready, over a sample of one message in 1,024 and
-/// with an error of at most 1 %. All zero while nothing was sampled.
+/// Quantiles of the time from `ask` or `ask_all` to the answer being ready, over a sample of one
+/// message in 1,024 and with an error of at most 1 %. All zero while nothing was sampled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
     /// How many messages were sampled.

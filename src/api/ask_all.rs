@@ -1,14 +1,15 @@
-//! Many messages asked at once: sent as one batch per shard, answered in place, and put together again in the order
-//! given.
+//! Many messages asked at once: sent as one batch per shard, answered in place, and put together
+//! again in the order given.
 //!
-//! Each shard gets its messages in one vector, and answers them in that same vector, so that a message costs one move
-//! into it and its outcome one move out; what is allocated grows with the shards (and with `batch_messages_max`), never
-//! with the messages. The order is kept as the home of each message in turn, two bytes each, and not at all while there
-//! is but one home: the n-th message for a shard is the n-th in that shard's vectors. A message that has no home (its
-//! error is known at once) counts as living on [`NOWHERE`].
+//! Each shard gets its messages in one vector, and answers them in that same vector, so that a
+//! message costs one move into it and its outcome one move out; what is allocated grows with the
+//! shards (and with `batch_messages_max`), never with the messages. The order is kept as the home
+//! of each message in turn, two bytes each, and not at all while there is but one home: the n-th
+//! message for a shard is the n-th in that shard's vectors. A message that has no home (its error
+//! is known at once) counts as living on [`NOWHERE`].
 //!
-//! A batch that finds its shard's ingress full waits in the future until there is room, and with it what comes later
-//! for that shard.
+//! A batch that finds its shard's ingress full waits in the future until there is room, and with it
+//! what comes later for that shard.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -45,7 +46,8 @@ struct Sending {
 }
 
 impl Sending {
-    /// Sends a batch, or gives it back if there is no room; then `waker` will be woken when there is some.
+    /// Sends a batch, or gives it back if there is no room; then `waker` will be woken when there
+    /// is some.
     fn send<A: Actor>(
         &mut self,
         shared: &Shared<A>,
@@ -90,12 +92,12 @@ impl Sending {
     }
 }
 
-/// The outcomes of the messages that [`Handle::ask_all`](crate::Handle::ask_all) has sent, in the order of the
-/// messages: a future, or a wait.
+/// The outcomes of the messages that [`Handle::ask_all`](crate::Handle::ask_all) has sent, in the
+/// order of the messages: a future, or a wait.
 ///
-/// What had room was sent when `ask_all` was called, and dropping this does not cancel it. If a shard's ingress was
-/// full, what is for that shard is sent as room comes while this is awaited; if it is dropped before, that part is not
-/// sent.
+/// What had room was sent when `ask_all` was called, and dropping this does not cancel it. If a
+/// shard's ingress was full, what is for that shard is sent as room comes while this is awaited; if
+/// it is dropped before, that part is not sent.
 #[must_use = "the outcomes come by awaiting this or by `wait`, and a part may not be sent until then"]
 pub struct AskAll<A: Actor> {
     shared: Arc<Shared<A>>,
@@ -176,9 +178,9 @@ impl<A: Actor> AskAll<A> {
     /// Blocks the calling thread until all outcomes are there.
     ///
     /// # Errors
-    /// Each outcome is the message's own. On a shard's thread each is [`AskError::WaitOnShard`] at once, for waiting
-    /// would block the core that may have to answer; the messages were sent all the same, but for those whose outcome
-    /// is [`AskError::Overloaded`].
+    /// Each outcome is the message's own. On a shard's thread each is [`AskError::WaitOnShard`] at
+    /// once, for waiting would block the core that may have to answer; the messages were sent all
+    /// the same, but for those whose outcome is [`AskError::Overloaded`].
     pub fn wait(self) -> Vec<Outcome<A>> {
         let mut this = self;
         if waiting::on_shard_thread() {

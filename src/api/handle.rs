@@ -1,10 +1,11 @@
 //! The way in for outside threads: ask, ask all, tell, snapshots, and reads of what is published.
 //!
-//! A handle finds a message's home on the caller's thread and puts it in front of that shard. Nothing here waits (but a read of
-//! what is just being published, for a few steps of the publisher): what
-//! finds no room is refused with `Overloaded`, but for `ask_all`, which waits in its future. Messages of one thread to
-//! one object keep their order, whichever of the calls sent them, as long as they are sent through handles (a task's
-//! [`Local`](crate::Local) is another way, and overtakes) and an `ask_all` before them has found room.
+//! A handle finds a message's home on the caller's thread and puts it in front of that shard.
+//! Nothing here waits (but a read of what is just being published, for a few steps of the
+//! publisher): what finds no room is refused with `Overloaded`, but for `ask_all`, which waits in
+//! its future. Messages of one thread to one object keep their order, whichever of the calls sent
+//! them, as long as they are sent through handles (a task's [`Local`](crate::Local) is another way,
+//! and overtakes) and an `ask_all` before them has found room.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use crate::transport::mailbox::Ingress;
 use crate::transport::replies::Ask;
 use crate::transport::waiting;
 
-/// The way to the objects from any thread and any executor. Cheap to clone; lives as long as you like: after the
-/// runtime has stopped every message is answered [`AskError::Stopped`].
+/// The way to the objects from any thread and any executor. Cheap to clone; lives as long as you
+/// like: after the runtime has stopped every message is answered [`AskError::Stopped`].
 pub struct Handle<A: Actor> {
     shared: Arc<Shared<A>>,
     sender: OwnerId,
@@ -34,13 +35,13 @@ impl<A: Actor> Handle<A> {
         Handle { shared, sender: OwnerId::default() }
     }
 
-    /// Sends a message to its objects. It is on its way when this returns; the outcome comes by awaiting what is
-    /// returned, or by its [`wait`](Ask::wait).
+    /// Sends a message to its objects. It is on its way when this returns; the outcome comes by
+    /// awaiting what is returned, or by its [`wait`](Ask::wait).
     ///
     /// # Errors
-    /// The outcome is [`AskError::Overloaded`] if the shard's ingress is full (`ingress_entries_max`) or too many asks
-    /// are in flight (`asks_in_flight_max`), and [`AskError::Stopped`] once the runtime stops. Neither ran. The others
-    /// are the message's own.
+    /// The outcome is [`AskError::Overloaded`] if the shard's ingress is full
+    /// (`ingress_entries_max`) or too many asks are in flight (`asks_in_flight_max`), and
+    /// [`AskError::Stopped`] once the runtime stops. Neither ran. The others are the message's own.
     #[inline]
     pub fn ask(&self, message: A::Message) -> Ask<A> {
         let shared = &*self.shared;
@@ -67,12 +68,13 @@ impl<A: Actor> Handle<A> {
         Ask::sent(shared.replies.clone(), claim)
     }
 
-    /// Sends many messages at once, one batch to each shard that is concerned, and gives their outcomes in the order of
-    /// the messages. By far the cheapest way to send many: what is allocated and what passes between threads grows with
-    /// the shards and not with the messages.
+    /// Sends many messages at once, one batch to each shard that is concerned, and gives their
+    /// outcomes in the order of the messages. By far the cheapest way to send many: what is
+    /// allocated and what passes between threads grows with the shards and not with the messages.
     ///
-    /// What has room is on its way when this returns. If a shard's ingress is full, the rest for that shard is sent
-    /// while the outcome is awaited: this call does not say `Overloaded`, it waits.
+    /// What has room is on its way when this returns. If a shard's ingress is full, the rest for
+    /// that shard is sent while the outcome is awaited: this call does not say `Overloaded`, it
+    /// waits.
     ///
     /// # Errors
     /// Each outcome is its own message's: one refused message does not stop the others.
@@ -83,8 +85,9 @@ impl<A: Actor> Handle<A> {
     /// Sends a message to its objects and waits for nothing.
     ///
     /// # Errors
-    /// [`TellError`], with the message, if it could not be sent. How it ends where it runs, nobody hears. What was sent runs,
-    /// or is counted by the [`Report`](crate::Report) of a runtime that could not finish.
+    /// [`TellError`], with the message, if it could not be sent. How it ends where it runs, nobody
+    /// hears. What was sent runs, or is counted by the [`Report`](crate::Report) of a runtime that
+    /// could not finish.
     #[inline]
     pub fn tell(&self, message: A::Message) -> Result<(), TellError<A::Message>> {
         let shared = &*self.shared;
@@ -120,7 +123,8 @@ impl<A: Actor> Handle<A> {
         Handle { shared: self.shared.clone(), sender: owner }
     }
 
-    /// Opens a snapshot of all objects of all shards. It takes a turn or two of each shard to be ready, and disturbs nobody.
+    /// Opens a snapshot of all objects of all shards. It takes a turn or two of each shard to be
+    /// ready, and disturbs nobody.
     ///
     /// # Errors
     /// [`SnapshotError::Stopped`](crate::SnapshotError::Stopped) once the runtime stops.
@@ -128,12 +132,13 @@ impl<A: Actor> Handle<A> {
         snapshot::open(&self.shared)
     }
 
-    /// The latest state of the object `id`, if it is `Shared` or `Immutable`: read right here, without a message. `None` if it does not
-    /// exist or belongs to an owner; then ask.
+    /// The latest state of the object `id`, if it is `Shared` or `Immutable`: read right here,
+    /// without a message. `None` if it does not exist or belongs to an owner; then ask.
     ///
-    /// It sees every message that was answered before, and what it sees is never undone: with a log and [`Ack::Durable`](crate::Ack) it is
-    /// the latest state that is on disk. Two reads may fall before and after a message;
-    /// for several objects as of one instant use [`Snapshot::published`]. It works as long as the handle lives, also after the runtime has
+    /// It sees every message that was answered before, and what it sees is never undone: with a log
+    /// and [`Ack::Durable`](crate::Ack) it is the latest state that is on disk. Two reads may fall
+    /// before and after a message; for several objects as of one instant use
+    /// [`Snapshot::published`]. It works as long as the handle lives, also after the runtime has
     /// stopped.
     pub fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
         self.shared.published(id)
@@ -150,8 +155,9 @@ impl<A: Actor> Handle<A> {
         self.shared.router.shards()
     }
 
-    /// What the runtime has done so far. Takes a few microseconds a shard and disturbs none; a shard's numbers are
-    /// those of its last turn, and what its own tasks did may be missing for 20 milliseconds.
+    /// What the runtime has done so far. Takes a few microseconds a shard and disturbs none; a
+    /// shard's numbers are those of its last turn, and what its own tasks did may be missing for 20
+    /// milliseconds.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
     }

@@ -1,9 +1,10 @@
 //! The way in for tasks on a shard: no queue and no lock between a task and the objects of its own
 //! shard.
 //!
-//! A task and the pump of its shard run on one thread and share the shard in a `RefCell`. Neither holds it across an
-//! `await`, so it is free whenever a task runs; the one way to find it taken is to call in here from inside `receive`,
-//! which is a bug that panics with a clear sentence (and, being in `receive`, undoes that message and nothing else).
+//! A task and the pump of its shard run on one thread and share the shard in a `RefCell`. Neither
+//! holds it across an `await`, so it is free whenever a task runs; the one way to find it taken is
+//! to call in here from inside `receive`, which is a bug that panics with a clear sentence (and,
+//! being in `receive`, undoes that message and nothing else).
 
 use std::fmt;
 use std::future::Future;
@@ -61,24 +62,27 @@ impl<A: Actor> Local<A> {
         Handle::new(self.here.shared.clone()).sending_as(self.sender)
     }
 
-    /// Opens a snapshot of all objects of all shards: as [`Handle::snapshot`], and to be awaited here.
+    /// Opens a snapshot of all objects of all shards: as [`Handle::snapshot`], and to be awaited
+    /// here.
     pub fn snapshot(&self) -> SnapshotRead<Snapshot<A>> {
         snapshot::open(&self.here.shared)
     }
 
-    /// The latest state of the object `id`, if it is `Shared` or `Immutable`: as [`Handle::published`].
+    /// The latest state of the object `id`, if it is `Shared` or `Immutable`: as
+    /// [`Handle::published`].
     pub fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
         self.here.shared.published(id)
     }
 
-    /// Runs a message for objects of this shard at once, inline: no queue, no future, no allocation.
+    /// Runs a message for objects of this shard at once, inline: no queue, no future, no
+    /// allocation.
     ///
-    /// With a log, what it did is not durable yet when this returns, whatever [`Ack`](crate::Ack) says: use [`Local::ask`], or
-    /// [`Local::durable`] before telling others of it.
+    /// With a log, what it did is not durable yet when this returns, whatever [`Ack`](crate::Ack)
+    /// says: use [`Local::ask`], or [`Local::durable`] before telling others of it.
     ///
     /// # Errors
-    /// [`AskError::Elsewhere`] for objects of another shard: use [`Local::ask`]. The others are the message's own, and
-    /// after any of them nothing has changed.
+    /// [`AskError::Elsewhere`] for objects of another shard: use [`Local::ask`]. The others are the
+    /// message's own, and after any of them nothing has changed.
     ///
     /// # Panics
     /// If it is called from inside `receive`.
@@ -87,9 +91,11 @@ impl<A: Actor> Local<A> {
         self.here.ask_now(self.sender, message)
     }
 
-    /// Tells the processor of messages that [`Local::ask_now`] will run next: what it then reads from memory it reads for many of them at
-    /// once, and not for one after the other. Worth it for some 8 to 32 messages at hand, if the shard's objects do not fit its caches; if
-    /// they do this does nothing. It is a hint: messages may come in another order, be asked in another way, or not come.
+    /// Tells the processor of messages that [`Local::ask_now`] will run next: what it then reads
+    /// from memory it reads for many of them at once, and not for one after the other. Worth it for
+    /// some 8 to 32 messages at hand, if the shard's objects do not fit its caches; if they do this
+    /// does nothing. It is a hint: messages may come in another order, be asked in another way, or
+    /// not come.
     ///
     /// # Panics
     /// If it is called from inside `receive`, or if what gives the messages uses this `Local`.
@@ -100,8 +106,9 @@ impl<A: Actor> Local<A> {
         self.here.prefetch(messages);
     }
 
-    /// Sends a message to its objects, on this shard or another, and gives the outcome as a future. For objects of this
-    /// shard it has run when this returns; to another shard it is sent then. Dropping the future cancels nothing.
+    /// Sends a message to its objects, on this shard or another, and gives the outcome as a future.
+    /// For objects of this shard it has run when this returns; to another shard it is sent then.
+    /// Dropping the future cancels nothing.
     ///
     /// # Panics
     /// If it is called from inside `receive`.
@@ -136,11 +143,12 @@ impl<A: Actor> Local<A> {
         LocalAsk { state }
     }
 
-    /// Sends a message to its objects, on this shard or another, and waits for nothing. For objects of this shard it
-    /// has run when this returns.
+    /// Sends a message to its objects, on this shard or another, and waits for nothing. For objects
+    /// of this shard it has run when this returns.
     ///
     /// # Errors
-    /// [`TellError`], with the message, if it could not be sent. How it ends where it runs, nobody hears.
+    /// [`TellError`], with the message, if it could not be sent. How it ends where it runs, nobody
+    /// hears.
     ///
     /// # Panics
     /// If it is called from inside `receive`.
@@ -159,7 +167,8 @@ impl<A: Actor> Local<A> {
         })
     }
 
-    /// Runs a message for objects of this shard at once, if that can be; otherwise says where to send it.
+    /// Runs a message for objects of this shard at once, if that can be; otherwise says where to
+    /// send it.
     fn run_or_route(&self, message: &A::Message) -> Route<A> {
         if self.here.has_left() {
             return Route::Done(Err(AskError::Stopped));
@@ -171,7 +180,8 @@ impl<A: Actor> Local<A> {
             // What was sent to the shard itself before is not overtaken.
             Destination::One(home) if home == self.here.index && !self.here.has_sent_itself() => {
                 match self.ask_now(message) {
-                    // A transaction holds an object, or one is shared: the message becomes a transaction in the shard.
+                    // A transaction holds an object, or one is shared: the message becomes a
+                    // transaction in the shard.
                     Err(AskError::Busy) => Route::To(home),
                     outcome => Route::Done(outcome),
                 }
@@ -180,7 +190,8 @@ impl<A: Actor> Local<A> {
         }
     }
 
-    /// Ready when everything this shard has run so far is on disk, with everything it depends on; at once without a log.
+    /// Ready when everything this shard has run so far is on disk, with everything it depends on;
+    /// at once without a log.
     ///
     /// # Errors
     /// [`TaskError::Cancelled`] if the runtime stopped or died before;
@@ -203,15 +214,18 @@ impl<A: Actor> Local<A> {
         async move { each.await.pop().expect("one shard was asked") }
     }
 
-    /// Ready when the runtime begins to stop. A task that serves for ever waits for it beside its work.
+    /// Ready when the runtime begins to stop. A task that serves for ever waits for it beside its
+    /// work.
     pub fn stopping(&self) -> Stopping {
         Stopping::new(self.here.tasks.clone())
     }
 
-    /// Runs a task on this shard, beside its messages. If it panics it ends, and is counted; the shard lives on. If it
-    /// has not finished some time after the runtime began to stop (`tasks_grace`), it is cancelled.
+    /// Runs a task on this shard, beside its messages. If it panics it ends, and is counted; the
+    /// shard lives on. If it has not finished some time after the runtime began to stop
+    /// (`tasks_grace`), it is cancelled.
     ///
-    /// Prefer this to `glommio::spawn_local`: a panic in a task spawned past the runtime takes the runtime down.
+    /// Prefer this to `glommio::spawn_local`: a panic in a task spawned past the runtime takes the
+    /// runtime down.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         self.here.spawn_watched(future, |_| {});
     }

@@ -1,9 +1,12 @@
-//! Snapshots: a consistent view of all objects as they were at one instant, for as long as one needs it, blocking nobody.
+//! Snapshots: a consistent view of all objects as they were at one instant, for as long as one
+//! needs it, blocking nobody.
 //!
-//! Opening one ends the epoch and asks every shard to say when it has closed the epochs before: a turn or two. From then on every read is
-//! immediate: single objects and walks over all of them are jobs of their shards, in slices between turns; published objects are read
-//! right here. What writers overwrite meanwhile is kept until the last clone of the snapshot is dropped. One that is forgotten is revoked
-//! when too much is kept for it or for too long (`limits.versions_max`, `limits.snapshot_age_max`).
+//! Opening one ends the epoch and asks every shard to say when it has closed the epochs before: a
+//! turn or two. From then on every read is immediate: single objects and walks over all of them are
+//! jobs of their shards, in slices between turns; published objects are read right here. What
+//! writers overwrite meanwhile is kept until the last clone of the snapshot is dropped. One that is
+//! forgotten is revoked when too much is kept for it or for too long (`limits.versions_max`,
+//! `limits.snapshot_age_max`).
 
 mod single;
 
@@ -31,11 +34,12 @@ const SLOTS: usize = 1024;
 /// The most objects that are read one by one between two turns.
 const READS: usize = 128;
 
-/// All objects as they were at the start of one epoch. From [`Handle::snapshot`](crate::Handle::snapshot) or
-/// [`Local::snapshot`](crate::Local::snapshot). Clones are the same snapshot; when the last one is dropped it is closed.
+/// All objects as they were at the start of one epoch. From
+/// [`Handle::snapshot`](crate::Handle::snapshot) or [`Local::snapshot`](crate::Local::snapshot).
+/// Clones are the same snapshot; when the last one is dropped it is closed.
 ///
-/// It contains everything that had been answered before it was asked for, all or nothing of every message, and nothing that was sent
-/// after it was there.
+/// It contains everything that had been answered before it was asked for, all or nothing of every
+/// message, and nothing that was sent after it was there.
 pub struct Snapshot<A: Actor> {
     open: Arc<Open<A>>,
 }
@@ -58,7 +62,8 @@ impl<A: Actor> Open<A> {
 
 impl<A: Actor> Drop for Open<A> {
     fn drop(&mut self) {
-        // A child of the process has a copy of it that nobody knows of, and locks that may be held for ever.
+        // A child of the process has a copy of it that nobody knows of, and locks that may be held
+        // for ever.
         if self.shared.birth.is_elsewhere() {
             return;
         }
@@ -67,7 +72,7 @@ impl<A: Actor> Drop for Open<A> {
             Whose::User => epochs.close(self.epoch),
             Whose::Checkpoint => epochs.end_checkpoint(self.epoch),
         }
-        self.shared.tell_line();
+        self.shared.tell_epochs();
     }
 }
 
@@ -76,7 +81,8 @@ pub(crate) fn open<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A
     open_with(shared, shared.answers_when_durable(), Whose::User)
 }
 
-/// Begins a checkpoint, and waits until what it sees is durable. There is one at a time; it ends when this is dropped.
+/// Begins a checkpoint, and waits until what it sees is durable. There is one at a time; it ends
+/// when this is dropped.
 pub(crate) fn open_for_checkpoint<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A>> {
     open_with(shared, true, Whose::Checkpoint)
 }
@@ -189,8 +195,9 @@ impl<A: Actor> Snapshot<A> {
         })
     }
 
-    /// Folds all objects of all shards into one value. Each shard begins with what `make` returns, here, and takes `each` of its objects
-    /// into it, in no particular order and in slices between its turns; `merge` brings the shards' values together, where this is awaited.
+    /// Folds all objects of all shards into one value. Each shard begins with what `make` returns,
+    /// here, and takes `each` of its objects into it, in no particular order and in slices between
+    /// its turns; `merge` brings the shards' values together, where this is awaited.
     ///
     /// ```no_run
     /// # fn sum<A: freehold::Actor<State = u64>>(handle: freehold::Handle<A>) -> Result<u64, freehold::SnapshotError> {
@@ -241,8 +248,8 @@ impl<A: Actor> Snapshot<A> {
         })
     }
 
-    /// The state of the object `id` as it was, if it was `Shared` or `Immutable`: read right here, without a message. `None` if it did not
-    /// exist or belonged to an owner.
+    /// The state of the object `id` as it was, if it was `Shared` or `Immutable`: read right here,
+    /// without a message. `None` if it did not exist or belonged to an owner.
     ///
     /// # Errors
     /// [`SnapshotError::Expired`].
@@ -250,8 +257,8 @@ impl<A: Actor> Snapshot<A> {
         Ok(self.open.shared.mvcc.at(id, self.open.epoch)?)
     }
 
-    /// Has each of these shards run a job of its own; the results are in their order. A job that reads holds a clone of the snapshot: what it
-    /// reads is kept as long as it reads.
+    /// Has each of these shards run a job of its own; the results are in their order. A job that
+    /// reads holds a clone of the snapshot: what it reads is kept as long as it reads.
     fn on_shards<T, F>(
         &self,
         shards: impl ExactSizeIterator<Item = ShardIndex>,
@@ -316,7 +323,8 @@ impl From<Expired> for SnapshotError {
     }
 }
 
-/// Something of a snapshot that shards are asked for already: a future, or a wait. Dropped, it is read no further; what was read until then has been read.
+/// Something of a snapshot that shards are asked for already: a future, or a wait. Dropped, it is
+/// read no further; what was read until then has been read.
 #[must_use = "the shards are asked, and what they say comes by awaiting this, or by its `wait`"]
 pub struct SnapshotRead<T>(ReadState<T>);
 

@@ -6,9 +6,10 @@ use freehold_shard::Time;
 
 /// The shard's time. Real time, less what passed while it stood still.
 ///
-/// `ask_now` is not to pay for a clock that nothing depends on. While no message waits for its time, a task's message
-/// sees the time of the last turn, however long ago; if it is the first to set a timer, time simply goes on from there,
-/// so that no timer is early. While one does wait, the clock is read.
+/// `ask_now` is not to pay for a clock that nothing depends on. While no message waits for its
+/// time, a task's message sees the time of the last turn, however long ago; if it is the first to
+/// set a timer, time simply goes on from there, so that no timer is early. While one does wait, the
+/// clock is read.
 pub(crate) struct Clock {
     started: Instant,
     /// The time then: of a database, what it had been running.

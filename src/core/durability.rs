@@ -1,4 +1,5 @@
-//! What the pump and the tasks of a shard do for its log: they hand batches to its writer, let go of what is durable, and hold what is not.
+//! What the pump and the tasks of a shard do for its log: they hand batches to its writer, let go
+//! of what is durable, and hold what is not.
 
 use freehold_shard::log::BatchWriter;
 use freehold_shard::{Actor, AskError, Debt, Outcome, ReturnAddress, Time};
@@ -8,8 +9,8 @@ use super::{Core, LocalShard, reentered};
 use crate::transport::each_shard::Reporter;
 
 impl<A: Actor> LocalShard<A> {
-    /// Whether so much waits for the disk, or for a checkpoint, that nothing more is to be run. What ends it wakes a parked pump: a
-    /// write's end, a slice of the checkpoint, or its end.
+    /// Whether so much waits for the disk, or for a checkpoint, that nothing more is to be run.
+    /// What ends it wakes a parked pump: a write's end, a slice of the checkpoint, or its end.
     pub(super) fn is_behind(&self, core: &Core<A>) -> bool {
         core.is_logged
             && self.shared.logs.as_ref().is_some_and(|logs| {
@@ -31,8 +32,8 @@ impl<A: Actor> LocalShard<A> {
         }
     }
 
-    /// Has a message of an earlier run, which this shard owes, run now; others of earlier runs do not. `over` reports when its payment
-    /// is on disk.
+    /// Has a message of an earlier run, which this shard owes, run now; others of earlier runs do
+    /// not. `over` reports when its payment is on disk.
     pub(crate) fn resume_alone(&self, debt: Debt, over: Reporter<()>) {
         {
             let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
@@ -94,8 +95,8 @@ impl<A: Actor> LocalShard<A> {
             let core = &mut *core;
             core.shard.written(batch);
             self.let_go(core);
-            // It says that it is through, if it drains; goes on with what full lanes left; and spins, as after any round: whoever was answered
-            // may soon ask again.
+            // It says that it is through, if it drains; goes on with what full lanes left; and
+            // spins, as after any round: whoever was answered may soon ask again.
             if self.pump.is_parked.get() {
                 self.wake_pump();
             }
@@ -136,7 +137,8 @@ impl<A: Actor> LocalShard<A> {
                     self.tell_pump(core);
                 }
             }
-            // It could not rest, because another shard awaits it: then there is a close to be written.
+            // It could not rest, because another shard awaits it: then there is a close to be
+            // written.
             if !core.shard.has_log_work() {
                 break;
             }

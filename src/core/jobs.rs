@@ -1,15 +1,19 @@
-//! What a shard does for others beside its messages: steps after each turn, for so long that messages do not wait.
+//! What a shard does for others beside its messages: steps after each turn, for so long that
+//! messages do not wait.
 //!
-//! A job is *ready*, or it waits for an epoch to be closed or durable. Those that wait are kept by that epoch, and only the
-//! first is looked at: what is not closed yet closes nothing later, and what is not durable yet makes nothing later durable. So
-//! a round costs the same however many wait. (A list of all of them was looked through in each round: 400,000 reads of a
-//! snapshot made every message take 7 ms.)
+//! A job is *ready*, or it waits for an epoch to be closed or durable. Those that wait are kept by
+//! that epoch, and only the first is looked at: what is not closed yet closes nothing later, and
+//! what is not durable yet makes nothing later durable. So a round costs the same however many
+//! wait. (A list of all of them was looked through in each round: 400,000 reads of a snapshot made
+//! every message take 7 ms.)
 //!
-//! A job reports exactly once, and only when it is let go of: its result, what it panicked with, or that it was cancelled.
-//! The pump lets go of one that is done when nothing of the shard is borrowed, because whoever hears of it may do anything.
-//! One that nobody waits for any more is let go of when its turn comes.
+//! A job reports exactly once, and only when it is let go of: its result, what it panicked with, or
+//! that it was cancelled. The pump lets go of one that is done when nothing of the shard is
+//! borrowed, because whoever hears of it may do anything. One that nobody waits for any more is let
+//! go of when its turn comes.
 //!
-//! How many there may be in front of and in one shard is bounded (`jobs_max`): each holds a [`Permit`].
+//! How many there may be in front of and in one shard is bounded (`jobs_max`): each holds a
+//! [`Permit`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -182,7 +186,8 @@ impl<A: Actor> Jobs<A> {
     }
 }
 
-/// Lets go of jobs, which report then. What they were given to work with is a user's, and may panic when it is dropped.
+/// Lets go of jobs, which report then. What they were given to work with is a user's, and may panic
+/// when it is dropped.
 pub(crate) fn let_go<A: Actor>(jobs: impl IntoIterator<Item = Box<dyn Job<A>>>) {
     for job in jobs {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(job))) {

@@ -1,4 +1,5 @@
-//! The end of a shard: everyone who waits for it is answered, as truly as can be said, and what it leaves behind is reported.
+//! The end of a shard: everyone who waits for it is answered, as truly as can be said, and what it
+//! leaves behind is reported.
 
 use std::task::Waker;
 
@@ -48,7 +49,8 @@ impl<A: Actor> ShardExit<A> {
 }
 
 impl<A: Actor> LocalShard<A> {
-    /// Lets go of the shard's objects and queues, when it has left. A dead executor is never dropped, nor are its tasks, which hold this.
+    /// Lets go of the shard's objects and queues, when it has left. A dead executor is never
+    /// dropped, nor are its tasks, which hold this.
     pub(crate) fn let_objects_go(&self) {
         let shared = &self.shared;
         let mut core = self.core.borrow_mut();
@@ -65,15 +67,17 @@ impl<A: Actor> LocalShard<A> {
         drop(gone);
     }
 
-    /// The last thing the shard does, whether it stops or has died: answers everyone who waits for it, as truly as can
-    /// be said. What never ran is answered `Stopped`; what ran and has its outcome gets it; the rest `Unknown`.
+    /// The last thing the shard does, whether it stops or has died: answers everyone who waits for
+    /// it, as truly as can be said. What never ran is answered `Stopped`; what ran and has its
+    /// outcome gets it; the rest `Unknown`.
     pub(crate) fn leave(&self) -> ShardExit<A> {
         self.has_left.set(true);
         let (mailbox, replies) = (self.mailbox(), &self.shared.replies);
         let mut unrun = mailbox.close(replies);
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
-        // A panic in the middle of a turn leaves what it had done. Of that nothing is durable; whoever waits for it is answered `Unknown`.
+        // A panic in the middle of a turn leaves what it had done. Of that nothing is durable;
+        // whoever waits for it is answered `Unknown`.
         core.shard.hold_back(&mut core.effects);
         self.deliver(core);
         let outgoing = core.effects.outboxes.iter_mut().flat_map(|outbox| outbox.drain(..));

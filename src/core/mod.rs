@@ -1,18 +1,8 @@
-//! What the pump and the tasks of one shard share, and a round of the pump: what the shard decides is carried out here.
+//! What the pump and the tasks of one shard share. [`round`] carries out what the shard decides.
 //!
-//! ```text
-//! lanes, then ingress ──> inbox ──> Shard::turn ──> outboxes to lanes, answers to slots and tasks, batches to their replies ──> wakes
-//! ```
-//!
-//! What a message costs here is its moves: no allocation, no reference count, no clock, no waker of its own; the clock
-//! is read twice a turn and the fence between shards is paid once a flush. Lanes are always taken from; ingress is not
-//! while the outboxes are above half of their bound, so that what a full lane holds back reaches those who send from
-//! outside. That slows a fast sender down instead of failing its messages; but a shard that takes nothing at all for
-//! [`HELD_BACK_MAX`] is held up, and holds nobody up who does not send to it.
-//!
-//! The state of the shard is owned by its thread and not by the pump's future. So when the executor dies of a panic (of
-//! a task spawned past the runtime, or of a bug), the thread still has everything it needs to answer those who wait:
-//! see [`LocalShard::leave`].
+//! The state of the shard is owned by its thread and not by the pump's future. So when the executor
+//! dies of a panic (of a task spawned past the runtime, or of a bug), the thread still has
+//! everything it needs to answer those who wait: see [`LocalShard::leave`].
 
 pub(crate) mod clock;
 pub(crate) mod command;
@@ -24,6 +14,7 @@ mod leave;
 pub(crate) mod prefetch;
 pub(crate) mod pulse;
 pub(crate) mod pump;
+mod round;
 pub(crate) mod setup;
 pub(crate) mod shard_waker;
 pub(crate) mod shared;
@@ -33,6 +24,7 @@ pub(crate) mod tasks;
 pub(crate) mod writer;
 
 pub(crate) use leave::ShardExit;
+pub(crate) use round::{Found, Publish};
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -43,8 +35,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use freehold_shard::{
-    Actor, Addressees, AskError, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress, Shard,
-    ShardIndex, Time,
+    Actor, Addressees, AskError, Effects, Envelope, Inbox, Outcome, OwnerId, Shard, ShardIndex,
 };
 use slab::Slab;
 
@@ -56,22 +47,17 @@ use self::jobs::{Job, Jobs, let_go};
 use self::prefetch::Processor;
 use self::setup::ShardSetup;
 use self::shared::{Phase, Shared};
-use self::slice::Slice;
 use self::tasks::Tasks;
 use crate::error::TaskError;
-use crate::stats::{Activity, LATENCY_STRIDE};
+use crate::stats::Activity;
 use crate::topology::occupancy::CpuChange;
 use crate::transport::batch_reply::BatchReply;
 use crate::transport::lanes::Lanes;
-use crate::transport::mailbox::{COMMANDS, DURABLE, Ingress, LINE, Mailbox, PHASE, WAKE_TASKS};
-use crate::transport::parking::publish;
-use crate::transport::replies::Claim;
+use crate::transport::mailbox::{COMMANDS, DURABLE, EPOCHS, Ingress, Mailbox, PHASE, WAKE_TASKS};
 use crate::transport::waiting;
 
-/// How long full lanes that stay full keep a shard from taking more from outside.
-const HELD_BACK_MAX: Duration = Duration::from_millis(1);
-
-/// How often a busy shard looks whether it is still on its CPU: a control group may take that from the process.
+/// How often a busy shard looks whether it is still on its CPU: a control group may take that from
+/// the process.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the pump and the tasks of one shard share.
@@ -111,7 +97,8 @@ struct Core<A: Actor> {
     progressed: Instant,
     /// A task put something into an outbox.
     has_outgoing: bool,
-    /// `counters().told` as of the last flush: a message run by a task may have told something since.
+    /// `counters().told` as of the last flush: a message run by a task may have told something
+    /// since.
     told_flushed: u64,
     /// `counters().handled()` as of the last publication.
     handled_published: u64,
@@ -137,28 +124,10 @@ struct Core<A: Actor> {
 
 /// What tasks know of the pump.
 pub(crate) struct PumpState {
-    /// It must be woken for what a task sends. What tasks run here by themselves it will publish without that.
+    /// It must be woken for what a task sends. What tasks run here by themselves it will publish
+    /// without that.
     pub(crate) is_parked: Cell<bool>,
     pub(crate) waker: RefCell<Option<Waker>>,
-}
-
-/// When what tasks did by themselves is worth a round, so that statistics show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Publish {
-    /// With other work only.
-    WithWork,
-    Always,
-}
-
-/// What a round has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// Something, which it has done.
-    Work,
-    /// Envelopes that full lanes still do not take.
-    FullLanes,
-    /// Nothing that can be done now. Something may be held back until an event of another.
-    Nothing,
 }
 
 impl<A: Actor> LocalShard<A> {
@@ -211,7 +180,8 @@ impl<A: Actor> LocalShard<A> {
             has_left: Cell::new(false),
             shared,
         };
-        // Owed messages that wait for their time are no reason for a round, and are to be counted from the start.
+        // Owed messages that wait for their time are no reason for a round, and are to be counted
+        // from the start.
         here.publish(&mut here.core.borrow_mut());
         here
     }
@@ -238,8 +208,8 @@ impl<A: Actor> LocalShard<A> {
             core.clock.read();
         }
         let reply = core.shard.ask_now(core.clock.now, sender, message, &mut core.effects);
-        // What a message tells, at once or later, is counted: one comparison says that there is neither a first timer nor
-        // anything to send.
+        // What a message tells, at once or later, is counted: one comparison says that there is
+        // neither a first timer nor anything to send.
         if core.shard.counters().told != core.told_flushed {
             self.has_told(core, timers);
         }
@@ -258,7 +228,8 @@ impl<A: Actor> LocalShard<A> {
         core.shard.prefetch(messages);
     }
 
-    /// Does something with the shard, for a task of the runtime's own; and sees to it that the pump carries it out.
+    /// Does something with the shard, for a task of the runtime's own; and sees to it that the pump
+    /// carries it out.
     pub(crate) fn with_core<R>(
         &self,
         work: impl FnOnce(&mut Shard<A, Processor>, &mut Effects<A>) -> R,
@@ -289,7 +260,8 @@ impl<A: Actor> LocalShard<A> {
         !core.inbox.envelopes.is_empty()
     }
 
-    /// Puts a task's envelope for another shard, or for this one's next turn, on its way, or gives it back if there is no room.
+    /// Puts a task's envelope for another shard, or for this one's next turn, on its way, or gives
+    /// it back if there is no room.
     pub(crate) fn send(&self, to: ShardIndex, envelope: Envelope<A>) -> Result<(), Envelope<A>> {
         let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
         let core = &mut *core;
@@ -362,172 +334,8 @@ impl<A: Actor> LocalShard<A> {
         }
     }
 
-    /// One round: takes what has come, runs it, carries out what came of it. Says what there was to do.
-    pub(crate) fn round(&self, publish: Publish) -> Found {
-        let mut core = self.core.borrow_mut();
-        let core = &mut *core;
-        if self.is_draining.get() && self.has_drained(core) {
-            return Found::Nothing;
-        }
-        let backlog = core.backlog;
-        let taken = self.take(core);
-        if taken == 0 && backlog == 0 && !core.has_own_work(publish) {
-            return Found::Nothing;
-        }
-        let begin = core.clock.read();
-        let began = core.clock.last;
-        let pulse = &self.shared.pulses[self.index.index()];
-        pulse.turn_begins(core.clock.real().0);
-        self.turn(core, begin);
-        self.see_to_log(core);
-        // Only a round has done all that tasks asked for; what is delivered between rounds is the
-        // log's.
-        core.has_outgoing = false;
-        self.deliver(core);
-        core.clock.read();
-        self.revoke_old_snapshots(core);
-        if core.backlog < backlog || backlog == 0 {
-            core.progressed = core.clock.last;
-        }
-        self.account(core, core.clock.last - began, taken);
-        self.publish(core);
-        pulse.turn_ends();
-        // A round that could only try full lanes again did nothing.
-        if taken > 0 || backlog == 0 || core.backlog < backlog { Found::Work } else { Found::FullLanes }
-    }
-
-    /// While the shard drains: whether it has nothing to do, which it then says.
-    #[cold]
-    fn has_drained(&self, core: &Core<A>) -> bool {
-        // Messages of an earlier run wait for the disk of other shards, and nothing here shows it. A
-        // shard that called itself idle meanwhile could be stopped before it hears of that disk.
-        let is_settled = !core.is_logged || core.shard.is_log_settled() && !core.shard.is_resuming();
-        if !self.has_work(core) && is_settled {
-            self.shared.progress(self.index).idle(core.lanes.sent, core.lanes.received);
-            return true;
-        }
-        self.shared.progress(self.index).begin();
-        false
-    }
-
-    /// Takes what has come into the inbox. Returns how many messages that was.
-    #[inline]
-    fn take(&self, core: &mut Core<A>) -> usize {
-        let max = self.shared.config.turn_messages_max;
-        let mut taken = core.lanes.drain(&mut core.inbox.envelopes, max);
-        if self.has_ingress(core) && !self.holds_back(core) {
-            taken += core.take_ingress(self.mailbox(), max);
-        }
-        taken
-    }
-
-    /// Runs what is in the inbox, and what goes on beside messages.
-    #[inline]
-    fn turn(&self, core: &mut Core<A>, now: Time) {
-        if core.resumes {
-            self.resume(core, now);
-        }
-        core.shard.turn(now, &mut core.inbox, &mut core.effects);
-        core.jobs_due = false;
-        core.jobs.run(&mut core.shard);
-        core.sweep();
-    }
-
-    /// Revokes snapshots that have been open for too long, and tells the other shards of it.
-    #[inline]
-    fn revoke_old_snapshots(&self, core: &mut Core<A>) {
-        core.shard.revoke_old(core.clock.real());
-        if core.shard.counters().revoked != core.revoked_told {
-            core.revoked_told = core.shard.counters().revoked;
-            self.shared.tell_line();
-        }
-    }
-
-    /// Counts a turn, and how long its sampled messages took.
-    #[inline]
-    fn account(&self, core: &mut Core<A>, took: Duration, messages: usize) {
-        core.activity.turns += 1;
-        core.activity.busy_ns += took.as_nanos() as u64;
-        if took >= self.shared.config.slow_turn {
-            core.activity.slow_turns += 1;
-            tracing::warn!(shard = self.index.0, ?took, messages, "a turn was slow");
-        }
-        if !core.samples.is_empty() {
-            let now = core.clock.last;
-            for (begun, samples) in &core.samples {
-                tracing::trace!(shard = self.index.0, latency = ?now.saturating_duration_since(*begun), samples, "sampled");
-            }
-            self.shared.published[self.index.index()].sample(now, &mut core.samples);
-        }
-    }
-
-    /// Whether messages from outside wait.
-    #[inline]
-    fn has_ingress(&self, core: &Core<A>) -> bool {
-        self.mailbox().has_ingress() || core.held.is_some()
-    }
-
-    /// Whether none of them is taken for now. Each reason ends by an event that wakes a parked pump: transactions come back through lanes, a
-    /// write of the log ends, and while full lanes keep a backlog the pump does not park.
-    #[inline]
-    fn holds_back(&self, core: &Core<A>) -> bool {
-        core.shard.is_congested()
-            || self.is_behind(core)
-            || core.backlog > self.shared.config.limits.outbox_messages_max / 2 && !core.is_stalled()
-    }
-
-    /// Delivers the effects of a turn.
-    #[inline]
-    fn deliver(&self, core: &mut Core<A>) {
-        core.told_flushed = core.shard.counters().told;
-        core.backlog = core.lanes.flush(&mut core.effects.outboxes, &mut core.flushed);
-        if !core.flushed.is_empty() {
-            publish();
-            let published = &self.shared.published[self.index.index()];
-            for shard in core.flushed.drain(..) {
-                published.publish_sent(shard, core.lanes.sent_to[shard]);
-                self.shared.mailboxes[shard].wake_if_parked(&self.shared.replies);
-            }
-        }
-        for (to, outcome) in core.effects.answers.drain(..) {
-            match to {
-                ReturnAddress::Outside { slot, generation } => {
-                    let handover = self.shared.replies.answer(Claim { slot, generation }, outcome);
-                    core.wakers.extend(handover.waker);
-                    core.samples.extend(handover.begun.map(|begun| (begun, 1)));
-                }
-                ReturnAddress::Shard { call, .. } => {
-                    core.wakers.extend(self.in_flight.borrow_mut().answer(call, outcome));
-                }
-                // An entry of a batch is answered in its batch.
-                ReturnAddress::Nobody | ReturnAddress::Debt(_) | ReturnAddress::Batch { .. } => {}
-            }
-        }
-        for batch in core.effects.batches.drain(..) {
-            let reply = core.batch_replies.remove(batch.tag as usize);
-            core.activity.batches += 1;
-            core.unsampled += batch.entries.len() as u64;
-            if core.unsampled >= LATENCY_STRIDE {
-                core.samples.extend(reply.begun().map(|begun| (begun, core.unsampled / LATENCY_STRIDE)));
-                core.unsampled %= LATENCY_STRIDE;
-            }
-            core.wakers.extend(reply.complete(batch.entries));
-        }
-    }
-
-    fn publish(&self, core: &mut Core<A>) {
-        let activity = &mut core.activity;
-        activity.lane_sent = core.lanes.sent;
-        activity.lane_received = core.lanes.received;
-        activity.outbox_waiting = core.backlog as u64;
-        activity.timers_waiting = core.shard.timers() as u64;
-        (activity.log_bytes, activity.log_writes) = core.shard.log_written();
-        core.handled_published = core.shard.counters().handled();
-        self.shared.published[self.index.index()].publish(&core.shard.counters(), activity);
-    }
-
-    /// Wakes those whom the last round answered. Apart from the round, because a waker is anyone's code and nothing may
-    /// be borrowed then. Says whether there were any.
+    /// Wakes those whom the last round answered. Apart from the round, because a waker is anyone's
+    /// code and nothing may be borrowed then. Says whether there were any.
     pub(crate) fn wake_answered(&self) -> bool {
         let mut wakers = std::mem::take(&mut self.core.borrow_mut().wakers);
         let woke = !wakers.is_empty();
@@ -540,27 +348,6 @@ impl<A: Actor> LocalShard<A> {
             let_go(done);
         }
         woke
-    }
-
-    /// Whether there is anything left to do, now or later.
-    fn has_work(&self, core: &Core<A>) -> bool {
-        self.has_ingress(core) || self.can_work(core)
-    }
-
-    /// Whether a round would find something that it can do. Messages that are held back are not, or a shard that waits for its disk would
-    /// not park, and its executor not look at its ring.
-    fn can_work(&self, core: &Core<A>) -> bool {
-        let timer_is_due = core.shard.next_timer().is_some_and(|due| due <= core.clock.now);
-        !core.lanes.is_empty()
-            || self.has_ingress(core) && !self.holds_back(core)
-            || core.backlog > 0
-            || core.has_outgoing
-            || core.shard.counters().told != core.told_flushed
-            || core.shard.own_messages() > 0
-            || core.has_jobs()
-            || core.shard.has_garbage()
-            || core.shard.has_log_work()
-            || timer_is_due
     }
 
     /// Whether there is nothing the pump could do.
@@ -637,7 +424,7 @@ impl<A: Actor> LocalShard<A> {
         if signals & WAKE_TASKS != 0 {
             waiting::wake_kept();
         }
-        if signals & LINE != 0 {
+        if signals & EPOCHS != 0 {
             self.core.borrow_mut().shard.enter();
         }
         if signals & DURABLE != 0 {
@@ -670,90 +457,12 @@ impl<A: Actor> LocalShard<A> {
         self.tasks.stopping.happen();
         self.tasks.cancel.happen();
         let begin = Instant::now();
-        // Each ends at its next step; this lets every queue make one. The limit is for a task that never comes back
-        // from a step.
+        // Each ends at its next step; this lets every queue make one. The limit is for a task that
+        // never comes back from a step.
         while self.tasks.live() > 0 && begin.elapsed() < Duration::from_secs(1) {
             self.beat();
             glommio::executor().yield_task_queue_now().await;
         }
-    }
-}
-
-impl<A: Actor> Core<A> {
-    /// Lets go of what no snapshot needs any more, for a while.
-    #[inline]
-    fn sweep(&mut self) {
-        if self.shard.has_garbage() {
-            let mut slice = Slice::begin();
-            self.shard.sweep(|| slice.goes_on());
-        }
-    }
-
-    /// Moves entries of the ingress into the inbox until it is empty or there are `max` messages. Returns how many
-    /// messages came.
-    ///
-    /// A turn runs all single messages before all batches. So that one sender's messages stay in order, a single
-    /// message that comes behind a batch waits for the next turn.
-    #[inline]
-    fn take_ingress(&mut self, mailbox: &Mailbox<A, Command<A>>, max: usize) -> usize {
-        let mut messages = 0;
-        let mut popped = false;
-        while messages < max {
-            let entry = match self.held.take() {
-                Some(entry) => entry,
-                None => match mailbox.take() {
-                    Some(entry) => {
-                        popped = true;
-                        entry
-                    }
-                    None => break,
-                },
-            };
-            match entry {
-                Ingress::One(envelope, _) if self.inbox.batches.is_empty() => {
-                    self.inbox.envelopes.push(envelope);
-                    messages += 1;
-                }
-                Ingress::One(..) => {
-                    self.held = Some(entry);
-                    break;
-                }
-                Ingress::Batch(mut batch, reply) => {
-                    messages += batch.entries.len();
-                    batch.tag = self.batch_replies.insert(reply) as u32;
-                    self.inbox.batches.push(batch);
-                }
-            }
-        }
-        if popped {
-            mailbox.wake_for_room(&mut self.wakers);
-        }
-        messages
-    }
-
-    /// Whether the shards that lanes are full to have taken nothing for a while: one of them is held up, and those who ask
-    /// of others are not to wait for it.
-    fn is_stalled(&self) -> bool {
-        self.clock.last.saturating_duration_since(self.progressed) >= HELD_BACK_MAX
-    }
-
-    /// Whether there is something to do for others now.
-    #[inline]
-    fn has_jobs(&self) -> bool {
-        self.jobs_due || self.jobs.has_ready()
-    }
-
-    /// Whether there is something to do though nothing has come.
-    #[inline]
-    fn has_own_work(&mut self, publish: Publish) -> bool {
-        self.has_outgoing
-            || self.shard.own_messages() > 0
-            || self.has_jobs()
-            || self.shard.has_garbage()
-            || self.is_logged && self.shard.has_log_work()
-            || self.shard.counters().told != self.told_flushed
-            || self.shard.next_timer().is_some_and(|due| due <= self.clock.read())
-            || publish == Publish::Always && self.shard.counters().handled() != self.handled_published
     }
 }
 

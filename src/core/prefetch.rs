@@ -1,6 +1,7 @@
 //! The processor's prefetch instruction, for [`freehold_shard::Prefetch`].
 //!
-//! It pays: at a million objects of 64 bytes a batch runs several times as fast with it as without (docs/BENCHMARKS.md).
+//! It pays: at a million objects of 64 bytes a batch runs several times as fast with it as without
+//! (docs/BENCHMARKS.md).
 #![allow(unsafe_code, reason = "the prefetch instruction has no safe form")]
 
 use freehold_shard::Prefetch;
@@ -23,7 +24,8 @@ impl Prefetch for Processor {
             // From the line `place` begins in to the one its last byte is in.
             let bytes = bytes + first.addr() % LINE_BYTES;
             for at in (0..bytes).step_by(LINE_BYTES) {
-                // SAFETY: a prefetch neither reads nor faults, whatever the address; `wrapping_add` makes no claim about it either.
+                // SAFETY: a prefetch neither reads nor faults, whatever the address; `wrapping_add`
+                // makes no claim about it either.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(at)) };
             }
         }

@@ -1,8 +1,10 @@
 //! Does a shard still take turns: a word that its pump moves, and who looks at it.
 //!
-//! A `receive` that does not end, or a task that blocks its thread, stops a shard without a word: no statistics move, answers do not come,
-//! and a shutdown waits. So the pump of each shard moves its *pulse* at every step, and says when a turn began. A thread of the
-//! runtime looks now and then and warns *while* a shard stands still; a shutdown leaves behind what does not move any more.
+//! A `receive` that does not end, or a task that blocks its thread, stops a shard without a word:
+//! no statistics move, answers do not come, and a shutdown waits. So the pump of each shard moves
+//! its *pulse* at every step, and says when a turn began. A thread of the runtime looks now and
+//! then and warns *while* a shard stands still; a shutdown leaves behind what does not move any
+//! more.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +13,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
     beats: AtomicU64,
-    /// When the turn began that goes on, in nanoseconds of the runtime's time and not 0; 0 between turns.
+    /// When the turn began that goes on, in nanoseconds of the runtime's time and not 0; 0 between
+    /// turns.
     turn_began: AtomicU64,
 }
 
@@ -59,8 +62,8 @@ impl Standstill {
         Standstill { beats: u64::MAX, since: now, next_warning: Duration::ZERO }
     }
 
-    /// Looks at the pulse of a shard that is parked or is not. For how long it has stood still; nothing for one that is parked, which waits for
-    /// others and is woken by them.
+    /// Looks at the pulse of a shard that is parked or is not. For how long it has stood still;
+    /// nothing for one that is parked, which waits for others and is woken by them.
     pub(crate) fn look(&mut self, pulse: &Pulse, is_parked: bool, now: Instant) -> Duration {
         let beats = pulse.beats();
         if is_parked || beats != self.beats {
@@ -69,7 +72,8 @@ impl Standstill {
         now.saturating_duration_since(self.since)
     }
 
-    /// Whether a standstill of `still` is to be warned of, the first time after `first` and then each time it has lasted twice as long.
+    /// Whether a standstill of `still` is to be warned of, the first time after `first` and then
+    /// each time it has lasted twice as long.
     pub(crate) fn warns(&mut self, still: Duration, first: Duration) -> bool {
         if still < first {
             self.next_warning = first;

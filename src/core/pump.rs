@@ -73,7 +73,8 @@ pub(crate) async fn pump<A: Actor>(
         let around = Around {
             woke: found == Found::Work && here.wake_answered(),
             has_tasks: here.tasks.live() > 0,
-            // While the disk writes, the executor is to look at its ring, which it does when it has nothing else to do.
+            // While the disk writes, the executor is to look at its ring, which it does when it has
+            // nothing else to do.
             may_spin: found == Found::Nothing
                 && !here.is_draining()
                 && !here.is_writing()
@@ -138,7 +139,8 @@ async fn wind_down<A: Actor>(here: &LocalShard<A>, mut stall_timer: StallTimer, 
     drop(waker);
 }
 
-/// Waits until all that the shard committed is durable and the log's writer has closed its files, and no longer than a stuck disk deserves.
+/// Waits until all that the shard committed is durable and the log's writer has closed its files,
+/// and no longer than a stuck disk deserves.
 async fn flush<A: Actor>(here: &LocalShard<A>) {
     let begin = Instant::now();
     while here.has_unwritten() && here.shared.phase() != Phase::Dead && begin.elapsed() < FLUSH_MAX {
@@ -153,7 +155,8 @@ async fn flush<A: Actor>(here: &LocalShard<A>) {
     }
     loop {
         here.beat();
-        // Once at least: what a checkpoint that was cancelled had open is closed when the executor looks at its ring.
+        // Once at least: what a checkpoint that was cancelled had open is closed when the executor
+        // looks at its ring.
         Timer::new(Duration::from_micros(100)).await;
         if !here.handoff.borrow().is_manned() || begin.elapsed() >= FLUSH_MAX {
             return;
@@ -176,7 +179,8 @@ async fn park<A: Actor>(
     };
     let timer = due.into_iter().chain(watch).min();
     if !here.mailbox().parking().park(|| here.is_idle()) {
-        // The next round finds what is there. Should it not, the executor has looked at its ring all the same.
+        // The next round finds what is there. Should it not, the executor has looked at its ring
+        // all the same.
         glommio::executor().yield_task_queue_now().await;
         return true;
     }
@@ -210,8 +214,8 @@ impl<A: Actor> Future for Sleep<'_, A> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Sleep { here, park_state, timer, has_begun } = &mut *self;
-        // The registration outlives a sleep that something else has ended, so that the timers and tasks of an idle
-        // shard do not cost a cancellation each.
+        // The registration outlives a sleep that something else has ended, so that the timers and
+        // tasks of an idle shard do not cost a cancellation each.
         if !*has_begun && park_state.waits >= WAITS_PER_REGISTRATION {
             park_state.registration = PollState::new();
             park_state.waits = 0;

@@ -20,7 +20,7 @@ use crate::fork::Birth;
 use crate::log::SharedLogs;
 use crate::stats::{Latency, PublishedStats, ShardStats, Stats};
 use crate::topology::occupancy::Seats;
-use crate::transport::mailbox::{DURABLE, LINE, Mailbox, PHASE};
+use crate::transport::mailbox::{DURABLE, EPOCHS, Mailbox, PHASE};
 use crate::transport::parking::publish;
 use crate::transport::replies::Replies;
 use crate::transport::waiting::Patience;
@@ -130,11 +130,11 @@ impl<A: Actor> Shared<A> {
         }
     }
 
-    /// Has every shard look at the line of epochs: a snapshot was closed, and one that is idle is
+    /// Has every shard look at the epochs: a snapshot was closed, and one that is idle is
     /// to let go of what it kept.
-    pub(crate) fn tell_line(&self) {
+    pub(crate) fn tell_epochs(&self) {
         for mailbox in &self.mailboxes {
-            mailbox.signal(LINE, &self.replies);
+            mailbox.signal(EPOCHS, &self.replies);
         }
     }
 

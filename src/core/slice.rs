@@ -1,9 +1,10 @@
 //! A slice of what a shard does beside its messages: it ends after a time, whatever its steps cost.
 //!
-//! A slice used to be a number of objects. With states of 1 MiB, 512 of them kept a read waiting for 1.6 seconds. Now the
-//! clock decides. It is not read after each step: a read costs 25 ns, as much as two small objects. While steps are short
-//! it is read more seldom, and as soon as one is not, again after each. So a slice takes too long by the longest step it
-//! meets, and, where steps become long all at once, by at most [`STRIDE_MAX`] of those.
+//! A slice used to be a number of objects. With states of 1 MiB, 512 of them kept a read waiting
+//! for 1.6 seconds. Now the clock decides. It is not read after each step: a read costs 25 ns, as
+//! much as two small objects. While steps are short it is read more seldom, and as soon as one is
+//! not, again after each. So a slice takes too long by the longest step it meets, and, where steps
+//! become long all at once, by at most [`STRIDE_MAX`] of those.
 
 use std::time::{Duration, Instant};
 
@@ -60,7 +61,8 @@ impl Slice {
 mod tests {
     use super::*;
 
-    /// How many steps of so many nanoseconds a slice has, and how often it looks at the clock, which is made up.
+    /// How many steps of so many nanoseconds a slice has, and how often it looks at the clock,
+    /// which is made up.
     fn steps(mut step_ns: impl FnMut(u32) -> u64) -> (u32, u32) {
         let (mut slice, mut now, mut steps, mut looks) = (Slice::begin(), 0, 0, 0);
         loop {

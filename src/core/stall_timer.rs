@@ -1,11 +1,12 @@
 //! Against an executor that goes to sleep while it has tasks to run.
 //!
-//! glommio-ng 0.12 does that, rarely. Its loop sets the preemption timer, runs the task queues until that timer has
-//! fired, and sleeps if none of them ran (`LocalExecutor::run`, `run_task_queues`). If the thread loses its CPU for the
-//! length of the timer just between the first two, none runs because the timer has fired already; the loop takes that
-//! for having nothing to do, and the executor sleeps with its queues full until something comes by that it waits for.
-//! With 1 ms, and two busy loops beside two shards on two CPUs, two runs of 100,000 round trips in six never ended; with
-//! what is here, none in 752 shorter ones.
+//! glommio-ng 0.12 does that, rarely. Its loop sets the preemption timer, runs the task queues
+//! until that timer has fired, and sleeps if none of them ran (`LocalExecutor::run`,
+//! `run_task_queues`). If the thread loses its CPU for the length of the timer just between the
+//! first two, none runs because the timer has fired already; the loop takes that for having nothing
+//! to do, and the executor sleeps with its queues full until something comes by that it waits for.
+//! With 1 ms, and two busy loops beside two shards on two CPUs, two runs of 100,000 round trips in
+//! six never ended; with what is here, none in 752 shorter ones.
 //!
 //! Nobody outside can wake such an executor: it is not asleep as far as our own protocol knows. So
 //! it must never sleep without a timer while tasks may be ready. The stall timer sets a ladder of
@@ -14,8 +15,9 @@
 //!
 //! - While the pump is awake it keeps moving the ladder ahead ([`StallTimer::keep`]): a stall lasts
 //!   some 2 ms.
-//! - When the pump parks until a time, the ladder begins there. On a shard with tasks of users, which may become ready
-//!   by a socket or a file and of which we do not hear, the pump parks for at most [`WATCH_EVERY`].
+//! - When the pump parks until a time, the ladder begins there. On a shard with tasks of users,
+//!   which may become ready by a socket or a file and of which we do not hear, the pump parks for
+//!   at most [`WATCH_EVERY`].
 //! - When the pump parks without a time, because there are no such tasks and nothing is to be done,
 //!   there is no ladder, and the executor sleeps as it should. Its doorbell then sets the ladder in
 //!   the very moment it wakes the pump ([`DoorbellWaker`]).
@@ -29,11 +31,13 @@ use std::time::{Duration, Instant};
 
 use glommio::timer::Timer;
 
-/// The longest a pump parks on a shard that has tasks of users, and about the longest such a task may lie ready unseen.
-/// An idle shard with such tasks takes some 0.4 % of a core because of it (a park and a wake cost 70 us here).
+/// The longest a pump parks on a shard that has tasks of users, and about the longest such a task
+/// may lie ready unseen. An idle shard with such tasks takes some 0.4 % of a core because of it (a
+/// park and a wake cost 70 us here).
 pub(crate) const WATCH_EVERY: Duration = Duration::from_millis(20);
 
-/// The same while the log is written, or the runtime does something else beside the pump that it is known to: others wait for that.
+/// The same while the log is written, or the runtime does something else beside the pump that it is
+/// known to: others wait for that.
 pub(crate) const WATCH_WORK_EVERY: Duration = Duration::from_millis(2);
 
 /// How long after the time it guards each rung of the ladder is.
@@ -53,7 +57,8 @@ thread_local! {
     static LADDER: RefCell<[Option<Timer>; RUNGS.len()]> = const { RefCell::new([const { None }; RUNGS.len()]) };
 }
 
-/// Sets the ladder, to begin in `from_now`. On the thread of a running executor. Allocates the first time only.
+/// Sets the ladder, to begin in `from_now`. On the thread of a running executor. Allocates the
+/// first time only.
 fn set(from_now: Duration) {
     LADDER.with_borrow_mut(|ladder| {
         for (timer, rung) in ladder.iter_mut().zip(RUNGS) {
@@ -89,7 +94,8 @@ impl StallTimer {
         StallTimer { set: Instant::now() }
     }
 
-    /// The pump is awake, `now`. Says whether the ladder was moved ahead: at most once a millisecond.
+    /// The pump is awake, `now`. Says whether the ladder was moved ahead: at most once a
+    /// millisecond.
     #[inline]
     pub(crate) fn keep(&mut self, now: Instant) -> bool {
         let is_due = now.saturating_duration_since(self.set) >= KEEP_EVERY;

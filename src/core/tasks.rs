@@ -1,12 +1,13 @@
 //! A user's tasks on a shard: watched, so that what goes wrong in one is that task's affair.
 //!
-//! A watched task that panics ends, is counted, and is reported to whoever waits for it; without this a panic would end
-//! its executor, and with it the runtime. A task can be told that the runtime is stopping ([`Stopping`]) and is
-//! cancelled if it has not finished in time: its future is dropped at its next step, on its own executor, as glommio's
-//! types want it. All of this stays on one thread.
+//! A watched task that panics ends, is counted, and is reported to whoever waits for it; without
+//! this a panic would end its executor, and with it the runtime. A task can be told that the
+//! runtime is stopping ([`Stopping`]) and is cancelled if it has not finished in time: its future
+//! is dropped at its next step, on its own executor, as glommio's types want it. All of this stays
+//! on one thread.
 //!
-//! Who waits for a task's end is kept here and not in the task: an executor that died never drops its tasks, and those
-//! who wait for them are to hear of it ([`Tasks::let_go`]).
+//! Who waits for a task's end is kept here and not in the task: an executor that died never drops
+//! its tasks, and those who wait for them are to hear of it ([`Tasks::let_go`]).
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -49,8 +50,8 @@ impl Tasks {
         self.counts.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Runs `future` until it is ready, panics or is cancelled, and tells `ended` which. If the executor dies before,
-    /// `ended` is dropped.
+    /// Runs `future` until it is ready, panics or is cancelled, and tells `ended` which. If the
+    /// executor dies before, `ended` is dropped.
     pub(crate) fn watch<F: Future>(
         self: Rc<Self>,
         future: F,
@@ -149,8 +150,8 @@ impl Event {
         waiting.drain().for_each(Waker::wake);
     }
 
-    /// Ready when it has happened. `waits` is `None` at first and belongs to one wait; give it to [`Event::forget`] in
-    /// the end.
+    /// Ready when it has happened. `waits` is `None` at first and belongs to one wait; give it to
+    /// [`Event::forget`] in the end.
     fn poll(&self, waits: &mut Option<usize>, cx: &mut Context<'_>) -> Poll<()> {
         if self.has_happened.get() {
             // `happen` has emptied the list.
@@ -176,8 +177,8 @@ impl Event {
     }
 }
 
-/// Ready when the runtime begins to stop. A task that serves for ever waits for this beside its work and finishes what
-/// it has begun.
+/// Ready when the runtime begins to stop. A task that serves for ever waits for this beside its
+/// work and finishes what it has begun.
 #[must_use = "the future does nothing unless it is awaited"]
 pub struct Stopping {
     tasks: Rc<Tasks>,

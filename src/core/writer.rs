@@ -1,7 +1,8 @@
-//! Writes one shard's batches, one at a time, to the segments of its log, and sees to it that there is a next segment before it is needed.
+//! Writes one shard's batches, one at a time, to the segments of its log, and sees to it that there
+//! is a next segment before it is needed.
 //!
-//! A write that fails is not tried again: what of it is on disk nobody knows. The runtime goes down with that error, and whoever waits is
-//! answered `Unknown`.
+//! A write that fails is not tried again: what of it is on disk nobody knows. The runtime goes down
+//! with that error, and whoever waits is answered `Unknown`.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -73,7 +74,8 @@ impl<A: Actor> Writing<A> {
         Ok(())
     }
 
-    /// Closes what is open. An executor that ends does not: the files would stay open, and their file system busy, until the process ends.
+    /// Closes what is open. An executor that ends does not: the files would stay open, and their
+    /// file system busy, until the process ends.
     async fn end(mut self) {
         if self.next.is_some()
             && let Ok(next) = self.next().await
@@ -105,7 +107,8 @@ impl<A: Actor> Writing<A> {
             if let Some(next) = next.take() {
                 return next;
             }
-            // The log has filled half a segment while the other was being made: it waits for the disk anyway.
+            // The log has filled half a segment while the other was being made: it waits for the
+            // disk anyway.
             glommio::timer::sleep(std::time::Duration::from_micros(200)).await;
         }
     }
@@ -116,7 +119,8 @@ async fn make(logs: &Arc<SharedLogs>, log: u64, segment: u64) -> Result<LogFile,
     let name = segment_name(log, segment);
     let spare = match logs.take_spare() {
         Some(spare) => spare,
-        // It gets its name when it has its full size: then a segment that is shorter is known to be damaged.
+        // It gets its name when it has its full size: then a segment that is shorter is known to be
+        // damaged.
         None => {
             let spare = logs.name_spare();
             let made = LogFile::create(&logs.directory, &spare, logs.config.segment_bytes as u64).await?;

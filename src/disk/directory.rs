@@ -1,15 +1,20 @@
-//! A directory that belongs to one runtime at a time, and its small files, which are replaced as a whole.
+//! A directory that belongs to one runtime at a time, and its small files, which are replaced as a
+//! whole.
 //!
-//! - Everything goes by the directory's descriptor, and nothing by its path. A directory that is moved while it is open stays the one that
-//!   is written, and whatever has the path then is not touched.
-//! - Who has opened it to write holds an exclusive lock (`flock`) on the directory itself, until the last clone is dropped or the process
-//!   ends, however it ends. The lock is of the open file description, so a second runtime of the same process is kept out as well.
-//!   Earlier versions lock the file `lock` in it; that is locked too, so that they and this one keep each other out.
-//! - [`replace`](Directory::replace) changes a file from one content to another with no moment between: after a crash the file is there
-//!   and has either the old content or the new.
-//! - What [`rename`](Directory::rename) and [`remove`](Directory::remove) did outlasts a power cut only after [`sync`](Directory::sync).
-//! - [`list`](Directory::list) has the files whose names are ours (see [`name`](super::name)), and none of anybody else's. What has a name of
-//!   ours and is no plain file is refused: a link would be read where it leads, and replaced where it stands.
+//! - Everything goes by the directory's descriptor, and nothing by its path. A directory that is
+//!   moved while it is open stays the one that is written, and whatever has the path then is not
+//!   touched.
+//! - Who has opened it to write holds an exclusive lock (`flock`) on the directory itself, until
+//!   the last clone is dropped or the process ends, however it ends. The lock is of the open file
+//!   description, so a second runtime of the same process is kept out as well. Earlier versions
+//!   lock the file `lock` in it; that is locked too, so that they and this one keep each other out.
+//! - [`replace`](Directory::replace) changes a file from one content to another with no moment
+//!   between: after a crash the file is there and has either the old content or the new.
+//! - What [`rename`](Directory::rename) and [`remove`](Directory::remove) did outlasts a power cut
+//!   only after [`sync`](Directory::sync).
+//! - [`list`](Directory::list) has the files whose names are ours (see [`name`](super::name)), and
+//!   none of anybody else's. What has a name of ours and is no plain file is refused: a link would
+//!   be read where it leads, and replaced where it stands.
 //! - New files are the owner's alone to read and write (0600), and new directories too (0700).
 //!
 //! Everything blocks, so it is called outside the executors, or on an executor's blocking thread.
@@ -40,7 +45,8 @@ const FUSE: u64 = 0x6573_5546;
 /// How a directory and its files are written.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    /// Whether anything is synced. Without, a power cut loses what was acknowledged: for tests that must see that happen.
+    /// Whether anything is synced. Without, a power cut loses what was acknowledged: for tests that
+    /// must see that happen.
     pub(crate) syncs: bool,
     /// Writes of log files that are to fail.
     pub(crate) faults: Option<Arc<WriteFaults>>,
@@ -73,7 +79,8 @@ pub(crate) struct Directory {
 
 #[derive(Debug)]
 struct Inner {
-    /// Where it was when it was opened: absolute, and without symbolic links. For what is said of it; nothing is opened by it.
+    /// Where it was when it was opened: absolute, and without symbolic links. For what is said of
+    /// it; nothing is opened by it.
     path: PathBuf,
     /// The directory. Locked for as long as this is, unless it is only read.
     handle: File,
@@ -85,7 +92,8 @@ struct Inner {
     is_ours: bool,
     /// Whether a program and not the kernel keeps the files.
     fuse: bool,
-    /// Set when the file system first refuses direct I/O. From then on its files are opened without.
+    /// Set when the file system first refuses direct I/O. From then on its files are opened
+    /// without.
     buffered: AtomicBool,
     /// Set when it was first found to have been moved.
     moved: AtomicBool,
@@ -118,7 +126,8 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Opens a directory to read, whoever has it open. Makes nothing and locks nothing: what is read may be changing.
+    /// Opens a directory to read, whoever has it open. Makes nothing and locks nothing: what is
+    /// read may be changing.
     pub(crate) fn read_only(path: &Path) -> Result<Directory, LogError> {
         let (path, handle) = open_directory(path)?;
         Directory::new(path, handle, Options::default())
@@ -164,20 +173,22 @@ impl Directory {
         &self.inner.path
     }
 
-    /// The absolute path of a file in it, to be told. Nothing is opened by it: see [`Directory::open_to_read`].
+    /// The absolute path of a file in it, to be told. Nothing is opened by it: see
+    /// [`Directory::open_to_read`].
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         debug_assert!(!name.contains('/') && !name.is_empty(), "{name} names a file of the directory");
         self.inner.path.join(name)
     }
 
-    /// A path that leads to a file in it, or to the directory itself, wherever the directory is by now: for what takes a path only, as
-    /// glommio does. It holds as long as this is open.
+    /// A path that leads to a file in it, or to the directory itself, wherever the directory is by
+    /// now: for what takes a path only, as glommio does. It holds as long as this is open.
     ///
     /// # Errors
     /// [`LogError::NoProc`]: there is no such path without /proc.
     pub(super) fn by_descriptor(&self, name: Option<&str>) -> Result<PathBuf, LogError> {
-        // Before Linux 5.12 the thread that opens a file for a ring was no thread of the process, and `self` another one's. Where /proc is
-        // of another name space than the process, its number there is unknown, and `self` right.
+        // Before Linux 5.12 the thread that opens a file for a ring was no thread of the process,
+        // and `self` another one's. Where /proc is of another name space than the process, its
+        // number there is unknown, and `self` right.
         let processes = [std::process::id().to_string(), "self".to_string()];
         self.by_descriptor_in(Path::new("/proc"), &processes, name)
     }
@@ -257,7 +268,8 @@ impl Directory {
     fn entries(&self) -> Result<Vec<(String, FileType, u64)>, LogError> {
         let failed = |error: Errno| LogError::io("listing", self.path(), error.into());
         let mut entries = Vec::new();
-        // From a descriptor of its own: another that reads at the same time goes on from where this one is.
+        // From a descriptor of its own: another that reads at the same time goes on from where this
+        // one is.
         for entry in Dir::read_from(&self.inner.handle).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
@@ -278,7 +290,8 @@ impl Directory {
         Ok(entries)
     }
 
-    /// The files whose names are ours and their lengths in bytes, by name; without the one that is locked.
+    /// The files whose names are ours and their lengths in bytes, by name; without the one that is
+    /// locked.
     ///
     /// # Errors
     /// [`LogError::NotAFile`]: one that has a name of ours is no plain file.
@@ -302,7 +315,8 @@ impl Directory {
         Ok(files)
     }
 
-    /// What is in it that is not ours, but for directories (as `lost+found`), and how long it is. Nobody here touches it.
+    /// What is in it that is not ours, but for directories (as `lost+found`), and how long it is.
+    /// Nobody here touches it.
     pub(crate) fn list_others(&self) -> Result<Vec<(String, u64)>, LogError> {
         let is_other = |(name, kind, _): &(String, FileType, u64)| {
             FileName::parse(name).is_none() && *kind != FileType::Directory
@@ -327,7 +341,8 @@ impl Directory {
         Ok(bytes)
     }
 
-    /// Copies a file of a directory, this one or another, and syncs the copy, but not its name. There must be none of that name.
+    /// Copies a file of a directory, this one or another, and syncs the copy, but not its name.
+    /// There must be none of that name.
     pub(crate) fn copy_in(&self, from: &Directory, original: &str, name: &str) -> Result<u64, LogError> {
         let mut original = from.open_to_read(original)?;
         let failed = |source| self.failed("writing", name, source);
@@ -340,7 +355,8 @@ impl Directory {
         Ok(bytes)
     }
 
-    /// Gives a file of another directory a name in this one too. Says `false` where that cannot be had: on another file system, above all.
+    /// Gives a file of another directory a name in this one too. Says `false` where that cannot be
+    /// had: on another file system, above all.
     ///
     /// # Errors
     /// There is no such file.
@@ -366,8 +382,8 @@ impl Directory {
         Ok(found.st_nlink.into())
     }
 
-    /// Cuts a file to its first `bytes` bytes, unless it has other names: who keeps it under another keeps it as it is. A crash may leave
-    /// it uncut.
+    /// Cuts a file to its first `bytes` bytes, unless it has other names: who keeps it under
+    /// another keeps it as it is. A crash may leave it uncut.
     pub(crate) fn cut(&self, name: &str, bytes: u64) -> Result<(), LogError> {
         let open = self.open_to_write(name)?;
         let cut = || {
@@ -379,22 +395,24 @@ impl Directory {
 
     /// Makes a file hold these bytes and nothing else. What it held before is kept as `name.old`.
     ///
-    /// When this returns, both are on the disk. After an error or a crash `name` holds the old content or the new, as a whole, and
-    /// `name.old` what it held before, or what `name` does; `name.new` and `name.old.new` may be left over.
+    /// When this returns, both are on the disk. After an error or a crash `name` holds the old
+    /// content or the new, as a whole, and `name.old` what it held before, or what `name` does;
+    /// `name.new` and `name.old.new` may be left over.
     pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), LogError> {
         let [current, new, old, old_new] = ["", NEW, OLD, OLD_NEW].map(|end| format!("{name}{end}"));
         self.write(&new, bytes)?;
         if self.second_name(&current, &old_new)? {
             self.rename(&old_new, &old)?;
-            // Renaming one name of a file to another of the same file does nothing (rename(2)). They are the same when the last
-            // replacement got as far as here.
+            // Renaming one name of a file to another of the same file does nothing (rename(2)).
+            // They are the same when the last replacement got as far as here.
             self.remove_if_there(&old_new)?;
         }
         self.rename(&new, &current)?;
         self.sync()
     }
 
-    /// Writes and syncs a new file, but not its name. One that has the name is left as it is under its other names, if it has any.
+    /// Writes and syncs a new file, but not its name. One that has the name is left as it is under
+    /// its other names, if it has any.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), LogError> {
         self.remove_if_there(name)?;
         let failed = |source| self.failed("writing", name, source);
@@ -406,7 +424,8 @@ impl Directory {
         Ok(())
     }
 
-    /// Makes a file of so many bytes, all zero, and syncs it, but not its name. What has the name already is replaced.
+    /// Makes a file of so many bytes, all zero, and syncs it, but not its name. What has the name
+    /// already is replaced.
     pub(crate) fn create_zeroed(&self, name: &str, bytes: u64) -> Result<(), LogError> {
         self.remove_if_there(name)?;
         let failed = |source| self.failed("making", name, source);
@@ -421,8 +440,8 @@ impl Directory {
         filled.map(drop).map_err(failed)
     }
 
-    /// Gives a file a second name, and takes that from whatever had it; or says that there is no such file. Where the file system has no
-    /// hard links the second name is of a copy.
+    /// Gives a file a second name, and takes that from whatever had it; or says that there is no
+    /// such file. Where the file system has no hard links the second name is of a copy.
     fn second_name(&self, name: &str, second: &str) -> Result<bool, LogError> {
         self.remove_if_there(second)?;
         match self.link(self, name, second) {
@@ -462,8 +481,8 @@ impl Directory {
         self.inner.handle.sync_all().map_err(|source| LogError::io("syncing", self.path(), source))
     }
 
-    /// Warns once if the path it was opened by leads elsewhere by now: it was moved, and another may be in its place. Nothing is lost by it:
-    /// what is written goes to where the directory is.
+    /// Warns once if the path it was opened by leads elsewhere by now: it was moved, and another
+    /// may be in its place. Nothing is lost by it: what is written goes to where the directory is.
     pub(crate) fn note_moved(&self) {
         let is_there =
             rustix::fs::stat(self.path()).is_ok_and(|found| identity(&found) == self.inner.identity);
@@ -516,7 +535,8 @@ impl Directory {
     }
 }
 
-/// Makes a directory, unless it is there, and its parents. Those it makes are there after a power cut too.
+/// Makes a directory, unless it is there, and its parents. Those it makes are there after a power
+/// cut too.
 fn make(path: &Path, syncs: bool) -> Result<(), LogError> {
     let parent = path.parent().unwrap_or(path);
     let create = || DirBuilder::new().mode(DIRECTORY_MODE).create(path);
@@ -530,7 +550,8 @@ fn make(path: &Path, syncs: bool) -> Result<(), LogError> {
     match made {
         Ok(()) if syncs => sync_directory(parent),
         Ok(()) => Ok(()),
-        // Also where it is there and may not be made: at the root of a mount that is read-only, say.
+        // Also where it is there and may not be made: at the root of a mount that is read-only,
+        // say.
         Err(_) if path.is_dir() => Ok(()),
         Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotADirectory) => {
             Err(LogError::NotADirectory { directory: path.to_path_buf() })

@@ -1,4 +1,5 @@
-//! What can be wrong with the log's directory and files. Each sentence names the file, says what happened, and what to do.
+//! What can be wrong with the log's directory and files. Each sentence names the file, says what
+//! happened, and what to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use thiserror::Error;
 
 /// Why the log cannot be opened, read or written.
 ///
-/// After an error of a write, what was being written may be on the disk, in part or whole. Nothing more is written then.
+/// After an error of a write, what was being written may be on the disk, in part or whole. Nothing
+/// more is written then.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LogError {
@@ -37,7 +39,8 @@ pub enum LogError {
         /// Which directory.
         directory: PathBuf,
     },
-    /// There is no database, and none is to be made ([`Create::Never`](crate::Create::Never)). Nothing was made.
+    /// There is no database, and none is to be made ([`Create::Never`](crate::Create::Never)).
+    /// Nothing was made.
     #[error(
         "there is no database in {}, and none is to be made: see whether its volume is mounted, and whether the path is right; to make one, \
          open it once with `Create::New`",
@@ -47,7 +50,8 @@ pub enum LogError {
         /// Which directory. It may be missing.
         directory: PathBuf,
     },
-    /// There is a database, and a new one was to be made ([`Create::New`](crate::Create::New)). Nothing was changed.
+    /// There is a database, and a new one was to be made ([`Create::New`](crate::Create::New)).
+    /// Nothing was changed.
     #[error("{} has a database, and a new one was to be made: name another directory, or open it as it is", .directory.display())]
     NotNew {
         /// Which directory.
@@ -55,7 +59,8 @@ pub enum LogError {
     },
     /// What has the name of a file of the log is a link, or no file at all. Nothing was changed.
     ///
-    /// A link would be read where it leads and replaced where it stands, so two databases would come of one.
+    /// A link would be read where it leads and replaced where it stands, so two databases would
+    /// come of one.
     #[error(
         "{} is {what}, and files of a log are plain files in one directory: name the directory that has the files, or move them here",
         .file.display()
@@ -78,8 +83,8 @@ pub enum LogError {
         /// The files that are of another database, by name. There is at least one.
         files: Vec<String>,
     },
-    /// The manifest on disk is not the one that this runtime has written last: somebody else has replaced it, or removed it. It was left
-    /// as it is, and nothing more is written.
+    /// The manifest on disk is not the one that this runtime has written last: somebody else has
+    /// replaced it, or removed it. It was left as it is, and nothing more is written.
     #[error(
         "{} is not the one that this runtime has written ({found} instead of {expected}): somebody has replaced it, by a backup or another \
          program. It was left as it is. Copy the directory before anything is started in it: what this runtime has acknowledged is in its \
@@ -94,7 +99,8 @@ pub enum LogError {
         /// Of which start it should be.
         expected: String,
     },
-    /// Files cannot be opened in the directory without its path, by which another directory may be found.
+    /// Files cannot be opened in the directory without its path, by which another directory may be
+    /// found.
     #[error(
         "{} cannot be opened by its descriptor: mount /proc (`mount -t proc proc /proc`; in a container it is there unless it was hidden)",
         .directory.display()
@@ -176,7 +182,8 @@ pub enum LogError {
         /// The number.
         debt: Debt,
     },
-    /// The directory is of other types than this program's actor has, and no migration leads from there.
+    /// The directory is of other types than this program's actor has, and no migration leads from
+    /// there.
     #[error("{}: {error}", .directory.display())]
     Schema {
         /// Which directory.

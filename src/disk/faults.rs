@@ -1,10 +1,12 @@
-//! Writes that fail on purpose, for tests: the disk's errors at the place where the disk would report them.
+//! Writes that fail on purpose, for tests: the disk's errors at the place where the disk would
+//! report them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
-/// How a write fails. `written` bytes of it are on the disk all the same: whole blocks, and fewer than it has.
+/// How a write fails. `written` bytes of it are on the disk all the same: whole blocks, and fewer
+/// than it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WriteFault {
     /// It reports this error.
@@ -13,8 +15,8 @@ pub(crate) enum WriteFault {
     Short { written: usize },
 }
 
-/// Counts the writes of all [`LogFile`](super::file::LogFile)s of a directory, and makes one of them fail. The ones after it succeed, so
-/// that a test sees whether any is still tried.
+/// Counts the writes of all [`LogFile`](super::file::LogFile)s of a directory, and makes one of
+/// them fail. The ones after it succeed, so that a test sees whether any is still tried.
 #[derive(Debug)]
 pub(crate) struct WriteFaults {
     fault: WriteFault,
@@ -28,7 +30,8 @@ impl WriteFaults {
         WriteFaults { fault, after, writes: AtomicU64::new(0) }
     }
 
-    /// How many writes were tried, with the one that failed. The zeros a new file is filled with do not count.
+    /// How many writes were tried, with the one that failed. The zeros a new file is filled with do
+    /// not count.
     #[cfg(test)]
     pub(crate) fn writes(&self) -> u64 {
         self.writes.load(Ordering::Relaxed)

@@ -1,13 +1,16 @@
-//! A file of fixed size that one shard writes, on its executor: a write that has returned is on the disk.
+//! A file of fixed size that one shard writes, on its executor: a write that has returned is on the
+//! disk.
 //!
-//! - The file has its full size, all of it zero-written and synced, before it can be written. A write therefore changes no metadata, and
-//!   is one operation of the ring: the file is open with `O_DSYNC`. (4 KiB on ext4: p50 137 us; write and fdatasync 207; into a file that
-//!   is only allocated 314; at the end of a file that grows 4,000.)
-//! - It goes past the page cache, where the file system lets it. Where not, it goes through, still with `O_DSYNC`. FUSE may pass that flag
-//!   on and do nothing more about it when a write is direct (seen on kernel 6.18, though not of every writer), so there an fdatasync follows.
+//! - The file has its full size, all of it zero-written and synced, before it can be written. A
+//!   write therefore changes no metadata, and is one operation of the ring: the file is open with
+//!   `O_DSYNC`. (4 KiB on ext4: p50 137 us; write and fdatasync 207; into a file that is only
+//!   allocated 314; at the end of a file that grows 4,000.)
+//! - It goes past the page cache, where the file system lets it. Where not, it goes through, still
+//!   with `O_DSYNC`. FUSE may pass that flag on and do nothing more about it when a write is direct
+//!   (seen on kernel 6.18, though not of every writer), so there an fdatasync follows.
 //! - Offsets and lengths are multiples of [`BLOCK_BYTES`], whatever less the device would take.
-//! - A write is there, or there is an error. After an error, or when the future was dropped before its end, any part of what was being
-//!   written may be on the disk.
+//! - A write is there, or there is an error. After an error, or when the future was dropped before
+//!   its end, any part of what was being written may be on the disk.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +31,8 @@ pub(crate) const BLOCK_BYTES: usize = 4096;
 /// How much of a new file is zeroed at a time. Between two of these other tasks run.
 const ZEROS_BYTES: usize = 1 << 20;
 
-/// How much of a [`NewFile`] is written at a time: it is copied first, which takes some 50 microseconds.
+/// How much of a [`NewFile`] is written at a time: it is copied first, which takes some 50
+/// microseconds.
 const PIECE_BYTES: usize = 256 << 10;
 
 /// A file of the log, open to write. Keeps the directory locked.
@@ -41,11 +45,12 @@ pub(crate) struct LogFile {
 }
 
 impl LogFile {
-    /// Makes a file of so many bytes, a multiple of [`BLOCK_BYTES`], all zero, and opens it. There must be none of that name. When this
-    /// returns, the file is on the disk and so is its name.
+    /// Makes a file of so many bytes, a multiple of [`BLOCK_BYTES`], all zero, and opens it. There
+    /// must be none of that name. When this returns, the file is on the disk and so is its name.
     ///
-    /// It may take long, and leaves room for other tasks. After an error there is no such file; if the future was dropped there may be a
-    /// part of one, which is in nobody's way but has the name.
+    /// It may take long, and leaves room for other tasks. After an error there is no such file; if
+    /// the future was dropped there may be a part of one, which is in nobody's way but has the
+    /// name.
     pub(crate) async fn create(directory: &Directory, name: &str, bytes: u64) -> Result<LogFile, LogError> {
         directory.assert_ours();
         debug_assert!(
@@ -66,7 +71,8 @@ impl LogFile {
         filled
     }
 
-    /// Opens a file that [`create`](LogFile::create) made, under this name or one it was renamed from.
+    /// Opens a file that [`create`](LogFile::create) made, under this name or one it was renamed
+    /// from.
     pub(crate) async fn open(directory: &Directory, name: &str) -> Result<LogFile, LogError> {
         directory.assert_ours();
         let path = directory.file(name);
@@ -88,7 +94,8 @@ impl LogFile {
         self.handle.is_direct()
     }
 
-    /// Writes at an offset. Both it and the length are multiples of [`BLOCK_BYTES`], and the end is within the file.
+    /// Writes at an offset. Both it and the length are multiples of [`BLOCK_BYTES`], and the end is
+    /// within the file.
     pub(crate) async fn write(&self, bytes: &[u8], offset: u64) -> Result<(), LogError> {
         debug_assert!(bytes.len().is_multiple_of(BLOCK_BYTES), "{} bytes are whole blocks", bytes.len());
         debug_assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "a block begins at byte {offset}");
@@ -130,7 +137,8 @@ impl LogFile {
     }
 }
 
-/// A file that is written once, from its begin to its end, and is nobody's before it is whole: nothing of it is synced until then.
+/// A file that is written once, from its begin to its end, and is nobody's before it is whole:
+/// nothing of it is synced until then.
 #[derive(Debug)]
 pub(crate) struct NewFile {
     handle: OpenFile,
@@ -149,7 +157,8 @@ impl NewFile {
         Ok(NewFile { handle, directory: directory.clone(), path, bytes: 0 })
     }
 
-    /// Writes on. The length is a multiple of [`BLOCK_BYTES`]. Other tasks run in between, after each piece.
+    /// Writes on. The length is a multiple of [`BLOCK_BYTES`]. Other tasks run in between, after
+    /// each piece.
     pub(crate) async fn append(&mut self, bytes: &[u8]) -> Result<(), LogError> {
         debug_assert!(bytes.len().is_multiple_of(BLOCK_BYTES), "{} bytes are whole blocks", bytes.len());
         for piece in bytes.chunks(PIECE_BYTES) {
@@ -198,7 +207,8 @@ async fn make(directory: &Directory, name: &str) -> Result<(), LogError> {
 async fn fill(directory: &Directory, name: &str, bytes: u64) -> Result<(), LogError> {
     let path = &directory.file(name);
     loop {
-        // Syncing each write would take a commit of the file system's journal each time: the file grows.
+        // Syncing each write would take a commit of the file system's journal each time: the file
+        // grows.
         let handle = OpenFile::open(directory, name, "opening", EachWrite::NotSynced).await?;
         let is_direct = handle.is_direct();
         let zeroed = match handle.zero(bytes).await {
@@ -215,8 +225,9 @@ async fn fill(directory: &Directory, name: &str, bytes: u64) -> Result<(), LogEr
     }
 }
 
-/// [`Directory::sync`] without blocking the executor. It is an fdatasync; the names are a directory's data. (Seen to hold on ext4 when the
-/// power is cut after a file was made, and after one was renamed.)
+/// [`Directory::sync`] without blocking the executor. It is an fdatasync; the names are a
+/// directory's data. (Seen to hold on ext4 when the power is cut after a file was made, and after
+/// one was renamed.)
 async fn sync_name(directory: &Directory) -> Result<(), LogError> {
     if !directory.syncs() {
         return Ok(());
@@ -245,7 +256,8 @@ enum OpenFile {
 }
 
 impl OpenFile {
-    /// Opens a file that is there, for direct I/O if that is to be had. An error says that it came of this `action`.
+    /// Opens a file that is there, for direct I/O if that is to be had. An error says that it came
+    /// of this `action`.
     async fn open(
         directory: &Directory,
         name: &str,
@@ -260,7 +272,8 @@ impl OpenFile {
     async fn open_by(directory: &Directory, path: &Path, each_write: EachWrite) -> io::Result<OpenFile> {
         let mut options = OpenOptions::new();
         options.write(true);
-        // glommio adds these to the flags of openat(2). What it sets later, O_DIRECT, leaves them as they are.
+        // glommio adds these to the flags of openat(2). What it sets later, O_DIRECT, leaves them
+        // as they are.
         let sync = if each_write == EachWrite::Synced { OFlags::DSYNC } else { OFlags::empty() };
         options.custom_flags((OFlags::NOFOLLOW | sync).bits() as i32);
         if !directory.is_buffered() {
@@ -361,8 +374,8 @@ fn is_refusal(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::OPNOTSUPP))
 }
 
-/// The system's error in glommio's. Its own conversion keeps the kind of the error and loses the number, and a full quota or a failing
-/// disk have no kind.
+/// The system's error in glommio's. Its own conversion keeps the kind of the error and loses the
+/// number, and a full quota or a failing disk have no kind.
 fn plain(error: GlommioError<()>) -> io::Error {
     match error.raw_os_error() {
         Some(errno) => io::Error::from_raw_os_error(errno),

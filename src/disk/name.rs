@@ -1,11 +1,14 @@
-//! The names that files of a log's directory have. Everything else in the directory is somebody else's, and is left alone.
+//! The names that files of a log's directory have. Everything else in the directory is somebody
+//! else's, and is left alone.
 //!
-//! A name is ours only if it is what we would write: making it again from what was read in it gives the same name. So `log-dead-beef` is
-//! nobody's segment, because the numbers of ours have eight digits, and `checkpoint-00000001.bak` is nobody's part.
+//! A name is ours only if it is what we would write: making it again from what was read in it gives
+//! the same name. So `log-dead-beef` is nobody's segment, because the numbers of ours have eight
+//! digits, and `checkpoint-00000001.bak` is nobody's part.
 
 use std::fmt;
 
-/// The file that is locked, beside the directory itself, for the versions of Freehold that lock nothing else.
+/// The file that is locked, beside the directory itself, for the versions of Freehold that lock
+/// nothing else.
 pub(crate) const LOCK: &str = "lock";
 /// What belongs to the database.
 pub(crate) const MANIFEST: &str = "manifest";

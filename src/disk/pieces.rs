@@ -1,5 +1,5 @@
-//! A file that is read piece by piece: a part of a checkpoint may be as large as all the objects of a shard, and recovery is to need no more
-//! memory than these.
+//! A file that is read piece by piece: a part of a checkpoint may be as large as all the objects of
+//! a shard, and recovery is to need no more memory than these.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,8 @@ use freehold_shard::log::Pieces;
 use super::directory::Directory;
 use super::error::LogError;
 
-/// What is read at once, or more if a batch is larger. Reading goes on forward, so a piece is read once.
+/// What is read at once, or more if a batch is larger. Reading goes on forward, so a piece is read
+/// once.
 const PIECE_BYTES: usize = 2 << 20;
 
 /// A file of the log, open to read.

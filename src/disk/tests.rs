@@ -27,7 +27,8 @@ fn on_an_executor<T: Send>(run: impl AsyncFnOnce() -> T + Send) -> T {
         // As on a shard: a busy executor looks no more often at what the disk has done.
         let executor = executor.preempt_timer(Duration::from_millis(1)).make();
         executor.expect("a test can make an executor").run(async {
-            // As on a shard, too: beside busy loops an executor falls asleep with tasks that are ready.
+            // As on a shard, too: beside busy loops an executor falls asleep with tasks that are
+            // ready.
             let mut stall_timer = StallTimer::new();
             let keep = glommio::spawn_local(async move {
                 loop {
@@ -116,8 +117,8 @@ fn a_directory_is_made_with_its_parents_and_not_over_a_file() {
     }
 }
 
-// `checkpoint-notes.txt`, `checkpoint-before-upgrade.tar.gz`, `checkpoint-00000001.bak` and `log-dead-beef` looked like files of the log, and the
-// next start removed them.
+// `checkpoint-notes.txt`, `checkpoint-before-upgrade.tar.gz`, `checkpoint-00000001.bak` and
+// `log-dead-beef` looked like files of the log, and the next start removed them.
 #[test]
 fn a_list_has_files_of_ours_only_and_their_lengths() {
     let place = temporary();
@@ -144,7 +145,8 @@ fn a_list_has_files_of_ours_only_and_their_lengths() {
     assert!(removed.to_string().starts_with("removing /"), "{removed}");
 }
 
-// A directory of symbolic links to a database's files opened as an empty one: links were no files, so they were passed over.
+// A directory of symbolic links to a database's files opened as an empty one: links were no files,
+// so they were passed over.
 #[test]
 fn what_has_a_name_of_ours_and_is_no_plain_file_is_refused() {
     let place = temporary();
@@ -185,7 +187,8 @@ fn what_has_a_name_of_ours_and_is_no_plain_file_is_refused() {
     );
 }
 
-// The file `lock` was removed, by somebody who tidied up, and the next runtime made a new one and locked that: two wrote one directory.
+// The file `lock` was removed, by somebody who tidied up, and the next runtime made a new one and
+// locked that: two wrote one directory.
 #[test]
 fn a_lock_that_was_removed_is_still_held() {
     let place = temporary();
@@ -208,8 +211,8 @@ fn a_lock_that_was_removed_is_still_held() {
     drop(ours);
 }
 
-// `mv data data.old` while a runtime had `data` open: another made a new `data`, and the first wrote its manifest over the other's. What
-// the other had acknowledged was gone.
+// `mv data data.old` while a runtime had `data` open: another made a new `data`, and the first
+// wrote its manifest over the other's. What the other had acknowledged was gone.
 #[test]
 fn a_directory_that_is_moved_is_still_the_one_that_is_written() {
     let place = temporary();
@@ -283,7 +286,8 @@ fn without_proc_it_is_said_what_is_missing() {
     }
 }
 
-// Segments and manifests were made 0644 and directories 0755: every account of the machine could read the objects.
+// Segments and manifests were made 0644 and directories 0755: every account of the machine could
+// read the objects.
 #[test]
 fn new_files_and_directories_are_their_owners_alone() {
     let place = temporary();
@@ -356,7 +360,8 @@ fn what_is_replaced_is_kept_as_old() {
     }
 }
 
-/// A replacement that was cut off after any of its steps leaves the old content, and nothing in the way of the next.
+/// A replacement that was cut off after any of its steps leaves the old content, and nothing in the
+/// way of the next.
 #[test]
 fn a_replacement_goes_on_from_wherever_the_last_one_was_cut_off() {
     for steps in 0..=4 {

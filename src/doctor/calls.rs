@@ -1,8 +1,8 @@
 //! Are the system calls allowed that a start makes beside those of rings and files.
 //!
-//! A seccomp profile denies calls one by one, so each is tried by itself, on a thread of its own and without a lasting
-//! effect. `tests/denied_calls.rs` denies every call of a start once and compares what is said here with what a start
-//! does.
+//! A seccomp profile denies calls one by one, so each is tried by itself, on a thread of its own
+//! and without a lasting effect. `tests/denied_calls.rs` denies every call of a start once and
+//! compares what is said here with what a start does.
 
 use std::io;
 use std::thread;

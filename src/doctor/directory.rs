@@ -1,7 +1,7 @@
 //! Can the log be written in a directory, and past the page cache.
 //!
-//! It is tried: a block is written to a new file, directly or else buffered, and the file is removed however
-//! that ends.
+//! It is tried: a block is written to a new file, directly or else buffered, and the file is
+//! removed however that ends.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -46,8 +46,8 @@ enum Medium {
 
 /// Writes a block to a new file in `directory`, directly or else buffered, and removes the file.
 fn try_direct_io(directory: &Path) -> DirectIo {
-    /// Removes the file however the attempt ends: a file system that refuses direct I/O may have made it all
-    /// the same.
+    /// Removes the file however the attempt ends: a file system that refuses direct I/O may have
+    /// made it all the same.
     struct Removed(PathBuf);
     impl Drop for Removed {
         fn drop(&mut self) {

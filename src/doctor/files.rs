@@ -1,7 +1,7 @@
 //! Are the system calls allowed that a log makes on its directory and its files.
 //!
-//! Each is tried by itself, as in [`calls`](super::calls), on two new files that are removed again. What an
-//! io_uring ring does with files is no system call of its own.
+//! Each is tried by itself, as in [`calls`](super::calls), on two new files that are removed again.
+//! What an io_uring ring does with files is no system call of its own.
 
 use std::fs::File;
 use std::io::{self, Write};

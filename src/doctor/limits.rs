@@ -1,7 +1,8 @@
-//! Are the resource limits of this process high enough for its shards: locked memory and open files.
+//! Are the resource limits of this process high enough for its shards: locked memory and open
+//! files.
 //!
-//! What one executor takes is stated in constants, measured with glommio-ng 0.12 on Linux 6.18. A test starts
-//! an executor just below and just above the limits that do not depend on the kernel.
+//! What one executor takes is stated in constants, measured with glommio-ng 0.12 on Linux 6.18. A
+//! test starts an executor just below and just above the limits that do not depend on the kernel.
 
 use std::fs;
 
@@ -10,7 +11,8 @@ use rustix::process::{Resource, Rlimit, getrlimit};
 use super::privileges::Privileges;
 use super::{Check, Verdict, plural};
 
-/// Holds this process's limits against what so many shards with so many bytes of I/O memory each will take.
+/// Holds this process's limits against what so many shards with so many bytes of I/O memory each
+/// will take.
 pub(super) fn examine(shards: usize, io_memory_bytes: usize, kernel: Option<(u32, u32)>) -> [Check; 2] {
     let memory = MemoryLock {
         limit: getrlimit(Resource::Memlock),
@@ -26,19 +28,19 @@ pub(super) fn examine(shards: usize, io_memory_bytes: usize, kernel: Option<(u32
 
 /// glommio refuses to build an executor below this soft limit, whatever the process's privileges.
 const MEMORY_LOCK_BYTES_MIN: u64 = 512 * KIB;
-/// What the three rings of one executor are charged: 48 KiB at glommio's default depth of 128 (measured), and
-/// slack.
+/// What the three rings of one executor are charged: 48 KiB at glommio's default depth of 128
+/// (measured), and slack.
 const RINGS_BYTES_PER_SHARD: u64 = 64 * KIB;
-/// glommio registers the same buffers with each of its three rings, and the kernel charges each time
-/// (measured).
+/// glommio registers the same buffers with each of its three rings, and the kernel charges each
+/// time (measured).
 const RINGS_PER_SHARD: u64 = 3;
 /// glommio takes no less.
 pub(super) const IO_MEMORY_BYTES_MIN: usize = 64 * 1024;
 const KIB: u64 = 1024;
 
-/// Whether the kernel charges the rings themselves to the limit, as it always does registered buffers. 5.12
-/// stopped doing so (io_uring_mlock_size(3)); 6.14 was reported to do so again (liburing issue 1408) and 6.18
-/// does (measured). An unknown kernel is taken for a strict one.
+/// Whether the kernel charges the rings themselves to the limit, as it always does registered
+/// buffers. 5.12 stopped doing so (io_uring_mlock_size(3)); 6.14 was reported to do so again
+/// (liburing issue 1408) and 6.18 does (measured). An unknown kernel is taken for a strict one.
 fn charges_rings(kernel: Option<(u32, u32)>) -> bool {
     !kernel.is_some_and(|version| ((5, 12)..(6, 14)).contains(&version))
 }
@@ -66,9 +68,9 @@ impl MemoryLock {
         per_shard.saturating_mul(self.shards as u64).max(MEMORY_LOCK_BYTES_MIN)
     }
 
-    /// Whether every shard gets its rings, started one after the other. A shard that finds no room for its
-    /// buffers goes on without registering them, but the buffers of one shard can take the room that a later
-    /// one needs for its rings, and that one does not start.
+    /// Whether every shard gets its rings, started one after the other. A shard that finds no room
+    /// for its buffers goes on without registering them, but the buffers of one shard can take the
+    /// room that a later one needs for its rings, and that one does not start.
     fn rings_fit(&self, limit: u64) -> bool {
         let with_buffers = self.buffers_bytes().saturating_add(RINGS_BYTES_PER_SHARD);
         let shards = self.shards as u64;
@@ -184,8 +186,9 @@ fn judge_descriptors(limit: Rlimit, open: u64, shards: usize) -> Check {
         })
 }
 
-/// How many descriptors this process has open below `limit`; 0 if `/proc` does not say. The kernel holds the
-/// numbers of new descriptors against the limit: one inherited with a higher number takes no room.
+/// How many descriptors this process has open below `limit`; 0 if `/proc` does not say. The kernel
+/// holds the numbers of new descriptors against the limit: one inherited with a higher number takes
+/// no room.
 fn open_descriptors(limit: Option<u64>) -> u64 {
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u64>().ok();
     let below = |number: &u64| limit.is_none_or(|limit| *number < limit);
@@ -229,8 +232,8 @@ mod tests {
         // 64 KiB of rings and three times 64 KiB of buffers each.
         assert_eq!(judge(memory(8 * MIB, 32, 0)), Verdict::Passed);
         assert_eq!(judge(memory(8 * MIB, 33, 0)), Verdict::Failed);
-        // Measured without privileges on Linux 6.18: of 3 executors with 512 KiB, 2 started; of 12 with 8 MiB
-        // and 1 MiB of buffers each, all did, most of them without registered buffers.
+        // Measured without privileges on Linux 6.18: of 3 executors with 512 KiB, 2 started; of 12
+        // with 8 MiB and 1 MiB of buffers each, all did, most of them without registered buffers.
         assert_eq!(judge(memory(512 * KIB, 3, 0)), Verdict::Failed);
         assert_eq!(judge(memory(8 * MIB, 12, MIB as usize)), Verdict::Warned);
         assert_eq!(judge(memory(512 * KIB - 1, 1, 0)), Verdict::Failed);
@@ -294,7 +297,8 @@ mod tests {
         assert_eq!(written, ["0 bytes", "1023 bytes", "64 KiB", "513 KiB", "8 MiB", "1536 KiB"]);
     }
 
-    /// Limits belong to a process, so this test lowers them in one of its own: itself, started once more.
+    /// Limits belong to a process, so this test lowers them in one of its own: itself, started once
+    /// more.
     #[test]
     fn lowered_limits_are_found() {
         const CHILD: &str = "FREEHOLD_DOCTOR_TEST_CHILD";

@@ -1,14 +1,15 @@
 //! May this machine run Freehold, and what to change if not.
 //!
-//! Promise: [`examine`] tries what the runtime will need (the system calls of a start, a ring, its operations, limits, a
-//! file written with direct I/O) and reports each as one [`Check`]. A check is `Failed` only if the runtime cannot start,
-//! `Warned` if it can and something is worse than it need be. What is not ok comes with the lines that change
-//! it, one per environment. Nothing is left behind: rings and the temporary file are gone when `examine`
-//! returns.
+//! Promise: [`examine`] tries what the runtime will need (the system calls of a start, a ring, its
+//! operations, limits, a file written with direct I/O) and reports each as one [`Check`]. A check
+//! is `Failed` only if the runtime cannot start, `Warned` if it can and something is worse than it
+//! need be. What is not ok comes with the lines that change it, one per environment. Nothing is
+//! left behind: rings and the temporary file are gone when `examine` returns.
 //!
-//! Each check is two steps: a fact is gathered from the machine, and a pure function judges it, so that every
-//! verdict is tested without a machine that deserves it. Causes are examined before symptoms: a limit that
-//! keeps a ring from being made comes before the ring, and so is the first failure reported.
+//! Each check is two steps: a fact is gathered from the machine, and a pure function judges it, so
+//! that every verdict is tested without a machine that deserves it. Causes are examined before
+//! symptoms: a limit that keeps a ring from being made comes before the ring, and so is the first
+//! failure reported.
 
 mod calls;
 mod cpus;
@@ -30,10 +31,11 @@ use crate::topology::Topology;
 pub struct Examination {
     /// How many shards will be started; `None` for as many as [`Topology::shards_by_default`] says.
     pub shards: Option<usize>,
-    /// Bytes of I/O buffers that each shard's executor registers with its rings. glommio takes at least 64
-    /// KiB, which is the default here.
+    /// Bytes of I/O buffers that each shard's executor registers with its rings. glommio takes at
+    /// least 64 KiB, which is the default here.
     pub io_memory_bytes_per_shard: usize,
-    /// The directory that will hold the logs; `None` if nothing is to be stored, and then no file is tried.
+    /// The directory that will hold the logs; `None` if nothing is to be stored, and then no file
+    /// is tried.
     pub directory: Option<PathBuf>,
 }
 
@@ -46,7 +48,8 @@ impl Default for Examination {
 /// What was examined, in the order of examination. Its `Display` is the report for a terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// One entry for each fact examined; what could not be examined because of an earlier failure is absent.
+    /// One entry for each fact examined; what could not be examined because of an earlier failure
+    /// is absent.
     pub checks: Vec<Check>,
 }
 
@@ -61,8 +64,8 @@ pub struct Check {
     pub found: String,
     /// Why it matters, in full sentences.
     pub why: &'static str,
-    /// How to change it, one line per environment, each opening with the environment and a colon. Present
-    /// exactly when the verdict is not `Passed`.
+    /// How to change it, one line per environment, each opening with the environment and a colon.
+    /// Present exactly when the verdict is not `Passed`.
     pub fix: Option<String>,
 }
 
@@ -83,7 +86,8 @@ impl Diagnosis {
         self.first_failure().is_none()
     }
 
-    /// The first check that failed, which is the one to repair first: later ones may follow from it.
+    /// The first check that failed, which is the one to repair first: later ones may follow from
+    /// it.
     pub fn first_failure(&self) -> Option<&Check> {
         self.with(Verdict::Failed).next()
     }
@@ -95,8 +99,8 @@ impl Diagnosis {
 
 /// Examines this machine, as the calling thread sees it, for a runtime as described by `options`.
 ///
-/// Takes a few milliseconds. Makes and drops two small rings and, if a directory is given, writes and removes
-/// files of up to 4 KiB named `.freehold-doctor-*` in it.
+/// Takes a few milliseconds. Makes and drops two small rings and, if a directory is given, writes
+/// and removes files of up to 4 KiB named `.freehold-doctor-*` in it.
 pub fn examine(options: &Examination) -> Diagnosis {
     let topology = Topology::of_this_process();
     let by_default = || topology.as_ref().map_or(1, Topology::shards_by_default);
@@ -269,8 +273,8 @@ mod tests {
         assert!(summary(&diagnosis.checks[..2]).ends_with("can run Freehold, with 1 warning."));
     }
 
-    /// Where io_uring is denied, as in a container, the report says so and says what to change; nothing
-    /// panics.
+    /// Where io_uring is denied, as in a container, the report says so and says what to change;
+    /// nothing panics.
     #[test]
     fn a_denied_io_uring_is_found() {
         let thread = std::thread::spawn(|| {

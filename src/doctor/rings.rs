@@ -1,8 +1,9 @@
-//! Does the kernel have io_uring, may this process use it, and does it know every operation the executors
-//! submit.
+//! Does the kernel have io_uring, may this process use it, and does it know every operation the
+//! executors submit.
 //!
-//! The conclusions from settings (release, `kernel.io_uring_disabled`) only explain; whether rings can be
-//! made is tried, with the same two kinds of ring and the same three system calls that an executor uses.
+//! The conclusions from settings (release, `kernel.io_uring_disabled`) only explain; whether rings
+//! can be made is tried, with the same two kinds of ring and the same three system calls that an
+//! executor uses.
 
 use std::fs;
 
@@ -47,8 +48,8 @@ impl Rings {
         [judge_kernel(&self.release), judge_switch(&self.switch)]
     }
 
-    /// What came of the attempts. Operations are asked of a ring, so without one there is nothing to say of
-    /// them.
+    /// What came of the attempts. Operations are asked of a ring, so without one there is nothing
+    /// to say of them.
     pub(super) fn attempts(&self) -> Vec<Check> {
         let mut checks = vec![judge_ring(&self.ring, self.switch.forbids(), self.seccomp_filter)];
         if let Ring::Works { missing } = &self.ring {
@@ -92,8 +93,8 @@ fn judge_kernel(release: &str) -> Check {
 /// The system-wide switch, which Linux has since 6.6 (and some distributions before).
 #[derive(Debug, Clone, Copy)]
 struct Switch {
-    /// 0: everybody may make rings; 1: only `group` and CAP_SYS_ADMIN; 2: nobody. `None` if the kernel has no
-    /// switch.
+    /// 0: everybody may make rings; 1: only `group` and CAP_SYS_ADMIN; 2: nobody. `None` if the
+    /// kernel has no switch.
     disabled: Option<i64>,
     /// -1 for no group.
     group: Option<i64>,
@@ -191,8 +192,8 @@ enum Ring {
     Works { missing: Vec<&'static str> },
 }
 
-/// Makes the two kinds of rings that glommio makes, and uses each of io_uring's three system calls: a filter
-/// may refuse any of them by itself.
+/// Makes the two kinds of rings that glommio makes, and uses each of io_uring's three system calls:
+/// a filter may refuse any of them by itself.
 fn try_ring() -> Ring {
     let refused = |call| {
         move |error: std::io::Error| Ring::Refused {

@@ -1,14 +1,19 @@
-//! Backups of a log's directory, taken while a runtime writes it or while none does, and brought back into an empty directory.
+//! Backups of a log's directory, taken while a runtime writes it or while none does, and brought
+//! back into an empty directory.
 //!
-//! A backup is a directory like any other: a runtime can open it, and [`inspect`] can look at it. It holds everything that
-//! was acknowledged before [`backup`] was called, and of every transaction all or nothing.
+//! A backup is a directory like any other: a runtime can open it, and [`inspect`] can look at it.
+//! It holds everything that was acknowledged before [`backup`] was called, and of every transaction
+//! all or nothing.
 //!
-//! - Files are linked where they can be, which takes no time and no room: parts of checkpoints, and segments that are full. A runtime uses
-//!   no segment again, and cuts none, that has a second name. The segments that are being written are copied.
-//! - The logs are read twice, because one is copied before the other. What they said before the first copy was made decides which epoch is
-//!   the last complete one ([`last_complete_in_copies`]). The manifest of the backup says that, and where each log ends, so what is behind
-//!   it in any log counts for nothing.
-//! - Everything is read back before the backup gets its manifest. Until then it has a file `unfinished-copy`, and cannot be opened.
+//! - Files are linked where they can be, which takes no time and no room: parts of checkpoints, and
+//!   segments that are full. A runtime uses no segment again, and cuts none, that has a second
+//!   name. The segments that are being written are copied.
+//! - The logs are read twice, because one is copied before the other. What they said before the
+//!   first copy was made decides which epoch is the last complete one
+//!   ([`last_complete_in_copies`]). The manifest of the backup says that, and where each log ends,
+//!   so what is behind it in any log counts for nothing.
+//! - Everything is read back before the backup gets its manifest. Until then it has a file
+//!   `unfinished-copy`, and cannot be opened.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -48,8 +53,9 @@ const OPEN_SEGMENTS: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Files {
-    /// By hard links, where the file system has them and the files are not written any more; otherwise by copies. It takes little time and
-    /// room, and does not help against a disk that fails.
+    /// By hard links, where the file system has them and the files are not written any more;
+    /// otherwise by copies. It takes little time and room, and does not help against a disk that
+    /// fails.
     Linked,
     /// By copies only.
     Copied,
@@ -59,7 +65,8 @@ pub enum Files {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backup {
-    /// Everything that was committed up to this epoch is in it, and nothing that was committed later.
+    /// Everything that was committed up to this epoch is in it, and nothing that was committed
+    /// later.
     pub epoch: Epoch,
     /// How many files it has, beside its manifest.
     pub files: usize,
@@ -69,7 +76,8 @@ pub struct Backup {
     pub bytes: u64,
 }
 
-/// Why there is no backup. What was made of it is removed, and the directory it was taken from is as it was.
+/// Why there is no backup. What was made of it is removed, and the directory it was taken from is
+/// as it was.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BackupError {
@@ -97,7 +105,8 @@ pub enum BackupError {
     Log(#[from] LogError),
 }
 
-/// Copies or links a database into an empty directory, or one that is made, also while a runtime has it open.
+/// Copies or links a database into an empty directory, or one that is made, also while a runtime
+/// has it open.
 ///
 /// # Errors
 /// See [`BackupError`]: damage, above all, as [`inspect::verify`] finds it.
@@ -122,10 +131,11 @@ pub fn backup(from: &Path, to: &Path, files: Files) -> Result<Backup, BackupErro
     Err(BackupError::NeverStill { directory: from.path().to_path_buf(), tries: TRIES_MAX })
 }
 
-/// Copies a backup into an empty directory, or one that is made, for a runtime to open. The backup stays as it is.
+/// Copies a backup into an empty directory, or one that is made, for a runtime to open. The backup
+/// stays as it is.
 ///
-/// Never copy a backup over a directory that has a database in it: files would be left there that are newer than the backup's manifest, and a
-/// start refuses that ([`LogError::NewerFiles`]).
+/// Never copy a backup over a directory that has a database in it: files would be left there that
+/// are newer than the backup's manifest, and a start refuses that ([`LogError::NewerFiles`]).
 ///
 /// # Errors
 /// See [`BackupError`]: damage, above all, before anything is copied.
@@ -189,7 +199,8 @@ impl Filling {
             || Ok::<_, LogError>(read_manifest(from)?.is_some_and(|now| is_same(&now, &manifest)));
         let found = contents(from, manifest.clone())?;
         if let Some(error) = strangers(from, &found)? {
-            // Whoever makes files counts their numbers first, in a manifest that names the same ones.
+            // Whoever makes files counts their numbers first, in a manifest that names the same
+            // ones.
             let is_the_same = read_manifest(from)?.as_ref() == Some(&manifest);
             return if is_the_same { Err(error) } else { Ok(None) };
         }
@@ -212,7 +223,8 @@ impl Filling {
             return Ok(None);
         }
         let mut linked = taken.linked;
-        // From here on the directory that was copied is not looked at, but for what was written while it was copied.
+        // From here on the directory that was copied is not looked at, but for what was written
+        // while it was copied.
         let copied = contents(&self.directory, manifest.clone())?;
         let mut surveyed = Vec::new();
         for source in &copied.sources {
@@ -240,7 +252,8 @@ impl Filling {
         Ok(Some((manifest, backup)))
     }
 
-    /// Reads a log that was copied. One that was written meanwhile is copied again until nothing is missing in the middle.
+    /// Reads a log that was copied. One that was written meanwhile is copied again until nothing is
+    /// missing in the middle.
     fn survey(
         &self,
         taken: &mut Taken<'_>,
@@ -361,7 +374,8 @@ fn of_open<'a>(
     contents.sources.iter().zip(surveyed).filter(|(source, _)| is_open(source))
 }
 
-/// What a log says that may be written: what can be read of it. What is wrong with it the copy will tell.
+/// What a log says that may be written: what can be read of it. What is wrong with it the copy will
+/// tell.
 fn said(from: &Directory, found: &Contents, source: &Source) -> Survey {
     let mut survey = Survey::default();
     let note = |_: &super::contents::SegmentPlace<'_>, batch: &freehold_shard::log::Batch<'_>| {

@@ -1,7 +1,8 @@
 //! The seam for replication: a database as a sequence of epochs, each appended whole or not at all.
 //!
-//! [`CommitLog`] says what it is for. It keeps to the formats of `freehold_shard::log` and `freehold_shard::manifest`, and adds none: what
-//! [`LocalLog`] appends is a run with one log, all of whose epochs are complete by themselves.
+//! [`CommitLog`] says what it is for. It keeps to the formats of `freehold_shard::log` and
+//! `freehold_shard::manifest`, and adds none: what [`LocalLog`] appends is a run with one log, all
+//! of whose epochs are complete by themselves.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -31,28 +32,33 @@ pub struct EpochBatch {
     pub epoch: Epoch,
     /// How long the database had been running.
     pub time: Time,
-    /// Of which types the ids, states and messages of its records are. Whoever keeps records has to keep this with them.
+    /// Of which types the ids, states and messages of its records are. Whoever keeps records has to
+    /// keep this with them.
     pub schema: Arc<WrittenSchema>,
-    /// What its objects and debts were then, of those that changed, as [`Record::read`](crate::inspect::Record::read) understands it. Of one
-    /// object the last counts.
+    /// What its objects and debts were then, of those that changed, as
+    /// [`Record::read`](crate::inspect::Record::read) understands it. Of one object the last
+    /// counts.
     pub records: Vec<Box<[u8]>>,
 }
 
 /// Epochs in order, as they are read.
 pub type EpochBatches<'a> = Box<dyn Iterator<Item = Result<EpochBatch, CommitLogError>> + 'a>;
 
-/// A database as a sequence of epochs, appended to at its tail and let go of at its head: the seam for replication.
+/// A database as a sequence of epochs, appended to at its tail and let go of at its head: the seam
+/// for replication.
 ///
-/// A runtime writes one log for each shard. Whoever copies a database, follows it, or some day agrees on it with others, is to know nothing
-/// of that: for them its unit is what all shards together committed in one epoch. [`CommitLog`] is that view. Nothing in it names cores,
-/// files, addresses or the machine's clock; objects and messages are the bytes they are in the log, and of time it knows how long the
-/// database has been running, because messages may wait for that.
+/// A runtime writes one log for each shard. Whoever copies a database, follows it, or some day
+/// agrees on it with others, is to know nothing of that: for them its unit is what all shards
+/// together committed in one epoch. [`CommitLog`] is that view. Nothing in it names cores, files,
+/// addresses or the machine's clock; objects and messages are the bytes they are in the log, and of
+/// time it knows how long the database has been running, because messages may wait for that.
 ///
-/// Its records are those of the logs, and no more. That an owed message was dropped, or under way in a crash
-/// ([`owed`](crate::owed)), stands in the manifest of the one database only: a copy runs a message that was dropped here.
+/// Its records are those of the logs, and no more. That an owed message was dropped, or under way
+/// in a crash ([`owed`](crate::owed)), stands in the manifest of the one database only: a copy runs
+/// a message that was dropped here.
 ///
-/// [`LocalLog`] is its first implementation: a log's directory, while no runtime has it open. It is synchronous. A runtime does not write
-/// through it yet; what it writes, it reads.
+/// [`LocalLog`] is its first implementation: a log's directory, while no runtime has it open. It is
+/// synchronous. A runtime does not write through it yet; what it writes, it reads.
 ///
 /// ```no_run
 /// use freehold::{CommitLog, LocalLog};
@@ -74,15 +80,18 @@ pub trait CommitLog {
     /// Appends an epoch, if the last one is `expected_tail`. When this returns, it is durable.
     ///
     /// # Errors
-    /// [`CommitLogError::NotTheTail`], [`CommitLogError::NotLater`], [`CommitLogError::NotARecord`],
-    /// [`CommitLogError::TooLong`] and [`CommitLogError::OlderSchema`]: nothing was changed. After any other
-    /// it is not known whether the epoch is there, in whole, or not; nothing more is appended.
+    /// [`CommitLogError::NotTheTail`], [`CommitLogError::NotLater`],
+    /// [`CommitLogError::NotARecord`], [`CommitLogError::TooLong`] and
+    /// [`CommitLogError::OlderSchema`]: nothing was changed. After any other it is not known
+    /// whether the epoch is there, in whole, or not; nothing more is appended.
     fn append(&mut self, expected_tail: Epoch, batch: &EpochBatch) -> Result<(), CommitLogError>;
 
-    /// The complete epochs from `from` on, in order. Those in which nothing was committed do not come.
+    /// The complete epochs from `from` on, in order. Those in which nothing was committed do not
+    /// come.
     ///
     /// # Errors
-    /// [`CommitLogError::LetGo`] if some from `from` on cannot be had as epochs any more; or why nothing can be read.
+    /// [`CommitLogError::LetGo`] if some from `from` on cannot be had as epochs any more; or why
+    /// nothing can be read.
     fn read(&self, from: Epoch) -> Result<EpochBatches<'_>, CommitLogError>;
 
     /// Lets go of what was committed before `below`, which is in a checkpoint.
@@ -96,7 +105,8 @@ pub trait CommitLog {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CommitLogError {
-    /// The log has another tail than it was expected to have: somebody else has appended to it, or it is behind.
+    /// The log has another tail than it was expected to have: somebody else has appended to it, or
+    /// it is behind.
     #[error("the log ends with {found}, and was expected to end with {expected}")]
     NotTheTail {
         /// The tail that was expected.
@@ -120,7 +130,8 @@ pub enum CommitLogError {
         /// Which of its records.
         at: usize,
     },
-    /// Records of an earlier version of the actor's types than those before: they can only be migrated in order.
+    /// Records of an earlier version of the actor's types than those before: they can only be
+    /// migrated in order.
     #[error(
         "{epoch} is of version {version} of the actor's types, and what is before it is of version {before}"
     )]
@@ -132,8 +143,8 @@ pub enum CommitLogError {
         /// The version of the records before.
         before: u32,
     },
-    /// A record is longer than this log's segments hold. A log that takes every record of another has segments of the same
-    /// size, or of 16 MiB or more.
+    /// A record is longer than this log's segments hold. A log that takes every record of another
+    /// has segments of the same size, or of 16 MiB or more.
     #[error(
         "record {at} of {epoch} cannot be appended: it has {bytes} bytes, and this log's segments hold {max}"
     )]
@@ -147,7 +158,8 @@ pub enum CommitLogError {
         /// The most a record may have here.
         max: usize,
     },
-    /// What was committed before `first` is in a checkpoint, and cannot be read epoch by epoch any more.
+    /// What was committed before `first` is in a checkpoint, and cannot be read epoch by epoch any
+    /// more.
     #[error("epochs can be read from {first} on; what is older is in a checkpoint: copy that")]
     LetGo {
         /// The first epoch that can be read.
@@ -167,10 +179,12 @@ pub enum CommitLogError {
     Log(#[from] LogError),
 }
 
-/// A log's directory as a [`CommitLog`], as long as no runtime has it open. Dropping it writes down where the log ends.
+/// A log's directory as a [`CommitLog`], as long as no runtime has it open. Dropping it writes down
+/// where the log ends.
 ///
-/// Appending begins a run with one log, and another where the schema changes, so a runtime with any number of shards can go on with the directory. Reading keeps the log of one
-/// run in memory: at most what [`LogConfig::checkpoint_bytes`] lets grow.
+/// Appending begins a run with one log, and another where the schema changes, so a runtime with any
+/// number of shards can go on with the directory. Reading keeps the log of one run in memory: at
+/// most what [`LogConfig::checkpoint_bytes`] lets grow.
 #[derive(Debug)]
 pub struct LocalLog {
     directory: Directory,
@@ -192,8 +206,8 @@ struct Appending {
 }
 
 impl LocalLog {
-    /// Opens the database of a directory, and reads all of it once; makes an empty one, with segments of the default size, if there is
-    /// none. It is locked until this is dropped.
+    /// Opens the database of a directory, and reads all of it once; makes an empty one, with
+    /// segments of the default size, if there is none. It is locked until this is dropped.
     ///
     /// # Errors
     /// See [`LogError`]: in use, above all, or damaged.
@@ -288,7 +302,8 @@ impl LocalLog {
         Ok(())
     }
 
-    /// Refuses to go on if the manifest on disk is another's. It is read once for each append, which waits for the disk anyway.
+    /// Refuses to go on if the manifest on disk is another's. It is read once for each append,
+    /// which waits for the disk anyway.
     fn check(&mut self) -> Result<(), LogError> {
         let checked = self.file.check();
         self.note(checked)
@@ -303,7 +318,8 @@ impl LocalLog {
     /// Begins a run with one log.
     fn begin(&mut self, schema: &WrittenSchema) -> Result<(), LogError> {
         let mut manifest = self.manifest.clone();
-        // The run before has its end. What is later than the tail is of epochs that never became complete. They may be appended now.
+        // The run before has its end. What is later than the tail is of epochs that never became
+        // complete. They may be appended now.
         let start = random();
         manifest.begin_run(None, self.tail, 1, start, schema.clone());
         let id = SegmentId { database: manifest.database, log: manifest.next_log - 1, segment: 0, start };
@@ -438,7 +454,8 @@ impl CommitLog for LocalLog {
         if self.has_failed {
             return Err(CommitLogError::Failed);
         }
-        // So that where each log ends, and which epochs are complete, is known without the segments that go.
+        // So that where each log ends, and which epochs are complete, is known without the segments
+        // that go.
         self.end()?;
         let contents = contents(&self.directory, self.manifest.clone())?;
         let mut manifest = self.manifest.clone();

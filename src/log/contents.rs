@@ -1,11 +1,13 @@
-//! What a directory holds, and how it is read: which files belong to the database, and what is wrong with any of them.
+//! What a directory holds, and how it is read: which files belong to the database, and what is
+//! wrong with any of them.
 //!
-//! Whoever reads a log reads it here: [`open`](super::open) for the next run, which stops at the first damage, and
-//! [`inspect`](crate::inspect), which looks at what is behind it too. So the two cannot be of different opinions. Nothing here writes.
+//! Whoever reads a log reads it here: [`open`](super::open) for the next run, which stops at the
+//! first damage, and [`inspect`](crate::inspect), which looks at what is behind it too. So the two
+//! cannot be of different opinions. Nothing here writes.
 //!
-//! Of a run that was shut down it is known where each log ends, and whatever is missing before that is damage. Of one that crashed it is
-//! not: there a last batch that cannot be read is a torn tail (see `freehold_shard::log`), unless another log knows that what was in it
-//! had been durable.
+//! Of a run that was shut down it is known where each log ends, and whatever is missing before that
+//! is damage. Of one that crashed it is not: there a last batch that cannot be read is a torn tail
+//! (see `freehold_shard::log`), unless another log knows that what was in it had been durable.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
@@ -91,7 +93,8 @@ pub(crate) struct Surveyed {
 pub(crate) fn read_manifest(directory: &Directory) -> Result<Option<Manifest>, LogError> {
     let files = directory.list()?;
     if !files.iter().any(|(name, _)| name == MANIFEST) {
-        // A start that was given up may have left `manifest.new`, and nothing else: the manifest comes before any other file.
+        // A start that was given up may have left `manifest.new`, and nothing else: the manifest
+        // comes before any other file.
         let new = format!("{MANIFEST}{NEW}");
         return match files.iter().any(|(name, _)| *name != new) {
             true => Err(LogError::NoManifest { directory: directory.path().to_path_buf() }),
@@ -169,13 +172,14 @@ pub(crate) fn contents(directory: &Directory, manifest: Manifest) -> Result<Cont
     Ok(Contents { manifest, sources })
 }
 
-/// Refuses a directory with files that its manifest cannot know: recovery would not look at them, and the next run would take their
-/// numbers, and their place.
+/// Refuses a directory with files that its manifest cannot know: recovery would not look at them,
+/// and the next run would take their numbers, and their place.
 pub(crate) fn refuse_strangers(directory: &Directory, contents: &Contents) -> Result<(), LogError> {
     strangers(directory, contents)?.map_or(Ok(()), Err)
 }
 
-/// What is wrong if there are such files: they were written after the manifest, or by another database.
+/// What is wrong if there are such files: they were written after the manifest, or by another
+/// database.
 pub(crate) fn strangers(directory: &Directory, contents: &Contents) -> Result<Option<LogError>, LogError> {
     let others = of_others(directory, &contents.manifest)?;
     if !others.is_empty() {
@@ -186,7 +190,8 @@ pub(crate) fn strangers(directory: &Directory, contents: &Contents) -> Result<Op
     Ok((!newer.is_empty()).then(|| newer_files(directory, newer)))
 }
 
-/// The files that another database wrote, whether the manifest names them or not: its numbers may be those of other logs.
+/// The files that another database wrote, whether the manifest names them or not: its numbers may
+/// be those of other logs.
 fn of_others(directory: &Directory, manifest: &Manifest) -> Result<Vec<String>, LogError> {
     let mut others = Vec::new();
     for (name, _) in directory.list()? {
@@ -252,7 +257,8 @@ fn first_segment(directory: &Directory, name: &str) -> Result<Option<SegmentId>,
     Ok(if_there(directory.read_start(name, bytes))?.and_then(|first| identity(&first, bounds)))
 }
 
-/// What was read of a file that no source names. Where a directory is only read, the runtime that writes it may have let go of the file.
+/// What was read of a file that no source names. Where a directory is only read, the runtime that
+/// writes it may have let go of the file.
 fn if_there(read: Result<Vec<u8>, LogError>) -> Result<Option<Vec<u8>>, LogError> {
     match read {
         Err(LogError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
@@ -260,7 +266,8 @@ fn if_there(read: Result<Vec<u8>, LogError>) -> Result<Option<Vec<u8>>, LogError
     }
 }
 
-/// Whether the log goes on in this segment, behind where it ended as the manifest has it. See [`LATE_MAX`].
+/// Whether the log goes on in this segment, behind where it ended as the manifest has it. See
+/// [`LATE_MAX`].
 fn is_behind_the_end(
     directory: &Directory,
     manifest: &Manifest,
@@ -279,8 +286,9 @@ fn is_behind_the_end(
     Ok(late > LATE_MAX || read.is_err_and(|damage| damage.later > end.sequence))
 }
 
-/// How many whole batches may lie behind the place where the manifest has a log end: the one that the disk was writing when the run was
-/// killed, and which came to it after the next start had looked.
+/// How many whole batches may lie behind the place where the manifest has a log end: the one that
+/// the disk was writing when the run was killed, and which came to it after the next start had
+/// looked.
 const LATE_MAX: u64 = 1;
 
 fn missing(file: PathBuf) -> LogError {
@@ -310,8 +318,9 @@ pub(crate) struct SegmentPlace<'a> {
     pub(crate) segment: u64,
 }
 
-/// Reads all of a log, and gives each batch with its place to `each`. What is damaged is given to `damage`; if that lets it pass, reading
-/// goes on behind it. `progress` is told how many bytes were read.
+/// Reads all of a log, and gives each batch with its place to `each`. What is damaged is given to
+/// `damage`; if that lets it pass, reading goes on behind it. `progress` is told how many bytes
+/// were read.
 pub(crate) fn read(
     directory: &Directory,
     manifest: &Manifest,
@@ -338,7 +347,8 @@ pub(crate) fn read(
         let (failed, seen, late) = (RefCell::new(None), Cell::new(None), Cell::new(0));
         let mut take = |batch: Batch<'_>| {
             let mut failed = failed.borrow_mut();
-            // What a run that was killed had under way may have come to the disk after the next start had written down where its log ends.
+            // What a run that was killed had under way may have come to the disk after the next
+            // start had written down where its log ends.
             let is_late = source.end.is_some_and(|(_, end)| batch.sequence >= end.sequence);
             late.set(late.get() + u64::from(is_late));
             if failed.is_none() && !is_late {

@@ -1,17 +1,19 @@
 //! How long the log is, how long it may become, and what that asks of checkpoints and of messages.
 //!
-//! The promise: since the last checkpoint began there are at most `checkpoint_bytes` of log, and during the next one as
-//! much again, or as much as the last one was large, if that is more (*bound*). It holds as long as checkpoints do not
-//! fail. Three things see to it, each when the one before does not do:
+//! The promise: since the last checkpoint began there are at most `checkpoint_bytes` of log, and
+//! during the next one as much again, or as much as the last one was large, if that is more
+//! (*bound*). It holds as long as checkpoints do not fail. Three things see to it, each when the
+//! one before does not do:
 //!
 //! 1. A checkpoint begins when the log has `checkpoint_bytes` (*due*).
-//! 2. While it is written the log may grow: at first by half of the room that is left, and by all of it as the walk comes
-//!    to its end (*limit*). The nearer the log is to its limit, the shorter the walk pauses and the longer its slices are
-//!    (*effort*).
-//! 3. At the limit messages from outside wait, as they do when the disk is behind. The walk goes on and moves the limit.
+//! 2. While it is written the log may grow: at first by half of the room that is left, and by all
+//!    of it as the walk comes to its end (*limit*). The nearer the log is to its limit, the shorter
+//!    the walk pauses and the longer its slices are (*effort*).
+//! 3. At the limit messages from outside wait, as they do when the disk is behind. The walk goes on
+//!    and moves the limit.
 //!
-//! A checkpoint that fails moves due and limit on, because waiting for a disk that has no room helps nobody. Each failure
-//! in a row makes the next attempt come sooner and work harder.
+//! A checkpoint that fails moves due and limit on, because waiting for a disk that has no room
+//! helps nobody. Each failure in a row makes the next attempt come sooner and work harder.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,7 +23,8 @@ use super::demands::Checkpoint;
 
 /// Warnings about the same thing come at most so often.
 const WARN_EVERY: Duration = Duration::from_secs(10);
-/// After so many failures in a row a checkpoint is written as fast as the shards can, and tried again after the least of log.
+/// After so many failures in a row a checkpoint is written as fast as the shards can, and tried
+/// again after the least of log.
 const FAILURES_MAX: u32 = 4;
 /// In place of a limit: nothing waits.
 const NO_LIMIT: u64 = u64::MAX;
@@ -32,8 +35,8 @@ const TIGHT: f64 = 0.25;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogStats {
-    /// Bytes of log since the last checkpoint began, in the logs of all shards. A segment that is left for the next one
-    /// counts in full.
+    /// Bytes of log since the last checkpoint began, in the logs of all shards. A segment that is
+    /// left for the next one counts in full.
     pub bytes: u64,
     /// How many there may be, as long as checkpoints do not fail.
     pub bytes_max: u64,
@@ -41,7 +44,8 @@ pub struct LogStats {
     pub checkpoints: u64,
     /// Checkpoints given up.
     pub failed: u64,
-    /// Checkpoints, made or given up, that messages from outside had to wait for, so that the log did not become longer.
+    /// Checkpoints, made or given up, that messages from outside had to wait for, so that the log
+    /// did not become longer.
     pub held: u64,
     /// The last checkpoint that this runtime made.
     pub last: Option<Checkpoint>,
@@ -49,14 +53,16 @@ pub struct LogStats {
     pub last_age: Option<Duration>,
 }
 
-/// How long the log is and may become. All shards count here, and the thread that sees to checkpoints.
+/// How long the log is and may become. All shards count here, and the thread that sees to
+/// checkpoints.
 pub(crate) struct Growth {
     checkpoint_bytes: u64,
     /// Bytes of log since the last checkpoint began.
     bytes: AtomicU64,
     /// When there are so many, a checkpoint is to begin.
     due: AtomicU64,
-    /// When there are more, messages from outside wait. Never less than `due`, or nothing would end that.
+    /// When there are more, messages from outside wait. Never less than `due`, or nothing would end
+    /// that.
     limit: AtomicU64,
     state: Mutex<GrowthState>,
 }
@@ -142,7 +148,8 @@ impl Growth {
         self.bytes() >= self.due.load(Ordering::Relaxed)
     }
 
-    /// Whether messages from outside wait until a checkpoint is further: `waiting` bytes more would make the log too long.
+    /// Whether messages from outside wait until a checkpoint is further: `waiting` bytes more would
+    /// make the log too long.
     #[inline]
     pub(crate) fn is_full(&self, waiting: u64) -> bool {
         self.bytes.load(Ordering::Relaxed).saturating_add(waiting) > self.limit.load(Ordering::Relaxed)
@@ -168,8 +175,9 @@ impl Growth {
         from
     }
 
-    /// The walk of the checkpoint that is under way has passed this part of a shard's objects, and `crowded` says how much it has yet to
-    /// write of what was put aside, in parts of what may be. Returns the effort it is to make, 0 to 1.
+    /// The walk of the checkpoint that is under way has passed this part of a shard's objects, and
+    /// `crowded` says how much it has yet to write of what was put aside, in parts of what may be.
+    /// Returns the effort it is to make, 0 to 1.
     pub(crate) fn passed(&self, shard: usize, part: f64, crowded: f64) -> f64 {
         let mut guard = self.lock();
         let state = &mut *guard;

@@ -1,8 +1,10 @@
 //! Looks at a log's directory without opening it: is it whole, and what is in it?
 //!
-//! Both functions only read. They take no lock and change nothing, so they may be used on a directory that a runtime has open; what they
-//! say of a log that is being written is then of no single moment, and its last batch may read as torn. On a directory that nobody has
-//! open they are exact. They read with the same code as a recovery does, and no actor is needed: ids, states and messages are bytes.
+//! Both functions only read. They take no lock and change nothing, so they may be used on a
+//! directory that a runtime has open; what they say of a log that is being written is then of no
+//! single moment, and its last batch may read as torn. On a directory that nobody has open they are
+//! exact. They read with the same code as a recovery does, and no actor is needed: ids, states and
+//! messages are bytes.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -47,12 +49,14 @@ pub struct Verified {
     pub spares: usize,
     /// Messages that are owed and set aside: see [`owed`](crate::owed).
     pub set_aside: Vec<Debt>,
-    /// Files of ours that belong to nothing, and how long they are: left over from a start, a checkpoint or a backup that was given up.
-    /// The next start removes them.
+    /// Files of ours that belong to nothing, and how long they are: left over from a start, a
+    /// checkpoint or a backup that was given up. The next start removes them.
     pub strays: Vec<(String, u64)>,
-    /// Files that the log does not make, by their names, and how long they are. Nobody here reads them or removes them.
+    /// Files that the log does not make, by their names, and how long they are. Nobody here reads
+    /// them or removes them.
     pub others: Vec<(String, u64)>,
-    /// Everything that is wrong, in the order of the files. Without any, the directory can be opened.
+    /// Everything that is wrong, in the order of the files. Without any, the directory can be
+    /// opened.
     pub damages: Vec<LogError>,
 }
 
@@ -94,9 +98,11 @@ pub struct VerifiedRun {
     pub records: u64,
     /// The latest epoch that one of its batches closes; `None` without batches.
     pub closed: Option<Epoch>,
-    /// The last complete epoch: records of later ones do not count. `None` if it cannot be told, because of a damage.
+    /// The last complete epoch: records of later ones do not count. `None` if it cannot be told,
+    /// because of a damage.
     pub cut: Option<Epoch>,
-    /// Whether the runtime was shut down and wrote down where its logs end. Otherwise it runs, or it crashed.
+    /// Whether the runtime was shut down and wrote down where its logs end. Otherwise it runs, or
+    /// it crashed.
     pub has_ended: bool,
 }
 
@@ -116,17 +122,19 @@ pub struct Entry<'a> {
     pub epoch: Epoch,
     /// Whether it is of a checkpoint, and not of a log.
     pub is_checkpoint: bool,
-    /// Of a message that is owed: that it is set aside, and does not run (see [`owed`](crate::owed)).
+    /// Of a message that is owed: that it is set aside, and does not run (see
+    /// [`owed`](crate::owed)).
     pub is_set_aside: bool,
     /// What it says. [`Record::Epoch`] does not come: it is in `epoch`.
     pub record: Record<'a>,
 }
 
-/// Reads everything in a directory that belongs to its database, and says what there is and what is wrong with it.
+/// Reads everything in a directory that belongs to its database, and says what there is and what is
+/// wrong with it.
 ///
 /// # Errors
-/// What keeps it from looking any further: there is no such directory, no manifest, or none that can be read; or the system refuses.
-/// Everything else that is wrong is in [`Verified::damages`].
+/// What keeps it from looking any further: there is no such directory, no manifest, or none that
+/// can be read; or the system refuses. Everything else that is wrong is in [`Verified::damages`].
 pub fn verify(directory: &Path) -> Result<Verified, LogError> {
     let (directory, contents) = look(directory)?;
     let mut damages = Vec::new();
@@ -258,8 +266,9 @@ fn sort_unnamed(directory: &Directory, contents: &Contents) -> Result<(usize, Ve
     Ok((spares, strays))
 }
 
-/// Gives every record of a directory that can be read to `each`, also those behind a damage and those that do not count: the checkpoint's
-/// first, then log after log, from the oldest run on, each in the order it was written.
+/// Gives every record of a directory that can be read to `each`, also those behind a damage and
+/// those that do not count: the checkpoint's first, then log after log, from the oldest run on,
+/// each in the order it was written.
 ///
 /// # Errors
 /// As [`verify`], or the first damage; when all that can be read has been given.

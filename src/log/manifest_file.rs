@@ -1,9 +1,11 @@
 //! The manifest on disk, as the runtime that has the directory open has written it last.
 //!
-//! A runtime goes on from the manifest that it wrote itself. Should another be there (a backup was copied over the directory, a program
-//! without the lock has written, the file was removed), then what is written from now on belongs to nothing, and writing our manifest over
-//! the other would take away what that one vouches for. So before every replacement, and before every new segment, the file is compared
-//! with what was written last; if it differs, the log is at its end: [`LogError::Replaced`].
+//! A runtime goes on from the manifest that it wrote itself. Should another be there (a backup was
+//! copied over the directory, a program without the lock has written, the file was removed), then
+//! what is written from now on belongs to nothing, and writing our manifest over the other would
+//! take away what that one vouches for. So before every replacement, and before every new segment,
+//! the file is compared with what was written last; if it differs, the log is at its end:
+//! [`LogError::Replaced`].
 
 use freehold_shard::PlacementKey;
 use freehold_shard::manifest::Manifest;
@@ -13,21 +15,25 @@ use super::{Create, MANIFEST};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
 
-/// The manifest of a directory that is ours. Nothing else replaces it; a backup gets its only one otherwise.
+/// The manifest of a directory that is ours. Nothing else replaces it; a backup gets its only one
+/// otherwise.
 #[derive(Debug)]
 pub(crate) struct ManifestFile {
     directory: Directory,
-    /// What the file may hold: what was written last, and, after a replacement that failed, what was to be written.
+    /// What the file may hold: what was written last, and, after a replacement that failed, what
+    /// was to be written.
     may_hold: Vec<Vec<u8>>,
     /// The number of the start it is of, for what is said.
     start: Option<u64>,
 }
 
 impl ManifestFile {
-    /// The manifest of a directory. Where there is none it makes one of a new database, as `create` says, with segments of so many bytes.
+    /// The manifest of a directory. Where there is none it makes one of a new database, as `create`
+    /// says, with segments of so many bytes.
     ///
     /// # Errors
-    /// [`LogError::NoDatabase`], [`LogError::NotNew`], or as [`read_manifest`]: then nothing was changed.
+    /// [`LogError::NoDatabase`], [`LogError::NotNew`], or as [`read_manifest`]: then nothing was
+    /// changed.
     pub(crate) fn open(
         directory: &Directory,
         create: Create,
@@ -40,7 +46,8 @@ impl ManifestFile {
         let manifest = match (read_manifest(directory)?, create) {
             (Some(_), Create::New) => return Err(LogError::NotNew { directory: path() }),
             (Some(manifest), _) => {
-                // By its bytes: what an earlier version wrote reads as if this one had written it otherwise.
+                // By its bytes: what an earlier version wrote reads as if this one had written it
+                // otherwise.
                 file.may_hold.push(directory.read(MANIFEST)?);
                 file.start = start(&manifest);
                 manifest
@@ -49,7 +56,8 @@ impl ManifestFile {
             (None, Create::IfMissing | Create::New) => {
                 let manifest =
                     Manifest::new(random(), key.unwrap_or_else(|| PlacementKey(random())), segment_bytes);
-                // Before any other file: a crash while the first logs are made must not leave files that nobody vouches for.
+                // Before any other file: a crash while the first logs are made must not leave files
+                // that nobody vouches for.
                 file.put(&manifest)?;
                 tracing::info!(directory = %path().display(), "a new database was made");
                 manifest

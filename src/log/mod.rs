@@ -15,8 +15,8 @@
 //! spare-N         a segment that is not needed, kept to be used again, or one that is being made
 //! under-way       which owed messages of earlier runs are under way
 //! ```
-//! The manifest comes first and goes last: files without one are a database that was damaged. A segment has its full size before it has its
-//! name, so one that is shorter was cut.
+//! The manifest comes first and goes last: files without one are a database that was damaged. A
+//! segment has its full size before it has its name, so one that is shorter was cut.
 
 pub mod backup;
 pub(crate) mod commit;
@@ -64,35 +64,41 @@ pub type Progress = Arc<dyn Fn(Recovery) + Send + Sync>;
 /// ```
 #[derive(Clone)]
 pub struct LogConfig {
-    /// Where. One runtime has it open at a time. A directory that is made, as its files are, is for its owner alone (0700, 0600).
+    /// Where. One runtime has it open at a time. A directory that is made, as its files are, is for
+    /// its owner alone (0700, 0600).
     pub directory: PathBuf,
     /// What a start does where there is no database, or one. Default: [`Create::IfMissing`].
     pub create: Create,
     /// When messages are answered. Default: [`Ack::Durable`].
     pub ack: Ack,
-    /// The size of the files a log is made of, which are written in full before they are used. It bounds how long a state may
-    /// be, up to some 16 MiB: see [`LogConfig::value_bytes_max`]. A directory keeps the size it was made with. A multiple of
-    /// 4,096, 64 KiB to 1 GiB. Default: 64 MiB.
+    /// The size of the files a log is made of, which are written in full before they are used. It
+    /// bounds how long a state may be, up to some 16 MiB: see [`LogConfig::value_bytes_max`]. A
+    /// directory keeps the size it was made with. A multiple of 4,096, 64 KiB to 1 GiB. Default: 64
+    /// MiB.
     pub segment_bytes: usize,
-    /// After so many bytes of log a checkpoint is made. 64 KiB to 1 TiB. Default: 1 GiB. It bounds how long a recovery takes and
-    /// the size of the logs: to twice as much, or, if the last checkpoint is larger than this, to this and that; and six
-    /// segments a shard, which the ends of a log, the next segment and spare ones take. Messages from outside wait if the
-    /// log would become longer; [`Stats::log`](crate::Stats::log) says whether they did. The bound holds as long as
-    /// checkpoints do not fail. Work that needs no message from outside is not held up: timers, and messages that
-    /// messages tell.
+    /// After so many bytes of log a checkpoint is made. 64 KiB to 1 TiB. Default: 1 GiB. It bounds
+    /// how long a recovery takes and the size of the logs: to twice as much, or, if the last
+    /// checkpoint is larger than this, to this and that; and six segments a shard, which the ends
+    /// of a log, the next segment and spare ones take. Messages from outside wait if the log would
+    /// become longer; [`Stats::log`](crate::Stats::log) says whether they did. The bound holds as
+    /// long as checkpoints do not fail. Work that needs no message from outside is not held up:
+    /// timers, and messages that messages tell.
     pub checkpoint_bytes: u64,
-    /// When there is log that is older than this, a checkpoint is made. At least a second. Default: `None`, only by size and on demand.
+    /// When there is log that is older than this, a checkpoint is made. At least a second. Default:
+    /// `None`, only by size and on demand.
     pub checkpoint_age: Option<Duration>,
-    /// Bytes that may wait for the disk in one shard before it takes no more messages from outside, and its tasks' are answered
-    /// `Overloaded`. 64 KiB to 1 GiB. Default: 32 MiB.
+    /// Bytes that may wait for the disk in one shard before it takes no more messages from outside,
+    /// and its tasks' are answered `Overloaded`. 64 KiB to 1 GiB. Default: 32 MiB.
     pub backlog_bytes: usize,
-    /// A message that was told and is owed may end the process when it runs: it overflows the stack, say. When it was under way in so many
-    /// runs that crashed, it is set aside: it stays owed and does not run, until [`owed::release`] or [`owed::drop_message`]. 2 to 1,000.
+    /// A message that was told and is owed may end the process when it runs: it overflows the
+    /// stack, say. When it was under way in so many runs that crashed, it is set aside: it stays
+    /// owed and does not run, until [`owed::release`] or [`owed::drop_message`]. 2 to 1,000.
     /// Default: 3.
     pub poison_lives_max: u32,
     /// Is called, from several threads, as a recovery goes on.
     pub progress: Option<Progress>,
-    /// From earlier versions of the actor's types to this one: see [`LogConfig::migrate_from`]. Default: none.
+    /// From earlier versions of the actor's types to this one: see [`LogConfig::migrate_from`].
+    /// Default: none.
     pub migrations: Migrations,
     #[doc(hidden)]
     pub disk: DiskOptions,
@@ -100,8 +106,8 @@ pub struct LogConfig {
 
 /// Whether a start makes a database.
 ///
-/// A volume that is not mounted looks like an empty directory. So does one that somebody else has cleared, or a path with a slip in it. A program
-/// that is not meant to begin from nothing says so:
+/// A volume that is not mounted looks like an empty directory. So does one that somebody else has
+/// cleared, or a path with a slip in it. A program that is not meant to begin from nothing says so:
 ///
 /// ```
 /// use freehold::{Create, LogConfig};
@@ -115,9 +121,11 @@ pub enum Create {
     /// Makes one, and its directory, where there is none; otherwise opens the one there is.
     #[default]
     IfMissing,
-    /// Opens the one there is. Where there is none the start fails ([`LogError::NoDatabase`]), and nothing is made.
+    /// Opens the one there is. Where there is none the start fails ([`LogError::NoDatabase`]), and
+    /// nothing is made.
     Never,
-    /// Makes one, and its directory. Where there is one the start fails ([`LogError::NotNew`]), and nothing is changed.
+    /// Makes one, and its directory. Where there is one the start fails ([`LogError::NotNew`]), and
+    /// nothing is changed.
     New,
 }
 
@@ -138,7 +146,8 @@ pub struct DiskOptions {
     pub without_syncs: bool,
     /// No checkpoint is asked for after a migration.
     pub keeps_old_schemas: bool,
-    /// After so many writes, one fails with this error of the system, or, without one, writes only a part.
+    /// After so many writes, one fails with this error of the system, or, without one, writes only
+    /// a part.
     pub fails: Option<(u64, Option<i32>)>,
     /// A bit of this byte of each part of a checkpoint comes to the disk as another.
     pub flips_part: Option<u64>,
@@ -175,12 +184,14 @@ impl LogConfig {
         }
     }
 
-    /// Says how records of `Old` become records of `New`, a later version of the same actor's types: `New` is the actor itself, or where
-    /// another migration begins. A start whose directory has records of `Old` migrates what is left of them: objects in their last state,
-    /// and messages that are owed. The next checkpoint, which is asked for at once, makes it permanent; until then each start migrates
-    /// again, so the functions are to be pure.
+    /// Says how records of `Old` become records of `New`, a later version of the same actor's
+    /// types: `New` is the actor itself, or where another migration begins. A start whose directory
+    /// has records of `Old` migrates what is left of them: objects in their last state, and
+    /// messages that are owed. The next checkpoint, which is asked for at once, makes it permanent;
+    /// until then each start migrates again, so the functions are to be pure.
     ///
-    /// If a function refuses or panics, or two objects get one id, the start is refused ([`LogError::NotMigrated`]) and nothing is changed.
+    /// If a function refuses or panics, or two objects get one id, the start is refused
+    /// ([`LogError::NotMigrated`]) and nothing is changed.
     ///
     /// ```
     /// use freehold::{AccessError, Actor, Addressees, LogConfig, Migration, Objects, Schema, SchemaTypes};
@@ -236,12 +247,14 @@ impl LogConfig {
         self
     }
 
-    /// The most bytes that an id and its state may have together, or a message that is told, as postcard writes them: by a
-    /// message, a transaction, a checkpoint or a [`LocalLog`](crate::LocalLog), it is the same.
+    /// The most bytes that an id and its state may have together, or a message that is told, as
+    /// postcard writes them: by a message, a transaction, a checkpoint or a
+    /// [`LocalLog`](crate::LocalLog), it is the same.
     ///
-    /// That is 177 bytes less than `segment_bytes`, and less than 16 MiB where segments are larger: by default 16,777,039. A
-    /// directory that exists keeps the segment size it was made with, and this then follows from that. What is longer is
-    /// answered [`AskError::NotRecorded`](crate::AskError::NotRecorded), and changes nothing.
+    /// That is 177 bytes less than `segment_bytes`, and less than 16 MiB where segments are larger:
+    /// by default 16,777,039. A directory that exists keeps the segment size it was made with, and
+    /// this then follows from that. What is longer is answered
+    /// [`AskError::NotRecorded`](crate::AskError::NotRecorded), and changes nothing.
     pub const fn value_bytes_max(&self) -> usize {
         Bounds::of_segments(self.segment_bytes).value()
     }
@@ -294,7 +307,8 @@ impl fmt::Debug for LogConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovery {
-    /// Bytes of logs and checkpoint there are. They are read twice: to find out what is complete, and to take it over.
+    /// Bytes of logs and checkpoint there are. They are read twice: to find out what is complete,
+    /// and to take it over.
     pub bytes: u64,
     /// Bytes read, of twice as many.
     pub bytes_read: u64,
@@ -304,10 +318,11 @@ pub struct Recovery {
     pub objects: u64,
     /// Messages that were told and are still to run. 0 until it is done.
     pub owed: u64,
-    /// Messages that were told and do not run, because they were under way in too many crashes ([`LogConfig::poison_lives_max`]):
-    /// [`owed::list`] names them. 0 until it is done.
+    /// Messages that were told and do not run, because they were under way in too many crashes
+    /// ([`LogConfig::poison_lives_max`]): [`owed::list`] names them. 0 until it is done.
     pub set_aside: u64,
-    /// The earliest version of the actor's types that records were migrated from, if any were. `None` until it is done.
+    /// The earliest version of the actor's types that records were migrated from, if any were.
+    /// `None` until it is done.
     pub migrated_from: Option<u32>,
     /// How long it has taken.
     pub took: Duration,
@@ -337,7 +352,8 @@ pub(crate) struct SharedLogs {
     pub(crate) next_debt: u64,
     pub(crate) recovery: Recovery,
     pub(crate) growth: growth::Growth,
-    /// Messages that are owed and were under way in a crash: each is to run while nothing else does.
+    /// Messages that are owed and were under way in a crash: each is to run while nothing else
+    /// does.
     pub(crate) suspects: Vec<Debt>,
     /// Which owed messages are under way; none if nothing is owed.
     pub(crate) under_way: Option<UnderWay>,
@@ -422,7 +438,8 @@ impl SharedLogs {
         self.spares.lock().unwrap_or_else(PoisonError::into_inner).next_name()
     }
 
-    /// A file is not needed any more: it is kept to be used again, or, if there are enough, removed.
+    /// A file is not needed any more: it is kept to be used again, or, if there are enough,
+    /// removed.
     pub(crate) fn discard(&self, name: &str, shards: usize) -> Result<(), LogError> {
         let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
         if spares.names.len() >= SPARES_MAX * shards {

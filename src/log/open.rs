@@ -1,7 +1,9 @@
-//! Opens a directory: finds out what the database was when its last run ended, and begins the next run.
+//! Opens a directory: finds out what the database was when its last run ended, and begins the next
+//! run.
 //!
-//! Until the new manifest is on disk nothing is changed that matters, so a crash in the middle means to begin again. Logs are read by as
-//! many threads as there are CPUs, each log by one. See `freehold_shard::recovery` for what is decided, and docs/DURABILITY.md.
+//! Until the new manifest is on disk nothing is changed that matters, so a crash in the middle
+//! means to begin again. Logs are read by as many threads as there are CPUs, each log by one. See
+//! `freehold_shard::recovery` for what is decided, and docs/DURABILITY.md.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -183,7 +185,8 @@ type Replayed<A> = (Vec<Home<A>>, BTreeMap<Debt, Owed>);
 /// What is done with a batch, of the epochs from one up to another.
 type ApplyBatch<'a> = Box<dyn FnMut(&Batch<'_>, Epoch, Epoch) -> Result<(), NotUnderstood> + 'a>;
 
-/// Finds out what a database was when its last run ended, and changes nothing. The tables of the shards get `seeds`.
+/// Finds out what a database was when its last run ended, and changes nothing. The tables of the
+/// shards get `seeds`.
 pub(crate) fn recover<A: Actor>(
     directory: &Directory,
     contents: &Contents,
@@ -329,7 +332,8 @@ impl Recovering<'_> {
     }
 }
 
-/// Whether everything that was recorded is of types that the actor has, or that can be migrated. Returns the earliest version that is to be.
+/// Whether everything that was recorded is of types that the actor has, or that can be migrated.
+/// Returns the earliest version that is to be.
 fn understandable(
     directory: &Directory,
     contents: &Contents,
@@ -346,12 +350,14 @@ fn understandable(
     Ok(schemas.iter().map(|schema| schema.version).min().filter(|version| *version < reading.version()))
 }
 
-/// The schema of the records of a log. A program that was tried and recorded nothing does not matter: then it is `None`.
+/// The schema of the records of a log. A program that was tried and recorded nothing does not
+/// matter: then it is `None`.
 fn schema<'a>(manifest: &'a Manifest, source: &Source, surveyed: &Surveyed) -> Option<&'a WrittenSchema> {
     (surveyed.survey.records > 0).then(|| manifest.schema(source.run))
 }
 
-/// Opens the database for a run of `shards` shards; makes it if there is none. A `key` that is given is used from now on.
+/// Opens the database for a run of `shards` shards; makes it if there is none. A `key` that is
+/// given is used from now on.
 pub(crate) fn open<A: Actor>(
     config: &LogConfig,
     codec: &Codec<A>,
@@ -424,7 +430,8 @@ fn mention_partly_seen(reading: &Reading) {
     }
 }
 
-/// If the last run crashed, finds out which owed messages were under way, and sets those aside that were so too often.
+/// If the last run crashed, finds out which owed messages were under way, and sets those aside that
+/// were so too often.
 fn blame(
     config: &LogConfig,
     directory: &Directory,
@@ -445,8 +452,8 @@ fn blame(
     Ok(())
 }
 
-/// Makes the messages that are owed of what the logs have, by the shard that owes them from now on. Those that do not run need not be
-/// understood.
+/// Makes the messages that are owed of what the logs have, by the shard that owes them from now on.
+/// Those that do not run need not be understood.
 fn understood<A: Actor>(
     directory: &Directory,
     codec: &Codec<A>,
@@ -498,8 +505,8 @@ fn names(manifest: &Manifest, name: &str) -> bool {
     is_segment || parts.any(|part| checkpoint_name(part.log) == name)
 }
 
-/// Makes the first segments of the run's logs, writes the manifest in place of the one before, and lets go of what belongs to nothing.
-/// `ended` says where each of the sources ends.
+/// Makes the first segments of the run's logs, writes the manifest in place of the one before, and
+/// lets go of what belongs to nothing. `ended` says where each of the sources ends.
 fn begin(logs: &SharedLogs, before: &Contents, ended: &[Ended], numbers: &[u64]) -> Result<(), LogError> {
     prepare(logs, &before.manifest, numbers)?;
     logs.store(|_| {})?;
@@ -510,7 +517,8 @@ fn begin(logs: &SharedLogs, before: &Contents, ended: &[Ended], numbers: &[u64])
     for name in [UNFINISHED, PIN] {
         logs.directory.remove_if_there(name)?;
     }
-    // The manifest has all ends now, so a log is whole without the rest of its last segment. Uncut, each crash would keep a segment a shard.
+    // The manifest has all ends now, so a log is whole without the rest of its last segment. Uncut,
+    // each crash would keep a segment a shard.
     let of_runs = before.sources.iter().zip(ended).filter(|(source, _)| source.run.is_some());
     for (_, Ended { at: (name, end), .. }) in of_runs.filter(|(_, ended)| names(&manifest, &ended.at.0)) {
         logs.directory.cut(name, *end)?;
@@ -518,12 +526,14 @@ fn begin(logs: &SharedLogs, before: &Contents, ended: &[Ended], numbers: &[u64])
     Ok(())
 }
 
-/// Makes the first segments of the run's logs. What the manifest on disk names is as it was: a crash leaves a directory that can be opened.
+/// Makes the first segments of the run's logs. What the manifest on disk names is as it was: a
+/// crash leaves a directory that can be opened.
 fn prepare(logs: &SharedLogs, before: &Manifest, numbers: &[u64]) -> Result<(), LogError> {
     let manifest = logs.manifest().clone();
     for (name, bytes) in logs.directory.list()? {
         if let Some(number) = parse_spare_name(&name) {
-            // What a newer copy of the directory wrote, or another database, must not look like a part of a log that will have its number.
+            // What a newer copy of the directory wrote, or another database, must not look like a
+            // part of a log that will have its number.
             let is_fit = bytes == manifest.segment_bytes && !is_strange(&logs.directory, before, &name)?;
             if !is_fit || !logs.keep_spare(&name, number, numbers.len()) {
                 logs.directory.remove(&name)?;
@@ -542,7 +552,8 @@ fn prepare(logs: &SharedLogs, before: &Manifest, numbers: &[u64]) -> Result<(), 
     logs.directory.sync()
 }
 
-/// Segments that are not needed are kept to be used again, and parts of checkpoints that are not are removed.
+/// Segments that are not needed are kept to be used again, and parts of checkpoints that are not
+/// are removed.
 fn discard(logs: &SharedLogs, shards: usize, is_needed: impl Fn(&str) -> bool) -> Result<(), LogError> {
     for (name, bytes) in logs.directory.list()? {
         let is_checkpoint = parse_checkpoint_name(&name).is_some();

@@ -1,11 +1,14 @@
-//! The messages that a database owes: those that were told, and have not run. For an operator who has to decide about one.
+//! The messages that a database owes: those that were told, and have not run. For an operator who
+//! has to decide about one.
 //!
-//! A message that ends the process when it runs (it overflows the stack, say, or aborts) would do so at every start. After
-//! [`LogConfig::poison_lives_max`](crate::LogConfig::poison_lives_max) crashes it is *set aside*: it stays owed, and does not run. Here
-//! it is [released](release), when the actor has been mended, or [dropped](drop_message). A message that the actor cannot read, and that
-//! keeps the directory from being opened, can be dropped too.
+//! A message that ends the process when it runs (it overflows the stack, say, or aborts) would do
+//! so at every start. After [`LogConfig::poison_lives_max`](crate::LogConfig::poison_lives_max)
+//! crashes it is *set aside*: it stays owed, and does not run. Here it is [released](release), when
+//! the actor has been mended, or [dropped](drop_message). A message that the actor cannot read, and
+//! that keeps the directory from being opened, can be dropped too.
 //!
-//! These functions are for a directory that no runtime has open. What is decided counts from the next start on.
+//! These functions are for a directory that no runtime has open. What is decided counts from the
+//! next start on.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -53,7 +56,8 @@ pub struct OwedMessage {
     pub message: Box<[u8]>,
 }
 
-/// The messages that are owed, by their numbers. Only reads, and takes no lock: if a runtime has the directory open, it may be wrong.
+/// The messages that are owed, by their numbers. Only reads, and takes no lock: if a runtime has
+/// the directory open, it may be wrong.
 ///
 /// # Errors
 /// As [`verify`](crate::inspect::verify); and any damage.
@@ -97,14 +101,14 @@ fn list_in(directory: &Directory, contents: &Contents) -> Result<Vec<OwedMessage
 /// Has a message run again at the next start, as if it had never been under way in a crash.
 ///
 /// # Errors
-/// [`LogError::NotOwed`] if there is no such message, [`LogError::InUse`] if a runtime has the directory open, or as [`list`]; nothing is
-/// changed then.
+/// [`LogError::NotOwed`] if there is no such message, [`LogError::InUse`] if a runtime has the
+/// directory open, or as [`list`]; nothing is changed then.
 pub fn release(directory: &Path, debt: Debt) -> Result<(), LogError> {
     decide(directory, debt, None)
 }
 
-/// Gives a message up: it is owed no more, and never runs in this database, nor in a backup of it. That cannot be taken back. A copy
-/// that is made by [`CommitLog`](crate::CommitLog) still owes it.
+/// Gives a message up: it is owed no more, and never runs in this database, nor in a backup of it.
+/// That cannot be taken back. A copy that is made by [`CommitLog`](crate::CommitLog) still owes it.
 ///
 /// # Errors
 /// As [`release`].

@@ -1,9 +1,10 @@
 //! Reads a part of a checkpoint back from the disk before anything relies on it.
 //!
-//! When the manifest names a checkpoint, the logs and the checkpoint before it go; so it is proved first that the next start
-//! can read this one. The thread that sees to checkpoints does that, not a shard's, and keeps one batch in memory. A part
-//! is written past the page cache, so what is read comes from the disk. Where direct I/O is refused, the kernel is asked to
-//! drop what it has cached; on tmpfs there is nothing else. It costs a read of the whole checkpoint, and CPU time
+//! When the manifest names a checkpoint, the logs and the checkpoint before it go; so it is proved
+//! first that the next start can read this one. The thread that sees to checkpoints does that, not
+//! a shard's, and keeps one batch in memory. A part is written past the page cache, so what is read
+//! comes from the disk. Where direct I/O is refused, the kernel is asked to drop what it has
+//! cached; on tmpfs there is nothing else. It costs a read of the whole checkpoint, and CPU time
 //! for its checksums: see docs/DURABILITY.md.
 
 use std::fs::File;
@@ -20,7 +21,8 @@ use crate::disk::error::LogError;
 /// How much memory is kept from batch to batch.
 const KEPT_MAX: usize = 2 << 20;
 
-/// Reads all of the part `id` and checks that it is what was `written`. `goes_on` is asked before each batch.
+/// Reads all of the part `id` and checks that it is what was `written`. `goes_on` is asked before
+/// each batch.
 ///
 /// Returns `false` if `goes_on` said no: then nothing is known.
 ///

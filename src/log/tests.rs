@@ -1,11 +1,15 @@
-//! Damage: a bit flips, or a file is cut, anywhere in a directory, and the next recovery says so or is none the worse for it.
+//! Damage: a bit flips, or a file is cut, anywhere in a directory, and the next recovery says so or
+//! is none the worse for it.
 //!
-//! Two small databases, made by real runtimes: one that was shut down, and a copy of it while it ran, which is what a crash leaves. For
-//! each case one of their files is damaged, the state is recovered, and the directory is verified. Then either
-//! - nothing was hit that anybody reads (padding, blocks that were never written, spares, the manifest before), and the state is the same; or
+//! Two small databases, made by real runtimes: one that was shut down, and a copy of it while it
+//! ran, which is what a crash leaves. For each case one of their files is damaged, the state is
+//! recovered, and the directory is verified. Then either
+//! - nothing was hit that anybody reads (padding, blocks that were never written, spares, the
+//!   manifest before), and the state is the same; or
 //! - the error names the file, and the place where it cannot be read any further; or
-//! - in the crashed database, a bit of the very last batch of a log was hit: that reads as a torn tail. Then the state is what it is when
-//!   that batch had never been written, and only what it held is gone.
+//! - in the crashed database, a bit of the very last batch of a log was hit: that reads as a torn
+//!   tail. Then the state is what it is when that batch had never been written, and only what it
+//!   held is gone.
 //!
 //! `FREEHOLD_DAMAGES=100000 cargo test --release -p freehold --lib damage` runs more cases.
 
@@ -117,7 +121,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The two databases: shut down, and crashed. Both have a checkpoint, a run of two shards that has ended and one of two that is the last.
+/// The two databases: shut down, and crashed. Both have a checkpoint, a run of two shards that has
+/// ended and one of two that is the last.
 fn databases() -> [tempfile::TempDir; 2] {
     let [ended, crashed] = [(); 2].map(|()| tempfile::tempdir().expect("there is room"));
     let mut random = Pcg64Mcg::seed_from_u64(7);
@@ -316,7 +321,8 @@ impl Patient {
                     // A segment that is too short is not trusted, whatever it lacks.
                     None => assert!(is_cut && name == file && offset == at, "{case}: {error}"),
                     Some(_) if is_last => {
-                        // That it is missing is known by what another log says, and which is behind is all that can be told.
+                        // That it is missing is known by what another log says, and which is behind
+                        // is all that can be told.
                         assert!(parse_segment_name(name).is_some(), "{case}: {error}");
                     }
                     Some(hit) if name == file => {
@@ -435,8 +441,8 @@ fn what_is_missing_is_named(patient: &Patient) {
                 );
                 assert_eq!(verified.damages.len(), 1, "{file}: {:?}", verified.damages);
             }
-            // The last segment of a log whose end is not known: it might never have been made. This is the one thing that cannot be told
-            // from a crash, unless another log knows better.
+            // The last segment of a log whose end is not known: it might never have been made. This
+            // is the one thing that cannot be told from a crash, unless another log knows better.
             (Err(LogError::Damaged { .. }), _) => assert!(is_last, "{file}"),
             (Ok(recovered), Ok(verified)) => {
                 assert!(verified.damages.is_empty(), "{file}: {:?}", verified.damages);
@@ -534,8 +540,8 @@ fn fail_to_start(directory: &Path, shards: usize, log: u64) {
     fs::remove_dir(&in_the_way).expect("it is there");
 }
 
-// The first start of all made its segments before there was a manifest. If it ended between the two, the next found logs that nobody vouched
-// for, and refused.
+// The first start of all made its segments before there was a manifest. If it ended between the
+// two, the next found logs that nobody vouched for, and refused.
 #[test]
 fn a_first_start_that_ends_half_way_can_be_repeated() {
     let directory = tempfile::tempdir().expect("there is room");
@@ -544,8 +550,8 @@ fn a_first_start_that_ends_half_way_can_be_repeated() {
     open(directory.path(), 2).shutdown();
 }
 
-// A start let go of the logs of a run that had left nothing before the manifest on disk forgot that run. If it ended between the two, the
-// next missed the files.
+// A start let go of the logs of a run that had left nothing before the manifest on disk forgot that
+// run. If it ended between the two, the next missed the files.
 #[test]
 fn a_start_that_ends_half_way_leaves_what_the_manifest_names() {
     let [directory, crashed] = [(); 2].map(|()| tempfile::tempdir().expect("there is room"));
@@ -564,8 +570,9 @@ fn a_start_that_ends_half_way_leaves_what_the_manifest_names() {
     assert!(state(crashed.path()).expect("it still is") == before);
 }
 
-// A write of a process that was killed may come to the disk after the next start has written down where the log ends. It is a whole batch that
-// goes on where the log ended, and nobody was told of it; it was once taken for damage.
+// A write of a process that was killed may come to the disk after the next start has written down
+// where the log ends. It is a whole batch that goes on where the log ended, and nobody was told of
+// it; it was once taken for damage.
 #[test]
 fn a_batch_that_comes_late_is_nothing() {
     let place = tempfile::tempdir().expect("there is room");
@@ -621,8 +628,9 @@ fn written(text: &str) -> Vec<u8> {
     bytes
 }
 
-// Version 1 wrote what 512 slots held into one batch of a checkpoint, and all debts, and could not read the batch again if it was
-// longer than 16 MiB. Nothing is wrong with such a directory but its reader.
+// Version 1 wrote what 512 slots held into one batch of a checkpoint, and all debts, and could not
+// read the batch again if it was longer than 16 MiB. Nothing is wrong with such a directory but its
+// reader.
 #[test]
 fn parts_of_checkpoints_that_version_1_could_not_read_open() {
     // Longer than the longest batch of small segments, and than the longest of any.
@@ -670,7 +678,8 @@ fn parts_of_checkpoints_that_version_1_could_not_read_open() {
         before.0.values_mut().for_each(|object| object.1 = "x".repeat(length));
         assert!(verify(place.path()).expect("it can be read").damages.is_empty());
         assert!(state(place.path()).expect("nothing is wrong") == before);
-        // And the next checkpoint is of this version: the records that fit a segment, in batches of its bounds.
+        // And the next checkpoint is of this version: the records that fit a segment, in batches of
+        // its bounds.
         if length < SEGMENT {
             let runtime = open(place.path(), 2);
             runtime.checkpoint().expect("it is made");
@@ -680,7 +689,8 @@ fn parts_of_checkpoints_that_version_1_could_not_read_open() {
     }
 }
 
-// What comes to the disk is another byte, or a part is cut, or longer: each is named, and memory is that of a batch.
+// What comes to the disk is another byte, or a part is cut, or longer: each is named, and memory is
+// that of a batch.
 #[test]
 fn a_part_that_is_not_as_it_was_written_is_not_relied_on() {
     let place = tempfile::tempdir().expect("there is room");

@@ -1,8 +1,10 @@
-//! The file that says which owed messages of earlier runs are under way, for the start after this process.
+//! The file that says which owed messages of earlier runs are under way, for the start after this
+//! process.
 //!
-//! Each shard names its own before they run, at a place of its own, and names fewer when they are paid on disk. Nothing is synced: the
-//! file is for a process that ends by one of them, and what that has written the system keeps. After a power cut it may say anything;
-//! then nobody is blamed, or somebody is suspected, and runs alone. See `freehold_shard`'s `resumed`.
+//! Each shard names its own before they run, at a place of its own, and names fewer when they are
+//! paid on disk. Nothing is synced: the file is for a process that ends by one of them, and what
+//! that has written the system keeps. After a power cut it may say anything; then nobody is blamed,
+//! or somebody is suspected, and runs alone. See `freehold_shard`'s `resumed`.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,7 +16,8 @@ use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
 use crate::disk::name::UNDER_WAY;
 
-/// The file, as a run writes it. It is made when a run begins that owes something, and used again by later ones.
+/// The file, as a run writes it. It is made when a run begins that owes something, and used again
+/// by later ones.
 #[derive(Debug)]
 pub(crate) struct UnderWay {
     file: File,
@@ -23,7 +26,8 @@ pub(crate) struct UnderWay {
 }
 
 impl UnderWay {
-    /// Opens it for the run of so many shards that `start` began. What an earlier run has written stays, and names nobody in this one.
+    /// Opens it for the run of so many shards that `start` began. What an earlier run has written
+    /// stays, and names nobody in this one.
     pub(crate) fn open(directory: &Directory, start: u64, shards: usize) -> Result<UnderWay, LogError> {
         let failed = |source| LogError::io("opening", &directory.file(UNDER_WAY), source);
         let file = directory.open_or_create(UNDER_WAY)?;
@@ -34,8 +38,8 @@ impl UnderWay {
         Ok(UnderWay { file, start, has_failed: AtomicBool::new(false) })
     }
 
-    /// Names the messages of this shard that are under way, instead of those named before. If that fails the runtime goes on: it only
-    /// matters if one of them ends the process.
+    /// Names the messages of this shard that are under way, instead of those named before. If that
+    /// fails the runtime goes on: it only matters if one of them ends the process.
     pub(crate) fn name(&self, shard: ShardIndex, debts: impl Iterator<Item = Debt>) {
         let bytes = name_under_way(self.start, debts);
         let place = (shard.index() * UNDER_WAY_BYTES) as u64;

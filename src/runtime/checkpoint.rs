@@ -1,15 +1,17 @@
-//! Checkpoints: all objects and debts as of one epoch, written down while the runtime goes on, so that logs before it are not needed.
+//! Checkpoints: all objects and debts as of one epoch, written down while the runtime goes on, so
+//! that logs before it are not needed.
 //!
-//! 1. A checkpoint is begun, as of the start of an epoch. When it is ready and everything before it is durable, every shard tells every other that it has told of all the
-//!    debts it paid before (*marks*), so that each knows which of its own are open.
+//! 1. A checkpoint is begun, as of the start of an epoch. When it is ready and everything before it
+//!    is durable, every shard tells every other that it has told of all the debts it paid before
+//!    (*marks*), so that each knows which of its own are open.
 //! 2. Each shard writes a part: its objects and its debts, by slices between turns.
 //! 3. When all parts are on disk, they are [read back](crate::log::read_back): what the next start
 //!    could not read is given up here.
-//! 4. The manifest is replaced by one that names them, and the logs from where they are still needed: that is the switch. Only then
-//!    segments and the checkpoint before are let go of.
+//! 4. The manifest is replaced by one that names them, and the logs from where they are still
+//!    needed: that is the switch. Only then segments and the checkpoint before are let go of.
 //!
-//! A crash before the switch leaves files that nobody names, and the next start removes them. A checkpoint that fails is given up, and the
-//! runtime goes on with its logs.
+//! A crash before the switch leaves files that nobody names, and the next start removes them. A
+//! checkpoint that fails is given up, and the runtime goes on with its logs.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -37,7 +39,8 @@ use crate::transport::each_shard::EachShard;
 const SLOTS: usize = 512;
 /// A walk that makes every effort visits so many times as many at once, for so many times as long.
 const STRETCH: f64 = 8.0;
-/// After each slice the shard works on messages for so many times as long, if the walk makes no effort.
+/// After each slice the shard works on messages for so many times as long, if the walk makes no
+/// effort.
 const REST: f64 = 8.0;
 /// What is written at once.
 const BATCH_BYTES: usize = 1 << 20;
@@ -46,12 +49,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// With more runs than this in its manifest, a start has a checkpoint made soon.
 const RUNS_SOON: usize = 16;
-/// With more runs than this in its manifest, a start has a checkpoint made before the runtime takes messages: it was no use to have one
-/// made soon, because each life was shorter than that.
+/// With more runs than this in its manifest, a start has a checkpoint made before the runtime takes
+/// messages: it was no use to have one made soon, because each life was shorter than that.
 const RUNS_MAX: usize = 256;
 
-/// Asks for a checkpoint, if the runs before have left so much that one comes before the messages of this run. Otherwise a program that
-/// crashes again and again would read ever more at each start.
+/// Asks for a checkpoint, if the runs before have left so much that one comes before the messages
+/// of this run. Otherwise a program that crashes again and again would read ever more at each
+/// start.
 pub(crate) fn demand_first(logs: &SharedLogs) -> Option<u64> {
     let comes_first =
         logs.growth.bytes() >= logs.config.checkpoint_bytes || logs.manifest().runs.len() > RUNS_MAX;
@@ -90,7 +94,7 @@ pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) {
             }
         }
         // Messages may have waited for it.
-        shared.tell_line();
+        shared.tell_epochs();
         logs.checkpoints.answer(asked, made);
     }
 }
@@ -196,7 +200,8 @@ fn switch(
     let parts: Vec<Part> = (first..).zip(parts).map(part).collect();
     let bytes = parts.iter().map(|part| part.bytes).sum();
     let written = Written { epoch, time, next_debt, parts };
-    // If this fails, the manifest on disk may be the old or the new: the files of both stay. The next start removes what it does not need.
+    // If this fails, the manifest on disk may be the old or the new: the files of both stay. The
+    // next start removes what it does not need.
     logs.store(|manifest| manifest.switch(written, begins.clone()))?;
     Ok((begins, bytes))
 }
@@ -208,7 +213,8 @@ fn sweep(logs: &SharedLogs, old: &Manifest, begins: &[LogBegin], shards: usize) 
     for (name, bytes) in logs.directory.list().unwrap_or_default() {
         let Some((log, segment)) = parse_segment_name(&name) else { continue };
         if of_old.contains(&log) && needed(log).is_none_or(|first| segment < first) {
-            // A crash while it was being made may have left one that is shorter, with nothing in it.
+            // A crash while it was being made may have left one that is shorter, with nothing in
+            // it.
             let is_whole = bytes == logs.config.segment_bytes as u64;
             let _ = if is_whole { logs.discard(&name, shards) } else { logs.directory.remove(&name) };
         }
@@ -271,8 +277,8 @@ fn effort<A: Actor>(here: &LocalShard<A>, logs: &SharedLogs, epoch: Epoch) -> f6
     logs.growth.passed(here.index.index(), part, aside as f64 / aside_max as f64)
 }
 
-/// Writes what is enough for a batch, and lets the messages that have come meanwhile go first, and go on for some time. Returns how much
-/// effort the next slice is to make.
+/// Writes what is enough for a batch, and lets the messages that have come meanwhile go first, and
+/// go on for some time. Returns how much effort the next slice is to make.
 async fn end_slice<A: Actor>(
     here: &LocalShard<A>,
     logs: &SharedLogs,
@@ -288,7 +294,7 @@ async fn end_slice<A: Actor>(
     let effort = effort(here, logs, epoch);
     if effort >= 1.0 {
         // Messages may wait for it, on other shards too.
-        here.shared.tell_line();
+        here.shared.tell_epochs();
     }
     let pause = took.mul_f64(REST * (1.0 - effort));
     if pause.is_zero() {

@@ -8,7 +8,8 @@ use freehold_shard::ShardIndex;
 use crate::error::Death;
 use crate::stats::Stats;
 
-/// A shard that did not come back when the runtime stopped. Its thread was left behind, and ends when what keeps it ends.
+/// A shard that did not come back when the runtime stopped. Its thread was left behind, and ends
+/// when what keeps it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stuck {
     /// Which shard.
@@ -37,16 +38,19 @@ pub struct Report {
     pub stats: Stats,
     /// Whether everything that was accepted ran to its end.
     pub drained: bool,
-    /// Messages that were accepted and never ran. If anyone waited for one, it was answered `Stopped`.
+    /// Messages that were accepted and never ran. If anyone waited for one, it was answered
+    /// `Stopped`.
     pub messages_unrun: u64,
     /// Messages whose time had not come.
     pub timers_unfinished: u64,
     /// Tasks that had not finished and were cancelled.
     pub tasks_cancelled: u64,
-    /// Transactions that had begun and have not ended. If anyone waited for one, it was answered `Unknown`.
+    /// Transactions that had begun and have not ended. If anyone waited for one, it was answered
+    /// `Unknown`.
     pub transactions_unfinished: u64,
-    /// Shards that did not come back from a message or a task, and were left behind. An `ask_all` with a message in such a turn, and a
-    /// task of such a shard, end when what keeps the shard ends, if ever.
+    /// Shards that did not come back from a message or a task, and were left behind. An `ask_all`
+    /// with a message in such a turn, and a task of such a shard, end when what keeps the shard
+    /// ends, if ever.
     pub stuck: Vec<Stuck>,
     /// The shards that had died, and of what; empty for a runtime that was stopped.
     pub deaths: Vec<Death>,

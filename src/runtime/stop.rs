@@ -1,4 +1,5 @@
-//! How a runtime stops: it drains, waits for the shards' threads, leaves behind what does not come back, and ends the logs.
+//! How a runtime stops: it drains, waits for the shards' threads, leaves behind what does not come
+//! back, and ends the logs.
 
 use std::sync::PoisonError;
 use std::sync::mpsc;
@@ -17,7 +18,8 @@ use crate::log::SharedLogs;
 use crate::runtime::report::{Report, Stuck};
 use crate::transport::mailbox::unknown;
 
-/// A shard that has not moved for so long is left behind when the runtime stops and has waited long enough.
+/// A shard that has not moved for so long is left behind when the runtime stops and has waited long
+/// enough.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) fn stop<A: Actor>(
@@ -54,7 +56,8 @@ pub(super) fn stop<A: Actor>(
     if let Some(checkpoints) = checkpoints
         && stuck.is_empty()
     {
-        // One that was being made has been given up; but not while it waits for a shard that does not come back.
+        // One that was being made has been given up; but not while it waits for a shard that does
+        // not come back.
         let _ = checkpoints.join();
     }
     end_logs(shared, &exits, &stuck);
@@ -76,7 +79,8 @@ pub(super) fn stop<A: Actor>(
     report
 }
 
-/// Waits for the shards' threads. From `gives_up` on, one whose shard has not moved for a while is left behind.
+/// Waits for the shards' threads. From `gives_up` on, one whose shard has not moved for a while is
+/// left behind.
 fn join<A: Actor>(
     shared: &Shared<A>,
     threads: Vec<JoinHandle<ShardExit<A>>>,
@@ -118,7 +122,8 @@ fn join<A: Actor>(
     (exits, stuck)
 }
 
-/// Writes down where the logs end, if all is on disk: whatever is missing of them later is then known to be.
+/// Writes down where the logs end, if all is on disk: whatever is missing of them later is then
+/// known to be.
 fn end_logs<A: Actor>(shared: &Shared<A>, exits: &[ShardExit<A>], stuck: &[Stuck]) {
     let Some(logs) = &shared.logs else { return };
     write_ends(shared, logs, exits);

@@ -1,4 +1,5 @@
-//! A whole runtime, started and stopped: that the parts fit. The long runs and the faults are in `tests/`.
+//! A whole runtime, started and stopped: that the parts fit. The long runs and the faults are in
+//! `tests/`.
 
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -229,7 +230,8 @@ fn a_shard_that_dies_takes_the_runtime_down_and_nobody_waits_for_ever() {
     drop(runtime.on_each_shard(|local| async move {
         if local.shard() == ShardIndex(1) {
             let task = async {
-                // The first step is taken inside `spawn_local`, and so inside a task that the runtime watches.
+                // The first step is taken inside `spawn_local`, and so inside a task that the
+                // runtime watches.
                 glommio::executor().yield_now().await;
                 panic!("this executor dies on purpose")
             };

@@ -1,5 +1,5 @@
-//! The life of a shard's thread: it builds the executor, runs the pump, and answers whoever still waits when that ends,
-//! well or badly.
+//! The life of a shard's thread: it builds the executor, runs the pump, and answers whoever still
+//! waits when that ends, well or badly.
 //!
 //! A thread may fall asleep before its executor has taken the first step, for the reason that
 //! `stall_timer` tells, and then nothing can wake it. So what a shard is made of is not given to a
@@ -189,7 +189,8 @@ fn live<A: Actor>(
             }
             let doorbell = local.mailbox().doorbell().map_err(StartError::System)?;
             let doorbell = PollableFd::new(doorbell).map_err(|error| failed(error.into()))?;
-            // The first timer of a process may take 30 to 80 ms; nobody's message is to be the one that pays.
+            // The first timer of a process may take 30 to 80 ms; nobody's message is to be the one
+            // that pays.
             Timer::new(Duration::from_micros(100)).await;
             tracing::debug!(shard = shard.0, cpu = shared.cpus[shard.index()], "a shard is ready");
             say(Ok(()));
@@ -210,9 +211,10 @@ fn live<A: Actor>(
             let death = Death { shard, cause: DeathCause::Panicked(panic_message(payload)) };
             shared.die(death.clone());
             say(Err(StartError::Died(death)));
-            // Dropping what is left of a dead executor drops its tasks outside of it, where glommio's types panic, and
-            // a panic in a drop of theirs aborts the process. So its rings (seven descriptors) and the thread for its
-            // blocking calls stay until the process ends. The shard's objects do not: see `let_objects_go`.
+            // Dropping what is left of a dead executor drops its tasks outside of it, where
+            // glommio's types panic, and a panic in a drop of theirs aborts the process. So its
+            // rings (seven descriptors) and the thread for its blocking calls stay until the
+            // process ends. The shard's objects do not: see `let_objects_go`.
             std::mem::forget(executor.take());
         }
     }
@@ -263,7 +265,8 @@ fn build_executor<A: Actor>(shared: &Shared<A>, shard: ShardIndex) -> glommio::R
         .io_memory(config.io_memory_bytes)
         .ring_depth(config.ring_depth)
         .preempt_timer(config.preempt_timer)
-        // Blocking calls of tasks must not take the shard's own CPU, which is where glommio would put them.
+        // Blocking calls of tasks must not take the shard's own CPU, which is where glommio would
+        // put them.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .make()
 }

@@ -1,17 +1,17 @@
-//! What the control groups of this process grant it: CPU time and a set of CPUs, by version 1 or 2 or both
-//! mounted at once.
+//! What the control groups of this process grant it: CPU time and a set of CPUs, by version 1 or 2
+//! or both mounted at once.
 //!
-//! Where a hierarchy is mounted is read from `/proc/self/mountinfo`, never assumed: inside containers the
-//! mount point may show the process's own cgroup while `/proc/self/cgroup` gives the host's path. Malformed
-//! text is skipped, as in the rest of the topology.
+//! Where a hierarchy is mounted is read from `/proc/self/mountinfo`, never assumed: inside
+//! containers the mount point may show the process's own cgroup while `/proc/self/cgroup` gives the
+//! host's path. Malformed text is skipped, as in the rest of the topology.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::read_cpu_list;
 
-/// The directories of the process's cgroups: for each hierarchy from its own cgroup up to the topmost
-/// visible.
+/// The directories of the process's cgroups: for each hierarchy from its own cgroup up to the
+/// topmost visible.
 #[derive(Debug, Default)]
 pub(super) struct Cgroups {
     /// Version 2: limits of every controller.
@@ -51,8 +51,8 @@ impl Cgroups {
         cgroups
     }
 
-    /// The smallest quota: a limit higher up binds all cgroups below it together, so each of them may be the
-    /// binding one.
+    /// The smallest quota: a limit higher up binds all cgroups below it together, so each of them
+    /// may be the binding one.
     pub(super) fn quota_cpus(&self) -> Option<f64> {
         let unified = self
             .unified
@@ -66,8 +66,8 @@ impl Cgroups {
         unified.chain(version_1).min_by(f64::total_cmp)
     }
 
-    /// The effective cpuset of the nearest cgroup that has one (an intermediate one need not enable the
-    /// controller).
+    /// The effective cpuset of the nearest cgroup that has one (an intermediate one need not enable
+    /// the controller).
     pub(super) fn cpuset(&self) -> Option<Vec<usize>> {
         let nearest = |hierarchies: &[Vec<PathBuf>], name: &str| {
             hierarchies.iter().flatten().find_map(|directory| read_cpu_list(&directory.join(name)))
@@ -86,7 +86,8 @@ struct Membership {
     path: String,
 }
 
-/// Parses `/proc/self/cgroup`, `4:cpu,cpuacct:/a/b` or `0::/a/b` a line; malformed lines are skipped.
+/// Parses `/proc/self/cgroup`, `4:cpu,cpuacct:/a/b` or `0::/a/b` a line; malformed lines are
+/// skipped.
 fn parse_memberships(text: &str) -> Vec<Membership> {
     let membership = |line: &str| {
         let (number, rest) = line.split_once(':')?;
@@ -109,9 +110,9 @@ struct CgroupMount {
 }
 
 impl CgroupMount {
-    /// The directories of cgroup `path` and of its ancestors up to the mount point, nearest first. A path
-    /// outside of what is mounted (a container that sees its host's path) leaves the mount point, which then
-    /// is the container's own cgroup.
+    /// The directories of cgroup `path` and of its ancestors up to the mount point, nearest first.
+    /// A path outside of what is mounted (a container that sees its host's path) leaves the mount
+    /// point, which then is the container's own cgroup.
     fn directories(&self, root: &Path, path: &str) -> Vec<PathBuf> {
         let point = root.join(self.point.trim_start_matches('/'));
         let inside = Path::new(path).strip_prefix(&self.root).unwrap_or(Path::new(""));
@@ -126,7 +127,8 @@ impl CgroupMount {
     }
 }
 
-/// Parses the cgroup mounts of `/proc/self/mountinfo` (proc(5)); other and malformed lines are skipped.
+/// Parses the cgroup mounts of `/proc/self/mountinfo` (proc(5)); other and malformed lines are
+/// skipped.
 fn parse_cgroup_mounts(text: &str) -> Vec<CgroupMount> {
     let mount = |line: &str| {
         // The number of fields before the dash varies: it ends the optional ones.
@@ -145,15 +147,16 @@ fn parse_cgroup_mounts(text: &str) -> Vec<CgroupMount> {
     text.lines().filter_map(mount).collect()
 }
 
-/// Undoes the escapes of `/proc/self/mountinfo`, which writes blanks and backslashes in paths as `\040`.
+/// Undoes the escapes of `/proc/self/mountinfo`, which writes blanks and backslashes in paths as
+/// `\040`.
 fn unescape(path: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
         .fold(path.to_owned(), |path, (escape, character)| path.replace(escape, character))
 }
 
-/// Parses cgroup v2's `cpu.max`, `QUOTA PERIOD` in microseconds or `max PERIOD`; `None` without a limit or
-/// malformed.
+/// Parses cgroup v2's `cpu.max`, `QUOTA PERIOD` in microseconds or `max PERIOD`; `None` without a
+/// limit or malformed.
 fn parse_cpu_max(text: &str) -> Option<f64> {
     let (granted, period) = text.trim().split_once(' ')?;
     quota(granted, period)

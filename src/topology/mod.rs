@@ -1,13 +1,14 @@
 //! Which CPUs this process may use, how they hang together, and which shard goes on which of them.
 //!
-//! Promise: a CPU is named here only if the kernel lets this process run on it (affinity and cpuset), and the
-//! quota of CPU time is the smallest one between the process's cgroup and the root. Everything is read once,
-//! from text files under one root, so that any machine can be fabricated in a test. A file that is absent,
-//! unreadable or malformed counts as silent: containers and sandboxes hide parts of `/sys`, and a machine
-//! that says nothing of its caches can still run shards. Only not knowing a single allowed CPU is an error.
+//! Promise: a CPU is named here only if the kernel lets this process run on it (affinity and
+//! cpuset), and the quota of CPU time is the smallest one between the process's cgroup and the
+//! root. Everything is read once, from text files under one root, so that any machine can be
+//! fabricated in a test. A file that is absent, unreadable or malformed counts as silent:
+//! containers and sandboxes hide parts of `/sys`, and a machine that says nothing of its caches can
+//! still run shards. Only not knowing a single allowed CPU is an error.
 //!
-//! Why not glommio's own topology: it knows neither affinity nor cgroups, so in a container it would pin
-//! shards to CPUs that the process does not have.
+//! Why not glommio's own topology: it knows neither affinity nor cgroups, so in a container it
+//! would pin shards to CPUs that the process does not have.
 
 mod cgroup;
 pub(crate) mod occupancy;
@@ -20,7 +21,8 @@ use std::{fs, io};
 
 use self::cgroup::Cgroups;
 
-/// A CPU number no machine reaches. What is larger in a file is malformed, not a list of four billion CPUs.
+/// A CPU number no machine reaches. What is larger in a file is malformed, not a list of four
+/// billion CPUs.
 const CPU_ID_MAX: usize = 1 << 16;
 
 /// One logical CPU (hardware thread) that this process may use, and what it shares with others.
@@ -28,20 +30,22 @@ const CPU_ID_MAX: usize = 1 << 16;
 pub struct Cpu {
     /// The number the kernel gives it, as in `taskset -c`.
     pub id: usize,
-    /// Its physical core, named by the lowest-numbered hardware thread of that core, so that the name is
-    /// unique in the whole machine (the kernel's own `core_id` is unique only in a package).
+    /// Its physical core, named by the lowest-numbered hardware thread of that core, so that the
+    /// name is unique in the whole machine (the kernel's own `core_id` is unique only in a
+    /// package).
     pub core: usize,
-    /// All hardware threads of its core, itself included, in ascending order, whether allowed to this process
-    /// or not.
+    /// All hardware threads of its core, itself included, in ascending order, whether allowed to
+    /// this process or not.
     pub siblings: Vec<usize>,
-    /// Its third-level cache, named by the lowest-numbered CPU that shares it; `None` where the machine does
-    /// not say.
+    /// Its third-level cache, named by the lowest-numbered CPU that shares it; `None` where the
+    /// machine does not say.
     pub l3: Option<usize>,
     /// Its NUMA node, by the kernel's number; `None` where the machine does not say.
     pub node: Option<usize>,
 }
 
-/// The CPUs this process may use, in the order in which shards are placed on them, and its quota of CPU time.
+/// The CPUs this process may use, in the order in which shards are placed on them, and its quota of
+/// CPU time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Topology {
     /// Never empty; in placement order.
@@ -55,12 +59,12 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Reads what this process may use: the affinity of its main thread (which already reflects the cpuset), narrowed by
-    /// the cgroup's effective cpuset where affinity is wider, the cgroup's CPU quota, and the machine's cores, caches and
-    /// NUMA nodes.
+    /// Reads what this process may use: the affinity of its main thread (which already reflects the
+    /// cpuset), narrowed by the cgroup's effective cpuset where affinity is wider, the cgroup's CPU
+    /// quota, and the machine's cores, caches and NUMA nodes.
     ///
-    /// The calling thread's own affinity does not count. A thread inherits it from the one that started it, and one that
-    /// a task on a shard has started would see that shard's CPU only.
+    /// The calling thread's own affinity does not count. A thread inherits it from the one that
+    /// started it, and one that a task on a shard has started would see that shard's CPU only.
     ///
     /// # Errors
     /// When neither `sched_getaffinity` nor `/proc` names a CPU that the process may use.
@@ -71,8 +75,8 @@ impl Topology {
         Topology::read(root, &affinity)
     }
 
-    /// The topology of the file tree at `root` (its `proc/self` and `sys`), for a process that may use
-    /// `affinity`.
+    /// The topology of the file tree at `root` (its `proc/self` and `sys`), for a process that may
+    /// use `affinity`.
     fn read(root: &Path, affinity: &[usize]) -> io::Result<Topology> {
         let cgroups = Cgroups::read(root);
         let mut allowed: BTreeSet<usize> = affinity.iter().copied().collect();
@@ -100,16 +104,16 @@ impl Topology {
         })
     }
 
-    /// The CPUs this process may use, best first: one hardware thread of every physical core before the
-    /// second thread of any, and among those the cores of one third-level cache and one NUMA node next to
-    /// each other, the largest group first. Never empty.
+    /// The CPUs this process may use, best first: one hardware thread of every physical core before
+    /// the second thread of any, and among those the cores of one third-level cache and one NUMA
+    /// node next to each other, the largest group first. Never empty.
     pub fn cpus(&self) -> &[Cpu] {
         &self.cpus
     }
 
-    /// How much CPU time per second of wall-clock time the cgroup grants, in CPUs (2.5 is two CPUs and a
-    /// half); `None` without a limit. The smallest limit from the process's own cgroup up to the topmost one
-    /// visible.
+    /// How much CPU time per second of wall-clock time the cgroup grants, in CPUs (2.5 is two CPUs
+    /// and a half); `None` without a limit. The smallest limit from the process's own cgroup up to
+    /// the topmost one visible.
     pub fn quota_cpus(&self) -> Option<f64> {
         self.quota_cpus
     }
@@ -124,16 +128,17 @@ impl Topology {
         self.cpus.iter().filter_map(|cpu| cpu.l3).collect::<BTreeSet<_>>().len()
     }
 
-    /// How many shards to start when nobody says: one per allowed logical CPU, but no more than the quota,
-    /// rounded up. At least 1.
+    /// How many shards to start when nobody says: one per allowed logical CPU, but no more than the
+    /// quota, rounded up. At least 1.
     ///
-    /// Both hardware threads of a core count. A shard mostly waits for memory, which is what a second
-    /// hardware thread fills in, so the pair does more together than one alone, though each is slower than it
-    /// would be by itself. Whoever wants the shortest time per message rather than the most messages starts
-    /// [`physical_cores`](Self::physical_cores) shards: [`cpus`](Self::cpus) puts siblings last, so that many
-    /// shards get a core each.
+    /// Both hardware threads of a core count. A shard mostly waits for memory, which is what a
+    /// second hardware thread fills in, so the pair does more together than one alone, though each
+    /// is slower than it would be by itself. Whoever wants the shortest time per message rather
+    /// than the most messages starts [`physical_cores`](Self::physical_cores) shards:
+    /// [`cpus`](Self::cpus) puts siblings last, so that many shards get a core each.
     ///
-    /// The quota is rounded up because a fraction of a CPU can be used by no other means than one more shard.
+    /// The quota is rounded up because a fraction of a CPU can be used by no other means than one
+    /// more shard.
     pub fn shards_by_default(&self) -> usize {
         match self.quota_cpus {
             // The cast saturates, and a quota is finite and above zero.
@@ -142,9 +147,10 @@ impl Topology {
         }
     }
 
-    /// Where each of `shards` shards runs: the first so many of [`cpus`](Self::cpus), one each, those first to which no
-    /// other runtime of this process has bound a shard. More shards than allowed CPUs are all left unpinned: two shards
-    /// pinned to one CPU would take turns by the scheduler's time slice while other CPUs idle.
+    /// Where each of `shards` shards runs: the first so many of [`cpus`](Self::cpus), one each,
+    /// those first to which no other runtime of this process has bound a shard. More shards than
+    /// allowed CPUs are all left unpinned: two shards pinned to one CPU would take turns by the
+    /// scheduler's time slice while other CPUs idle.
     pub fn place(&self, shards: usize) -> Placement {
         self.place_beside(shards, occupancy::shards_on)
     }
@@ -163,8 +169,8 @@ impl Topology {
     /// Places one shard on each listed CPU, in the order of the list.
     ///
     /// # Errors
-    /// When the list is empty, names a CPU twice, or names one that this process cannot use; nothing is
-    /// changed.
+    /// When the list is empty, names a CPU twice, or names one that this process cannot use;
+    /// nothing is changed.
     pub fn place_on(&self, cpus: &[usize]) -> Result<Placement, PlaceError> {
         if cpus.is_empty() {
             return Err(PlaceError::Empty { allowed: self.allowed_list() });
@@ -195,8 +201,8 @@ impl Topology {
         self.best_list(self.cpus.len())
     }
 
-    /// The first `count` CPUs in placement order (all of them, if there are fewer), written as the kernel
-    /// does.
+    /// The first `count` CPUs in placement order (all of them, if there are fewer), written as the
+    /// kernel does.
     pub(crate) fn best_list(&self, count: usize) -> String {
         cpu_list(&self.cpus.iter().take(count).map(|cpu| cpu.id).collect())
     }
@@ -214,7 +220,8 @@ impl Placement {
         self.cpus.len()
     }
 
-    /// Whether each shard is bound to a CPU of its own; `false` when the scheduler moves all of them.
+    /// Whether each shard is bound to a CPU of its own; `false` when the scheduler moves all of
+    /// them.
     pub fn is_pinned(&self) -> bool {
         self.cpus.iter().all(Option::is_some)
     }
@@ -275,8 +282,9 @@ pub enum PlaceError {
     },
 }
 
-/// One hardware thread per core first, then the second threads; inside each round NUMA node by NUMA node and
-/// cache by cache, the ones with most allowed cores first, so that few shards share one cache.
+/// One hardware thread per core first, then the second threads; inside each round NUMA node by NUMA
+/// node and cache by cache, the ones with most allowed cores first, so that few shards share one
+/// cache.
 fn in_placement_order(cpus: Vec<Cpu>) -> Vec<Cpu> {
     let mut threads_seen: BTreeMap<usize, usize> = BTreeMap::new();
     let mut cores_of_node: BTreeMap<Option<usize>, BTreeSet<usize>> = BTreeMap::new();
@@ -314,8 +322,8 @@ fn affinity(root: &Path, whose: AffinityOf) -> io::Result<Vec<usize>> {
     };
     match rustix::thread::sched_getaffinity(thread) {
         Ok(set) => Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|&id| set.is_set(id)).collect()),
-        // The fixed-size set cannot hold this machine's CPUs (over 1024); the same mask stands in /proc as
-        // text.
+        // The fixed-size set cannot hold this machine's CPUs (over 1024); the same mask stands in
+        // /proc as text.
         Err(errno) => fs::read_to_string(root.join(status))
             .ok()
             .and_then(|status| affinity_in_status(&status))
@@ -346,8 +354,8 @@ fn read_cpu(system: &Path, id: usize, nodes: &BTreeMap<usize, usize>) -> Cpu {
     }
 }
 
-/// The lowest CPU that shares `id`'s third-level cache. Its index is looked for: it is not 3 on every
-/// machine.
+/// The lowest CPU that shares `id`'s third-level cache. Its index is looked for: it is not 3 on
+/// every machine.
 fn read_l3(cache: &Path, id: usize) -> Option<usize> {
     fs::read_dir(cache).ok()?.flatten().find_map(|entry| {
         let index = entry.path();
@@ -381,8 +389,8 @@ fn read_cpu_list(path: &Path) -> Option<Vec<usize>> {
     parse_cpu_list(&fs::read_to_string(path).ok()?).filter(|cpus| !cpus.is_empty())
 }
 
-/// Parses the kernel's list format, `0-3,8,10-11`, into ascending numbers; `None` when malformed. No text is
-/// no CPU.
+/// Parses the kernel's list format, `0-3,8,10-11`, into ascending numbers; `None` when malformed.
+/// No text is no CPU.
 fn parse_cpu_list(text: &str) -> Option<Vec<usize>> {
     let text = text.trim();
     let mut cpus = BTreeSet::new();
@@ -466,8 +474,8 @@ mod tests {
         topology.cpus().iter().map(|cpu| cpu.id).collect()
     }
 
-    /// Two packages of two caches of two cores of two hardware threads, numbered as Linux does: first all
-    /// first threads (0-7), then all second ones (8-15).
+    /// Two packages of two caches of two cores of two hardware threads, numbered as Linux does:
+    /// first all first threads (0-7), then all second ones (8-15).
     fn server() -> Machine {
         let mut machine = Machine::new()
             .file("sys/devices/system/cpu/present", "0-17\n")
@@ -587,8 +595,8 @@ mod tests {
 
     #[test]
     fn version_1_limits_are_read_where_the_controller_is_mounted() {
-        // As in a container without a cgroup namespace: the path is the host's, and the mount shows that
-        // cgroup.
+        // As in a container without a cgroup namespace: the path is the host's, and the mount shows
+        // that cgroup.
         let topology = server()
             .file("proc/self/cgroup", "4:cpu,cpuacct:/docker/1/app\n3:cpuset:/elsewhere\n0::/docker/1\n")
             .file(

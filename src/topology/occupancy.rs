@@ -1,10 +1,12 @@
-//! Which CPUs the runtimes of this process have bound shards to, and whether a shard has its CPU to itself.
+//! Which CPUs the runtimes of this process have bound shards to, and whether a shard has its CPU to
+//! itself.
 //!
-//! Two shards that spin on one CPU take it from each other by the scheduler's time slice: a hop took 4 ms instead of
-//! 0.8 us. Two runtimes of one process can get there, and so can one runtime whose control group loses a CPU while it
-//! runs: the kernel then moves the threads that were bound to it. So every runtime *occupies* its CPUs while it lives,
-//! every shard compares now and then where it may run with where it was bound, and a shard spins only while it
-//! [has a CPU of its own](Seats::is_alone).
+//! Two shards that spin on one CPU take it from each other by the scheduler's time slice: a hop
+//! took 4 ms instead of 0.8 us. Two runtimes of one process can get there, and so can one runtime
+//! whose control group loses a CPU while it runs: the kernel then moves the threads that were bound
+//! to it. So every runtime *occupies* its CPUs while it lives, every shard compares now and then
+//! where it may run with where it was bound, and a shard spins only while it [has a CPU of its
+//! own](Seats::is_alone).
 
 use std::collections::BTreeSet;
 use std::io;
@@ -69,8 +71,8 @@ impl Seats {
         self.seats.iter().filter_map(|seat| seat.cpu).filter(|cpu| shards_on(*cpu) > 1).collect()
     }
 
-    /// Whether a shard has a CPU to itself, as far as this process knows: then it may spin. Another shard that was moved
-    /// may be anywhere, so then none has.
+    /// Whether a shard has a CPU to itself, as far as this process knows: then it may spin. Another
+    /// shard that was moved may be anywhere, so then none has.
     #[inline]
     pub(crate) fn is_alone(&self, shard: usize) -> bool {
         self.seats[shard].cpu.is_some_and(|cpu| shards_on(cpu) <= 1) && !self.has_moved()
@@ -80,7 +82,8 @@ impl Seats {
         self.seats.iter().any(|seat| seat.is_moved.load(Ordering::Relaxed))
     }
 
-    /// Looks where the calling thread, which is `shard`'s, may run, and binds it again if it can be.
+    /// Looks where the calling thread, which is `shard`'s, may run, and binds it again if it can
+    /// be.
     pub(crate) fn look(&self, shard: usize) -> CpuChange {
         let Some(cpu) = self.seats[shard].cpu else { return CpuChange::InPlace };
         let Ok(allowed) = affinity(Path::new("/"), AffinityOf::Thread) else { return CpuChange::InPlace };
@@ -115,7 +118,8 @@ impl Drop for Seats {
 pub(crate) enum CpuChange {
     /// Nothing.
     InPlace,
-    /// The kernel has moved it to these CPUs, written as `0-3,8`, and it cannot be bound to its own again.
+    /// The kernel has moved it to these CPUs, written as `0-3,8`, and it cannot be bound to its own
+    /// again.
     Moved {
         /// Where it may run.
         to: String,
@@ -124,8 +128,9 @@ pub(crate) enum CpuChange {
     Back,
 }
 
-/// Lets the calling thread, and the threads it starts, run wherever the process may. A runtime may be started by a
-/// thread that a task of a shard has started, and such a thread inherits the shard's one CPU.
+/// Lets the calling thread, and the threads it starts, run wherever the process may. A runtime may
+/// be started by a thread that a task of a shard has started, and such a thread inherits the
+/// shard's one CPU.
 pub(crate) fn leave_inherited_cpu(cpus: impl IntoIterator<Item = usize>) -> io::Result<()> {
     let mut set = CpuSet::new();
     cpus.into_iter().filter(|cpu| *cpu < CpuSet::MAX_CPU).for_each(|cpu| set.set(cpu));
@@ -157,7 +162,8 @@ mod tests {
         assert_eq!((shards_on(FAR), shards_on(FAR + 1)), (0, 0));
     }
 
-    /// As when a control group loses a CPU: the kernel lets the threads that were bound to it run on all that are left.
+    /// As when a control group loses a CPU: the kernel lets the threads that were bound to it run
+    /// on all that are left.
     #[test]
     fn a_shard_that_was_moved_is_noticed_and_comes_back() {
         std::thread::spawn(|| {

@@ -1,8 +1,9 @@
 //! How a thread that waits for an answer sleeps, and is woken by whoever answers.
 //!
-//! The answer is published first and [`Blocked::wake`] called after; the thread looks for the answer and calls [`Blocked::sleep`] if it
-//! has not come. Invariant *nobody-sleeps-through*: a wake between the look and the sleep ends that sleep at once, and the flag's
-//! ordering makes the answer visible to the look that follows. `models` runs it through every interleaving.
+//! The answer is published first and [`Blocked::wake`] called after; the thread looks for the
+//! answer and calls [`Blocked::sleep`] if it has not come. Invariant *nobody-sleeps-through*: a
+//! wake between the look and the sleep ends that sleep at once, and the flag's ordering makes the
+//! answer visible to the look that follows. `models` runs it through every interleaving.
 
 use super::sync::{AtomicBool, Ordering, Thread, current, park};
 

@@ -1,7 +1,7 @@
 //! One task on every shard, and their results together.
 //!
-//! A task's [`Reporter`] reports exactly once: its result, or, when it is dropped without one, that it was cancelled.
-//! So whatever becomes of a command to start a task, its caller hears of it.
+//! A task's [`Reporter`] reports exactly once: its result, or, when it is dropped without one, that
+//! it was cancelled. So whatever becomes of a command to start a task, its caller hears of it.
 
 use std::fmt;
 use std::future::Future;
@@ -26,8 +26,8 @@ struct EachState<T> {
     waker: Option<Waker>,
 }
 
-/// The results of the tasks that [`Runtime::on_each_shard`](crate::Runtime::on_each_shard) has started, by shard: a
-/// future, or a wait. Dropping it cancels nothing.
+/// The results of the tasks that [`Runtime::on_each_shard`](crate::Runtime::on_each_shard) has
+/// started, by shard: a future, or a wait. Dropping it cancels nothing.
 pub struct EachShard<T> {
     each: Arc<Each<T>>,
     shards: usize,
@@ -57,8 +57,8 @@ impl<T> EachShard<T> {
     /// Blocks the calling thread until every task has ended.
     ///
     /// # Errors
-    /// Each result is its own task's. On a shard's thread all are [`TaskError::WaitOnShard`] at once; the tasks run all
-    /// the same.
+    /// Each result is its own task's. On a shard's thread all are [`TaskError::WaitOnShard`] at
+    /// once; the tasks run all the same.
     pub fn wait(mut self) -> Vec<Result<T, TaskError>> {
         if waiting::on_shard_thread() {
             return (0..self.shards).map(|_| Err(TaskError::WaitOnShard)).collect();

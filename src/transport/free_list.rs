@@ -1,9 +1,9 @@
 //! Which places of a pool are free: a number that was given back last is given out first.
 //!
-//! So few in use stay few, in the cache and in memory: a place is new only when all before it are in use. Any thread takes and
-//! gives back, without a lock; it is R. K. Treiber's stack ("Systems programming: coping with parallelism", 1986), of numbers
-//! and not of pointers, with a tag against the reuse of a head in the middle of a change. `models` runs it through every
-//! interleaving.
+//! So few in use stay few, in the cache and in memory: a place is new only when all before it are
+//! in use. Any thread takes and gives back, without a lock; it is R. K. Treiber's stack ("Systems
+//! programming: coping with parallelism", 1986), of numbers and not of pointers, with a tag against
+//! the reuse of a head in the middle of a change. `models` runs it through every interleaving.
 //!
 //! Invariant *one-holder*: a number that was taken is not given out again before it was given back.
 
@@ -35,8 +35,8 @@ impl FreeList {
         FreeList { head: AtomicU64::new(pack(0, NONE)), fresh: AtomicU32::new(0), max }
     }
 
-    /// Takes a number, which nobody else has then. `below` is the word that belongs to a number: the caller keeps one for
-    /// each that was ever taken, and leaves it alone.
+    /// Takes a number, which nobody else has then. `below` is the word that belongs to a number:
+    /// the caller keeps one for each that was ever taken, and leaves it alone.
     #[inline]
     pub(crate) fn take<'a>(&self, below: impl Fn(u32) -> &'a AtomicU32) -> Option<u32> {
         let mut head = self.head.load(Ordering::Acquire);
@@ -45,7 +45,8 @@ impl FreeList {
             if top == NONE {
                 return self.take_fresh();
             }
-            // Another may take it meanwhile, and give it back with another below it: then the tag has changed.
+            // Another may take it meanwhile, and give it back with another below it: then the tag
+            // has changed.
             let next = pack(tag.wrapping_add(1), below(top).load(Ordering::Relaxed));
             match self.head.compare_exchange_weak(head, next, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => return Some(top),

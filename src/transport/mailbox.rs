@@ -40,8 +40,8 @@ pub(crate) const WAKE_TASKS: u32 = 2;
 /// A shard is asked to look at the runtime's phase.
 pub(crate) const PHASE: u32 = 4;
 
-/// A shard is asked to look at the line of epochs: a snapshot was closed.
-pub(crate) const LINE: u32 = 8;
+/// A shard is asked to look at the epochs: a snapshot was closed.
+pub(crate) const EPOCHS: u32 = 8;
 /// A shard is told that more of what was committed is durable, and somebody on it waits for that.
 pub(crate) const DURABLE: u32 = 16;
 

@@ -1,5 +1,5 @@
-//! Waiting for work and waiting for room: the two places where a thread may sleep because of what another thread has
-//! yet to do.
+//! Waiting for work and waiting for room: the two places where a thread may sleep because of what
+//! another thread has yet to do.
 //!
 //! **Waiting for work.** A shard with nothing to do parks; a sender that finds it parked rings its
 //! doorbell. One word per shard says which it is:
@@ -13,17 +13,19 @@
 //! shard    word = CLOSED ── fence ── sweep the queue, and leave
 //! ```
 //!
-//! Invariant *no-lost-wake*: of the two fences one comes first in the single order of `SeqCst` fences. If it is the
-//! sender's, the shard's second look sees what was published; if it is the shard's, the sender sees `PARKED` (or
-//! `CLOSED`) and acts. The fence is paid once per flush, whatever the number of messages and of shards.
-//! Invariant *nobody-is-left-behind*: by the same argument an entry published while the shard closes is swept by the
-//! shard or by its sender, and as taking an entry from a queue is exclusive, by one of them only.
+//! Invariant *no-lost-wake*: of the two fences one comes first in the single order of `SeqCst`
+//! fences. If it is the sender's, the shard's second look sees what was published; if it is the
+//! shard's, the sender sees `PARKED` (or `CLOSED`) and acts. The fence is paid once per flush,
+//! whatever the number of messages and of shards. Invariant *nobody-is-left-behind*: by the same
+//! argument an entry published while the shard closes is swept by the shard or by its sender, and
+//! as taking an entry from a queue is exclusive, by one of them only.
 //!
-//! **Waiting for room.** The other way round: a sender that finds a queue full registers, fences and tries once more;
-//! the shard takes entries, fences and looks for registered senders. Invariant *no-lost-room*.
+//! **Waiting for room.** The other way round: a sender that finds a queue full registers, fences
+//! and tries once more; the shard takes entries, fences and looks for registered senders. Invariant
+//! *no-lost-room*.
 //!
-//! All three are checked by loom in the package `models`, which includes this very file: `cargo test -p freehold-models
-//! --release`.
+//! All three are checked by loom in the package `models`, which includes this very file: `cargo
+//! test -p freehold-models --release`.
 
 use super::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, fence};
 
@@ -31,8 +33,8 @@ const AWAKE: u32 = 0;
 const PARKED: u32 = 1;
 const CLOSED: u32 = 2;
 
-/// Makes what this thread has published to any queue visible before what it reads next. Once per flush, between
-/// publishing and [`Parking::duty`] or [`Room::is_wanted`].
+/// Makes what this thread has published to any queue visible before what it reads next. Once per
+/// flush, between publishing and [`Parking::duty`] or [`Room::is_wanted`].
 #[inline]
 pub(crate) fn publish() {
     fence(Ordering::SeqCst);
@@ -76,14 +78,15 @@ impl Parking {
         match self.word.compare_exchange(PARKED, AWAKE, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Duty::Ring,
             Err(CLOSED) => Duty::Sweep,
-            // Another sender won, or the shard woke by itself. Either way it looks at its queues, or parks anew, after
-            // this load.
+            // Another sender won, or the shard woke by itself. Either way it looks at its queues,
+            // or parks anew, after this load.
             Err(_) => Duty::Nothing,
         }
     }
 
-    /// The shard wants to wait. `is_idle` looks at every queue once more; the answer is whether the shard may wait.
-    /// If so, it calls [`Parking::awake`] when it is done waiting, for whatever reason.
+    /// The shard wants to wait. `is_idle` looks at every queue once more; the answer is whether the
+    /// shard may wait. If so, it calls [`Parking::awake`] when it is done waiting, for whatever
+    /// reason.
     pub(crate) fn park(&self, is_idle: impl FnOnce() -> bool) -> bool {
         self.word.swap(PARKED, Ordering::AcqRel);
         fence(Ordering::SeqCst);
@@ -108,7 +111,8 @@ impl Parking {
 
     /// The shard leaves and looks at no queue again, but for one sweep after this call.
     pub(crate) fn close(&self) {
-        // A swap and not a store, like every change of the word: then each change follows the one it has read.
+        // A swap and not a store, like every change of the word: then each change follows the one
+        // it has read.
         self.word.swap(CLOSED, Ordering::AcqRel);
         fence(Ordering::SeqCst);
     }
@@ -117,7 +121,8 @@ impl Parking {
 /// The senders that wait for room in a queue.
 #[derive(Debug)]
 pub(crate) struct Room<W> {
-    /// How many entries `waiting` has, so that a shard need not take the lock to see that nobody waits.
+    /// How many entries `waiting` has, so that a shard need not take the lock to see that nobody
+    /// waits.
     wanted: AtomicUsize,
     waiting: Mutex<Vec<W>>,
 }
@@ -128,8 +133,8 @@ impl<W> Room<W> {
         Room { wanted: AtomicUsize::new(0), waiting: Mutex::new(Vec::new()) }
     }
 
-    /// The sender waits from now on, unless `is_sender` finds that it does already; it must try the queue once more
-    /// after this call. It may be woken though it found room then.
+    /// The sender waits from now on, unless `is_sender` finds that it does already; it must try the
+    /// queue once more after this call. It may be woken though it found room then.
     pub(crate) fn wait(&self, sender: W, is_sender: impl Fn(&W) -> bool) {
         let mut waiting = self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if !waiting.iter().any(is_sender) {

@@ -1,5 +1,5 @@
-//! Where the answers to single asks from outside are handed over: a fixed pool of slots, and the future that waits on
-//! one.
+//! Where the answers to single asks from outside are handed over: a fixed pool of slots, and the
+//! future that waits on one.
 //!
 //! ```text
 //! claim     Free ──────────────> Waiting          the caller, before it sends the message
@@ -9,14 +9,14 @@
 //! answer    Abandoned ──> Free, next generation   the shard; the outcome is dropped
 //! ```
 //!
-//! Invariant *one-answer*: a slot is given back exactly once for each claim, by whichever side comes last. An answer
-//! names the generation it is meant for, so that one that comes when the slot was already answered (the runtime died)
-//! or claimed anew changes nothing. A slot's lock is taken by the two sides of one ask only; neither runs an actor's
-//! code under it.
+//! Invariant *one-answer*: a slot is given back exactly once for each claim, by whichever side
+//! comes last. An answer names the generation it is meant for, so that one that comes when the slot
+//! was already answered (the runtime died) or claimed anew changes nothing. A slot's lock is taken
+//! by the two sides of one ask only; neither runs an actor's code under it.
 //!
-//! A slot holds a reply, so a pool of all slots there may be would take their number times the reply's size. The slot that
-//! came free last is claimed first, and slots are made in chunks when there were never as many asks in flight before:
-//! nothing is allocated for an ask otherwise.
+//! A slot holds a reply, so a pool of all slots there may be would take their number times the
+//! reply's size. The slot that came free last is claimed first, and slots are made in chunks when
+//! there were never as many asks in flight before: nothing is allocated for an ask otherwise.
 
 use std::fmt;
 use std::future::Future;
@@ -118,8 +118,8 @@ impl<A: Actor> Replies<A> {
             "one-answer: slot {slot} was free and is in use"
         );
         let generation = claimed.generation;
-        // A fixed part of all claims without counting them: the multiplier is odd, so of 1,024 claims of a slot in a row
-        // one is sampled, and not the same of each slot.
+        // A fixed part of all claims without counting them: the multiplier is odd, so of 1,024
+        // claims of a slot in a row one is sampled, and not the same of each slot.
         let is_sampled =
             u64::from(slot.wrapping_add(generation.wrapping_mul(613))).is_multiple_of(LATENCY_STRIDE);
         claimed.state = ReplyState::Waiting { waker: None, begun: is_sampled.then(Instant::now) };
@@ -155,7 +155,8 @@ impl<A: Actor> Replies<A> {
         drop(unused);
     }
 
-    /// Answers every ask that still waits: the runtime has died, or has stopped without answering it.
+    /// Answers every ask that still waits: the runtime has died, or has stopped without answering
+    /// it.
     pub(crate) fn answer_all(&self, outcome: impl Fn() -> Outcome<A>) -> usize {
         let mut answered = 0;
         for slot in 0..self.free.ever_taken() {
@@ -239,7 +240,8 @@ fn chunk_of(slot: u32) -> (usize, usize) {
 
 /// The answer to a message that [`Handle::ask`](crate::Handle::ask) has sent: a future, or a wait.
 ///
-/// The message was sent when `ask` was called. Dropping this does not cancel it; its outcome is then dropped.
+/// The message was sent when `ask` was called. Dropping this does not cancel it; its outcome is
+/// then dropped.
 #[must_use = "the message is sent, and its outcome comes by awaiting this or by `wait`; to send without an answer use `tell`"]
 pub struct Ask<A: Actor> {
     state: AskState<A>,
@@ -267,8 +269,8 @@ impl<A: Actor> Ask<A> {
     /// Blocks the calling thread until the outcome is there.
     ///
     /// # Errors
-    /// As the message's outcome. On a shard's thread [`AskError::WaitOnShard`] at once: waiting would block the core
-    /// that may have to answer. The message was sent all the same.
+    /// As the message's outcome. On a shard's thread [`AskError::WaitOnShard`] at once: waiting
+    /// would block the core that may have to answer. The message was sent all the same.
     pub fn wait(self) -> Outcome<A> {
         let patience = match &self.state {
             AskState::Sent { replies, .. } if !waiting::on_shard_thread() => replies.patience,
@@ -360,7 +362,8 @@ mod tests {
         assert!(last == 20 && at < (CHUNK as usize) << last, "{last} {at}");
     }
 
-    /// Slots that came free first were claimed first, so all 65,536 were used in turn: with replies of 16 KiB they took 1 GiB.
+    /// Slots that came free first were claimed first, so all 65,536 were used in turn: with replies
+    /// of 16 KiB they took 1 GiB.
     #[test]
     fn few_asks_in_flight_use_few_slots() {
         let replies = replies(1 << 16);

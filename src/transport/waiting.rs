@@ -1,7 +1,8 @@
-//! How a caller waits for an answer that another thread gives: as a blocked thread, as a task of any executor, or as a
-//! task on a shard.
+//! How a caller waits for an answer that another thread gives: as a blocked thread, as a task of
+//! any executor, or as a task on a shard.
 //!
-//! - A thread that waits ([`block_on`]) parks itself; its waker is made once a thread, so waiting allocates nothing.
+//! - A thread that waits ([`block_on`]) parks itself; its waker is made once a thread, so waiting
+//!   allocates nothing.
 //! - A task of tokio or of any other executor hands its waker to whoever answers, as futures do.
 //! - A task on a shard must not do that: a glommio waker that is woken or dropped by another thread
 //!   goes through queues that lose wakes and can race with the end of its task. So the waker stays
@@ -61,7 +62,8 @@ pub(crate) fn on_shard_thread() -> bool {
     SHARD.try_with(|shard| shard.borrow().is_some()).unwrap_or(false)
 }
 
-/// From now on `is_in_receive` says whether this thread, which is a shard's, runs a message right now.
+/// From now on `is_in_receive` says whether this thread, which is a shard's, runs a message right
+/// now.
 pub(crate) fn ask_whether_in_receive(is_in_receive: impl Fn() -> bool + 'static) {
     SHARD.with_borrow_mut(|shard| {
         if let Some(shard) = shard {
@@ -70,8 +72,8 @@ pub(crate) fn ask_whether_in_receive(is_in_receive: impl Fn() -> bool + 'static)
     });
 }
 
-/// Whether the calling thread runs a message right now, so that its shard does nothing else until that has ended. What is
-/// waited for there never comes.
+/// Whether the calling thread runs a message right now, so that its shard does nothing else until
+/// that has ended. What is waited for there never comes.
 pub(crate) fn in_receive() -> bool {
     SHARD
         .try_with(|shard| {
@@ -135,8 +137,8 @@ impl Wake for Parker {
     }
 }
 
-/// How long [`block_on`] looks for the answer before it parks, if it may: an answer from a shard that is awake comes
-/// within it, and waking a parked thread costs the shard a system call.
+/// How long [`block_on`] looks for the answer before it parks, if it may: an answer from a shard
+/// that is awake comes within it, and waking a parked thread costs the shard a system call.
 const LOOK: Duration = Duration::from_micros(20);
 
 /// Whether a waiting thread may look for the answer for a moment before it parks.
@@ -150,7 +152,8 @@ pub(crate) enum Patience {
 
 /// Blocks the calling thread until `future` is ready. Not for a shard's thread.
 ///
-/// `futures::executor::block_on` would panic inside another `block_on`, and whoever waits in there is a caller of ours.
+/// `futures::executor::block_on` would panic inside another `block_on`, and whoever waits in there
+/// is a caller of ours.
 pub(crate) fn block_on<F: Future + Unpin>(mut future: F, patience: Patience) -> F::Output {
     debug_assert!(!on_shard_thread(), "a shard's thread never blocks");
     if patience == Patience::Look {

@@ -1,11 +1,12 @@
 //! Reads of one object of a snapshot each, carried to a shard many at a time.
 //!
-//! A read by itself was a job: a box, a command, and a doorbell for each. 80,000 of them took 150 ms, and one read of
-//! the same 80,000 objects 5 ms. Now the first read of a snapshot sends a job to the shard. Those that follow are put
-//! into the snapshot's queue for that shard, and the job takes whatever is there.
+//! A read by itself was a job: a box, a command, and a doorbell for each. 80,000 of them took 150
+//! ms, and one read of the same 80,000 objects 5 ms. Now the first read of a snapshot sends a job
+//! to the shard. Those that follow are put into the snapshot's queue for that shard, and the job
+//! takes whatever is there.
 //!
-//! A queue that is not empty has a job, and only one. The job ends with each slice, so that its answers leave; it then
-//! sends itself again if reads are left.
+//! A queue that is not empty has a job, and only one. The job ends with each slice, so that its
+//! answers leave; it then sends itself again if reads are left.
 
 use std::collections::VecDeque;
 use std::mem::take;
@@ -54,7 +55,8 @@ impl<A: Actor> ReadQueue<A> {
     }
 }
 
-/// Asks `shard` for the object `id` of `snapshot`; `None` if the shard has as many jobs as it may have.
+/// Asks `shard` for the object `id` of `snapshot`; `None` if the shard has as many jobs as it may
+/// have.
 pub(super) fn read<A: Actor>(
     snapshot: &Snapshot<A>,
     shard: ShardIndex,
@@ -162,7 +164,8 @@ impl<A: Actor> Drop for ReadJob<A> {
             permit.shrink(answered.len());
         }
         for (to, answer) in answered {
-            // What nobody waits for is dropped here, and is the user's. The queue must not be left without its job.
+            // What nobody waits for is dropped here, and is the user's. The queue must not be left
+            // without its job.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(to.send(answer)))) {
                 tracing::warn!(
                     panic = panic_message(payload),

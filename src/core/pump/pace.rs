@@ -1,12 +1,14 @@
-//! What the pump does after a round: it goes on, gives way, spins or parks. Decided here, carried out in `pump`.
+//! What the pump does after a round: it goes on, gives way, spins or parks. Decided here, carried
+//! out in `pump`.
 //!
-//! The story: a shard's log was behind, so the shard took nothing from the ingress. A round found nothing to do, and a
-//! shard with messages in its ingress does not park. The pump went from one to the other without an `await`. So its
-//! executor never looked at its ring, never saw that the disk's write had ended, and the shard stayed behind for ever.
+//! The story: a shard's log was behind, so the shard took nothing from the ingress. A round found
+//! nothing to do, and a shard with messages in its ingress does not park. The pump went from one to
+//! the other without an `await`. So its executor never looked at its ring, never saw that the
+//! disk's write had ended, and the shard stayed behind for ever.
 //!
-//! Invariant *gives-way*: of [`LOOKS_PER_CLOCK`] steps in a row at least one lets the executor look at its ring. The pump
-//! takes its steps from here only, and awaits something at each [`Step`] but [`Step::Look`]; a `Look` comes only while
-//! `looks` counts up to a multiple of that number.
+//! Invariant *gives-way*: of [`LOOKS_PER_CLOCK`] steps in a row at least one lets the executor look
+//! at its ring. The pump takes its steps from here only, and awaits something at each [`Step`] but
+//! [`Step::Look`]; a `Look` comes only while `looks` counts up to a multiple of that number.
 
 use std::time::{Duration, Instant};
 
@@ -78,7 +80,8 @@ impl Pace {
                 self.spins_since = Some(now());
                 self.looks = 0;
                 self.rounds = self.rounds.wrapping_add(1);
-                // Tasks were woken, or there are some, or there may be some that the pump does not know of.
+                // Tasks were woken, or there are some, or there may be some that the pump does not
+                // know of.
                 let yields = around.woke || around.has_tasks || self.rounds.is_multiple_of(ROUNDS_PER_YIELD);
                 if yields { Step::Yield } else { Step::YieldIfNeeded }
             }
@@ -106,7 +109,8 @@ impl Pace {
         }
     }
 
-    /// The pump has parked. It spins afterwards if there may be work, from `since` on, and not if only time has passed.
+    /// The pump has parked. It spins afterwards if there may be work, from `since` on, and not if
+    /// only time has passed.
     pub(super) fn parked(&mut self, since: Option<Instant>) {
         self.spins_since = since;
     }
@@ -176,8 +180,9 @@ mod tests {
         parked: bool,
     }
 
-    /// Every state that can be reached, and what the pump does in it. While the disk writes and the shard is behind, the pump may wait; it may
-    /// not go on for ever without letting the executor see that the write has ended.
+    /// Every state that can be reached, and what the pump does in it. While the disk writes and the
+    /// shard is behind, the pump may wait; it may not go on for ever without letting the executor
+    /// see that the write has ended.
     #[test]
     fn a_pump_that_is_held_back_is_neither_busy_and_blind_nor_asleep_with_work() {
         let mut seen = std::collections::BTreeSet::new();
