@@ -374,7 +374,8 @@ fn a_replacement_goes_on_from_wherever_the_last_one_was_cut_off() {
             &|| fs::write(at("manifest.new"), b"tw"),
             &|| fs::hard_link(at("manifest"), at("manifest.old.new")),
             &|| fs::rename(at("manifest.old.new"), at("manifest.old")),
-            &|| fs::hard_link(at("manifest"), at("manifest.old.new")), // the next was cut off as well
+            // The next was cut off as well.
+            &|| fs::hard_link(at("manifest"), at("manifest.old.new")),
         ];
         cut_off[..steps].iter().for_each(|step| step().expect("a test can do what we do"));
         assert_eq!(directory.read("manifest").expect("it is there"), b"one");

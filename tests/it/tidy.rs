@@ -168,14 +168,20 @@ fn wide_prose(markdown: &str) -> Vec<usize> {
     wide
 }
 
-/// Lines of a source that are too wide and have a comment.
+/// Lines of a source that are too wide and have a comment. Code and drawings in comments are left
+/// out, as in documents.
 fn wide_comments(source: &str) -> Vec<usize> {
     let comments = take_apart(source).comments;
-    let lines = source.lines().zip(comments.lines()).enumerate();
-    lines
-        .filter(|(_, (line, comment))| !comment.trim().is_empty() && is_wide(line))
-        .map(|(at, _)| at + 1)
-        .collect()
+    let (mut wide, mut is_in_block) = (Vec::new(), false);
+    for (at, (line, comment)) in source.lines().zip(comments.lines()).enumerate() {
+        let is_comment = !comment.trim().is_empty();
+        let is_fence = line.trim_start().trim_start_matches(['/', '!', ' ']).starts_with("```");
+        is_in_block = is_comment && is_in_block != is_fence;
+        if is_comment && !is_in_block && is_wide(line) {
+            wide.push(at + 1);
+        }
+    }
+    wide
 }
 
 /// Every word of the code and where it begins.
@@ -306,7 +312,8 @@ fn documents_are_wrapped() {
 fn comments_are_wrapped() {
     let long = "x".repeat(COLUMNS_MAX);
     let made_up = format!("//{long}\nlet a = \"//{long}\";\nlet b = 1; // {long}\n// {}\n", &long[4..]);
-    assert_eq!(wide_comments(&made_up), [1, 3]);
+    let in_block = format!("/// ```\n/// {long}\n/// ```\n/// {long}\n");
+    assert_eq!(wide_comments(&(made_up + &in_block)), [1, 3, 8]);
 
     let mut wide = Vec::new();
     for (file, text) in files(".rs") {
