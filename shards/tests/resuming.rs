@@ -57,7 +57,7 @@ fn a_shard_has_not_come_to_rest_while_it_resumes() {
     let mut inboxes = [Inbox::new(), Inbox::new()];
     let mut effects = [Effects::new(2), Effects::new(2)];
     let mut rounds = 0;
-    while shards[0].is_resuming() {
+    while !shards[0].has_come_to_rest() {
         rounds += 1;
         assert!(rounds < 10, "it comes to rest");
         assert!(shards[0].take_resumed(Time(0)), "more may run: what was under way is on disk");
@@ -71,7 +71,7 @@ fn a_shard_has_not_come_to_rest_while_it_resumes() {
         shards[0].turn(Time(0), &mut inboxes[0], &mut effects[0]);
         shards[0].release(&mut effects[0]);
         assert!(shards[0].is_log_settled(), "nothing is to be written here");
-        assert!(shards[0].is_resuming(), "the other shard's disk has nothing of it");
+        assert!(!shards[0].has_come_to_rest(), "the other shard's disk has nothing of it");
         assert!(!shards[0].take_resumed(Time(0)), "so no more may run");
         while let Some(write) = shards[1].next_write(Time(0)) {
             shards[1].written(write.batch);

@@ -86,10 +86,7 @@ impl<A: Actor> LocalShard<A> {
     /// While the shard drains: whether it has nothing to do, which it then says.
     #[cold]
     pub(super) fn has_drained(&self, core: &Core<A>) -> bool {
-        // Messages of an earlier run wait for the disk of other shards, and nothing here shows it.
-        // A shard that called itself idle meanwhile could be stopped before it hears of that disk.
-        let is_settled = !core.is_logged || core.shard.is_log_settled() && !core.shard.is_resuming();
-        if !self.has_work(core) && is_settled {
+        if !self.has_work(core) && core.shard.has_come_to_rest() {
             self.shared.progress(self.index).idle(core.lanes.sent, core.lanes.received);
             return true;
         }

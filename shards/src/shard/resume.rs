@@ -44,10 +44,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         })
     }
 
-    /// Whether there are messages of an earlier run that run without waiting for their time, or
-    /// whose delivery is not on disk. Until there are none, the shard has not come to rest.
-    pub fn is_resuming(&self) -> bool {
-        self.engine.journal.as_ref().is_some_and(|journal| journal.resumed.is_going_on())
+    /// Whether the shard's log is settled, and no message of an earlier run runs soon or waits for
+    /// a disk. A message that waits for its time does not count.
+    pub fn has_come_to_rest(&self) -> bool {
+        let is_resuming = self.engine.journal.as_ref().is_some_and(|journal| journal.resumed.is_going_on());
+        self.is_log_settled() && !is_resuming
     }
 
     /// Takes the messages of earlier runs that may run at `now`. Says whether there are any: then

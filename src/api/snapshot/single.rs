@@ -1,12 +1,11 @@
-//! Reads of one object of a snapshot each, carried to a shard many at a time.
+//! Reads of single objects of a snapshot, carried to a shard many at a time.
 //!
-//! A read by itself was a job: a box, a command, and a doorbell for each. 80,000 of them took 150
-//! ms, and one read of the same 80,000 objects 5 ms. Now the first read of a snapshot sends a job
-//! to the shard. Those that follow are put into the snapshot's queue for that shard, and the job
-//! takes whatever is there.
+//! A snapshot has a queue of reads for each shard. The first read in a queue sends a job to the
+//! shard, and the job takes all reads that are there. When each read was a job of its own, 80,000
+//! of them took 150 ms, and one read of the same 80,000 objects took 5 ms.
 //!
-//! A queue that is not empty has a job, and only one. The job ends with each slice, so that its
-//! answers leave; it then sends itself again if reads are left.
+//! A queue that is not empty has exactly one job. A job ends after one slice, so that its answers
+//! leave. It then sends a job for the reads that are left.
 
 use std::collections::VecDeque;
 use std::mem::take;
@@ -39,9 +38,9 @@ pub(super) struct ReadQueue<A: Actor>(Mutex<QueuedReads<A>>);
 
 struct QueuedReads<A: Actor> {
     reads: Vec<Read<A>>,
-    /// One read, one permit. `None` while there are no reads.
+    /// For as many jobs as there are reads. `None` while there are none.
     permit: Option<Permit>,
-    /// A job will look here.
+    /// A job is on its way to the shard, or there.
     has_job: bool,
 }
 
@@ -75,14 +74,7 @@ pub(super) fn read<A: Actor>(
         !std::mem::replace(&mut waiting.has_job, true)
     };
     if is_first {
-        let job = ReadJob {
-            snapshot: snapshot.clone(),
-            shard,
-            reads: VecDeque::new(),
-            permit: None,
-            answered: Vec::new(),
-        };
-        job.send();
+        ReadJob::send(snapshot.clone(), shard, VecDeque::new(), None);
     }
     Some(answer)
 }
@@ -93,19 +85,21 @@ struct ReadJob<A: Actor> {
     shard: ShardIndex,
     /// Taken from the queue.
     reads: VecDeque<Read<A>>,
-    /// Of those in `reads` and `answered`.
+    /// For the reads in `reads` and `answered`.
     permit: Option<Permit>,
-    /// What the last step read. Empty in a job that has taken no step: that one was cancelled.
+    /// The answers of its one step. They are empty if the shard left before that step.
     answered: Vec<(oneshot::Sender<Answer<A>>, Answer<A>)>,
 }
 
 impl<A: Actor> ReadJob<A> {
-    fn send(self) {
-        let (shared, shard) = (self.snapshot.open.shared.clone(), self.shard.index());
-        shared.mailboxes[shard].command(Command::Job(Box::new(self)), &shared.replies);
+    /// Sends a job for `reads`, and for those that are in the queue when it gets there.
+    fn send(snapshot: Snapshot<A>, shard: ShardIndex, reads: VecDeque<Read<A>>, permit: Option<Permit>) {
+        let shared = snapshot.open.shared.clone();
+        let job = ReadJob { snapshot, shard, reads, permit, answered: Vec::new() };
+        shared.mailboxes[shard.index()].command(Command::Job(Box::new(job)), &shared.replies);
     }
 
-    /// Takes what waits in the queue; whether there is anything to read now.
+    /// Takes all reads out of the queue if this job has none. Says whether it has some now.
     fn take_more(&mut self) -> bool {
         if self.reads.is_empty() {
             let mut waiting = self.snapshot.open.queue(self.shard).lock();
@@ -126,7 +120,7 @@ impl<A: Actor> Job<A> for ReadJob<A> {
             && let Some(Read { id, to }) = self.reads.pop_front()
         {
             let read = || shard.read_at(epoch, &id).map(|object| object.map(|(_, state)| state.clone()));
-            // Nobody waits for it any more: it is let go of without being read.
+            // The caller has dropped this read, and the answer goes nowhere.
             let answer = if to.is_canceled() {
                 Ok(None)
             } else {
@@ -144,7 +138,7 @@ impl<A: Actor> Job<A> for ReadJob<A> {
     }
 
     fn is_awaited(&self) -> bool {
-        // Its reads may be, each by itself.
+        // Each of its reads has a caller of its own, and `step` asks for each.
         true
     }
 }
@@ -153,7 +147,7 @@ impl<A: Actor> Drop for ReadJob<A> {
     fn drop(&mut self) {
         let answered = take(&mut self.answered);
         if answered.is_empty() {
-            // The shard leaves, and takes no step. A sender that is dropped says so.
+            // The shard has left. A sender that is dropped tells the caller so.
             let waiting = &mut *self.snapshot.open.queue(self.shard).lock();
             waiting.has_job = false;
             self.reads.extend(waiting.reads.drain(..));
@@ -164,24 +158,16 @@ impl<A: Actor> Drop for ReadJob<A> {
             permit.shrink(answered.len());
         }
         for (to, answer) in answered {
-            // What nobody waits for is dropped here, and is the user's. The queue must not be left
-            // without its job.
+            // A user's waker or state may panic here. The queue must still get its next job.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(to.send(answer)))) {
                 tracing::warn!(
                     panic = panic_message(payload),
-                    "a state read from a snapshot panicked when it was dropped"
+                    "a state that was read from a snapshot panicked when it was dropped, or the waker of its task did"
                 );
             }
         }
         if self.take_more() {
-            ReadJob {
-                snapshot: self.snapshot.clone(),
-                shard: self.shard,
-                reads: take(&mut self.reads),
-                permit: self.permit.take(),
-                answered: Vec::new(),
-            }
-            .send();
+            ReadJob::send(self.snapshot.clone(), self.shard, take(&mut self.reads), self.permit.take());
         }
     }
 }
