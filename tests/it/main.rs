@@ -26,6 +26,7 @@ mod histories;
 mod jobs;
 mod layers;
 mod let_go;
+mod migrations;
 mod order;
 mod poison;
 mod readme;
