@@ -335,7 +335,7 @@ enum ReadState<T> {
     Joined(Pin<Box<dyn Future<Output = Result<T, SnapshotError>> + Send>>),
 }
 
-// Nothing in it is pinned in place.
+// No variant is pinned in place.
 impl<T> Unpin for SnapshotRead<T> {}
 
 impl<T: Send + 'static> SnapshotRead<T> {
@@ -370,13 +370,13 @@ impl<T> Future for SnapshotRead<T> {
             ReadState::One(..) if waiting::in_receive() => Poll::Ready(Err(SnapshotError::WaitOnShard)),
             ReadState::One(_, birth) if birth.is_elsewhere() => Poll::Ready(Err(SnapshotError::Stopped)),
             ReadState::One(answer, _) => {
-                // A thread that collects many finds most of them there, and needs no waker.
+                // A caller that collects many reads finds most answers here, without a waker.
                 if let Ok(Some(answer)) = answer.try_recv() {
                     return Poll::Ready(answer);
                 }
                 let waker = waiting::keep_here(cx.waker());
                 let answer = Pin::new(answer).poll(&mut Context::from_waker(&waker));
-                // Its sender is dropped by a shard that leaves.
+                // A shard that leaves drops the sender.
                 answer.map(|answer| answer.unwrap_or(Err(SnapshotError::Stopped)))
             }
             ReadState::Joined(read) => read.as_mut().poll(cx),

@@ -124,8 +124,8 @@ fn invariants(page: &str) -> BTreeSet<&str> {
     section.lines().filter_map(|line| line.strip_prefix("| *")?.split('*').next()).collect()
 }
 
-/// The names that messages of assertions in `text` begin with: words in lower case, joined by
-/// hyphens, and a colon.
+/// The names at the start of assertion messages in `text`: words in lower case that hyphens join,
+/// and a colon.
 fn asserted(text: &str) -> BTreeSet<&str> {
     let begins = |string: &&str| {
         let name = string.split(':').next().unwrap_or("");

@@ -242,7 +242,7 @@ fn single_reads_are_answered_one_by_one() {
     let snapshot = handle.snapshot().wait().expect("it opens");
     for round in 0..50 {
         let reads: Vec<_> = (0..1000).map(|at| (at % 80, snapshot.get(at % 80))).collect();
-        // Nobody waits for these, or waking whoever does panics on the shard.
+        // The callers of the first hundred are gone. Wakers of the next hundred panic on the shard.
         (0..100).for_each(|_| drop(snapshot.get(2)));
         let mut unwakeable: Vec<_> = (0..100).map(|_| snapshot.get(2)).collect();
         for read in &mut unwakeable {

@@ -179,9 +179,9 @@ fn a_life() {
     assert!(runtime.shutdown().drained);
 }
 
-/// Plants the messages in a new directory. The guilty one may end the process before the disk has
-/// any of them: on a busy machine 20 ms were too short for that, and the lives that came after
-/// waited for messages that nobody owed.
+/// Plants the messages in a new directory, and makes sure that the disk has all of them. On a busy
+/// machine the guilty one ended the process after 20 ms, before the disk had any. The next lives
+/// then waited for messages that nobody owed.
 fn plant(kind: &str, shards: usize, watchdog: &Watchdog) -> TempDir {
     for delay in [20, 200, 2_000, 20_000] {
         let directory = tempfile::tempdir().expect("a directory");
@@ -213,7 +213,7 @@ fn live(life: &str, kind: &str, shards: usize, directory: &Path) -> (bool, Strin
     live_for(life, kind, shards, directory, 1_000)
 }
 
-/// The same; what is planted is due after so many milliseconds.
+/// Lives once. Planted messages are due after `delay` milliseconds.
 fn live_for(life: &str, kind: &str, shards: usize, directory: &Path, delay: u64) -> (bool, String) {
     let child = Command::new(std::env::current_exe().expect("a test knows where it is"))
         .args(["--exact", "poison::a_life", "--ignored", "--nocapture"])

@@ -66,7 +66,7 @@ impl<A: Actor> Resumed<A> {
         self.timed
     }
 
-    /// Whether some run soon, or have run and their delivery is not on disk.
+    /// Whether a message runs soon, or has run and its delivery is not on disk.
     pub(super) fn is_going_on(&self) -> bool {
         self.waiting.len() > self.timed || !self.under_way.is_empty()
     }
