@@ -203,7 +203,7 @@ impl Forgetful {
 
     /// Unmounts it, as soon as whoever used it has let go of it.
     pub fn unmount(session: BackgroundSession, at: &Path) {
-        crate::mounts::unmount(at);
+        crate::mounts::unmount(at, Duration::from_secs(2));
         // It may find itself mounted still, and then that it is not.
         let _ = session.umount_and_join();
     }

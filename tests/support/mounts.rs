@@ -5,7 +5,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use crate::support::patience::{LOOK_EVERY, Patience};
 pub use crate::support::skip::skip;
 
 /// This program again, to run only this test, in a process of its own.
@@ -82,27 +84,42 @@ impl Mount {
     }
 
     /// Unmounts it.
+    ///
+    /// # Panics
+    /// If the file system stays in use. Its image must not be mounted a second time then: two file
+    /// systems on one image lose what each other wrote, and a test takes that for lost payments.
     pub fn end(self) {
-        drop(self);
+        let is_free = unmount(&self.at, Duration::from_secs(60));
+        assert!(is_free, "{} is still in use, and what is on it cannot be judged", self.at.display());
+        std::mem::forget(self);
     }
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        unmount(&self.at);
+        if !unmount(&self.at, Duration::from_secs(2)) {
+            let lazily = run("umount", &["-l", text(&self.at)]);
+            let at = self.at.display();
+            let _ = writeln!(std::io::stderr(), "{at} is in use and unmounted lazily: {lazily:?}");
+        }
     }
 }
 
-/// Unmounts what is mounted there, as soon as whoever was killed has let go of it.
-pub fn unmount(at: &Path) {
-    for _ in 0..200 {
-        if run("umount", &[text(at)]).is_ok() {
-            return;
+/// Unmounts the file system at `at` as soon as the processes that were killed have let go of it.
+/// Says whether it did, within `at_most`.
+pub fn unmount(at: &Path, at_most: Duration) -> bool {
+    let mut patience = Patience::of(at_most);
+    loop {
+        for _ in 0..25 {
+            if run("umount", &[text(at)]).is_ok() {
+                return true;
+            }
+            std::thread::sleep(LOOK_EVERY / 25);
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        if patience.is_over() {
+            return false;
+        }
     }
-    let lazily = run("umount", &["-l", text(at)]);
-    let _ = writeln!(std::io::stderr(), "{} is in use and unmounted lazily: {lazily:?}", at.display());
 }
 
 /// Makes an ext4 of so many MiB in a file, which takes up only what is written to it.
