@@ -105,8 +105,10 @@ fn add(to: u64) -> Message {
 #[test]
 fn no_message_costs_an_allocation() {
     let watchdog = Watchdog::new("no_message_costs_an_allocation");
-    let boxes = measure(|| (0..100).for_each(|number| drop(std::hint::black_box(Box::new(number)))));
-    assert!((100..110).contains(&boxes.allocations), "what allocates is counted: {boxes:?}");
+    let boxes = || measure(|| (0..100).for_each(|number| drop(std::hint::black_box(Box::new(number)))));
+    // The watchdog's thread allocates, too. It adds to some runs, and not to the least.
+    let boxes = (0..RUNS).map(|_| boxes().allocations).min().expect("there are runs");
+    assert!((100..110).contains(&boxes), "what allocates is counted: {boxes}");
 
     let steps = [inline, asked_and_told, asked_together, between_shards, across_shards];
     for step in steps {

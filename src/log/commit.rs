@@ -185,6 +185,9 @@ pub enum CommitLogError {
 /// Appending begins a run with one log, and another where the schema changes, so a runtime with any
 /// number of shards can go on with the directory. Reading keeps the log of one run in memory: at
 /// most what [`LogConfig::checkpoint_bytes`] lets grow.
+///
+/// A log that is changed here after a runtime crashed counts as ended. That crash does not count
+/// towards [`LogConfig::poison_lives_max`].
 #[derive(Debug)]
 pub struct LocalLog {
     directory: Directory,
