@@ -193,23 +193,7 @@ impl Patient {
         };
         let files: Vec<_> = listed.into_iter().map(|(name, _)| read(name)).collect();
         let manifest = manifest(directory);
-        let mut batches = Vec::new();
-        for (name, bytes) in &files {
-            let ends = parse_segment_name(name).map(|(log, _)| log);
-            let part = name.strip_prefix("checkpoint-").and_then(|log| u64::from_str_radix(log, 16).ok());
-            let Some(log) = ends.or(part) else { continue };
-            let mut offset = 0;
-            // Without damage, and of this log.
-            while offset < bytes.len()
-                && bytes[offset..].starts_with(b"FHLB")
-                && u64::from_le_bytes(bytes[offset + 24..offset + 32].try_into().expect("eight")) == log
-            {
-                let length = u32::from_le_bytes(bytes[offset + 8..offset + 12].try_into().expect("four"));
-                let end = offset + length as usize;
-                batches.push(Stands { file: name.clone(), log, offset, end, is_last: false });
-                offset = end.next_multiple_of(BLOCK);
-            }
-        }
+        let batches = Patient::batches(&files);
         let open = manifest.runs.iter().filter(|run| run.end.is_none()).flat_map(|run| &run.logs);
         let mut patient = Patient {
             directory: directory.to_path_buf(),
@@ -258,6 +242,31 @@ impl Patient {
             patient.without_last.insert(begin.log, lost.ok());
         }
         patient
+    }
+
+    /// The batches of all logs and of the checkpoint, in the order of the files.
+    fn batches(files: &[(String, Vec<u8>)]) -> Vec<Stands> {
+        let mut batches = Vec::new();
+        for (name, bytes) in files {
+            let part = name.strip_prefix("checkpoint-").and_then(|log| u64::from_str_radix(log, 16).ok());
+            let Some(of) = parse_segment_name(name).or(part.map(|log| (log, 0))) else { continue };
+            let log = of.0;
+            let mut offset = 0;
+            // Without damage, of this log and of this segment: a file that was a segment before has
+            // batches of that one behind its own. (They were taken for the log's, once in some
+            // thirty runs: where a batch too long for the last block had gone to the next segment.)
+            let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight"));
+            while offset < bytes.len()
+                && bytes[offset..].starts_with(b"FHLB")
+                && (number(offset + 24), number(offset + 32)) == of
+            {
+                let length = u32::from_le_bytes(bytes[offset + 8..offset + 12].try_into().expect("four"));
+                let end = offset + length as usize;
+                batches.push(Stands { file: name.clone(), log, offset, end, is_last: false });
+                offset = end.next_multiple_of(BLOCK);
+            }
+        }
+        batches
     }
 
     fn bytes(&self, file: &str) -> &[u8] {
