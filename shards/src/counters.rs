@@ -33,6 +33,8 @@ counters! {
     fast,
     /// Messages applied on the consensus path, counted where they ran.
     consensus,
+    /// Of those, pairs on the shortest way: two objects on two shards, both free.
+    pairs,
     /// Messages that began as transactions because their objects live on several shards.
     spanning,
     /// Messages that began as transactions because an object was locked.

@@ -27,6 +27,10 @@ pub(crate) enum Fault {
     IgnoreLocks,
     /// Who writes gets a lock that readers hold.
     LockTwice,
+    /// A pair does not lock its object where it begins.
+    PairUnlocked,
+    /// A pair that began at its higher home waits at the lower and keeps its lock.
+    WaitDownwards,
     /// What a transaction wrote of another shard's published objects is not published.
     PublishHomeOnly,
     /// Old versions of what is published are dropped although a snapshot sees them.
@@ -104,7 +108,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 31] = [
+    pub(crate) const ALL: [Fault; 33] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -116,6 +120,8 @@ impl Fault {
         Fault::ReadExpired,
         Fault::IgnoreLocks,
         Fault::LockTwice,
+        Fault::PairUnlocked,
+        Fault::WaitDownwards,
         Fault::PublishHomeOnly,
         Fault::TrimPublished,
         Fault::NeverUnpublish,

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use freehold_shard::{Actor, AskError, Destination, Envelope, Outcome, OwnerId, ReturnAddress, ShardIndex};
+use freehold_shard::{Actor, AskError, Destination, Outcome, OwnerId, ReturnAddress, ShardIndex};
 
 use crate::api::handle::Handle;
 use crate::api::snapshot::{self, Snapshot, SnapshotRead};
@@ -118,7 +118,7 @@ impl<A: Actor> Local<A> {
         if self.here.shared.logs.is_some() && !self.here.has_room_for_ask() {
             return LocalAsk { state: LocalAskState::Known(Err(AskError::Overloaded)) };
         }
-        let home = match self.run_or_route(&message) {
+        let destination = match self.run_or_route(&message) {
             Route::Done(outcome) => {
                 let state = match self.here.answer_when_durable(outcome) {
                     Ok(outcome) => LocalAskState::Known(outcome),
@@ -126,14 +126,13 @@ impl<A: Actor> Local<A> {
                 };
                 return LocalAsk { state };
             }
-            Route::To(home) => home,
+            Route::To(destination) => destination,
         };
         let Some(call) = self.here.in_flight.borrow_mut().begin() else {
             return LocalAsk { state: LocalAskState::Known(Err(AskError::Overloaded)) };
         };
         let answer_to = ReturnAddress::Shard { shard: self.here.index, call };
-        let envelope = Envelope::Message { message, sender: self.sender, answer_to };
-        let state = match self.here.send(home, envelope) {
+        let state = match self.here.send(destination, self.sender, message, answer_to) {
             Ok(()) => LocalAskState::Sent { here: self.here.clone(), call },
             Err(_) => {
                 self.here.in_flight.borrow_mut().unsend(call);
@@ -153,18 +152,16 @@ impl<A: Actor> Local<A> {
     /// # Panics
     /// If it is called from inside `receive`.
     pub fn tell(&self, message: A::Message) -> Result<(), TellError<A::Message>> {
-        let home = match self.run_or_route(&message) {
+        let destination = match self.run_or_route(&message) {
             Route::Done(Err(AskError::Stopped)) => return Err(TellError::Stopped(message)),
             Route::Done(Err(AskError::Unaddressed)) => return Err(TellError::Unaddressed(message)),
             // Whoever tells does not ask how it ends.
             Route::Done(_) => return Ok(()),
-            Route::To(home) => home,
+            Route::To(destination) => destination,
         };
-        let envelope = Envelope::Message { message, sender: self.sender, answer_to: ReturnAddress::Nobody };
-        self.here.send(home, envelope).map_err(|envelope| match envelope {
-            Envelope::Message { message, .. } => TellError::Overloaded(message),
-            _ => unreachable!("what comes back is what was sent"),
-        })
+        self.here
+            .send(destination, self.sender, message, ReturnAddress::Nobody)
+            .map_err(TellError::Overloaded)
     }
 
     /// Runs a message for objects of this shard at once, if that can be; otherwise says where to
@@ -182,11 +179,11 @@ impl<A: Actor> Local<A> {
                 match self.ask_now(message) {
                     // A transaction holds an object, or one is shared: the message becomes a
                     // transaction in the shard.
-                    Err(AskError::Busy) => Route::To(home),
+                    Err(AskError::Busy) => Route::To(destination),
                     outcome => Route::Done(outcome),
                 }
             }
-            Destination::One(home) | Destination::Several(home) => Route::To(home),
+            Destination::One(_) | Destination::Several(_) => Route::To(destination),
         }
     }
 
@@ -235,7 +232,7 @@ impl<A: Actor> Local<A> {
 enum Route<A: Actor> {
     /// It has run here, or will not run anywhere.
     Done(Outcome<A>),
-    To(ShardIndex),
+    To(Destination),
 }
 
 impl<A: Actor> Clone for Local<A> {

@@ -35,7 +35,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use freehold_shard::{
-    Actor, Addressees, AskError, Effects, Envelope, Inbox, Outcome, OwnerId, Shard, ShardIndex,
+    Actor, Addressees, AskError, Destination, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress,
+    Shard, ShardIndex,
 };
 use slab::Slab;
 
@@ -260,29 +261,66 @@ impl<A: Actor> LocalShard<A> {
         !core.inbox.envelopes.is_empty()
     }
 
-    /// Puts a task's envelope for another shard, or for this one's next turn, on its way, or gives
-    /// it back if there is no room.
-    pub(crate) fn send(&self, to: ShardIndex, envelope: Envelope<A>) -> Result<(), Envelope<A>> {
+    /// Puts a task's message on its way: to another shard, or into this one's next turn. Or begins
+    /// it, if it is a pair. Gives it back if there is no room.
+    pub(crate) fn send(
+        &self,
+        destination: Destination,
+        sender: OwnerId,
+        message: A::Message,
+        answer_to: ReturnAddress,
+    ) -> Result<(), A::Message> {
         let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
         let core = &mut *core;
+        let message = match self.begin_pair(core, destination, sender, message, answer_to) {
+            Ok(()) => None,
+            Err(message) => Some(message),
+        };
         let limits = &self.shared.config.limits;
-        if to == self.index {
-            // To run in a turn and not inline: it needs other shards, or waits for an object.
-            if core.inbox.envelopes.len() >= limits.own_messages_max {
-                return Err(envelope);
+        if let Some(message) = message {
+            let envelope = |message| Envelope::Message { message, sender, answer_to };
+            match destination {
+                Destination::Nowhere => unreachable!("a message without an object is refused before"),
+                // To run in a turn and not inline: it needs other shards, or waits for an object.
+                Destination::One(to) | Destination::Several(to) if to == self.index => {
+                    if core.inbox.envelopes.len() >= limits.own_messages_max {
+                        return Err(message);
+                    }
+                    core.inbox.envelopes.push(envelope(message));
+                }
+                Destination::One(to) | Destination::Several(to) => {
+                    let outbox = &mut core.effects.outboxes[to.index()];
+                    if outbox.len() >= limits.outbox_messages_max {
+                        return Err(message);
+                    }
+                    outbox.push_back(envelope(message));
+                }
             }
-            core.inbox.envelopes.push(envelope);
-        } else {
-            if core.effects.outboxes[to.index()].len() >= limits.outbox_messages_max {
-                return Err(envelope);
-            }
-            core.effects.outboxes[to.index()].push_back(envelope);
         }
         core.has_outgoing = true;
         if self.pump.is_parked.get() {
             self.tell_pump(core);
         }
         Ok(())
+    }
+
+    /// Begins a task's message at once, if its objects are a pair and one of them is free here. It
+    /// spares the message a trip to its lowest shard, or through this one's inbox.
+    fn begin_pair(
+        &self,
+        core: &mut Core<A>,
+        destination: Destination,
+        sender: OwnerId,
+        message: A::Message,
+        answer_to: ReturnAddress,
+    ) -> Result<(), A::Message> {
+        let spans = matches!(destination, Destination::Several(_));
+        // What was sent to the shard itself before is not overtaken; and what is under way is
+        // bounded.
+        if !spans || !core.inbox.envelopes.is_empty() || core.shard.is_congested() {
+            return Err(message);
+        }
+        core.shard.begin_pair(core.clock.now, sender, message, answer_to, &mut core.effects)
     }
 
     /// The pump is awake.

@@ -137,6 +137,9 @@ impl<A: Actor> Engine<A> {
         if !exists {
             slot.set_ownership(Ownership::default());
         }
+        if existed && exists && !self.run.epoch_state.needs_old() {
+            return slot.stamp(epoch);
+        }
         let newest = match fault::is_on(Fault::KeepForOldest) {
             true => self.run.epoch_state.watermark,
             false => self.run.epoch_state.newest_snapshot,

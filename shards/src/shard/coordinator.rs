@@ -16,16 +16,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use arrayvec::ArrayVec;
 
 use crate::actor::addressees::{ADDRESSEES_MAX, Others, Target};
-use crate::actor::outcome::{AskError, Outcome, ReturnAddress};
+use crate::actor::outcome::{AskError, ReturnAddress};
 use crate::actor::run::CommitWork;
 use crate::actor::{AccessError, Actor};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::log::record::Debt;
 use crate::object::{Access, OwnerId, Ownership};
 use crate::panics::drop_quietly;
 use crate::placement::ShardIndex;
-use crate::shard::engine::{CallSite, Engine, Reason, RunOutcome};
+use crate::shard::engine::{CallSite, Engine, Prepared, Reason, RunOutcome};
 use crate::store::slot::NO_SLOT;
 use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
@@ -54,10 +53,12 @@ impl<A: Actor> Engine<A> {
             Reason::Shared => self.run.counters.shared += 1,
             Reason::Undeclared => self.run.counters.undeclared += 1,
         }
-        let mut transaction = match self.prepared.take() {
-            Some(transaction) => transaction,
-            None => self.prepare_anew(&message, extra),
+        let mut prepared = match self.prepared.take() {
+            Some(prepared) => prepared,
+            None => Prepared::Any(self.prepare_anew(&message, extra)),
         };
+        let (Prepared::Pair(transaction) | Prepared::Detour(transaction) | Prepared::Any(transaction)) =
+            &mut prepared;
         transaction.message = Some(message);
         transaction.sender = sender;
         transaction.answer_to = answer_to;
@@ -65,7 +66,15 @@ impl<A: Actor> Engine<A> {
         transaction.seen = Epoch(0);
         transaction.reruns = u32::from(extra.is_some());
         self.in_flight += 1;
-        self.send(transaction, effects);
+        transaction.detours = 0;
+        match prepared {
+            Prepared::Pair(transaction) => self.begin_pair(transaction, effects),
+            Prepared::Detour(transaction) => self.detour(transaction, effects),
+            Prepared::Any(mut transaction) => {
+                transaction.is_reverse = false;
+                self.send(transaction, effects);
+            }
+        }
     }
 
     /// A box for a message whose objects were just found, with their homes, in their order.
@@ -90,7 +99,7 @@ impl<A: Actor> Engine<A> {
                 transaction.objects.sort_by_key(|object| object.home);
             }
         }
-        self.prepared = Some(transaction);
+        self.prepared = Some(Prepared::Any(transaction));
     }
 
     /// The same for one that ran and touched `extra` without having declared it.
@@ -107,7 +116,10 @@ impl<A: Actor> Engine<A> {
     /// Lets go of a box that was prepared for a message that nobody wants to begin.
     #[cold]
     pub(crate) fn unprepare(&mut self) {
-        if let Some(transaction) = self.prepared.take() {
+        if let Some(
+            Prepared::Pair(transaction) | Prepared::Detour(transaction) | Prepared::Any(transaction),
+        ) = self.prepared.take()
+        {
             self.keep_spare(transaction);
         }
     }
@@ -116,8 +128,10 @@ impl<A: Actor> Engine<A> {
     fn keep_spare(&mut self, mut transaction: Box<Transaction<A>>) {
         transaction.message = None;
         transaction.objects.clear();
-        transaction.records.clear();
-        transaction.records.shrink_to(RECORDS_KEPT);
+        if self.journal.is_some() {
+            transaction.records.clear();
+            transaction.records.shrink_to(RECORDS_KEPT);
+        }
         // As many as may be under way: fewer, and a shard with its hands full would make and drop
         // boxes all the time.
         if self.spare.len() < self.run.limits.transactions_max {
@@ -138,7 +152,7 @@ impl<A: Actor> Engine<A> {
     }
 
     /// This shard's part of the way up: locks what is at home here, now or when it can.
-    pub(crate) fn lock(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+    pub(crate) fn lock(&mut self, transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
         let at_home = transaction.at_home(self.run.shard);
         debug_assert!(!at_home.is_empty(), "routed-to-its-home: a transaction visits only its participants");
         debug_assert!(
@@ -147,6 +161,10 @@ impl<A: Actor> Engine<A> {
             "no-cycle: a transaction that may wait holds locks on lower shards only"
         );
         self.take_epoch_of(&transaction);
+        let Some(mut transaction) = self.run_if_free_pair(transaction, effects) else { return };
+        if transaction.is_reverse && at_home.start == 0 {
+            self.turn_ahead(&mut transaction, effects);
+        }
         for object in &mut transaction.objects[at_home.clone()] {
             if object.slot != NO_SLOT {
                 continue;
@@ -188,23 +206,32 @@ impl<A: Actor> Engine<A> {
     }
 
     /// Goes on with transactions that have got the locks they waited for.
-    fn run_ready(&mut self, effects: &mut Effects<A>) {
+    #[inline]
+    pub(super) fn run_ready(&mut self, effects: &mut Effects<A>) {
         while let Some(transaction) = self.locks.next_ready() {
             let at_home = transaction.at_home(self.run.shard);
-            self.pass_on(transaction, at_home, effects);
+            if let Some(transaction) = self.detour_if_hot(transaction, effects) {
+                self.pass_on(transaction, at_home, effects);
+            }
         }
     }
 
     /// Everything at home here is locked: on to the next participant, or run.
-    fn pass_on(
+    fn pass_on(&mut self, transaction: Box<Transaction<A>>, at_home: Range<usize>, effects: &mut Effects<A>) {
+        match transaction.after(&at_home) {
+            Some(next) => self.pass_on_to(next, transaction, at_home, effects),
+            None => self.run_at_lock_point(transaction, at_home, effects),
+        }
+    }
+
+    /// Copies what is at home here into the box, and sends it on.
+    pub(super) fn pass_on_to(
         &mut self,
+        next: ShardIndex,
         mut transaction: Box<Transaction<A>>,
         at_home: Range<usize>,
         effects: &mut Effects<A>,
     ) {
-        let Some(next) = transaction.after(&at_home) else {
-            return self.run_at_lock_point(transaction, at_home, effects);
-        };
         let epoch = self.run.epoch_state.epoch;
         let copied = catch_unwind(AssertUnwindSafe(|| {
             for object in &mut transaction.objects[at_home.clone()] {
@@ -236,7 +263,16 @@ impl<A: Actor> Engine<A> {
     }
 
     /// A transaction that this shard passed on in `epoch` has come back.
-    fn came_back(&mut self, epoch: Epoch) {
+    #[inline]
+    pub(super) fn came_back(&mut self, epoch: Epoch) {
+        match self.in_doubt.front_mut() {
+            Some((of, transactions)) if *of == epoch && *transactions > 1 => *transactions -= 1,
+            _ => self.last_came_back(epoch),
+        }
+    }
+
+    /// The same if it may have been the last of its epoch.
+    fn last_came_back(&mut self, epoch: Epoch) {
         let place = self.in_doubt.iter_mut().find(|(of, _)| *of == epoch);
         let (_, transactions) = place.expect("what comes back was passed on");
         *transactions -= 1;
@@ -309,6 +345,24 @@ impl<A: Actor> Engine<A> {
         ran: RunOutcome<A>,
         effects: &mut Effects<A>,
     ) {
+        let back = transaction.before(at_home);
+        self.end(&mut transaction, ran, back, effects);
+        for object in &transaction.objects[at_home.clone()] {
+            self.locks.unlock(&mut self.run.partition, object.slot);
+        }
+        self.pass_back(transaction, at_home, effects);
+    }
+
+    /// What came of it is known: who waits is answered, if that is not for the origin to do. `back`
+    /// is where the box goes next.
+    #[inline]
+    pub(super) fn end(
+        &mut self,
+        transaction: &mut Transaction<A>,
+        ran: RunOutcome<A>,
+        back: Option<ShardIndex>,
+        effects: &mut Effects<A>,
+    ) {
         transaction.epoch = self.run.epoch_state.epoch;
         if let Some(journal) = &mut self.journal {
             // What it wrote that is at home elsewhere is recorded there; whoever hears of it hears
@@ -323,10 +377,16 @@ impl<A: Actor> Engine<A> {
         let end = match ran {
             RunOutcome::Done(outcome) => {
                 let is_committed = outcome.is_ok();
-                // Whoever waits hears it now: it took effect. Only a batch is in the origin's
-                // hands.
-                let is_for_origin = matches!(transaction.answer_to, ReturnAddress::Batch { .. })
-                    && transaction.origin != self.run.shard;
+                // Whoever waits hears it now: it took effect. A batch is in the origin's hands; and
+                // a task there is answered by the box, if that goes there at once.
+                let is_for_origin = transaction.origin != self.run.shard
+                    && match transaction.answer_to {
+                        ReturnAddress::Batch { .. } => true,
+                        ReturnAddress::Shard { shard, .. } => {
+                            shard == transaction.origin && back == Some(shard) && !self.holds()
+                        }
+                        _ => false,
+                    };
                 let kept = if is_for_origin {
                     Some(outcome)
                 } else {
@@ -338,10 +398,6 @@ impl<A: Actor> Engine<A> {
             RunOutcome::Missing(id, access) => TransactionEnd::Again(id, access),
         };
         transaction.end = Some(end);
-        for object in &transaction.objects[at_home.clone()] {
-            self.locks.unlock(&mut self.run.partition, object.slot);
-        }
-        self.pass_back(transaction, at_home, effects);
     }
 
     /// This shard's part of the way back: takes over what was written, and unlocks.
@@ -380,7 +436,9 @@ impl<A: Actor> Engine<A> {
                 self.locks.unlock(&mut self.run.partition, object.slot);
             }
         }
-        self.drop_versions(2 * transaction.objects.len());
+        if self.versions.len() > 0 {
+            self.drop_versions(2 * transaction.objects.len());
+        }
         self.pass_back(transaction, &at_home, effects);
         self.run_ready(effects);
     }
@@ -407,6 +465,7 @@ impl<A: Actor> Engine<A> {
                 transaction.add(id, self.run.router.home(&id), access);
                 if transaction.objects.len() <= ADDRESSEES_MAX {
                     transaction.reruns += 1;
+                    transaction.is_reverse = false;
                     transaction.objects.iter_mut().for_each(|object| object.slot = NO_SLOT);
                     self.run.counters.reruns += 1;
                     // In a turn of its own, so that no stack grows with the reruns.
@@ -432,41 +491,5 @@ impl<A: Actor> Engine<A> {
         }
         self.in_flight -= 1;
         self.keep_spare(transaction);
-    }
-
-    /// Sends an outcome to whoever waits for it.
-    #[inline]
-    pub(crate) fn answer(&mut self, to: ReturnAddress, outcome: Outcome<A>, effects: &mut Effects<A>) {
-        match to {
-            ReturnAddress::Nobody => {}
-            ReturnAddress::Debt(debt) => self.deliver(debt, effects),
-            ReturnAddress::Shard { shard, call } if shard != self.run.shard && !self.holds() => {
-                effects.outboxes[shard.index()].push_back(Envelope::Answer { call, outcome });
-            }
-            ReturnAddress::Outside { .. } | ReturnAddress::Shard { .. } => {
-                effects.answers.push((to, outcome))
-            }
-            ReturnAddress::Batch { batch, entry } => self.batches.answer(batch, entry, outcome, effects),
-        }
-    }
-
-    /// Whether answers wait until they are durable.
-    #[inline]
-    fn holds(&self) -> bool {
-        self.journal.as_ref().is_some_and(|journal| journal.holds())
-    }
-
-    /// A pending send has run, whatever came of it.
-    #[cold]
-    fn deliver(&mut self, debt: Debt, effects: &mut Effects<A>) {
-        let Some(journal) = &mut self.journal else { return };
-        let epoch = self.run.epoch_state.epoch;
-        journal.record_delivery(debt, epoch);
-        let sender_shard = journal.sends.sender_shard(debt);
-        if sender_shard == self.run.shard {
-            journal.delivered(debt, epoch, &self.run.epoch_state);
-        } else {
-            effects.outboxes[sender_shard.index()].push_back(Envelope::Delivered { debt, epoch });
-        }
     }
 }

@@ -65,6 +65,15 @@ pub(crate) enum Reason {
     Undeclared,
 }
 
+/// A box with the objects of a message that is to become a transaction.
+pub(crate) enum Prepared<A: Actor> {
+    /// One of two objects is free here, and the other is at home on another shard.
+    Pair(Box<Transaction<A>>),
+    /// The same, but the one here is hot, so the other is to be locked first.
+    Detour(Box<Transaction<A>>),
+    Any(Box<Transaction<A>>),
+}
+
 /// Where in the program a message is run from: see [`Engine::receive`], which takes one as a
 /// number, because an enum cannot be a constant parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +84,15 @@ pub(crate) enum CallSite {
     /// A turn that works in stages.
     Staged,
     LockPoint,
+    /// The lock point of a pair: see [`pair`](crate::shard::pair).
+    Pair,
+}
+
+impl CallSite {
+    /// Whether a message run from here is a transaction.
+    const fn is_transaction(from: u8) -> bool {
+        from == CallSite::LockPoint as u8 || from == CallSite::Pair as u8
+    }
 }
 
 /// Runs the messages of one shard, and keeps what that takes.
@@ -90,7 +108,7 @@ pub(crate) struct Engine<A: Actor> {
     /// and being larger it cost the fast path 4 of 24 ns.
     pub(crate) reason: Reason,
     /// A box for the message that was last found to become a transaction, until it begins.
-    pub(crate) prepared: Option<Box<Transaction<A>>>,
+    pub(crate) prepared: Option<Prepared<A>>,
     /// Messages the shard sent to itself.
     own: VecDeque<Envelope<A>>,
     /// Messages that wait for their time.
@@ -284,8 +302,9 @@ impl<A: Actor> Engine<A> {
                 if !self.run.queued.is_empty() {
                     self.send_queued(effects);
                 }
-                if FROM == CallSite::LockPoint as u8 {
+                if CallSite::is_transaction(FROM) {
                     self.run.counters.consensus += 1;
+                    self.run.counters.pairs += u64::from(FROM == CallSite::Pair as u8);
                 } else {
                     self.run.counters.fast += 1;
                 }
@@ -318,6 +337,11 @@ impl<A: Actor> Engine<A> {
             self.run.counters.aborted += 1;
             let error = AccessError::TooManyObjects { max: ADDRESSEES_MAX };
             return Admission::Refused(AskError::Aborted(error.into()));
+        }
+        if let (Some(one), [other]) = (&first, others.as_slice())
+            && self.prepare_pair(one, other)
+        {
+            return Admission::Later(Reason::Spans);
         }
         let Some(named) = &first else {
             self.run.counters.unaddressed += 1;

@@ -7,6 +7,7 @@
 //! index entries, finds those of another, [`AHEAD`] messages nearer, and prefetches their slots,
 //! and runs a third.
 
+mod answers;
 mod batches;
 mod checkpoint;
 mod commit;
@@ -14,6 +15,7 @@ mod coordinator;
 mod engine;
 pub(crate) mod journal;
 mod logging;
+mod pair;
 mod resume;
 mod resumed;
 mod sends;
@@ -92,7 +94,7 @@ fn prefetch_box<A: Actor, P: Prefetch>(envelope: &Envelope<A>) {
     if let Envelope::Lock(transaction) | Envelope::Apply(transaction) | Envelope::Finish(transaction) =
         envelope
     {
-        P::prefetch::<Transaction<A>>(transaction, size_of::<Transaction<A>>().min(BOX_BYTES_MAX));
+        P::prefetch_to_write::<Transaction<A>>(transaction, Transaction::<A>::PAIR_BYTES.min(BOX_BYTES_MAX));
     }
 }
 
@@ -228,6 +230,36 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
+    /// Begins a message of a task to two objects, of which one is free here and the other at home
+    /// on another shard, at once and with no queue. It is on its way when this returns.
+    ///
+    /// # Errors
+    /// The message, if it is another, or has to wait for its object here. Nothing has changed; a
+    /// turn of its objects' lowest shard takes any.
+    pub fn begin_pair(
+        &mut self,
+        now: Time,
+        sender: OwnerId,
+        message: A::Message,
+        answer_to: ReturnAddress,
+        effects: &mut Effects<A>,
+    ) -> Result<(), A::Message> {
+        self.engine.run.now = now;
+        if self.engine.run.epoch_state.epoch != self.engine.mvcc.epochs().epoch() {
+            self.engine.enter();
+        }
+        let mut targets = Addressees::new();
+        let first = self.engine.run.find(&message, &mut targets);
+        match (first, targets.others.as_slice()) {
+            (Some(first), [other]) if self.engine.prepare_pair(&first, other) => {
+                self.engine.reason = Reason::Spans;
+                self.engine.begin(message, sender, answer_to, None, effects);
+                Ok(())
+            }
+            _ => Err(message),
+        }
+    }
+
     /// Prefetches where the objects of these messages are likely kept, as a turn does for its own.
     /// Nothing changes.
     pub fn prefetch<'m>(&mut self, messages: impl IntoIterator<Item = &'m A::Message>)
@@ -274,6 +306,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 }
                 Envelope::Lock(transaction) => self.engine.lock(transaction, effects),
                 Envelope::Apply(transaction) => self.engine.apply(transaction, effects),
+                Envelope::Release { slot, passed_in } => self.engine.release(slot, passed_in, effects),
                 Envelope::Finish(transaction) => self.engine.finish(transaction, effects),
                 Envelope::Restart(transaction) => self.engine.send(transaction, effects),
                 Envelope::Answer { call, outcome } => {

@@ -17,6 +17,13 @@ pub(crate) const NO_SLOT: SlotIndex = SlotIndex::MAX;
 /// In place of the number of a queue: nobody waits.
 pub(crate) const NO_QUEUE: u32 = u32::MAX;
 
+/// What one wait adds to an object's heat; a use without one takes 1 away.
+const HEAT_OF_WAIT: u8 = 4;
+/// Of the uses of a hot object, one in so many counts.
+const COOLS_ONE_IN: u64 = 64;
+/// From here on it is hot. (The simulator's worlds are small, and are to have hot objects, too.)
+const HOT: u8 = if cfg!(test) { 8 } else { 128 };
+
 /// In the lock word: nobody holds the object but, if at all, one that may write.
 const EXCLUSIVE: u32 = (1 << 31) - 1;
 /// In the lock word: the object is shared.
@@ -33,6 +40,8 @@ pub(crate) struct Slot<I, S> {
     pub(crate) live: bool,
     is_immutable: bool,
     has_version: bool,
+    /// How often somebody waited for it lately: see [`Slot::is_hot`].
+    heat: u8,
     owner: OwnerId,
     /// When it was last written, or earlier: while no snapshot needs to know, it is left as it is.
     /// Of an object that does not exist: never.
@@ -61,6 +70,7 @@ impl<I: ObjectId, S> Slot<I, S> {
             queue: NO_QUEUE,
             version: 0,
             has_version: false,
+            heat: 0,
             is_immutable: false,
             live: true,
             state: None,
@@ -142,6 +152,28 @@ impl<I: ObjectId, S> Slot<I, S> {
     #[inline]
     pub(crate) fn unlock(&mut self) {
         if self.lock & !SHARED == EXCLUSIVE { self.lock &= SHARED } else { self.lock -= 1 }
+    }
+
+    /// A transaction has to wait for it.
+    pub(crate) fn heat_up(&mut self) {
+        let heat = self.heat.saturating_add(HEAT_OF_WAIT);
+        self.heat = if heat < HOT { heat } else { u8::MAX };
+    }
+
+    /// A pair uses it and did not wait, the `nth` transaction of this shard. What is hot cools
+    /// slowly: it has to wait no more because it is known to be hot.
+    #[inline]
+    pub(crate) fn cool_down(&mut self, nth: u64) {
+        if self.heat != 0 && (self.heat < HOT || nth.is_multiple_of(COOLS_ONE_IN)) {
+            self.heat -= 1;
+        }
+    }
+
+    /// Whether many had to wait for it lately: for a while, more than one in five. (At 16 for each
+    /// wait one in seventeen was enough, and a crowd at one object heated those it paid to.)
+    #[inline]
+    pub(crate) fn is_hot(&self) -> bool {
+        self.heat >= HOT
     }
 
     /// When it was last written, as far as a snapshot needs to know; never, if it does not exist.

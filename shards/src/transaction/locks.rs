@@ -72,6 +72,7 @@ impl<A: Actor> Locks<A> {
                 continue;
             }
             missing += 1;
+            slot.heat_up();
             if slot.queue == NO_QUEUE {
                 slot.queue = self.queues.insert(self.spare.pop().unwrap_or_default()) as u32;
             }
@@ -82,9 +83,20 @@ impl<A: Actor> Locks<A> {
     }
 
     /// Gives back one lock, and grants what can be granted then.
+    #[inline]
     pub(crate) fn unlock(&mut self, partition: &mut Partition<A::Id, A::State>, index: SlotIndex) {
         let slot = partition.slot_mut(index);
         slot.unlock();
+        if slot.queue != NO_QUEUE || slot.is_left() {
+            self.grant(partition, index);
+        }
+    }
+
+    /// Grants what can be granted of an object that was unlocked; and lets go of its slot, if that
+    /// was only there to be locked.
+    #[cold]
+    fn grant(&mut self, partition: &mut Partition<A::Id, A::State>, index: SlotIndex) {
+        let slot = partition.slot_mut(index);
         if slot.queue != NO_QUEUE {
             let queue = &mut self.queues[slot.queue as usize];
             while let Some(first) = queue.front()

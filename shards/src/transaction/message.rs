@@ -5,6 +5,7 @@ use crate::actor::outcome::{Outcome, ReturnAddress};
 use crate::epoch::Epoch;
 use crate::log::record::Debt;
 use crate::object::OwnerId;
+use crate::store::slot::SlotIndex;
 use crate::transaction::Transaction;
 
 /// What travels between shards, and from an outside thread to a shard.
@@ -29,6 +30,14 @@ pub enum Envelope<A: Actor> {
     Lock(Box<Transaction<A>>),
     /// A transaction on its way back, to a shard that applies its part and unlocks it.
     Apply(Box<Transaction<A>>),
+    /// A pair that began at the receiving shard waits at its lower home, and for that it may hold
+    /// no lock of a higher.
+    Release {
+        /// The slot that it had locked.
+        slot: SlotIndex,
+        /// The epoch that it was passed on in.
+        passed_in: Epoch,
+    },
     /// A transaction applied everywhere, to where it began, which is not among its participants.
     Finish(Box<Transaction<A>>),
     /// A transaction a shard tells itself to begin anew.

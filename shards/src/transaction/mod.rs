@@ -4,12 +4,14 @@
 //! order; each locks all it owns of the transaction's objects in one step and adds copies of them.
 //! The last participant holds every lock and every value: there is the *lock point*, where the
 //! message runs. Then the box goes back the way it came, and each participant takes its objects'
-//! new states and unlocks; it ends where it began, and its memory is used again.
+//! new states and unlocks; it ends where it began, and its memory is used again. Two objects on two
+//! shards may be visited in the other order: see [`pair`](crate::shard::pair).
 
 pub(crate) mod effects;
 pub(crate) mod locks;
 pub(crate) mod message;
 
+use std::mem::offset_of;
 use std::ops::Range;
 
 use smallvec::SmallVec;
@@ -22,29 +24,37 @@ use crate::placement::ShardIndex;
 use crate::store::slot::{NO_SLOT, SlotIndex};
 
 /// A message on the consensus path.
+///
+/// Two cores take the lines of a box from each other, and that is most of what a transaction costs.
+/// So it has lines of its own, and what only a log needs comes last.
+#[repr(C, align(64))]
 pub struct Transaction<A: Actor> {
     /// `None` only in a box that waits to be used again.
     pub(crate) message: Option<A::Message>,
     pub(crate) sender: OwnerId,
     pub(crate) answer_to: ReturnAddress,
-    /// Where it began and where its box returns.
-    pub(crate) origin: ShardIndex,
-    /// By home, ascending; each id once. Two are in the box itself: a list behind another pointer
-    /// is another line to wait for on each core it comes to.
-    pub(crate) objects: SmallVec<[Carried<A>; 2]>,
     /// On the way up, the largest epoch among the participants so far; once it has run, the epoch
     /// it committed in.
     pub(crate) epoch: Epoch,
     /// The latest epoch something was committed in that it may have seen: see
     /// [`Journal`](crate::shard::journal::Journal).
     pub(crate) seen: Epoch,
+    /// What came of it, once it has run.
+    pub(crate) end: Option<TransactionEnd<A>>,
+    /// How often it began anew because it touched an object that was not among them.
+    pub(crate) reruns: u32,
+    /// Where it began and where its box returns.
+    pub(crate) origin: ShardIndex,
+    /// It is a pair that visits its higher home first: see [`pair`](crate::shard::pair).
+    pub(crate) is_reverse: bool,
+    /// How often it was sent from a hot object to its other home first.
+    pub(crate) detours: u8,
+    /// By home, ascending; each id once. Two are in the box itself: a list behind another pointer
+    /// is another line to wait for on each core it comes to.
+    pub(crate) objects: SmallVec<[Carried<A>; 2]>,
     /// What the log is to have of the objects it wrote, as it was written at the lock point, if
     /// there is a log.
     pub(crate) records: Vec<u8>,
-    /// How often it began anew because it touched an object that was not among them.
-    pub(crate) reruns: u32,
-    /// What came of it, once it has run.
-    pub(crate) end: Option<TransactionEnd<A>>,
 }
 
 /// What came of running a transaction.
@@ -61,18 +71,18 @@ pub(crate) enum TransactionEnd<A: Actor> {
 /// One object of a transaction.
 pub(crate) struct Carried<A: Actor> {
     pub(crate) id: A::Id,
-    pub(crate) home: ShardIndex,
-    pub(crate) access: Access,
-    /// Where it is at home, once it was found there, or [`NO_SLOT`].
-    pub(crate) slot: SlotIndex,
     /// The epoch at home when the transaction was passed on from there.
     pub(crate) passed_in: Epoch,
     pub(crate) ownership: Ownership,
-    pub(crate) state: Option<A::State>,
-    /// The transaction wrote it: the state here is to replace the one at home.
-    pub(crate) is_written: bool,
+    /// Where it is at home, once it was found there, or [`NO_SLOT`].
+    pub(crate) slot: SlotIndex,
     /// Where in [`Transaction::records`] its record is; empty if it needs none.
     pub(crate) record: Range<u32>,
+    pub(crate) home: ShardIndex,
+    pub(crate) access: Access,
+    /// The transaction wrote it: the state here is to replace the one at home.
+    pub(crate) is_written: bool,
+    pub(crate) state: Option<A::State>,
 }
 
 impl<A: Actor> Carried<A> {
@@ -93,6 +103,9 @@ impl<A: Actor> Carried<A> {
 }
 
 impl<A: Actor> Transaction<A> {
+    /// How much of a box a pair without a log needs.
+    pub(crate) const PAIR_BYTES: usize = offset_of!(Self, records);
+
     /// An empty box.
     pub(crate) fn new() -> Box<Self> {
         Box::new(Transaction {
@@ -105,6 +118,8 @@ impl<A: Actor> Transaction<A> {
             seen: Epoch(0),
             records: Vec::new(),
             reruns: 0,
+            is_reverse: false,
+            detours: 0,
             end: None,
         })
     }
@@ -122,6 +137,12 @@ impl<A: Actor> Transaction<A> {
     /// Which of the objects are at home on `shard`. Mostly there are few.
     #[inline]
     pub(crate) fn at_home(&self, shard: ShardIndex) -> Range<usize> {
+        if let [one, other] = self.objects.as_slice() {
+            let count = |is_it: fn(&ShardIndex, &ShardIndex) -> bool| {
+                usize::from(is_it(&one.home, &shard)) + usize::from(is_it(&other.home, &shard))
+            };
+            return count(ShardIndex::lt)..count(ShardIndex::le);
+        }
         let from = self.objects.iter().take_while(|object| object.home < shard).count();
         let here = self.objects[from..].iter().take_while(|object| object.home == shard).count();
         from..from + here
@@ -130,12 +151,54 @@ impl<A: Actor> Transaction<A> {
     /// The participant after the one where `at_home` are.
     #[inline]
     pub(crate) fn after(&self, at_home: &Range<usize>) -> Option<ShardIndex> {
+        if self.is_reverse {
+            return self.objects[..at_home.start].first().map(|object| object.home);
+        }
         self.objects.get(at_home.end).map(|object| object.home)
     }
 
-    /// The participant before it.
+    /// The participant before it. A pair that visited its higher home first has been at the
+    /// lower.
     #[inline]
     pub(crate) fn before(&self, at_home: &Range<usize>) -> Option<ShardIndex> {
+        if self.is_reverse {
+            return None;
+        }
         self.objects[..at_home.start].last().map(|object| object.home)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::AccessError;
+    use crate::actor::addressees::Addressees;
+    use crate::actor::objects::Objects;
+    use crate::transaction::message::Envelope;
+
+    struct Ledger;
+
+    impl Actor for Ledger {
+        type Id = u64;
+        type State = [u64; 8];
+        type Message = [u64; 3];
+        type Reply = u64;
+        type Error = AccessError<u64>;
+
+        fn addressees(_: &[u64; 3], _: &mut Addressees<u64>) {}
+
+        fn receive(_: &[u64; 3], _: &mut Objects<'_, Self>) -> Result<u64, AccessError<u64>> {
+            Ok(0)
+        }
+    }
+
+    // Each line of a box is one that two cores take from each other, and each byte of an envelope
+    // is moved four times.
+    #[test]
+    fn boxes_and_envelopes_do_not_grow_unseen() {
+        assert_eq!(
+            (Transaction::<Ledger>::PAIR_BYTES, size_of::<Carried<Ledger>>(), size_of::<Envelope<Ledger>>()),
+            (6 * 64 - 16, 120, 48)
+        );
     }
 }

@@ -29,6 +29,8 @@ pub enum Message {
     Share(u64),
     /// Follows the number in an account to another account, and adds to that.
     Follow(u64),
+    /// The same for the sum of two accounts.
+    FollowBoth(u64, u64),
     Panic(u64, u64),
     Nobody,
 }
@@ -66,6 +68,10 @@ impl Actor for Bank {
                 to.read(*other);
             }
             Message::Read(ids) => ids.iter().for_each(|id| to.read(*id)),
+            Message::FollowBoth(a, b) => {
+                to.read(*a);
+                to.read(*b);
+            }
             Message::Follow(id) => to.read(*id),
             Message::Nobody => {}
         }
@@ -107,6 +113,11 @@ impl Actor for Bank {
             }
             Message::Follow(id) => {
                 let next = *objects.get(id)?.unwrap_or(&0) as u64;
+                *objects.get_or_insert_with(next, || 0)? += 1;
+                Ok(vec![next as i64])
+            }
+            Message::FollowBoth(a, b) => {
+                let next = (*objects.get(a)?.unwrap_or(&0) + *objects.get(b)?.unwrap_or(&0)) as u64;
                 *objects.get_or_insert_with(next, || 0)? += 1;
                 Ok(vec![next as i64])
             }

@@ -386,6 +386,7 @@ impl World {
                 let script = self.script(true);
                 let (from, to) = (self.dice.below(self.shape.shards), self.destination(&script));
                 let answer_to = ReturnAddress::Shard { shard: ShardIndex(from as u16), call: script.message };
+                let Some(script) = self.begin_pair(from, script, answer_to) else { return };
                 let envelope = Envelope::Message { sender: script.sender, message: script, answer_to };
                 if from == to {
                     self.ingress[to].push_back(Ingress::One(envelope));
@@ -401,6 +402,15 @@ impl World {
                 self.ingress[to].push_back(Ingress::One(envelope));
             }
         }
+    }
+
+    /// A task's message begins at once, if it can. It is returned if it cannot.
+    fn begin_pair(&mut self, shard: usize, script: Script, answer_to: ReturnAddress) -> Option<Script> {
+        self.release_late(shard);
+        let (now, sender, effects) = (self.now(), script.sender, &mut self.effects[shard]);
+        let script = self.shards[shard].begin_pair(now, sender, script, answer_to, effects).err();
+        self.write_and_release(shard);
+        script
     }
 
     /// Some of what is in an outbox goes into its lane.

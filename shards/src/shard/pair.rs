@@ -1,0 +1,198 @@
+//! The common transaction, on the shortest way: two objects on two shards, both free.
+//!
+//! ```text
+//! one home: locks its object, copies it ─── LOCK ──> other home: finds its own free, and runs
+//! one home: takes over what was written, unlocks <── APPLY ──
+//! ```
+//!
+//! It is the protocol of [`coordinator`](crate::shard::coordinator), and its box, with two
+//! shortcuts. The second home takes no lock of its own: it runs the message at once, so nobody
+//! could meet that lock. And a pair may visit its higher home first: where a task asks for it
+//! there.
+//!
+//! A pair that finds its second object locked, shared or absent goes on as a transaction of any
+//! size does, and so overtakes nobody. If it began at the higher home it must not wait with a lock
+//! there (*no-cycle*). So it becomes a transaction that has just come to its lower home, its first,
+//! and a RELEASE goes back to unlock the other object, which nothing holds up.
+//!
+//! Where an object is locked decides what a crowd can do: the first home keeps its lock for a round
+//! trip, the second for no time. So an object that somebody had to wait for is *hot* for a while,
+//! and pairs visit its home last, wherever they begin. A pair that waited for it gives its lock
+//! back and takes the same *detour*.
+
+use crate::actor::Actor;
+use crate::actor::addressees::{Others, Target};
+use crate::actor::run::CommitWork;
+use crate::epoch::Epoch;
+use crate::fault::{self, Fault};
+use crate::object::Ownership;
+use crate::shard::engine::{CallSite, Engine, Prepared};
+use crate::store::slot::{NO_SLOT, SlotIndex};
+use crate::transaction::effects::Effects;
+use crate::transaction::message::Envelope;
+use crate::transaction::{Carried, Transaction};
+
+/// How often a transaction gives a lock back that it waited for. Then it keeps it, so that it does
+/// not wait for ever.
+const DETOURS_MAX: u8 = 3;
+
+impl<A: Actor> Engine<A> {
+    /// Prepares the box of a message to these two objects, if one is free here and the other is at
+    /// home on another shard. Says whether that is so.
+    #[inline]
+    pub(super) fn prepare_pair(&mut self, one: &Target<A::Id>, other: &Target<A::Id>) -> bool {
+        let (here, there) = match (one.is_clear(), other.is_clear()) {
+            (true, false) => (one, other),
+            (false, true) => (other, one),
+            _ => return false,
+        };
+        if there.slot != NO_SLOT {
+            return false;
+        }
+        let (shard, home) = (self.run.shard, self.run.router.home(&there.id));
+        if home == shard {
+            return false;
+        }
+        // At the higher home a crowd is no matter: whoever comes from the lower waits there with
+        // all it needs.
+        let is_higher = home < shard;
+        let is_hot = !is_higher && self.run.partition.slot(here.slot).is_hot();
+        let here = Carried::new(here.id, shard, here.access, here.slot);
+        let there = Carried::new(there.id, home, there.access, NO_SLOT);
+        let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
+        transaction.is_reverse = is_higher || is_hot;
+        let (lower, higher) = if is_higher { (there, here) } else { (here, there) };
+        transaction.objects.push(lower);
+        transaction.objects.push(higher);
+        self.prepared =
+            Some(if is_hot { Prepared::Detour(transaction) } else { Prepared::Pair(transaction) });
+        true
+    }
+
+    /// Begins a pair: one of its objects is here, and free.
+    #[inline]
+    pub(super) fn begin_pair(&mut self, transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+        let place = usize::from(transaction.is_reverse);
+        let (here, next) = (&transaction.objects[place], transaction.objects[1 - place].home);
+        let slot = self.run.partition.slot_mut(here.slot);
+        debug_assert!(
+            slot.id == here.id && slot.may_lock(here.access),
+            "locked-until-applied: {:?} was free a moment ago",
+            here.id
+        );
+        slot.cool_down(self.run.counters.consensus);
+        if !fault::is_on(Fault::PairUnlocked) {
+            slot.lock(here.access);
+        }
+        self.pass_on_to(next, transaction, place..place + 1, effects);
+    }
+
+    /// Runs a pair that has come to its second home, if its object is free here, without a lock.
+    /// Returns it if it has to wait, or is another transaction.
+    #[inline]
+    pub(super) fn run_if_free_pair(
+        &mut self,
+        mut transaction: Box<Transaction<A>>,
+        effects: &mut Effects<A>,
+    ) -> Option<Box<Transaction<A>>> {
+        let (shard, is_reverse) = (self.run.shard, transaction.is_reverse);
+        let [lower, higher] = transaction.objects.as_mut_slice() else { return Some(transaction) };
+        let (guest, here) = if is_reverse { (higher, lower) } else { (lower, higher) };
+        if guest.home == shard || here.home != shard {
+            return Some(transaction);
+        }
+        let mut target = Target::found(here.id, NO_SLOT, here.access);
+        self.run.find_one(&mut target);
+        here.slot = target.slot;
+        if !target.is_clear() {
+            return Some(transaction);
+        }
+        self.run.partition.slot_mut(target.slot).cool_down(self.run.counters.consensus);
+        if let Some(journal) = &mut self.journal {
+            journal.lent.clear();
+        }
+        let lent = self.run.partition.lend_slot(
+            guest.id,
+            self.run.epoch_state.epoch,
+            guest.ownership,
+            guest.state.take(),
+        );
+        self.run.commit_work.add_if(guest.ownership == Ownership::Shared, CommitWork::CHANGES);
+        let mut others = Others::new();
+        others.push(Target::found(guest.id, lent, guest.access));
+        let message = transaction.message.as_ref().expect("a transaction under way has its message");
+        let ran = self.receive::<{ CallSite::Pair as u8 }>(
+            message,
+            transaction.sender,
+            Some(target),
+            &mut others,
+            effects,
+        );
+        guest.is_written = others[0].saved;
+        (guest.ownership, guest.state) = self.run.partition.take_back(lent);
+        if let Some(journal) = &mut self.journal {
+            let record = journal.lent.of(lent);
+            // A record is at most 16 MiB.
+            guest.record = record.start as u32..record.end as u32;
+            std::mem::swap(&mut journal.lent.bytes, &mut transaction.records);
+        }
+        let back = guest.home;
+        self.end(&mut transaction, ran, Some(back), effects);
+        effects.outboxes[back.index()].push_back(Envelope::Apply(transaction));
+        None
+    }
+
+    /// A pair that was at its higher home first has to wait here, at the lower. It lets go of the
+    /// other object, and goes on as if it had come here first.
+    #[cold]
+    pub(super) fn turn_ahead(&mut self, transaction: &mut Transaction<A>, effects: &mut Effects<A>) {
+        if fault::is_on(Fault::WaitDownwards) {
+            return;
+        }
+        transaction.is_reverse = false;
+        let higher = &mut transaction.objects[1];
+        let Carried { id, home, access, slot, passed_in, .. } = *higher;
+        *higher = Carried::new(id, home, access, NO_SLOT);
+        effects.outboxes[home.index()].push_back(Envelope::Release { slot, passed_in });
+    }
+
+    /// Sends a pair whose object here, at its lower home, is hot to its higher home first. It keeps
+    /// no lock here.
+    #[cold]
+    pub(super) fn detour(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+        debug_assert!(transaction.is_reverse, "no-cycle: a detour is to the higher home");
+        transaction.detours += 1;
+        transaction.objects.iter_mut().for_each(|object| object.slot = NO_SLOT);
+        let higher = transaction.objects[1].home;
+        effects.outboxes[higher.index()].push_back(Envelope::Lock(transaction));
+    }
+
+    /// A pair has got the lock it waited for here. If it would hold that for a round trip, it gives
+    /// it back and goes to its other home first. Otherwise it is returned.
+    pub(super) fn detour_if_hot(
+        &mut self,
+        mut transaction: Box<Transaction<A>>,
+        effects: &mut Effects<A>,
+    ) -> Option<Box<Transaction<A>>> {
+        let [lower, higher] = transaction.objects.as_slice() else { return Some(transaction) };
+        if lower.home != self.run.shard
+            || higher.home == self.run.shard
+            || transaction.detours >= DETOURS_MAX
+            || !self.run.partition.slot(lower.slot).is_hot()
+            || self.run.partition.slot(lower.slot).state.is_none()
+        {
+            return Some(transaction);
+        }
+        self.locks.unlock(&mut self.run.partition, lower.slot);
+        transaction.is_reverse = true;
+        self.detour(transaction, effects);
+        None
+    }
+
+    /// A pair that began here waits at its lower home: it holds nothing here any more.
+    pub(crate) fn release(&mut self, slot: SlotIndex, passed_in: Epoch, effects: &mut Effects<A>) {
+        self.came_back(passed_in);
+        self.locks.unlock(&mut self.run.partition, slot);
+        self.run_ready(effects);
+    }
+}
