@@ -64,6 +64,8 @@ mod transport;
 
 pub use self::core::tasks::Stopping;
 pub use api::ask_all::AskAll;
+pub use api::ask_waiting::AskWaiting;
+pub use api::deadline::AskUntil;
 pub use api::handle::Handle;
 pub use api::local::{Local, LocalAsk};
 pub use api::snapshot::{Snapshot, SnapshotRead};
@@ -73,10 +75,11 @@ pub use error::{
     CheckpointError, ConfigError, Death, DeathCause, SnapshotError, StartError, TaskError, TellError,
 };
 pub use freehold_shard::{
-    ADDRESSEES_MAX, Access, AccessError, Ack, Actor, Addressees, AskError, Counters, Epoch, Limits, Migrated,
-    Migration, MigrationError, Migrations, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership,
-    PlacementKey, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape, ShapeChange,
-    Shapes, ShardIndex, TransactionId, Unreadable, Value, WrittenSchema,
+    ADDRESSEES_MAX, Access, AccessError, Ack, Actor, Addressees, AskError, Counters, Epoch, Key, Kind,
+    KindPair, Limits, MessageOf, Migrated, Migration, MigrationError, Migrations, NotMigrated, ObjectId,
+    Objects, Outcome, OwnerId, Ownership, PlacementKey, RecordError, SHARDS_MAX, Schema, SchemaError,
+    SchemaPart, SchemaTypes, Shape, ShapeChange, Shapes, ShardIndex, TransactionId, Unreadable, Value,
+    WrittenSchema,
 };
 /// The executor that tasks on a shard run on: its timers, files, sockets and locks are for their
 /// use.

@@ -15,6 +15,7 @@ use freehold_shard::{
 };
 
 use crate::api::ask_all::AskAll;
+use crate::api::ask_waiting::AskWaiting;
 use crate::api::snapshot::{self, Snapshot, SnapshotRead};
 use crate::core::shared::Shared;
 use crate::error::TellError;
@@ -44,28 +45,71 @@ impl<A: Actor> Handle<A> {
     /// [`AskError::Stopped`] once the runtime stops. Neither ran. The others are the message's own.
     #[inline]
     pub fn ask(&self, message: A::Message) -> Ask<A> {
+        match self.ask_if_room(message) {
+            Ok(ask) => ask,
+            Err((_, home)) => {
+                self.shared.mailboxes[home.index()].count_overloaded();
+                Ask::known(Err(AskError::Overloaded))
+            }
+        }
+    }
+
+    /// Sends a message to its objects, and waits for room where there is none: for programs that
+    /// have a bound of their own on what is under way, such as an HTTP service. It is on its way
+    /// when this returns, if there is room; otherwise it is sent while the outcome is awaited.
+    /// Dropped before that, it is not sent.
+    ///
+    /// A message that waits keeps no place: room goes to the first who looks. It waits in its
+    /// future, whose memory is the caller's, so as many may wait as the program lets.
+    ///
+    /// ```no_run
+    /// # async fn ask<A: freehold::Actor>(handle: freehold::Handle<A>, message: A::Message) {
+    /// use std::time::Duration;
+    ///
+    /// use freehold::AskError;
+    ///
+    /// // Waits for room and for the answer, two seconds in all.
+    /// match handle.ask_waiting(message).until(tokio::time::sleep(Duration::from_secs(2))).await {
+    ///     Err(AskError::Overloaded) => println!("it was never sent"),
+    ///     Err(AskError::TimedOut) => println!("it was sent, and may have run or still run"),
+    ///     outcome => println!("it ran: {}", outcome.is_ok()),
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The outcome is that of [`Handle::ask`], but never [`AskError::Overloaded`] without a
+    /// deadline.
+    pub fn ask_waiting(&self, message: A::Message) -> AskWaiting<A> {
+        match self.ask_if_room(message) {
+            Ok(ask) => AskWaiting::sent(ask),
+            Err((message, _)) => AskWaiting::waits(AskAll::send(self.shared.clone(), self.sender, [message])),
+        }
+    }
+
+    /// Sends a message, or gives it back with its home if there is no room.
+    #[inline(always)]
+    fn ask_if_room(&self, message: A::Message) -> Result<Ask<A>, (A::Message, ShardIndex)> {
         let shared = &*self.shared;
         if !shared.is_open() {
-            return Ask::known(Err(AskError::Stopped));
+            return Ok(Ask::known(Err(AskError::Stopped)));
         }
         let home = match self.destination(&message) {
             Destination::One(home) | Destination::Several(home) => home,
-            Destination::Nowhere => return Ask::known(Err(AskError::Unaddressed)),
+            Destination::Nowhere => return Ok(Ask::known(Err(AskError::Unaddressed))),
         };
         let mailbox = &shared.mailboxes[home.index()];
-        let Some(claim) = shared.replies.claim() else {
-            mailbox.count_overloaded();
-            return Ask::known(Err(AskError::Overloaded));
-        };
+        let Some(claim) = shared.replies.claim() else { return Err((message, home)) };
         let answer_to = ReturnAddress::Outside { slot: claim.slot, generation: claim.generation };
         let envelope = Envelope::Message { message, sender: self.sender, answer_to };
-        if mailbox.put(Ingress::One(envelope, 0)).is_err() {
-            mailbox.count_overloaded();
+        if let Err(Ingress::One(Envelope::Message { message, .. }, _)) =
+            mailbox.put(Ingress::One(envelope, 0))
+        {
             shared.replies.unclaim(claim);
-            return Ask::known(Err(AskError::Overloaded));
+            return Err((message, home));
         }
         mailbox.notify(&shared.replies);
-        Ask::sent(shared.replies.clone(), claim)
+        Ok(Ask::sent(shared.replies.clone(), claim))
     }
 
     /// Sends many messages at once, one batch to each shard that is concerned, and gives their
