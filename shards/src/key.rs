@@ -8,11 +8,11 @@
 //! longer                    15 bytes of its SHA-256      the last byte: 255
 //! ```
 //!
-//! A short text is its key, so two of them never share one. Two longer texts may. By chance that is
-//! not to be expected: among a trillion texts it happens once in 2^41 databases. On purpose it takes
-//! 2^60 hashes to find two texts that share a key, and 2^120 to find one for another's text. Still
-//! nobody should read what belongs to another text: an object that is [`Named`] says its whole text,
-//! and `Objects::read_named` and its siblings compare it and refuse ([`OtherName`]).
+//! A short text is its key, so two of them never share one. Two longer texts may. Chance makes no
+//! such pair: among a trillion texts there is one in 2^41 databases. An attacker needs 2^60 hashes
+//! to find two texts that share a key, and 2^120 to find one for another's text. Still nobody
+//! should read an object of another text. So an object that is [`Named`] says its whole text, and
+//! `Objects::read_named` and its siblings compare it and refuse ([`OtherName`]).
 //!
 //! The other way is to intern: a table that gives each text a number. It was not taken. The table
 //! is one more object to lock and to log for every new text, and to ask for every old one; a key is

@@ -42,7 +42,7 @@ pub use actor::kind::{Kind, KindPair};
 pub use actor::limits::Limits;
 pub use actor::objects::Objects;
 pub use actor::outcome::{AskError, Outcome, ReturnAddress};
-pub use actor::request::{MessageOf, Request, To};
+pub use actor::receive::{MessageOf, Receive, To};
 pub use actor::{AccessError, Actor};
 pub use counters::Counters;
 pub use epoch::durability::Durability;

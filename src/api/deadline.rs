@@ -117,6 +117,15 @@ impl<A: Actor> Ask<A> {
 
     /// Blocks the calling thread until the outcome is there, and no longer than `timeout`.
     ///
+    /// ```no_run
+    /// # fn ask<A: freehold::Actor>(handle: freehold::Handle<A>, message: A::Message) {
+    /// use std::time::Duration;
+    ///
+    /// let outcome = handle.ask(message).wait_timeout(Duration::from_secs(1));
+    /// # drop(outcome);
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Ask::wait`]; after `timeout` [`AskError::TimedOut`]. The message was sent: it may have
     /// run, or may still run.
@@ -128,7 +137,21 @@ impl<A: Actor> Ask<A> {
 
 impl<A: Actor> LocalAsk<A> {
     /// The same ask, with a deadline: as [`Ask::until`], by a timer of
-    /// [`glommio`](crate::glommio).
+    /// [`glommio`].
+    ///
+    /// ```no_run
+    /// # async fn ask<A: freehold::Actor>(local: freehold::Local<A>, message: A::Message) {
+    /// use std::time::Duration;
+    ///
+    /// use freehold::glommio::timer::sleep;
+    ///
+    /// let outcome = local.ask(message).until(sleep(Duration::from_millis(20))).await;
+    /// # drop(outcome);
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Ask::until`].
     pub fn until<D: Future>(self, deadline: D) -> AskUntil<LocalAsk<A>, D> {
         AskUntil::new(self, deadline)
     }

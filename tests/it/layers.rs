@@ -33,6 +33,7 @@ const RUNTIME: Layers = "
     transport
     core
     api
+    typed
     runtime
 ";
 

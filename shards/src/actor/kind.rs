@@ -12,7 +12,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use crate::actor::objects::Objects;
-use crate::actor::request::MessageOf;
+use crate::actor::receive::MessageOf;
 use crate::actor::{AccessError, Actor};
 use crate::key::{Key, Named};
 use crate::object::ObjectId;

@@ -7,7 +7,7 @@ pub(crate) mod kind;
 pub(crate) mod limits;
 pub(crate) mod objects;
 pub(crate) mod outcome;
-pub(crate) mod request;
+pub(crate) mod receive;
 pub(crate) mod run;
 
 use std::fmt::Debug;
@@ -47,7 +47,7 @@ pub trait Actor: Sized + 'static {
     /// Why a message was refused. An `Err` undoes everything the message did. With `thiserror` a
     /// variant `Access(#[from] AccessError<Id>)` makes an enum fit.
     // The compiler shows the next line where a type does not fit, and so what to do.
-    type Error: From<AccessError<Self::Id>> + Send + 'static; // with a variant `#[from] AccessError<_>`
+    type Error: From<AccessError<Self::Id>> + Send + 'static; // a variant `#[from] AccessError<_>`
 
     /// The objects the message is addressed to, at least one. It must be a pure function of the
     /// message: it is called by the sender to find the home and again by the shard.

@@ -99,8 +99,8 @@ impl<A: Actor> Objects<'_, A> {
         })
     }
 
-    /// The states of `N` different objects, to change all of them, in the order of `ids`; `None` for
-    /// one that does not exist.
+    /// The states of `N` different objects, to change all of them, in the order of `ids`; `None`
+    /// for one that does not exist.
     ///
     /// ```
     /// # use freehold_shard::{AccessError, Actor, Objects};

@@ -1,8 +1,8 @@
-//! Requests: the messages of one actor as types of their own, each with its own reply.
+//! Messages of one actor as types of their own, each with its own reply.
 //!
 //! An actor has one type of message and one type of reply. `freehold::actor!` writes both as enums
-//! with a variant for each request, and [`MessageOf`] says which variant is whose. What a request
-//! does is written by hand, as [`Request`].
+//! with a variant for each message, and [`MessageOf`] says which variant is whose. What a message
+//! does is written by hand, as [`Receive`].
 
 use crate::actor::Actor;
 use crate::actor::addressees::Addressees;
@@ -31,10 +31,10 @@ pub trait MessageOf<A: Actor>: Sized {
 /// `messages` of `freehold::actor!`, which has an example.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is listed as a message of `{A}`, and nothing says what it does",
-    label = "`impl Request<{A}> for {Self}` is missing",
-    note = "write `impl Request<{A}> for {Self}`, with `addressees` and `receive`"
+    label = "`impl Receive<{A}> for {Self}` is missing",
+    note = "write `impl Receive<{A}> for {Self}`, with `addressees` and `receive`"
 )]
-pub trait Request<A: Actor>: MessageOf<A> {
+pub trait Receive<A: Actor>: MessageOf<A> {
     /// The objects the message is addressed to, at least one: see [`Actor::addressees`].
     fn addressees(&self, to: &mut To<'_, A>);
 
