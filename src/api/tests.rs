@@ -62,10 +62,11 @@ fn fill(handle: &Handle<Accounts>) -> Vec<crate::Ask<Accounts>> {
 
 #[test]
 fn a_message_that_finds_no_room_waits_and_runs_once() {
-    let runtime = start(Config::default());
+    let runtime = start(Config { asks_in_flight_max: 2 * INGRESS, ..Config::default() });
     let handle = runtime.handle();
     let held_up = hold_up(&runtime);
     let filling = fill(&handle);
+    (0..4 * INGRESS).for_each(|_| drop(handle.ask_waiting(add(1000))));
     let mut waiting = handle.ask_waiting(add(100));
     assert!(!waiting.is_sent());
     assert!(poll(&mut waiting).is_pending() && !waiting.is_sent());
@@ -79,6 +80,14 @@ fn a_message_that_finds_no_room_waits_and_runs_once() {
     assert!(filling.into_iter().all(|ask| ask.wait().is_ok()));
     assert_eq!(coins(&handle), Ok(INGRESS as u64 + 100), "of what was not sent nothing ran");
     assert_eq!(handle.stats().shards[0].overloaded, 1, "what waits was not refused");
+    // Each gave its slot back: there are as many as ever for answers that nobody picks up.
+    let answered = (0..2 * INGRESS).map(|_| {
+        let ask = handle.ask(add(0));
+        assert!(handle.ask_all([add(0)]).wait()[0].is_ok());
+        ask
+    });
+    let answered: Vec<_> = answered.collect();
+    assert!(answered.into_iter().all(|ask| ask.wait().is_ok()));
 }
 
 #[test]

@@ -298,6 +298,20 @@ fn a_fold_of_a_kind_leaves_the_others_out() {
     let snapshot = zoo.snapshot().wait().unwrap();
     let sum = |sum: &mut i64, user: u64, account: &Account| *sum += account.0 * user as i64;
     assert_eq!(snapshot.fold_kind::<Account, _, _, _, _>(|| 0, sum, |a, b| a + b).wait(), Ok(5050));
+    // A stranger is noticed on each shard.
+    for shard in 0..2 {
+        let is_here = |user: &u64| zoo.home(&Id::Account(*user)).index() == shard;
+        let user = (1..).find(is_here).expect("there are many accounts");
+        zoo.call(put_a_stranger(user)).wait().unwrap();
+        let snapshot = zoo.snapshot().wait().unwrap();
+        let folded = snapshot.fold_kind::<Account, _, _, _, _>(|| 0, sum, |a, b| a + b).wait();
+        assert_eq!(folded, Err(SnapshotError::WrongKind { kind: "Account" }));
+        zoo.call(run([Id::Account(user)], move |objects| {
+            Ok(objects.remove(Id::Account(user)).map(|_| 0)?)
+        }))
+        .wait()
+        .unwrap();
+    }
 }
 
 #[test]
