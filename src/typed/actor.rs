@@ -12,7 +12,7 @@
 ///     pub actor Bank {
 ///         id: Id, state: State, message: Message, reply: Reply, error: Refused,
 ///         kinds {
-///             Account(number: u64),
+///             Account(number: u64) at number,
 ///             Card(account: u64, card: u8) at account,
 ///         }
 ///         messages {
