@@ -11,30 +11,16 @@
 //!
 //! The work is checked: in the end both have traded the same.
 
-mod by_hand;
-mod typed;
-#[path = "../workload/mod.rs"]
+#[path = "exchange/mod.rs"]
+mod exchange;
+#[path = "workload/mod.rs"]
 mod workload;
 
 use std::time::{Duration, Instant};
 
-use freehold::{Actor, Config, Local, Runtime, Shards};
+use exchange::{Way, by_hand, typed};
+use freehold::{Config, Local, Runtime, Shards};
 use workload::report::{Conditions, Spread};
-
-/// What both books have at the end: how much was traded, and what the two users have.
-type Traded = (u64, [u64; 2]);
-
-/// One of the two ways to write it.
-trait Way: Actor {
-    /// Opens two accounts.
-    fn open(local: &Local<Self>);
-    /// User 1 offers five, and user 2 buys them: two orders.
-    fn trade(local: &Local<Self>);
-    /// What user 2 has.
-    fn query(local: &Local<Self>) -> u64;
-    /// What came of it.
-    fn traded(local: &Local<Self>) -> Traded;
-}
 
 struct Side<W: Way>(Runtime<W>);
 
@@ -42,7 +28,7 @@ impl<W: Way> Side<W> {
     fn start() -> Self {
         let config = Config { shards: Shards::Count(1), ..Config::default() };
         let side = Side(Runtime::start(config).expect("it starts"));
-        side.on_shard(|local| W::open(local));
+        side.on_shard(|local| W::open(|message| local.ask_now(message)));
         side
     }
 
@@ -56,15 +42,20 @@ impl<W: Way> Side<W> {
 
     /// Nanoseconds of one of so many orders.
     fn orders(&self, orders: u32) -> f64 {
-        let trade = move |local: &Local<W>| timed(orders, || (0..orders / 2).for_each(|_| W::trade(local)));
+        let trade =
+            move |local: &Local<W>| timed(orders, || (0..orders / 2).for_each(|_| W::trade_now(local)));
         self.on_shard(trade)
+    }
+
+    fn traded(&self) -> exchange::Traded {
+        self.on_shard(|local| W::traded(|message| local.ask_now(message)))
     }
 
     /// Nanoseconds of one of so many queries.
     fn queries(&self, queries: u32) -> f64 {
         let query = move |local: &Local<W>| {
             let mut sum = 0;
-            let time = timed(queries, || (0..queries).for_each(|_| sum ^= W::query(local)));
+            let time = timed(queries, || (0..queries).for_each(|_| sum ^= W::query_now(local)));
             std::hint::black_box(sum);
             time
         };
@@ -111,7 +102,7 @@ fn main() {
         let Spread { median, lowest, highest } = Spread::of(times);
         println!("{name:<18}{median:>8.1} ns  ({lowest:.1} to {highest:.1})");
     }
-    let traded = (hand.on_shard(by_hand::Exchange::traded), typed.on_shard(typed::Exchange::traded));
+    let traded = (hand.traded(), typed.traded());
     assert_eq!(traded.0, traded.1, "both have traded the same");
     assert_eq!(traded.0.0, 5 * u64::from(orders) / 2 * rounds as u64);
     println!("\nchecked: {} shares traded by each", traded.0.0);

@@ -3,13 +3,13 @@
 
 use std::hash::Hash;
 
-use freehold::{AccessError, Actor, Addressees, Local, ObjectId, Objects};
+use freehold::{AccessError, Actor, Addressees, Local, ObjectId, Objects, Outcome};
 use serde::{Deserialize, Serialize};
 
-use crate::{Traded, Way};
+use super::{Traded, Way};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) enum Id {
+pub enum Id {
     Book(u32),
     Account(u64),
     Position(u64, u32),
@@ -25,20 +25,20 @@ impl ObjectId for Id {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum State {
+pub enum State {
     Book(Book),
     Account(Account),
     Position(Position),
 }
 
-pub(crate) enum Message {
+pub enum Message {
     Open { user: u64 },
     Place { symbol: u32, user: u64, is_buy: bool, price: u64, quantity: u64 },
     Depth { symbol: u32 },
     Cash { user: u64 },
 }
 
-pub(crate) enum Reply {
+pub enum Reply {
     Opened,
     Placed { left: u64, fills: Vec<Order> },
     Depth(u64),
@@ -46,33 +46,33 @@ pub(crate) enum Reply {
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Book {
+pub struct Book {
     bids: Vec<Order>,
     asks: Vec<Order>,
     traded: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Order {
+pub struct Order {
     user: u64,
     price: u64,
     left: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Account {
+pub struct Account {
     cash: u64,
     held: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Position {
+pub struct Position {
     shares: u64,
     held: u64,
 }
 
 #[derive(Debug, PartialEq)]
-pub(crate) enum Refused {
+pub enum Refused {
     Unknown,
     Kind,
     Funds,
@@ -113,7 +113,7 @@ fn position<'o>(
     }
 }
 
-pub(crate) struct Exchange;
+pub struct Exchange;
 
 impl Actor for Exchange {
     type Id = Id;
@@ -220,35 +220,38 @@ fn place(
 }
 
 impl Way for Exchange {
-    fn open(local: &Local<Self>) {
+    fn open(mut ask: impl FnMut(&Message) -> Outcome<Self>) {
         for user in [1, 2] {
-            assert!(matches!(local.ask_now(&Message::Open { user }), Ok(Reply::Opened)));
+            assert!(matches!(ask(&Message::Open { user }), Ok(Reply::Opened)));
         }
     }
 
-    fn trade(local: &Local<Self>) {
+    #[inline]
+    fn trade(mut ask: impl FnMut(&Message) -> Outcome<Self>) {
         let sell = Message::Place { symbol: 0, user: 1, is_buy: false, price: 100, quantity: 5 };
-        let Ok(Reply::Placed { left: 5, .. }) = local.ask_now(&sell) else { panic!("it is placed") };
+        let Ok(Reply::Placed { left: 5, .. }) = ask(&sell) else { panic!("it is placed") };
         let buy = Message::Place { symbol: 0, user: 2, is_buy: true, price: 100, quantity: 5 };
-        let Ok(Reply::Placed { left: 0, fills }) = local.ask_now(&buy) else { panic!("it is placed") };
+        let Ok(Reply::Placed { left: 0, fills }) = ask(&buy) else { panic!("it is placed") };
         assert_eq!(fills.len(), 1);
     }
 
-    fn query(local: &Local<Self>) -> u64 {
+    fn trade_now(local: &Local<Self>) {
+        Self::trade(|message| local.ask_now(message));
+    }
+
+    fn query_now(local: &Local<Self>) -> u64 {
         let Ok(Reply::Cash(account)) = local.ask_now(&Message::Cash { user: 2 }) else {
             panic!("it is there")
         };
         account.cash
     }
 
-    fn traded(local: &Local<Self>) -> Traded {
-        let cash = [1, 2].map(|user| match local.ask_now(&Message::Cash { user }) {
+    fn traded(mut ask: impl FnMut(&Message) -> Outcome<Self>) -> Traded {
+        let cash = [1, 2].map(|user| match ask(&Message::Cash { user }) {
             Ok(Reply::Cash(account)) => account.cash,
             _ => panic!("it is there"),
         });
-        let Ok(Reply::Depth(traded)) = local.ask_now(&Message::Depth { symbol: 0 }) else {
-            panic!("it is there")
-        };
+        let Ok(Reply::Depth(traded)) = ask(&Message::Depth { symbol: 0 }) else { panic!("it is there") };
         (traded, cash)
     }
 }

@@ -1,12 +1,12 @@
 //! The exchange on the layer of `actor!`.
 
-use freehold::{AccessError, Local, Objects, Receive, To};
+use freehold::{AccessError, Local, MessageOf, Objects, Outcome, Receive, To};
 use serde::{Deserialize, Serialize};
 
-use crate::{Traded, Way};
+use super::{Traded, Way};
 
 freehold::actor! {
-    pub(crate) actor Exchange {
+    pub actor Exchange {
         id: Id, state: State, message: Message, reply: Reply, error: Refused,
         kinds {
             Book(symbol: u32) at (0, symbol),
@@ -18,33 +18,33 @@ freehold::actor! {
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Book {
+pub struct Book {
     bids: Vec<Order>,
     asks: Vec<Order>,
     traded: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Order {
+pub struct Order {
     user: u64,
     price: u64,
     left: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Account {
+pub struct Account {
     cash: u64,
     held: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Position {
+pub struct Position {
     shares: u64,
     held: u64,
 }
 
 #[derive(Debug, PartialEq)]
-pub(crate) enum Refused {
+pub enum Refused {
     Unknown,
     Funds,
     Access,
@@ -56,7 +56,7 @@ impl From<AccessError<Id>> for Refused {
     }
 }
 
-pub(crate) struct Open {
+pub struct Open {
     user: u64,
 }
 
@@ -75,7 +75,7 @@ impl Receive<Exchange> for Open {
     }
 }
 
-pub(crate) struct Place {
+pub struct Place {
     symbol: u32,
     user: u64,
     is_buy: bool,
@@ -83,9 +83,9 @@ pub(crate) struct Place {
     quantity: u64,
 }
 
-pub(crate) struct Placed {
-    pub(crate) left: u64,
-    pub(crate) fills: Vec<Order>,
+pub struct Placed {
+    pub left: u64,
+    pub fills: Vec<Order>,
 }
 
 impl Receive<Exchange> for Place {
@@ -144,7 +144,7 @@ impl Receive<Exchange> for Place {
     }
 }
 
-pub(crate) struct Depth {
+pub struct Depth {
     symbol: u32,
 }
 
@@ -158,7 +158,7 @@ impl Receive<Exchange> for Depth {
     }
 }
 
-pub(crate) struct Cash {
+pub struct Cash {
     user: u64,
 }
 
@@ -172,25 +172,40 @@ impl Receive<Exchange> for Cash {
     }
 }
 
+/// As a call of the typed layer does it.
+#[inline]
+fn call<M: MessageOf<Exchange>>(ask: &mut impl FnMut(&Message) -> Outcome<Exchange>, message: M) -> M::Reply {
+    let Ok(reply) = ask(&message.into_message()) else { panic!("it is answered") };
+    M::from_reply(reply).expect("it is its own reply")
+}
+
+const SELL: Place = Place { symbol: 0, user: 1, is_buy: false, price: 100, quantity: 5 };
+const BUY: Place = Place { symbol: 0, user: 2, is_buy: true, price: 100, quantity: 5 };
+
 impl Way for Exchange {
-    fn open(local: &Local<Self>) {
-        [1, 2].into_iter().for_each(|user| local.call_now(Open { user }).expect("it opens"));
+    fn open(mut ask: impl FnMut(&Message) -> Outcome<Self>) {
+        [1, 2].into_iter().for_each(|user| call(&mut ask, Open { user }));
     }
 
-    fn trade(local: &Local<Self>) {
-        let sell = Place { symbol: 0, user: 1, is_buy: false, price: 100, quantity: 5 };
-        let sold = local.call_now(sell).expect("it is placed");
-        let buy = Place { symbol: 0, user: 2, is_buy: true, price: 100, quantity: 5 };
-        let bought = local.call_now(buy).expect("it is placed");
-        assert!(sold.left == 5 && bought.left == 0 && bought.fills.len() == 1);
+    #[inline]
+    fn trade(mut ask: impl FnMut(&Message) -> Outcome<Self>) {
+        assert_eq!(call(&mut ask, SELL).left, 5);
+        let bought = call(&mut ask, BUY);
+        assert!(bought.left == 0 && bought.fills.len() == 1);
     }
 
-    fn query(local: &Local<Self>) -> u64 {
+    fn trade_now(local: &Local<Self>) {
+        assert_eq!(local.call_now(SELL).expect("it is placed").left, 5);
+        let bought = local.call_now(BUY).expect("it is placed");
+        assert!(bought.left == 0 && bought.fills.len() == 1);
+    }
+
+    fn query_now(local: &Local<Self>) -> u64 {
         local.call_now(Cash { user: 2 }).expect("it is there").cash
     }
 
-    fn traded(local: &Local<Self>) -> Traded {
-        let cash = [1, 2].map(|user| local.call_now(Cash { user }).expect("it is there").cash);
-        (local.call_now(Depth { symbol: 0 }).expect("it is there"), cash)
+    fn traded(mut ask: impl FnMut(&Message) -> Outcome<Self>) -> Traded {
+        let cash = [1, 2].map(|user| call(&mut ask, Cash { user }).cash);
+        (call(&mut ask, Depth { symbol: 0 }), cash)
     }
 }
