@@ -65,6 +65,7 @@ mod typed;
 
 pub use self::core::tasks::Stopping;
 pub use api::ask_all::AskAll;
+pub use api::ask_stream::AskStream;
 pub use api::ask_waiting::AskWaiting;
 pub use api::deadline::AskUntil;
 pub use api::handle::Handle;
@@ -97,7 +98,7 @@ pub use stats::{Activity, Latency, ShardStats, Stats};
 pub use topology::{Cpu, PlaceError, Placement, Topology};
 pub use transport::each_shard::EachShard;
 pub use transport::replies::Ask;
-pub use typed::call::{Call, CallAll, CallOutcome};
+pub use typed::call::{Call, CallAll, CallOutcome, CallStream};
 pub use typed::snapshot::{KindFold, KindRead};
 
 /// What the code that [`actor!`] writes calls.

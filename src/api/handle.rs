@@ -2,10 +2,11 @@
 //!
 //! A handle finds a message's home on the caller's thread and puts it in front of that shard.
 //! Nothing here waits (but a read of what is just being published, for a few steps of the
-//! publisher): what finds no room is refused with `Overloaded`, but for `ask_all`, which waits in
-//! its future. Messages of one thread to one object keep their order, whichever of the calls sent
-//! them, as long as they are sent through handles (a task's [`Local`](crate::Local) is another way,
-//! and overtakes) and an `ask_all` before them has found room.
+//! publisher). What finds no room is refused with `Overloaded`; only what `ask_all`, `ask_waiting`
+//! and `ask_stream` send waits, in their futures. Messages of one thread to one object keep their
+//! order, whichever of the calls sent them, as long as they are sent through handles (a task's
+//! [`Local`](crate::Local) is another way, and overtakes) and what waits before them has found
+//! room.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,8 +14,10 @@ use std::sync::Arc;
 use freehold_shard::{
     Actor, Addressees, AskError, Destination, Envelope, OwnerId, ReturnAddress, ShardIndex,
 };
+use futures_core::Stream;
 
 use crate::api::ask_all::AskAll;
+use crate::api::ask_stream::AskStream;
 use crate::api::ask_waiting::AskWaiting;
 use crate::api::snapshot::{self, Snapshot, SnapshotRead};
 use crate::core::shared::Shared;
@@ -124,6 +127,41 @@ impl<A: Actor> Handle<A> {
     /// Each outcome is its own message's: one refused message does not stop the others.
     pub fn ask_all(&self, messages: impl IntoIterator<Item = A::Message>) -> AskAll<A> {
         AskAll::send(self.shared.clone(), self.sender, messages)
+    }
+
+    /// Sends the messages of a stream, of which at most `under_way_max` (at least 1) are under way
+    /// at a time. What comes is a stream of their outcomes, in the order of the messages. Those
+    /// that are ready together are sent together, as by [`Handle::ask_all`], so `under_way_max` is
+    /// best some thousands.
+    ///
+    /// What has no room waits in the stream: no outcome is `Overloaded` for it. For outcomes as
+    /// they come, and not in order, map a stream by [`Handle::ask_waiting`] and take it
+    /// `buffer_unordered` (of the crate `futures`).
+    ///
+    /// It works on a shard too, by the handle of a [`Local`](crate::Local): there a task has
+    /// thousands of messages under way.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// use futures::StreamExt;
+    ///
+    /// let runtime = start();
+    /// let bank = runtime.handle();
+    /// let deposits = futures::stream::iter(1..=100).map(|cents| Deposit { account: 7, cents });
+    /// let balances = bank.ask_stream(64, deposits.map(Message::from));
+    /// let last = futures::executor::block_on(balances.fold(0, async |_, outcome| {
+    ///     let Ok(Reply::Deposit(balance)) = outcome else { panic!("there is room") };
+    ///     balance
+    /// }));
+    /// assert_eq!(last, 5050);
+    /// # }
+    /// ```
+    pub fn ask_stream<S>(&self, under_way_max: usize, messages: S) -> AskStream<A, S>
+    where
+        S: Stream<Item = A::Message>,
+    {
+        AskStream::new(self.clone(), under_way_max, messages)
     }
 
     /// Sends a message to its objects and waits for nothing.

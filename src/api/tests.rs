@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use freehold_shard::{AskError, Outcome};
+use futures::{Stream, StreamExt};
 
 use super::handle::Handle;
 use crate::config::{Config, Shards};
@@ -206,4 +207,106 @@ fn thousands_of_tasks_wait_and_none_is_refused() {
     });
     assert_eq!(asked, TASKS);
     assert_eq!(coins(&handle), Ok(TASKS));
+}
+
+/// Numbered deposits, so that the sum of a stream tells which of them have run.
+fn deposits(messages: std::ops::Range<u64>) -> impl Stream<Item = Message> {
+    futures::stream::iter(messages.map(add))
+}
+
+#[test]
+fn a_stream_is_answered_in_order_with_so_many_under_way() {
+    let runtime = start(Config::default());
+    let handle = runtime.handle();
+    for under_way_max in [0, 1, 2, 3, 1000, 5000] {
+        let before = coins(&handle).expect("it is counted");
+        let outcomes = handle.ask_stream(under_way_max, deposits(1..4001));
+        assert_eq!(outcomes.size_hint(), (4000, Some(4000)));
+        let outcomes: Vec<_> = futures::executor::block_on(outcomes.collect());
+        let sums = (1..4001).scan(before, |sum, coins| {
+            *sum += coins;
+            Some(Ok(*sum))
+        });
+        assert!(outcomes.into_iter().eq(sums), "{under_way_max}");
+    }
+}
+
+#[test]
+fn a_stream_takes_no_more_than_may_be_under_way() {
+    let runtime = start(Config { batch_messages_max: 1, ..Config::default() });
+    let handle = runtime.handle();
+    let taken = std::cell::Cell::new(0);
+    let held_up = hold_up(&runtime);
+    let messages = deposits(1..1001).inspect(|_| taken.set(taken.get() + 1));
+    // More than the ingress takes: the rest of the first batch waits for room.
+    let mut outcomes = handle.ask_stream(100, messages);
+    for _ in 0..3 {
+        assert!(poll(&mut outcomes.next()).is_pending());
+        assert_eq!(taken.get(), 100);
+    }
+    drop(held_up);
+    for at in 1..=1000 {
+        let outcome = futures::executor::block_on(outcomes.next());
+        assert_eq!(outcome, Some(Ok(at * (at + 1) / 2)));
+        // It is filled again when half of them have been given.
+        assert!(taken.get() <= at + 100 && taken.get() >= (at + 49).min(1000), "{at}: {}", taken.get());
+    }
+    assert_eq!(futures::executor::block_on(outcomes.next()), None);
+    assert_eq!(futures::executor::block_on(outcomes.next()), None, "and again");
+}
+
+/// A message that comes alone is not kept for others, and a pause is not the end.
+#[test]
+fn a_stream_of_messages_that_come_one_by_one() {
+    let runtime = start(Config::default());
+    let handle = runtime.handle();
+    let (send, receive) = futures::channel::mpsc::unbounded();
+    let mut outcomes = handle.ask_stream(64, receive);
+    for at in 1..=10 {
+        assert!(poll(&mut outcomes.next()).is_pending());
+        send.unbounded_send(add(1)).expect("it is taken");
+        assert_eq!(futures::executor::block_on(outcomes.next()), Some(Ok(at)));
+    }
+    drop(send);
+    assert_eq!(futures::executor::block_on(outcomes.next()), None);
+}
+
+/// There is room again when later messages are taken, and earlier ones still wait for it.
+#[test]
+fn messages_of_a_stream_do_not_overtake_each_other() {
+    let runtime = start(Config { batch_messages_max: 1, ..Config::default() });
+    let handle = runtime.handle();
+    let (send, receive) = futures::channel::mpsc::unbounded();
+    let mut outcomes = handle.ask_stream(64, receive);
+    let held_up = hold_up(&runtime);
+    let tell = |coins: std::ops::Range<u64>| {
+        coins.for_each(|coins| send.unbounded_send(add(coins)).expect("it is taken"));
+    };
+    tell(1..21);
+    assert!(poll(&mut outcomes.next()).is_pending(), "{INGRESS} of 20 were sent");
+    tell(21..26);
+    drop(held_up);
+    while coins(&handle) != Ok(16 * 17 / 2) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for at in 1..26 {
+        assert_eq!(futures::executor::block_on(outcomes.next()), Some(Ok(at * (at + 1) / 2)));
+    }
+}
+
+#[test]
+fn a_stream_that_is_dropped_or_stopped_loses_nothing_that_was_sent() {
+    let runtime = start(Config::default());
+    let handle = runtime.handle();
+    let mut dropped = handle.ask_stream(8, deposits(1..1001));
+    assert_eq!(futures::executor::block_on(dropped.next()), Some(Ok(1)));
+    drop(dropped);
+    assert_eq!(coins(&handle), Ok(36), "of 1,000 messages 8 were sent");
+    let mut stopped = handle.ask_stream(8, deposits(1..17));
+    assert_eq!(futures::executor::block_on(stopped.next()), Some(Ok(37)));
+    runtime.shutdown();
+    let rest: Vec<_> = futures::executor::block_on(stopped.collect());
+    assert_eq!(rest.len(), 15);
+    assert_eq!(rest[..7].iter().filter(|outcome| outcome.is_ok()).count(), 7, "they had been sent");
+    assert!(rest[7..].iter().all(|outcome| *outcome == Err(AskError::Stopped)), "{rest:?}");
 }

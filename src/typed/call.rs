@@ -8,9 +8,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use freehold_shard::{Actor, AskError, MessageOf, Outcome};
+use futures_core::Stream;
 
 use crate::api::ask_all::AskAll;
+use crate::api::ask_stream::AskStream;
 use crate::api::deadline::{AskUntil, Blocking, GiveUp};
+use crate::api::handle::Handle;
 use crate::transport::replies::Ask;
 
 /// What came of a message: its own reply.
@@ -150,6 +153,58 @@ impl<A: Actor, M: MessageOf<A>> Future for CallAll<A, M> {
 impl<A: Actor, M> fmt::Debug for CallAll<A, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallAll").finish_non_exhaustive()
+    }
+}
+
+/// The outcomes of a stream's messages, made by [`Handle::call_stream`](crate::Handle::call_stream).
+/// It is an [`AskStream`], and when dropped does as that.
+#[must_use = "messages are taken and sent while the outcomes are awaited"]
+pub struct CallStream<A: Actor, S> {
+    stream: AskStream<A, IntoMessages<A, S>>,
+}
+
+impl<A: Actor, S: Stream<Item: MessageOf<A>>> CallStream<A, S> {
+    pub(super) fn new(handle: &Handle<A>, under_way_max: usize, messages: S) -> Self {
+        let messages = IntoMessages { messages: Box::pin(messages), actor: PhantomData };
+        CallStream { stream: handle.ask_stream(under_way_max, messages) }
+    }
+}
+
+impl<A: Actor, S: Stream<Item: MessageOf<A>>> Stream for CallStream<A, S> {
+    type Item = CallOutcome<A, S::Item>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let outcome = ready!(Pin::new(&mut self.stream).poll_next(cx));
+        Poll::Ready(outcome.map(own::<A, S::Item>))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.stream.size_hint()
+    }
+}
+
+impl<A: Actor, S> fmt::Debug for CallStream<A, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallStream").finish_non_exhaustive()
+    }
+}
+
+/// A stream of messages of one type, as the actor's messages.
+struct IntoMessages<A, S> {
+    messages: Pin<Box<S>>,
+    actor: PhantomData<fn() -> A>,
+}
+
+impl<A: Actor, S: Stream<Item: MessageOf<A>>> Stream for IntoMessages<A, S> {
+    type Item = A::Message;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<A::Message>> {
+        let message = ready!(self.messages.as_mut().poll_next(cx));
+        Poll::Ready(message.map(MessageOf::into_message))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.messages.size_hint()
     }
 }
 

@@ -1,8 +1,9 @@
 //! Messages from outside threads: each call is the one of [`Handle`] without types.
 
 use freehold_shard::{Actor, MessageOf};
+use futures_core::Stream;
 
-use super::call::{Call, CallAll};
+use super::call::{Call, CallAll, CallStream};
 use crate::api::ask_waiting::AskWaiting;
 use crate::api::handle::Handle;
 use crate::error::TellError;
@@ -66,6 +67,28 @@ impl<A: Actor> Handle<A> {
     /// Each outcome is its own message's.
     pub fn call_all<M: MessageOf<A>>(&self, messages: impl IntoIterator<Item = M>) -> CallAll<A, M> {
         CallAll::of(self.ask_all(messages.into_iter().map(M::into_message)))
+    }
+
+    /// Sends the messages of a stream, which are of one type: as [`Handle::ask_stream`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// use futures::StreamExt;
+    ///
+    /// let runtime = start();
+    /// let bank = runtime.handle();
+    /// let deposits = futures::stream::iter(1..=3).map(|cents| Deposit { account: 7, cents });
+    /// let balances: Vec<_> = futures::executor::block_on(bank.call_stream(64, deposits).collect());
+    /// assert_eq!(balances, [Ok(1), Ok(3), Ok(6)]);
+    /// # }
+    /// ```
+    pub fn call_stream<S: Stream<Item: MessageOf<A>>>(
+        &self,
+        under_way_max: usize,
+        messages: S,
+    ) -> CallStream<A, S> {
+        CallStream::new(self, under_way_max, messages)
     }
 
     /// Sends a message to its objects and waits for nothing: as [`Handle::tell`].
