@@ -39,6 +39,15 @@ impl<A: Actor> AskWaiting<A> {
     }
 
     /// Whether the message was sent, so that it may run whatever becomes of this.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let deposit = runtime.handle().ask_waiting(Deposit { account: 7, cents: 5 }.into());
+    /// assert!(deposit.is_sent(), "there was room");
+    /// # }
+    /// ```
     pub fn is_sent(&self) -> bool {
         match &self.0 {
             WaitState::Sent(_) => true,
@@ -55,6 +64,15 @@ impl<A: Actor> AskWaiting<A> {
     }
 
     /// Blocks the calling thread until there was room and the outcome is there.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let deposit = runtime.handle().ask_waiting(Deposit { account: 7, cents: 5 }.into());
+    /// assert!(matches!(deposit.wait(), Ok(Reply::Deposit(5))));
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As the message's outcome. On a shard's thread at once

@@ -42,6 +42,19 @@ impl<A: Actor> Handle<A> {
     /// Sends a message to its objects. It is on its way when this returns; the outcome comes by
     /// awaiting what is returned, or by its [`wait`](Ask::wait).
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// use freehold::Outcome;
+    ///
+    /// let runtime = start();
+    /// let bank = runtime.handle();
+    /// // `call` gives the message's own reply; `ask` is the layer beneath.
+    /// let outcome: Outcome<Bank> = bank.ask(Deposit { account: 7, cents: 5 }.into()).wait();
+    /// assert!(matches!(outcome, Ok(Reply::Deposit(5))));
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The outcome is [`AskError::Overloaded`] if the shard's ingress is full
     /// (`ingress_entries_max`) or too many asks are in flight (`asks_in_flight_max`), and
@@ -123,6 +136,16 @@ impl<A: Actor> Handle<A> {
     /// that shard is sent while the outcome is awaited: this call does not say `Overloaded`, it
     /// waits.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let bank = runtime.handle();
+    /// let deposits = [1, 2, 3].map(|account| Deposit { account, cents: 5 }.into());
+    /// assert!(bank.ask_all(deposits).wait().iter().all(Result::is_ok));
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Each outcome is its own message's: one refused message does not stop the others.
     pub fn ask_all(&self, messages: impl IntoIterator<Item = A::Message>) -> AskAll<A> {
@@ -166,6 +189,21 @@ impl<A: Actor> Handle<A> {
 
     /// Sends a message to its objects and waits for nothing.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// use freehold::TellError;
+    ///
+    /// let runtime = start();
+    /// let bank = runtime.handle();
+    /// match bank.tell(Deposit { account: 7, cents: 5 }.into()) {
+    ///     Ok(()) => println!("it runs"),
+    ///     Err(TellError::Overloaded(message)) => drop(message), // or send it again
+    ///     Err(refused) => println!("{refused}"),
+    /// }
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`TellError`], with the message, if it could not be sent. How it ends where it runs, nobody
     /// hears. What was sent runs, or is counted by the [`Report`](crate::Report) of a runtime that
@@ -201,12 +239,38 @@ impl<A: Actor> Handle<A> {
     }
 
     /// The same handle, for messages sent as `owner`: they may write what `owner` owns.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// use freehold::OwnerId;
+    ///
+    /// let runtime = start();
+    /// let bank = runtime.handle();
+    /// let one = bank.sending_as(OwnerId(1));
+    /// assert_eq!(one.call(Deposit { account: 7, cents: 5 }).wait(), Ok(5));
+    /// // The account belongs to owner 1, and others may not write it.
+    /// assert!(bank.call(Deposit { account: 7, cents: 5 }).wait().is_err());
+    /// # }
+    /// ```
     pub fn sending_as(&self, owner: OwnerId) -> Handle<A> {
         Handle { shared: self.shared.clone(), sender: owner }
     }
 
     /// Opens a snapshot of all objects of all shards. It takes a turn or two of each shard to be
     /// ready, and disturbs nobody.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let bank = runtime.handle();
+    /// bank.call(Deposit { account: 7, cents: 5 }).wait().unwrap();
+    /// let snapshot = bank.snapshot().wait().unwrap();
+    /// bank.call(Deposit { account: 7, cents: 5 }).wait().unwrap();
+    /// assert_eq!(snapshot.read::<Account>(7).wait(), Ok(Some(Account { cents: 5 })));
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`SnapshotError::Stopped`](crate::SnapshotError::Stopped) once the runtime stops.
@@ -222,17 +286,46 @@ impl<A: Actor> Handle<A> {
     /// before and after a message; for several objects as of one instant use
     /// [`Snapshot::published`]. It works as long as the handle lives, also after the runtime has
     /// stopped.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let bank = runtime.handle();
+    /// bank.call(Deposit { account: 7, cents: 5 }).wait().unwrap();
+    /// // Only what was shared or frozen is published.
+    /// assert!(bank.published(&Id::Account(7)).is_none());
+    /// # }
+    /// ```
     pub fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
         self.shared.published(id)
     }
 
     /// The shard that owns the object `id`, whether it exists or not.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let bank = runtime.handle();
+    /// assert!(bank.home(&Id::Account(7)).index() < bank.shards());
+    /// # }
+    /// ```
     #[inline]
     pub fn home(&self, id: &A::Id) -> ShardIndex {
         self.shared.router.home(id)
     }
 
     /// How many shards the runtime has.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let bank = runtime.handle();
+    /// assert_eq!(bank.shards(), 1);
+    /// # }
+    /// ```
     pub fn shards(&self) -> usize {
         self.shared.router.shards()
     }
@@ -240,6 +333,18 @@ impl<A: Actor> Handle<A> {
     /// What the runtime has done so far. Takes a few microseconds a shard and disturbs none; a
     /// shard's numbers are those of its last turn, and what its own tasks did may be missing for 20
     /// milliseconds.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let bank = runtime.handle();
+    /// bank.call(Deposit { account: 7, cents: 5 }).wait().unwrap();
+    /// for shard in bank.stats().shards {
+    ///     println!("{:?}: {} messages", shard.shard, shard.counters.fast + shard.counters.consensus);
+    /// }
+    /// # }
+    /// ```
     pub fn stats(&self) -> Stats {
         self.shared.stats()
     }

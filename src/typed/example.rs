@@ -17,7 +17,7 @@ struct Account {
 }
 
 /// Answered by what there is then.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Deposit {
     account: u64,
     cents: u64,

@@ -46,6 +46,15 @@ pub trait Receive<A: Actor>: MessageOf<A> {
 ///
 /// The list beneath is [`Addressees`]: at most [`ADDRESSEES_MAX`](crate::ADDRESSEES_MAX) objects.
 /// One that is named twice counts once, with the stronger access.
+///
+/// ```
+/// # use freehold_shard::{Actor, Kind, To};
+/// # fn addressees<Bank: Actor, Account: Kind<Bank, Key = u64>, Rate: Kind<Bank, Key = u8>>(to: &mut To<'_, Bank>) {
+/// to.write::<Account>(7);
+/// to.read::<Rate>(1);
+/// assert_eq!(to.addressees().len(), 2);
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct To<'a, A: Actor>(&'a mut Addressees<A::Id>);
 
