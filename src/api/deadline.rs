@@ -160,6 +160,22 @@ impl<A: Actor> LocalAsk<A> {
 impl<A: Actor> AskWaiting<A> {
     /// The same ask, with a deadline: as [`Ask::until`].
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// use freehold::AskError;
+    ///
+    /// let runtime = start();
+    /// let deposit = runtime.handle().ask_waiting(Deposit { account: 7, cents: 5 }.into());
+    /// // A deadline that has passed already.
+    /// match futures::executor::block_on(deposit.until(std::future::ready(()))) {
+    ///     Err(AskError::Overloaded) => println!("it was never sent"),
+    ///     Err(AskError::TimedOut) => println!("it was sent, and may have run or still run"),
+    ///     outcome => assert!(outcome.is_ok()),
+    /// }
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`AskError::Overloaded`] if the deadline passes before there was room: the message was not
     /// sent, and never runs. [`AskError::TimedOut`] if it was sent: it may have run, or may still
@@ -169,6 +185,17 @@ impl<A: Actor> AskWaiting<A> {
     }
 
     /// Blocks the calling thread until the outcome is there, and no longer than `timeout`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// use std::time::Duration;
+    ///
+    /// let runtime = start();
+    /// let deposit = runtime.handle().ask_waiting(Deposit { account: 7, cents: 5 }.into());
+    /// assert!(deposit.wait_timeout(Duration::from_secs(10)).is_ok());
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`AskWaiting::wait`]; after `timeout` as [`AskWaiting::until`].

@@ -39,6 +39,15 @@ impl<A: Actor, M: MessageOf<A>, F> Call<A, M, F> {
 
     /// Blocks the calling thread until the outcome is there.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let deposit = runtime.handle().call(Deposit { account: 7, cents: 5 });
+    /// assert_eq!(deposit.wait(), Ok(5));
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The message's own. On a shard's thread [`AskError::WaitOnShard`] at once, as
     /// [`Ask::wait`].
@@ -131,6 +140,15 @@ impl<A: Actor, M: MessageOf<A>> CallAll<A, M> {
     }
 
     /// Blocks the calling thread until all outcomes are there.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let deposits = runtime.handle().call_all([1, 2].map(|cents| Deposit { account: 7, cents }));
+    /// assert_eq!(deposits.wait(), [Ok(1), Ok(3)]);
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`AskAll::wait`].

@@ -18,7 +18,20 @@ use crate::key::{Key, Named};
 use crate::object::ObjectId;
 
 /// A kind of object of the actor `A`, implemented by `freehold::actor!`. The type that implements
-/// it is what an object of this kind holds.
+/// it is what an object of this kind holds. One type may be a kind of several actors.
+///
+/// ```
+/// use freehold_shard::{AccessError, Actor, Kind, Objects};
+///
+/// /// Empties an object of any kind, and says of which it was.
+/// fn reset<A: Actor, K: Kind<A> + Default>(
+///     objects: &mut Objects<'_, A>,
+///     key: K::Key,
+/// ) -> Result<&'static str, AccessError<A::Id>> {
+///     objects.put(key, K::default())?;
+///     Ok(K::NAME)
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no kind of object of `{A}`",
     label = "not a kind of `{A}`",

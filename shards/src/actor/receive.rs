@@ -10,6 +10,19 @@ use crate::actor::kind::Kind;
 use crate::actor::objects::Objects;
 
 /// A message of the actor `A`, with the type of its reply. Implemented by `freehold::actor!`.
+///
+/// ```
+/// use freehold_shard::{AccessError, Actor, MessageOf, Objects};
+///
+/// /// Sends a message of any type, so many times.
+/// fn repeat<A: Actor, M: MessageOf<A> + Clone>(
+///     objects: &mut Objects<'_, A>,
+///     message: M,
+///     times: usize,
+/// ) -> Result<(), AccessError<A::Id>> {
+///     (0..times).try_for_each(|_| objects.send(message.clone()))
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no message of `{A}`",
     label = "not a message of `{A}`",
