@@ -144,6 +144,15 @@ pub enum TellError<M> {
 }
 
 impl<M> TellError<M> {
+    /// The same of another message.
+    pub(crate) fn map<N>(self, other: impl FnOnce(M) -> N) -> TellError<N> {
+        match self {
+            TellError::Overloaded(message) => TellError::Overloaded(other(message)),
+            TellError::Stopped(message) => TellError::Stopped(other(message)),
+            TellError::Unaddressed(message) => TellError::Unaddressed(other(message)),
+        }
+    }
+
     /// The message that was not sent.
     pub fn into_message(self) -> M {
         match self {
@@ -208,6 +217,15 @@ pub enum SnapshotError {
     /// very core that may have to answer. Await it instead.
     #[error("`wait` would block a shard's thread: await it instead")]
     WaitOnShard,
+    /// An object that was read is not of the kind its key says. It was put there past the kinds: by
+    /// [`Objects::insert`](crate::Objects::insert), or by a migration.
+    #[error(
+        "an object is not of the kind `{kind}` that its key says: insert objects by `Objects::put`, and mend the migration if there was one"
+    )]
+    WrongKind {
+        /// The kind it is to be of.
+        kind: &'static str,
+    },
     /// As many jobs as there may be (`jobs_max`) wait on a shard that was to be asked. Nothing was
     /// read: try again later, or read many objects at once, by
     /// [`get_all`](crate::Snapshot::get_all) or [`fold`](crate::Snapshot::fold).

@@ -61,9 +61,13 @@ mod stats;
 mod test_actor;
 mod topology;
 mod transport;
+mod typed;
 
 pub use self::core::tasks::Stopping;
 pub use api::ask_all::AskAll;
+pub use api::ask_stream::AskStream;
+pub use api::ask_waiting::AskWaiting;
+pub use api::deadline::AskUntil;
 pub use api::handle::Handle;
 pub use api::local::{Local, LocalAsk};
 pub use api::snapshot::{Snapshot, SnapshotRead};
@@ -73,10 +77,11 @@ pub use error::{
     CheckpointError, ConfigError, Death, DeathCause, SnapshotError, StartError, TaskError, TellError,
 };
 pub use freehold_shard::{
-    ADDRESSEES_MAX, Access, AccessError, Ack, Actor, Addressees, AskError, Counters, Epoch, Limits, Migrated,
-    Migration, MigrationError, Migrations, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership,
-    PlacementKey, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape, ShapeChange,
-    Shapes, ShardIndex, TransactionId, Unreadable, Value, WrittenSchema,
+    ADDRESSEES_MAX, Access, AccessError, Ack, Actor, Addressees, AskError, Counters, Epoch, Key, Kind,
+    KindPair, Limits, MessageOf, Migrated, Migration, MigrationError, Migrations, Named, NotMigrated,
+    ObjectId, Objects, Outcome, OwnerId, Ownership, PlacementKey, Receive, RecordError, SHARDS_MAX, Schema,
+    SchemaError, SchemaPart, SchemaTypes, Shape, ShapeChange, Shapes, ShardIndex, To, TransactionId,
+    Unreadable, Value, WrittenSchema,
 };
 /// The executor that tasks on a shard run on: its timers, files, sockets and locks are for their
 /// use.
@@ -93,3 +98,13 @@ pub use stats::{Activity, Latency, ShardStats, Stats};
 pub use topology::{Cpu, PlaceError, Placement, Topology};
 pub use transport::each_shard::EachShard;
 pub use transport::replies::Ask;
+pub use typed::call::{Call, CallAll, CallOutcome, CallStream};
+pub use typed::snapshot::{KindFold, KindRead};
+
+/// What the code that [`actor!`] writes calls.
+#[doc(hidden)]
+pub mod __typed {
+    pub use serde;
+
+    pub use crate::typed::codec::{HashPlace, OfVariants, Own, PlaceOf, Ref, number_of, read};
+}

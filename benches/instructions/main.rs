@@ -21,6 +21,8 @@
 //!
 //! Why not gungraun (iai-callgrind): it needs a program of its own version installed beside it.
 
+#[path = "../exchange/mod.rs"]
+mod exchange;
 mod ledger;
 mod paths;
 #[path = "../workload/mod.rs"]

@@ -13,6 +13,7 @@ use freehold_shard::{
     Mvcc, NoPrefetch, OwnerId, Ownership, PlacementKey, ReturnAddress, Router, Shard, ShardIndex, Time,
 };
 
+use crate::exchange::{Way, by_hand, typed};
 use crate::workload::transfers::{Bank, OPENING, Order};
 use crate::workload::{Counter, Draws, Message, SEED, id_of};
 
@@ -41,7 +42,7 @@ pub struct Path {
 }
 
 /// All of them. What a record adds is the difference of two: see [`LOGGED`].
-pub const PATHS: [Path; 6] = [
+pub const PATHS: [Path; 8] = [
     Path { name: "ask_now", about: "a message to one object, at once", run: ask_now },
     Path { name: "turn", about: "the same in batches of 64", run: |count| turn(FEW, count) },
     Path { name: "turn_staged", about: "the same with a table out of cache", run: |count| turn(MANY, count) },
@@ -56,6 +57,8 @@ pub const PATHS: [Path; 6] = [
         about: "the same with 64 under way",
         run: |count| chain_of_two(TOGETHER, count),
     },
+    Path { name: "order_by_hand", about: "an order of an exchange", run: orders::<by_hand::Exchange> },
+    Path { name: "order_typed", about: "the same on the layer of `actor!`", run: orders::<typed::Exchange> },
 ];
 
 /// What a record costs, encoded, checksummed and closed: the first path less the second.
@@ -91,6 +94,17 @@ fn ask_now(count: u64) {
     }
     assert!(replies >= all, "every reply is 1 at least");
     check_counters(&shard, all);
+}
+
+/// Two orders at a time, which trade with each other.
+fn orders<W: Way>(count: u64) {
+    let mut shard = shard::<W>(0, Router::new(PlacementKey(SEED), 1), &Arc::new(Mvcc::new(1)));
+    let mut effects = Effects::new(1);
+    let mut ask = |message: &W::Message| shard.ask_now(NOW, SENDER, message, &mut effects);
+    W::open(&mut ask);
+    let trades = (WARM_UP * TOGETHER + count) / 2;
+    (0..trades).for_each(|_| W::trade(&mut ask));
+    assert_eq!(W::traded(&mut ask).0, 5 * trades, "each trade is of five");
 }
 
 /// The same batch over and over: its memory is used again, as by a client that reads its replies in

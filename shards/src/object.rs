@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 /// What identifies an object.
 ///
 /// Ids are small values that are copied freely: `u64`, `u128`, `[u8; 32]` and tuples of them work
-/// as they are. A type of your own derives the bounds and says `impl ObjectId for MyId {}`.
+/// as they are. A type of your own derives the bounds and says `impl ObjectId for MyId {}`. For
+/// texts there is [`Key`](crate::Key).
 ///
 /// ```
 /// use freehold_shard::ObjectId;
@@ -27,6 +28,12 @@ use serde::de::DeserializeOwned;
 ///     fn placement(&self) -> impl std::hash::Hash { self.tenant }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot identify an object",
+    label = "not an id",
+    note = "a type of your own derives `Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize`, and says `impl ObjectId for {Self} {{}}`",
+    note = "a text is no id, because ids are copied: use `freehold::Key`, made by `Key::new(\"user:42\")`"
+)]
 pub trait ObjectId:
     Copy + Eq + Ord + Hash + Debug + Send + Sync + Serialize + DeserializeOwned + 'static
 {

@@ -26,7 +26,7 @@ use freehold_shard::{
 use crate::core::shared::Shared;
 use crate::transport::batch_reply::{BatchReply, Outcomes};
 use crate::transport::mailbox::Ingress;
-use crate::transport::waiting;
+use crate::transport::waiting::{self, Patience};
 
 /// Where messages count as living whose outcome is known without sending them.
 const NOWHERE: u16 = u16::MAX;
@@ -163,6 +163,16 @@ impl<A: Actor> AskAll<A> {
         sending.end(&this.shared);
         this.outcomes = Some(outcomes);
         this
+    }
+
+    /// Whether all messages were sent.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
+    /// How a thread that waits for it may wait.
+    pub(crate) fn patience(&self) -> Patience {
+        self.shared.patience
     }
 
     /// Sends what there is room for. Where there is none, `waker` will be woken when there is some.

@@ -37,39 +37,121 @@ impl<A: Actor> Local<A> {
     }
 
     /// The shard this is.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let done = runtime.on_each_shard(|local| async move {
+    ///     println!("a task on {}", local.shard());
+    /// });
+    /// assert!(done.wait().iter().all(Result::is_ok));
+    /// # }
+    /// ```
     pub fn shard(&self) -> ShardIndex {
         self.here.index
     }
 
     /// How many shards the runtime has.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let done = runtime.on_each_shard(|local| async move {
+    ///     assert_eq!(local.shards(), 1);
+    /// });
+    /// assert!(done.wait().iter().all(Result::is_ok));
+    /// # }
+    /// ```
     pub fn shards(&self) -> usize {
         self.here.shared.router.shards()
     }
 
     /// The shard that owns the object `id`, whether it exists or not.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let done = runtime.on_each_shard(|local| async move {
+    ///     if local.home(&Id::Account(7)) == local.shard() {
+    ///         local.call_now(Deposit { account: 7, cents: 5 }).unwrap();
+    ///     }
+    /// });
+    /// assert!(done.wait().iter().all(Result::is_ok));
+    /// # }
+    /// ```
     #[inline]
     pub fn home(&self, id: &A::Id) -> ShardIndex {
         self.here.shared.router.home(id)
     }
 
     /// The same `Local`, for messages sent as `owner`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let done = runtime.on_each_shard(|local| async move {
+    ///     let one = local.sending_as(freehold::OwnerId(1));
+    ///     assert_eq!(one.call_now(Deposit { account: 7, cents: 5 }), Ok(5));
+    /// });
+    /// assert!(done.wait().iter().all(Result::is_ok));
+    /// # }
+    /// ```
     pub fn sending_as(&self, owner: OwnerId) -> Local<A> {
         Local { here: self.here.clone(), sender: owner }
     }
 
     /// A handle for other threads, which sends as this one does.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let done = runtime.on_each_shard(|local| async move {
+    ///     let handle = local.handle();
+    ///     std::thread::spawn(move || handle.call(Deposit { account: 7, cents: 5 }).wait());
+    /// });
+    /// assert!(done.wait().iter().all(Result::is_ok));
+    /// # }
+    /// ```
     pub fn handle(&self) -> Handle<A> {
         Handle::new(self.here.shared.clone()).sending_as(self.sender)
     }
 
     /// Opens a snapshot of all objects of all shards: as [`Handle::snapshot`], and to be awaited
     /// here.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let done = runtime.on_each_shard(|local| async move {
+    ///     let snapshot = local.snapshot().await.unwrap();
+    ///     assert_eq!(snapshot.read::<Account>(7).await, Ok(None));
+    /// });
+    /// assert!(done.wait().iter().all(Result::is_ok));
+    /// # }
+    /// ```
     pub fn snapshot(&self) -> SnapshotRead<Snapshot<A>> {
         snapshot::open(&self.here.shared)
     }
 
     /// The latest state of the object `id`, if it is `Shared` or `Immutable`: as
     /// [`Handle::published`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let done = runtime.on_each_shard(|local| async move {
+    ///     assert!(local.published(&Id::Account(7)).is_none());
+    /// });
+    /// assert!(done.wait().iter().all(Result::is_ok));
+    /// # }
+    /// ```
     pub fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
         self.here.shared.published(id)
     }
@@ -79,6 +161,18 @@ impl<A: Actor> Local<A> {
     ///
     /// With a log, what it did is not durable yet when this returns, whatever [`Ack`](crate::Ack)
     /// says: use [`Local::ask`], or [`Local::durable`] before telling others of it.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let done = runtime.on_each_shard(|local| async move {
+    ///     let outcome = local.ask_now(&Deposit { account: 7, cents: 5 }.into());
+    ///     assert!(matches!(outcome, Ok(Reply::Deposit(5))));
+    /// });
+    /// assert!(done.wait().iter().all(Result::is_ok));
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`AskError::Elsewhere`] for objects of another shard: use [`Local::ask`]. The others are the
@@ -97,6 +191,21 @@ impl<A: Actor> Local<A> {
     /// does nothing. It is a hint: messages may come in another order, be asked in another way, or
     /// not come.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let done = runtime.on_each_shard(|local| async move {
+    ///     let messages: Vec<Message> = (0..16).map(|account| Deposit { account, cents: 5 }.into()).collect();
+    ///     local.prefetch(&messages);
+    ///     for message in &messages {
+    ///         assert!(local.ask_now(message).is_ok());
+    ///     }
+    /// });
+    /// assert!(done.wait().iter().all(Result::is_ok));
+    /// # }
+    /// ```
+    ///
     /// # Panics
     /// If it is called from inside `receive`, or if what gives the messages uses this `Local`.
     pub fn prefetch<'m>(&self, messages: impl IntoIterator<Item = &'m A::Message>)
@@ -109,6 +218,18 @@ impl<A: Actor> Local<A> {
     /// Sends a message to its objects, on this shard or another, and gives the outcome as a future.
     /// For objects of this shard it has run when this returns; to another shard it is sent then.
     /// Dropping the future cancels nothing.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let done = runtime.on_each_shard(|local| async move {
+    ///     let outcome = local.ask(Deposit { account: 7, cents: 5 }.into()).await;
+    ///     assert!(matches!(outcome, Ok(Reply::Deposit(5))));
+    /// });
+    /// assert!(done.wait().iter().all(Result::is_ok));
+    /// # }
+    /// ```
     ///
     /// # Panics
     /// If it is called from inside `receive`.
@@ -144,6 +265,17 @@ impl<A: Actor> Local<A> {
 
     /// Sends a message to its objects, on this shard or another, and waits for nothing. For objects
     /// of this shard it has run when this returns.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let done = runtime.on_each_shard(|local| async move {
+    ///     local.tell(Deposit { account: 7, cents: 5 }.into()).expect("there is room");
+    /// });
+    /// assert!(done.wait().iter().all(Result::is_ok));
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`TellError`], with the message, if it could not be sent. How it ends where it runs, nobody
@@ -190,6 +322,19 @@ impl<A: Actor> Local<A> {
     /// Ready when everything this shard has run so far is on disk, with everything it depends on;
     /// at once without a log.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let done = runtime.on_each_shard(|local| async move {
+    ///     local.call_now(Deposit { account: 7, cents: 5 }).unwrap();
+    ///     // Without a log it is ready at once.
+    ///     local.durable().await.unwrap();
+    /// });
+    /// assert!(done.wait().iter().all(Result::is_ok));
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`TaskError::Cancelled`] if the runtime stopped or died before;
     /// [`TaskError::Overloaded`] at once if `jobs_max` wait on this shard already.
@@ -213,6 +358,18 @@ impl<A: Actor> Local<A> {
 
     /// Ready when the runtime begins to stop. A task that serves for ever waits for it beside its
     /// work.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// runtime.on_each_shard(|local| async move {
+    ///     local.stopping().await;
+    ///     println!("{} goes", local.shard());
+    /// });
+    /// runtime.shutdown();
+    /// # }
+    /// ```
     pub fn stopping(&self) -> Stopping {
         Stopping::new(self.here.tasks.clone())
     }
@@ -223,6 +380,20 @@ impl<A: Actor> Local<A> {
     ///
     /// Prefer this to `glommio::spawn_local`: a panic in a task spawned past the runtime takes the
     /// runtime down.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let done = runtime.on_each_shard(|local| async move {
+    ///     let task = local.clone();
+    ///     local.spawn(async move {
+    ///         task.call(Deposit { account: 7, cents: 5 }).await.unwrap();
+    ///     });
+    /// });
+    /// assert!(done.wait().iter().all(Result::is_ok));
+    /// # }
+    /// ```
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         self.here.spawn_watched(future, |_| {});
     }

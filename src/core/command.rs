@@ -9,12 +9,12 @@ use super::jobs::{Job, Permit};
 use crate::transport::mailbox::Mailbox;
 
 /// What a shard is to call on its thread.
-pub(crate) type Call<A> = Box<dyn FnOnce(&Rc<LocalShard<A>>) + Send>;
+pub(crate) type ShardCall<A> = Box<dyn FnOnce(&Rc<LocalShard<A>>) + Send>;
 
 /// Something to be done once on a shard's thread. Dropped undone if the shard has left.
 pub(crate) enum Command<A: Actor> {
     /// To be called.
-    Call(Call<A>),
+    Call(ShardCall<A>),
     /// To be gone on with beside messages.
     Job(Box<dyn Job<A>>),
 }

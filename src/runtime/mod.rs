@@ -65,6 +65,15 @@ impl<A: Actor> Runtime<A> {
     /// Starts a runtime that keeps nothing from one start to the next: all its shards are up and
     /// take messages when this returns.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let config = Config { shards: Shards::Count(1), ..Config::default() };
+    /// let runtime = Runtime::<Bank>::start(config).expect("this machine can run it");
+    /// # drop(runtime);
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// See [`StartError`]; whatever had been started is stopped again.
     pub fn start(config: Config) -> Result<Self, StartError> {
@@ -78,6 +87,19 @@ impl<A: Actor> Runtime<A> {
     /// What a message told ([`Objects::tell`](crate::Objects::tell)) is in the log too, so messages
     /// are to be written and read.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// # fn open() -> Result<(), freehold::StartError> {
+    /// use freehold::LogConfig;
+    ///
+    /// let runtime = Runtime::<Bank>::open(Config::default(), LogConfig::at("/var/lib/bank"))?;
+    /// println!("{}", runtime.recovery().expect("there is a log"));
+    /// # Ok(())
+    /// # }
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// See [`StartError`], above all [`StartError::Log`]; whatever had been started is stopped
     /// again, and nothing that was acknowledged is lost by it.
@@ -90,6 +112,13 @@ impl<A: Actor> Runtime<A> {
     }
 
     /// What was found in the log's directory at the start; `None` without a log.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// assert!(start().recovery().is_none(), "it has no log");
+    /// # }
+    /// ```
     pub fn recovery(&self) -> Option<Recovery> {
         self.shared.logs.as_ref().map(|logs| logs.recovery)
     }
@@ -97,6 +126,14 @@ impl<A: Actor> Runtime<A> {
     /// Makes a checkpoint now, beside whatever runs, and waits for it: all objects as of one
     /// instant are written down, and the logs before are let go of. It happens by itself when there
     /// is enough log ([`LogConfig::checkpoint_bytes`]).
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let refused = start().checkpoint().unwrap_err();
+    /// assert!(matches!(*refused, freehold::CheckpointError::NoLog));
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// See [`CheckpointError`]. The checkpoint before still counts, and nothing is lost.
@@ -111,11 +148,28 @@ impl<A: Actor> Runtime<A> {
     }
 
     /// A handle for any thread, sending as owner 0.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let bank = runtime.handle();
+    /// let paid = std::thread::spawn(move || bank.call(Deposit { account: 7, cents: 5 }).wait());
+    /// assert_eq!(paid.join().unwrap(), Ok(5));
+    /// # }
+    /// ```
     pub fn handle(&self) -> Handle<A> {
         Handle::new(self.shared.clone())
     }
 
     /// What the runtime has done so far: as [`Handle::stats`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// println!("{} shards", start().stats().shards.len());
+    /// # }
+    /// ```
     pub fn stats(&self) -> Stats {
         self.shared.stats()
     }
@@ -128,6 +182,15 @@ impl<A: Actor> Runtime<A> {
     /// and dropping it cancels nothing. A task that panics ends with
     /// [`TaskError::Panicked`](crate::TaskError) and nothing else does. When the runtime stops,
     /// tasks are told by [`Local::stopping`] and cancelled if they take longer than `tasks_grace`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// let asked = runtime.on_each_shard(|local| async move { local.call(Deposit { account: 7, cents: 5 }).await });
+    /// assert_eq!(asked.wait(), [Ok(Ok(5))]);
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// A shard in front of which `jobs_max` wait does not run the task:
@@ -169,6 +232,17 @@ impl<A: Actor> Runtime<A> {
     ///
     /// On a shard's own thread it cannot wait for that thread: there it only begins to stop, on
     /// another thread, and the report says so by `drained: false`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// let runtime = start();
+    /// runtime.handle().call(Deposit { account: 7, cents: 5 }).wait().unwrap();
+    /// let report = runtime.shutdown();
+    /// assert!(report.drained);
+    /// println!("{report}");
+    /// # }
+    /// ```
     pub fn shutdown(mut self) -> Report {
         self.stop()
     }

@@ -28,8 +28,14 @@ impl Blocked {
 
     /// Sleeps until woken since the last sleep ended.
     pub(crate) fn sleep(&self) {
-        while !self.is_woken.swap(false, Ordering::AcqRel) {
+        while !self.take_wake() {
             park();
         }
+    }
+
+    /// Whether it was woken since the last sleep ended: the thread that looks may sleep otherwise,
+    /// and looks again.
+    pub(crate) fn take_wake(&self) -> bool {
+        self.is_woken.swap(false, Ordering::AcqRel)
     }
 }

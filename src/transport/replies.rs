@@ -266,6 +266,14 @@ impl<A: Actor> Ask<A> {
         Ask { state: AskState::Known(outcome) }
     }
 
+    /// How a thread that waits for it may wait.
+    pub(crate) fn patience(&self) -> Patience {
+        match &self.state {
+            AskState::Sent { replies, .. } => replies.patience,
+            AskState::Known(_) | AskState::Done => Patience::Park,
+        }
+    }
+
     /// Blocks the calling thread until the outcome is there.
     ///
     /// # Errors

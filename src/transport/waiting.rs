@@ -127,6 +127,20 @@ impl Parker {
     }
 }
 
+impl Parker {
+    /// Sleeps until woken since the last sleep ended; false if `deadline` came first.
+    fn sleep_until(&self, deadline: Instant) -> bool {
+        while !self.0.take_wake() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            std::thread::park_timeout(left);
+        }
+        true
+    }
+}
+
 impl Wake for Parker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
@@ -154,16 +168,33 @@ pub(crate) enum Patience {
 ///
 /// `futures::executor::block_on` would panic inside another `block_on`, and whoever waits in there
 /// is a caller of ours.
-pub(crate) fn block_on<F: Future + Unpin>(mut future: F, patience: Patience) -> F::Output {
+pub(crate) fn block_on<F: Future + Unpin>(future: F, patience: Patience) -> F::Output {
+    block(future, patience, None).expect("without a deadline it waits until there is an outcome")
+}
+
+/// As [`block_on`], and no longer than until `deadline`: `None` then.
+pub(crate) fn block_on_until<F: Future + Unpin>(
+    future: F,
+    patience: Patience,
+    deadline: Instant,
+) -> Option<F::Output> {
+    block(future, patience, Some(deadline))
+}
+
+fn block<F: Future + Unpin>(
+    mut future: F,
+    patience: Patience,
+    deadline: Option<Instant>,
+) -> Option<F::Output> {
     debug_assert!(!on_shard_thread(), "a shard's thread never blocks");
     if patience == Patience::Look {
         let cx = &mut Context::from_waker(Waker::noop());
         let begin = Instant::now();
         loop {
             if let Poll::Ready(output) = Pin::new(&mut future).poll(cx) {
-                return output;
+                return Some(output);
             }
-            if begin.elapsed() >= LOOK {
+            if begin.elapsed() >= LOOK || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 break;
             }
             for _ in 0..8 {
@@ -176,9 +207,13 @@ pub(crate) fn block_on<F: Future + Unpin>(mut future: F, patience: Patience) -> 
     let cx = &mut Context::from_waker(&waker);
     loop {
         if let Poll::Ready(output) = Pin::new(&mut future).poll(cx) {
-            return output;
+            return Some(output);
         }
-        parker.0.sleep();
+        match deadline {
+            None => parker.0.sleep(),
+            Some(deadline) if !parker.sleep_until(deadline) => return None,
+            Some(_) => {}
+        }
     }
 }
 
@@ -224,6 +259,24 @@ mod tests {
     fn a_thread_waits_inside_another_wait() {
         let inner = std::future::poll_fn(|_| Poll::Ready(block_on(std::future::ready(7), Patience::Park)));
         assert_eq!(futures::executor::block_on(inner), 7);
+    }
+
+    #[test]
+    fn a_thread_waits_no_longer_than_its_deadline() {
+        for patience in [Patience::Look, Patience::Park] {
+            let deadline = Instant::now() + Duration::from_millis(20);
+            assert_eq!(block_on_until(std::future::pending::<()>(), patience, deadline), None);
+            assert!(Instant::now() >= deadline);
+            // What is ready is there, though the deadline has passed; and a wake is not the end.
+            assert_eq!(block_on_until(std::future::ready(7), patience, deadline), Some(7));
+            let mut polls = 0;
+            let third = std::future::poll_fn(|cx| {
+                polls += 1;
+                cx.waker().wake_by_ref();
+                if polls == 3 { Poll::Ready(polls) } else { Poll::Pending }
+            });
+            assert_eq!(block_on_until(third, patience, Instant::now() + Duration::from_secs(60)), Some(3));
+        }
     }
 
     #[test]

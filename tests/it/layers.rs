@@ -12,7 +12,7 @@ use std::path::Path;
 type Layers = &'static str;
 
 const SHARDS: Layers = "
-    counters fault object panics placement prefetch sync time
+    counters fault key object panics placement prefetch sync time
     epoch
     log | store
     actor
@@ -33,6 +33,7 @@ const RUNTIME: Layers = "
     transport
     core
     api
+    typed
     runtime
 ";
 
@@ -145,7 +146,8 @@ fn imports<'a>(path: &str, text: &'a str) -> BTreeSet<&'a str> {
                 }
             }
             _ if braces >= tests => {}
-            "crate" if before != "::" && tokens.get(at + 1) == Some(&"::") => {
+            // What a macro names by `$crate` is named where the macro is used.
+            "crate" if before != "::" && before != "$" && tokens.get(at + 1) == Some(&"::") => {
                 found.extend(first_names(&tokens[at + 2..]));
             }
             "super" if before != "::" => {
@@ -286,6 +288,7 @@ fn an_import_that_goes_down_is_right() {
         ("store/mod.rs", "mod shard {}\nuse crate::store::index;"),
         ("time.rs", "#[cfg(test)]\nmod tests {\n    mod inner {}\n    use crate::shard::Shard;\n}"),
         ("time.rs", "use crate::object::Id;\nmod zones {\n    use super::*;\n}"),
+        ("time.rs", "macro_rules! time {\n    () => {\n        $crate::shard::Shard\n    };\n}"),
         (
             "object.rs",
             "// use crate::shard;\n/* crate::shard::Shard */\n/// [`Shard`](crate::Shard)\npub(crate) fn id() {}",

@@ -27,6 +27,7 @@ mod jobs;
 mod layers;
 mod let_go;
 mod migrations;
+mod mistakes;
 mod order;
 mod poison;
 mod readme;

@@ -3,9 +3,11 @@
 pub(crate) mod addressees;
 pub(crate) mod codec;
 pub(crate) mod destination;
+pub(crate) mod kind;
 pub(crate) mod limits;
 pub(crate) mod objects;
 pub(crate) mod outcome;
+pub(crate) mod receive;
 pub(crate) mod run;
 
 use std::fmt::Debug;
@@ -23,6 +25,11 @@ use crate::object::{ObjectId, OwnerId, Stored};
 ///
 /// An actor has no fields. Its state is the objects; the runtime owns those and hands `receive` the
 /// ones a message is for.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no actor",
+    label = "not an actor",
+    note = "declare it by `freehold::actor!`, or write `impl Actor for {Self}` for a type without fields"
+)]
 pub trait Actor: Sized + 'static {
     /// The version of `Id`, `State` and `Message`, which are in a log's directory. Raise it when
     /// you change one of them, and give a migration: a start compares it, and the shapes of the
@@ -37,8 +44,10 @@ pub trait Actor: Sized + 'static {
     type Message: Send + 'static;
     /// What comes back.
     type Reply: Send + 'static;
-    /// Why a message was refused. An `Err` undoes everything the message did.
-    type Error: From<AccessError<Self::Id>> + Send + 'static;
+    /// Why a message was refused. An `Err` undoes everything the message did. With `thiserror` a
+    /// variant `Access(#[from] AccessError<Id>)` makes an enum fit.
+    // The compiler shows the next line where a type does not fit, and so what to do.
+    type Error: From<AccessError<Self::Id>> + Send + 'static; // a variant `#[from] AccessError<_>`
 
     /// The objects the message is addressed to, at least one. It must be a pure function of the
     /// message: it is called by the sender to find the home and again by the shard.
@@ -49,6 +58,9 @@ pub trait Actor: Sized + 'static {
     ///
     /// It runs to completion on the core that owns the objects and it may be run again, so it must
     /// have no side effect but through `objects`.
+    ///
+    /// It is no `async fn`: nothing else runs on the core until it has returned. (The compiler says
+    /// `expected Result, found future`.) A task awaits first, and sends what came as a message.
     fn receive(message: &Self::Message, objects: &mut Objects<'_, Self>) -> Result<Self::Reply, Self::Error>;
 }
 
@@ -80,9 +92,27 @@ pub enum AccessError<Id: Debug> {
         /// The object.
         id: Id,
     },
-    /// `get_pair_mut` was given the same id twice.
-    #[error("a pair needs two different objects, not {id:?} twice")]
+    /// `get_pair_mut` or `get_many_mut` was given the same id twice.
+    #[error("objects that are changed at once must be different, not {id:?} twice")]
     SameObject {
+        /// The object.
+        id: Id,
+    },
+    /// An object that is not of the kind its id says. It was put there past the kinds: by
+    /// `Objects::insert`, or by a migration.
+    #[error(
+        "object {id:?} is not of the kind `{kind}`: insert objects by `Objects::put`, and mend the migration if there was one"
+    )]
+    WrongKind {
+        /// The object.
+        id: Id,
+        /// The kind it is to be of.
+        kind: &'static str,
+    },
+    /// An object behind the [`Key`](crate::Key) of a name that says it has another name. Two long
+    /// names have one key, or the object was given a wrong name.
+    #[error("object {id:?} has another name, and its key is taken: choose a name that differs")]
+    OtherName {
         /// The object.
         id: Id,
     },

@@ -99,6 +99,34 @@ impl<A: Actor> Objects<'_, A> {
         })
     }
 
+    /// The states of `N` different objects, to change all of them, in the order of `ids`; `None`
+    /// for one that does not exist.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// let [payer, payee, bank] = objects.get_many_mut([7, 8, 0])?;
+    /// # let _: [Option<&mut A::State>; 3] = [payer, payee, bank];
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`AccessError::SameObject`] if two ids are equal; otherwise as [`Objects::get_mut`] for any.
+    pub fn get_many_mut<const N: usize>(
+        &mut self,
+        ids: [A::Id; N],
+    ) -> Result<[Option<&mut A::State>; N], AccessError<A::Id>> {
+        if let Some((_, &id)) = ids.iter().enumerate().find(|(at, id)| ids[..*at].contains(id)) {
+            return Err(AccessError::SameObject { id });
+        }
+        let mut slots = [NO_SLOT; N];
+        for (slot, id) in slots.iter_mut().zip(ids) {
+            *slot = self.writable_index(id)?;
+        }
+        let slots = self.run.partition.many_slots_mut(slots);
+        Ok(slots.map(|slot| slot.and_then(|slot| slot.state.as_mut())))
+    }
+
     /// The state of the object `id`, to change it; if there is none, it is first inserted with the
     /// state `make` returns, owned by the sender.
     ///

@@ -49,6 +49,10 @@ pub enum AskError<E> {
     /// The runtime died after accepting the message. It may or may not have been applied.
     #[error("the runtime died; whether the message was applied is not known")]
     Unknown,
+    /// The deadline of the ask passed before the outcome was there. The message was sent: it may
+    /// have run, or may still run.
+    #[error("the deadline passed; the message was sent, and may have run or still run")]
+    TimedOut,
     /// `wait` was called on a shard's thread, where it would block the very core that may have to
     /// answer. The message was sent and will be handled: only the waiting was refused. Await the
     /// future instead.

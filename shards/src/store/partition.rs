@@ -152,6 +152,40 @@ impl<I: ObjectId, S> Partition<I, S> {
         }
     }
 
+    /// Different slots at once, in the order asked; `None` for each that is [`NO_SLOT`].
+    ///
+    /// # Panics
+    /// If two are the same.
+    pub(crate) fn many_slots_mut<const N: usize>(
+        &mut self,
+        slots: [SlotIndex; N],
+    ) -> [Option<&mut Slot<I, S>>; N] {
+        let mut found = [const { None }; N];
+        let mut ascending: [usize; N] = std::array::from_fn(|at| at);
+        ascending.sort_unstable_by_key(|&at| slots[at]);
+        // What is behind the last slot that was found: of its chunk, and whole chunks.
+        let (mut slots_left, mut first_slot) = (&mut [][..], 0);
+        let (mut chunks_left, mut first_chunk) = (self.chunks.as_mut_slice(), 0);
+        for at in ascending {
+            if slots[at] == NO_SLOT {
+                break;
+            }
+            let (chunk, in_chunk) = ((slots[at] >> CHUNK_BITS) as usize, slots[at] as usize % CHUNK_SLOTS);
+            if chunk >= first_chunk {
+                let from = std::mem::take(&mut chunks_left).split_at_mut(chunk - first_chunk).1;
+                let (slots, behind) = from.split_first_mut().expect("a slot's chunk exists");
+                (chunks_left, first_chunk) = (behind, chunk + 1);
+                (slots_left, first_slot) = (slots.as_mut_slice(), 0);
+            }
+            let skipped = in_chunk.checked_sub(first_slot).expect("the slots differ");
+            let from = std::mem::take(&mut slots_left).split_at_mut(skipped).1;
+            let (slot, behind) = from.split_first_mut().expect("a slot exists");
+            (slots_left, first_slot) = (behind, in_chunk + 1);
+            found[at] = Some(slot);
+        }
+        found
+    }
+
     /// Puts an object without a state into the table. There must be none of this id.
     pub(crate) fn insert(&mut self, hash: IdHash, id: I, ownership: Ownership) -> SlotIndex {
         debug_assert!(self.find(hash, &id).0 == NO_SLOT, "one-slot-per-object: {id:?} has one already");
@@ -216,5 +250,63 @@ impl<I: ObjectId, S> Partition<I, S> {
     /// All objects, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot<I, S>> {
         self.chunks.iter().flatten().filter(|slot| slot.live)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// More than two chunks of objects, each with the number of its slot.
+    fn partition() -> Partition<u64, u64> {
+        let mut partition = Partition::new(7);
+        for id in 0..(2 * CHUNK_SLOTS + 100) as u64 {
+            let slot = partition.insert(partition.hash(&id), id, Ownership::default());
+            partition.slot_mut(slot).state = Some(u64::from(slot));
+        }
+        partition
+    }
+
+    /// Of each slot that is there, what it holds.
+    fn found<const N: usize>(partition: &mut Partition<u64, u64>, slots: [SlotIndex; N]) -> [Option<u64>; N] {
+        partition.many_slots_mut(slots).map(|slot| slot.and_then(|slot| slot.state))
+    }
+
+    #[test]
+    fn many_slots_are_found_in_the_order_asked() {
+        let (mut partition, chunk) = (partition(), CHUNK_SLOTS as SlotIndex);
+        let last = 2 * chunk + 99;
+        for slots in [
+            [0, 1, 2, 3],
+            [3, 2, 1, 0],
+            [chunk, chunk - 1, 0, last],
+            [last, 2 * chunk, 2 * chunk - 1, chunk],
+            [last, NO_SLOT, 0, NO_SLOT],
+            [NO_SLOT; 4],
+        ] {
+            let there = slots.map(|slot| (slot != NO_SLOT).then_some(u64::from(slot)));
+            assert_eq!(found(&mut partition, slots), there, "{slots:?}");
+        }
+        assert_eq!(found(&mut partition, []), []);
+    }
+
+    #[test]
+    #[should_panic(expected = "the slots differ")]
+    fn a_slot_twice_among_many_is_a_bug() {
+        found(&mut partition(), [5, 7, 5]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
+
+        #[test]
+        fn any_different_slots_are_found(
+            slots in prop::collection::hash_set(0..(2 * CHUNK_SLOTS + 100) as SlotIndex, 16),
+        ) {
+            let slots: [SlotIndex; 16] = Vec::from_iter(slots).try_into().expect("there are 16");
+            prop_assert_eq!(found(&mut partition(), slots), slots.map(|slot| Some(u64::from(slot))));
+        }
     }
 }

@@ -1,0 +1,316 @@
+//! Asks that wait for room, and asks with deadlines, where a shard is held up.
+
+use std::future::{Future, ready};
+use std::pin::Pin;
+use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use freehold_shard::{AskError, Outcome};
+use futures::{Stream, StreamExt};
+
+use super::handle::Handle;
+use crate::config::{Config, Shards};
+use crate::runtime::Runtime;
+use crate::test_actor::{Accounts, Message};
+
+/// The least there may be.
+const INGRESS: usize = 16;
+const SOON: Duration = Duration::from_millis(20);
+
+fn start(config: Config) -> Runtime<Accounts> {
+    let config = Config { shards: Shards::Count(1), ingress_entries_max: INGRESS, ..config };
+    Runtime::start(config).expect("it starts")
+}
+
+/// Keeps the shard from taking messages, until this is dropped.
+struct HeldUp(#[allow(dead_code, reason = "dropped it is heard of")] mpsc::Sender<()>);
+
+fn hold_up(runtime: &Runtime<Accounts>) -> HeldUp {
+    let (end, until) = mpsc::channel::<()>();
+    let until = std::sync::Arc::new(std::sync::Mutex::new(until));
+    let (begin, begun) = mpsc::channel();
+    let task = move |_| {
+        let (until, begin) = (until.clone(), begin.clone());
+        async move {
+            begin.send(()).expect("the test waits for it");
+            assert!(until.lock().expect("one task").recv().is_err(), "nothing is sent");
+        }
+    };
+    drop(runtime.on_each_shard(task));
+    begun.recv().expect("the task begins");
+    HeldUp(end)
+}
+
+fn add(coins: u64) -> Message {
+    Message::Add { account: 1, coins }
+}
+
+fn coins(handle: &Handle<Accounts>) -> Outcome<Accounts> {
+    handle.ask(Message::Count { account: 1 }).wait()
+}
+
+fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Fills the ingress; each of these asks adds a coin.
+fn fill(handle: &Handle<Accounts>) -> Vec<crate::Ask<Accounts>> {
+    let asks: Vec<_> = (0..INGRESS).map(|_| handle.ask(add(1))).collect();
+    assert_eq!(handle.ask(add(1000)).wait(), Err(AskError::Overloaded));
+    asks
+}
+
+#[test]
+fn a_message_that_finds_no_room_waits_and_runs_once() {
+    let runtime = start(Config { asks_in_flight_max: 2 * INGRESS, ..Config::default() });
+    let handle = runtime.handle();
+    let held_up = hold_up(&runtime);
+    let filling = fill(&handle);
+    (0..4 * INGRESS).for_each(|_| drop(handle.ask_waiting(add(1000))));
+    let mut waiting = handle.ask_waiting(add(100));
+    assert!(!waiting.is_sent());
+    assert!(poll(&mut waiting).is_pending() && !waiting.is_sent());
+    let (dropped, timed) = (handle.ask_waiting(add(1000)), handle.ask_waiting(add(1000)));
+    drop(dropped);
+    assert_eq!(timed.wait_timeout(SOON), Err(AskError::Overloaded), "it was never sent");
+    let timed = handle.ask_waiting(add(1000)).until(ready(()));
+    assert_eq!(futures::executor::block_on(timed), Err(AskError::Overloaded));
+    drop(held_up);
+    assert_eq!(waiting.wait(), Ok(INGRESS as u64 + 100));
+    assert!(filling.into_iter().all(|ask| ask.wait().is_ok()));
+    assert_eq!(coins(&handle), Ok(INGRESS as u64 + 100), "of what was not sent nothing ran");
+    assert_eq!(handle.stats().shards[0].overloaded, 1, "what waits was not refused");
+    // Each gave its slot back: there are as many as ever for answers that nobody picks up.
+    let answered = (0..2 * INGRESS).map(|_| {
+        let ask = handle.ask(add(0));
+        assert!(handle.ask_all([add(0)]).wait()[0].is_ok());
+        ask
+    });
+    let answered: Vec<_> = answered.collect();
+    assert!(answered.into_iter().all(|ask| ask.wait().is_ok()));
+}
+
+#[test]
+fn a_message_that_has_room_is_sent_at_once_whatever_becomes_of_its_future() {
+    let runtime = start(Config::default());
+    let handle = runtime.handle();
+    let held_up = hold_up(&runtime);
+    let sent = handle.ask_waiting(add(1));
+    assert!(sent.is_sent());
+    drop(sent);
+    drop(held_up);
+    assert_eq!(coins(&handle), Ok(1));
+}
+
+#[test]
+fn a_deadline_says_that_a_sent_message_may_run() {
+    let runtime = start(Config::default());
+    let handle = runtime.handle();
+    let held_up = hold_up(&runtime);
+    let begin = Instant::now();
+    assert_eq!(handle.ask(add(1)).wait_timeout(SOON), Err(AskError::TimedOut));
+    assert_eq!(handle.ask_waiting(add(2)).wait_timeout(SOON), Err(AskError::TimedOut));
+    assert!(begin.elapsed() >= 2 * SOON, "it was waited for");
+    assert_eq!(futures::executor::block_on(handle.ask(add(4)).until(ready(()))), Err(AskError::TimedOut));
+    let mut patient = handle.ask(add(8)).until(std::future::pending::<()>());
+    assert!(poll(&mut patient).is_pending());
+    drop(held_up);
+    assert_eq!(futures::executor::block_on(patient), Ok(15), "all of them ran");
+    assert_eq!(handle.ask(add(0)).wait_timeout(Duration::MAX), Ok(15), "no clock goes so far");
+}
+
+#[test]
+fn an_outcome_that_is_there_counts_though_the_deadline_has_passed() {
+    let runtime = start(Config::default());
+    let handle = runtime.handle();
+    let ask = handle.ask(add(1));
+    let waiting = handle.ask_waiting(add(1));
+    // Behind them in the queue, so they have been answered as well.
+    assert_eq!(coins(&handle), Ok(2));
+    assert_eq!(futures::executor::block_on(ask.until(ready(()))), Ok(1));
+    assert_eq!(waiting.wait_timeout(Duration::ZERO), Ok(2));
+}
+
+/// An ask that needs no slot is a batch of one.
+#[test]
+fn a_message_waits_for_no_slot() {
+    let runtime = start(Config { asks_in_flight_max: 1, ..Config::default() });
+    let handle = runtime.handle();
+    let held_up = hold_up(&runtime);
+    let only = handle.ask(add(1));
+    assert_eq!(handle.ask(add(1000)).wait(), Err(AskError::Overloaded));
+    let second = handle.ask_waiting(add(2));
+    assert!(second.is_sent());
+    drop(held_up);
+    assert_eq!((only.wait(), second.wait()), (Ok(1), Ok(3)));
+}
+
+#[test]
+fn a_message_that_waits_is_answered_when_the_runtime_stops() {
+    let runtime = start(Config { drain_max: Duration::from_secs(20), ..Config::default() });
+    let handle = runtime.handle();
+    let held_up = hold_up(&runtime);
+    let filling = fill(&handle);
+    let waiting = handle.ask_waiting(add(1000));
+    let waits = std::thread::spawn(move || waiting.wait());
+    let stops = std::thread::spawn(move || runtime.shutdown());
+    while handle.ask(Message::Nobody).wait() != Err(AskError::Stopped) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(held_up);
+    assert!(stops.join().expect("it stops").drained);
+    assert_eq!(waits.join().expect("it is woken"), Err(AskError::Stopped));
+    assert!(filling.into_iter().all(|ask| ask.wait().is_ok()), "what was accepted has run");
+    assert_eq!(handle.ask_waiting(add(1)).wait(), Err(AskError::Stopped));
+    assert_eq!(handle.ask_waiting(Message::Nobody).wait(), Err(AskError::Stopped));
+}
+
+/// On a shard's thread nothing blocks, and a task that awaits room lets its shard make some.
+#[test]
+fn a_task_on_the_shard_itself_may_wait_for_room() {
+    let runtime = start(Config::default());
+    let asked = runtime.on_each_shard(|local| async move {
+        let handle = local.handle();
+        let filling = fill(&handle);
+        let refused = handle.ask_waiting(add(1000)).wait();
+        assert_eq!(refused, Err(AskError::Overloaded), "it was not sent, and would block the shard");
+        assert_eq!(handle.ask_waiting(add(1000)).wait_timeout(SOON), Err(AskError::Overloaded));
+        let late = handle.ask_waiting(add(100)).until(std::future::pending::<()>()).await;
+        drop(filling);
+        let timed = local.ask(add(1)).until(ready(())).await;
+        (late, timed)
+    });
+    let asked = asked.wait().pop().expect("there is a shard");
+    assert_eq!(asked, Ok((Ok(INGRESS as u64 + 100), Ok(INGRESS as u64 + 101))));
+}
+
+/// As an HTTP service has them: far more tasks than there is room. With `ask` most are refused.
+#[test]
+fn thousands_of_tasks_wait_and_none_is_refused() {
+    const TASKS: u64 = 5000;
+    let runtime = start(Config::default());
+    let mut held_up = Some(hold_up(&runtime));
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
+    let tokio = tokio.expect("it starts");
+    let handle = runtime.handle();
+    let asked = tokio.block_on(async {
+        let task = |_| {
+            let ask = handle.ask_waiting(add(1)).until(tokio::time::sleep(Duration::from_secs(60)));
+            tokio::spawn(ask)
+        };
+        let tasks: Vec<_> = (0..TASKS).map(task).collect();
+        // Most of them find the ingress full, and wait.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        drop(held_up.take());
+        let mut asked = 0;
+        for task in tasks {
+            asked += u64::from(task.await.expect("it ends").is_ok());
+        }
+        asked
+    });
+    assert_eq!((asked, coins(&handle)), (TASKS, Ok(TASKS)));
+    assert_eq!(handle.stats().shards[0].overloaded, 0);
+}
+
+/// Numbered deposits, so that the sum of a stream tells which of them have run.
+fn deposits(messages: std::ops::Range<u64>) -> impl Stream<Item = Message> {
+    futures::stream::iter(messages.map(add))
+}
+
+#[test]
+fn a_stream_is_answered_in_order_with_so_many_under_way() {
+    let runtime = start(Config::default());
+    let handle = runtime.handle();
+    for under_way_max in [0, 1, 2, 3, 1000, 5000] {
+        let before = coins(&handle).expect("it is counted");
+        let outcomes = handle.ask_stream(under_way_max, deposits(1..4001));
+        assert_eq!(outcomes.size_hint(), (4000, Some(4000)));
+        let outcomes: Vec<_> = futures::executor::block_on(outcomes.collect());
+        let sums = (1..4001).scan(before, |sum, coins| {
+            *sum += coins;
+            Some(Ok(*sum))
+        });
+        assert!(outcomes.into_iter().eq(sums), "{under_way_max}");
+    }
+}
+
+#[test]
+fn a_stream_takes_no_more_than_may_be_under_way() {
+    let runtime = start(Config { batch_messages_max: 1, ..Config::default() });
+    let handle = runtime.handle();
+    let taken = std::cell::Cell::new(0);
+    let held_up = hold_up(&runtime);
+    let messages = deposits(1..1001).inspect(|_| taken.set(taken.get() + 1));
+    // More than the ingress takes: the rest of the first batch waits for room.
+    let mut outcomes = handle.ask_stream(100, messages);
+    for _ in 0..3 {
+        assert!(poll(&mut outcomes.next()).is_pending());
+        assert_eq!(taken.get(), 100);
+    }
+    drop(held_up);
+    for at in 1..=1000 {
+        let outcome = futures::executor::block_on(outcomes.next());
+        assert_eq!(outcome, Some(Ok(at * (at + 1) / 2)));
+        // It is filled again when half of them have been given.
+        assert!(taken.get() <= at + 100 && taken.get() >= (at + 49).min(1000), "{at}: {}", taken.get());
+    }
+    assert_eq!(futures::executor::block_on(outcomes.next()), None);
+    assert_eq!(futures::executor::block_on(outcomes.next()), None, "and again");
+}
+
+/// A message that comes alone is not kept for others, and a pause is not the end.
+#[test]
+fn a_stream_of_messages_that_come_one_by_one() {
+    let runtime = start(Config::default());
+    let handle = runtime.handle();
+    let (send, receive) = futures::channel::mpsc::unbounded();
+    let mut outcomes = handle.ask_stream(64, receive);
+    for at in 1..=10 {
+        assert!(poll(&mut outcomes.next()).is_pending());
+        send.unbounded_send(add(1)).expect("it is taken");
+        assert_eq!(futures::executor::block_on(outcomes.next()), Some(Ok(at)));
+    }
+    drop(send);
+    assert_eq!(futures::executor::block_on(outcomes.next()), None);
+}
+
+/// There is room again when later messages are taken, and earlier ones still wait for it.
+#[test]
+fn messages_of_a_stream_do_not_overtake_each_other() {
+    let runtime = start(Config { batch_messages_max: 1, ..Config::default() });
+    let handle = runtime.handle();
+    let (send, receive) = futures::channel::mpsc::unbounded();
+    let mut outcomes = handle.ask_stream(64, receive);
+    let held_up = hold_up(&runtime);
+    let tell = |coins: std::ops::Range<u64>| {
+        coins.for_each(|coins| send.unbounded_send(add(coins)).expect("it is taken"));
+    };
+    tell(1..21);
+    assert!(poll(&mut outcomes.next()).is_pending(), "{INGRESS} of 20 were sent");
+    tell(21..26);
+    drop(held_up);
+    while coins(&handle) != Ok(16 * 17 / 2) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for at in 1..26 {
+        assert_eq!(futures::executor::block_on(outcomes.next()), Some(Ok(at * (at + 1) / 2)));
+    }
+}
+
+#[test]
+fn a_stream_that_is_dropped_or_stopped_loses_nothing_that_was_sent() {
+    let runtime = start(Config::default());
+    let handle = runtime.handle();
+    let mut dropped = handle.ask_stream(8, deposits(1..1001));
+    assert_eq!(futures::executor::block_on(dropped.next()), Some(Ok(1)));
+    drop(dropped);
+    assert_eq!(coins(&handle), Ok(36), "of 1,000 messages 8 were sent");
+    let mut stopped = handle.ask_stream(8, deposits(1..17));
+    assert_eq!(futures::executor::block_on(stopped.next()), Some(Ok(37)));
+    runtime.shutdown();
+    let rest: Vec<_> = futures::executor::block_on(stopped.collect());
+    assert_eq!(rest.len(), 15);
+    assert_eq!(rest[..7].iter().filter(|outcome| outcome.is_ok()).count(), 7, "they had been sent");
+    assert!(rest[7..].iter().all(|outcome| *outcome == Err(AskError::Stopped)), "{rest:?}");
+}

@@ -1,0 +1,8 @@
+//! A type that is no actor.
+use freehold::{Config, Runtime};
+
+struct Users;
+
+fn main() {
+    drop(Runtime::<Users>::start(Config::default()));
+}
