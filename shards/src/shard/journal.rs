@@ -274,6 +274,16 @@ impl<A: Actor> Journal<A> {
         self.arrived.push((to, outcome));
     }
 
+    /// Finds out whether the latest epoch that this log closes is closed in all logs that this
+    /// close awaits. Returns the latest that is: once for each batch that is written, and only
+    /// until it is known.
+    pub(super) fn vouch(&mut self) -> Epoch {
+        if self.vouched < self.closed && self.durability.have_closed(self.awaits, self.closed) {
+            self.vouched = self.closed;
+        }
+        self.vouched
+    }
+
     /// Whether the disk writes a batch.
     pub(crate) fn is_writing(&self) -> bool {
         self.in_flight.is_some()
