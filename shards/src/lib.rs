@@ -45,7 +45,7 @@ pub use counters::Counters;
 pub use epoch::durability::Durability;
 pub use epoch::published::{Expired, Mvcc};
 pub use epoch::{Epoch, EpochState, Epochs, TransactionId};
-pub use log::migration::{Migrated, Migration, MigrationError, Migrations, NotMigrated, Reading};
+pub use log::migration::{Migrated, Migration, MigrationError, Migrations, NotMigrated, OldTypes, Reading};
 pub use log::record::Debt;
 pub use log::refused::{RecordError, Unreadable, Value};
 pub use log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, ShapeChange, Shapes, WrittenSchema};

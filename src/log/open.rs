@@ -267,9 +267,11 @@ impl Recovering<'_> {
                 // There is nothing in it.
                 None => of_run.iter().for_each(|(source, _)| self.meter.read(source.bytes())),
                 Some(version) if version < reading.version() => {
+                    let types = reading.old_types(version);
                     let replays = in_parallel(of_run, |(source, _)| {
                         let mut of_log = OldReplay::default();
-                        self.replay(source, Box::new(|batch, from, cut| of_log.apply(batch, from, cut)))?;
+                        let apply = |batch: &Batch<'_>, from, cut| of_log.apply(batch, from, cut, &types);
+                        self.replay(source, Box::new(apply))?;
                         Ok(of_log)
                     })?;
                     old.follow(version, replays).map_err(not_migrated)?;

@@ -187,7 +187,7 @@ impl<A: Actor> Journal<A> {
             begun: VecDeque::from([Begun { segment: 0, tail: Tail::default(), through: Epoch(0) }]),
             staged: Records::new(bounds),
             filling: BatchWriter::new(bounds),
-            trust: Trust::default(),
+            trust: Trust::new(codec.layouts, bounds.value()),
             lent: Lent::default(),
             full: VecDeque::new(),
             spare: None,

@@ -21,7 +21,7 @@ use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::batch::{Batch, Damage, End, Pieces, SegmentId, Tail, scan_pieces};
 use crate::log::bounds::Bounds;
-use crate::log::record::{Debt, Record, decode};
+use crate::log::record::{Debt, Record};
 pub use crate::object::Change;
 use crate::object::{OwnerId, Ownership, Stored};
 use crate::placement::{Router, ShardSet};
@@ -298,12 +298,12 @@ impl<A: Stored> Replay<A> {
             match record {
                 Record::Epoch(_) => {}
                 Record::Put { id, ownership, state } => {
-                    let id = decode::<A::Id>(id).ok_or(not("an object's id"))?;
-                    let state = decode::<A::State>(state).ok_or(not("an object's state"))?;
+                    let id = id.decode::<A::Id>().ok_or(not("an object's id"))?;
+                    let state = state.decode::<A::State>().ok_or(not("an object's state"))?;
                     self.change(id, Some((ownership, state)), &mut put);
                 }
                 Record::Remove { id } => {
-                    let id = decode::<A::Id>(id).ok_or(not("an object's id"))?;
+                    let id = id.decode::<A::Id>().ok_or(not("an object's id"))?;
                     self.change(id, None, &mut put);
                 }
                 Record::Owe { .. } | Record::Paid { .. } => self.owing.note(record),
