@@ -28,7 +28,7 @@ use freehold_shard::part::PartEnd;
 use freehold_shard::record::Record;
 use freehold_shard::recovery::Home;
 use freehold_shard::{
-    AccessError, Actor, Addressees, Codec, Epoch, Migrations, Objects, Ownership, Reading, Router,
+    AccessError, Actor, Addressees, Codec, Epoch, Migrations, NoPrefetch, Objects, Ownership, Reading, Router,
 };
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{Rng, SeedableRng};
@@ -156,7 +156,7 @@ fn state(directory: &Path) -> Result<State, LogError> {
     let contents = contents(&directory, manifest)?;
     let reading = Reading::new::<Texts>(&Codec::new(), Migrations::default());
     let meter = Meter::new(None, &contents);
-    let found = recover::<Texts>(&directory, &contents, router, &[1, 2, 3], &reading, &meter)?;
+    let found = recover::<Texts, NoPrefetch>(&directory, &contents, router, &[1, 2, 3], &reading, &meter)?;
     let objects = found.homes.iter().flat_map(Home::objects);
     let owed = found.owed.into_iter().map(|(debt, (_, _, message))| (debt.0, message));
     Ok((objects.map(|(id, ownership, text)| (id, (ownership, text.clone()))).collect(), owed.collect()))

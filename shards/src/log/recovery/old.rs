@@ -119,7 +119,7 @@ impl OldReplay {
             if !seen.insert(key) {
                 return Err(not(SchemaPart::Id, NotMigrated::SameId));
             }
-            replay.change(key, Some((ownership, state)), &mut put);
+            replay.change(router.home(&key).index(), key, Some((ownership, state)), &mut put);
         }
         replay.flush(&mut put);
         Ok(replay)
