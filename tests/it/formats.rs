@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use crate::support::{Watchdog, until};
 use freehold::{
-    AccessError, Actor, Addressees, Config, Idle, LogConfig, ObjectId, Objects, OwnerId, PlacementKey,
-    Runtime, Shards,
+    AccessError, Actor, Addressees, Config, Idle, LogConfig, Migration, ObjectId, Objects, OwnerId,
+    PlacementKey, Runtime, Schema, Shards,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -240,6 +240,61 @@ fn check(directory: &Path, shards: usize) {
     assert_eq!(read(34), account(34, 93));
     assert_eq!(read(36), account(36, 100), "a year is not over");
     assert!(runtime.shutdown().drained);
+}
+
+/// The cells when their values have become text, and their places numbers.
+struct Texts;
+
+impl Actor for Texts {
+    const SCHEMA: Schema = Schema::new(2);
+    type Id = u64;
+    type State = String;
+    type Message = u64;
+    type Reply = Option<String>;
+    type Error = AccessError<u64>;
+
+    fn addressees(id: &u64, to: &mut Addressees<u64>) {
+        to.read(*id);
+    }
+
+    fn receive(id: &u64, objects: &mut Objects<'_, Self>) -> Result<Option<String>, AccessError<u64>> {
+        Ok(objects.get(*id)?.cloned())
+    }
+}
+
+// Version 2 wrote ids by postcard and version 3 writes them with a fixed width. A migration knows
+// objects by the bytes of their ids, and must not take one object for two.
+#[test]
+fn an_object_of_two_formats_is_migrated_once() {
+    let _watchdog = Watchdog::new("an_object_of_two_formats_is_migrated_once");
+    for name in ["2-numbers-stopped", "2-numbers-crashed"] {
+        let directory = tempfile::tempdir().expect("there is room");
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats").join(name), directory.path());
+        let config = || Config { shards: Shards::Count(2), ..Config::default() };
+        let log = || LogConfig { segment_bytes: 64 << 10, ..LogConfig::at(directory.path()) };
+        let runtime = Runtime::<Cells>::open(config(), log()).expect("it opens");
+        let ask = |message| runtime.handle().ask(message).wait().expect("it is done");
+        for row in 0..10 {
+            ask(Change::Put(place(row), 1000 + i64::from(row)));
+        }
+        ask(Change::Remove(place(20)));
+        assert!(runtime.shutdown().drained);
+        let migrating = log().migrate_from::<Cells, Texts>(Migration {
+            id: |at: Place| Ok(u64::from(at.row)),
+            state: |_, cell: Cell| Ok(cell.value.to_string()),
+            message: |_| Err("there is none".into()),
+        });
+        let runtime = Runtime::<Texts>::open(config(), migrating).expect("it opens");
+        let recovery = runtime.recovery().expect("there is a log");
+        // Row 3 is there again; 12 and 20 are not.
+        assert_eq!((recovery.objects, recovery.migrated_from), (28, Some(1)), "{name}");
+        for row in 0..30_i64 {
+            let value = if row < 10 { 1000 + row } else { i64::MIN + row };
+            let expected = (![12, 20].contains(&row)).then(|| value.to_string());
+            let found = runtime.handle().ask(row as u64).wait().expect("it can be read");
+            assert_eq!(found, expected, "{name}, row {row}");
+        }
+    }
 }
 
 fn copy(from: &Path, to: &Path) {

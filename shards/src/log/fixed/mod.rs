@@ -18,8 +18,7 @@
 //!
 //! A value is measured before it is written. For a type that derives `Serialize` the measure is the
 //! same for all values, and the compiler knows it: nothing is left of the measuring, nor of the
-//! checks that a place is long enough. (A record of a 64-byte state is 88 instructions so, and was
-//! 390 by postcard.)
+//! checks that a place is long enough. (docs/BENCHMARKS.md has what a record costs.)
 
 mod read;
 mod write;
