@@ -10,8 +10,8 @@
 //! 8 owe later  debt u64, sender u64, due u64, message
 //! 9 paid       debt u64                            that message has run
 //! ```
-//! Each begins with its number, one byte. Its bit [`ID_FIXED`] says that the id has a fixed width,
-//! [`STATE_FIXED`] the same of the state ([`fixed`](crate::log::fixed)). Without the bit they are
+//! Each begins with its number, one byte. Its bit 0x40 says that the id has a fixed width, bit 0x80
+//! the same of the state (numbers, little-endian, one behind another). Without the bit they are
 //! what `postcard` makes of them (<https://postcard.jamesmunns.com/wire-format>), as messages
 //! always are. So a record can be read without knowing who wrote it. Format version 3 brought the
 //! bits: earlier versions wrote everything by postcard.
