@@ -90,7 +90,7 @@ fn replayed(log: &[u8], readers: usize) -> Result<Found, NotUnderstood> {
         let mut result = Ok(());
         let end = scan(log, SEGMENT, BOUNDS, &mut Tail::default(), |batch| {
             result = of_share.apply(&batch, Epoch(0), Epoch(9), |home, changes| {
-                assert!(share.has(home), "reader {reader} puts into home {home}");
+                assert!(home % readers == reader, "reader {reader} of {readers} puts into home {home}");
                 homes[home].apply_all::<NoPrefetch>(changes);
             });
         });
