@@ -49,7 +49,7 @@ pub use epoch::durability::Durability;
 pub use epoch::published::{Expired, Mvcc};
 pub use epoch::{Epoch, EpochState, Epochs, TransactionId};
 pub use key::{Key, Named};
-pub use log::migration::{Migrated, Migration, MigrationError, Migrations, NotMigrated, Reading};
+pub use log::migration::{Migrated, Migration, MigrationError, Migrations, NotMigrated, OldTypes, Reading};
 pub use log::record::Debt;
 pub use log::refused::{RecordError, Unreadable, Value};
 pub use log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, ShapeChange, Shapes, WrittenSchema};

@@ -54,8 +54,8 @@ impl Walk {
                     let Some(Record::Put { id, state, .. }) = Record::read(record) else {
                         panic!("a checkpoint has objects")
                     };
-                    let id = postcard::from_bytes(id).expect("an id");
-                    let state = postcard::from_bytes(state).expect("an amount");
+                    let id = id.decode().expect("an id");
+                    let state = state.decode().expect("an amount");
                     self.wrote.entry(id).or_default().push(state);
                 }
             };

@@ -20,7 +20,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-pub use freehold_shard::record::{Debt, Record};
+pub use freehold_shard::record::{Coded, Coding, Debt, Record};
 pub use freehold_shard::{Epoch, Time};
 
 use freehold_shard::manifest::{Fate, Manifest};

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use freehold_shard::log::{Batch, SegmentId};
 use freehold_shard::manifest::{Blamed, Fate, Manifest, Run, RunEnd};
-use freehold_shard::recovery::{Home, Migrating, NotUnderstood, OldReplay, Owed, Replay};
+use freehold_shard::recovery::{Home, Migrating, NotUnderstood, OldReplay, Owed, Replay, Share};
 use freehold_shard::{
     Actor, Codec, Debt, Durability, Epoch, LogStart, OwnerId, PlacementKey, Prefetch, Reading, Router, Shard,
     Time, WrittenSchema,
@@ -81,6 +81,11 @@ pub(crate) struct Opened<A: Actor> {
     pub(crate) restored: Vec<Restored<A>>,
 }
 
+/// How many threads can work at once.
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, |cpus| cpus.get())
+}
+
 /// Does `work` for each of `items`, on as many threads as there are CPUs.
 fn in_parallel<T: Sync, R: Send, E: Send>(
     items: &[T],
@@ -88,7 +93,7 @@ fn in_parallel<T: Sync, R: Send, E: Send>(
 ) -> Result<Vec<R>, E> {
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<Result<R, E>>>> = Mutex::new(items.iter().map(|_| None).collect());
-    let threads = std::thread::available_parallelism().map_or(1, |cpus| cpus.get()).min(items.len());
+    let threads = cpus().min(items.len());
     let worker = || {
         while let Some((at, item)) =
             Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, items.get(at)?)))
@@ -187,7 +192,7 @@ type ApplyBatch<'a> = Box<dyn FnMut(&Batch<'_>, Epoch, Epoch) -> Result<(), NotU
 
 /// Finds out what a database was when its last run ended, and changes nothing. The tables of the
 /// shards get `seeds`.
-pub(crate) fn recover<A: Actor>(
+pub(crate) fn recover<A: Actor, P: Prefetch>(
     directory: &Directory,
     contents: &Contents,
     router: Router,
@@ -203,7 +208,7 @@ pub(crate) fn recover<A: Actor>(
     let cuts = cuts(directory, contents, &surveyed)?;
     let migrated_from = understandable(directory, contents, &surveyed, reading)?;
     let recovering = Recovering { directory, contents, meter, surveyed, cuts };
-    let (homes, owed) = recovering.replay_all(router, seeds, reading)?;
+    let (homes, owed) = recovering.replay_all::<A, P>(router, seeds, reading)?;
     Ok(recovering.sum_up(homes, owed, migrated_from))
 }
 
@@ -224,8 +229,9 @@ impl Recovering<'_> {
         self.contents.manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch)
     }
 
-    /// Reads a source once more, and gives `apply` its batches.
-    fn replay(&self, source: &Source, mut apply: ApplyBatch<'_>) -> Result<(), LogError> {
+    /// Reads a source once more, and gives `apply` its batches. Of several readers of a source the
+    /// first is `metered`.
+    fn replay(&self, source: &Source, is_metered: bool, mut apply: ApplyBatch<'_>) -> Result<(), LogError> {
         let Recovering { directory, contents, meter, cuts, .. } = self;
         // What a checkpoint holds is of no epoch; what is older than it in the logs is in it.
         let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (self.from(), cuts[run]));
@@ -237,12 +243,17 @@ impl Recovering<'_> {
                 what: not.what,
             })
         };
-        read(directory, &contents.manifest, source, each, Err, |bytes| meter.read(bytes))?;
+        let progress = |bytes| {
+            if is_metered {
+                meter.read(bytes)
+            }
+        };
+        read(directory, &contents.manifest, source, each, Err, progress)?;
         Ok(())
     }
 
     /// The objects of each shard, and the messages that are owed.
-    fn replay_all<A: Actor>(
+    fn replay_all<A: Actor, P: Prefetch>(
         &self,
         router: Router,
         seeds: &[u64],
@@ -251,7 +262,7 @@ impl Recovering<'_> {
         let Contents { manifest, sources } = self.contents;
         let homes: Vec<Mutex<Home<A>>> = seeds.iter().map(|seed| Mutex::new(Home::new(*seed))).collect();
         let put = |home: usize, changes: &mut Vec<_>| {
-            homes[home].lock().unwrap_or_else(PoisonError::into_inner).apply(changes.drain(..));
+            homes[home].lock().unwrap_or_else(PoisonError::into_inner).apply_all::<P>(changes);
         };
         let not_migrated = |error| {
             let directory = self.directory.path().to_path_buf();
@@ -267,19 +278,27 @@ impl Recovering<'_> {
                 // There is nothing in it.
                 None => of_run.iter().for_each(|(source, _)| self.meter.read(source.bytes())),
                 Some(version) if version < reading.version() => {
+                    let types = reading.old_types(version);
                     let replays = in_parallel(of_run, |(source, _)| {
                         let mut of_log = OldReplay::default();
-                        self.replay(source, Box::new(|batch, from, cut| of_log.apply(batch, from, cut)))?;
+                        let apply = |batch: &Batch<'_>, from, cut| of_log.apply(batch, from, cut, &types);
+                        self.replay(source, true, Box::new(apply))?;
                         Ok(of_log)
                     })?;
                     old.follow(version, replays).map_err(not_migrated)?;
                 }
                 Some(_) => {
                     all.follow(old.finish(router, put).map_err(not_migrated)?);
-                    let replays = in_parallel(of_run, |(source, _)| {
-                        let mut of_log = Replay::<A>::new(router);
+                    // Of fewer logs than there are CPUs each is read by several.
+                    let readers = (cpus() / of_run.len()).clamp(1, router.shards());
+                    let shares = (0..readers).map(|reader| Share { reader, readers });
+                    let sources = of_run.iter().map(|(source, _)| source);
+                    let all_shares: Vec<_> =
+                        sources.flat_map(|source| shares.clone().map(move |share| (source, share))).collect();
+                    let replays = in_parallel(&all_shares, |(source, share)| {
+                        let mut of_log = Replay::<A>::of_share(router, *share);
                         let apply = |batch: &Batch<'_>, from, cut| of_log.apply(batch, from, cut, put);
-                        self.replay(source, Box::new(apply))?;
+                        self.replay(source, share.reader == 0, Box::new(apply))?;
                         Ok(of_log)
                     })?;
                     replays.into_iter().for_each(|replay| all.follow(replay));
@@ -358,7 +377,7 @@ fn schema<'a>(manifest: &'a Manifest, source: &Source, surveyed: &Surveyed) -> O
 
 /// Opens the database for a run of `shards` shards; makes it if there is none. A `key` that is
 /// given is used from now on.
-pub(crate) fn open<A: Actor>(
+pub(crate) fn open<A: Actor, P: Prefetch>(
     config: &LogConfig,
     codec: &Codec<A>,
     key: Option<PlacementKey>,
@@ -376,7 +395,7 @@ pub(crate) fn open<A: Actor>(
     let seeds: Vec<u64> = (0..shards).map(|_| random()).collect();
     let reading = Reading::new(codec, config.migrations.clone());
     mention_partly_seen(&reading);
-    let recovered = recover::<A>(&directory, &contents, router, &seeds, &reading, &meter)?;
+    let recovered = recover::<A, P>(&directory, &contents, router, &seeds, &reading, &meter)?;
     let mut manifest = contents.manifest.clone();
     blame(config, &directory, &mut manifest, &recovered.owed)?;
     let suspects = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::RunsAlone);

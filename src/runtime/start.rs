@@ -19,6 +19,7 @@ use super::{Runtime, checkpoint};
 use crate::config::{Config, Shards};
 use crate::core::LocalShard;
 use crate::core::command::Command;
+use crate::core::prefetch::Processor;
 use crate::core::setup::ShardSetup;
 use crate::core::shared::{Phase, Shared};
 use crate::doctor::{Examination, examine};
@@ -92,7 +93,7 @@ fn open_log<A: Actor>(
         return Ok((None, Router::new(key, shards), (0..shards).map(|_| None).collect()));
     };
     let Opened { logs, router, restored } =
-        log::open::open::<A>(&log, &codec, config.placement_key, shards, random)?;
+        log::open::open::<A, Processor>(&log, &codec, config.placement_key, shards, random)?;
     tracing::info!(recovery = %logs.recovery, directory = %logs.directory.path().display(), "the log is open");
     Ok((Some(Arc::new(logs)), router, restored.into_iter().map(Some).collect()))
 }

@@ -264,6 +264,55 @@ impl Actor for Accepts {
     }
 }
 
+/// Accepts them as states of another width.
+struct AcceptsOther<S>(PhantomData<S>);
+
+impl<S: Clone + Send + Sync + Serialize + DeserializeOwned + 'static> Actor for AcceptsOther<S> {
+    const SCHEMA: Schema = Schema::new(1).accepting(&[SIGNED]);
+    type Id = u64;
+    type State = S;
+    type Message = (bool, u16);
+    type Reply = ();
+    type Error = AccessError<u64>;
+
+    fn addressees(_: &(bool, u16), to: &mut Addressees<u64>) {
+        to.read(1);
+    }
+
+    fn receive(_: &(bool, u16), objects: &mut Objects<'_, Self>) -> Result<(), AccessError<u64>> {
+        objects.get(1).map(drop)
+    }
+}
+
+// By postcard a number may become wider. At a fixed width it may not: its bytes, and those of all
+// behind it, would be read as others.
+#[test]
+fn a_shape_of_another_width_cannot_be_accepted() {
+    let _watchdog = Watchdog::new("a_shape_of_another_width_cannot_be_accepted");
+    type Was = Plain<u64, Signed, u16>;
+    let directory = tempfile::tempdir().expect("there is room");
+    let runtime = Runtime::<Was>::open(config(1), log(directory.path())).expect("it opens");
+    Was::put(&runtime);
+    assert!(runtime.shutdown().drained);
+    let other_width = |error: LogError| match error {
+        LogError::Schema { error: SchemaError::OtherWidth { version: 1, part, bytes, now }, .. } => {
+            assert_eq!((part, bytes), (SchemaPart::State, 16));
+            now
+        }
+        other => panic!("{other}"),
+    };
+    let wider = refused::<AcceptsOther<(i64, i128)>>(directory.path(), log(directory.path()));
+    assert!(wider.to_string().contains("16 bytes") && wider.to_string().contains("takes 24"), "{wider}");
+    assert_eq!(other_width(wider), Some(24));
+    let narrower = refused::<AcceptsOther<(i64, i32)>>(directory.path(), log(directory.path()));
+    assert_eq!(other_width(narrower), Some(12));
+    let varying = refused::<AcceptsOther<(i64, Option<i64>)>>(directory.path(), log(directory.path()));
+    assert_eq!(other_width(varying), None);
+    // As many bytes are taken at its word.
+    let runtime = Runtime::<AcceptsOther<(i64, i64)>>::open(config(2), log(directory.path()));
+    assert_eq!(runtime.expect("it opens").recovery().expect("there is a log").objects, 1);
+}
+
 #[test]
 fn a_shape_that_means_the_same_is_accepted_by_its_fingerprint() {
     let _watchdog = Watchdog::new("a_shape_that_means_the_same_is_accepted_by_its_fingerprint");

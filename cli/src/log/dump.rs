@@ -1,13 +1,15 @@
 //! `freehold log dump`: a line of JSON for each record that can be read, then the first thing that
 //! is wrong.
 //!
-//! Ids, states and messages are in hexadecimal. The exit status is 1 if anything is wrong.
+//! Ids, states and messages are in hexadecimal. `id_coding` and `state_coding` say how they were
+//! written: "fixed" (numbers of fixed width, little-endian) or "postcard". The exit status is 1 if
+//! anything is wrong.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use freehold::inspect::{self, Debt, Entry, Record};
+use freehold::inspect::{self, Coded, Coding, Debt, Entry, Record};
 use freehold::{LogError, OwnerId, Ownership};
 use serde::Serialize;
 
@@ -32,13 +34,16 @@ struct Line {
 enum Printed {
     Put {
         id: String,
+        id_coding: &'static str,
         ownership: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
         owner: Option<u64>,
         state: String,
+        state_coding: &'static str,
     },
     Remove {
         id: String,
+        id_coding: &'static str,
     },
     Owe {
         debt: u64,
@@ -74,6 +79,13 @@ pub fn dump(directory: &Path) -> Result<ExitCode, LogError> {
     dumped.map(|()| ExitCode::SUCCESS)
 }
 
+fn coding(value: Coded<'_>) -> &'static str {
+    match value.coding {
+        Coding::Fixed => "fixed",
+        Coding::Postcard => "postcard",
+    }
+}
+
 fn line(entry: &Entry<'_>) -> Option<Line> {
     let record = match entry.record {
         Record::Put { id, ownership, state } => {
@@ -82,9 +94,11 @@ fn line(entry: &Entry<'_>) -> Option<Line> {
                 Ownership::Shared => ("shared", None),
                 Ownership::Immutable => ("immutable", None),
             };
-            Printed::Put { id: hex(id), ownership, owner, state: hex(state) }
+            let (id_coding, state_coding) = (coding(id), coding(state));
+            let (id, state) = (hex(id.bytes), hex(state.bytes));
+            Printed::Put { id, id_coding, ownership, owner, state, state_coding }
         }
-        Record::Remove { id } => Printed::Remove { id: hex(id) },
+        Record::Remove { id } => Printed::Remove { id: hex(id.bytes), id_coding: coding(id) },
         Record::Owe { debt: Debt(debt), sender: OwnerId(sender), due, message } => {
             let (set_aside, due) = (entry.is_set_aside, due.map(|due| due.0));
             Printed::Owe { debt, sender, due, set_aside, message: hex(message) }

@@ -57,11 +57,13 @@ fn it_prints_what_is_there_and_what_is_wrong() {
     assert_eq!(code, Some(0));
     let first = &lines[0];
     assert_eq!((&first["source"], &first["kind"]), (&"checkpoint".into(), &"put".into()), "{said}");
-    assert_eq!((&first["id"], &first["state"], &first["owner"]), (&"05".into(), &"11".into(), &0.into()));
+    let id = "0500000000000000";
+    assert_eq!((&first["id"], &first["state"], &first["owner"]), (&id.into(), &"11".into(), &0.into()));
+    assert_eq!([&first["id_coding"], &first["state_coding"]], ["fixed"; 2]);
     let last = lines.last().expect("there are lines");
     assert_eq!(
         (&last["source"], &last["kind"], &last["id"]),
-        (&"log".into(), &"remove".into(), &"ac02".into())
+        (&"log".into(), &"remove".into(), &"2c01000000000000".into())
     );
     let epochs: Vec<_> = lines.iter().filter_map(|line| line["epoch"].as_u64()).collect();
     assert!(lines.len() >= 22 && epochs.is_sorted(), "{said}");

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use crate::actor::Actor;
 use crate::log::migration::{Migrations, Reading};
-use crate::log::record::decode;
+use crate::log::record::{Layouts, decode};
 use crate::log::refused::RecordError;
 use crate::log::schema::{Schema, SchemaTypes, WrittenSchema};
 use crate::log::trust::encode_told;
@@ -15,18 +15,21 @@ pub struct Codec<A: Actor> {
     pub(crate) encode: fn(&A::Message, &mut Vec<u8>) -> Result<(), RecordError>,
     decode: fn(&[u8]) -> Option<A::Message>,
     schema: fn() -> WrittenSchema,
+    /// How ids and states are written.
+    pub(crate) layouts: Layouts,
 }
 
 impl<A: Actor> Codec<A>
 where
     A::Message: Serialize + DeserializeOwned,
 {
-    /// By postcard.
+    /// For these types. Finds out which of them have a fixed width, so it is for starts.
     pub fn new() -> Self {
         Codec {
             encode: encode_told::<A::Message>,
             decode: decode::<A::Message>,
             schema: WrittenSchema::of::<A>,
+            layouts: Layouts::of::<A::Id, A::State>(),
         }
     }
 }

@@ -20,9 +20,11 @@
 //! what an earlier use of the file left behind, and from one that went astray. No log number is
 //! used twice, but for a directory that was brought back from a backup: there the start tells them
 //! apart, a random number that every start of a runtime draws. The crc of the batch before chains
-//! them. Version 1 had no start: its batches say 0 there, and so do the runs of its manifest. A
-//! batch is there whole or not at all: that is what the crc is for, as a disk may write the blocks
-//! of one write in any order and lose power in between.
+//! them. A batch is there whole or not at all: that is what the crc is for, as a disk may write the
+//! blocks of one write in any order and lose power in between.
+//!
+//! Version 1 had no start: its batches say 0 there, and so do the runs of its manifest. Up to
+//! version 2 records had no values of fixed width ([`record`](crate::log::record)).
 //!
 //! Reading stops at the first block that does not continue the chain. If any later block of the
 //! segment is a batch of it, then something is missing in the middle that had been written: that is
@@ -38,7 +40,7 @@ use crate::placement::ShardSet;
 use crate::time::Time;
 
 /// The version of the format that this code writes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The oldest version that this code reads.
 pub const VERSION_MIN: u32 = 1;
 

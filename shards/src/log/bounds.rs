@@ -102,7 +102,10 @@ mod tests {
             assert!(bounds.batch() <= segment_bytes.max(BLOCK) && bounds.batch() <= BATCH_MAX);
             assert_eq!(HEADER + EPOCH_RECORD + LENGTH + bounds.record(), bounds.batch());
             assert_eq!(bounds.value() + FIELDS, bounds.record());
-            assert!(bounds.has_batch(2, bounds.batch()) && !bounds.has_batch(2, bounds.batch() + 1));
+            for version in [2, 3] {
+                assert!(bounds.has_batch(version, bounds.batch()));
+                assert!(!bounds.has_batch(version, bounds.batch() + 1));
+            }
             assert!(bounds.has_batch(1, BATCH_MAX + 1) && !bounds.has_batch(1, HEADER - 1));
         }
     }

@@ -11,7 +11,7 @@
 //! 32 the body, by postcard
 //! ```
 //! The checksum is the XXH3-128 of bytes 8 to 16 and the body, one behind the other; in version 1,
-//! of the body alone.
+//! of the body alone. Version 2 had no widths in its schemas.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -21,12 +21,13 @@ use crate::epoch::Epoch;
 use crate::log::batch::{SegmentId, Tail};
 use crate::log::bounds::{BLOCK, Bounds};
 use crate::log::record::Debt;
-use crate::log::schema::WrittenSchema;
+use crate::log::schema::{Shapes, WrittenSchema};
+use crate::log::shape::Shape;
 use crate::placement::{PlacementKey, SHARDS_MAX};
 use crate::time::Time;
 
 /// The version of the format that this code writes.
-pub const MANIFEST_VERSION: u32 = 2;
+pub const MANIFEST_VERSION: u32 = 3;
 /// The oldest version that this code reads.
 pub const MANIFEST_VERSION_MIN: u32 = 1;
 
@@ -243,6 +244,7 @@ impl Manifest {
         }
         let manifest: Manifest = match version {
             1 => postcard::from_bytes(body).map(ManifestV1::upgraded),
+            2 => postcard::from_bytes(body).map(ManifestV2::upgraded),
             _ => postcard::from_bytes(body),
         }
         .map_err(|_| NoManifest::Damaged)?;
@@ -386,6 +388,56 @@ fn checksum(head: &[u8], body: &[u8]) -> u128 {
     hasher.digest128()
 }
 
+/// A manifest as version 2 wrote it: without widths.
+#[derive(Serialize, Deserialize)]
+struct ManifestV2 {
+    database: u64,
+    placement_key: u64,
+    segment_bytes: u64,
+    next_log: u64,
+    checkpoint: Option<Checkpoint>,
+    runs: Vec<Run>,
+    schemas: Vec<WrittenSchemaV2>,
+    checkpoint_schema: u32,
+    blamed: Vec<Blamed>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenSchemaV2 {
+    version: u32,
+    /// Of ids, states and messages.
+    shapes: Option<[ShapeV2; 3]>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ShapeV2 {
+    fingerprint: u64,
+    is_whole: bool,
+    text: String,
+}
+
+impl ManifestV2 {
+    fn upgraded(self) -> Manifest {
+        let shape =
+            |ShapeV2 { fingerprint, is_whole, text }| Shape { fingerprint, is_whole, text, width: None };
+        let shapes = |shapes: [ShapeV2; 3]| {
+            let [id, state, message] = shapes.map(shape);
+            Shapes { id, state, message }
+        };
+        let schema =
+            |WrittenSchemaV2 { version, shapes: of }| WrittenSchema { version, shapes: of.map(shapes) };
+        Manifest {
+            next_log: self.next_log,
+            checkpoint: self.checkpoint,
+            runs: self.runs,
+            schemas: self.schemas.into_iter().map(schema).collect(),
+            checkpoint_schema: self.checkpoint_schema,
+            blamed: self.blamed,
+            ..Manifest::new(self.database, PlacementKey(self.placement_key), self.segment_bytes)
+        }
+    }
+}
+
 /// A manifest as version 1 wrote it: without the numbers of starts and without schemas.
 #[derive(Serialize, Deserialize)]
 struct ManifestV1 {
@@ -457,7 +509,8 @@ mod tests {
                 flipped[at] ^= 1 << bit;
                 let found = Manifest::from_bytes(&flipped);
                 assert!(found.is_err(), "byte {at}, bit {bit}");
-                if (8..12).contains(&at) {
+                let version = u32::from_le_bytes(flipped[8..12].try_into().expect("four bytes"));
+                if !(MANIFEST_VERSION_MIN..=MANIFEST_VERSION).contains(&version) {
                     assert!(matches!(found, Err(NoManifest::Version { .. })), "{found:?}");
                 }
             }
@@ -496,6 +549,36 @@ mod tests {
         let mut new = read.to_bytes();
         new[8] = 1;
         assert_eq!(Manifest::from_bytes(&new), Err(NoManifest::Damaged));
+    }
+
+    #[test]
+    fn what_version_2_wrote_is_read_without_widths() {
+        let shape = || ShapeV2 { fingerprint: 5, is_whole: true, text: "u64".to_string() };
+        let shapes = Some([shape(), shape(), shape()]);
+        let logs = vec![LogBegin { log: 3, segment: 2, tail: Tail::default() }];
+        let old = ManifestV2 {
+            database: 7,
+            placement_key: 9,
+            segment_bytes: 1 << 20,
+            next_log: 4,
+            checkpoint: None,
+            runs: vec![Run { start: 6, schema: 0, after: Epoch(4), logs: logs.clone(), end: None }],
+            schemas: vec![WrittenSchemaV2 { version: 3, shapes }],
+            checkpoint_schema: 0,
+            blamed: vec![Blamed { debt: 8, lives: 1, fate: Fate::RunsAlone }],
+        };
+        let body = postcard::to_allocvec(&old).expect("numbers can be written");
+        let head = [2, body.len() as u32].map(u32::to_le_bytes).concat();
+        let mut bytes = [&MAGIC[..], &head, &checksum(&head, &body).to_le_bytes(), &body].concat();
+        let read = Manifest::from_bytes(&bytes).expect("it is one");
+        assert_eq!((read.runs[0].start, &read.runs[0].logs), (6, &logs));
+        assert_eq!(read.blamed, old.blamed);
+        let schema = read.schema(Some(0));
+        let parts: Vec<_> = schema.parts().map(|(_, it)| (it.fingerprint, &*it.text, it.width)).collect();
+        assert_eq!((schema.version, parts), (3, vec![(5, "u64", None); 3]));
+        assert_eq!(Manifest::from_bytes(&read.to_bytes()), Ok(read.clone()));
+        bytes[8] = 3;
+        assert_eq!(Manifest::from_bytes(&bytes), Err(NoManifest::Damaged));
     }
 
     #[test]

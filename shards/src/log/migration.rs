@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::log::bounds::ID_MAX;
-use crate::log::record::{Debt, decode};
+use crate::log::record::{Coded, Coding, Debt, decode, encode};
 use crate::log::refused::Value;
 use crate::log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, WrittenSchema};
 use crate::log::trust::encode_checked;
@@ -115,6 +115,8 @@ trait Values: Send + Sync {
     fn id(&self, id: &[u8]) -> Result<Vec<u8>, NotMigrated>;
     fn state(&self, id: &[u8], state: &[u8]) -> Result<Vec<u8>, NotMigrated>;
     fn message(&self, message: &[u8]) -> Result<Vec<u8>, NotMigrated>;
+    /// A value of the old type with a fixed width, by postcard.
+    fn postcard(&self, part: SchemaPart, fixed: Coded<'_>) -> Option<Vec<u8>>;
     /// The id, to be read by people.
     fn name(&self, id: &[u8]) -> String;
 }
@@ -145,6 +147,19 @@ where
     fn message(&self, message: &[u8]) -> Result<Vec<u8>, NotMigrated> {
         let old = read::<Old::Message>(message)?;
         migrate(Value::Message, || (self.functions.message)(old))
+    }
+
+    fn postcard(&self, part: SchemaPart, fixed: Coded<'_>) -> Option<Vec<u8>> {
+        fn again<T: Serialize + DeserializeOwned>(fixed: Coded<'_>) -> Option<Vec<u8>> {
+            let mut bytes = Vec::new();
+            encode(&fixed.decode::<T>()?, &mut bytes).ok()?;
+            Some(bytes)
+        }
+        match part {
+            SchemaPart::Id => again::<Old::Id>(fixed),
+            SchemaPart::State => again::<Old::State>(fixed),
+            SchemaPart::Message => again::<Old::Message>(fixed),
+        }
     }
 
     fn name(&self, id: &[u8]) -> String {
@@ -302,6 +317,15 @@ impl Reading {
         }
     }
 
+    /// The types of an earlier version of the actor's.
+    ///
+    /// # Panics
+    /// If no step begins with it: the schemas are [checked](Reading::check) before.
+    pub fn old_types(&self, version: u32) -> OldTypes<'_> {
+        let step = self.migrations.from(version, self.version());
+        OldTypes(step.expect("the schemas were checked before anything was read"))
+    }
+
     /// The step that begins with this version, if it is not the actor's. Values of the actor's
     /// version have at most `value_max` bytes; those on the way to it may have more.
     pub(crate) fn step(&self, version: u32, value_max: usize) -> Option<Convert<'_>> {
@@ -311,6 +335,20 @@ impl Reading {
             let value_max = if step.to == self.version() { value_max } else { usize::MAX };
             Convert { step, value_max }
         })
+    }
+}
+
+/// The types of an earlier version, to bring what they wrote into one form.
+pub struct OldTypes<'a>(&'a Step);
+
+impl OldTypes<'_> {
+    /// The bytes of an id or a state, by postcard whatever the record has: what is one object in
+    /// two runs has one id here. `None` if they are none of the old type.
+    pub(crate) fn postcard(&self, part: SchemaPart, coded: Coded<'_>) -> Option<Box<[u8]>> {
+        match coded.coding {
+            Coding::Postcard => Some(coded.bytes.into()),
+            Coding::Fixed => self.0.values.postcard(part, coded).map(Vec::into_boxed_slice),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 pub(crate) mod batch;
 pub(crate) mod bounds;
 pub(crate) mod encoder;
+pub(crate) mod fixed;
 pub mod manifest;
 pub(crate) mod migration;
 pub mod part;

@@ -71,15 +71,21 @@ impl PartWriter {
         PartWriter { id, enough, batch, is_sealed: false, next, end: PartEnd::default() }
     }
 
-    /// Adds a record. If the writer [is full](PartWriter::is_full) then, its batch is to be written
-    /// before more is added.
+    /// Adds a record, which `write` appends. If the writer [is full](PartWriter::is_full) then, its
+    /// batch is to be written before more is added.
     pub(crate) fn push<E: From<TooLong>>(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.push_one(|records| records.push(write))
+    }
+
+    /// Adds a record, which `push` adds to others.
+    #[inline]
+    pub(crate) fn push_one<E>(&mut self, push: impl FnOnce(&mut Records) -> Result<(), E>) -> Result<(), E> {
         self.begin_next();
         debug_assert!(self.next.is_empty(), "a batch that is full is written before more is added");
-        let wrote = self.batch.write(None, &mut self.next, |records| records.push(write))?;
+        let wrote = self.batch.write(None, &mut self.next, push)?;
         debug_assert!(wrote != Wrote::Nothing);
         self.end.records += 1;
         Ok(())

@@ -1,5 +1,6 @@
 //! Why the log cannot hold a value: it is too long, or what was written of it cannot be read again.
 
+use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -53,6 +54,12 @@ pub enum Value {
     State,
     /// A message that was told.
     Message,
+}
+
+impl From<TooLong> for Box<RecordError> {
+    fn from(too_long: TooLong) -> Self {
+        Box::new(too_long.into())
+    }
 }
 
 impl From<TooLong> for RecordError {
@@ -134,10 +141,15 @@ impl RecordError {
     }
 }
 
-/// Does what calls a user's `Serialize` and `Deserialize`.
-pub(crate) fn quietly(work: impl FnOnce() -> Result<(), RecordError>) -> Result<(), RecordError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
-        drop_quietly(payload);
-        Err(RecordError::Refused("its `Serialize` or `Deserialize` panicked".to_string()))
-    })
+/// Does what calls a user's `Serialize` and `Deserialize`. The error is in a box: it is seldom, and
+/// its absence fits a register so.
+#[inline]
+pub(crate) fn quietly(work: impl FnOnce() -> Result<(), Box<RecordError>>) -> Result<(), Box<RecordError>> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
+}
+
+#[cold]
+fn panicked(payload: Box<dyn Any + Send>) -> Result<(), Box<RecordError>> {
+    drop_quietly(payload);
+    Err(Box::new(RecordError::Refused("its `Serialize` or `Deserialize` panicked".to_string())))
 }

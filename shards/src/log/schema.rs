@@ -1,8 +1,8 @@
 //! Which types an actor's records are of: what the actor states, what a directory has, and whether
 //! they fit.
 //!
-//! Records are bytes of postcard, which say nothing of their types. Bytes of one type can often be
-//! read as another, and give other values: `i64` as `u64`, fields that changed places, a variant in
+//! Records are bytes, which say nothing of their types. Bytes of one type can often be read as
+//! another, and give other values: `i64` as `u64`, fields that changed places, a variant in
 //! front of others. So the manifest has the schema of each run and of the checkpoint, and a start
 //! compares it with the actor's before it reads any record.
 
@@ -41,7 +41,9 @@ impl Schema {
 
     /// What was written by types of these fingerprints means the same as what these types write.
     /// Name the fingerprints that [`SchemaError::Changed`] says when the bytes are in truth
-    /// compatible: a field was renamed, a variant was added behind all others, `u32` became `u64`.
+    /// compatible: a field was renamed, or a variant was added behind all others. In a type whose
+    /// values vary in length `u32` may become `u64`, too. In one of fixed width (numbers only, see
+    /// [`Shape::width`](crate::Shape::width)) it may not: that is [`SchemaError::OtherWidth`].
     ///
     /// Nothing checks that. If it is not so, values are read that nobody has written.
     #[must_use]
@@ -160,7 +162,16 @@ impl WrittenSchema {
             ShapeChange { part, written: written.clone(), known: known.clone() }
         };
         let changes: Vec<_> = changes.map(change).collect();
-        if changes.is_empty() { Ok(()) } else { Err(SchemaError::Changed { version: self.version, changes }) }
+        if !changes.is_empty() {
+            return Err(SchemaError::Changed { version: self.version, changes });
+        }
+        // Of what is accepted the bytes are to be as many.
+        for ((part, known), (_, written)) in self.parts().zip(written.parts()) {
+            if let Some(bytes) = written.width.filter(|_| known.width != written.width) {
+                return Err(SchemaError::OtherWidth { version: self.version, part, bytes, now: known.width });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -216,6 +227,22 @@ pub enum SchemaError {
         version: u32,
         /// The types that have changed; at least one.
         changes: Vec<ShapeChange>,
+    },
+    /// A type that is [accepted](Schema::accepting) was written with a fixed width, and the type of
+    /// this program has another, or none.
+    #[error(
+        "it was written by version {version} of the actor's types, and its {part} took {bytes} bytes, where that of this program takes {}: such bytes cannot be accepted, so raise `Actor::SCHEMA` and migrate (`LogConfig::migrate_from`)",
+        now.map_or("now more and now fewer".to_string(), |now| now.to_string())
+    )]
+    OtherWidth {
+        /// The version.
+        version: u32,
+        /// The type.
+        part: SchemaPart,
+        /// How many bytes each of its values took.
+        bytes: u32,
+        /// How many they take in this program; `None` if that depends on the value.
+        now: Option<u32>,
     },
     /// A program with a later version of the types wrote the records.
     #[error(

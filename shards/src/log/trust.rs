@@ -19,6 +19,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::log::encoder::{Encoder, Known, ValueShape};
+use crate::log::fixed::{self, Layout};
+use crate::log::record::{Coded, Coding, Layouts};
 use crate::log::refused::{RecordError, Unreadable, Value};
 
 /// So many states of a shard are read back, whatever their shape.
@@ -92,6 +94,10 @@ impl Known for Nothing {
 
 /// Which states of an actor are known to be readable.
 pub(crate) struct Trust {
+    /// How ids and states are written, if with a fixed width.
+    pub(crate) layouts: Layouts,
+    /// Of both layouts; 0 if one has none, or if they are too long together.
+    put_key: u64,
     units: Units,
     /// How many values until one is read back whatever its shape.
     until_next: u32,
@@ -101,26 +107,51 @@ pub(crate) struct Trust {
     is_thorough: bool,
 }
 
-impl Default for Trust {
-    /// None yet.
-    fn default() -> Self {
-        Trust { units: Units::default(), until_next: 1, first: ALWAYS, is_thorough: cfg!(debug_assertions) }
-    }
-}
-
 impl Trust {
+    /// None yet. They are written as `layouts` say, and have with their ids `value_max` bytes at
+    /// most.
+    pub(crate) fn new(layouts: Layouts, value_max: usize) -> Self {
+        let is_thorough = cfg!(debug_assertions);
+        let put_key = match layouts {
+            Layouts { id: Some(id), state: Some(state) } if id.bytes + state.bytes <= value_max => {
+                put_key(id, state)
+            }
+            _ => 0,
+        };
+        Trust { layouts, put_key, units: Units::default(), until_next: 1, first: ALWAYS, is_thorough }
+    }
+
     /// As in a release build.
     #[cfg(test)]
-    pub(crate) fn sparing() -> Self {
-        Trust { is_thorough: false, ..Trust::default() }
+    pub(crate) fn sparing(layouts: Layouts) -> Self {
+        Trust { is_thorough: false, ..Trust::new(layouts, usize::MAX) }
     }
 
-    /// Appends a state that can be read again.
+    /// Appends a state that can be read again, and says how it is written: with `layout` if there
+    /// is one and it fits.
     ///
     /// # Errors
     /// It refuses to be serialized, or cannot be read again; something may have been appended.
     #[inline]
     pub(crate) fn encode<T: Serialize + DeserializeOwned>(
+        &mut self,
+        state: &T,
+        layout: Option<Layout>,
+        to: &mut Vec<u8>,
+    ) -> Result<Coding, RecordError> {
+        let from = to.len();
+        if fixed::append(state, layout, to) {
+            if self.is_to_read_back() {
+                self.read_back_fixed(state, &to[from..])?;
+            }
+            return Ok(Coding::Fixed);
+        }
+        self.encode_varying(state, to)?;
+        Ok(Coding::Postcard)
+    }
+
+    #[inline]
+    fn encode_varying<T: Serialize + DeserializeOwned>(
         &mut self,
         state: &T,
         to: &mut Vec<u8>,
@@ -130,10 +161,50 @@ impl Trust {
         state.serialize(&mut encoder).map_err(RecordError::refused)?;
         let shape = encoder.finish();
         self.until_next -= 1;
-        if self.until_next == 0 || !shape.fresh.is_empty() || self.is_thorough {
+        if self.until_next == 0 || !shape.fresh.is_empty() {
             self.read_back(state, &to[from..], shape)?;
         }
         Ok(())
+    }
+
+    /// Whether both are the layouts of ids and states, and records of them short enough.
+    #[inline(always)]
+    pub(crate) fn is_fixed(&self, id: Layout, state: Layout) -> bool {
+        // Of what derives `Serialize` the compiler knows the key.
+        self.put_key == put_key(id, state)
+    }
+
+    /// Counts a state of a fixed width, and says whether it is to be read back.
+    #[inline(always)]
+    pub(crate) fn is_to_read_back(&mut self) -> bool {
+        self.until_next -= 1;
+        self.until_next == 0
+    }
+
+    /// The bytes of a fixed width are read as a value that is written as these bytes.
+    #[cold]
+    pub(crate) fn read_back_fixed<T: Serialize + DeserializeOwned>(
+        &mut self,
+        state: &T,
+        bytes: &[u8],
+    ) -> Result<(), RecordError> {
+        self.until_next = self.until_next.max(1);
+        let not = |why| RecordError::NotReadable { what: Value::State, why };
+        let found: T = fixed::read(bytes).map_err(|_| not(Unreadable::Refused))?;
+        let (mut again, mut now) = (Vec::new(), Vec::new());
+        let is_again = fixed::append(&found, self.layouts.state, &mut again);
+        // And once more what was written: `Serialize` gives the same twice.
+        let is_now = fixed::append(state, self.layouts.state, &mut now);
+        if !is_again || !is_now || again != bytes || now != bytes {
+            return Err(not(Unreadable::OtherValue));
+        }
+        self.was_read_back();
+        Ok(())
+    }
+
+    fn was_read_back(&mut self) {
+        self.first = self.first.saturating_sub(1);
+        self.until_next = if self.first > 0 || self.is_thorough { 1 } else { STRIDE };
     }
 
     #[cold]
@@ -147,10 +218,15 @@ impl Trust {
         read_back(state, bytes, &shape)
             .map_err(|why| RecordError::NotReadable { what: Value::State, why })?;
         shape.fresh.into_iter().for_each(|unit| self.units.insert(unit));
-        self.first = self.first.saturating_sub(1);
-        self.until_next = if self.first > 0 { 1 } else { STRIDE };
+        self.was_read_back();
         Ok(())
     }
+}
+
+/// One number for both; never 0.
+#[inline(always)]
+fn put_key(id: Layout, state: Layout) -> u64 {
+    (id.leaves.rotate_left(17) ^ state.leaves) | 1
 }
 
 /// Appends a message that can be read again.
@@ -184,11 +260,15 @@ pub(crate) fn encode_checked<T: Serialize + DeserializeOwned>(
 ///
 /// # Errors
 /// They do not: two objects might become one.
-pub(crate) fn check_id<I: DeserializeOwned + Eq>(id: &I, bytes: &[u8]) -> Result<(), RecordError> {
-    let found = match decode_all::<I>(bytes) {
+pub(crate) fn check_id<I: DeserializeOwned + Eq>(id: &I, coded: Coded<'_>) -> Result<(), RecordError> {
+    let found = match coded.coding {
+        Coding::Fixed => fixed::read::<I>(coded.bytes).map_err(|_| Unreadable::Refused),
+        Coding::Postcard => decode_all::<I>(coded.bytes).map_err(|error| Unreadable::of(error, false)),
+    };
+    let found = match found {
         Ok(found) if found == *id => return Ok(()),
         Ok(_) => Unreadable::OtherId,
-        Err(error) => Unreadable::of(error, false),
+        Err(why) => why,
     };
     Err(RecordError::NotReadable { what: Value::Id, why: found })
 }
@@ -242,11 +322,15 @@ mod tests {
 
     /// As debug builds and as release builds do it.
     fn both() -> [Trust; 2] {
-        [Trust { is_thorough: true, ..Trust::default() }, Trust::sparing()]
+        with(Layouts::default())
+    }
+
+    fn with(layouts: Layouts) -> [Trust; 2] {
+        [Trust { is_thorough: true, ..Trust::new(layouts, usize::MAX) }, Trust::sparing(layouts)]
     }
 
     fn refused<T: Serialize + DeserializeOwned>(trust: &mut Trust, value: &T) -> Unreadable {
-        match trust.encode(value, &mut Vec::new()) {
+        match trust.encode(value, trust.layouts.state, &mut Vec::new()) {
             Err(RecordError::NotReadable { what: Value::State, why }) => why,
             other => panic!("{other:?}"),
         }
@@ -254,7 +338,7 @@ mod tests {
 
     fn kept<T: Serialize + DeserializeOwned>(trust: &mut Trust, value: &T) -> Vec<u8> {
         let mut bytes = Vec::new();
-        trust.encode(value, &mut bytes).expect("it can be read again");
+        trust.encode(value, trust.layouts.state, &mut bytes).expect("it can be read again");
         bytes
     }
 
@@ -333,7 +417,7 @@ mod tests {
             assert_eq!(refused(trust, &Skipping::Behind(1)), Unreadable::Refused);
             assert_eq!(refused(trust, &LeavesOut::default()), Unreadable::LeftOut);
             let flat = Flat { all: BTreeMap::from([("a".to_string(), 1)]) };
-            let error = trust.encode(&flat, &mut Vec::new()).unwrap_err();
+            let error = trust.encode(&flat, None, &mut Vec::new()).unwrap_err();
             assert!(error.to_string().contains("`flatten`"), "{error}");
         }
         let says = |why: Unreadable| why.to_string();
@@ -348,7 +432,7 @@ mod tests {
     /// inside of others.
     #[test]
     fn a_shape_that_comes_late_is_read_back_too() {
-        let mut trust = Trust::sparing();
+        let mut trust = Trust::sparing(Layouts::default());
         let long_ago = |trust: &mut Trust| {
             for number in 0..5_000 {
                 kept(trust, &(Some(Skipping::Before(1)), Vec::<Option<Untagged>>::new(), number));
@@ -406,11 +490,63 @@ mod tests {
             #[serde(skip)]
             number: u32,
         }
-        let check = |seat: &SkippedSeat| check_id(seat, &postcard::to_allocvec(seat).expect("numbers"));
-        assert_eq!(check(&SkippedSeat { row: 1, number: 0 }), Ok(()));
-        let why = Unreadable::OtherId;
-        let not = Err(RecordError::NotReadable { what: Value::Id, why });
-        assert_eq!(check(&SkippedSeat { row: 1, number: 2 }), not);
+        let check = |seat: &SkippedSeat, coding| {
+            let bytes = match coding {
+                Coding::Postcard => postcard::to_allocvec(seat).expect("numbers"),
+                Coding::Fixed => seat.row.to_le_bytes().to_vec(),
+            };
+            check_id(seat, Coded { coding, bytes: &bytes })
+        };
+        for coding in [Coding::Postcard, Coding::Fixed] {
+            assert_eq!(check(&SkippedSeat { row: 1, number: 0 }, coding), Ok(()));
+            let why = Unreadable::OtherId;
+            let not = Err(RecordError::NotReadable { what: Value::Id, why });
+            assert_eq!(check(&SkippedSeat { row: 1, number: 2 }, coding), not);
+        }
+    }
+
+    /// Written as one thing and read as less than that: even numbers only.
+    #[derive(Debug, PartialEq, Serialize)]
+    struct Even(u64);
+
+    impl<'de> Deserialize<'de> for Even {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let number = u64::deserialize(from)?;
+            if number % 2 == 0 { Ok(Even(number)) } else { Err(serde::de::Error::custom("odd")) }
+        }
+    }
+
+    #[test]
+    fn a_state_of_fixed_width_is_read_back_too() {
+        let layouts = Layouts::of::<u64, Even>();
+        assert!(layouts.id.is_some() && layouts.state.is_some(), "{layouts:?}");
+        for mut trust in with(layouts) {
+            assert_eq!(kept(&mut trust, &Even(6)), 6_u64.to_le_bytes());
+            assert_eq!(refused(&mut trust, &Even(7)), Unreadable::Refused);
+            // In the end each is, and one of many in a release build.
+            let mut refusals = 0;
+            for _ in 0..4 * STRIDE {
+                refusals += u32::from(trust.encode(&Even(9), layouts.state, &mut Vec::new()).is_err());
+                kept(&mut trust, &Even(8));
+                kept(&mut trust, &Even(4));
+            }
+            assert!(refusals >= ALWAYS / 2 + 2, "{refusals}");
+        }
+    }
+
+    /// Not two values are written alike: the compiler must not be taken at its word.
+    #[test]
+    fn a_state_that_is_written_otherwise_each_time_is_refused_at_a_fixed_width() {
+        #[derive(Clone, Serialize, Deserialize)]
+        struct Restless(#[serde(serialize_with = "restless")] u64);
+        fn restless<S: Serializer>(_: &u64, to: S) -> Result<S::Ok, S::Error> {
+            static CALLS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+            to.serialize_u64(CALLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        }
+        for mut trust in with(Layouts::of::<u64, Restless>()) {
+            assert!(trust.layouts.state.is_some());
+            assert_eq!(refused(&mut trust, &Restless(1)), Unreadable::OtherValue);
+        }
     }
 
     /// A value of any shape.

@@ -10,6 +10,9 @@ use crate::log::record::epoch_record;
 /// How much memory an empty batch keeps.
 const KEPT_MAX: usize = 2 << 20;
 
+/// What a short record begins as.
+const ZEROS: [u8; 512] = [0; 512];
+
 /// Records one behind another, however many, that are in no batch yet: what a message leaves before
 /// it has succeeded, and what did not fit a batch. Each by itself fits one.
 #[derive(Debug)]
@@ -56,6 +59,28 @@ impl Records {
         self.bytes[from..from + LENGTH].copy_from_slice(&(bytes as u32).to_le_bytes());
         self.count += 1;
         Ok(())
+    }
+
+    /// Adds a record of so many bytes, which `write` puts into its place. Says whether it was
+    /// added: it is not if `write` says no.
+    #[inline(always)]
+    pub(crate) fn push_place(&mut self, bytes: usize, write: impl FnOnce(&mut [u8]) -> bool) -> bool {
+        debug_assert!(bytes <= self.record_max, "a-record-fits-a-batch: its length was checked");
+        let (from, all) = (self.bytes.len(), LENGTH + bytes);
+        match ZEROS.get(..all) {
+            // A few stores, as the compiler knows how many; `resize` is a call.
+            Some(zeros) => self.bytes.extend_from_slice(zeros),
+            None => self.bytes.resize(from + all, 0),
+        }
+        let (length, place) = self.bytes[from..from + all].split_at_mut(LENGTH);
+        length.copy_from_slice(&(bytes as u32).to_le_bytes());
+        let is_written = write(place);
+        if is_written {
+            self.count += 1;
+        } else {
+            self.bytes.truncate(from);
+        }
+        is_written
     }
 
     /// Adds a record that is so short that every batch holds it.
@@ -126,12 +151,20 @@ pub(crate) enum Wrote {
     Beside,
 }
 
+/// What a batch was before records were pushed that belong together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchMark {
+    before: ((usize, u32), Option<Epoch>),
+    /// Where they begin.
+    mark: (usize, u32),
+}
+
 /// A batch being filled. It is never longer than [`Bounds::batch`]: what does not fit is given
 /// back. Its memory is used again.
 #[derive(Debug)]
 pub struct BatchWriter {
     /// Header, records and, once sealed, padding.
-    records: Records,
+    pub(crate) records: Records,
     bounds: Bounds,
     /// The epoch of the records that come next in it, if it says so.
     pub(super) epoch: Option<Epoch>,
@@ -183,21 +216,48 @@ impl BatchWriter {
         beside: &mut Records,
         write: impl FnOnce(&mut Records) -> Result<(), E>,
     ) -> Result<Wrote, E> {
+        let begun = self.begin(epoch);
+        let result = write(&mut self.records);
+        self.end(begun, beside, result)
+    }
+
+    /// What is pushed to [`BatchWriter::records`] from now on was committed in `epoch`, and belongs
+    /// together: [`BatchWriter::end`] keeps it or takes it back.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, epoch: Option<Epoch>) -> BatchMark {
         let before = (self.records.mark(), self.epoch);
         self.enter(epoch);
-        let mark = self.records.mark();
-        let wrote = match write(&mut self.records) {
-            Ok(()) if self.records.mark() == mark => Ok(Wrote::Nothing),
-            Ok(()) if self.len() <= self.batch_max() => return Ok(Wrote::Here),
-            Ok(()) => {
-                self.records.move_since(mark, beside);
-                Ok(Wrote::Beside)
-            }
-            Err(error) => Err(error),
-        };
+        BatchMark { before, mark: self.records.mark() }
+    }
+
+    /// See [`BatchWriter::write`]; `result` is what came of it.
+    #[inline(always)]
+    pub(crate) fn end<E>(
+        &mut self,
+        begun: BatchMark,
+        beside: &mut Records,
+        result: Result<(), E>,
+    ) -> Result<Wrote, E> {
+        match result {
+            Ok(()) if self.records.count > begun.mark.1 && self.len() <= self.batch_max() => Ok(Wrote::Here),
+            result => self.take_back(begun, beside, result),
+        }
+    }
+
+    #[cold]
+    fn take_back<E>(
+        &mut self,
+        BatchMark { before, mark }: BatchMark,
+        beside: &mut Records,
+        result: Result<(), E>,
+    ) -> Result<Wrote, E> {
+        let is_empty = self.records.mark() == mark;
+        if result.is_ok() && !is_empty {
+            self.records.move_since(mark, beside);
+        }
         self.records.truncate(before.0);
         self.epoch = before.1;
-        wrote
+        result.map(|()| if is_empty { Wrote::Nothing } else { Wrote::Beside })
     }
 
     /// Moves to its end as many of the first of `from` as fit, all of them committed in `epoch`.

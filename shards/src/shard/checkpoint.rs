@@ -11,7 +11,7 @@ use crate::epoch::published::Expired;
 use crate::fault::{self, Fault};
 use crate::log::bounds::ANY_VALUE;
 use crate::log::part::{PartError, PartWriter};
-use crate::log::record::{Debt, IdIs, write_object};
+use crate::log::record::{Debt, IdIs, Layouts};
 use crate::log::refused::{RecordError, quietly};
 use crate::log::trust::Trust;
 use crate::object::OwnerId;
@@ -80,13 +80,16 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             &mut self.engine;
         walk.follow(epoch_state);
         walk.is_of(snapshot).then_some(()).ok_or(Expired)?;
-        let mut unlogged = Trust::default();
+        let mut unlogged = Trust::new(Layouts::default(), ANY_VALUE);
         let trust = journal.as_mut().map_or(&mut unlogged, |journal| &mut journal.trust);
         // Says whether there is room and time for more.
         let mut write = |id: &A::Id, ownership, state: &A::State| -> Result<bool, RecordError> {
             quietly(|| {
-                part.push(|to| write_object(id, IdIs::Known, ownership, Some(state), trust, ANY_VALUE, to))
-            })?;
+                Ok(part.push_one(|records| {
+                    records.push_object(id, IdIs::Known, ownership, Some(state), trust, ANY_VALUE)
+                })?)
+            })
+            .map_err(|error| *error)?;
             Ok(!part.is_full() && goes_on())
         };
         let mut seen = 0;

@@ -19,7 +19,7 @@ use crate::actor::run::{BeforeImage, CommitWork, QueuedSend, RunState, Written};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::bounds::TooLong;
-use crate::log::record::{Debt, IdIs, paid_record, write_object, write_owe};
+use crate::log::record::{Debt, IdIs, paid_record, write_owe};
 use crate::log::refused::{RecordError, quietly};
 use crate::log::trust::Trust;
 use crate::log::writer::{Records, Wrote};
@@ -29,7 +29,7 @@ use crate::shard::engine::Engine;
 use crate::shard::journal::{Journal, Lent};
 use crate::shard::sends::PendingSend;
 use crate::store::partition::Partition;
-use crate::store::slot::SlotIndex;
+use crate::store::slot::{Slot, SlotIndex};
 
 impl<A: Actor> Engine<A> {
     /// Copies those of the objects just written that anyone may read from now on, and notes those
@@ -193,16 +193,18 @@ impl<A: Actor> Engine<A> {
         let Some(journal) = journal else { return Ok(()) };
         let value_max = journal.bounds.value();
         let staged = quietly(|| {
-            let written = first_before.into_iter().chain(&*before).map(BeforeImage::written);
             let Journal { staged, trust, lent, .. } = &mut **journal;
-            push_objects(staged, lent, trust, partition, written, value_max)?;
-            journal.stage_sends(queued, value_max)
+            let written = first_before.into_iter().chain(&*before).map(BeforeImage::written);
+            for (index, existed) in written {
+                push_object(staged, lent, trust, partition.slot(index), index, existed, value_max)?;
+            }
+            Ok(journal.stage_sends(queued, value_max)?)
         });
-        if staged.is_err() {
+        staged.map_err(|error| {
             journal.staged.clear();
             journal.lent.clear();
-        }
-        staged
+            *error
+        })
     }
 
     /// Records a message that did no more than change states, and has succeeded. As
@@ -216,19 +218,12 @@ impl<A: Actor> Engine<A> {
         if first.is_none() && before.is_empty() {
             return Ok(());
         }
-        let value_max = journal.bounds.value();
-        let Journal { filling, staged, trust, lent, .. } = &mut **journal;
-        let recorded = filling.write(Some(epoch_state.epoch), staged, |records| {
-            quietly(|| {
-                push_objects(records, lent, trust, partition, first.into_iter(), value_max)?;
-                let others = before.iter().map(BeforeImage::written);
-                push_objects(records, lent, trust, partition, others, value_max)
-            })
-        });
+        let begun = journal.filling.begin(Some(epoch_state.epoch));
+        let recorded = quietly(|| journal.push_written(partition, first, before));
         if recorded.is_err() {
             journal.lent.clear();
         }
-        match recorded? {
+        match journal.filling.end(begun, &mut journal.staged, recorded).map_err(|error| *error)? {
             // All of it is at home elsewhere.
             Wrote::Nothing => return Ok(()),
             Wrote::Here => {}
@@ -263,36 +258,58 @@ impl<A: Actor> Engine<A> {
     }
 }
 
-/// Adds what these objects are now, or, if they are at home elsewhere, to what is lent.
-#[inline(always)]
-fn push_objects<I: ObjectId, S: Serialize + DeserializeOwned>(
+/// Adds what the object in a slot is now, or, if it is at home elsewhere, to what is lent.
+fn push_object<I: ObjectId, S: Serialize + DeserializeOwned>(
     records: &mut Records,
     lent: &mut Lent,
     trust: &mut Trust,
-    partition: &Partition<I, S>,
-    written: impl Iterator<Item = Written>,
+    slot: &Slot<I, S>,
+    index: SlotIndex,
+    existed: bool,
     value_max: usize,
-) -> Result<(), RecordError> {
-    for (index, existed) in written {
-        let slot = partition.slot(index);
-        // It was recorded when it came to be.
-        let id_is = if existed { IdIs::Known } else { IdIs::New };
-        if slot.state.is_some() || existed {
-            let mark = records.mark();
-            let state = slot.state.as_ref();
-            records
-                .push(|to| write_object(&slot.id, id_is, slot.ownership(), state, trust, value_max, to))?;
-            if !slot.live {
-                // It is recorded at home, by what was just written.
-                lent.push(index, records.last_record(mark));
-                records.truncate(mark);
-            }
+) -> Result<(), Box<RecordError>> {
+    // It was recorded when it came to be.
+    let id_is = if existed { IdIs::Known } else { IdIs::New };
+    if slot.state.is_some() || existed {
+        let mark = records.mark();
+        let state = slot.state.as_ref();
+        records.push_object(&slot.id, id_is, slot.ownership(), state, trust, value_max)?;
+        if !slot.live {
+            // It is recorded at home, by what was just written.
+            lent.push(index, records.last_record(mark));
+            records.truncate(mark);
         }
     }
     Ok(())
 }
 
 impl<A: Actor> Journal<A> {
+    /// Adds what the objects of a message are now to the batch that is being filled.
+    #[inline(always)]
+    fn push_written(
+        &mut self,
+        partition: &Partition<A::Id, A::State>,
+        first: Option<Written>,
+        others: &[BeforeImage<A>],
+    ) -> Result<(), Box<RecordError>> {
+        let mut others = others.iter().map(BeforeImage::written);
+        let mut next = first.or_else(|| others.next());
+        while let Some((index, existed)) = next {
+            let slot = partition.slot(index);
+            let is_plain = existed && slot.live && slot.ownership() == Ownership::default();
+            let is_pushed = match slot.state.as_ref().filter(|_| is_plain) {
+                Some(state) => self.filling.records.push_fixed(&slot.id, state, &mut self.trust)?,
+                None => false,
+            };
+            if !is_pushed {
+                let Journal { filling, lent, trust, bounds, .. } = &mut *self;
+                push_object(&mut filling.records, lent, trust, slot, index, existed, bounds.value())?;
+            }
+            next = others.next();
+        }
+        Ok(())
+    }
+
     /// Records what an object at home here is since `epoch`, as it was written at the lock point.
     /// Nothing of it is serialized again: it was answered for, so it must not be able to fail.
     pub(crate) fn record_applied(&mut self, record: &[u8], epoch: Epoch) {

@@ -187,7 +187,7 @@ impl<A: Actor> Journal<A> {
             begun: VecDeque::from([Begun { segment: 0, tail: Tail::default(), through: Epoch(0) }]),
             staged: Records::new(bounds),
             filling: BatchWriter::new(bounds),
-            trust: Trust::default(),
+            trust: Trust::new(codec.layouts, bounds.value()),
             lent: Lent::default(),
             full: VecDeque::new(),
             spare: None,
@@ -272,6 +272,16 @@ impl<A: Actor> Journal<A> {
 
     pub(crate) fn arrived(&mut self, to: ReturnAddress, outcome: Outcome<A>) {
         self.arrived.push((to, outcome));
+    }
+
+    /// Finds out whether the latest epoch that this log closes is closed in all logs that this
+    /// close awaits. Returns the latest that is: once for each batch that is written, and only
+    /// until it is known.
+    pub(super) fn vouch(&mut self) -> Epoch {
+        if self.vouched < self.closed && self.durability.have_closed(self.awaits, self.closed) {
+            self.vouched = self.closed;
+        }
+        self.vouched
     }
 
     /// Whether the disk writes a batch.

@@ -45,11 +45,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let Engine { journal, mvcc, in_doubt, run: RunState { epoch_state, shard, .. }, .. } =
             &mut self.engine;
         let journal = journal.as_mut().filter(|journal| journal.is_active && journal.in_flight.is_none())?;
-        if journal.durability.have_closed(journal.awaits, journal.closed) {
-            journal.vouched = journal.closed;
-        }
-        let durable = journal.vouched;
         if let Some(batch) = journal.full.pop_front() {
+            let durable = journal.vouch();
             let marks = Marks { closed: journal.closed, durable, time: now, awaits: journal.awaits };
             return Some(journal.seal(batch, marks));
         }
@@ -71,6 +68,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         if is_empty && closed == journal.closed {
             return None;
         }
+        // Of what was closed before: this batch is not on disk.
+        let durable = journal.vouch();
         if closed > journal.closed && !fault::is_on(Fault::AwaitNobody) {
             journal.awaits = journal.durability.name(*shard, closed);
         }

@@ -1,9 +1,16 @@
 //! What a shard begins with: its objects, put together from what logs and checkpoints say.
 
+use arrayvec::ArrayVec;
+
 use crate::epoch::Epoch;
 use crate::object::{Change, Ownership, Stored};
+use crate::prefetch::Prefetch;
+use crate::store::index::IdHash;
 use crate::store::partition::Partition;
 use crate::store::slot::NO_SLOT;
+
+/// How many changes are looked up at once. The lines of as many are on their way together.
+const STAGE: usize = 32;
 
 /// The objects of a shard-to-be, as its logs leave them.
 ///
@@ -22,27 +29,51 @@ impl<A: Stored> Home<A> {
 
     /// Takes over what came later than what is here.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change<A>>) {
-        for (id, object) in changes {
-            let hash = self.partition.hash(&id);
-            let (slot, _) = self.partition.find(hash, &id);
-            let (existed, exists) = (slot != NO_SLOT, object.is_some());
-            match object {
-                Some((ownership, state)) => {
-                    let slot = if existed { slot } else { self.partition.insert(hash, id, ownership) };
-                    let slot = self.partition.slot_mut(slot);
-                    slot.set_ownership(ownership);
-                    slot.state = Some(state);
-                    // It was there before all snapshots that are to come.
-                    slot.stamp(Epoch(0));
-                }
-                None if existed => {
-                    self.partition.slot_mut(slot).state = None;
-                    self.partition.release(slot);
-                }
-                None => {}
-            }
-            self.partition.count(existed, exists);
+        for change in changes {
+            self.put(self.partition.hash(&change.0), change);
         }
+    }
+
+    /// As [`Home::apply`], with what the processor is to fetch asked for in time. Of a table out of
+    /// cache that is most of a recovery's time: two lines of memory for each change.
+    pub fn apply_all<P: Prefetch>(&mut self, changes: &mut Vec<Change<A>>) {
+        let mut hashes: ArrayVec<IdHash, STAGE> = ArrayVec::new();
+        let mut changes = changes.drain(..);
+        while changes.len() > 0 {
+            hashes.clear();
+            for (id, _) in changes.as_slice().iter().take(STAGE) {
+                let hash = self.partition.hash(id);
+                self.partition.prefetch_index::<P>(hash);
+                hashes.push(hash);
+            }
+            for hash in &hashes {
+                self.partition.seek::<P>(*hash);
+            }
+            for (hash, change) in hashes.iter().zip(&mut changes) {
+                self.put(*hash, change);
+            }
+        }
+    }
+
+    fn put(&mut self, hash: IdHash, (id, object): Change<A>) {
+        let (slot, _) = self.partition.find(hash, &id);
+        let (existed, exists) = (slot != NO_SLOT, object.is_some());
+        match object {
+            Some((ownership, state)) => {
+                let slot = if existed { slot } else { self.partition.insert(hash, id, ownership) };
+                let slot = self.partition.slot_mut(slot);
+                slot.set_ownership(ownership);
+                slot.state = Some(state);
+                // It was there before all snapshots that are to come.
+                slot.stamp(Epoch(0));
+            }
+            None if existed => {
+                self.partition.slot_mut(slot).state = None;
+                self.partition.release(slot);
+            }
+            None => {}
+        }
+        self.partition.count(existed, exists);
     }
 
     /// How many objects there are.
@@ -67,6 +98,8 @@ mod tests {
 
     use super::*;
     use crate::object::OwnerId;
+    use crate::prefetch::NoPrefetch;
+
     struct Numbers;
 
     impl Stored for Numbers {
@@ -78,6 +111,7 @@ mod tests {
     #[test]
     fn a_home_holds_what_came_last() {
         let (mut home, mut expected) = (Home::<Numbers>::new(7), BTreeMap::new());
+        let mut waiting = Vec::new();
         let mut random = 0x5eed_u64;
         for round in 0..if cfg!(miri) { 300 } else { 30_000 } {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -85,12 +119,20 @@ mod tests {
             let ownership = [Ownership::Owned(OwnerId(id)), Ownership::Shared, Ownership::Immutable]
                 [(random >> 33) as usize % 3];
             let object = (!(random >> 36).is_multiple_of(3)).then_some((ownership, round));
-            home.apply([(id, object)]);
+            // Some at once, and the rest in the end: in the order they came.
+            waiting.push((id, object));
+            if round % 61 == 0 {
+                home.apply_all::<NoPrefetch>(&mut waiting);
+                assert!(waiting.is_empty());
+            } else if round % 61 == 60 {
+                home.apply(waiting.drain(..));
+            }
             match object {
                 Some(object) => drop(expected.insert(id, object)),
                 None => drop(expected.remove(&id)),
             }
         }
+        home.apply_all::<NoPrefetch>(&mut waiting);
         let found: BTreeMap<_, _> =
             home.objects().map(|(id, ownership, state)| (id, (ownership, *state))).collect();
         assert_eq!((home.len(), home.is_empty()), (expected.len(), false));

@@ -58,8 +58,8 @@ fn parts_of_checkpoints_that_version_1_could_not_read_open() {
             Record::Put { id, .. } if entry.is_checkpoint => {
                 // The text with its length, made longer.
                 let text = "x".repeat(length);
-                let mut record = vec![2, id.len() as u8, 0];
-                record.extend_from_slice(id);
+                let mut record = vec![2 | 0x40, id.bytes.len() as u8, 0];
+                record.extend_from_slice(id.bytes);
                 record.extend_from_slice(&written(&text));
                 records.push(record);
             }

@@ -21,7 +21,7 @@ use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::batch::{Batch, Damage, End, Pieces, SegmentId, Tail, scan_pieces};
 use crate::log::bounds::Bounds;
-use crate::log::record::{Debt, Record, decode};
+use crate::log::record::{Debt, Record};
 pub use crate::object::Change;
 use crate::object::{OwnerId, Ownership, Stored};
 use crate::placement::{Router, ShardSet};
@@ -186,15 +186,36 @@ pub fn last_complete_in_copies(after: Epoch, before: &[Survey], copies: &[Survey
 /// A message that is owed: who sent it, when it is due, and it in bytes.
 pub type Owed = (OwnerId, Option<Time>, Box<[u8]>);
 
-/// How many changes of a home are put into its table at once.
-const CHANGES_MAX: usize = 1024;
+/// How many changes of a home are put into its table at once: so few that they stay in the cache.
+const CHANGES_MAX: usize = 128;
 
 /// What a checkpoint's part or a log says of debts, and, passing through, of objects.
 pub struct Replay<A: Stored> {
     router: Router,
     /// By home, in the order they were read: what is not in its table yet.
     changes: Vec<Vec<Change<A>>>,
+    share: Share,
     owing: Owing,
+}
+
+/// Which part of a log one of its readers takes over: several read all of it, and each takes the
+/// objects of other homes. The first takes the debts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Which of the readers.
+    pub reader: usize,
+    /// How many there are.
+    pub readers: usize,
+}
+
+impl Share {
+    /// All of it.
+    pub const WHOLE: Share = Share { reader: 0, readers: 1 };
+
+    #[inline]
+    fn has(self, home: usize) -> bool {
+        self.readers == 1 || home % self.readers == self.reader
+    }
 }
 
 /// A record that this actor cannot understand, and which of its batch it is.
@@ -260,8 +281,13 @@ fn counts(epoch: Epoch, from: Epoch, cut: Epoch) -> bool {
 impl<A: Stored> Replay<A> {
     /// Nothing yet, for the homes that `router` knows.
     pub fn new(router: Router) -> Self {
+        Replay::of_share(router, Share::WHOLE)
+    }
+
+    /// Nothing yet of a share.
+    pub fn of_share(router: Router, share: Share) -> Self {
         let changes = (0..router.shards()).map(|_| Vec::new()).collect();
-        Replay { router, changes, owing: Owing::default() }
+        Replay { router, changes, share, owing: Owing::default() }
     }
 
     /// Takes over what a batch says of the epochs from `from` on, up to `cut`. What is older is in
@@ -298,14 +324,21 @@ impl<A: Stored> Replay<A> {
             match record {
                 Record::Epoch(_) => {}
                 Record::Put { id, ownership, state } => {
-                    let id = decode::<A::Id>(id).ok_or(not("an object's id"))?;
-                    let state = decode::<A::State>(state).ok_or(not("an object's state"))?;
-                    self.change(id, Some((ownership, state)), &mut put);
+                    let id = id.decode::<A::Id>().ok_or(not("an object's id"))?;
+                    let home = self.router.home(&id).index();
+                    if self.share.has(home) {
+                        let state = state.decode::<A::State>().ok_or(not("an object's state"))?;
+                        self.change(home, id, Some((ownership, state)), &mut put);
+                    }
                 }
                 Record::Remove { id } => {
-                    let id = decode::<A::Id>(id).ok_or(not("an object's id"))?;
-                    self.change(id, None, &mut put);
+                    let id = id.decode::<A::Id>().ok_or(not("an object's id"))?;
+                    let home = self.router.home(&id).index();
+                    if self.share.has(home) {
+                        self.change(home, id, None, &mut put);
+                    }
                 }
+                Record::Owe { .. } | Record::Paid { .. } if self.share.reader > 0 => {}
                 Record::Owe { .. } | Record::Paid { .. } => self.owing.note(record),
             }
         }
@@ -319,13 +352,14 @@ impl<A: Stored> Replay<A> {
         changes.for_each(|(home, changes)| put(home, changes));
     }
 
+    #[inline]
     fn change(
         &mut self,
+        home: usize,
         id: A::Id,
         object: Option<(Ownership, A::State)>,
         put: &mut impl FnMut(usize, &mut Vec<Change<A>>),
     ) {
-        let home = self.router.home(&id).index();
         let changes = &mut self.changes[home];
         changes.push((id, object));
         if changes.len() == CHANGES_MAX {
@@ -343,3 +377,6 @@ impl<A: Stored> Replay<A> {
         self.owing.finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use super::{Change, NotUnderstood, Owing, Replay, counts};
 use crate::epoch::Epoch;
 use crate::log::batch::Batch;
 use crate::log::manifest::{Fate, Manifest};
-use crate::log::migration::{Convert, MigrationError, NotMigrated, Reading};
+use crate::log::migration::{Convert, MigrationError, NotMigrated, OldTypes, Reading};
 use crate::log::record::{Debt, Record, decode};
 use crate::log::schema::SchemaPart;
 use crate::object::{Ownership, Stored};
@@ -28,15 +28,22 @@ pub struct OldReplay {
 }
 
 impl OldReplay {
-    /// As [`Replay::apply`]. Ids, states and messages are not read yet.
+    /// As [`Replay::apply`]. Ids, states and messages are not read yet, but for those of a fixed
+    /// width, which are written anew by postcard.
     ///
     /// # Errors
-    /// A record of no version.
-    pub fn apply(&mut self, batch: &Batch<'_>, from: Epoch, cut: Epoch) -> Result<(), NotUnderstood> {
+    /// A record of no version, or a value that is none of the `old` types.
+    pub fn apply(
+        &mut self,
+        batch: &Batch<'_>,
+        from: Epoch,
+        cut: Epoch,
+        old: &OldTypes<'_>,
+    ) -> Result<(), NotUnderstood> {
         let mut epoch = Epoch(0);
         for (at, record) in batch.records().enumerate() {
-            let not = NotUnderstood { record: at, what: "a record of this version" };
-            let record = Record::read(record).ok_or(not)?;
+            let not = |what| NotUnderstood { record: at, what };
+            let record = Record::read(record).ok_or(not("a record of this version"))?;
             if let Record::Epoch(of) = record {
                 epoch = of;
             }
@@ -46,9 +53,14 @@ impl OldReplay {
             match record {
                 Record::Epoch(_) => {}
                 Record::Put { id, ownership, state } => {
-                    self.objects.insert(id.into(), Some((ownership, state.into())));
+                    let id = old.postcard(SchemaPart::Id, id).ok_or(not("an object's id"))?;
+                    let state = old.postcard(SchemaPart::State, state).ok_or(not("an object's state"))?;
+                    self.objects.insert(id, Some((ownership, state)));
                 }
-                Record::Remove { id } => drop(self.objects.insert(id.into(), None)),
+                Record::Remove { id } => {
+                    let id = old.postcard(SchemaPart::Id, id).ok_or(not("an object's id"))?;
+                    self.objects.insert(id, None);
+                }
                 Record::Owe { .. } | Record::Paid { .. } => self.owing.note(record),
             }
         }
@@ -107,7 +119,7 @@ impl OldReplay {
             if !seen.insert(key) {
                 return Err(not(SchemaPart::Id, NotMigrated::SameId));
             }
-            replay.change(key, Some((ownership, state)), &mut put);
+            replay.change(router.home(&key).index(), key, Some((ownership, state)), &mut put);
         }
         replay.flush(&mut put);
         Ok(replay)

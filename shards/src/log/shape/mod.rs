@@ -27,10 +27,13 @@
 //! are one to it. `postcard-schema` and `schemars` want a derive of their own on every type.
 
 use std::fmt::{self, Display, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::log::fixed::Layout;
 
 /// A text that is longer is kept in part; the fingerprint is of all of it.
 const TEXT_MAX: usize = 2048;
@@ -45,17 +48,35 @@ pub struct Shape {
     pub is_whole: bool,
     /// The text, or its first 2,048 bytes.
     pub text: String,
+    /// How many bytes a value takes, if its values have a fixed width: then records may have them
+    /// so. `None` for what was written before format version 3.
+    pub width: Option<u32>,
 }
 
 impl Shape {
     /// Of a type.
     pub fn of<T: DeserializeOwned>() -> Shape {
-        let (root, is_whole) = trace::trace::<T>();
+        let (root, is_whole) = trace::trace::<T>(drop);
         let mut text = root.to_string();
         let fingerprint = xxh3_64(text.as_bytes());
         text.truncate(text.floor_char_boundary(TEXT_MAX));
-        Shape { fingerprint, is_whole, text }
+        let layout = root.layout(Layout::default()).filter(|_| is_whole);
+        Shape { fingerprint, is_whole, text, width: layout.and_then(|it| u32::try_from(it.bytes).ok()) }
     }
+}
+
+/// How values of a type are written with a fixed width; `None` if they vary, or if a value that was
+/// made up is written otherwise than it is asked for.
+pub(crate) fn layout_of<T: Serialize + DeserializeOwned>() -> Option<Layout> {
+    let (root, is_whole) = trace::trace::<T>(drop);
+    let asked = root.layout(Layout::default()).filter(|_| is_whole)?;
+    let mut written = None;
+    trace::trace::<T>(|value| {
+        // A user's `Serialize` may panic, and that says nothing of the shape.
+        let layout = catch_unwind(AssertUnwindSafe(|| Layout::of_value(&value)));
+        written = layout.ok().and_then(Result::ok);
+    });
+    (written == Some(asked)).then_some(asked)
 }
 
 /// What was seen at one place of a type.
@@ -111,6 +132,19 @@ impl Node {
             Node::Map(nodes) => Box::new(nodes.iter()),
             Node::Tuple(nodes) | Node::Struct(_, nodes) => Box::new(nodes.iter()),
             Node::Enum(variants) => Box::new(variants.iter().filter_map(|variant| variant.content.as_ref())),
+        }
+    }
+
+    /// How values are written behind what `before` has, if with a fixed width.
+    fn layout(&self, before: Layout) -> Option<Layout> {
+        match self {
+            Node::Leaf(name) => before.then_named(name),
+            Node::Tuple(nodes) | Node::Struct(_, nodes) => {
+                nodes.iter().try_fold(before, |before, node| node.layout(before))
+            }
+            Node::Unseen | Node::Option(_) | Node::Seq(_) | Node::Map(_) | Node::Enum(_) | Node::Again(_) => {
+                None
+            }
         }
     }
 

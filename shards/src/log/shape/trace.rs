@@ -45,8 +45,9 @@ struct Trace {
     seen: usize,
 }
 
-/// What was seen of a type, and whether that is all of it.
-pub(super) fn trace<T: DeserializeOwned>() -> (Node, bool) {
+/// What was seen of a type, and whether that is all of it. Each value that was made up is given to
+/// `made_up`.
+pub(super) fn trace<T: DeserializeOwned>(mut made_up: impl FnMut(T)) -> (Node, bool) {
     let (mut root, mut trace, mut made) = (Node::Unseen, Trace::default(), false);
     while trace.visits < VISITS_MAX {
         let seen = trace.seen;
@@ -55,7 +56,8 @@ pub(super) fn trace<T: DeserializeOwned>() -> (Node, bool) {
         let look = Look { node: &mut root, trace: &mut trace };
         // A user's `Deserialize` may panic at what it does not expect, which is a refusal as any
         // other.
-        made = catch_unwind(AssertUnwindSafe(|| T::deserialize(look).is_ok())).unwrap_or(false);
+        let value = || T::deserialize(look).map(&mut made_up).is_ok();
+        made = catch_unwind(AssertUnwindSafe(value)).unwrap_or(false);
         if made {
             if !root.is_pending() || trace.seen == seen {
                 break;

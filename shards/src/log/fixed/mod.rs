@@ -1,0 +1,173 @@
+//! Values of a fixed width: numbers, and tuples and structs of them, as their bytes one behind
+//! another.
+//!
+//! ```text
+//! bool i8 u8  1 byte      i16 u16  2      i32 u32 f32 char  4      i64 u64 f64  8      i128 u128  16
+//! unit  none              tuple, array, struct, newtype   what is in them, in its order
+//! ```
+//! Numbers are little-endian, a `bool` is 0 or 1, a `char` its number. Everything else (text,
+//! options, enums, lists, maps) takes more bytes for one value than for another, and is written by
+//! postcard.
+//!
+//! A type has a [`Layout`] if two things agree: what its `Deserialize` asks for
+//! ([`Shape`](crate::log::shape::Shape) sees that), and what its `Serialize` writes of a value that
+//! was made up. That is decided once, at a start. A hand-written `Serialize` may write another
+//! value in another way; such a value goes by postcard, and its record says so
+//! ([`record`](crate::log::record)). So no type needs to declare anything, and none is refused that
+//! postcard takes.
+//!
+//! A value is measured before it is written. For a type that derives `Serialize` the measure is the
+//! same for all values, and the compiler knows it: nothing is left of the measuring, nor of the
+//! checks that a place is long enough. (docs/BENCHMARKS.md has what a record costs.)
+
+mod read;
+mod write;
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Serialize, de, ser};
+
+use self::read::Reader;
+use self::write::{FixedPlace, FixedSerializer, Measure};
+
+/// A primitive type of fixed width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaf {
+    Bool = 1,
+    I8,
+    I16,
+    I32,
+    I64,
+    I128,
+    U8,
+    U16,
+    U32,
+    U64,
+    U128,
+    F32,
+    F64,
+    Char,
+}
+
+/// All of them, by the names that shapes have for them.
+const LEAVES: [(&str, Leaf, usize); 14] = [
+    ("bool", Leaf::Bool, 1),
+    ("i8", Leaf::I8, 1),
+    ("i16", Leaf::I16, 2),
+    ("i32", Leaf::I32, 4),
+    ("i64", Leaf::I64, 8),
+    ("i128", Leaf::I128, 16),
+    ("u8", Leaf::U8, 1),
+    ("u16", Leaf::U16, 2),
+    ("u32", Leaf::U32, 4),
+    ("u64", Leaf::U64, 8),
+    ("u128", Leaf::U128, 16),
+    ("f32", Leaf::F32, 4),
+    ("f64", Leaf::F64, 8),
+    ("char", Leaf::Char, 4),
+];
+
+/// How values of a type are written with a fixed width.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// How many bytes a value takes.
+    pub(crate) bytes: usize,
+    /// A hash of its primitive types, in their order.
+    pub(crate) leaves: u64,
+}
+
+impl Layout {
+    /// With a primitive type behind it.
+    #[inline(always)]
+    const fn then(self, leaf: Leaf, bytes: usize) -> Layout {
+        let leaves = (self.leaves.rotate_left(5) ^ leaf as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Layout { bytes: self.bytes + bytes, leaves }
+    }
+
+    /// With a primitive type behind it, which a shape calls `name`; `None` if values of that vary.
+    pub(crate) fn then_named(self, name: &str) -> Option<Layout> {
+        if name == "unit" {
+            return Some(self);
+        }
+        let (_, leaf, bytes) = LEAVES.iter().find(|(of, ..)| *of == name)?;
+        Some(self.then(*leaf, *bytes))
+    }
+
+    /// How this value is written.
+    ///
+    /// # Errors
+    /// Not with a fixed width.
+    #[inline(always)]
+    pub(crate) fn of_value<T: Serialize>(value: &T) -> Result<Layout, NotFixed> {
+        let mut measure = Measure(Layout::default());
+        value.serialize(FixedSerializer(&mut measure))?;
+        Ok(measure.0)
+    }
+}
+
+/// A value has no fixed width, or bytes are no value of this type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotFixed;
+
+impl fmt::Display for NotFixed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a value of this fixed width")
+    }
+}
+
+impl std::error::Error for NotFixed {}
+
+impl ser::Error for NotFixed {
+    #[cold]
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        NotFixed
+    }
+}
+
+impl de::Error for NotFixed {
+    #[cold]
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        NotFixed
+    }
+}
+
+/// Appends a value, if it is written as `layout` says. Says whether it was; otherwise nothing is
+/// appended.
+pub(crate) fn append<T: Serialize>(value: &T, layout: Option<Layout>, to: &mut Vec<u8>) -> bool {
+    let Some(layout) = layout else { return false };
+    let Ok(found) = Layout::of_value(value) else { return false };
+    if found != layout {
+        return false;
+    }
+    let from = to.len();
+    let is_written = value.serialize(FixedSerializer(&mut *to)).is_ok() && to.len() == from + found.bytes;
+    if !is_written {
+        to.truncate(from);
+    }
+    is_written
+}
+
+/// Writes a value into `place`, which is as long as the value.
+///
+/// # Errors
+/// The value is longer or shorter; something may have been written.
+#[inline(always)]
+pub(crate) fn write<T: Serialize>(value: &T, place: &mut [u8]) -> Result<(), NotFixed> {
+    let mut room = FixedPlace(place);
+    value.serialize(FixedSerializer(&mut room))?;
+    if room.0.is_empty() { Ok(()) } else { Err(NotFixed) }
+}
+
+/// Reads a value that must be all there is.
+///
+/// # Errors
+/// The bytes are none of this type, or too many.
+#[inline]
+pub(crate) fn read<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, NotFixed> {
+    let value = T::deserialize(Reader(&mut bytes))?;
+    if bytes.is_empty() { Ok(value) } else { Err(NotFixed) }
+}
+
+#[cfg(test)]
+mod tests;
