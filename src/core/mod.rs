@@ -272,10 +272,7 @@ impl<A: Actor> LocalShard<A> {
     ) -> Result<(), A::Message> {
         let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
         let core = &mut *core;
-        let message = match self.begin_pair(core, destination, sender, message, answer_to) {
-            Ok(()) => None,
-            Err(message) => Some(message),
-        };
+        let message = self.begin_pair(core, destination, sender, message, answer_to).err();
         let limits = &self.shared.config.limits;
         if let Some(message) = message {
             let envelope = |message| Envelope::Message { message, sender, answer_to };
