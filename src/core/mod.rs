@@ -272,26 +272,27 @@ impl<A: Actor> LocalShard<A> {
     ) -> Result<(), A::Message> {
         let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
         let core = &mut *core;
-        let message = self.begin_pair(core, destination, sender, message, answer_to).err();
         let limits = &self.shared.config.limits;
-        if let Some(message) = message {
-            let envelope = |message| Envelope::Message { message, sender, answer_to };
-            match destination {
+        if let Err(message) = self.begin_pair(core, destination, sender, message, answer_to) {
+            let to = match destination {
                 Destination::Nowhere => unreachable!("a message without an object is refused before"),
-                // To run in a turn and not inline: it needs other shards, or waits for an object.
-                Destination::One(to) | Destination::Several(to) if to == self.index => {
-                    if core.inbox.envelopes.len() >= limits.own_messages_max {
-                        return Err(message);
-                    }
-                    core.inbox.envelopes.push(envelope(message));
-                }
-                Destination::One(to) | Destination::Several(to) => {
-                    let outbox = &mut core.effects.outboxes[to.index()];
-                    if outbox.len() >= limits.outbox_messages_max {
-                        return Err(message);
-                    }
-                    outbox.push_back(envelope(message));
-                }
+                Destination::One(to) => to,
+                Destination::Several(_) if self.is_home_of_pair() => self.index,
+                Destination::Several(lowest) => lowest,
+            };
+            let envelope = Envelope::Message { message, sender, answer_to };
+            // To run in a turn and not inline: it needs other shards, or waits for an object.
+            let (waiting, max) = match to == self.index {
+                true => (core.inbox.envelopes.len(), limits.own_messages_max),
+                false => (core.effects.outboxes[to.index()].len(), limits.outbox_messages_max),
+            };
+            if waiting >= max {
+                let Envelope::Message { message, .. } = envelope else { unreachable!("it is one") };
+                return Err(message);
+            }
+            match to == self.index {
+                true => core.inbox.envelopes.push(envelope),
+                false => core.effects.outboxes[to.index()].push_back(envelope),
             }
         }
         core.has_outgoing = true;
@@ -313,11 +314,18 @@ impl<A: Actor> LocalShard<A> {
     ) -> Result<(), A::Message> {
         let spans = matches!(destination, Destination::Several(_));
         // What was sent to the shard itself before is not overtaken; and what is under way is
-        // bounded.
-        if !spans || !core.inbox.envelopes.is_empty() || core.shard.is_congested() {
+        // bounded. Objects that are not in the cache are found in a turn, which prefetches them.
+        if !spans || !core.inbox.envelopes.is_empty() || core.shard.is_congested() || core.shard.prefetches()
+        {
             return Err(message);
         }
         core.shard.begin_pair(core.clock.now, sender, message, answer_to, &mut core.effects)
+    }
+
+    /// Whether the message that was routed last has two objects, and one is at home here.
+    fn is_home_of_pair(&self) -> bool {
+        let named = self.scratch.borrow();
+        named.len() == 2 && named.iter().any(|(id, _)| self.shared.router.home(&id) == self.index)
     }
 
     /// The pump is awake.

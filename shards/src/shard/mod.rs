@@ -260,13 +260,18 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
+    /// Whether a turn prefetches the objects of its messages: the shard's do not fit the cache.
+    pub fn prefetches(&self) -> bool {
+        self.engine.run.partition.outgrew_the_cache()
+    }
+
     /// Prefetches where the objects of these messages are likely kept, as a turn does for its own.
     /// Nothing changes.
     pub fn prefetch<'m>(&mut self, messages: impl IntoIterator<Item = &'m A::Message>)
     where
         A::Message: 'm,
     {
-        if !self.engine.run.partition.outgrew_the_cache() {
+        if !self.prefetches() {
             return;
         }
         let mut named = 0;
