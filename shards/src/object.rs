@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 ///
 /// Ids are small values that are copied freely: `u64`, `u128`, `[u8; 32]` and tuples of them work
 /// as they are. A type of your own derives the bounds and says `impl ObjectId for MyId {}`. For
-/// texts there is [`Key`](crate::Key).
+/// texts there is `Key`.
 ///
 /// ```
 /// use freehold_shard::ObjectId;

@@ -15,7 +15,7 @@ mod coordinator;
 mod engine;
 pub(crate) mod journal;
 mod logging;
-mod pair;
+pub(crate) mod pair;
 mod resume;
 mod resumed;
 mod sends;
