@@ -272,24 +272,24 @@ impl<A: Actor> LocalShard<A> {
     ) -> Result<(), A::Message> {
         let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
         let core = &mut *core;
-        let limits = &self.shared.config.limits;
         if let Err(message) = self.begin_pair(core, destination, sender, message, answer_to) {
+            let limits = &self.shared.config.limits;
             let to = match destination {
                 Destination::Nowhere => unreachable!("a message without an object is refused before"),
                 Destination::One(to) => to,
-                Destination::Several(_) if self.is_home_of_pair() => self.index,
+                // A turn here finds the object, and prefetches it first.
+                Destination::Several(_) if core.shard.prefetches() && self.is_home_of_pair() => self.index,
                 Destination::Several(lowest) => lowest,
             };
-            let envelope = Envelope::Message { message, sender, answer_to };
-            // To run in a turn and not inline: it needs other shards, or waits for an object.
             let (waiting, max) = match to == self.index {
+                // To run in a turn and not inline: it needs other shards, or waits for an object.
                 true => (core.inbox.envelopes.len(), limits.own_messages_max),
                 false => (core.effects.outboxes[to.index()].len(), limits.outbox_messages_max),
             };
             if waiting >= max {
-                let Envelope::Message { message, .. } = envelope else { unreachable!("it is one") };
                 return Err(message);
             }
+            let envelope = Envelope::Message { message, sender, answer_to };
             match to == self.index {
                 true => core.inbox.envelopes.push(envelope),
                 false => core.effects.outboxes[to.index()].push_back(envelope),

@@ -24,8 +24,8 @@ use crate::fault::{self, Fault};
 use crate::object::{Access, OwnerId, Ownership};
 use crate::panics::drop_quietly;
 use crate::placement::ShardIndex;
-use crate::shard::engine::{CallSite, Engine, Prepared, Reason, RunOutcome};
-use crate::store::slot::NO_SLOT;
+use crate::shard::engine::{CallSite, Engine, Prepared, Reason, RunOutcome, Start};
+use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
 use crate::transaction::{Carried, Transaction, TransactionEnd};
@@ -53,12 +53,10 @@ impl<A: Actor> Engine<A> {
             Reason::Shared => self.run.counters.shared += 1,
             Reason::Undeclared => self.run.counters.undeclared += 1,
         }
-        let mut prepared = match self.prepared.take() {
+        let Prepared { mut transaction, start } = match self.prepared.take() {
             Some(prepared) => prepared,
-            None => Prepared::Any(self.prepare_anew(&message, extra)),
+            None => self.prepare_anew(&message, extra),
         };
-        let (Prepared::Pair(transaction) | Prepared::Detour(transaction) | Prepared::Any(transaction)) =
-            &mut prepared;
         transaction.message = Some(message);
         transaction.sender = sender;
         transaction.answer_to = answer_to;
@@ -67,13 +65,10 @@ impl<A: Actor> Engine<A> {
         transaction.reruns = u32::from(extra.is_some());
         self.in_flight += 1;
         transaction.detours = 0;
-        match prepared {
-            Prepared::Pair(transaction) => self.begin_pair(transaction, effects),
-            Prepared::Detour(transaction) => self.detour(transaction, effects),
-            Prepared::Any(mut transaction) => {
-                transaction.is_reverse = false;
-                self.send(transaction, effects);
-            }
+        match start {
+            Start::Here => self.begin_pair(transaction, effects),
+            Start::Elsewhere => self.detour(transaction, effects),
+            Start::Lowest => self.send(transaction, effects),
         }
     }
 
@@ -99,27 +94,26 @@ impl<A: Actor> Engine<A> {
                 transaction.objects.sort_by_key(|object| object.home);
             }
         }
-        self.prepared = Some(Prepared::Any(transaction));
+        transaction.is_reverse = false;
+        self.prepared = Some(Prepared { transaction, start: Start::Lowest });
     }
 
     /// The same for one that ran and touched `extra` without having declared it.
-    fn prepare_anew(&mut self, message: &A::Message, extra: Option<(A::Id, Access)>) -> Box<Transaction<A>> {
+    fn prepare_anew(&mut self, message: &A::Message, extra: Option<(A::Id, Access)>) -> Prepared<A> {
         let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
         self.run.scratch.clear();
         A::addressees(message, &mut self.run.scratch);
         for (id, access) in self.run.scratch.iter().chain(extra) {
             transaction.add(id, self.run.router.home(&id), access);
         }
-        transaction
+        transaction.is_reverse = false;
+        Prepared { transaction, start: Start::Lowest }
     }
 
     /// Lets go of a box that was prepared for a message that nobody wants to begin.
     #[cold]
     pub(crate) fn unprepare(&mut self) {
-        if let Some(
-            Prepared::Pair(transaction) | Prepared::Detour(transaction) | Prepared::Any(transaction),
-        ) = self.prepared.take()
-        {
+        if let Some(Prepared { transaction, .. }) = self.prepared.take() {
             self.keep_spare(transaction);
         }
     }
@@ -295,14 +289,8 @@ impl<A: Actor> Engine<A> {
         let mut targets = self.targets.take().unwrap_or_default();
         targets.clear();
         for object in &mut transaction.objects[..at_home.start] {
-            let slot = self.run.partition.lend_slot(
-                object.id,
-                self.run.epoch_state.epoch,
-                object.ownership,
-                object.state.take(),
-            );
+            let slot = self.lend(object);
             targets.push_found(Target::found(object.id, slot, object.access));
-            self.run.commit_work.add_if(object.ownership == Ownership::Shared, CommitWork::CHANGES);
         }
         for object in &transaction.objects[at_home.clone()] {
             let is_shared = self.run.partition.slot(object.slot).ownership() == Ownership::Shared;
@@ -320,20 +308,34 @@ impl<A: Actor> Engine<A> {
             effects,
         );
         for (object, target) in transaction.objects[..at_home.start].iter_mut().zip(targets.targets()) {
-            let (ownership, state) = self.run.partition.take_back(target.slot);
-            object.is_written = target.saved || std::mem::take(&mut self.run.first_saved);
-            (object.ownership, object.state) = (ownership, state);
-            if let Some(journal) = &self.journal {
-                let record = journal.lent.of(target.slot);
-                // A transaction's records are at most 64 of at most 16 MiB.
-                object.record = record.start as u32..record.end as u32;
-            }
+            let is_written = target.saved || std::mem::take(&mut self.run.first_saved);
+            self.take_back(object, target.slot, is_written);
         }
         if let Some(journal) = &mut self.journal {
             std::mem::swap(&mut journal.lent.bytes, &mut transaction.records);
         }
         self.targets = Some(targets);
         self.conclude(transaction, &at_home, ran, effects);
+    }
+
+    /// Lends an object that is at home elsewhere a slot, so that the message sees no difference.
+    #[inline]
+    pub(super) fn lend(&mut self, object: &mut Carried<A>) -> SlotIndex {
+        self.run.commit_work.add_if(object.ownership == Ownership::Shared, CommitWork::CHANGES);
+        let epoch = self.run.epoch_state.epoch;
+        self.run.partition.lend_slot(object.id, epoch, object.ownership, object.state.take())
+    }
+
+    /// Takes it back into the box, as the message left it.
+    #[inline]
+    pub(super) fn take_back(&mut self, object: &mut Carried<A>, lent: SlotIndex, is_written: bool) {
+        (object.ownership, object.state) = self.run.partition.take_back(lent);
+        object.is_written = is_written;
+        if let Some(journal) = &self.journal {
+            let record = journal.lent.of(lent);
+            // A transaction's records are at most 64 of at most 16 MiB.
+            object.record = record.start as u32..record.end as u32;
+        }
     }
 
     /// What came of it is known, and every lock is held from here down: who waits is answered, what

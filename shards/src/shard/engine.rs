@@ -66,12 +66,20 @@ pub(crate) enum Reason {
 }
 
 /// A box with the objects of a message that is to become a transaction.
-pub(crate) enum Prepared<A: Actor> {
-    /// One of two objects is free here, and the other is at home on another shard.
-    Pair(Box<Transaction<A>>),
-    /// The same, but the one here is hot, so the other is to be locked first.
-    Detour(Box<Transaction<A>>),
-    Any(Box<Transaction<A>>),
+pub(crate) struct Prepared<A: Actor> {
+    pub(crate) transaction: Box<Transaction<A>>,
+    pub(crate) start: Start,
+}
+
+/// Where a transaction begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Here, with the one object of a pair that is here and free.
+    Here,
+    /// At the other home of a pair, since its object here is hot.
+    Elsewhere,
+    /// At the lowest of its shards.
+    Lowest,
 }
 
 /// Where in the program a message is run from: see [`Engine::receive`], which takes one as a

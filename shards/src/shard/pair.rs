@@ -1,8 +1,8 @@
 //! The common transaction, on the shortest way: two objects on two shards, both free.
 //!
 //! ```text
-//! one home: locks its object, copies it ─── LOCK ──> other home: finds its own free, and runs
-//! one home: takes over what was written, unlocks <── APPLY ──
+//! first home: locks its object, copies it ─── LOCK ──> second home: finds its own free, and runs
+//! first home: takes over what was written, unlocks <── APPLY ──
 //! ```
 //!
 //! It is the protocol of [`coordinator`](crate::shard::coordinator), and its box, with two
@@ -11,22 +11,19 @@
 //! there.
 //!
 //! A pair that finds its second object locked, shared or absent goes on as a transaction of any
-//! size does, and so overtakes nobody. If it began at the higher home it must not wait with a lock
-//! there (*no-cycle*). So it becomes a transaction that has just come to its lower home, its first,
-//! and a RELEASE goes back to unlock the other object, which nothing holds up.
+//! size does. If it began at the higher home it must not wait with a lock there (*no-cycle*). So it
+//! becomes a transaction that has just come to its lower home, its first. A RELEASE goes back to
+//! unlock the other object, and nothing holds that up.
 //!
-//! Where an object is locked decides what a crowd can do: the first home keeps its lock for a round
-//! trip, the second for no time. So an object that somebody had to wait for is *hot* for a while,
-//! and pairs visit its home last, wherever they begin. A pair that waited for it gives its lock
-//! back and takes the same *detour*.
+//! The first home keeps its lock for a round trip, the second for no time. So an object that many
+//! had to wait for lately is *hot*, and pairs that begin at its home go to their other home first.
+//! A pair that waited for a hot object gives its lock back and takes the same *detour*.
 
 use crate::actor::Actor;
 use crate::actor::addressees::{Others, Target};
-use crate::actor::run::CommitWork;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::object::Ownership;
-use crate::shard::engine::{CallSite, Engine, Prepared};
+use crate::shard::engine::{CallSite, Engine, Prepared, Start};
 use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
@@ -53,8 +50,7 @@ impl<A: Actor> Engine<A> {
         if home == shard {
             return false;
         }
-        // At the higher home a crowd is no matter: whoever comes from the lower waits there with
-        // all it needs.
+        // A crowd at the higher home does no harm: who waits there has its other object already.
         let is_higher = home < shard;
         let is_hot = !is_higher && self.run.partition.slot(here.slot).is_hot();
         let here = Carried::new(here.id, shard, here.access, here.slot);
@@ -64,8 +60,8 @@ impl<A: Actor> Engine<A> {
         let (lower, higher) = if is_higher { (there, here) } else { (here, there) };
         transaction.objects.push(lower);
         transaction.objects.push(higher);
-        self.prepared =
-            Some(if is_hot { Prepared::Detour(transaction) } else { Prepared::Pair(transaction) });
+        let start = if is_hot { Start::Elsewhere } else { Start::Here };
+        self.prepared = Some(Prepared { transaction, start });
         true
     }
 
@@ -111,13 +107,7 @@ impl<A: Actor> Engine<A> {
         if let Some(journal) = &mut self.journal {
             journal.lent.clear();
         }
-        let lent = self.run.partition.lend_slot(
-            guest.id,
-            self.run.epoch_state.epoch,
-            guest.ownership,
-            guest.state.take(),
-        );
-        self.run.commit_work.add_if(guest.ownership == Ownership::Shared, CommitWork::CHANGES);
+        let lent = self.lend(guest);
         let mut others = Others::new();
         others.push(Target::found(guest.id, lent, guest.access));
         let message = transaction.message.as_ref().expect("a transaction under way has its message");
@@ -128,12 +118,8 @@ impl<A: Actor> Engine<A> {
             &mut others,
             effects,
         );
-        guest.is_written = others[0].saved;
-        (guest.ownership, guest.state) = self.run.partition.take_back(lent);
+        self.take_back(guest, lent, others[0].saved);
         if let Some(journal) = &mut self.journal {
-            let record = journal.lent.of(lent);
-            // A record is at most 16 MiB.
-            guest.record = record.start as u32..record.end as u32;
             std::mem::swap(&mut journal.lent.bytes, &mut transaction.records);
         }
         let back = guest.home;
