@@ -35,7 +35,8 @@ pub struct Config {
     /// messages told, old versions. The fields give ranges and defaults.
     pub limits: Limits,
     /// Entries (single messages, or batches of [`ask_all`](crate::Handle::ask_all)) that may wait
-    /// in front of one shard; beyond it `ask` and `tell` answer `Overloaded` and `ask_all` waits.
+    /// in front of one shard; beyond it `ask` and `tell` answer `Overloaded`, and `ask_all`,
+    /// `ask_waiting` and `ask_stream` wait.
     /// 16 to 1,048,576. Default: 1,024.
     pub ingress_entries_max: usize,
     /// Messages of one batch; `ask_all` splits longer ones. With the field above it bounds what

@@ -288,7 +288,7 @@ mod models {
             let sender = {
                 let (room, full) = (room.clone(), full.clone());
                 thread::spawn(move || {
-                    room.wait((), |_| false);
+                    room.wait(1, ());
                     full.load(Ordering::Acquire) == 0
                 })
             };

@@ -111,8 +111,8 @@ impl Debug for Key {
 /// An object that says the text it is kept under, as a whole.
 ///
 /// `Objects::read_named`, `write_named` and `write_named_or_insert_with` compare it with the text
-/// they are given. So an object is never taken for that of another text, whatever the two texts'
-/// keys.
+/// they are given. So they never take an object for that of another text, whatever the two texts'
+/// keys. The methods that are given a `Key` compare keys only.
 ///
 /// ```
 /// use freehold_shard::Named;

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::vec;
@@ -46,13 +47,13 @@ struct Sending {
 }
 
 impl Sending {
-    /// Sends a batch, or gives it back if there is no room; then `waker` will be woken when there
-    /// is some.
+    /// Sends a batch, or gives it back if there is no room; then `waiter`, by its number, will be
+    /// woken when there is some.
     fn send<A: Actor>(
         &mut self,
         shared: &Shared<A>,
         unsent: Unsent<A>,
-        waker: Option<&Waker>,
+        waiter: Option<(u64, &Waker)>,
     ) -> Option<Unsent<A>> {
         let Unsent { to, batch, reply } = unsent;
         if !shared.is_open() {
@@ -66,9 +67,9 @@ impl Sending {
         }
         let mailbox = &shared.mailboxes[to.index()];
         let put = mailbox.put(Ingress::Batch(batch, reply));
-        let put = put.or_else(|entry| match waker {
-            Some(waker) => {
-                mailbox.wait_for_room(waker);
+        let put = put.or_else(|entry| match waiter {
+            Some((number, waker)) => {
+                mailbox.wait_for_room(number, waker);
                 mailbox.put(entry)
             }
             None => Err(entry),
@@ -104,6 +105,8 @@ pub struct AskAll<A: Actor> {
     outcomes: Option<Arc<Outcomes<A>>>,
     order: Order<A>,
     unsent: VecDeque<Unsent<A>>,
+    /// By what number it waits for room, once it does; no other has it.
+    waits_as: Option<u64>,
 }
 
 /// How the outcomes of the parts make up the whole.
@@ -133,7 +136,7 @@ impl<A: Actor> AskAll<A> {
                 messages: known.len(),
                 known,
             };
-            return AskAll { shared, outcomes: None, order, unsent: VecDeque::new() };
+            return AskAll { shared, outcomes: None, order, unsent: VecDeque::new(), waits_as: None };
         }
         let mut sorting = Sorting::new(&shared, messages.size_hint().0);
         if shared.router.shards() == 1 {
@@ -153,7 +156,7 @@ impl<A: Actor> AskAll<A> {
         }
         let (parts, order) = sorting.finish();
         let outcomes = Arc::new(Outcomes::new(parts.len()));
-        let mut this = AskAll { shared, outcomes: None, order, unsent: VecDeque::new() };
+        let mut this = AskAll { shared, outcomes: None, order, unsent: VecDeque::new(), waits_as: None };
         let mut sending = Sending::default();
         for (part, (home, entries)) in parts.into_iter().enumerate() {
             let reply = BatchReply::new(outcomes.clone(), part as u32, entries.len() as u32);
@@ -177,10 +180,12 @@ impl<A: Actor> AskAll<A> {
 
     /// Sends what there is room for. Where there is none, `waker` will be woken when there is some.
     fn send_unsent(&mut self, waker: &Waker) {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = *self.waits_as.get_or_insert_with(|| NEXT.fetch_add(1, Ordering::Relaxed));
         let mut sending = Sending::default();
         for _ in 0..self.unsent.len() {
             let Some(unsent) = self.unsent.pop_front() else { break };
-            self.unsent.extend(sending.send(&self.shared, unsent, Some(waker)));
+            self.unsent.extend(sending.send(&self.shared, unsent, Some((number, waker))));
         }
         sending.end(&self.shared);
     }
@@ -200,9 +205,17 @@ impl<A: Actor> AskAll<A> {
         waiting::block_on(&mut this, patience)
     }
 
+    /// Waits for room no longer. Its wakers would stay until the shards take something again, which
+    /// may be never.
+    fn leave_rooms(&self) {
+        let Some(number) = self.waits_as else { return };
+        self.unsent.iter().for_each(|unsent| self.shared.mailboxes[unsent.to.index()].leave_room(number));
+    }
+
     /// Waits no longer: what was sent ends in `refusal`, and what was not, in `Overloaded`.
     fn refuse_to_wait(&mut self, refusal: impl Fn() -> AskError<A::Error>) -> Vec<Outcome<A>> {
         let Some(outcomes) = self.outcomes.take() else { return self.order.assemble(Vec::new()) };
+        self.leave_rooms();
         let unsent: Vec<_> = self.unsent.drain(..).map(|unsent| unsent.reply.part()).collect();
         let sizes = self.order.part_sizes(self.shared.config.batch_messages_max);
         drop(outcomes);
@@ -391,6 +404,12 @@ impl<A: Actor> Sorting<A> {
 
 // Nothing in it is ever pinned.
 impl<A: Actor> Unpin for AskAll<A> {}
+
+impl<A: Actor> Drop for AskAll<A> {
+    fn drop(&mut self) {
+        self.leave_rooms();
+    }
+}
 
 impl<A: Actor> Future for AskAll<A> {
     type Output = Vec<Outcome<A>>;

@@ -38,7 +38,8 @@ impl<A: Actor> AskWaiting<A> {
         AskWaiting(WaitState::Waits(all))
     }
 
-    /// Whether the message was sent, so that it may run whatever becomes of this.
+    /// Whether the message was sent, so that it may run whatever becomes of this, or refused at
+    /// once. `false` only while it waits for room.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));

@@ -94,7 +94,7 @@ fn wait_for<F: GiveUp>(mut ask: F, patience: Patience, timeout: Duration) -> Out
 
 impl<A: Actor> Ask<A> {
     /// The same ask, with a deadline: any future, such as a timer of the executor that awaits this.
-    /// Its memory is allocated.
+    /// The deadline is boxed: one allocation.
     ///
     /// ```no_run
     /// # use std::time::Duration;

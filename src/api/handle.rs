@@ -35,6 +35,11 @@ pub struct Handle<A: Actor> {
 }
 
 impl<A: Actor> Handle<A> {
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared<A> {
+        &self.shared
+    }
+
     pub(crate) fn new(shared: Arc<Shared<A>>) -> Self {
         Handle { shared, sender: OwnerId::default() }
     }
@@ -94,8 +99,8 @@ impl<A: Actor> Handle<A> {
     /// ```
     ///
     /// # Errors
-    /// The outcome is that of [`Handle::ask`], but never [`AskError::Overloaded`] without a
-    /// deadline.
+    /// The outcome is that of [`Handle::ask`]. [`AskError::Overloaded`] says that it was never
+    /// sent: its deadline came first, or it may not wait, on a shard's thread or inside `receive`.
     pub fn ask_waiting(&self, message: A::Message) -> AskWaiting<A> {
         match self.ask_if_room(message) {
             Ok(ask) => AskWaiting::sent(ask),
@@ -118,14 +123,17 @@ impl<A: Actor> Handle<A> {
         let Some(claim) = shared.replies.claim() else { return Err((message, home)) };
         let answer_to = ReturnAddress::Outside { slot: claim.slot, generation: claim.generation };
         let envelope = Envelope::Message { message, sender: self.sender, answer_to };
-        if let Err(Ingress::One(Envelope::Message { message, .. }, _)) =
-            mailbox.put(Ingress::One(envelope, 0))
-        {
-            shared.replies.unclaim(claim);
-            return Err((message, home));
+        match mailbox.put(Ingress::One(envelope, 0)) {
+            Ok(()) => {
+                mailbox.notify(&shared.replies);
+                Ok(Ask::sent(shared.replies.clone(), claim))
+            }
+            Err(Ingress::One(Envelope::Message { message, .. }, _)) => {
+                shared.replies.unclaim(claim);
+                Err((message, home))
+            }
+            Err(_) => unreachable!("what comes back is what was put in"),
         }
-        mailbox.notify(&shared.replies);
-        Ok(Ask::sent(shared.replies.clone(), claim))
     }
 
     /// Sends many messages at once, one batch to each shard that is concerned, and gives their

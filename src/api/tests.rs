@@ -76,6 +76,8 @@ fn a_message_that_finds_no_room_waits_and_runs_once() {
     assert_eq!(timed.wait_timeout(SOON), Err(AskError::Overloaded), "it was never sent");
     let timed = handle.ask_waiting(add(1000)).until(ready(()));
     assert_eq!(futures::executor::block_on(timed), Err(AskError::Overloaded));
+    // Only who still waits is to be woken: the others' wakers were kept until the shard went on.
+    assert_eq!(handle.shared().mailboxes[0].waiting_for_room(), 1);
     drop(held_up);
     assert_eq!(waiting.wait(), Ok(INGRESS as u64 + 100));
     assert!(filling.into_iter().all(|ask| ask.wait().is_ok()));

@@ -94,10 +94,21 @@ impl<A: Actor, C> Mailbox<A, C> {
         self.overloaded.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Has `waker` woken when there is room in the ingress. The caller must try once more after
-    /// this.
-    pub(crate) fn wait_for_room(&self, waker: &Waker) {
-        self.room.wait(waker.clone(), |waiting| waiting.will_wake(waker));
+    /// Has `waker` woken when there is room in the ingress, in place of what waits by this number.
+    /// The caller must try once more after this.
+    pub(crate) fn wait_for_room(&self, number: u64, waker: &Waker) {
+        self.room.wait(number, waker.clone());
+    }
+
+    /// How many wait for room.
+    #[cfg(test)]
+    pub(crate) fn waiting_for_room(&self) -> usize {
+        self.room.len()
+    }
+
+    /// Whoever waits by this number does so no longer.
+    pub(crate) fn leave_room(&self, number: u64) {
+        self.room.leave(number);
     }
 
     /// How many permits are held.

@@ -27,6 +27,8 @@
 //! All three are checked by loom in the package `models`, which includes this very file: `cargo
 //! test -p freehold-models --release`.
 
+use std::collections::BTreeMap;
+
 use super::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, fence};
 
 const AWAKE: u32 = 0;
@@ -118,31 +120,46 @@ impl Parking {
     }
 }
 
-/// The senders that wait for room in a queue.
+/// The senders that wait for room in a queue, each by a number of its own.
 #[derive(Debug)]
 pub(crate) struct Room<W> {
     /// How many entries `waiting` has, so that a shard need not take the lock to see that nobody
     /// waits.
     wanted: AtomicUsize,
-    waiting: Mutex<Vec<W>>,
+    waiting: Mutex<BTreeMap<u64, W>>,
 }
 
 impl<W> Room<W> {
     /// Nobody waits.
     pub(crate) fn new() -> Self {
-        Room { wanted: AtomicUsize::new(0), waiting: Mutex::new(Vec::new()) }
+        Room { wanted: AtomicUsize::new(0), waiting: Mutex::new(BTreeMap::new()) }
     }
 
-    /// The sender waits from now on, unless `is_sender` finds that it does already; it must try the
-    /// queue once more after this call. It may be woken though it found room then.
-    pub(crate) fn wait(&self, sender: W, is_sender: impl Fn(&W) -> bool) {
+    /// The sender of this number waits from now on, and is woken by `wake`; it must try the queue
+    /// once more after this call. It may be woken though it found room then.
+    pub(crate) fn wait(&self, number: u64, wake: W) {
         let mut waiting = self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if !waiting.iter().any(is_sender) {
-            waiting.push(sender);
-        }
+        let replaced = waiting.insert(number, wake);
         self.wanted.store(waiting.len(), Ordering::Relaxed);
         drop(waiting);
         fence(Ordering::SeqCst);
+        // A waker may be anyone's code.
+        drop(replaced);
+    }
+
+    /// The sender of this number waits no longer, if it did.
+    pub(crate) fn leave(&self, number: u64) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let left = waiting.remove(&number);
+        self.wanted.store(waiting.len(), Ordering::Relaxed);
+        drop(waiting);
+        drop(left);
+    }
+
+    /// How many wait.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.wanted.load(Ordering::Relaxed)
     }
 
     /// Whether anyone waits. To be asked after making room and then [`publish`].
@@ -151,11 +168,11 @@ impl<W> Room<W> {
         self.wanted.load(Ordering::Relaxed) > 0
     }
 
-    /// Everyone who waits; nobody does afterwards.
+    /// Everyone who waits, by their numbers; nobody does afterwards.
     pub(crate) fn take(&self) -> Vec<W> {
         let mut waiting = self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         self.wanted.store(0, Ordering::Relaxed);
-        std::mem::take(&mut *waiting)
+        std::mem::take(&mut *waiting).into_values().collect()
     }
 }
 
@@ -203,11 +220,14 @@ mod tests {
         explore(|| {
             let room = Room::new();
             assert!(!room.is_wanted());
-            for sender in [1, 2, 1] {
-                room.wait(sender, |waiting| *waiting == sender);
+            for (number, wake) in [(1, "a"), (2, "b"), (1, "c"), (3, "d")] {
+                room.wait(number, wake);
             }
+            room.leave(3);
             assert!(room.is_wanted());
-            assert_eq!(room.take(), [1, 2]);
+            assert_eq!(room.take(), ["c", "b"]);
+            room.wait(4, "e");
+            room.leave(4);
             assert!(!room.is_wanted());
             assert!(room.take().is_empty());
         });

@@ -211,7 +211,8 @@ fn block<F: Future + Unpin>(
         }
         match deadline {
             None => parker.0.sleep(),
-            Some(deadline) if !parker.sleep_until(deadline) => return None,
+            // Whoever is woken again and again may not sleep at all.
+            Some(deadline) if Instant::now() >= deadline || !parker.sleep_until(deadline) => return None,
             Some(_) => {}
         }
     }
@@ -276,6 +277,12 @@ mod tests {
                 if polls == 3 { Poll::Ready(polls) } else { Poll::Pending }
             });
             assert_eq!(block_on_until(third, patience, Instant::now() + Duration::from_secs(60)), Some(3));
+            // Nor does who is woken whenever it would sleep: it went on for ever.
+            let woken = std::future::poll_fn(|cx| {
+                cx.waker().wake_by_ref();
+                Poll::<()>::Pending
+            });
+            assert_eq!(block_on_until(woken, patience, deadline), None);
         }
     }
 

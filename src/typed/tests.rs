@@ -373,6 +373,14 @@ fn names_are_keys_and_one_that_is_taken_is_refused() {
         Err(AskError::Aborted(Refused::Access(AccessError::OtherName { .. })))
     ));
     assert_eq!(zoo.snapshot().wait().unwrap().read::<User>("right".into()).wait(), Ok(None));
+    // Nor is it there if the message goes on: it was, and no name could reach it any more.
+    let goes_on = run([Id::User("right".into())], |objects| {
+        let new = || User { name: "wrong".to_owned(), visits: 0 };
+        assert!(objects.write_named_or_insert_with("right", new).is_err());
+        Ok(0)
+    });
+    assert_eq!(zoo.call(goes_on).wait(), Ok(0));
+    assert_eq!(zoo.snapshot().wait().unwrap().read::<User>("right".into()).wait(), Ok(None));
 }
 
 #[test]

@@ -340,8 +340,13 @@ impl<A: Actor> Objects<'_, A> {
         K: Kind<A, Key = Key> + Named,
     {
         let key = Key::new(name);
-        let object = self.write_or_insert_with(key, make)?;
-        named(K::id(key), name, object)
+        if self.write_named::<K>(name)?.is_none() {
+            // Looked at before it is there: a message may go on after an error.
+            let object = make();
+            named(K::id(key), name, &object)?;
+            self.put(key, object)?;
+        }
+        Ok(self.write::<K>(key)?.expect("it was there, or was just put there"))
     }
 }
 
