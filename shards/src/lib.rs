@@ -22,6 +22,7 @@ mod prefetch;
 mod shard;
 mod store;
 mod sync;
+pub mod testing;
 mod time;
 mod transaction;
 
@@ -43,6 +44,7 @@ pub use actor::limits::Limits;
 pub use actor::objects::Objects;
 pub use actor::outcome::{AskError, Outcome, ReturnAddress};
 pub use actor::receive::{MessageOf, Receive, To};
+pub use actor::told::TimerId;
 pub use actor::{AccessError, Actor};
 pub use counters::Counters;
 pub use epoch::durability::Durability;

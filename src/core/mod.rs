@@ -137,7 +137,8 @@ impl<A: Actor> LocalShard<A> {
         let config = &shared.config;
         let shards = shared.router.shards();
         let mut shard = Shard::new(index, shared.router, config.limits, table_seed, shared.mvcc.clone())
-            .with_turn_messages_max(config.turn_messages_max);
+            .with_turn_messages_max(config.turn_messages_max)
+            .with_context(shared.embedding.context.clone());
         let effects = Effects::new(shards);
         if let (Some(restored), Some(logs)) = (restored, &shared.logs) {
             shard = restored.into_shard(shard, logs);

@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::core::command::Command;
 use crate::core::shared::{Phase, Shared};
 use crate::core::{LocalShard, ShardExit};
+use crate::embedding::Embedding;
 use crate::error::{CheckpointError, SnapshotError, StartError, TaskError};
 use crate::log::demands::Checkpoint;
 use crate::log::{LogConfig, Recovery};
@@ -77,7 +78,28 @@ impl<A: Actor> Runtime<A> {
     /// # Errors
     /// See [`StartError`]; whatever had been started is stopped again.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Self::bring_up(config, None)
+        Self::start_with(config, Embedding::new())
+    }
+
+    /// As [`Runtime::start`], with what the program gives to its runtime.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// use freehold::Embedding;
+    ///
+    /// # let config = Config { shards: Shards::Count(1), ..Config::default() };
+    /// let limit_of_a_deposit = 10_000_u64;
+    /// let embedding = Embedding::new().context(limit_of_a_deposit);
+    /// let runtime = Runtime::<Bank>::start_with(config, embedding).expect("it starts");
+    /// # drop(runtime);
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Runtime::start`].
+    pub fn start_with(config: Config, embedding: Embedding<A>) -> Result<Self, StartError> {
+        Self::bring_up(config, embedding, None)
     }
 
     /// Starts a runtime with a log: it has the objects that the log's directory has, and what it
@@ -105,8 +127,33 @@ impl<A: Actor> Runtime<A> {
     where
         A::Message: Serialize + DeserializeOwned,
     {
+        Self::open_with(config, log, Embedding::new())
+    }
+
+    /// As [`Runtime::open`], with what the program gives to its runtime.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
+    /// # fn main() {
+    /// # fn open() -> Result<(), freehold::StartError> {
+    /// use freehold::{Embedding, LogConfig};
+    ///
+    /// let log = LogConfig::at("/var/lib/bank");
+    /// let embedding = Embedding::new().context(10_000_u64);
+    /// let runtime = Runtime::<Bank>::open_with(Config::default(), log, embedding)?;
+    /// # Ok(())
+    /// # }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Runtime::open`].
+    pub fn open_with(config: Config, log: LogConfig, embedding: Embedding<A>) -> Result<Self, StartError>
+    where
+        A::Message: Serialize + DeserializeOwned,
+    {
         log.check()?;
-        Self::bring_up(config, Some((log, Codec::new())))
+        Self::bring_up(config, embedding, Some((log, Codec::new())))
     }
 
     /// What was found in the log's directory at the start; `None` without a log.

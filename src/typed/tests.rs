@@ -499,7 +499,7 @@ mod durable {
 
         fn receive(&self, objects: &mut Objects<'_, Ledger>) -> Result<(), AccessError<Id>> {
             let Add(user, coins) = self.1;
-            objects.send_after(self.0, Add(user, coins))
+            objects.send_after(self.0, Add(user, coins)).map(drop)
         }
     }
 }

@@ -14,6 +14,7 @@
 mod architecture;
 mod backups;
 mod bounds;
+mod cancelled;
 mod checkpoints;
 mod commit_log;
 mod directory;

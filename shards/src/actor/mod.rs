@@ -9,6 +9,7 @@ pub(crate) mod objects;
 pub(crate) mod outcome;
 pub(crate) mod receive;
 pub(crate) mod run;
+pub(crate) mod told;
 
 use std::fmt::Debug;
 
@@ -141,7 +142,14 @@ pub enum AccessError<Id: Debug> {
     /// A message to tell that names no object.
     #[error("the message to send has no addressee: `addressees` must name at least one object")]
     Unaddressed,
-    /// A `tell` or `tell_after` that found its queue or the timers full.
+    /// [`Objects::context`](crate::Objects::context) of a type that the runtime was not started
+    /// with.
+    #[error("the runtime was started without a `{wanted}`: give it to `Runtime::start_with`")]
+    NoContext {
+        /// The type that was asked for.
+        wanted: &'static str,
+    },
+    /// A `tell`, `tell_after` or `cancel` that found its queue or the timers full.
     #[error("no room to send: {waiting} messages already wait; try again later, or raise the limit")]
     NoRoom {
         /// How many wait.

@@ -36,7 +36,7 @@ impl<A: Actor> Engine<A> {
         let Some(journal) = &mut self.journal else { return };
         let epoch = self.run.epoch_state.epoch;
         journal.record_delivery(debt, epoch);
-        let sender_shard = journal.sends.sender_shard(debt);
+        let sender_shard = self.run.keeper(debt);
         if sender_shard == self.run.shard {
             journal.delivered(debt, epoch, &self.run.epoch_state);
         } else {

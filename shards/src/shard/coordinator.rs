@@ -101,11 +101,15 @@ impl<A: Actor> Engine<A> {
     /// The same for one that ran and touched `extra` without having declared it.
     fn prepare_anew(&mut self, message: &A::Message, extra: Option<(A::Id, Access)>) -> Prepared<A> {
         let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
-        self.run.scratch.clear();
-        A::addressees(message, &mut self.run.scratch);
-        for (id, access) in self.run.scratch.iter().chain(extra) {
+        let named = self.run.scratch.get_mut();
+        named.clear();
+        A::addressees(message, named);
+        for (id, access) in named.iter().chain(extra) {
             transaction.add(id, self.run.router.home(&id), access);
         }
+        transaction.also_missing.clear();
+        transaction.also_missing.append(self.run.missing.others.get_mut());
+        transaction.add_also_missing(&self.run.router);
         transaction.is_reverse = false;
         Prepared { transaction, start: Start::Lowest }
     }
@@ -113,6 +117,7 @@ impl<A: Actor> Engine<A> {
     /// Lets go of a box that was prepared for a message that nobody wants to begin.
     #[cold]
     pub(crate) fn unprepare(&mut self) {
+        self.run.missing.others.get_mut().clear();
         if let Some(Prepared { transaction, .. }) = self.prepared.take() {
             self.keep_spare(transaction);
         }
@@ -397,9 +402,17 @@ impl<A: Actor> Engine<A> {
                 };
                 if is_committed { TransactionEnd::Committed(kept) } else { TransactionEnd::Aborted(kept) }
             }
-            RunOutcome::Missing(id, access) => TransactionEnd::Again(id, access),
+            RunOutcome::Missing(id, access) => self.again(transaction, id, access),
         };
         transaction.end = Some(end);
+    }
+
+    /// It is to begin anew with all that it missed.
+    #[cold]
+    fn again(&mut self, transaction: &mut Transaction<A>, id: A::Id, access: Access) -> TransactionEnd<A> {
+        transaction.also_missing.clear();
+        transaction.also_missing.append(self.run.missing.others.get_mut());
+        TransactionEnd::Again(id, access)
     }
 
     /// This shard's part of the way back: takes over what was written, and unlocks.
@@ -466,6 +479,7 @@ impl<A: Actor> Engine<A> {
             Some(TransactionEnd::Again(id, access)) if transaction.reruns < self.run.limits.reruns_max => {
                 transaction.add(id, self.run.router.home(&id), access);
                 if transaction.objects.len() <= ADDRESSEES_MAX {
+                    transaction.add_also_missing(&self.run.router);
                     transaction.reruns += 1;
                     transaction.is_reverse = false;
                     transaction.objects.iter_mut().for_each(|object| object.slot = NO_SLOT);

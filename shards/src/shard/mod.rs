@@ -22,6 +22,7 @@ mod sends;
 mod snapshots;
 mod timers;
 
+use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -168,6 +169,14 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// the caller's to bound.)
     pub fn with_turn_messages_max(mut self, turn_messages_max: usize) -> Self {
         self.turn_messages_max = turn_messages_max;
+        self
+    }
+
+    /// Gives the shard what the runtime was started with, for
+    /// [`Objects::context`](crate::Objects::context).
+    #[must_use]
+    pub fn with_context(mut self, context: Arc<dyn Any + Send + Sync>) -> Self {
+        self.engine.run.context = context;
         self
     }
 
@@ -327,6 +336,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                         journal.delivered(debt, epoch, &self.engine.run.epoch_state);
                     }
                 }
+                Envelope::Cancel { timer, epoch } => self.engine.cancelled(timer, epoch),
                 Envelope::Mark(epoch) => {
                     if let Some(journal) = &mut self.engine.journal {
                         journal.sends.mark(epoch);

@@ -2,6 +2,7 @@
 
 use crate::actor::Actor;
 use crate::actor::outcome::{Outcome, ReturnAddress};
+use crate::actor::told::TimerId;
 use crate::epoch::Epoch;
 use crate::log::record::Debt;
 use crate::object::OwnerId;
@@ -46,6 +47,13 @@ pub enum Envelope<A: Actor> {
     Delivered {
         /// Which.
         debt: Debt,
+        /// In which epoch.
+        epoch: Epoch,
+    },
+    /// A message has cancelled a timer that the receiving shard keeps.
+    Cancel {
+        /// Which.
+        timer: TimerId,
         /// In which epoch.
         epoch: Epoch,
     },

@@ -13,10 +13,10 @@
 //! was answered for good must be explained by what is left. What was told is owed until it has run,
 //! over all lives.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-use freehold_shard::{AccessError, AskError, Epoch, OwnerId, Ownership, Time, TransactionId};
+use freehold_shard::{AccessError, AskError, Epoch, OwnerId, Ownership, Time, TimerId, TransactionId};
 
 use super::script::{Refusal, Script, Seen, Value, apply};
 
@@ -28,9 +28,24 @@ pub(crate) struct Run {
     pub(crate) id: TransactionId,
     pub(crate) seen: Vec<Seen>,
     pub(crate) end: Result<(), Refusal>,
+    pub(crate) timers: Timers,
     /// That is what came of the message: it did not begin anew.
     pub(crate) is_last: bool,
     pub(crate) time: Time,
+}
+
+/// What a run did with timers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timers {
+    pub(crate) set: Option<TimerId>,
+    pub(crate) cancelled: Option<TimerId>,
+    /// The timer that it cancelled waits on the shard where it ran.
+    pub(crate) is_kept_here: bool,
+}
+
+thread_local! {
+    /// The timers of this thread's world that were set by messages that took effect.
+    pub(crate) static SET: RefCell<BTreeMap<u32, TimerId>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// What somebody read at a snapshot.
@@ -135,6 +150,8 @@ impl History {
         events.sort_by_key(|(key, _)| *key);
         self.check_real_time(&events)?;
         let (mut model, mut owed) = (self.start.clone(), self.owed.clone());
+        // Messages that were taken back too late, perhaps: they were due, or kept elsewhere.
+        let mut on_their_way = Owed::new();
         // Those that changed something and were answered for good: when, and in which epoch.
         let mut acknowledged = Vec::new();
         for (key, event) in &events {
@@ -142,8 +159,10 @@ impl History {
                 Event::Audit(audit) => audit.check(&model)?,
                 Event::Peek(peek) => peek.check(&model)?,
                 Event::Run(run) => {
+                    let cancelled = run.takes_back(&owed);
                     let has_changed =
-                        self.replay(run, &mut model).map_err(|error| format!("{key:?}: {error}"))?;
+                        self.replay(run, &mut model).map_err(|error| format!("{key:?}: {error}"))?
+                            || cancelled.is_some();
                     let message = run.script.message;
                     if is_gone(run.id.epoch) && has_changed {
                         return Err(format!(
@@ -154,7 +173,7 @@ impl History {
                         acknowledged.push((self.answered[&message], run.id.epoch));
                     }
                     if told(message) {
-                        let due = owed.remove(&message);
+                        let due = owed.remove(&message).or_else(|| on_their_way.remove(&message));
                         if due.is_none_or(|due| due > run.time) {
                             return Err(format!(
                                 "{key:?}: message {message} ran at {:?}, and was to run at {due:?}",
@@ -162,7 +181,14 @@ impl History {
                             ));
                         }
                     }
+                    if let Some(message) = cancelled {
+                        let due =
+                            owed.remove(&message).filter(|due| *due <= run.time || !run.timers.is_kept_here);
+                        on_their_way.extend(due.map(|due| (message, due)));
+                    }
                     if let (Ok(()), Some(told)) = (&run.end, &run.script.tells) {
+                        let set = run.timers.set.map(|timer| (told.message, timer));
+                        SET.with_borrow_mut(|all| all.extend(set));
                         owed.insert(told.message, Time(run.time.0 + told.delay));
                     }
                 }
@@ -299,6 +325,15 @@ impl History {
 /// What anyone may read of an object without a message.
 fn public(model: &Model, id: u64) -> Option<Value> {
     model.get(&id).filter(|object| !matches!(object.0, Ownership::Owned(_))).map(|object| object.1)
+}
+
+impl Run {
+    /// The message that it takes back, of those that are owed.
+    fn takes_back(&self, owed: &Owed) -> Option<u32> {
+        let (message, cancelled) = self.script.cancels.zip(self.timers.cancelled)?;
+        let is_set = SET.with_borrow(|all| all.get(&message) == Some(&cancelled));
+        (self.end.is_ok() && is_set && owed.contains_key(&message)).then_some(message)
+    }
 }
 
 impl Audit {

@@ -1,0 +1,537 @@
+//! An actor under test: shards in memory, without io_uring, threads or a clock.
+//!
+//! A [`Bench`] runs the shards of a runtime on the calling thread. They are the ones that a runtime
+//! runs, so transactions, reruns, timers and bounds are the real ones. Which shard takes a turn
+//! next, and how far each lane moves, comes from a seed. One seed, one history.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::actor::Actor;
+use crate::actor::addressees::Addressees;
+use crate::actor::destination::Destination;
+use crate::actor::kind::Kind;
+use crate::actor::limits::Limits;
+use crate::actor::outcome::{AskError, Outcome, ReturnAddress};
+use crate::actor::receive::MessageOf;
+use crate::counters::Counters;
+use crate::epoch::published::Mvcc;
+use crate::object::{OwnerId, Ownership};
+use crate::placement::{PlacementKey, Router, ShardIndex};
+use crate::shard::Shard;
+use crate::store::slot::NO_SLOT;
+use crate::time::Time;
+use crate::transaction::effects::{Effects, Inbox};
+use crate::transaction::message::Envelope;
+
+mod dice;
+
+use dice::Dice;
+
+/// The most shards of a bench that [`Bench::explore`] makes.
+const EXPLORED_SHARDS_MAX: u64 = 4;
+
+/// An actor under test, on shards in memory.
+///
+/// Every call runs until nothing is left to do but to wait. Time passes by [`Bench::pass`] only.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use freehold_shard::testing::Bench;
+/// use freehold_shard::{AccessError, Actor, Addressees, Objects};
+///
+/// struct Reminder;
+///
+/// impl Actor for Reminder {
+///     type Id = u64;
+///     type State = u32;
+///     /// Counts, and counts again in an hour, so many times.
+///     type Message = (u64, u32);
+///     type Reply = u32;
+///     type Error = AccessError<u64>;
+///
+///     fn addressees((id, _): &(u64, u32), to: &mut Addressees<u64>) {
+///         to.write(*id);
+///     }
+///
+///     fn receive(&(id, again): &(u64, u32), objects: &mut Objects<'_, Self>) -> Result<u32, AccessError<u64>> {
+///         if again > 0 {
+///             objects.tell_after(Duration::from_secs(3600), (id, again - 1))?;
+///         }
+///         let count = objects.get_or_insert_with(id, || 0)?;
+///         *count += 1;
+///         Ok(*count)
+///     }
+/// }
+///
+/// let mut bench = Bench::<Reminder>::shards(2);
+/// assert_eq!(bench.ask((7, 2)), Ok(1));
+/// bench.pass(Duration::from_secs(3600));
+/// assert_eq!(bench.get(7), Some(&2));
+/// bench.pass(Duration::from_secs(3600 * 24));
+/// assert_eq!(bench.get(7), Some(&3));
+/// ```
+pub struct Bench<A: Actor> {
+    router: Router,
+    limits: Limits,
+    context: Arc<dyn Any + Send + Sync>,
+    sender: OwnerId,
+    seed: u64,
+    dice: Dice,
+    now: Time,
+    shards: Vec<Shard<A>>,
+    inboxes: Vec<Inbox<A>>,
+    effects: Vec<Effects<A>>,
+    /// By the number of the ask.
+    answers: BTreeMap<u32, Outcome<A>>,
+    asked: u32,
+    overloads: usize,
+}
+
+impl<A: Actor> Bench<A> {
+    /// A bench of so many shards, with no objects; seed 0.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # fn test<A: Actor>() {
+    /// let bench = Bench::<A>::shards(2);
+    /// assert!(bench.snapshot().is_empty());
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// If there are to be none, or more than [`SHARDS_MAX`](crate::SHARDS_MAX).
+    pub fn shards(count: usize) -> Self {
+        let mut bench = Bench {
+            router: Router::new(PlacementKey(0), count),
+            limits: Limits::default(),
+            context: Arc::new(()),
+            sender: OwnerId(0),
+            seed: 0,
+            dice: Dice::new(0),
+            now: Time(0),
+            shards: Vec::new(),
+            inboxes: Vec::new(),
+            effects: Vec::new(),
+            answers: BTreeMap::new(),
+            asked: 0,
+            overloads: 0,
+        };
+        bench.begin();
+        bench
+    }
+
+    /// The same with another seed, and with no objects: ids have other homes, and messages meet in another order.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # fn test<A: Actor>() {
+    /// let bench = Bench::<A>::shards(3).with_seed(17);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        (self.seed, self.dice) = (seed, Dice::new(seed));
+        self.router = Router::new(PlacementKey(seed), self.router.shards());
+        self.begin();
+        self
+    }
+
+    /// The same with other limits, as a runtime has them, and with no objects.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, Limits, testing::Bench};
+    /// # fn test<A: Actor>() {
+    /// let full_early = Limits { timers_max: 10, ..Limits::default() };
+    /// let bench = Bench::<A>::shards(2).with_limits(full_early);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self.begin();
+        self
+    }
+
+    /// The same with a value that [`Objects::context`](crate::Objects::context) gives, and with no
+    /// objects.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # fn test<A: Actor>() {
+    /// struct Fees { cents: u64 }
+    ///
+    /// let bench = Bench::<A>::shards(2).with_context(Fees { cents: 5 });
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_context(mut self, context: impl Any + Send + Sync) -> Self {
+        self.context = Arc::new(context);
+        self.begin();
+        self
+    }
+
+    /// From now on messages are sent as this owner; at first they are as [`OwnerId`] 0.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, OwnerId, testing::Bench};
+    /// # fn test<A: Actor>(bench: &mut Bench<A>) {
+    /// bench.send_as(OwnerId(7));
+    /// # }
+    /// ```
+    pub fn send_as(&mut self, sender: OwnerId) {
+        self.sender = sender;
+    }
+
+    /// The next so many messages find the runtime overloaded, and do not run.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, AskError, testing::Bench};
+    /// # fn test<A: Actor>(bench: &mut Bench<A>, message: A::Message) {
+    /// bench.overload(1);
+    /// assert!(matches!(bench.ask(message), Err(AskError::Overloaded)));
+    /// # }
+    /// ```
+    pub fn overload(&mut self, messages: usize) {
+        self.overloads = messages;
+    }
+
+    /// Sends a message, and what came of it.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # fn test<A: Actor>(bench: &mut Bench<A>, message: A::Message) where A::Error: std::fmt::Debug, A::Reply: std::fmt::Debug {
+    /// println!("{:?}", bench.ask(message));
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As `Handle::ask`: the state is as it was before.
+    pub fn ask(&mut self, message: A::Message) -> Outcome<A> {
+        let ask = self.send(message);
+        self.settle();
+        self.take_answer(ask)
+    }
+
+    /// Sends many messages that meet, and what came of each, in their order. In which order they
+    /// run is the seed's; those to one object run in the order sent.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # fn test<A: Actor>(bench: &mut Bench<A>, messages: Vec<A::Message>) {
+    /// let outcomes = bench.ask_all(messages);
+    /// let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Of each message as [`Bench::ask`].
+    pub fn ask_all(&mut self, messages: impl IntoIterator<Item = A::Message>) -> Vec<Outcome<A>> {
+        let asks: Vec<u32> = messages.into_iter().map(|message| self.send(message)).collect();
+        self.settle();
+        asks.into_iter().map(|ask| self.take_answer(ask)).collect()
+    }
+
+    /// As [`Bench::ask`], for a message that has a reply of its own.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, MessageOf, testing::Bench};
+    /// # fn test<A: Actor<Error: std::fmt::Debug>, Deposit: MessageOf<A, Reply = u64> + From<(u64, u64)>>(bench: &mut Bench<A>) {
+    /// let balance: u64 = bench.call(Deposit::from((7, 100))).expect("it is taken");
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Bench::ask`].
+    pub fn call<M: MessageOf<A>>(&mut self, message: M) -> Result<M::Reply, AskError<A::Error>> {
+        self.ask(message.into_message()).map(own::<A, M>)
+    }
+
+    /// As [`Bench::ask_all`], for messages that have a reply of their own.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, MessageOf, testing::Bench};
+    /// # fn test<A: Actor<Error: std::fmt::Debug>, Deposit: MessageOf<A, Reply = u64> + From<(u64, u64)>>(bench: &mut Bench<A>) {
+    /// for balance in bench.call_all((0..10).map(|account| Deposit::from((account, 100)))) {
+    ///     assert_eq!(balance.expect("it is taken"), 100);
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Of each message as [`Bench::ask`].
+    pub fn call_all<M: MessageOf<A>>(
+        &mut self,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Vec<Result<M::Reply, AskError<A::Error>>> {
+        let outcomes = self.ask_all(messages.into_iter().map(M::into_message));
+        outcomes.into_iter().map(|outcome| outcome.map(own::<A, M>)).collect()
+    }
+
+    /// Time passes: every message that comes due runs, at its time.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # use std::time::Duration;
+    /// # fn test<A: Actor>(bench: &mut Bench<A>) {
+    /// bench.pass(Duration::from_secs(3600));
+    /// assert_eq!(bench.now(), Duration::from_secs(3600));
+    /// # }
+    /// ```
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now.after(time);
+        while let Some(due) = self.shards.iter().filter_map(Shard::next_timer).min().filter(|due| *due <= end)
+        {
+            self.now = self.now.max(due);
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    /// How much time has passed.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # use std::time::Duration;
+    /// # fn test<A: Actor>() {
+    /// assert_eq!(Bench::<A>::shards(1).now(), Duration::ZERO);
+    /// # }
+    /// ```
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.now.0)
+    }
+
+    /// How many messages wait for their time.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # fn test<A: Actor>(bench: &Bench<A>) {
+    /// assert_eq!(bench.timers(), 0, "all were cancelled");
+    /// # }
+    /// ```
+    pub fn timers(&self) -> usize {
+        self.shards.iter().map(Shard::timers).sum()
+    }
+
+    /// What the shards have counted together: how many messages ran, took the consensus path, began
+    /// anew.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # fn test<A: Actor>(bench: &Bench<A>) {
+    /// assert_eq!(bench.counters().reruns, 0, "every message names its objects");
+    /// # }
+    /// ```
+    pub fn counters(&self) -> Counters {
+        let mut sums = [0; Counters::COUNT];
+        for shard in &self.shards {
+            sums.iter_mut().zip(shard.counters().values()).for_each(|(sum, of_shard)| *sum += of_shard);
+        }
+        Counters::from_values(sums)
+    }
+
+    /// The state of an object; `None` if it does not exist.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # fn test<A: Actor<Id = u64, State = u64>>(bench: &Bench<A>) {
+    /// assert_eq!(bench.get(7), None);
+    /// # }
+    /// ```
+    pub fn get(&self, id: A::Id) -> Option<&A::State> {
+        let partition = &self.shards[self.router.home(&id).index()].engine.run.partition;
+        let (slot, _) = partition.find(partition.hash(&id), &id);
+        (slot != NO_SLOT).then(|| partition.slot(slot).state.as_ref()).flatten()
+    }
+
+    /// The object of the kind `K` with this key; `None` if it does not exist, or is of another
+    /// kind.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, Kind, testing::Bench};
+    /// # fn test<A: Actor, Account: Kind<A, Key = u64>>(bench: &Bench<A>) {
+    /// assert!(bench.read::<Account>(7).is_none());
+    /// # }
+    /// ```
+    pub fn read<K: Kind<A>>(&self, key: K::Key) -> Option<&K> {
+        self.get(K::id(key)).and_then(K::of)
+    }
+
+    /// Every object with who may write it and its state, in no particular order. Nothing is under
+    /// way, so they are of one instant.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # fn test<A: Actor<Id = u64, State = u64>>(bench: &Bench<A>) {
+    /// let sum: u64 = bench.objects().map(|(_, _, balance)| *balance).sum();
+    /// # }
+    /// ```
+    pub fn objects(&self) -> impl Iterator<Item = (A::Id, Ownership, &A::State)> {
+        self.shards.iter().flat_map(Shard::objects)
+    }
+
+    /// A copy of all objects, as of one instant.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # fn test<A: Actor<Id = u64, State = u64>>(bench: &mut Bench<A>, refused: A::Message) {
+    /// let before = bench.snapshot();
+    /// assert!(bench.ask(refused).is_err());
+    /// assert_eq!(bench.snapshot(), before, "a message that is refused changes nothing");
+    /// # }
+    /// ```
+    pub fn snapshot(&self) -> BTreeMap<A::Id, A::State> {
+        self.objects().map(|(id, _, state)| (id, state.clone())).collect()
+    }
+
+    /// Runs a scenario once for each seed, on one to four shards. It sends what it likes, and
+    /// asserts what must always hold. So it sees many of the orders in which messages can meet.
+    ///
+    /// ```
+    /// use freehold_shard::testing::Bench;
+    /// # use freehold_shard::Actor;
+    /// # fn test<A: Actor<Id = u64, State = i64>>(payments: impl Fn(u64) -> Vec<A::Message>) {
+    ///
+    /// Bench::<A>::explore(0..100, |bench| {
+    ///     bench.ask_all(payments(bench.seed()));
+    ///     let sum: i64 = bench.objects().map(|(_, _, balance)| *balance).sum();
+    ///     assert_eq!(sum, 0, "payments make no money");
+    /// });
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// With the scenario's own panic, once the seed and the number of shards have been printed:
+    /// `Bench::shards(..).with_seed(..)` gives that bench again.
+    pub fn explore(seeds: Range<u64>, mut scenario: impl FnMut(&mut Self)) {
+        for seed in seeds {
+            let shards = 1 + (seed % EXPLORED_SHARDS_MAX) as usize;
+            let mut bench = Bench::shards(shards).with_seed(seed);
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scenario(&mut bench))) {
+                eprintln!("this was `Bench::shards({shards}).with_seed({seed})`");
+                resume_unwind(panic);
+            }
+        }
+    }
+
+    /// The bench's seed: a scenario draws from it what it sends.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # fn test<A: Actor>() {
+    /// assert_eq!(Bench::<A>::shards(1).with_seed(3).seed(), 3);
+    /// # }
+    /// ```
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+}
+
+impl<A: Actor> Bench<A> {
+    /// Begins anew, with no objects.
+    fn begin(&mut self) {
+        let (router, limits, seed) = (self.router, self.limits, self.seed);
+        let shards = router.shards();
+        let mvcc = Arc::new(Mvcc::new(shards));
+        let shard = |at: usize| {
+            Shard::new(ShardIndex(at as u16), router, limits, seed, mvcc.clone())
+                .with_context(self.context.clone())
+        };
+        self.shards = (0..shards).map(shard).collect();
+        self.inboxes = (0..shards).map(|_| Inbox::new()).collect();
+        self.effects = (0..shards).map(|_| Effects::new(shards)).collect();
+    }
+
+    /// Puts a message into its home's inbox. Returns the number of its ask.
+    fn send(&mut self, message: A::Message) -> u32 {
+        let ask = self.asked;
+        self.asked += 1;
+        if self.overloads > 0 {
+            self.overloads -= 1;
+            self.answers.insert(ask, Err(AskError::Overloaded));
+            return ask;
+        }
+        match self.router.destination::<A>(&message, &mut Addressees::new()) {
+            Destination::One(shard) | Destination::Several(shard) => {
+                let answer_to = ReturnAddress::Outside { slot: ask, generation: 0 };
+                let envelope = Envelope::Message { message, sender: self.sender, answer_to };
+                self.inboxes[shard.index()].envelopes.push(envelope);
+            }
+            Destination::Nowhere => drop(self.answers.insert(ask, Err(AskError::Unaddressed))),
+        }
+        ask
+    }
+
+    fn take_answer(&mut self, ask: u32) -> Outcome<A> {
+        self.answers.remove(&ask).expect("everyone-is-answered: nothing is left to do")
+    }
+
+    /// Turns and deliveries in the seed's order, until nothing is left to do at this time.
+    fn settle(&mut self) {
+        let shards = self.shards.len();
+        loop {
+            let turns = (0..shards).filter(|shard| self.wants_turn(*shard));
+            let lanes = (0..shards * shards)
+                .filter(|lane| !self.effects[lane / shards].outboxes[lane % shards].is_empty())
+                .map(|lane| shards + lane);
+            let steps: Vec<usize> = turns.chain(lanes).collect();
+            let Some(step) = steps.get(self.dice.below(steps.len().max(1))) else { break };
+            match step.checked_sub(shards) {
+                None => self.turn(*step),
+                Some(lane) => self.deliver(lane / shards, lane % shards),
+            }
+        }
+        debug_assert!(
+            self.shards.iter().all(|shard| shard.transactions() == (0, 0)),
+            "locked-until-applied: nothing is left to do, and a transaction is under way"
+        );
+    }
+
+    fn wants_turn(&self, shard: usize) -> bool {
+        let (inbox, shard) = (&self.inboxes[shard], &self.shards[shard]);
+        !inbox.envelopes.is_empty()
+            || shard.own_messages() > 0
+            || shard.next_timer().is_some_and(|due| due <= self.now)
+    }
+
+    /// Some of what has arrived at a shard runs.
+    fn turn(&mut self, shard: usize) {
+        let inbox = &mut self.inboxes[shard];
+        let some = self.dice.below(inbox.envelopes.len() + 1).max(1).min(inbox.envelopes.len());
+        let later = inbox.envelopes.split_off(some);
+        self.shards[shard].turn(self.now, inbox, &mut self.effects[shard]);
+        inbox.envelopes = later;
+        for (to, outcome) in self.effects[shard].answers.drain(..) {
+            if let ReturnAddress::Outside { slot, .. } = to {
+                self.answers.insert(slot, outcome);
+            }
+        }
+    }
+
+    /// Some of what is in an outbox arrives.
+    fn deliver(&mut self, from: usize, to: usize) {
+        let outbox = &mut self.effects[from].outboxes[to];
+        let some = 1 + self.dice.below(outbox.len());
+        self.inboxes[to].envelopes.extend(outbox.drain(..some));
+    }
+}
+
+impl<A: Actor> fmt::Debug for Bench<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bench")
+            .field("shards", &self.shards.len())
+            .field("seed", &self.seed)
+            .field("now", &self.now())
+            .finish_non_exhaustive()
+    }
+}
+
+fn own<A: Actor, M: MessageOf<A>>(reply: A::Reply) -> M::Reply {
+    M::from_reply(reply).expect("`actor!` answers a message with its own reply")
+}

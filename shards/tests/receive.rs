@@ -1,0 +1,255 @@
+//! What a message may do while it runs beside reading and writing: want many objects at once, tell
+//! many messages, set timers and take them back, and know the time and the context.
+
+use std::time::Duration;
+
+use freehold_shard::testing::Bench;
+use freehold_shard::*;
+use serde::{Deserialize, Serialize};
+
+struct People;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Person {
+    friends: Vec<u64>,
+    greeted: u64,
+    timer: Option<TimerId>,
+}
+
+#[derive(Clone, Debug)]
+enum Message {
+    Befriend(u64, Vec<u64>),
+    /// Greets all friends, which are not among the addressees.
+    Greet(u64, Way),
+    /// Tells each friend a greeting, while it reads who they are; then fails, if it is to.
+    Publish(u64, Result<(), ()>),
+    Hello(u64),
+    /// A greeting in an hour. Both remember it.
+    Remind(u64, u64),
+    /// Takes that greeting back; then fails, if it is to.
+    Forget(u64, Result<(), ()>),
+    /// A greeting in an hour, taken back at once.
+    RemindAndForget(u64),
+    /// What time is it, and what is the context?
+    Ask(u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    OneByOne,
+    Wanted,
+    ReadOnly,
+    Pair,
+    Many,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Refusal {
+    Asked,
+    Access(AccessError<u64>),
+}
+
+impl From<AccessError<u64>> for Refusal {
+    fn from(error: AccessError<u64>) -> Self {
+        Refusal::Access(error)
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Context(u64);
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Actor for People {
+    type Id = u64;
+    type State = Person;
+    type Message = Message;
+    type Reply = u64;
+    type Error = Refusal;
+
+    fn addressees(message: &Message, to: &mut Addressees<u64>) {
+        match *message {
+            Message::Befriend(id, _)
+            | Message::Hello(id)
+            | Message::Forget(id, _)
+            | Message::RemindAndForget(id) => to.write(id),
+            Message::Greet(id, _) | Message::Publish(id, _) | Message::Ask(id) => to.read(id),
+            Message::Remind(id, other) => {
+                to.write(id);
+                to.write(other);
+            }
+        }
+    }
+
+    fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<u64, Refusal> {
+        match message {
+            Message::Befriend(id, friends) => {
+                objects.get_or_insert_with(*id, Person::default)?.friends = friends.clone();
+            }
+            Message::Greet(id, way) => {
+                let friends = objects.get(*id)?.map(|person| person.friends.clone()).unwrap_or_default();
+                return greet(objects, &friends, *way);
+            }
+            Message::Publish(id, end) => {
+                if let Some(person) = objects.get(*id)? {
+                    person.friends.iter().try_for_each(|friend| objects.tell(Message::Hello(*friend)))?;
+                }
+                return end.map(|()| 0).map_err(|()| Refusal::Asked);
+            }
+            Message::Hello(id) => objects.get_or_insert_with(*id, Person::default)?.greeted += 1,
+            Message::Remind(id, other) => {
+                let timer = objects.tell_after(HOUR, Message::Hello(*id))?;
+                objects.get_or_insert_with(*id, Person::default)?.timer = Some(timer);
+                objects.get_or_insert_with(*other, Person::default)?.timer = Some(timer);
+            }
+            Message::Forget(id, end) => {
+                if let Some(timer) = objects.get_mut(*id)?.and_then(|person| person.timer.take()) {
+                    objects.cancel(timer)?;
+                }
+                return end.map(|()| 0).map_err(|()| Refusal::Asked);
+            }
+            Message::RemindAndForget(id) => {
+                let timer = objects.tell_after(HOUR, Message::Hello(*id))?;
+                objects.cancel(timer)?;
+            }
+            Message::Ask(_) => return Ok(objects.now().as_secs() + objects.context::<Context>()?.0),
+        }
+        Ok(0)
+    }
+}
+
+/// Greets friends, and says how many there are.
+fn greet(objects: &mut Objects<'_, People>, friends: &[u64], way: Way) -> Result<u64, Refusal> {
+    match way {
+        Way::OneByOne => {}
+        Way::Wanted => objects.want(friends.iter().copied())?,
+        Way::ReadOnly => {
+            objects.want_to_read(friends.iter().copied())?;
+            for friend in friends {
+                objects.get(*friend)?;
+            }
+            return Ok(friends.len() as u64);
+        }
+        Way::Pair => {
+            objects.get_pair_mut(friends[0], friends[1])?;
+            return Ok(2);
+        }
+        Way::Many => {
+            objects.get_many_mut([friends[0], friends[1], friends[2], friends[3]])?;
+            return Ok(4);
+        }
+    }
+    for friend in friends {
+        objects.get_or_insert_with(*friend, Person::default)?.greeted += 1;
+    }
+    Ok(friends.len() as u64)
+}
+
+/// How often a message of person 0 began anew that found all its friends elsewhere.
+fn begun_anew(way: Way, friends: u64) -> (Result<u64, AskError<Refusal>>, u64) {
+    let mut bench = Bench::<People>::shards(4);
+    assert_eq!(bench.ask(Message::Befriend(0, (1..=friends).collect())), Ok(0));
+    let outcome = bench.ask(Message::Greet(0, way));
+    let Counters { undeclared, reruns, .. } = bench.counters();
+    (outcome, undeclared + reruns)
+}
+
+/// An order of an exchange that found nine others in its book was given up, because each rerun
+/// added one object.
+#[test]
+fn objects_that_a_message_wants_come_in_one_rerun() {
+    assert!(matches!(begun_anew(Way::OneByOne, 20), (Err(AskError::Unsettled), _)), "one at a time");
+    assert_eq!(begun_anew(Way::Wanted, 20), (Ok(20), 1));
+    assert_eq!(begun_anew(Way::ReadOnly, 20), (Ok(20), 1));
+    assert_eq!(begun_anew(Way::Pair, 2), (Ok(2), 1));
+    assert_eq!(begun_anew(Way::Many, 4), (Ok(4), 1));
+    // As many as there may be: 63 beside the one that is declared.
+    assert_eq!(begun_anew(Way::Wanted, 63), (Ok(63), 1));
+    let too_many = AccessError::TooManyObjects { max: ADDRESSEES_MAX };
+    let (outcome, _) = begun_anew(Way::Wanted, 64);
+    assert_eq!(outcome, Err(AskError::Aborted(Refusal::Access(too_many))));
+}
+
+#[test]
+fn an_object_can_be_read_while_messages_are_told() {
+    let mut bench = Bench::<People>::shards(3);
+    assert_eq!(bench.ask(Message::Befriend(0, (1..1000).collect())), Ok(0));
+    assert_eq!(bench.ask(Message::Publish(0, Ok(()))), Ok(0));
+    assert!((1..1000).all(|id| bench.get(id).is_some_and(|friend| friend.greeted == 1)));
+}
+
+/// How many messages wait for each shard is counted while they are told, and not again for each.
+#[test]
+fn what_was_told_and_undone_takes_no_room() {
+    let limits = Limits { own_messages_max: 10, outbox_messages_max: 10, ..Limits::default() };
+    let mut bench = Bench::<People>::shards(1).with_limits(limits);
+    assert_eq!(bench.ask(Message::Befriend(0, (1..=10).collect())), Ok(0));
+    assert_eq!(bench.ask(Message::Befriend(11, (1..=11).collect())), Ok(0));
+    for _ in 0..3 {
+        assert_eq!(bench.ask(Message::Publish(0, Err(()))), Err(AskError::Aborted(Refusal::Asked)));
+        let full = Refusal::Access(AccessError::NoRoom { waiting: 10 });
+        assert_eq!(bench.ask(Message::Publish(11, Ok(()))), Err(AskError::Aborted(full)));
+        assert_eq!(bench.ask(Message::Publish(0, Ok(()))), Ok(0));
+    }
+    assert!((1..=10).all(|id| bench.get(id).is_some_and(|friend| friend.greeted == 3)));
+}
+
+#[test]
+fn a_timer_is_taken_back_wherever_its_message_ran() {
+    Bench::<People>::explore(0..40, |bench| {
+        for id in 0..10 {
+            let other = 100 + id;
+            assert_eq!(bench.ask(Message::Remind(id, other)), Ok(0));
+            assert_eq!(bench.timers(), 1);
+            // A message that fails takes nothing back.
+            assert!(bench.ask(Message::Forget(id, Err(()))).is_err());
+            assert_eq!(bench.timers(), 1);
+            // The shard where the timer waits is this one or the other's.
+            let at = if bench.seed() % 2 == 0 { id } else { other };
+            assert_eq!(bench.ask(Message::Forget(at, Ok(()))), Ok(0));
+            assert_eq!(bench.timers(), 0);
+        }
+        assert_eq!(bench.ask(Message::RemindAndForget(5)), Ok(0));
+        assert_eq!(bench.timers(), 0);
+        bench.pass(2 * HOUR);
+        assert!((0..10).all(|id| bench.get(id).is_some_and(|person| person.greeted == 0)));
+    });
+}
+
+#[test]
+fn taking_back_what_has_run_does_nothing() {
+    let mut bench = Bench::<People>::shards(2);
+    assert_eq!(bench.ask(Message::Remind(1, 2)), Ok(0));
+    assert_eq!(bench.ask(Message::Remind(3, 4)), Ok(0));
+    bench.pass(HOUR / 2);
+    assert_eq!(bench.ask(Message::Forget(3, Ok(()))), Ok(0));
+    bench.pass(HOUR);
+    assert_eq!(bench.ask(Message::Forget(1, Ok(()))), Ok(0));
+    assert_eq!(bench.ask(Message::Forget(2, Ok(()))), Ok(0));
+    assert_eq!([1, 3].map(|id| bench.get(id).map(|person| person.greeted)), [Some(1), Some(0)]);
+}
+
+#[test]
+fn a_message_knows_the_time_and_the_context() {
+    let mut bench = Bench::<People>::shards(2).with_context(Context(5));
+    bench.pass(HOUR);
+    assert_eq!(bench.ask(Message::Ask(1)), Ok(3605));
+    let mut bench = Bench::<People>::shards(2);
+    let wanted = std::any::type_name::<Context>();
+    let refused = Refusal::Access(AccessError::NoContext { wanted });
+    assert_eq!(bench.ask(Message::Ask(1)), Err(AskError::Aborted(refused)));
+}
+
+#[test]
+fn a_seed_decides_everything_and_matters() {
+    let run = |seed| {
+        let mut bench = Bench::<People>::shards(3).with_seed(seed);
+        let friends = |id: u64| Message::Befriend(id % 5, vec![id, id + 1, id + 2]);
+        bench.ask_all((0..40).map(friends));
+        bench.ask_all((0..40).map(|id| Message::Greet(id % 5, Way::Wanted)));
+        bench.ask_all((0..40).map(|id| Message::Publish(id % 5, Ok(()))));
+        (bench.snapshot(), bench.counters())
+    };
+    assert_eq!(run(7), run(7));
+    assert!((0..10).any(|seed| run(seed).1 != run(7).1), "the order is the seed's");
+}
