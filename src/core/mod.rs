@@ -7,6 +7,7 @@
 pub(crate) mod clock;
 pub(crate) mod command;
 mod durability;
+mod gauge;
 pub(crate) mod handoff;
 pub(crate) mod in_flight;
 pub(crate) mod jobs;
@@ -47,10 +48,10 @@ use self::in_flight::InFlight;
 use self::jobs::{Job, Jobs, let_go};
 use self::prefetch::Processor;
 use self::setup::ShardSetup;
-use self::shared::{Phase, Shared};
+use self::shared::Shared;
 use self::tasks::Tasks;
 use crate::error::TaskError;
-use crate::stats::Activity;
+use crate::stats::{Activity, Begun, Phase};
 use crate::topology::occupancy::CpuChange;
 use crate::transport::batch_reply::BatchReply;
 use crate::transport::lanes::Lanes;
@@ -106,8 +107,13 @@ struct Core<A: Actor> {
     clock: Clock,
     activity: Activity,
     /// Latencies to be recorded, and messages of batches not yet counted as a sample.
-    samples: Vec<(Instant, u64)>,
+    samples: Vec<(Begun, u64)>,
     unsampled: u64,
+    /// What has come since one of it was counted as touching its objects, and when one is next.
+    arrived: u64,
+    samples_next: Instant,
+    /// `lock_waits` of the shard as of when the objects that were waited for were last counted.
+    waits_counted: u64,
     /// What is done for others.
     jobs: Jobs<A>,
     /// What jobs wait for that nothing else is a reason to look for has happened.
@@ -165,6 +171,9 @@ impl<A: Actor> LocalShard<A> {
                 activity: Activity::default(),
                 samples: Vec::new(),
                 unsampled: 0,
+                arrived: 0,
+                samples_next: shared.started,
+                waits_counted: 0,
                 jobs: Jobs::new(),
                 jobs_due: false,
                 is_logged: shared.logs.is_some(),

@@ -29,13 +29,13 @@ use crate::api::handle::Handle;
 use crate::api::local::Local;
 use crate::config::Config;
 use crate::core::command::Command;
-use crate::core::shared::{Phase, Shared};
+use crate::core::shared::Shared;
 use crate::core::{LocalShard, ShardExit};
 use crate::error::{CheckpointError, SnapshotError, StartError, TaskError};
 use crate::log::demands::Checkpoint;
 use crate::log::{LogConfig, Recovery};
 use crate::runtime::report::Report;
-use crate::stats::Stats;
+use crate::stats::{Phase, Stats};
 use crate::transport::each_shard::EachShard;
 use crate::transport::waiting;
 
