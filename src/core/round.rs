@@ -141,12 +141,18 @@ impl<A: Actor> LocalShard<A> {
             tracing::warn!(shard = self.index.0, ?took, messages, "a turn was slow");
         }
         if !core.samples.is_empty() {
-            let now = core.clock.last;
-            for (begun, samples) in &core.samples {
-                tracing::trace!(shard = self.index.0, latency = ?now.saturating_duration_since(begun.at), samples, "sampled");
-            }
-            self.shared.published[self.index.index()].sample(now, &mut core.samples);
+            self.record_samples(core);
         }
+    }
+
+    /// Records the latencies of what was just answered.
+    #[cold]
+    pub(super) fn record_samples(&self, core: &mut Core<A>) {
+        let now = core.clock.last;
+        for (begun, samples) in &core.samples {
+            tracing::trace!(shard = self.index.0, latency = ?now.saturating_duration_since(begun.at), samples, "sampled");
+        }
+        self.shared.published[self.index.index()].sample(now, &mut core.samples);
     }
 
     /// Whether messages from outside wait.
