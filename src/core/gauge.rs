@@ -3,18 +3,37 @@
 //!
 //! Nothing here is on the way of a message. Gauges are published at most once a millisecond and
 //! before the shard parks; so often, too, one of the messages that have just come is counted for
-//! all that came since the last one.
+//! all that came since the last one, and one that a task runs inline for all that tasks ran.
 
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use freehold_shard::{Actor, Addressees, BatchEntry};
+use freehold_shard::{Actor, Addressees, AskError, BatchEntry};
 
 use super::{Core, LocalShard};
 use crate::stats::Gauges;
 use crate::stats::hot::{Heat, SAMPLE_EVERY};
 
+/// What samples of touched objects stand for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counted {
+    /// `arrived` of the shard when a message of a turn was last counted.
+    in_turns: u64,
+    /// `arrived`, and what the shard had handled, when a message of a task was last counted.
+    arrived: u64,
+    handled: u64,
+}
+
 impl<A: Actor> LocalShard<A> {
+    /// Before a task's message runs, on a shard that has something to look at then.
+    #[inline]
+    pub(super) fn attend(&self, core: &mut Core<A>, message: &A::Message) -> Result<(), AskError<A::Error>> {
+        if core.probes {
+            self.count_probed(core, message);
+        }
+        if self.is_behind(core) { Err(AskError::Overloaded) } else { Ok(()) }
+    }
+
     /// Publishes how much is under way, and which objects were waited for.
     pub(super) fn publish_gauges(&self, now: Instant) {
         let mut core = self.core.borrow_mut();
@@ -29,6 +48,7 @@ impl<A: Actor> LocalShard<A> {
             log_backlog_bytes: core.shard.log_backlog() as u64,
         };
         self.shared.published[self.index.index()].publish_gauges(&gauges);
+        (core.probes, core.attends) = (true, true);
         let waits = lock_waits - core.waits_counted;
         if waits > 0 {
             core.waits_counted = lock_waits;
@@ -53,11 +73,11 @@ impl<A: Actor> LocalShard<A> {
         let batches = &core.inbox.batches;
         let entries: usize = batches.iter().map(|batch| batch.entries.len()).sum();
         let waiting = core.inbox.envelopes.len() + entries;
-        core.samples_next = now + SAMPLE_EVERY;
+        core.touches_next = now + SAMPLE_EVERY;
         if waiting == 0 {
             return;
         }
-        let weight = std::mem::take(&mut core.arrived);
+        let weight = core.arrived - std::mem::replace(&mut core.counted.in_turns, core.arrived);
         // The low bits of the time are as good as dice; a multiplier spreads them (Knuth).
         let dice = (core.clock.now.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize;
         let mut at = dice % waiting;
@@ -71,6 +91,24 @@ impl<A: Actor> LocalShard<A> {
                 A::addressees(message, &mut named);
             }
         }
+        self.count_touched(now, &named, weight);
+    }
+
+    /// Counts a message of a task for all that tasks have run since the last time: what the shard
+    /// has handled, less what has come to turns.
+    #[cold]
+    fn count_probed(&self, core: &mut Core<A>, message: &A::Message) {
+        (core.probes, core.attends) = (false, core.is_logged);
+        let handled = core.shard.counters().handled();
+        let (all, in_turns) = (handled - core.counted.handled, core.arrived - core.counted.arrived);
+        (core.counted.handled, core.counted.arrived) = (handled, core.arrived);
+        let mut named = Addressees::new();
+        A::addressees(message, &mut named);
+        self.count_touched(core.clock.last, &named, all.saturating_sub(in_turns).max(1));
+    }
+
+    /// Counts those of a message's objects that are at home here.
+    fn count_touched(&self, now: Instant, named: &Addressees<A::Id>, weight: u64) {
         let mut hot = self.shared.hot[self.index.index()].lock().unwrap_or_else(PoisonError::into_inner);
         for (id, _) in named.iter().filter(|(id, _)| self.shared.router.home(id) == self.index) {
             hot.count(now, Heat::Touched, id, weight);

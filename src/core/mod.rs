@@ -36,13 +36,14 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use freehold_shard::{
-    Actor, Addressees, AskError, Destination, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress,
-    Shard, ShardIndex,
+    Actor, Addressees, Destination, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress, Shard,
+    ShardIndex,
 };
 use slab::Slab;
 
 use self::clock::Clock;
 use self::command::Command;
+use self::gauge::Counted;
 use self::handoff::Handoff;
 use self::in_flight::InFlight;
 use self::jobs::{Job, Jobs, let_go};
@@ -109,9 +110,16 @@ struct Core<A: Actor> {
     /// Latencies to be recorded, and messages of batches not yet counted as a sample.
     samples: Vec<(Begun, u64)>,
     unsampled: u64,
-    /// What has come since one of it was counted as touching its objects, and when one is next.
+    /// Something is to be looked at before a task's message runs: the log, or a sample is taken.
+    /// One word for both, so that a shard without a log pays for neither.
+    attends: bool,
+    /// What has come to turns, in all; and when one of it is next counted as touching its objects.
     arrived: u64,
-    samples_next: Instant,
+    touches_next: Instant,
+    /// The next message that a task runs is counted as touching its objects.
+    probes: bool,
+    /// What had come when one was last counted, and what the shard had handled when a task's was.
+    counted: Counted,
     /// `lock_waits` of the shard as of when the objects that were waited for were last counted.
     waits_counted: u64,
     /// What is done for others.
@@ -171,8 +179,11 @@ impl<A: Actor> LocalShard<A> {
                 activity: Activity::default(),
                 samples: Vec::new(),
                 unsampled: 0,
+                attends: shared.logs.is_some(),
                 arrived: 0,
-                samples_next: shared.started,
+                touches_next: shared.started,
+                probes: false,
+                counted: Counted::default(),
                 waits_counted: 0,
                 jobs: Jobs::new(),
                 jobs_due: false,
@@ -210,8 +221,8 @@ impl<A: Actor> LocalShard<A> {
     pub(crate) fn ask_now(&self, sender: OwnerId, message: &A::Message) -> Outcome<A> {
         let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
         let core = &mut *core;
-        if self.is_behind(core) {
-            return Err(AskError::Overloaded);
+        if core.attends {
+            self.attend(core, message)?;
         }
         let timers = core.shard.timers();
         if timers > 0 {

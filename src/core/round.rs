@@ -66,7 +66,7 @@ impl<A: Actor> LocalShard<A> {
         let pulse = &self.shared.pulses[self.index.index()];
         pulse.turn_begins(core.clock.real().0);
         core.arrived += taken as u64;
-        if began >= core.samples_next {
+        if began >= core.touches_next {
             self.sample_touched(core);
         }
         self.turn(core, begin);

@@ -1,6 +1,7 @@
 //! Numbers are driven to known values, and read from the page.
 
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use freehold_metrics::serve;
 
@@ -52,6 +53,30 @@ fn counters_come_to_what_was_done() {
     until(server.addr(), "the snapshot is closed", |numbers| {
         numbers.sum("freehold_snapshots_open", "") == 0.0
     });
+}
+
+/// A task's message is a call, with no queue that could be looked at.
+#[test]
+fn the_hottest_object_of_a_task_is_found_too() {
+    let (runtime, _directory) = open();
+    let server = serve(runtime.handle(), "127.0.0.1:0").expect("a port is free");
+    let [[here], _] = ids(&runtime.handle());
+    let ends = Arc::new(AtomicBool::new(false));
+    let seen = ends.clone();
+    let toil = runtime.on_each_shard(move |local| {
+        let ends = seen.clone();
+        async move {
+            while local.shard().0 == 0 && !ends.load(Ordering::Relaxed) {
+                assert!(local.ask_now(&Message::Add(here)).is_ok());
+                freehold::glommio::yield_if_needed().await;
+            }
+        }
+    });
+    until(server.addr(), "it is found", |numbers| {
+        numbers.sum("freehold_hot_touches", &format!("id=\"{here}\"")) > 0.0
+    });
+    ends.store(true, Ordering::Relaxed);
+    assert!(toil.wait().into_iter().all(|task| task.is_ok()));
 }
 
 /// A handler does not come back. What waits behind it, and for it, can be read meanwhile, and no
