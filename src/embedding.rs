@@ -11,9 +11,8 @@ use freehold_shard::Actor;
 /// [`Runtime::open_with`](crate::Runtime::open_with).
 ///
 /// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-/// # fn main() {
-/// use freehold::Embedding;
+/// use freehold::{Config, Embedding, Runtime, Shards};
+/// # use freehold_example::Bank;
 ///
 /// struct Fees { cents: u64 }
 ///
@@ -22,7 +21,6 @@ use freehold_shard::Actor;
 /// let runtime = Runtime::<Bank>::start_with(config, embedding).expect("it starts");
 /// // A message now has them by `objects.context::<Fees>()?`.
 /// # drop(runtime);
-/// # }
 /// ```
 pub struct Embedding<A: Actor> {
     pub(crate) context: Arc<dyn Any + Send + Sync>,
@@ -40,14 +38,12 @@ impl<A: Actor> Embedding<A> {
     /// the same for all of them and does not change.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// use freehold::Embedding;
     ///
     /// struct Fees { cents: u64 }
     ///
     /// let embedding = Embedding::<Bank>::new().context(Fees { cents: 5 });
-    /// # }
     /// ```
     #[must_use]
     pub fn context(mut self, context: impl Any + Send + Sync) -> Self {

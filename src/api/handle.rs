@@ -22,7 +22,7 @@ use crate::api::ask_waiting::AskWaiting;
 use crate::api::snapshot::{self, Snapshot, SnapshotRead};
 use crate::core::shared::Shared;
 use crate::error::TellError;
-use crate::stats::Stats;
+use crate::stats::{AnswerPath, Stats};
 use crate::transport::mailbox::Ingress;
 use crate::transport::replies::Ask;
 use crate::transport::waiting;
@@ -113,12 +113,13 @@ impl<A: Actor> Handle<A> {
         if !shared.is_open() {
             return Ok(Ask::known(Err(AskError::Stopped)));
         }
-        let home = match self.destination(&message) {
-            Destination::One(home) | Destination::Several(home) => home,
+        let (home, path) = match self.destination(&message) {
+            Destination::One(home) => (home, AnswerPath::Fast),
+            Destination::Several(home) => (home, AnswerPath::Consensus),
             Destination::Nowhere => return Ok(Ask::known(Err(AskError::Unaddressed))),
         };
         let mailbox = &shared.mailboxes[home.index()];
-        let Some(claim) = shared.replies.claim() else { return Err((message, home)) };
+        let Some(claim) = shared.replies.claim(path) else { return Err((message, home)) };
         let answer_to = ReturnAddress::Outside { slot: claim.slot, generation: claim.generation };
         let envelope = Envelope::Message { message, sender: self.sender, answer_to };
         match mailbox.put(Ingress::One(envelope, 0)) {
@@ -322,7 +323,8 @@ impl<A: Actor> Handle<A> {
 
     /// What the runtime has done so far. Takes a few microseconds a shard and disturbs none; a
     /// shard's numbers are those of its last turn, and what its own tasks did may be missing for 20
-    /// milliseconds.
+    /// milliseconds. [`Stats::visit`] names them all; the package `freehold-metrics` has them for
+    /// Prometheus.
     ///
     /// ```
     /// # use freehold_example::*;

@@ -51,6 +51,11 @@ impl<A: Actor> InFlight<A> {
         Some(key)
     }
 
+    /// How many asks are under way, or answered and not picked up.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     /// Whether another ask may begin.
     pub(crate) fn has_room(&self) -> bool {
         self.list.len() < self.calls_max

@@ -7,6 +7,7 @@
 pub(crate) mod clock;
 pub(crate) mod command;
 mod durability;
+mod gauge;
 pub(crate) mod handoff;
 pub(crate) mod in_flight;
 pub(crate) mod jobs;
@@ -35,22 +36,23 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use freehold_shard::{
-    Actor, Addressees, AskError, Destination, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress,
-    Shard, ShardIndex,
+    Actor, Addressees, Destination, Effects, Envelope, Inbox, Outcome, OwnerId, ReturnAddress, Shard,
+    ShardIndex,
 };
 use slab::Slab;
 
 use self::clock::Clock;
 use self::command::Command;
+use self::gauge::Counted;
 use self::handoff::Handoff;
 use self::in_flight::InFlight;
 use self::jobs::{Job, Jobs, let_go};
 use self::prefetch::Processor;
 use self::setup::ShardSetup;
-use self::shared::{Phase, Shared};
+use self::shared::Shared;
 use self::tasks::Tasks;
 use crate::error::TaskError;
-use crate::stats::Activity;
+use crate::stats::{Activity, Begun, Phase};
 use crate::topology::occupancy::CpuChange;
 use crate::transport::batch_reply::BatchReply;
 use crate::transport::lanes::Lanes;
@@ -106,8 +108,20 @@ struct Core<A: Actor> {
     clock: Clock,
     activity: Activity,
     /// Latencies to be recorded, and messages of batches not yet counted as a sample.
-    samples: Vec<(Instant, u64)>,
+    samples: Vec<(Begun, u64)>,
     unsampled: u64,
+    /// Something is to be looked at before a task's message runs: the log, or a sample is taken.
+    /// One word for both, so that a shard without a log pays for neither.
+    attends: bool,
+    /// What has come to turns, in all; and when one of it is next counted as touching its objects.
+    arrived: u64,
+    touches_next: Instant,
+    /// The next message that a task runs is counted as touching its objects.
+    probes: bool,
+    /// What had come when one was last counted, and what the shard had handled when a task's was.
+    counted: Counted,
+    /// `lock_waits` of the shard as of when the objects that were waited for were last counted.
+    waits_counted: u64,
     /// What is done for others.
     jobs: Jobs<A>,
     /// What jobs wait for that nothing else is a reason to look for has happened.
@@ -166,6 +180,12 @@ impl<A: Actor> LocalShard<A> {
                 activity: Activity::default(),
                 samples: Vec::new(),
                 unsampled: 0,
+                attends: shared.logs.is_some(),
+                arrived: 0,
+                touches_next: shared.started,
+                probes: false,
+                counted: Counted::default(),
+                waits_counted: 0,
                 jobs: Jobs::new(),
                 jobs_due: false,
                 is_logged: shared.logs.is_some(),
@@ -202,8 +222,8 @@ impl<A: Actor> LocalShard<A> {
     pub(crate) fn ask_now(&self, sender: OwnerId, message: &A::Message) -> Outcome<A> {
         let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
         let core = &mut *core;
-        if self.is_behind(core) {
-            return Err(AskError::Overloaded);
+        if core.attends {
+            self.attend(core, message)?;
         }
         let timers = core.shard.timers();
         if timers > 0 {

@@ -24,9 +24,9 @@ use glommio::io::{PollState, PollableFd};
 use glommio::timer::Timer;
 
 use self::pace::{Around, Pace, Step};
-use super::shared::Phase;
 use super::stall_timer::{DoorbellWaker, StallTimer, WATCH_EVERY, WATCH_WORK_EVERY};
 use super::{Found, LocalShard, Publish};
+use crate::stats::Phase;
 
 /// How often one registration of the doorbell is waited on anew before it is renewed: each wait
 /// leaves a waker with it.
@@ -91,6 +91,7 @@ pub(crate) async fn pump<A: Actor>(
                 let now = here.last_clock();
                 if stall_timer.keep(now) {
                     here.look_where_it_runs(now);
+                    here.publish_gauges(now);
                 }
                 if step == Step::Yield {
                     glommio::executor().yield_now().await;
@@ -185,6 +186,7 @@ async fn park<A: Actor>(
         return true;
     }
     let since = here.last_clock();
+    here.publish_gauges(since);
     stall_timer.park(timer);
     here.pump.is_parked.set(true);
     Sleep { here, park_state, timer: timer.map(Timer::new), has_begun: false }.await;

@@ -20,7 +20,7 @@ use freehold_shard::{Actor, ReturnAddress, Time};
 use super::command::Command;
 use super::slice::Slice;
 use super::{Core, LocalShard};
-use crate::stats::LATENCY_STRIDE;
+use crate::stats::{AnswerPath, Begun, LATENCY_STRIDE};
 use crate::transport::mailbox::{Ingress, Mailbox};
 use crate::transport::parking::publish;
 use crate::transport::replies::Claim;
@@ -65,6 +65,10 @@ impl<A: Actor> LocalShard<A> {
         let began = core.clock.last;
         let pulse = &self.shared.pulses[self.index.index()];
         pulse.turn_begins(core.clock.real().0);
+        core.arrived += taken as u64;
+        if began >= core.touches_next {
+            self.sample_touched(core);
+        }
         self.turn(core, begin);
         self.see_to_log(core);
         // Only a round has done all that tasks asked for; what is delivered between rounds is the
@@ -137,12 +141,18 @@ impl<A: Actor> LocalShard<A> {
             tracing::warn!(shard = self.index.0, ?took, messages, "a turn was slow");
         }
         if !core.samples.is_empty() {
-            let now = core.clock.last;
-            for (begun, samples) in &core.samples {
-                tracing::trace!(shard = self.index.0, latency = ?now.saturating_duration_since(*begun), samples, "sampled");
-            }
-            self.shared.published[self.index.index()].sample(now, &mut core.samples);
+            self.record_samples(core);
         }
+    }
+
+    /// Records the latencies of what was just answered.
+    #[cold]
+    pub(super) fn record_samples(&self, core: &mut Core<A>) {
+        let now = core.clock.last;
+        for (begun, samples) in &core.samples {
+            tracing::trace!(shard = self.index.0, latency = ?now.saturating_duration_since(begun.at), samples, "sampled");
+        }
+        self.shared.published[self.index.index()].sample(now, &mut core.samples);
     }
 
     /// Whether messages from outside wait.
@@ -193,7 +203,8 @@ impl<A: Actor> LocalShard<A> {
             core.activity.batches += 1;
             core.unsampled += batch.entries.len() as u64;
             if core.unsampled >= LATENCY_STRIDE {
-                core.samples.extend(reply.begun().map(|begun| (begun, core.unsampled / LATENCY_STRIDE)));
+                let begun = reply.begun().map(|at| Begun { at, path: AnswerPath::Batch });
+                core.samples.extend(begun.map(|begun| (begun, core.unsampled / LATENCY_STRIDE)));
                 core.unsampled %= LATENCY_STRIDE;
             }
             core.wakers.extend(reply.complete(batch.entries));

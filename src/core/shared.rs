@@ -19,22 +19,13 @@ use crate::embedding::Embedding;
 use crate::error::{Death, DeathCause};
 use crate::fork::Birth;
 use crate::log::SharedLogs;
-use crate::stats::{Latency, PublishedStats, ShardStats, Stats};
+use crate::stats::hot::{Heat, HotObject, SharedHot, hottest};
+use crate::stats::{Hot, Latency, Phase, PublishedStats, ShardStats, Stats};
 use crate::topology::occupancy::Seats;
 use crate::transport::mailbox::{DURABLE, EPOCHS, Mailbox, PHASE};
 use crate::transport::parking::publish;
 use crate::transport::replies::Replies;
 use crate::transport::waiting::Patience;
-
-/// How far a runtime is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(crate) enum Phase {
-    Running,
-    Draining,
-    Stopping,
-    Dead,
-}
 
 /// What a draining shard says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +59,8 @@ pub(crate) struct Shared<A: Actor> {
     pub(crate) embedding: Embedding<A>,
     pub(crate) mailboxes: Box<[Mailbox<A, Command<A>>]>,
     pub(crate) published: Box<[CachePadded<PublishedStats>]>,
+    /// By shard: its hottest objects.
+    pub(crate) hot: Box<[SharedHot<A::Id>]>,
     pub(crate) replies: Arc<Replies<A>>,
     pub(crate) mvcc: Arc<Mvcc<A>>,
     pub(crate) patience: Patience,
@@ -199,29 +192,59 @@ impl<A: Actor> Shared<A> {
 
     /// What the runtime has done so far.
     pub(crate) fn stats(&self) -> Stats {
-        let shard = |at: usize| {
-            let (rings, overloaded) = self.mailboxes[at].rings_and_overloaded();
-            ShardStats {
-                shard: ShardIndex(at as u16),
-                cpu: self.cpus[at],
-                counters: self.published[at].counters(),
-                activity: self.published[at].activity(),
-                sent_to: self.published[at].sent_to(),
-                in_turn_for: self.in_turn_for(at),
-                rings,
-                overloaded,
-                tasks: self.published[at].tasks.live.load(Ordering::Relaxed),
-                tasks_panicked: self.published[at].tasks.panicked.load(Ordering::Relaxed),
-            }
-        };
-        Stats {
-            shards: (0..self.mailboxes.len()).map(shard).collect(),
+        let uptime = self.started.elapsed();
+        let stats = Stats {
+            phase: self.phase(),
+            uptime,
+            shards: (0..self.mailboxes.len()).map(|at| self.shard_stats(at, uptime)).collect(),
+            epoch: self.mvcc.epochs().epoch(),
+            durable: self.logs.as_ref().map(|logs| logs.durability.durable()),
             log: self.logs.as_ref().map(|logs| logs.growth.stats()),
-            // In a child of the process a histogram may be locked for ever.
-            latency: match self.birth.is_elsewhere() {
-                true => Latency::default(),
-                false => Latency::of(self.published.iter().map(|published| &**published)),
-            },
+            ..Stats::default()
+        };
+        // In a child of the process what is locked may be locked for ever.
+        if self.birth.is_elsewhere() {
+            return stats;
         }
+        let (snapshots, oldest) = self.mvcc.epochs().snapshots();
+        Stats {
+            deaths: self.deaths.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            latency: Latency::of(self.published.iter().map(|published| &**published)),
+            asks_in_flight: self.replies.in_flight(),
+            snapshots: snapshots as u64,
+            oldest_snapshot: oldest.map(|opened| uptime.saturating_sub(Duration::from_nanos(opened.0))),
+            hot: Hot { touched: self.hottest(Heat::Touched), waited: self.hottest(Heat::Waited) },
+            ..stats
+        }
+    }
+
+    fn shard_stats(&self, at: usize, uptime: Duration) -> ShardStats {
+        let (rings, overloaded) = self.mailboxes[at].rings_and_overloaded();
+        let published = &self.published[at];
+        ShardStats {
+            shard: ShardIndex(at as u16),
+            cpu: self.cpus[at],
+            counters: published.counters(),
+            activity: published.activity(),
+            gauges: published.gauges(),
+            ingress: self.mailboxes[at].ingress() as u64,
+            answers: published.answers(),
+            log_writes: published.log_writes.took(),
+            in_log_write_for: published.log_writes.under_way_for(uptime),
+            sent_to: published.sent_to(),
+            in_turn_for: self.in_turn_for(at),
+            rings,
+            overloaded,
+            tasks: published.tasks.live.load(Ordering::Relaxed),
+            tasks_panicked: published.tasks.panicked.load(Ordering::Relaxed),
+        }
+    }
+
+    fn hottest(&self, heat: Heat) -> Vec<HotObject> {
+        let (now, mut rates) = (Instant::now(), Vec::new());
+        for hot in &self.hot {
+            hot.lock().unwrap_or_else(PoisonError::into_inner).rates(now, heat, &mut rates);
+        }
+        hottest(rates, Stats::HOT_MAX, |id| self.router.home(id))
     }
 }

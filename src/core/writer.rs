@@ -32,7 +32,11 @@ pub(crate) async fn write<A: Actor>(here: Rc<LocalShard<A>>, logs: Arc<SharedLog
         let handoff = &here.handoff;
         let write = poll_fn(|cx| handoff.borrow_mut().poll_take(cx));
         let Some(write) = write.await else { break };
-        match writing.write(&write).await {
+        let (writes, started) = (&here.shared.published[here.index.index()].log_writes, here.shared.started);
+        writes.begin(started.elapsed());
+        let written = writing.write(&write).await;
+        writes.end(started.elapsed());
+        match written {
             Ok(()) => here.written(write.batch),
             Err(error) => {
                 let cause = DeathCause::Log(error.to_string());

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use freehold_shard::{Actor, ShardIndex};
 
-use crate::core::shared::{DrainProgress, Phase, Shared};
+use crate::core::shared::{DrainProgress, Shared};
+use crate::stats::Phase;
 
 /// Whether nothing was under way between two rounds of asking.
 pub(super) fn is_quiet(before: &[DrainProgress], after: &[DrainProgress]) -> bool {

@@ -29,14 +29,14 @@ use crate::api::handle::Handle;
 use crate::api::local::Local;
 use crate::config::Config;
 use crate::core::command::Command;
-use crate::core::shared::{Phase, Shared};
+use crate::core::shared::Shared;
 use crate::core::{LocalShard, ShardExit};
 use crate::embedding::Embedding;
 use crate::error::{CheckpointError, SnapshotError, StartError, TaskError};
 use crate::log::demands::Checkpoint;
 use crate::log::{LogConfig, Recovery};
 use crate::runtime::report::Report;
-use crate::stats::Stats;
+use crate::stats::{Phase, Stats};
 use crate::transport::each_shard::EachShard;
 use crate::transport::waiting;
 
@@ -84,16 +84,14 @@ impl<A: Actor> Runtime<A> {
     /// As [`Runtime::start`], with what the program gives to its runtime.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
-    /// use freehold::Embedding;
+    /// use freehold::{Config, Embedding, Runtime, Shards};
+    /// # use freehold_example::Bank;
     ///
     /// # let config = Config { shards: Shards::Count(1), ..Config::default() };
     /// let limit_of_a_deposit = 10_000_u64;
     /// let embedding = Embedding::new().context(limit_of_a_deposit);
     /// let runtime = Runtime::<Bank>::start_with(config, embedding).expect("it starts");
     /// # drop(runtime);
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -133,16 +131,14 @@ impl<A: Actor> Runtime<A> {
     /// As [`Runtime::open`], with what the program gives to its runtime.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::Bank;
     /// # fn open() -> Result<(), freehold::StartError> {
-    /// use freehold::{Embedding, LogConfig};
+    /// use freehold::{Config, Embedding, LogConfig, Runtime};
     ///
     /// let log = LogConfig::at("/var/lib/bank");
     /// let embedding = Embedding::new().context(10_000_u64);
     /// let runtime = Runtime::<Bank>::open_with(Config::default(), log, embedding)?;
     /// # Ok(())
-    /// # }
     /// # }
     /// ```
     ///

@@ -21,7 +21,7 @@ use crate::core::LocalShard;
 use crate::core::command::Command;
 use crate::core::prefetch::Processor;
 use crate::core::setup::ShardSetup;
-use crate::core::shared::{Phase, Shared};
+use crate::core::shared::Shared;
 use crate::doctor::{Examination, examine};
 use crate::embedding::Embedding;
 use crate::error::StartError;
@@ -29,7 +29,8 @@ use crate::fork::Birth;
 use crate::log::open::{Opened, Restored};
 use crate::log::{self, LogConfig, SharedLogs};
 use crate::random::random;
-use crate::stats::PublishedStats;
+use crate::stats::hot::HotWindows;
+use crate::stats::{Phase, PublishedStats};
 use crate::topology::occupancy::Seats;
 use crate::topology::{Placement, Topology};
 use crate::transport::each_shard::EachShard;
@@ -118,10 +119,12 @@ fn build_shared<A: Actor>(
         Some(logs) => Mvcc::logged(shards, logs.durability.clone()),
         None => Mvcc::new(shards),
     };
+    let now = Instant::now();
     Ok(Shared {
         router,
         logs,
         mailboxes: mailboxes.map_err(StartError::System)?,
+        hot: (0..shards).map(|_| CachePadded::new(Mutex::new(HotWindows::new(now)))).collect(),
         published: (0..shards).map(|_| CachePadded::new(PublishedStats::new(shards))).collect(),
         replies: Arc::new(Replies::new(config.asks_in_flight_max, patience)),
         mvcc: Arc::new(mvcc),
@@ -130,7 +133,7 @@ fn build_shared<A: Actor>(
         cpus: placement.cpus().to_vec(),
         seats,
         allowed: topology.cpus().iter().map(|cpu| cpu.id).collect(),
-        started: Instant::now(),
+        started: now,
         birth: Birth::now(),
         pulses: (0..shards).map(|_| CachePadded::default()).collect(),
         phase: CachePadded::new(AtomicU8::new(Phase::Running as u8)),

@@ -12,10 +12,11 @@ use freehold_shard::{Actor, ShardIndex};
 use super::drain::wait_until_quiet;
 use crate::core::ShardExit;
 use crate::core::pulse::Standstill;
-use crate::core::shared::{Phase, Shared};
+use crate::core::shared::Shared;
 use crate::disk::error::LogError;
 use crate::log::SharedLogs;
 use crate::runtime::report::{Report, Stuck};
+use crate::stats::Phase;
 use crate::transport::mailbox::unknown;
 
 /// A shard that has not moved for so long is left behind when the runtime stops and has waited long

@@ -222,6 +222,11 @@ impl<A: Actor, C> Mailbox<A, C> {
         self.room.take().into_iter().for_each(Waker::wake);
     }
 
+    /// How many entries wait in the ingress.
+    pub(crate) fn ingress(&self) -> usize {
+        self.ingress.len()
+    }
+
     /// How often the doorbell was rung, and how many messages were refused because the ingress was
     /// full.
     pub(crate) fn rings_and_overloaded(&self) -> (u64, u64) {
@@ -307,6 +312,7 @@ mod tests {
     use freehold_shard::OwnerId;
 
     use super::*;
+    use crate::stats::AnswerPath;
     use crate::test_actor::{Accounts, Message};
     use crate::transport::waiting::Patience;
 
@@ -323,7 +329,7 @@ mod tests {
         let mailbox = Mailbox::<Accounts, ()>::new(16).unwrap();
         let replies = Arc::new(Replies::new(4, Patience::Park));
         assert_eq!(mailbox.close(&replies), 0);
-        let claim = replies.claim().unwrap();
+        let claim = replies.claim(AnswerPath::Fast).unwrap();
         let envelope = Envelope::Message {
             message: Message::Count { account: 1 },
             sender: OwnerId(0),

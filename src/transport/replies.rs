@@ -29,7 +29,7 @@ use freehold_shard::{Actor, AskError, Outcome};
 
 use super::sync::AtomicU32;
 use crate::fork::Birth;
-use crate::stats::LATENCY_STRIDE;
+use crate::stats::{AnswerPath, Begun, LATENCY_STRIDE};
 use crate::transport::free_list::FreeList;
 use crate::transport::waiting::{self, Patience};
 
@@ -49,6 +49,9 @@ type Chunk<A> = OnceLock<Box<[PooledSlot<A>]>>;
 /// Slots of the first chunk. Each chunk is twice as large as the one before.
 const CHUNK: u32 = 16;
 
+/// Statistics look at so many slots at most.
+const LOOKS_MAX: u32 = 4_096;
+
 struct PooledSlot<A: Actor> {
     slot: Mutex<ReplySlot<A>>,
     /// The free list's.
@@ -66,7 +69,7 @@ enum ReplyState<A: Actor> {
     Waiting {
         waker: Option<Waker>,
         /// When the ask began, if its latency is sampled.
-        begun: Option<Instant>,
+        begun: Option<Begun>,
     },
     Answered(Outcome<A>),
     Abandoned,
@@ -84,7 +87,7 @@ pub(crate) struct Handover {
     /// To be woken.
     pub(crate) waker: Option<Waker>,
     /// When the ask began, if its latency is sampled.
-    pub(crate) begun: Option<Instant>,
+    pub(crate) begun: Option<Begun>,
 }
 
 impl<A: Actor> Replies<A> {
@@ -109,8 +112,9 @@ impl<A: Actor> Replies<A> {
         &places[at]
     }
 
-    /// Claims a slot for an ask; `None` if as many asks as there may be are in flight.
-    pub(crate) fn claim(&self) -> Option<Claim> {
+    /// Claims a slot for an ask that goes this way; `None` if as many asks as there may be are in
+    /// flight.
+    pub(crate) fn claim(&self, path: AnswerPath) -> Option<Claim> {
         let slot = self.free.take(|slot| &self.place(slot).below)?;
         let mut claimed = self.lock(slot);
         debug_assert!(
@@ -122,7 +126,10 @@ impl<A: Actor> Replies<A> {
         // claims of a slot in a row one is sampled, and not the same of each slot.
         let is_sampled =
             u64::from(slot.wrapping_add(generation.wrapping_mul(613))).is_multiple_of(LATENCY_STRIDE);
-        claimed.state = ReplyState::Waiting { waker: None, begun: is_sampled.then(Instant::now) };
+        claimed.state = ReplyState::Waiting {
+            waker: None,
+            begun: is_sampled.then(|| Begun { at: Instant::now(), path }),
+        };
         Some(Claim { slot, generation })
     }
 
@@ -146,6 +153,15 @@ impl<A: Actor> Replies<A> {
             }
             ReplyState::Answered(_) | ReplyState::Free => Handover { waker: None, begun: None },
         }
+    }
+
+    /// How many asks are in flight, or answered and not picked up. Of more slots than it looks at,
+    /// an estimate.
+    pub(crate) fn in_flight(&self) -> u64 {
+        let used = self.free.ever_taken();
+        let stride = used.div_ceil(LOOKS_MAX).max(1);
+        let is_used = |slot: &u32| !matches!(self.lock(*slot).state, ReplyState::Free);
+        (0..used).step_by(stride as usize).filter(is_used).count() as u64 * u64::from(stride)
     }
 
     /// Gives a claim back whose message could not be sent.
@@ -376,7 +392,8 @@ mod tests {
     fn few_asks_in_flight_use_few_slots() {
         let replies = replies(1 << 16);
         for _ in 0..10_000 {
-            let claims: Vec<_> = (0..20).map(|_| replies.claim().expect("there is room")).collect();
+            let claims: Vec<_> =
+                (0..20).map(|_| replies.claim(AnswerPath::Fast).expect("there is room")).collect();
             claims.into_iter().for_each(|claim| replies.unclaim(claim));
         }
         assert_eq!(replies.free.ever_taken(), 20);
@@ -388,7 +405,8 @@ mod tests {
         let replies = replies(4);
         let mut sampled = 0;
         for _ in 0..4096 {
-            let claims: Vec<_> = (0..4).map(|_| replies.claim().expect("there is room")).collect();
+            let claims: Vec<_> =
+                (0..4).map(|_| replies.claim(AnswerPath::Fast).expect("there is room")).collect();
             for claim in claims {
                 let handover = replies.answer(claim, Ok(0));
                 sampled += u64::from(handover.begun.is_some());
@@ -401,24 +419,24 @@ mod tests {
     #[test]
     fn an_answer_is_picked_up_once_and_frees_the_slot() {
         let replies = replies(1);
-        let claim = replies.claim().unwrap();
-        assert_eq!(replies.claim(), None, "as many as may be are in flight");
+        let claim = replies.claim(AnswerPath::Fast).unwrap();
+        assert_eq!(replies.claim(AnswerPath::Fast), None, "as many as may be are in flight");
         let mut ask = Ask::sent(replies.clone(), claim);
         assert!(poll(&mut ask).is_pending());
         assert!(replies.answer(claim, Ok(7)).waker.is_some());
         assert_eq!(poll(&mut ask), Poll::Ready(Ok(7)));
         drop(ask);
-        let next = replies.claim().unwrap();
+        let next = replies.claim(AnswerPath::Fast).unwrap();
         assert_eq!((next.slot, next.generation), (claim.slot, claim.generation + 1));
     }
 
     #[test]
     fn an_answer_to_an_earlier_generation_changes_nothing() {
         let replies = replies(1);
-        let first = replies.claim().unwrap();
+        let first = replies.claim(AnswerPath::Fast).unwrap();
         replies.answer(first, Ok(1));
         drop(Ask::sent(replies.clone(), first));
-        let second = replies.claim().unwrap();
+        let second = replies.claim(AnswerPath::Fast).unwrap();
         let mut ask = Ask::sent(replies.clone(), second);
         assert!(replies.answer(first, Ok(1)).waker.is_none());
         assert!(poll(&mut ask).is_pending());
@@ -430,25 +448,25 @@ mod tests {
     #[test]
     fn a_slot_dropped_before_its_answer_is_freed_by_the_answer() {
         let replies = replies(1);
-        let claim = replies.claim().unwrap();
+        let claim = replies.claim(AnswerPath::Fast).unwrap();
         drop(Ask::sent(replies.clone(), claim));
-        assert_eq!(replies.claim(), None, "the message is still on its way");
+        assert_eq!(replies.claim(AnswerPath::Fast), None, "the message is still on its way");
         replies.answer(claim, Ok(7));
-        assert!(replies.claim().is_some());
+        assert!(replies.claim(AnswerPath::Fast).is_some());
     }
 
     #[test]
     fn a_message_that_could_not_be_sent_gives_its_slot_back() {
         let replies = replies(1);
-        let claim = replies.claim().unwrap();
+        let claim = replies.claim(AnswerPath::Fast).unwrap();
         replies.unclaim(claim);
-        assert!(replies.claim().is_some());
+        assert!(replies.claim(AnswerPath::Fast).is_some());
     }
 
     #[test]
     fn at_the_end_everyone_is_answered() {
         let replies = replies(4);
-        let [waits, answered, dropped] = std::array::from_fn(|_| replies.claim().unwrap());
+        let [waits, answered, dropped] = std::array::from_fn(|_| replies.claim(AnswerPath::Fast).unwrap());
         let mut ask = Ask::sent(replies.clone(), waits);
         replies.answer(answered, Ok(7));
         drop(Ask::sent(replies.clone(), dropped));
@@ -456,14 +474,14 @@ mod tests {
         assert_eq!(poll(&mut ask), Poll::Ready(Err(AskError::Unknown)));
         assert_eq!(Ask::sent(replies.clone(), answered).wait(), Ok(7));
         drop(ask);
-        assert_eq!(std::iter::from_fn(|| replies.claim()).count(), 4);
+        assert_eq!(std::iter::from_fn(|| replies.claim(AnswerPath::Fast)).count(), 4);
     }
 
     #[test]
     fn a_thread_waits_for_an_answer_of_another() {
         let replies = replies(8);
         for round in 0..1000 {
-            let claim = replies.claim().unwrap();
+            let claim = replies.claim(AnswerPath::Fast).unwrap();
             let ask = Ask::sent(replies.clone(), claim);
             std::thread::scope(|scope| {
                 scope.spawn(|| {
@@ -481,7 +499,7 @@ mod tests {
         let replies = replies(64);
         let sampled = (0..LATENCY_STRIDE * 64)
             .filter(|_| {
-                let claim = replies.claim().unwrap();
+                let claim = replies.claim(AnswerPath::Fast).unwrap();
                 let sampled = replies.answer(claim, Ok(0)).begun.is_some();
                 drop(Ask::sent(replies.clone(), claim));
                 sampled

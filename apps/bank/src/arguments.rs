@@ -87,6 +87,10 @@ pub struct Arguments {
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, conflicts_with = "no_log")]
     pub checkpoint_bytes: u64,
 
+    /// Serve /metrics, /healthz and /readyz at this address: `freehold top` and Prometheus read them
+    #[arg(long, value_name = "HOST:PORT")]
+    pub metrics: Option<String>,
+
     /// Stop at the first line that is no payment
     #[arg(long)]
     pub strict: bool,

@@ -10,6 +10,7 @@
 //! cargo run --release -p bank                        # a million payments; then the log is removed
 //! cargo run --release -p bank -- --data ledger       # the same, and can be killed and run again
 //! cargo run --release -p bank -- --no-log            # in memory only
+//! cargo run --release -p bank -- --generate 50000000 --metrics 127.0.0.1:9100    # for `freehold top`
 //! cargo run --release -p bank -- --input payments.csv --balances balances.csv
 //! cargo run --release -p bank -- --generate 100000 --accounts 10000 --write-payments payments.csv
 //! ```
@@ -46,6 +47,7 @@ use clap::Parser;
 use freehold::{
     AskError, Config, Handle, LogConfig, PlacementKey, Runtime, Shards, SnapshotError, StartError, Stats,
 };
+use freehold_metrics::Server;
 use thiserror::Error;
 
 use crate::arguments::{Arguments, BATCH_MAX};
@@ -85,6 +87,8 @@ enum Failure {
         "there is no place for a log that is removed in the end; name a directory by `--data`, or say `--no-log`"
     )]
     Place(#[source] io::Error),
+    #[error("no metrics can be served at {addr}; name an address of this machine with a free port")]
+    Pages { addr: String, source: io::Error },
     #[error("nothing was paid")]
     Unpaid(#[source] RunError),
     #[error("the payments refused cannot be read")]
@@ -163,6 +167,7 @@ fn bank(arguments: &Arguments) -> Result<(), Failure> {
         Some(place) => open(arguments, place, config)?,
     };
     let handle = runtime.handle();
+    let _pages = pages(arguments, &handle)?;
     if arguments.batch.is_none() {
         plan.batch = (BATCH_PER_SHARD * handle.shards() as u64).min(BATCH_MAX) as usize;
     }
@@ -246,6 +251,15 @@ fn open(arguments: &Arguments, place: &Place, config: Config) -> Result<Runtime<
     };
     bar.finish_and_clear();
     opened
+}
+
+/// The pages about the runtime, as long as they are kept, if they are wanted.
+fn pages(arguments: &Arguments, handle: &Handle<Ledger>) -> Result<Option<Server>, Failure> {
+    let Some(addr) = &arguments.metrics else { return Ok(None) };
+    let server = freehold_metrics::serve(handle.clone(), addr.as_str())
+        .map_err(|source| Failure::Pages { addr: addr.clone(), source })?;
+    eprintln!("bank: metrics at http://{0}/metrics; `freehold top {0}` shows them", server.addr());
+    Ok(Some(server))
 }
 
 /// The payments to make, and the progress bar that suits them.

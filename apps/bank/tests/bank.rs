@@ -17,7 +17,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
@@ -605,6 +605,36 @@ fn a_log_that_nobody_named_is_removed() {
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
     assert_eq!(temporary_logs(), before);
+}
+
+/// A newcomer watches the bank by `freehold top` while it runs.
+#[test]
+fn its_pages_tell_what_it_does_as_long_as_it_runs() {
+    let directory = TempDir::new().unwrap();
+    let mut child = start(directory.path(), "--no-log --input - --batch 1 --metrics 127.0.0.1:0");
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"from,to,amount\n1,2,5\n1,1,0\n").unwrap();
+    let mut complaints = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+    let said = complaints.find(|line| line.as_ref().unwrap().contains("metrics at http://"));
+    let said = said.expect("it says where").unwrap();
+    let (addr, _) = said.split_once("http://").unwrap().1.split_once('/').unwrap();
+    let page = || {
+        let mut stream = std::net::TcpStream::connect(addr).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page
+    };
+    support::until(|| page().contains("freehold_uptime_seconds"));
+    drop(input);
+    child.wait().unwrap();
+    assert!(std::net::TcpStream::connect(addr).is_err(), "nobody listens any more");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let command = format!("--no-log --generate 10 --metrics {}", taken.local_addr().unwrap());
+    let output = start(directory.path(), &command).wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("no metrics can be served at"), "{output:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::process::Command;
 
 mod doctor;
 mod log;
+mod top;
 
 /// Runs it with these arguments. Gives the exit status, and what was said on standard output and
 /// standard error.

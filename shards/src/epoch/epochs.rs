@@ -183,6 +183,12 @@ impl Epochs {
         Time(self.words.oldest.load(Ordering::Relaxed)).after(age_max) <= now
     }
 
+    /// How many snapshots are open, and when the oldest of them was opened.
+    pub fn snapshots(&self) -> (usize, Option<Time>) {
+        let open = self.lock();
+        (open.len(), open.values().next().copied())
+    }
+
     /// Ends the epoch and opens a snapshot as of the start of the next, which is returned.
     pub fn open(&self, now: Time) -> Epoch {
         let mut open = self.lock();

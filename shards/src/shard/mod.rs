@@ -479,6 +479,17 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         (self.engine.in_flight, self.engine.locks.waiting())
     }
 
+    /// How many locks transactions had to wait for here since the start.
+    pub fn lock_waits(&self) -> u64 {
+        self.engine.locks.waits()
+    }
+
+    /// The objects that transactions had to wait for here since this was last called: a sample of
+    /// at most 64 waits, one entry each.
+    pub fn take_waited_for(&mut self) -> impl Iterator<Item = A::Id> + '_ {
+        self.engine.locks.take_remembered()
+    }
+
     /// Whether so many transactions that began here are under way that no more should be let in
     /// from outside.
     pub fn is_congested(&self) -> bool {

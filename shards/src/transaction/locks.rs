@@ -29,8 +29,15 @@ struct Request {
     access: Access,
 }
 
+/// Of the waits since somebody asked, so many are remembered by their object.
+const REMEMBERED_MAX: usize = 64;
+
 /// All that waits on a shard.
 pub(crate) struct Locks<A: Actor> {
+    /// Locks that had to be waited for since the start.
+    waits: u64,
+    /// The objects of the last of them.
+    remembered: Vec<A::Id>,
     waiting: Slab<Waiting<A>>,
     queues: Slab<VecDeque<Request>>,
     /// Empty queues kept for their memory.
@@ -41,12 +48,40 @@ pub(crate) struct Locks<A: Actor> {
 
 impl<A: Actor> Locks<A> {
     pub(crate) fn new() -> Self {
-        Locks { waiting: Slab::new(), queues: Slab::new(), spare: Vec::new(), ready: VecDeque::new() }
+        Locks {
+            waits: 0,
+            remembered: Vec::new(),
+            waiting: Slab::new(),
+            queues: Slab::new(),
+            spare: Vec::new(),
+            ready: VecDeque::new(),
+        }
     }
 
     /// How many transactions wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// How many locks had to be waited for since the start.
+    pub(crate) fn waits(&self) -> u64 {
+        self.waits
+    }
+
+    /// The objects that were waited for since this was last called: at most [`REMEMBERED_MAX`], a
+    /// sample if there were more.
+    pub(crate) fn take_remembered(&mut self) -> impl Iterator<Item = A::Id> + '_ {
+        self.remembered.drain(..)
+    }
+
+    /// A transaction has to wait for this object.
+    fn remember(&mut self, id: A::Id) {
+        if self.remembered.len() < REMEMBERED_MAX {
+            self.remembered.push(id);
+        } else {
+            self.remembered[self.waits as usize % REMEMBERED_MAX] = id;
+        }
+        self.waits += 1;
     }
 
     /// Locks the objects `at_home` of `transaction`, which have slots. Returns it if it has them
@@ -77,6 +112,7 @@ impl<A: Actor> Locks<A> {
                 slot.queue = self.queues.insert(self.spare.pop().unwrap_or_default()) as u32;
             }
             self.queues[slot.queue as usize].push_back(Request { waiting, access: object.access });
+            self.remember(object.id);
         }
         self.waiting.insert(Waiting { transaction, missing });
         None

@@ -1,6 +1,7 @@
 //! What arrives at a shard and what it sends: envelopes and batches.
 
 use crate::actor::Actor;
+use crate::actor::addressees::Addressees;
 use crate::actor::outcome::{Outcome, ReturnAddress};
 use crate::actor::told::TimerId;
 use crate::epoch::Epoch;
@@ -60,6 +61,19 @@ pub enum Envelope<A: Actor> {
     /// The sending shard has said of every send that was delivered there before this epoch that it
     /// is.
     Mark(Epoch),
+}
+
+impl<A: Actor> Envelope<A> {
+    /// Names the objects that it is about to use, on whatever shard; none for what is on its way
+    /// back.
+    pub fn name_objects(&self, objects: &mut Addressees<A::Id>) {
+        objects.clear();
+        match self {
+            Envelope::Message { message, .. } => A::addressees(message, objects),
+            Envelope::Lock(transaction) => transaction.objects.iter().for_each(|it| objects.read(it.id)),
+            _ => {}
+        }
+    }
 }
 
 /// One message of a batch; its outcome takes the message's place.

@@ -1,0 +1,176 @@
+//! The numbers of a runtime as OpenMetrics text.
+
+use std::fmt;
+
+use freehold::{Actor, Distribution, Handle, Label, Metric, MetricKind, MetricUnit, MetricValue, Stats};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The longest value of a label, in characters: an id is as long as its `Debug` makes it.
+const LABEL_CHARACTERS_MAX: usize = 120;
+
+/// Collects the statistics of a runtime each time that a registry is encoded.
+pub struct StatsCollector<F> {
+    stats: F,
+}
+
+impl StatsCollector<()> {
+    /// Of the runtime that `handle` leads to, for a registry of your own.
+    ///
+    /// ```
+    /// # use freehold::{Actor, Handle};
+    /// use freehold_metrics::StatsCollector;
+    /// use prometheus_client::registry::Registry;
+    ///
+    /// fn registry<A: Actor>(handle: Handle<A>) -> Registry {
+    ///     let mut registry = Registry::default();
+    ///     let freehold = registry.sub_registry_with_prefix("freehold");
+    ///     freehold.register_collector(Box::new(StatsCollector::of(handle)));
+    ///     registry
+    /// }
+    /// ```
+    pub fn of<A: Actor>(handle: Handle<A>) -> StatsCollector<impl Fn() -> Stats + Send + Sync + 'static> {
+        StatsCollector { stats: move || handle.stats() }
+    }
+}
+
+impl<F> fmt::Debug for StatsCollector<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatsCollector").finish_non_exhaustive()
+    }
+}
+
+impl<F: Fn() -> Stats + Send + Sync + 'static> Collector for StatsCollector<F> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for family in Family::all(&(self.stats)()) {
+            family.encode(&mut encoder)?;
+        }
+        Ok(())
+    }
+}
+
+/// The statistics as OpenMetrics text, with the prefix `freehold_` before each name.
+///
+/// ```
+/// let text = freehold_metrics::text(&freehold::Stats::default());
+/// assert!(text.contains("freehold_phase{phase=\"running\"} 1"));
+/// assert!(text.ends_with("# EOF\n"));
+/// ```
+pub fn text(stats: &Stats) -> String {
+    let stats = stats.clone();
+    let mut registry = Registry::default();
+    let of_runtime = registry.sub_registry_with_prefix("freehold");
+    of_runtime.register_collector(Box::new(StatsCollector { stats: move || stats.clone() }));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("a `String` takes any text");
+    text
+}
+
+/// The numbers of one name.
+struct Family {
+    name: &'static str,
+    kind: MetricKind,
+    unit: MetricUnit,
+    help: &'static str,
+    numbers: Vec<(Vec<(&'static str, String)>, Number)>,
+}
+
+enum Number {
+    Whole(u64),
+    Real(f64),
+    Distribution(Distribution),
+}
+
+impl Family {
+    fn all(stats: &Stats) -> Vec<Family> {
+        let mut families: Vec<Family> = Vec::new();
+        stats.visit(|&Metric { name, kind, unit, help, labels, value, .. }| {
+            if families.last().is_none_or(|last| last.name != name) {
+                families.push(Family { name, kind, unit, help, numbers: Vec::new() });
+            }
+            let number = match value {
+                MetricValue::Whole(number) => Number::Whole(number),
+                MetricValue::Real(number) => Number::Real(number),
+                MetricValue::Distribution(times) => Number::Distribution(*times),
+            };
+            let labels = labels.iter().map(escaped).collect();
+            families.last_mut().expect("one was pushed").numbers.push((labels, number));
+        });
+        families
+    }
+
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let unit = match self.unit {
+            MetricUnit::Things => None,
+            MetricUnit::Seconds => Some(Unit::Seconds),
+            MetricUnit::Bytes => Some(Unit::Bytes),
+        };
+        let kind = match self.kind {
+            MetricKind::Counter => MetricType::Counter,
+            MetricKind::Gauge => MetricType::Gauge,
+            MetricKind::Histogram => MetricType::Histogram,
+        };
+        let mut encoder = encoder.encode_descriptor(self.name, self.help, unit.as_ref(), kind)?;
+        for (labels, number) in &self.numbers {
+            match labels.is_empty() {
+                true => number.encode(self.kind, &mut encoder)?,
+                false => number.encode(self.kind, &mut encoder.encode_family(labels)?)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Number {
+    fn encode(&self, kind: MetricKind, to: &mut MetricEncoder<'_>) -> fmt::Result {
+        match (kind, self) {
+            (MetricKind::Counter, Number::Whole(number)) => {
+                to.encode_counter::<NoLabelSet, _, f64>(number, None)
+            }
+            (MetricKind::Counter, Number::Real(number)) => {
+                to.encode_counter::<NoLabelSet, _, f64>(number, None)
+            }
+            (_, Number::Whole(number)) => to.encode_gauge(number),
+            (_, Number::Real(number)) => to.encode_gauge(number),
+            (_, Number::Distribution(times)) => {
+                // In place of a last bound, the library wants the largest number.
+                let bounds = Distribution::BOUNDS.iter().map(|bound| bound.as_secs_f64()).chain([f64::MAX]);
+                let buckets: Vec<(f64, u64)> = bounds.zip(times.counts).collect();
+                to.encode_histogram::<NoLabelSet>(times.sum.as_secs_f64(), times.count(), &buckets, None)
+            }
+        }
+    }
+}
+
+/// A label whose value may stand between quotes: `prometheus-client` 0.24 writes it as it is.
+fn escaped(&(name, value): &Label<'_>) -> (&'static str, String) {
+    let mut text = String::new();
+    for (at, character) in value.chars().enumerate() {
+        if at == LABEL_CHARACTERS_MAX {
+            text.push('…');
+            break;
+        }
+        match character {
+            '\\' => text += "\\\\",
+            '"' => text += "\\\"",
+            '\n' => text += "\\n",
+            other => text.push(other),
+        }
+    }
+    (name, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_may_have_any_text_and_is_not_too_long() {
+        let plain = |value| escaped(&("id", value)).1;
+        assert_eq!(plain("Account(7)"), "Account(7)");
+        assert_eq!(plain("Key(\"a\\b\n\")"), "Key(\\\"a\\\\b\\n\\\")");
+        assert_eq!(plain(&"é".repeat(500)).chars().count(), LABEL_CHARACTERS_MAX + 1);
+    }
+}

@@ -1,0 +1,292 @@
+//! Pages about a runtime, over HTTP: `/metrics`, `/healthz` and `/readyz`.
+//!
+//! One thread takes connections, and each has a thread of its own for one request, at most
+//! [`CONNECTIONS_MAX`] at a time. A client has [`PATIENCE`] for its request and for taking the
+//! answer. No shard takes part: a page is made from what shards have published, so it comes while a
+//! shard is stuck, too. There is no TLS and no password: bind to an address that only your
+//! Prometheus reaches.
+//!
+//! | page | answers |
+//! |---|---|
+//! | `/metrics` | 200 and OpenMetrics text; 503 before the runtime has started |
+//! | `/healthz` | 200, also while it starts or stops; 503 with the cause if a shard has died |
+//! | `/readyz` | 200 while messages are taken; else 503: starting, draining, stopping or dead |
+
+use std::fmt::Write as _;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use freehold::{Actor, Handle, Phase, Progress, Recovery, Stats};
+
+use crate::collector::text;
+
+/// Requests that are answered at a time; more are refused.
+const CONNECTIONS_MAX: usize = 16;
+/// The longest head of a request, in bytes.
+const HEAD_BYTES_MAX: usize = 8 << 10;
+/// Bytes that are read and thrown away behind a request.
+const REST_BYTES_MAX: u64 = 64 << 10;
+/// The most header fields of a request.
+const HEADERS_MAX: usize = 64;
+/// How long a client may take to send its request, and to take each piece of the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// After an accept that failed, as without a free descriptor.
+const PAUSE: Duration = Duration::from_millis(50);
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the pages are about.
+enum Source {
+    /// There is no runtime yet; how far its log has been read, if that has begun.
+    Starting(Option<Recovery>),
+    Runtime(Box<dyn Fn() -> Stats + Send>),
+}
+
+struct Shared {
+    source: Mutex<Source>,
+    connections: AtomicUsize,
+    stops: AtomicBool,
+}
+
+impl Shared {
+    fn source(&self) -> MutexGuard<'_, Source> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves the pages until it is dropped. Requests that it has taken are still answered then.
+#[must_use = "the pages are served as long as this lives"]
+pub struct Server {
+    shared: Arc<Shared>,
+    addr: SocketAddr,
+    /// Empty once it has stopped.
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Serves the pages of the runtime that `handle` leads to, on threads of their own.
+///
+/// ```no_run
+/// # fn serve<A: freehold::Actor>(runtime: &freehold::Runtime<A>) -> std::io::Result<()> {
+/// let server = freehold_metrics::serve(runtime.handle(), "127.0.0.1:9100")?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// The system's, if the address cannot be had. Nothing runs then.
+pub fn serve<A: Actor>(handle: Handle<A>, addr: impl ToSocketAddrs) -> io::Result<Server> {
+    let server = Server::starting(addr)?;
+    server.ready(handle);
+    Ok(server)
+}
+
+impl Server {
+    /// Serves the pages before there is a runtime: `/healthz` says that the program is alive, and
+    /// `/readyz` how far its log has been read.
+    ///
+    /// ```no_run
+    /// # use freehold::{Actor, Config, LogConfig, Runtime};
+    /// # fn open<A: Actor>() -> Result<(), Box<dyn std::error::Error>>
+    /// # where A::Message: serde::Serialize + serde::de::DeserializeOwned {
+    /// let server = freehold_metrics::Server::starting("127.0.0.1:9100")?;
+    /// let log = LogConfig { progress: Some(server.progress()), ..LogConfig::at("/var/lib/bank") };
+    /// let runtime = Runtime::<A>::open(Config::default(), log)?;
+    /// server.ready(runtime.handle());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`serve`].
+    pub fn starting(addr: impl ToSocketAddrs) -> io::Result<Server> {
+        let listener = TcpListener::bind(addr)?;
+        let addr = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            source: Mutex::new(Source::Starting(None)),
+            connections: AtomicUsize::new(0),
+            stops: AtomicBool::new(false),
+        });
+        let takes = shared.clone();
+        let thread =
+            std::thread::Builder::new().name("metrics".into()).spawn(move || take(&listener, &takes))?;
+        Ok(Server { shared, addr, thread: Some(thread) })
+    }
+
+    /// Hears how far the log has been read, for [`LogConfig::progress`](freehold::LogConfig).
+    pub fn progress(&self) -> Progress {
+        let shared = self.shared.clone();
+        Arc::new(move |recovery| {
+            if let Source::Starting(progress) = &mut *shared.source() {
+                *progress = Some(recovery);
+            }
+        })
+    }
+
+    /// The runtime has started: from now on the pages are about it.
+    pub fn ready<A: Actor>(&self, handle: Handle<A>) {
+        *self.shared.source() = Source::Runtime(Box::new(move || handle.stats()));
+    }
+
+    /// Where it listens: the port that the system chose, if it was asked for port 0.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stops.store(true, Ordering::Release);
+        // Its thread waits in `accept`, and sees on the next connection that it stops.
+        let mut here = self.addr;
+        if here.ip().is_unspecified() {
+            here.set_ip(if here.is_ipv4() { [127, 0, 0, 1].into() } else { [0, 0, 0, 0, 0, 0, 0, 1].into() });
+        }
+        let woken = TcpStream::connect_timeout(&here, PATIENCE).is_ok();
+        if let Some(thread) = self.thread.take().filter(|_| woken) {
+            thread.join().expect("it does not panic");
+        }
+    }
+}
+
+/// Takes connections until the server stops.
+fn take(listener: &TcpListener, shared: &Arc<Shared>) {
+    loop {
+        let accepted = listener.accept();
+        if shared.stops.load(Ordering::Acquire) {
+            return;
+        }
+        let Ok((stream, _)) = accepted else {
+            std::thread::sleep(PAUSE);
+            continue;
+        };
+        if shared.connections.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
+            // Closed without an answer: whoever holds the others may be the reason.
+            shared.connections.fetch_sub(1, Ordering::Relaxed);
+            continue;
+        }
+        let answers = shared.clone();
+        let answer = move || {
+            // A client that has gone, or is too slow, has no answer.
+            let _ = answer(stream, &answers);
+            answers.connections.fetch_sub(1, Ordering::Relaxed);
+        };
+        if std::thread::Builder::new().name("metrics-page".into()).spawn(answer).is_err() {
+            shared.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Reads one request and answers it.
+fn answer(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let page = match Request::read(&mut stream)? {
+        Request::Get(path) => page(&path, shared),
+        Request::Other => Page { status: "405 Method Not Allowed", kind: PLAIN, text: "GET only\n".into() },
+        Request::Bad => Page { status: "400 Bad Request", kind: PLAIN, text: "no request of HTTP\n".into() },
+    };
+    let Page { status, kind, text } = page;
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        text.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(text.as_bytes())?;
+    stream.shutdown(Shutdown::Write)?;
+    // A socket that is closed with bytes unread is reset, and the client may lose the answer.
+    let mut rest = stream.take(REST_BYTES_MAX);
+    io::copy(&mut rest, &mut io::sink()).map(drop)
+}
+
+enum Request {
+    /// For this path, without what follows a `?`.
+    Get(String),
+    Other,
+    Bad,
+}
+
+impl Request {
+    fn read(stream: &mut TcpStream) -> io::Result<Request> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut head = Vec::new();
+        loop {
+            let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+            let mut request = httparse::Request::new(&mut headers);
+            match request.parse(&head) {
+                Ok(httparse::Status::Complete(_)) => {
+                    let path = request.path.unwrap_or_default().split('?').next().unwrap_or_default();
+                    let is_get = request.method == Some("GET");
+                    return Ok(if is_get { Request::Get(path.to_owned()) } else { Request::Other });
+                }
+                Ok(httparse::Status::Partial) if head.len() < HEAD_BYTES_MAX => {}
+                Ok(httparse::Status::Partial) | Err(_) => return Ok(Request::Bad),
+            }
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            stream.set_read_timeout(Some(left))?;
+            let mut bytes = [0; 1024];
+            match stream.read(&mut bytes)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => head.extend_from_slice(&bytes[..read]),
+            }
+            if Instant::now() >= deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+}
+
+struct Page {
+    status: &'static str,
+    kind: &'static str,
+    text: String,
+}
+
+fn page(path: &str, shared: &Shared) -> Page {
+    let stats = match &*shared.source() {
+        Source::Starting(recovery) => return starting(path, *recovery),
+        Source::Runtime(stats) => stats(),
+    };
+    let phase = match stats.phase {
+        Phase::Running => "running",
+        Phase::Draining => "draining: what it has accepted runs to its end",
+        Phase::Stopping => "stopping",
+        Phase::Dead => "dead",
+    };
+    let mut text_of_phase = format!("{phase}\n");
+    for death in &stats.deaths {
+        let _ = writeln!(text_of_phase, "{death}");
+    }
+    match path {
+        "/metrics" => Page { status: OK, kind: OPEN_METRICS, text: text(&stats) },
+        "/healthz" => says(stats.phase != Phase::Dead, text_of_phase),
+        "/readyz" => says(stats.phase == Phase::Running, text_of_phase),
+        _ => not_found(),
+    }
+}
+
+fn starting(path: &str, recovery: Option<Recovery>) -> Page {
+    let text = match recovery {
+        None => "starting\n".to_owned(),
+        Some(recovery) => format!("starting: {recovery}\n"),
+    };
+    match path {
+        "/healthz" => says(true, text),
+        "/readyz" | "/metrics" => says(false, text),
+        _ => not_found(),
+    }
+}
+
+const OK: &str = "200 OK";
+
+fn says(is_so: bool, text: String) -> Page {
+    Page { status: if is_so { OK } else { "503 Service Unavailable" }, kind: PLAIN, text }
+}
+
+fn not_found() -> Page {
+    let text = "/metrics, /healthz and /readyz are here\n".to_owned();
+    Page { status: "404 Not Found", kind: PLAIN, text }
+}

@@ -1,0 +1,102 @@
+//! The document, the dashboard and the rules name the numbers that there are.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use freehold::{Epoch, Stats};
+use freehold_metrics::text;
+
+use super::{Message, ids, open};
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The names that Prometheus has: of a counter with `_total`, of a histogram without what its parts
+/// add.
+fn in_code() -> BTreeSet<String> {
+    let (runtime, _directory) = open();
+    let bank = runtime.handle();
+    let [[here], _] = ids(&bank);
+    bank.ask(Message::Add(here)).wait().expect("it is added");
+    runtime.checkpoint().expect("there is a log");
+    let mut stats = bank.stats();
+    // Nobody waited, and so no object is named for that.
+    stats.hot.waited = stats.hot.touched.clone();
+    assert!(stats.epoch > Epoch(0) && !stats.hot.waited.is_empty());
+    let name = |line: &str| {
+        let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+        Some(if kind == "counter" { format!("{name}_total") } else { name.to_owned() })
+    };
+    text(&stats).lines().filter_map(name).collect()
+}
+
+/// Every word in `text` that begins as our names do.
+fn named(text: &str) -> BTreeSet<String> {
+    let words = text.split(|character: char| !character.is_ascii_lowercase() && character != '_');
+    words.filter(|word| word.starts_with("freehold_")).map(str::to_owned).collect()
+}
+
+/// The same, of a histogram by its own name.
+fn in_queries(text: &str) -> BTreeSet<String> {
+    let histogram = |name: String| {
+        let part = ["_bucket", "_count", "_sum"].into_iter().find_map(|part| name.strip_suffix(part));
+        part.map(str::to_owned).unwrap_or(name)
+    };
+    named(text).into_iter().map(histogram).collect()
+}
+
+#[test]
+fn the_document_has_each_number_in_a_row_of_its_own_and_no_other() {
+    let page = read("docs/METRICS.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `freehold_"));
+    let documented: Vec<String> =
+        rows.map(|row| format!("freehold_{}", row.split('`').next().unwrap_or_default())).collect();
+    let once: BTreeSet<String> = documented.iter().cloned().collect();
+    assert_eq!(once.len(), documented.len(), "a row comes twice");
+    let in_code = in_code();
+    let missing: Vec<_> = in_code.difference(&once).collect();
+    let gone: Vec<_> = once.difference(&in_code).collect();
+    assert!(missing.is_empty() && gone.is_empty(), "not in METRICS.md: {missing:?}; only there: {gone:?}");
+    for row in page.lines().filter(|line| line.starts_with("| `freehold_")) {
+        assert_eq!(row.matches('|').count(), 5, "a row has four columns: {row}");
+    }
+}
+
+#[test]
+fn dashboard_and_rules_ask_for_numbers_that_there_are() {
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&read("metrics/grafana/dashboard.json")).expect("it is JSON");
+    let panels = dashboard["panels"].as_array().expect("it has panels");
+    let mut asked = BTreeSet::new();
+    for panel in panels {
+        let targets = panel["targets"].as_array().expect("a panel asks for something");
+        for target in targets {
+            let names = in_queries(target["expr"].as_str().expect("it has a query"));
+            assert!(!names.is_empty(), "{target}");
+            asked.extend(names);
+        }
+    }
+    let rules = in_queries(&read("metrics/prometheus/alerts.yml"));
+    assert!(asked.len() > 15 && rules.len() > 8, "{asked:?} {rules:?}");
+    let in_code = in_code();
+    for name in asked.iter().chain(&rules) {
+        assert!(in_code.contains(name), "{name} is not a number of Freehold");
+    }
+}
+
+#[test]
+fn a_query_for_a_part_of_a_histogram_is_one_for_the_histogram() {
+    let query =
+        "histogram_quantile(0.99, rate(freehold_answer_seconds_bucket[5m])) / freehold_objects{a=\"b\"}";
+    assert_eq!(Vec::from_iter(in_queries(query)), ["freehold_answer_seconds", "freehold_objects"]);
+}
+
+/// A runtime that has done nothing has the same names, but for those of objects and of the log.
+#[test]
+fn numbers_are_there_from_the_start() {
+    let of_nothing: BTreeSet<_> = named(&text(&Stats::default()));
+    assert!(of_nothing.contains("freehold_uptime_seconds"));
+    assert!(!of_nothing.contains("freehold_hot_touches"));
+}
