@@ -182,6 +182,12 @@ macro_rules! actor {
                 }
             }
 
+            fn message_name(message: &$Message) -> &'static str {
+                match message {
+                    $($Message::$Sent(_) => stringify!($Sent),)+
+                }
+            }
+
             #[inline]
             fn receive(
                 message: &$Message,

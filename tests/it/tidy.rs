@@ -26,7 +26,6 @@ const LONG_FUNCTIONS: [(&str, usize, &str); 17] = [
     ("audit", 85, "the simulator's: one arm for each thing that is checked"),
     ("bank", 100, "the program from top to bottom"),
     ("chosen", 90, "shard_scaling's: one arm for each argument"),
-    ("explain", 80, "the simulator's: one arm for each thing that went wrong"),
     ("it_prints_what_is_there_and_what_is_wrong", 75, "a test's story"),
     ("judge", 85, "a test's: one arm for each kind of damage"),
     ("key_figures", 80, "one figure after another"),

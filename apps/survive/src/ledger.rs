@@ -118,9 +118,9 @@ impl Actor for Ledger {
                 match payment.way {
                     Way::Transfer => account(objects, payment.to, payment, Side::Payee),
                     Way::Wire => objects.tell(Order::Arrive(*payment)),
-                    Way::WireAfter(milliseconds) => {
-                        objects.tell_after(Duration::from_millis(milliseconds), Order::Arrive(*payment))
-                    }
+                    Way::WireAfter(milliseconds) => objects
+                        .tell_after(Duration::from_millis(milliseconds), Order::Arrive(*payment))
+                        .map(drop),
                 }
             }
             Order::Arrive(payment) => account(objects, payment.to, payment, Side::Payee),

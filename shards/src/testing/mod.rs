@@ -17,7 +17,7 @@ use crate::actor::addressees::Addressees;
 use crate::actor::destination::Destination;
 use crate::actor::kind::Kind;
 use crate::actor::limits::Limits;
-use crate::actor::outcome::{AskError, Outcome, ReturnAddress};
+use crate::actor::outcome::{AskError, Failure, Outcome, ReturnAddress};
 use crate::actor::receive::MessageOf;
 use crate::counters::Counters;
 use crate::epoch::published::Mvcc;
@@ -92,6 +92,7 @@ pub struct Bench<A: Actor> {
     answers: BTreeMap<u32, Outcome<A>>,
     asked: u32,
     overloads: usize,
+    failures: Vec<Failure<A>>,
 }
 
 impl<A: Actor> Bench<A> {
@@ -122,12 +123,14 @@ impl<A: Actor> Bench<A> {
             answers: BTreeMap::new(),
             asked: 0,
             overloads: 0,
+            failures: Vec::new(),
         };
         bench.begin();
         bench
     }
 
-    /// The same with another seed, and with no objects: ids have other homes, and messages meet in another order.
+    /// The same with another seed, and with no objects: ids have other homes, and messages meet in
+    /// another order.
     ///
     /// ```
     /// # use freehold_shard::{Actor, testing::Bench};
@@ -319,6 +322,22 @@ impl<A: Actor> Bench<A> {
         self.shards.iter().map(Shard::timers).sum()
     }
 
+    /// The messages that failed since this was last asked and that nobody waits for: those that
+    /// were told, at once or for later.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # use std::time::Duration;
+    /// # fn test<A: Actor<Error: std::fmt::Debug>>(bench: &mut Bench<A>) {
+    /// bench.pass(Duration::from_secs(3600));
+    /// let failures = bench.take_failures();
+    /// assert!(failures.is_empty(), "{failures:?}");
+    /// # }
+    /// ```
+    pub fn take_failures(&mut self) -> Vec<Failure<A>> {
+        std::mem::take(&mut self.failures)
+    }
+
     /// What the shards have counted together: how many messages ran, took the consensus path, began
     /// anew.
     ///
@@ -507,6 +526,7 @@ impl<A: Actor> Bench<A> {
         let later = inbox.envelopes.split_off(some);
         self.shards[shard].turn(self.now, inbox, &mut self.effects[shard]);
         inbox.envelopes = later;
+        self.failures.append(&mut self.effects[shard].failures);
         for (to, outcome) in self.effects[shard].answers.drain(..) {
             if let ReturnAddress::Outside { slot, .. } = to {
                 self.answers.insert(slot, outcome);
