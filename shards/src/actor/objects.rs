@@ -371,7 +371,8 @@ impl<A: Actor> Objects<'_, A> {
 
     /// The time of the turn that runs this message: how long the runtime has been running; with a
     /// log, how long its database has, in all its runs. It never goes back on one shard. Two shards
-    /// may differ by as long as a turn takes.
+    /// may differ by as long as a turn takes. A message that a task runs by `ask_now` sees the time
+    /// of the shard's last turn, unless timers wait there.
     ///
     /// ```
     /// # use freehold_shard::{AccessError, Actor, Objects};
