@@ -13,6 +13,8 @@ struct People;
 struct Person {
     friends: Vec<u64>,
     greeted: u64,
+    /// When it was greeted last.
+    at: Duration,
     timer: Option<TimerId>,
 }
 
@@ -30,6 +32,9 @@ enum Message {
     Forget(u64, Result<(), ()>),
     /// A greeting in an hour, taken back at once.
     RemindAndForget(u64),
+    /// Tells a message that fails, at once and in an hour; it is for one object or for two.
+    Doom(u64, Option<u64>),
+    Fail(u64, Option<u64>),
     /// What time is it, and what is the context?
     Ask(u64),
 }
@@ -72,7 +77,12 @@ impl Actor for People {
             Message::Befriend(id, _)
             | Message::Hello(id)
             | Message::Forget(id, _)
+            | Message::Doom(id, _)
             | Message::RemindAndForget(id) => to.write(id),
+            Message::Fail(id, other) => {
+                to.write(id);
+                other.into_iter().for_each(|other| to.write(other));
+            }
             Message::Greet(id, _) | Message::Publish(id, _) | Message::Ask(id) => to.read(id),
             Message::Remind(id, other) => {
                 to.write(id);
@@ -96,7 +106,11 @@ impl Actor for People {
                 }
                 return end.map(|()| 0).map_err(|()| Refusal::Asked);
             }
-            Message::Hello(id) => objects.get_or_insert_with(*id, Person::default)?.greeted += 1,
+            Message::Hello(id) => {
+                let at = objects.now();
+                let person = objects.get_or_insert_with(*id, Person::default)?;
+                (person.greeted, person.at) = (person.greeted + 1, at);
+            }
             Message::Remind(id, other) => {
                 let timer = objects.tell_after(HOUR, Message::Hello(*id))?;
                 objects.get_or_insert_with(*id, Person::default)?.timer = Some(timer);
@@ -112,6 +126,11 @@ impl Actor for People {
                 let timer = objects.tell_after(HOUR, Message::Hello(*id))?;
                 objects.cancel(timer)?;
             }
+            Message::Doom(id, other) => {
+                objects.tell(Message::Fail(*id, *other))?;
+                objects.tell_after(HOUR, Message::Fail(*id, *other))?;
+            }
+            Message::Fail(..) => panic!("as the test says"),
             Message::Ask(_) => return Ok(objects.now().as_secs() + objects.context::<Context>()?.0),
         }
         Ok(0)
@@ -226,7 +245,32 @@ fn taking_back_what_has_run_does_nothing() {
     bench.pass(HOUR);
     assert_eq!(bench.ask(Message::Forget(1, Ok(()))), Ok(0));
     assert_eq!(bench.ask(Message::Forget(2, Ok(()))), Ok(0));
-    assert_eq!([1, 3].map(|id| bench.get(id).map(|person| person.greeted)), [Some(1), Some(0)]);
+    let greeted = |id| bench.get(id).map(|person| (person.greeted, person.at));
+    assert_eq!((greeted(1), greeted(3)), (Some((1, HOUR)), Some((0, Duration::ZERO))), "at its time");
+}
+
+/// Nobody waits for a message that was told.
+#[test]
+fn a_message_that_fails_unheard_is_kept_for_the_program() {
+    std::panic::set_hook(Box::new(|_| {}));
+    for (shards, other) in [(1, None), (1, Some(8)), (4, Some(8)), (4, Some(9)), (4, Some(10))] {
+        let mut bench = Bench::<People>::shards(shards);
+        assert_eq!(bench.ask(Message::Doom(7, other)), Ok(0));
+        let told = bench.take_failures();
+        bench.pass(HOUR);
+        let timed = bench.take_failures();
+        for failures in [told, timed] {
+            let [Failure { message, error: AskError::Panicked(panic) }] = &failures[..] else {
+                panic!("{failures:?}");
+            };
+            assert_eq!(*message, std::any::type_name::<Message>());
+            assert_eq!(panic.text(), "as the test says");
+            let objects = [Some(7), other].into_iter().flatten().map(|id| id.to_string());
+            assert!(objects.into_iter().any(|id| id == panic.object()), "{panic:?}");
+        }
+        assert!(matches!(bench.ask(Message::Fail(7, other)), Err(AskError::Panicked(_))));
+        assert!(bench.take_failures().is_empty(), "one who waits hears of it");
+    }
 }
 
 #[test]

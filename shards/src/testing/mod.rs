@@ -555,3 +555,51 @@ impl<A: Actor> fmt::Debug for Bench<A> {
 fn own<A: Actor, M: MessageOf<A>>(reply: A::Reply) -> M::Reply {
     M::from_reply(reply).expect("`actor!` answers a message with its own reply")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::AccessError;
+    use crate::actor::objects::Objects;
+
+    /// Lists of numbers.
+    struct Lists;
+
+    impl Actor for Lists {
+        type Id = u64;
+        type State = Vec<u64>;
+        /// A number for two lists.
+        type Message = ([u64; 2], u64);
+        type Reply = ();
+        type Error = AccessError<u64>;
+
+        fn addressees((lists, _): &([u64; 2], u64), to: &mut Addressees<u64>) {
+            lists.iter().for_each(|list| to.write(*list));
+        }
+
+        fn receive(
+            (lists, number): &([u64; 2], u64),
+            objects: &mut Objects<'_, Self>,
+        ) -> Result<(), AccessError<u64>> {
+            lists.iter().try_for_each(|list| {
+                objects.get_or_insert_with(*list, Vec::new)?.push(*number);
+                Ok(())
+            })
+        }
+    }
+
+    #[test]
+    fn the_order_in_which_messages_meet_is_the_seeds() {
+        let run = |seed| {
+            let mut bench = Bench::<Lists>::shards(3).with_seed(seed);
+            // The homes are the same for all seeds here.
+            bench.router = Router::new(PlacementKey(0), 3);
+            bench.begin();
+            let messages = (0..60).map(|number| ([number % 4, 4 + number % 5], number));
+            assert!(bench.ask_all(messages).iter().all(Result::is_ok));
+            bench.snapshot()
+        };
+        assert_eq!(run(1), run(1));
+        assert!((2..10).any(|seed| run(seed) != run(1)));
+    }
+}
