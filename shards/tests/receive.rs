@@ -18,7 +18,7 @@ struct Person {
     timer: Option<TimerId>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Message {
     Befriend(u64, Vec<u64>),
     /// Greets all friends, which are not among the addressees.
@@ -39,7 +39,7 @@ enum Message {
     Ask(u64),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Way {
     OneByOne,
     Wanted,
@@ -296,4 +296,60 @@ fn a_seed_decides_everything_and_matters() {
     };
     assert_eq!(run(7), run(7));
     assert!((0..10).any(|seed| run(seed).1 != run(7).1), "the order is the seed's");
+}
+
+/// How often each of two friends was greeted, by a message to both.
+#[test]
+fn what_was_answered_outlives_a_crash_and_the_rest_is_whole_or_nothing() {
+    let (mut kept, mut lost) = (0, 0);
+    Bench::<People>::explore(0..60, |bench| {
+        *bench = Bench::shards(1 + bench.seed() as usize % 3).with_seed(bench.seed()).with_log();
+        assert_eq!(bench.ask(Message::Befriend(0, vec![1, 2])), Ok(0));
+        let mut answered = 0;
+        for _ in 0..4 {
+            let outcomes = bench.crash_while((0..5).map(|_| Message::Greet(0, Way::Wanted)));
+            answered += outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64;
+            let unknown = outcomes.iter().filter(|outcome| **outcome == Err(AskError::Unknown)).count();
+            assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count() + unknown, 5);
+            let greeted = [1, 2].map(|id| bench.get(id).map_or(0, |friend| friend.greeted));
+            assert_eq!(greeted[0], greeted[1], "a message is whole or nothing");
+            assert!(greeted[0] >= answered, "what was answered is there");
+            (kept, lost) = (kept + greeted[0] - answered, lost + unknown as u64);
+            answered = greeted[0];
+        }
+    });
+    assert!(kept > 0 && lost > kept, "{kept} of {lost} took effect unheard");
+}
+
+/// Timers go on after a crash, those that were taken back do not, and numbers are not given again.
+#[test]
+fn timers_outlive_crashes_unless_they_are_taken_back() {
+    for seed in 0..20 {
+        let mut bench = Bench::<People>::shards(3).with_seed(seed).with_log();
+        for id in 0..10 {
+            assert_eq!(bench.ask(Message::Remind(id, 100 + id)), Ok(0));
+            bench.crash();
+        }
+        assert_eq!(bench.timers(), 10);
+        for id in 0..5 {
+            assert_eq!(bench.ask(Message::Forget([id, 100 + id][seed as usize % 2], Ok(()))), Ok(0));
+        }
+        assert_eq!(bench.timers(), 5);
+        bench.crash();
+        assert_eq!(bench.timers(), 5);
+        bench.pass(HOUR);
+        let greeted = (0..10).map(|id| bench.get(id).map_or(0, |person| person.greeted));
+        assert!(greeted.eq([0, 0, 0, 0, 0, 1, 1, 1, 1, 1]), "seed {seed}");
+        bench.crash();
+        assert_eq!((bench.timers(), bench.take_failures().len()), (0, 0));
+    }
+}
+
+/// Without a log nothing outlives a crash.
+#[test]
+fn a_crash_without_a_log_leaves_nothing() {
+    let mut bench = Bench::<People>::shards(2);
+    assert_eq!(bench.ask(Message::Remind(1, 2)), Ok(0));
+    bench.crash();
+    assert!(bench.snapshot().is_empty() && bench.timers() == 0);
 }

@@ -89,11 +89,14 @@ impl<A: Actor> Objects<'_, A> {
         if a == b {
             return Err(AccessError::SameObject { id: a });
         }
-        let first = self.writable_index(a);
-        if first.is_err() {
-            self.also_want(&[b]);
-        }
-        let slots = (first?, self.writable_index(b)?);
+        let first = match self.writable_index(a) {
+            Ok(first) => first,
+            Err(error) => {
+                self.also_want(&[b]);
+                return Err(error);
+            }
+        };
+        let slots = (first, self.writable_index(b)?);
         let partition = &mut self.run.partition;
         Ok(match slots {
             (NO_SLOT, NO_SLOT) => (None, None),
