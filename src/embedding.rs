@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use freehold_shard::Actor;
+use freehold_shard::{Actor, Failure};
 
 /// What a program gives to its runtime at the start, for
 /// [`Runtime::start_with`](crate::Runtime::start_with) and
@@ -24,13 +24,16 @@ use freehold_shard::Actor;
 /// ```
 pub struct Embedding<A: Actor> {
     pub(crate) context: Arc<dyn Any + Send + Sync>,
-    actor: std::marker::PhantomData<fn() -> A>,
+    pub(crate) on_failed: Option<OnFailed<A>>,
 }
+
+/// A hook for failures.
+type OnFailed<A> = Arc<dyn Fn(&Failure<A>) + Send + Sync>;
 
 impl<A: Actor> Embedding<A> {
     /// Nothing.
     pub fn new() -> Self {
-        Embedding { context: Arc::new(()), actor: std::marker::PhantomData }
+        Embedding { context: Arc::new(()), on_failed: None }
     }
 
     /// The value that [`Objects::context`](crate::Objects::context) gives every message: fees,
@@ -48,6 +51,28 @@ impl<A: Actor> Embedding<A> {
     #[must_use]
     pub fn context(mut self, context: impl Any + Send + Sync) -> Self {
         self.context = Arc::new(context);
+        self
+    }
+
+    /// A function that is called for every message that fails and that nobody waits for: one that
+    /// was told, at once or for later, by a message or by [`Handle::tell`](crate::Handle::tell).
+    /// Without it a `tracing` event says once a second and shard that messages fail, and with it,
+    /// too.
+    ///
+    /// It is called on the shard's thread, so it must not block: it counts, or it sends on a
+    /// channel. If it panics, an event says so, and nothing else happens. Of one turn it hears of
+    /// [1,024](freehold_shard::FAILURES_MAX) failures at most.
+    ///
+    /// ```
+    /// # use freehold_example::*;
+    /// use freehold::Embedding;
+    ///
+    /// let embedding = Embedding::<Bank>::new()
+    ///     .on_failed(|failure| eprintln!("{} failed: {}", failure.message, failure.error));
+    /// ```
+    #[must_use]
+    pub fn on_failed(mut self, on_failed: impl Fn(&Failure<A>) + Send + Sync + 'static) -> Self {
+        self.on_failed = Some(Arc::new(on_failed));
         self
     }
 }

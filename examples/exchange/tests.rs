@@ -82,3 +82,24 @@ fn the_books_balance_in_whatever_order_orders_meet() {
         check(bench);
     });
 }
+
+#[test]
+fn the_books_balance_after_crashes() {
+    for seed in 0..10 {
+        let mut bench = Bench::<Exchange>::shards(2).with_seed(seed).with_log();
+        open(&mut bench, 10);
+        let mut random = seed;
+        for _ in 0..5 {
+            let orders: Vec<_> = (0..20).map(|_| any_order(&mut random, 2, 10).into()).collect();
+            let outcomes = bench.crash_while(orders);
+            let taken = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+            let placed: OrderNo =
+                (0..2).map(|symbol| bench.read::<Book>(symbol).map_or(0, |book| book.placed)).sum();
+            assert!(placed as usize >= taken, "what was answered outlives a crash");
+            check(&bench);
+        }
+        bench.pass(WAIT);
+        assert_eq!(bench.timers(), 0, "what waits goes on after a crash");
+        check(&bench);
+    }
+}

@@ -13,10 +13,12 @@ struct People;
 struct Person {
     friends: Vec<u64>,
     greeted: u64,
+    /// When it was greeted last.
+    at: Duration,
     timer: Option<TimerId>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Message {
     Befriend(u64, Vec<u64>),
     /// Greets all friends, which are not among the addressees.
@@ -30,11 +32,14 @@ enum Message {
     Forget(u64, Result<(), ()>),
     /// A greeting in an hour, taken back at once.
     RemindAndForget(u64),
+    /// Tells a message that fails, at once and in an hour; it is for one object or for two.
+    Doom(u64, Option<u64>),
+    Fail(u64, Option<u64>),
     /// What time is it, and what is the context?
     Ask(u64),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Way {
     OneByOne,
     Wanted,
@@ -72,7 +77,12 @@ impl Actor for People {
             Message::Befriend(id, _)
             | Message::Hello(id)
             | Message::Forget(id, _)
+            | Message::Doom(id, _)
             | Message::RemindAndForget(id) => to.write(id),
+            Message::Fail(id, other) => {
+                to.write(id);
+                other.into_iter().for_each(|other| to.write(other));
+            }
             Message::Greet(id, _) | Message::Publish(id, _) | Message::Ask(id) => to.read(id),
             Message::Remind(id, other) => {
                 to.write(id);
@@ -96,7 +106,11 @@ impl Actor for People {
                 }
                 return end.map(|()| 0).map_err(|()| Refusal::Asked);
             }
-            Message::Hello(id) => objects.get_or_insert_with(*id, Person::default)?.greeted += 1,
+            Message::Hello(id) => {
+                let at = objects.now();
+                let person = objects.get_or_insert_with(*id, Person::default)?;
+                (person.greeted, person.at) = (person.greeted + 1, at);
+            }
             Message::Remind(id, other) => {
                 let timer = objects.tell_after(HOUR, Message::Hello(*id))?;
                 objects.get_or_insert_with(*id, Person::default)?.timer = Some(timer);
@@ -112,6 +126,11 @@ impl Actor for People {
                 let timer = objects.tell_after(HOUR, Message::Hello(*id))?;
                 objects.cancel(timer)?;
             }
+            Message::Doom(id, other) => {
+                objects.tell(Message::Fail(*id, *other))?;
+                objects.tell_after(HOUR, Message::Fail(*id, *other))?;
+            }
+            Message::Fail(..) => panic!("as the test says"),
             Message::Ask(_) => return Ok(objects.now().as_secs() + objects.context::<Context>()?.0),
         }
         Ok(0)
@@ -226,7 +245,32 @@ fn taking_back_what_has_run_does_nothing() {
     bench.pass(HOUR);
     assert_eq!(bench.ask(Message::Forget(1, Ok(()))), Ok(0));
     assert_eq!(bench.ask(Message::Forget(2, Ok(()))), Ok(0));
-    assert_eq!([1, 3].map(|id| bench.get(id).map(|person| person.greeted)), [Some(1), Some(0)]);
+    let greeted = |id| bench.get(id).map(|person| (person.greeted, person.at));
+    assert_eq!((greeted(1), greeted(3)), (Some((1, HOUR)), Some((0, Duration::ZERO))), "at its time");
+}
+
+/// Nobody waits for a message that was told.
+#[test]
+fn a_message_that_fails_unheard_is_kept_for_the_program() {
+    std::panic::set_hook(Box::new(|_| {}));
+    for (shards, other) in [(1, None), (1, Some(8)), (4, Some(8)), (4, Some(9)), (4, Some(10))] {
+        let mut bench = Bench::<People>::shards(shards);
+        assert_eq!(bench.ask(Message::Doom(7, other)), Ok(0));
+        let told = bench.take_failures();
+        bench.pass(HOUR);
+        let timed = bench.take_failures();
+        for failures in [told, timed] {
+            let [Failure { message, error: AskError::Panicked(panic) }] = &failures[..] else {
+                panic!("{failures:?}");
+            };
+            assert_eq!(*message, std::any::type_name::<Message>());
+            assert_eq!(panic.text(), "as the test says");
+            let objects = [Some(7), other].into_iter().flatten().map(|id| id.to_string());
+            assert!(objects.into_iter().any(|id| id == panic.object()), "{panic:?}");
+        }
+        assert!(matches!(bench.ask(Message::Fail(7, other)), Err(AskError::Panicked(_))));
+        assert!(bench.take_failures().is_empty(), "one who waits hears of it");
+    }
 }
 
 #[test]
@@ -252,4 +296,60 @@ fn a_seed_decides_everything_and_matters() {
     };
     assert_eq!(run(7), run(7));
     assert!((0..10).any(|seed| run(seed).1 != run(7).1), "the order is the seed's");
+}
+
+/// How often each of two friends was greeted, by a message to both.
+#[test]
+fn what_was_answered_outlives_a_crash_and_the_rest_is_whole_or_nothing() {
+    let (mut kept, mut lost) = (0, 0);
+    Bench::<People>::explore(0..60, |bench| {
+        *bench = Bench::shards(1 + bench.seed() as usize % 3).with_seed(bench.seed()).with_log();
+        assert_eq!(bench.ask(Message::Befriend(0, vec![1, 2])), Ok(0));
+        let mut answered = 0;
+        for _ in 0..4 {
+            let outcomes = bench.crash_while((0..5).map(|_| Message::Greet(0, Way::Wanted)));
+            answered += outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64;
+            let unknown = outcomes.iter().filter(|outcome| **outcome == Err(AskError::Unknown)).count();
+            assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count() + unknown, 5);
+            let greeted = [1, 2].map(|id| bench.get(id).map_or(0, |friend| friend.greeted));
+            assert_eq!(greeted[0], greeted[1], "a message is whole or nothing");
+            assert!(greeted[0] >= answered, "what was answered is there");
+            (kept, lost) = (kept + greeted[0] - answered, lost + unknown as u64);
+            answered = greeted[0];
+        }
+    });
+    assert!(kept > 0 && lost > kept, "{kept} of {lost} took effect unheard");
+}
+
+/// Timers go on after a crash, those that were taken back do not, and numbers are not given again.
+#[test]
+fn timers_outlive_crashes_unless_they_are_taken_back() {
+    for seed in 0..20 {
+        let mut bench = Bench::<People>::shards(3).with_seed(seed).with_log();
+        for id in 0..10 {
+            assert_eq!(bench.ask(Message::Remind(id, 100 + id)), Ok(0));
+            bench.crash();
+        }
+        assert_eq!(bench.timers(), 10);
+        for id in 0..5 {
+            assert_eq!(bench.ask(Message::Forget([id, 100 + id][seed as usize % 2], Ok(()))), Ok(0));
+        }
+        assert_eq!(bench.timers(), 5);
+        bench.crash();
+        assert_eq!(bench.timers(), 5);
+        bench.pass(HOUR);
+        let greeted = (0..10).map(|id| bench.get(id).map_or(0, |person| person.greeted));
+        assert!(greeted.eq([0, 0, 0, 0, 0, 1, 1, 1, 1, 1]), "seed {seed}");
+        bench.crash();
+        assert_eq!((bench.timers(), bench.take_failures().len()), (0, 0));
+    }
+}
+
+/// Without a log nothing outlives a crash.
+#[test]
+fn a_crash_without_a_log_leaves_nothing() {
+    let mut bench = Bench::<People>::shards(2);
+    assert_eq!(bench.ask(Message::Remind(1, 2)), Ok(0));
+    bench.crash();
+    assert!(bench.snapshot().is_empty() && bench.timers() == 0);
 }

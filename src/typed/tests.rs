@@ -459,6 +459,10 @@ fn what_is_of_another_kind_or_message_comes_back() {
     assert!(Pass::from_message(Stray.into()).is_none());
     assert!(Pass::from_message(Pass { to: 1 }.into()).is_some_and(|pass| pass.to == 1));
     assert!(Run::from_reply(Reply::Stray(())).is_none());
+    assert_eq!(
+        [Stray.into(), Pass { to: 1 }.into()].map(|message| Zoo::message_name(&message)),
+        ["Stray", "Pass"]
+    );
     assert_eq!(Run::from_reply(Reply::Run(7)), Some(7));
 }
 

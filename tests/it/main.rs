@@ -14,11 +14,11 @@
 mod architecture;
 mod backups;
 mod bounds;
-mod cancelled;
 mod checkpoints;
 mod commit_log;
 mod directory;
 mod durability;
+mod embedding;
 mod faults;
 mod formats;
 mod founding_defects;

@@ -11,6 +11,7 @@ pub(crate) mod receive;
 pub(crate) mod run;
 pub(crate) mod told;
 
+use std::any::type_name;
 use std::fmt::Debug;
 
 use serde::Serialize;
@@ -53,6 +54,13 @@ pub trait Actor: Sized + 'static {
     /// The objects the message is addressed to, at least one. It must be a pure function of the
     /// message: it is called by the sender to find the home and again by the shard.
     fn addressees(message: &Self::Message, to: &mut Addressees<Self::Id>);
+
+    /// What kind of message it is, for logs and metrics: the name of its type, if nothing else is
+    /// said. `freehold::actor!` gives each type of message its own.
+    fn message_name(message: &Self::Message) -> &'static str {
+        let _ = message;
+        type_name::<Self::Message>()
+    }
 
     /// Applies the message to its objects, all or nothing: an `Err` or a panic leaves every object
     /// as it was.

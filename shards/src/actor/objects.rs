@@ -89,11 +89,14 @@ impl<A: Actor> Objects<'_, A> {
         if a == b {
             return Err(AccessError::SameObject { id: a });
         }
-        let first = self.writable_index(a);
-        if first.is_err() {
-            self.also_want(&[b]);
-        }
-        let slots = (first?, self.writable_index(b)?);
+        let first = match self.writable_index(a) {
+            Ok(first) => first,
+            Err(error) => {
+                self.also_want(&[b]);
+                return Err(error);
+            }
+        };
+        let slots = (first, self.writable_index(b)?);
         let partition = &mut self.run.partition;
         Ok(match slots {
             (NO_SLOT, NO_SLOT) => (None, None),
@@ -371,7 +374,8 @@ impl<A: Actor> Objects<'_, A> {
 
     /// The time of the turn that runs this message: how long the runtime has been running; with a
     /// log, how long its database has, in all its runs. It never goes back on one shard. Two shards
-    /// may differ by as long as a turn takes.
+    /// may differ by as long as a turn takes. A message that a task runs by `ask_now` sees the time
+    /// of the shard's last turn, unless timers wait there.
     ///
     /// ```
     /// # use freehold_shard::{AccessError, Actor, Objects};

@@ -25,7 +25,6 @@ use crate::log::refused::{RecordError, quietly};
 use crate::log::trust::Trust;
 use crate::log::writer::{Records, Wrote};
 use crate::object::{ObjectId, Ownership};
-use crate::panics::drop_quietly;
 use crate::shard::engine::Engine;
 use crate::shard::journal::{Journal, Lent};
 use crate::shard::sends::PendingSend;
@@ -84,10 +83,11 @@ impl<A: Actor> Engine<A> {
             let copied = catch_unwind(AssertUnwindSafe(|| self.copy_public(first_before.as_ref())));
             if let Err(payload) = copied {
                 self.unstage();
+                let before = first_before.iter().chain(&self.run.before).next();
+                let slot = before.expect("what is public was written").slot;
+                let id = self.run.partition.slot(slot).id;
                 self.undo(first_before);
-                self.run.counters.panicked += 1;
-                drop_quietly(payload);
-                return Err(AskError::Panicked);
+                return Err(self.panicked(id, payload));
             }
             self.publish();
         }

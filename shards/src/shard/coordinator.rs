@@ -22,7 +22,6 @@ use crate::actor::{AccessError, Actor};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::object::{Access, OwnerId, Ownership};
-use crate::panics::drop_quietly;
 use crate::placement::ShardIndex;
 use crate::shard::engine::{CallSite, Engine, Prepared, Reason, RunOutcome, Start};
 use crate::store::slot::{NO_SLOT, SlotIndex};
@@ -241,9 +240,8 @@ impl<A: Actor> Engine<A> {
             }
         }));
         if let Err(payload) = copied {
-            drop_quietly(payload);
-            self.run.counters.panicked += 1;
-            return self.conclude(transaction, &at_home, RunOutcome::Done(Err(AskError::Panicked)), effects);
+            let error = self.panicked(transaction.objects[at_home.start].id, payload);
+            return self.conclude(transaction, &at_home, RunOutcome::Done(Err(error)), effects);
         }
         transaction.epoch = epoch;
         if let Some(journal) = &self.journal {
@@ -397,7 +395,7 @@ impl<A: Actor> Engine<A> {
                 let kept = if is_for_origin {
                     Some(outcome)
                 } else {
-                    self.answer(transaction.answer_to, outcome, effects);
+                    self.answer_for(transaction, outcome, effects);
                     None
                 };
                 if is_committed { TransactionEnd::Committed(kept) } else { TransactionEnd::Aborted(kept) }
@@ -490,15 +488,15 @@ impl<A: Actor> Engine<A> {
                 }
                 self.run.counters.aborted += 1;
                 let error = AccessError::TooManyObjects { max: ADDRESSEES_MAX };
-                self.answer(transaction.answer_to, Err(AskError::Aborted(error.into())), effects);
+                self.answer_for(&transaction, Err(AskError::Aborted(error.into())), effects);
             }
             Some(TransactionEnd::Again(..)) => {
                 self.run.counters.unsettled += 1;
-                self.answer(transaction.answer_to, Err(AskError::Unsettled), effects);
+                self.answer_for(&transaction, Err(AskError::Unsettled), effects);
             }
             Some(TransactionEnd::Committed(kept) | TransactionEnd::Aborted(kept)) => {
                 if let Some(outcome) = kept {
-                    self.answer(transaction.answer_to, outcome, effects);
+                    self.answer_for(&transaction, outcome, effects);
                 }
             }
             None => {

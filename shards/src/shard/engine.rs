@@ -5,6 +5,7 @@
 //! (its writes, what it removed, what it told), or nothing of it is left. The before-images are
 //! what makes the second possible; they exist only while a message runs.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::actor::{AccessError, Actor};
 use crate::epoch::Epoch;
 use crate::epoch::published::Mvcc;
 use crate::object::{Access, OwnerId, Ownership};
-use crate::panics::drop_quietly;
+use crate::panics::{ActorPanic, drop_quietly};
 use crate::placement::{Router, ShardIndex};
 use crate::prefetch::Prefetch;
 use crate::shard::batches::Batches;
@@ -326,9 +327,7 @@ impl<A: Actor> Engine<A> {
             }
             Err(payload) => {
                 self.undo(first_before.take());
-                self.run.counters.panicked += 1;
-                drop_quietly(payload);
-                Err(AskError::Panicked)
+                Err(self.panicked(first.id, payload))
             }
         })
     }
@@ -414,6 +413,13 @@ impl<A: Actor> Engine<A> {
             }
         }
         self.run.partition = home.partition;
+    }
+
+    /// A user's code has panicked in a message to this object, which was undone.
+    #[cold]
+    pub(crate) fn panicked(&mut self, id: A::Id, payload: Box<dyn Any + Send>) -> AskError<A::Error> {
+        self.run.counters.panicked += 1;
+        AskError::Panicked(ActorPanic::caught(&id, payload))
     }
 
     /// Puts everything back as it was before the message.

@@ -312,7 +312,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             match envelope {
                 Envelope::Message { message, sender, answer_to } => {
                     match self.run::<{ CallSite::Turn as u8 }>(staged, at, &message, sender, effects) {
-                        TurnOutcome::Done(outcome) => self.engine.answer(answer_to, outcome, effects),
+                        TurnOutcome::Done(outcome) => {
+                            self.engine.answer(answer_to, || &message, outcome, effects)
+                        }
                         TurnOutcome::Later(extra) => {
                             self.engine.begin(message, sender, answer_to, extra, effects)
                         }

@@ -25,8 +25,8 @@ pub(crate) struct Timer<A: Actor> {
 }
 
 impl<A: Actor> Engine<A> {
-    /// A message has cancelled a timer, in this epoch. The shard that keeps it is this one, or hears
-    /// of it.
+    /// A message has cancelled a timer, in this epoch. This shard keeps it, or the one that does
+    /// hears of it.
     #[cold]
     pub(super) fn cancel(&mut self, timer: TimerId, effects: &mut Effects<A>) {
         let (epoch, keeper) = (self.run.epoch_state.epoch, self.run.keeper(timer.number()));

@@ -12,12 +12,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::actor::Actor;
 use crate::actor::addressees::Addressees;
+use crate::actor::codec::Codec;
 use crate::actor::destination::Destination;
 use crate::actor::kind::Kind;
 use crate::actor::limits::Limits;
-use crate::actor::outcome::{AskError, Outcome, ReturnAddress};
+use crate::actor::outcome::{AskError, Failure, Outcome, ReturnAddress};
 use crate::actor::receive::MessageOf;
 use crate::counters::Counters;
 use crate::epoch::published::Mvcc;
@@ -30,8 +34,10 @@ use crate::transaction::effects::{Effects, Inbox};
 use crate::transaction::message::Envelope;
 
 mod dice;
+mod logs;
 
 use dice::Dice;
+use logs::Logs;
 
 /// The most shards of a bench that [`Bench::explore`] makes.
 const EXPLORED_SHARDS_MAX: u64 = 4;
@@ -92,6 +98,17 @@ pub struct Bench<A: Actor> {
     answers: BTreeMap<u32, Outcome<A>>,
     asked: u32,
     overloads: usize,
+    failures: Vec<Failure<A>>,
+    logs: Option<Logs<A>>,
+}
+
+/// Something that may happen next.
+#[derive(Clone, Copy)]
+enum Step {
+    Turn(usize),
+    Deliver(usize, usize),
+    /// The disk of a shard has written what it was given, or is given something.
+    Disk(usize),
 }
 
 impl<A: Actor> Bench<A> {
@@ -122,12 +139,15 @@ impl<A: Actor> Bench<A> {
             answers: BTreeMap::new(),
             asked: 0,
             overloads: 0,
+            failures: Vec::new(),
+            logs: None,
         };
         bench.begin();
         bench
     }
 
-    /// The same with another seed, and with no objects: ids have other homes, and messages meet in another order.
+    /// The same with another seed, and with no objects: ids have other homes, and messages meet in
+    /// another order.
     ///
     /// ```
     /// # use freehold_shard::{Actor, testing::Bench};
@@ -175,6 +195,73 @@ impl<A: Actor> Bench<A> {
         self.context = Arc::new(context);
         self.begin();
         self
+    }
+
+    /// The same with a log in memory, and with no objects: a message is answered when it is on disk,
+    /// and [`Bench::crash`] leaves what was.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # fn test<A: Actor<Message: serde::Serialize + serde::de::DeserializeOwned>>() {
+    /// let bench = Bench::<A>::shards(2).with_log();
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_log(mut self) -> Self
+    where
+        A::Message: Serialize + DeserializeOwned,
+    {
+        self.logs = Some(Logs::new(Codec::new()));
+        self.begin();
+        self
+    }
+
+    /// The process is killed, and started again: what was on the disks is there, and what was told
+    /// goes on. Without a log nothing is left. Time does not pass.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # fn test<A: Actor<Id = u64, State = u64>>(bench: &mut Bench<A>) {
+    /// let before = bench.snapshot();
+    /// bench.crash();
+    /// assert_eq!(bench.snapshot(), before, "whatever was answered outlives it");
+    /// # }
+    /// ```
+    pub fn crash(&mut self) {
+        if let Some(logs) = &mut self.logs {
+            // What a disk was writing may have got there, and nobody has heard of it.
+            for (at, shard) in self.shards.iter_mut().enumerate().filter(|_| self.dice.below(2) == 0) {
+                logs.complete(at, shard);
+            }
+        }
+        self.open();
+        self.settle();
+    }
+
+    /// As [`Bench::ask_all`], and in the middle of it the process is killed and started again, as
+    /// [`Bench::crash`] says. When, and what the disks have by then, is the seed's.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, AskError, testing::Bench};
+    /// # fn test<A: Actor>(bench: &mut Bench<A>, messages: Vec<A::Message>) {
+    /// for outcome in bench.crash_while(messages) {
+    ///     match outcome {
+    ///         Ok(_) => println!("it took effect, for good"),
+    ///         Err(AskError::Unknown) => println!("it took effect as a whole, or not at all"),
+    ///         Err(_) => println!("it did not take effect"),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Of each message as [`Bench::ask`]; [`AskError::Unknown`] if it was not answered before.
+    pub fn crash_while(&mut self, messages: impl IntoIterator<Item = A::Message>) -> Vec<Outcome<A>> {
+        let asks: Vec<u32> = messages.into_iter().map(|message| self.send(message)).collect();
+        let steps = self.dice.below(8 * asks.len().max(1));
+        let _ = (0..steps).all(|_| self.step());
+        self.crash();
+        asks.into_iter().map(|ask| self.answers.remove(&ask).unwrap_or(Err(AskError::Unknown))).collect()
     }
 
     /// From now on messages are sent as this owner; at first they are as [`OwnerId`] 0.
@@ -319,6 +406,22 @@ impl<A: Actor> Bench<A> {
         self.shards.iter().map(Shard::timers).sum()
     }
 
+    /// The messages that failed since this was last asked and that nobody waits for: those that
+    /// were told, at once or for later.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # use std::time::Duration;
+    /// # fn test<A: Actor<Error: std::fmt::Debug>>(bench: &mut Bench<A>) {
+    /// bench.pass(Duration::from_secs(3600));
+    /// let failures = bench.take_failures();
+    /// assert!(failures.is_empty(), "{failures:?}");
+    /// # }
+    /// ```
+    pub fn take_failures(&mut self) -> Vec<Failure<A>> {
+        std::mem::take(&mut self.failures)
+    }
+
     /// What the shards have counted together: how many messages ran, took the consensus path, began
     /// anew.
     ///
@@ -436,14 +539,35 @@ impl<A: Actor> Bench<A> {
 impl<A: Actor> Bench<A> {
     /// Begins anew, with no objects.
     fn begin(&mut self) {
-        let (router, limits, seed) = (self.router, self.limits, self.seed);
+        self.logs = self.logs.take().map(|logs| Logs::new(logs.codec));
+        self.open();
+    }
+
+    /// Makes the shards, with what the logs have, if there are logs.
+    fn open(&mut self) {
+        let Bench { router, limits, seed, context, logs, .. } = self;
         let shards = router.shards();
-        let mvcc = Arc::new(Mvcc::new(shards));
-        let shard = |at: usize| {
-            Shard::new(ShardIndex(at as u16), router, limits, seed, mvcc.clone())
-                .with_context(self.context.clone())
+        let recovered = logs.as_mut().map(|logs| logs.begin(*router));
+        let mvcc = match logs {
+            Some(logs) => Arc::new(Mvcc::logged(shards, logs.durability.clone())),
+            None => Arc::new(Mvcc::new(shards)),
         };
-        self.shards = (0..shards).map(shard).collect();
+        let shard = |at: usize| {
+            Shard::new(ShardIndex(at as u16), *router, *limits, *seed, mvcc.clone())
+                .with_context(context.clone())
+        };
+        let mut made: Vec<Shard<A>> = (0..shards).map(shard).collect();
+        if let (Some(logs), Some((homes, owed))) = (logs, recovered) {
+            let begin = |((at, shard), home): ((usize, Shard<A>), _)| {
+                shard.with_log(logs.start(at)).with_objects(home)
+            };
+            made = made.into_iter().enumerate().zip(homes).map(begin).collect();
+            for (debt, (sender, due, bytes)) in owed {
+                let message = logs.codec.decode(&bytes).expect("a bench reads what it wrote");
+                made[(debt.0 % shards as u64) as usize].restore_debt(debt, sender, due, message, &bytes);
+            }
+        }
+        self.shards = made;
         self.inboxes = (0..shards).map(|_| Inbox::new()).collect();
         self.effects = (0..shards).map(|_| Effects::new(shards)).collect();
     }
@@ -472,25 +596,60 @@ impl<A: Actor> Bench<A> {
         self.answers.remove(&ask).expect("everyone-is-answered: nothing is left to do")
     }
 
-    /// Turns and deliveries in the seed's order, until nothing is left to do at this time.
+    /// Steps in the seed's order, until nothing is left to do at this time.
     fn settle(&mut self) {
-        let shards = self.shards.len();
-        loop {
-            let turns = (0..shards).filter(|shard| self.wants_turn(*shard));
-            let lanes = (0..shards * shards)
-                .filter(|lane| !self.effects[lane / shards].outboxes[lane % shards].is_empty())
-                .map(|lane| shards + lane);
-            let steps: Vec<usize> = turns.chain(lanes).collect();
-            let Some(step) = steps.get(self.dice.below(steps.len().max(1))) else { break };
-            match step.checked_sub(shards) {
-                None => self.turn(*step),
-                Some(lane) => self.deliver(lane / shards, lane % shards),
-            }
-        }
+        while self.step() {}
         debug_assert!(
             self.shards.iter().all(|shard| shard.transactions() == (0, 0)),
             "locked-until-applied: nothing is left to do, and a transaction is under way"
         );
+    }
+
+    /// A step of the seed's; says whether there is one.
+    fn step(&mut self) -> bool {
+        let shards = self.shards.len();
+        let turns = (0..shards).filter(|shard| self.wants_turn(*shard)).map(Step::Turn);
+        let lanes = (0..shards * shards).map(|lane| (lane / shards, lane % shards));
+        let lanes = lanes.filter(|(from, to)| !self.effects[*from].outboxes[*to].is_empty());
+        let disks = (0..shards).filter(|shard| self.has_log_work(*shard)).map(Step::Disk);
+        let steps: Vec<Step> =
+            turns.chain(lanes.map(|(from, to)| Step::Deliver(from, to))).chain(disks).collect();
+        let Some(step) = steps.get(self.dice.below(steps.len().max(1))) else { return false };
+        match *step {
+            Step::Turn(shard) => self.turn(shard),
+            Step::Deliver(from, to) => self.deliver(from, to),
+            Step::Disk(shard) => {
+                if let Some(logs) = &mut self.logs {
+                    logs.complete(shard, &mut self.shards[shard]);
+                }
+                self.write(shard);
+            }
+        }
+        true
+    }
+
+    fn has_log_work(&self, shard: usize) -> bool {
+        self.logs.as_ref().is_some_and(|logs| logs.is_writing(shard) || self.shards[shard].has_log_work())
+    }
+
+    /// What comes behind a turn and behind a write, if there are logs.
+    fn write(&mut self, shard: usize) {
+        let Some(logs) = &mut self.logs else { return };
+        if let Some(write) = self.shards[shard].next_write(self.now) {
+            logs.write(shard, write);
+        }
+        for at in 0..self.shards.len() {
+            self.shards[at].release(&mut self.effects[at]);
+            self.hand_out(at);
+        }
+    }
+
+    fn hand_out(&mut self, shard: usize) {
+        for (to, outcome) in self.effects[shard].answers.drain(..) {
+            if let ReturnAddress::Outside { slot, .. } = to {
+                self.answers.insert(slot, outcome);
+            }
+        }
     }
 
     fn wants_turn(&self, shard: usize) -> bool {
@@ -505,13 +664,14 @@ impl<A: Actor> Bench<A> {
         let inbox = &mut self.inboxes[shard];
         let some = self.dice.below(inbox.envelopes.len() + 1).max(1).min(inbox.envelopes.len());
         let later = inbox.envelopes.split_off(some);
+        if self.shards[shard].take_resumed(self.now) {
+            self.shards[shard].run_resumed(&mut self.effects[shard]);
+        }
         self.shards[shard].turn(self.now, inbox, &mut self.effects[shard]);
         inbox.envelopes = later;
-        for (to, outcome) in self.effects[shard].answers.drain(..) {
-            if let ReturnAddress::Outside { slot, .. } = to {
-                self.answers.insert(slot, outcome);
-            }
-        }
+        self.failures.append(&mut self.effects[shard].failures);
+        self.hand_out(shard);
+        self.write(shard);
     }
 
     /// Some of what is in an outbox arrives.
@@ -534,4 +694,52 @@ impl<A: Actor> fmt::Debug for Bench<A> {
 
 fn own<A: Actor, M: MessageOf<A>>(reply: A::Reply) -> M::Reply {
     M::from_reply(reply).expect("`actor!` answers a message with its own reply")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::AccessError;
+    use crate::actor::objects::Objects;
+
+    /// Lists of numbers.
+    struct Lists;
+
+    impl Actor for Lists {
+        type Id = u64;
+        type State = Vec<u64>;
+        /// A number for two lists.
+        type Message = ([u64; 2], u64);
+        type Reply = ();
+        type Error = AccessError<u64>;
+
+        fn addressees((lists, _): &([u64; 2], u64), to: &mut Addressees<u64>) {
+            lists.iter().for_each(|list| to.write(*list));
+        }
+
+        fn receive(
+            (lists, number): &([u64; 2], u64),
+            objects: &mut Objects<'_, Self>,
+        ) -> Result<(), AccessError<u64>> {
+            lists.iter().try_for_each(|list| {
+                objects.get_or_insert_with(*list, Vec::new)?.push(*number);
+                Ok(())
+            })
+        }
+    }
+
+    #[test]
+    fn the_order_in_which_messages_meet_is_the_seeds() {
+        let run = |seed| {
+            let mut bench = Bench::<Lists>::shards(3).with_seed(seed);
+            // The homes are the same for all seeds here.
+            bench.router = Router::new(PlacementKey(0), 3);
+            bench.begin();
+            let messages = (0..60).map(|number| ([number % 4, 4 + number % 5], number));
+            assert!(bench.ask_all(messages).iter().all(Result::is_ok));
+            bench.snapshot()
+        };
+        assert_eq!(run(1), run(1));
+        assert!((2..10).any(|seed| run(seed) != run(1)));
+    }
 }

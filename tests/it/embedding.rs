@@ -1,12 +1,15 @@
 //! A timer that is taken back is gone from memory and from the log, in the run that set it and in a
-//! later one with another number of shards. And a message finds what its runtime was started with.
+//! later one with another number of shards. And a runtime uses what it was started with: messages
+//! find the context, and the hook hears of those that fail and that nobody waits for.
 
 use std::path::Path;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use crate::support::{Watchdog, until};
 use freehold::{
-    AccessError, Actor, Addressees, Config, Embedding, LogConfig, Objects, Runtime, Shards, TimerId, owed,
+    AccessError, Actor, Addressees, AskError, Config, Embedding, LogConfig, Objects, Runtime, Shards,
+    TimerId, owed,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +24,9 @@ enum Message {
     /// Fills an order, so that neither expires.
     Fill(u64),
     IsOpen(u64),
+    /// Tells a message that fails, at once and in a moment.
+    Doom(u64),
+    Fail(u64),
 }
 
 struct Lifetime(Duration);
@@ -38,7 +44,7 @@ impl Actor for Orders {
                 to.write(one);
                 to.write(other);
             }
-            Message::Expire(id) | Message::Fill(id) => to.write(id),
+            Message::Expire(id) | Message::Fill(id) | Message::Doom(id) | Message::Fail(id) => to.write(id),
             Message::IsOpen(id) => to.read(id),
         }
     }
@@ -59,6 +65,13 @@ impl Actor for Orders {
                 Ok(timer.is_some())
             }
             Message::IsOpen(id) => objects.contains(id),
+            Message::Doom(id) => {
+                objects.tell(Message::Fail(id + 1))?;
+                objects.tell_after(Duration::from_millis(1), Message::Fail(id + 2))?;
+                Ok(true)
+            }
+            // It does not exist.
+            Message::Fail(id) => objects.share(id).map(|()| true),
         }
     }
 }
@@ -75,7 +88,7 @@ fn timers(runtime: &Runtime<Orders>) -> u64 {
 
 #[test]
 fn a_timer_that_is_taken_back_is_gone_from_memory_and_from_the_log() {
-    let _watchdog = Watchdog::new("cancelled::a_timer_that_is_taken_back");
+    let _watchdog = Watchdog::new("embedding::a_timer_that_is_taken_back");
     let directory = tempfile::tempdir().expect("there is room");
     let fill = |runtime: &Runtime<Orders>, id| {
         assert_eq!(runtime.handle().ask(Message::Fill(id)).wait(), Ok(true), "order {id}");
@@ -105,4 +118,36 @@ fn a_timer_that_is_taken_back_is_gone_from_memory_and_from_the_log() {
     assert!(all_are_open, "none has expired");
     runtime.shutdown();
     assert_eq!(owed::list(directory.path()).expect("it can be read"), []);
+}
+
+#[test]
+fn the_program_hears_of_messages_that_fail_and_that_nobody_waits_for() {
+    let _watchdog = Watchdog::new("embedding::the_program_hears_of_messages_that_fail");
+    let directory = tempfile::tempdir().expect("there is room");
+    for log in [None, Some(LogConfig::at(directory.path()))] {
+        let (send, heard) = mpsc::channel();
+        let send = Mutex::new(send);
+        let embedding = Embedding::<Orders>::new().on_failed(move |failure| {
+            let send = send.lock().expect("nobody panics with it");
+            send.send((failure.message, failure.error.clone())).expect("the test waits");
+        });
+        let config = Config { shards: Shards::Count(2), ..Config::default() };
+        let runtime = match log {
+            None => Runtime::start_with(config, embedding),
+            Some(log) => Runtime::open_with(config, log, embedding),
+        };
+        let runtime = runtime.expect("it starts");
+        let handle = runtime.handle();
+        // One who waits hears of it, and nobody else.
+        let absent = |id| AskError::Aborted(AccessError::Absent { id });
+        assert_eq!(handle.ask(Message::Fail(7)).wait(), Err(absent(7)));
+        assert_eq!(handle.ask(Message::Doom(10)).wait(), Ok(true));
+        handle.tell(Message::Fail(13)).expect("there is room");
+        let mut failures: Vec<_> = (0..3).map(|_| heard.recv().expect("it is heard")).collect();
+        failures.sort_by_key(|(_, error)| error.to_string());
+        let expected = [11, 12, 13].map(|id| (std::any::type_name::<Message>(), absent(id)));
+        assert_eq!(failures, expected);
+        runtime.shutdown();
+        assert!(heard.try_recv().is_err(), "that was all");
+    }
 }
