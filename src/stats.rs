@@ -137,7 +137,7 @@ impl AnswerPath {
 
 /// An ask whose latency is taken: when it began, and which way it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Begun {
+pub(crate) struct AskBegun {
     pub(crate) at: Instant,
     pub(crate) path: AnswerPath,
 }
@@ -226,7 +226,7 @@ impl PublishedStats {
 
     /// Adds sampled latencies: of messages that were begun then, each with how many samples it
     /// stands for. All ended at `now`.
-    pub(crate) fn sample(&self, now: Instant, begun: &mut Vec<(Begun, u64)>) {
+    pub(crate) fn sample(&self, now: Instant, begun: &mut Vec<(AskBegun, u64)>) {
         let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         for (begun, samples) in begun.drain(..) {
             let took = now.saturating_duration_since(begun.at);
@@ -449,7 +449,7 @@ mod tests {
         let shards = [PublishedStats::new(1), PublishedStats::new(1)];
         assert_eq!(Latency::of(shards.iter()), Latency::default());
         let now = Instant::now() + Duration::from_secs(1);
-        let begun = |at, path| Begun { at, path };
+        let begun = |at, path| AskBegun { at, path };
         let short = begun(now - Duration::from_micros(10), AnswerPath::Fast);
         shards[0].sample(now, &mut vec![(short, 99)]);
         let long = begun(now - Duration::from_millis(2), AnswerPath::Consensus);

@@ -1,5 +1,5 @@
-//! The operator's command: whether a machine can run Freehold, what is in a log's directory, and what
-//! a running process does.
+//! The operator's command: whether a machine can run Freehold, what is in a log's directory, and
+//! what a running process does.
 //!
 //! ```text
 //! freehold doctor --directory /srv/freehold --shards 8

@@ -5,8 +5,9 @@
 //! stay on the screen below the reason, and `top` goes on looking: a process that is started again
 //! is picked up.
 //!
-//! Keys: `q` quits, `p` pauses, `s` sorts the shards by the next column. `--once` looks twice, prints
-//! and ends, with `--json` for programs. The exit status is 0, or 1 if the page could not be read.
+//! Keys: `q` quits, `p` pauses, `s` sorts the shards by the next column. `--once` looks twice,
+//! prints and ends, with `--json` for programs. The exit status is 0, or 1 if the page could not be
+//! read.
 
 mod page;
 mod picture;

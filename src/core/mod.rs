@@ -54,7 +54,7 @@ use self::setup::ShardSetup;
 use self::shared::Shared;
 use self::tasks::Tasks;
 use crate::error::TaskError;
-use crate::stats::{Activity, Begun, Phase};
+use crate::stats::{Activity, AskBegun, Phase};
 use crate::topology::occupancy::CpuChange;
 use crate::transport::batch_reply::BatchReply;
 use crate::transport::lanes::Lanes;
@@ -110,7 +110,7 @@ struct Core<A: Actor> {
     clock: Clock,
     activity: Activity,
     /// Latencies to be recorded, and messages of batches not yet counted as a sample.
-    samples: Vec<(Begun, u64)>,
+    samples: Vec<(AskBegun, u64)>,
     unsampled: u64,
     /// Something is to be looked at before a task's message runs: the log, or a sample is taken.
     /// One word for both, so that a shard without a log pays for neither.

@@ -20,7 +20,7 @@ use freehold_shard::{Actor, ReturnAddress, Time};
 use super::command::Command;
 use super::slice::Slice;
 use super::{Core, LocalShard};
-use crate::stats::{AnswerPath, Begun, LATENCY_STRIDE};
+use crate::stats::{AnswerPath, AskBegun, LATENCY_STRIDE};
 use crate::transport::mailbox::{Ingress, Mailbox};
 use crate::transport::parking::publish;
 use crate::transport::replies::Claim;
@@ -207,7 +207,7 @@ impl<A: Actor> LocalShard<A> {
             core.activity.batches += 1;
             core.unsampled += batch.entries.len() as u64;
             if core.unsampled >= LATENCY_STRIDE {
-                let begun = reply.begun().map(|at| Begun { at, path: AnswerPath::Batch });
+                let begun = reply.begun().map(|at| AskBegun { at, path: AnswerPath::Batch });
                 core.samples.extend(begun.map(|begun| (begun, core.unsampled / LATENCY_STRIDE)));
                 core.unsampled %= LATENCY_STRIDE;
             }

@@ -37,14 +37,14 @@ pub struct HotObject {
     pub per_second: f64,
 }
 
-struct Place<I> {
+struct HotPlace<I> {
     id: I,
     count: u64,
 }
 
 /// The ids that were counted most, about.
 struct HotSketch<I> {
-    places: Vec<Place<I>>,
+    places: Vec<HotPlace<I>>,
 }
 
 impl<I: ObjectId> HotSketch<I> {
@@ -56,7 +56,7 @@ impl<I: ObjectId> HotSketch<I> {
         if let Some(place) = self.places.iter_mut().find(|place| place.id == id) {
             place.count += weight;
         } else if self.places.len() < PLACES {
-            self.places.push(Place { id, count: weight });
+            self.places.push(HotPlace { id, count: weight });
         } else {
             let least = self.places.iter_mut().min_by_key(|place| place.count).expect("there are places");
             (least.id, least.count) = (id, least.count + weight);

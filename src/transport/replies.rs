@@ -29,7 +29,7 @@ use freehold_shard::{Actor, AskError, Outcome};
 
 use super::sync::AtomicU32;
 use crate::fork::Birth;
-use crate::stats::{AnswerPath, Begun, LATENCY_STRIDE};
+use crate::stats::{AnswerPath, AskBegun, LATENCY_STRIDE};
 use crate::transport::free_list::FreeList;
 use crate::transport::waiting::{self, Patience};
 
@@ -69,7 +69,7 @@ enum ReplyState<A: Actor> {
     Waiting {
         waker: Option<Waker>,
         /// When the ask began, if its latency is sampled.
-        begun: Option<Begun>,
+        begun: Option<AskBegun>,
     },
     Answered(Outcome<A>),
     Abandoned,
@@ -87,7 +87,7 @@ pub(crate) struct Handover {
     /// To be woken.
     pub(crate) waker: Option<Waker>,
     /// When the ask began, if its latency is sampled.
-    pub(crate) begun: Option<Begun>,
+    pub(crate) begun: Option<AskBegun>,
 }
 
 impl<A: Actor> Replies<A> {
@@ -128,7 +128,7 @@ impl<A: Actor> Replies<A> {
             u64::from(slot.wrapping_add(generation.wrapping_mul(613))).is_multiple_of(LATENCY_STRIDE);
         claimed.state = ReplyState::Waiting {
             waker: None,
-            begun: is_sampled.then(|| Begun { at: Instant::now(), path }),
+            begun: is_sampled.then(|| AskBegun { at: Instant::now(), path }),
         };
         Some(Claim { slot, generation })
     }

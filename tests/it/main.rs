@@ -29,6 +29,7 @@ mod layers;
 mod let_go;
 mod migrations;
 mod mistakes;
+mod operate;
 mod order;
 mod poison;
 mod readme;

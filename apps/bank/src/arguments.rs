@@ -87,7 +87,7 @@ pub struct Arguments {
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, conflicts_with = "no_log")]
     pub checkpoint_bytes: u64,
 
-    /// Serve /metrics, /healthz and /readyz at this address: `freehold top` and Prometheus read them
+    /// Serve /metrics, /healthz and /readyz at this address, for Prometheus and `freehold top`
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics: Option<String>,
 

@@ -610,6 +610,7 @@ fn a_log_that_nobody_named_is_removed() {
 /// A newcomer watches the bank by `freehold top` while it runs.
 #[test]
 fn its_pages_tell_what_it_does_as_long_as_it_runs() {
+    let _watchdog = support::Watchdog::new("its_pages_tell_what_it_does_as_long_as_it_runs");
     let directory = TempDir::new().unwrap();
     let mut child = start(directory.path(), "--no-log --input - --batch 1 --metrics 127.0.0.1:0");
     let mut input = child.stdin.take().unwrap();

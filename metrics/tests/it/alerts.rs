@@ -1,22 +1,125 @@
 //! The alert rules, by Prometheus itself: a healthy run and sick ones, each recognised by its own
-//! alert and by no other.
+//! alert and by no other. And a real Prometheus that scrapes a real runtime.
 
 use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::PoisonError;
+use std::time::Duration;
 
-use freehold_metrics::text;
+use freehold_metrics::{serve, text};
+use serde_json::Value;
 
+use super::patience::Patience;
 use super::skip::skip;
-use super::{Message, ids, open};
+use super::{HOLD, Message, ids, open, request};
 
-fn promtool(test: &str) -> Option<Command> {
-    let command = std::env::var_os("PROMTOOL").unwrap_or("promtool".into());
+/// A program of the package prometheus: `promtool`, or `prometheus`.
+fn program(name: &str, test: &str) -> Option<Command> {
+    // PROMETHEUS_BIN names a folder that has them, if they are not installed.
+    let folder = std::env::var_os("PROMETHEUS_BIN").unwrap_or_default();
+    let command = Path::new(&folder).join(name);
     if Command::new(&command).arg("--version").output().is_err() {
-        skip(test, "there is no `promtool` (of the package prometheus; or name it by PROMTOOL)");
+        skip(test, &format!("there is no `{name}` (of the package prometheus)"));
         return None;
     }
     Some(Command::new(command))
+}
+
+fn promtool(test: &str) -> Option<Command> {
+    program("promtool", test)
+}
+
+/// A Prometheus that ends with the test.
+struct Prometheus {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Prometheus {
+    /// Asks its API until the answer's `data` is as wanted.
+    fn until(&self, path: &str, what: &str, is_so: impl Fn(&Value) -> bool) {
+        let mut patience = Patience::of(Duration::from_secs(60));
+        loop {
+            let answer = std::net::TcpStream::connect(self.addr)
+                .map(|_| request(self.addr, &format!("GET {path} HTTP/1.0\r\n\r\n")).1);
+            let json: Value =
+                answer.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+            if is_so(&json["data"]) {
+                return;
+            }
+            assert!(!patience.is_over(), "never: {what}: {json}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// The names of the alerts that fire.
+fn firing(data: &Value) -> Vec<&str> {
+    let alerts = data["alerts"].as_array().map_or(&[][..], Vec::as_slice);
+    alerts.iter().filter_map(|alert| alert["labels"]["alertname"].as_str()).collect()
+}
+
+#[test]
+fn a_real_prometheus_scrapes_a_runtime_and_raises_the_alert_of_a_stuck_handler() {
+    let test = "a_real_prometheus_scrapes_a_runtime_and_raises_the_alert_of_a_stuck_handler";
+    let Some(mut prometheus) = program("prometheus", test) else { return };
+    let (runtime, directory) = open();
+    let bank = runtime.handle();
+    let [[here], _] = ids(&bank);
+    bank.ask(Message::Add(here)).wait().expect("it is added");
+    let server = serve(bank.clone(), "127.0.0.1:0").expect("a port is free");
+
+    // As the rules are, but for the seconds after which a handler is stuck.
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("prometheus/alerts.yml");
+    let rules = std::fs::read_to_string(rules).expect("the rules are there");
+    let sooner = rules.replace("freehold_in_turn_seconds > 5", "freehold_in_turn_seconds > 0.5");
+    assert_ne!(rules, sooner);
+    std::fs::write(directory.path().join("alerts.yml"), sooner).expect("there is room");
+    let config = format!(
+        "global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}}\n\
+         rule_files: [alerts.yml]\n\
+         scrape_configs: [{{job_name: bank, static_configs: [{{targets: ['{}']}}]}}]\n",
+        server.addr()
+    );
+    std::fs::write(directory.path().join("prometheus.yml"), config).expect("there is room");
+    let addr = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port is free");
+    let child = prometheus
+        .current_dir(directory.path())
+        .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
+        .arg(format!("--web.listen-address={addr}"))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it was there a moment ago");
+    let prometheus = Prometheus { child, addr };
+
+    prometheus.until("/api/v1/query?query=freehold_messages_total", "it has our numbers", |data| {
+        data["result"].as_array().is_some_and(|series| series.len() == 2 * 7)
+    });
+    prometheus.until("/api/v1/rules", "it evaluates the rules", |data| {
+        let rules = data["groups"][0]["rules"].as_array();
+        rules.is_some_and(|rules| rules.len() == 11 && rules.iter().all(|rule| rule["health"] == "ok"))
+    });
+    prometheus.until("/api/v1/alerts", "a healthy run has no alert", |data| {
+        data["alerts"].is_array() && firing(data).is_empty()
+    });
+    let held = HOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let stuck = bank.ask(Message::Hold(here));
+    prometheus
+        .until("/api/v1/alerts", "the handler is stuck", |data| firing(data) == ["FreeholdStuckHandler"]);
+    drop(held);
+    stuck.wait().expect("it comes back");
+    prometheus.until("/api/v1/alerts", "all is well again", |data| {
+        data["alerts"].is_array() && firing(data).is_empty()
+    });
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use freehold_metrics::serve;
 
+use super::patience::Patience;
 use super::{HOLD, Message, Numbers, ids, is_refused, open, until};
 
 #[test]
@@ -125,7 +127,9 @@ fn latencies_are_told_apart_by_path_and_the_hottest_object_has_its_name() {
         Numbers::scraped(server.addr()).sum("freehold_answer_seconds_count", &label) > 0.0
     };
     let ask = |message: &dyn Fn() -> Message, path: &str| {
+        let mut patience = Patience::of(Duration::from_secs(30));
         while !is_there(path) {
+            assert!(!patience.is_over(), "no latency of {path} is taken");
             let asks: Vec<_> = (0..512).map(|_| bank.ask(message())).collect();
             asks.into_iter().for_each(|ask| assert!(ask.wait().is_ok()));
         }
