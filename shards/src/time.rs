@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A time: nanoseconds since the runtime started; with a log, that its database has been running,
 /// in all its runs. Comes from outside; a shard has no clock.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 pub struct Time(pub u64);
 

@@ -353,3 +353,122 @@ fn a_crash_without_a_log_leaves_nothing() {
     bench.crash();
     assert!(bench.snapshot().is_empty() && bench.timers() == 0);
 }
+
+/// Objects that remind each other.
+mod reminders {
+    use super::*;
+
+    pub(super) struct Reminders;
+
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    pub(super) enum Say {
+        /// A greeting in an hour. The object remembers it.
+        Later(u64),
+        /// Takes back the timer that the object remembers, or this one.
+        Back(u64, Option<TimerId>),
+        Hello(u64),
+        /// Names so many objects, and reads one more.
+        Touch(Vec<u64>, u64),
+    }
+
+    impl Actor for Reminders {
+        type Id = u64;
+        type State = Option<TimerId>;
+        type Message = Say;
+        type Reply = ();
+        type Error = AccessError<u64>;
+
+        fn addressees(message: &Say, to: &mut Addressees<u64>) {
+            match message {
+                Say::Later(id) | Say::Back(id, _) | Say::Hello(id) => to.write(*id),
+                Say::Touch(ids, _) => ids.iter().for_each(|id| to.write(*id)),
+            }
+        }
+
+        fn receive(message: &Say, objects: &mut Objects<'_, Self>) -> Result<(), AccessError<u64>> {
+            match *message {
+                Say::Later(id) => {
+                    let timer = objects.tell_after(HOUR, Say::Hello(id))?;
+                    objects.insert(id, Some(timer)).map(drop)
+                }
+                Say::Back(id, timer) => {
+                    let timer = timer.or(objects.get(id)?.copied().flatten());
+                    timer.map_or(Ok(()), |timer| objects.cancel(timer))
+                }
+                Say::Hello(id) => objects.remove(id).map(drop),
+                Say::Touch(_, more) => objects.get(more).map(drop),
+            }
+        }
+    }
+}
+
+use reminders::{Reminders, Say};
+
+/// A timer that was named by its number alone was gone from the log whatever the rest of its id
+/// said: it ran in this life, and a crash lost it.
+#[test]
+fn an_id_that_is_not_right_cancels_nothing() {
+    let mut bench = Bench::<Reminders>::shards(2).with_log();
+    bench.ask(Say::Later(1)).expect("it is set");
+    let timer = bench.get(1).copied().flatten().expect("it remembers its timer");
+    let (due, number): (u64, u64) =
+        postcard::from_bytes(&postcard::to_allocvec(&timer).expect("it is short")).expect("two numbers");
+    for wrong in [(due + 1, number), (0, number), (due, number + 2)] {
+        let wrong =
+            postcard::from_bytes(&postcard::to_allocvec(&wrong).expect("it is short")).expect("an id");
+        bench.ask(Say::Back(1, Some(wrong))).expect("that is no error");
+        assert_eq!(bench.timers(), 1, "{wrong:?}");
+        bench.crash();
+        assert_eq!(bench.timers(), 1, "after a crash, {wrong:?}");
+    }
+    bench.ask(Say::Back(1, None)).expect("it is taken back");
+    assert_eq!(bench.timers(), 0);
+    bench.crash();
+    assert_eq!(bench.timers(), 0);
+}
+
+/// A message that names 64 objects of one shard and reads one of another became a transaction of
+/// 65, which no message may have: the shard panicked at its lock point.
+#[test]
+fn one_object_too_many_is_refused() {
+    let router = Router::new(PlacementKey(0), 2);
+    for names_here in [true, false] {
+        let of = |here: bool| (0..).filter(move |id| (router.home(id) == ShardIndex(0)) == here);
+        let named: Vec<u64> = of(names_here).take(ADDRESSEES_MAX).collect();
+        let more = of(!names_here).next().expect("there are many");
+        let mut bench = Bench::<Reminders>::shards(2);
+        assert_eq!(bench.ask(Say::Touch(named[1..].to_vec(), more)), Ok(()));
+        let refused = AskError::Aborted(AccessError::TooManyObjects { max: ADDRESSEES_MAX });
+        assert_eq!(bench.ask(Say::Touch(named.clone(), more)), Err(refused));
+        assert_eq!(bench.ask(Say::Hello(more)), Ok(()), "the shard lives");
+    }
+}
+
+/// What a message wanted when it ran first counted for ever: with 40 friends, and 40 others by the
+/// time it ran again, it was refused for good.
+#[test]
+fn what_is_not_wanted_any_more_does_not_count() {
+    for seed in 0..50 {
+        let mut bench = Bench::<People>::shards(4).with_seed(seed);
+        bench.ask(Message::Befriend(0, (1..=40).collect())).expect("it has friends");
+        let others = Message::Befriend(0, (41..=80).collect());
+        let outcomes = bench.ask_all([Message::Greet(0, Way::Wanted), others]);
+        assert!(outcomes.iter().all(Result::is_ok), "seed {seed}: {outcomes:?}");
+    }
+}
+
+/// An object that was here without having been declared was not wanted, and was missed where the
+/// message ran next.
+#[test]
+fn all_that_is_wanted_comes_in_one_rerun_whatever_is_here() {
+    let ways = [(Way::Wanted, 20), (Way::ReadOnly, 20), (Way::Pair, 2), (Way::Many, 4)];
+    for (way, friends) in ways {
+        for seed in 0..50 {
+            let mut bench = Bench::<People>::shards(4).with_seed(seed);
+            bench.ask(Message::Befriend(0, (1..=friends).collect())).expect("it has friends");
+            bench.ask(Message::Greet(0, way)).expect("all are greeted");
+            let Counters { undeclared, reruns, .. } = bench.counters();
+            assert!(undeclared + reruns <= 1, "{way:?}, seed {seed}: {undeclared} and {reruns}");
+        }
+    }
+}

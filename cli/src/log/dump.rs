@@ -59,6 +59,10 @@ enum Printed {
     Paid {
         debt: u64,
     },
+    Cancelled {
+        debt: u64,
+        due: u64,
+    },
 }
 
 pub fn dump(directory: &Path) -> Result<ExitCode, LogError> {
@@ -104,6 +108,7 @@ fn line(entry: &Entry<'_>) -> Option<Line> {
             Printed::Owe { debt, sender, due, set_aside, message: hex(message) }
         }
         Record::Paid { debt: Debt(debt) } => Printed::Paid { debt },
+        Record::Cancelled { debt: Debt(debt), due } => Printed::Cancelled { debt, due: due.0 },
         Record::Epoch(_) => return None,
     };
     Some(Line {

@@ -160,7 +160,10 @@ impl<A: Actor> Objects<'_, A> {
     ///
     /// # Errors
     /// [`AccessError::Undeclared`] if it misses one: return it.
-    pub fn want(&self, ids: impl IntoIterator<Item = A::Id>) -> Result<(), AccessError<A::Id>> {
+    pub fn want(
+        &self,
+        ids: impl IntoIterator<Item = A::Id, IntoIter: Clone>,
+    ) -> Result<(), AccessError<A::Id>> {
         self.want_for(Access::Write, ids)
     }
 
@@ -180,22 +183,37 @@ impl<A: Actor> Objects<'_, A> {
     ///
     /// # Errors
     /// As [`Objects::want`].
-    pub fn want_to_read(&self, ids: impl IntoIterator<Item = A::Id>) -> Result<(), AccessError<A::Id>> {
+    pub fn want_to_read(
+        &self,
+        ids: impl IntoIterator<Item = A::Id, IntoIter: Clone>,
+    ) -> Result<(), AccessError<A::Id>> {
         self.want_for(Access::Read, ids)
     }
 
     fn want_for(
         &self,
         access: Access,
-        ids: impl IntoIterator<Item = A::Id>,
+        ids: impl IntoIterator<Item = A::Id, IntoIter: Clone>,
     ) -> Result<(), AccessError<A::Id>> {
-        let mut missed = None;
-        for id in ids {
-            if self.misses(id, access) {
-                missed = missed.or(Some(self.run.missing.miss(id, access)));
-            }
+        let ids = ids.into_iter();
+        match ids.clone().find(|id| self.misses(*id, access)) {
+            None => Ok(()),
+            Some(missed) => Err(self.want_anew(missed, access, ids)),
         }
-        missed.map_or(Ok(()), Err)
+    }
+
+    /// The message begins anew. It may run on another shard then, where it misses what it has here
+    /// without having declared it. So it gets all of them.
+    #[cold]
+    fn want_anew(
+        &self,
+        missed: A::Id,
+        access: Access,
+        ids: impl Iterator<Item = A::Id>,
+    ) -> AccessError<A::Id> {
+        let error = self.run.missing.miss(missed, access);
+        ids.filter(|id| *id != missed).for_each(|id| self.run.missing.also_want(id, access));
+        error
     }
 
     /// Whether the message cannot have the object `id` at once.
@@ -217,8 +235,7 @@ impl<A: Actor> Objects<'_, A> {
     #[cold]
     fn also_want(&self, others: &[A::Id]) {
         if self.run.missing.first.get().is_some() {
-            // That there was an error is known already.
-            let _ = self.want(others.iter().copied());
+            others.iter().for_each(|id| self.run.missing.also_want(*id, Access::Write));
         }
     }
 
@@ -328,7 +345,7 @@ impl<A: Actor> Objects<'_, A> {
         }
         let (due, number) = (self.run.now.after(delay), self.run.number());
         self.queue_send(message, to, Some((due, number)));
-        Ok(TimerId { due: due.0, number: number.0, database: self.run.database })
+        Ok(TimerId { due: due.0, number: number.0 })
     }
 
     /// Takes a message back that waits for its time, if this message succeeds: it is gone from
@@ -357,9 +374,6 @@ impl<A: Actor> Objects<'_, A> {
     /// [`AccessError::NoRoom`] if the queue of the shard that keeps it is full, or this message
     /// has cancelled as many as `timers_max`.
     pub fn cancel(&self, timer: TimerId) -> Result<(), AccessError<A::Id>> {
-        if timer.database != self.run.database {
-            return Ok(());
-        }
         let keeper = self.run.keeper(timer.number());
         if keeper != self.run.shard {
             self.check_room(keeper)?;

@@ -52,8 +52,6 @@ pub(crate) struct RunState<A: Actor> {
     /// The number of the next message that is told by this shard and has one. Modulo the number of
     /// shards it is this shard's.
     pub(crate) next_number: Cell<u64>,
-    /// Which database the log is of; 0 without a log.
-    pub(crate) database: u64,
     /// What the runtime was started with.
     pub(crate) context: Arc<dyn Any + Send + Sync>,
     /// What the running message publishes, or, without a state, makes private again or removes.
@@ -87,7 +85,6 @@ impl<A: Actor> RunState<A> {
             first_saved: false,
             told: RefCell::new(Told::new(router.shards())),
             next_number: Cell::new(u64::from(shard.0)),
-            database: 0,
             context: Arc::new(()),
             to_publish: Vec::new(),
         }
@@ -257,13 +254,19 @@ impl<Id: ObjectId> Missing<Id> {
     pub(crate) fn miss(&self, id: Id, access: Access) -> AccessError<Id> {
         match self.first.get() {
             None => self.first.set(Some((id, access))),
-            Some(_) => {
-                let mut others = self.others.borrow_mut();
-                if others.len() < ADDRESSEES_MAX {
-                    others.push((id, access));
-                }
-            }
+            Some(_) => self.also_want(id, access),
         }
         AccessError::Undeclared { id }
+    }
+
+    /// The running message, which begins anew, is to have this object then, too.
+    #[cold]
+    pub(crate) fn also_want(&self, id: Id, access: Access) {
+        let mut others = self.others.borrow_mut();
+        match others.iter().position(|(other, _)| *other == id) {
+            Some(at) => others[at].1 = others[at].1.max(access),
+            None if others.len() < ADDRESSEES_MAX => others.push((id, access)),
+            None => {}
+        }
     }
 }

@@ -14,14 +14,13 @@ use crate::time::Time;
 /// A message that waits for its time, as [`Objects::tell_after`](crate::Objects::tell_after) names
 /// it; [`Objects::cancel`](crate::Objects::cancel) takes it back.
 ///
-/// It is plain numbers, so that an object can keep it, in a log as well. It names a message of the
-/// database that it comes from, and of no other.
+/// It is its number and when it is due, so that an object can keep it, in a log as well. Both have
+/// to be right, in memory and in the log: one that is made up cancels nothing, unless it guesses a
+/// time to the nanosecond. An object that is read in a copy of its database still cancels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TimerId {
     pub(crate) due: u64,
     pub(crate) number: u64,
-    /// Which database it is of; 0 without a log.
-    pub(crate) database: u64,
 }
 
 impl TimerId {

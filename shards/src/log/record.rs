@@ -41,6 +41,7 @@ const REMOVE: u8 = 6;
 const OWE: u8 = 7;
 const OWE_LATER: u8 = 8;
 const PAID: u8 = 9;
+const CANCELLED: u8 = 10;
 /// In the kind of a put or a removal: the id has a fixed width.
 const ID_FIXED: u8 = 0x40;
 /// In the kind of a put: the state has a fixed width.
@@ -135,6 +136,13 @@ pub enum Record<'a> {
     Paid {
         /// Its number.
         debt: Debt,
+    },
+    /// That message is not to run, if this is when it is due.
+    Cancelled {
+        /// Its number.
+        debt: Debt,
+        /// When it is due.
+        due: Time,
     },
 }
 
@@ -357,6 +365,15 @@ pub(crate) fn paid_record(debt: Debt) -> [u8; 9] {
     numbered(PAID, debt.0)
 }
 
+/// That message is not to run, if it is due then: a message that cancels it names both, and neither
+/// by itself makes another message one that is not owed.
+pub(crate) fn cancelled_record(debt: Debt, due: Time) -> [u8; 17] {
+    let mut record = [0; 17];
+    record[..9].copy_from_slice(&numbered(CANCELLED, debt.0));
+    record[9..].copy_from_slice(&due.0.to_le_bytes());
+    record
+}
+
 /// Takes a number off the front.
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (number, rest) = bytes.split_first_chunk::<8>()?;
@@ -419,6 +436,13 @@ impl<'a> Record<'a> {
                 (debt, []) => Record::Paid { debt: Debt(debt) },
                 _ => return None,
             },
+            CANCELLED => {
+                let (debt, rest) = number(rest)?;
+                match number(rest)? {
+                    (due, []) => Record::Cancelled { debt: Debt(debt), due: Time(due) },
+                    _ => return None,
+                }
+            }
             _ => return None,
         })
     }
@@ -598,6 +622,7 @@ mod tests {
         let all = [
             (epoch_record(Epoch(2)).to_vec(), 0),
             (paid_record(Debt(2)).to_vec(), 0),
+            (cancelled_record(Debt(2), Time(3)).to_vec(), 0),
             ([&[OWE][..], &[1; 16], &[5]].concat(), 0),
             ([&[OWE_LATER][..], &[1; 24], &[5]].concat(), 0),
             (vec![REMOVE, 7], ID_FIXED),
@@ -642,6 +667,10 @@ mod tests {
             assert_eq!(Record::read(&bytes), Some(owe));
         }
         assert_eq!(Record::read(&paid_record(Debt(8))), Some(Record::Paid { debt: Debt(8) }));
+        let cancelled = cancelled_record(Debt(8), Time(9));
+        assert_eq!(Record::read(&cancelled), Some(Record::Cancelled { debt: Debt(8), due: Time(9) }));
+        assert_eq!(Record::read(&cancelled[..16]), None);
+        assert_eq!(Record::read(&[&cancelled[..], &[0]].concat()), None);
         assert_eq!(Record::read(&epoch_record(Epoch(2))), Some(Record::Epoch(Epoch(2))));
     }
 

@@ -20,7 +20,7 @@ use crate::actor::told::{Queued, Told};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::bounds::TooLong;
-use crate::log::record::{Debt, IdIs, paid_record, write_owe};
+use crate::log::record::{Debt, IdIs, cancelled_record, paid_record, write_owe};
 use crate::log::refused::{RecordError, quietly};
 use crate::log::trust::Trust;
 use crate::log::writer::{Records, Wrote};
@@ -351,7 +351,9 @@ impl<A: Actor> Journal<A> {
                     send.staged = Some(message.into());
                 }
                 Queued::Cancel(_) if fault::is_on(Fault::CancelUnlogged) => {}
-                Queued::Cancel(timer) => self.staged.push_short(paid_record(timer.number())),
+                Queued::Cancel(timer) => {
+                    self.staged.push_short(cancelled_record(timer.number(), timer.due()))
+                }
             }
         }
         Ok(())

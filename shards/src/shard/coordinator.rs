@@ -62,8 +62,12 @@ impl<A: Actor> Engine<A> {
         transaction.origin = self.run.shard;
         transaction.seen = Epoch(0);
         transaction.reruns = u32::from(extra.is_some());
-        self.in_flight += 1;
         transaction.detours = 0;
+        if transaction.objects.len() > ADDRESSEES_MAX {
+            self.refuse_so_many(transaction, effects);
+            return;
+        }
+        self.in_flight += 1;
         match start {
             Start::Here => self.begin_pair(transaction, effects),
             Start::Elsewhere => self.detour(transaction, effects),
@@ -470,14 +474,43 @@ impl<A: Actor> Engine<A> {
         }
     }
 
+    /// Answers a message that needs more objects than one may have. Nothing is locked for it.
+    #[cold]
+    fn refuse_so_many(&mut self, transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+        self.run.counters.aborted += 1;
+        let error = AccessError::TooManyObjects { max: ADDRESSEES_MAX };
+        self.answer_for(&transaction, Err(AskError::Aborted(error.into())), effects);
+        self.keep_spare(transaction);
+    }
+
+    /// Adds what a run missed. If those are too many with what earlier runs missed, only with what
+    /// the message declares: objects may have changed in between, and it may need others now. Says
+    /// whether that is no more than a message may have.
+    #[cold]
+    fn add_missing(&mut self, transaction: &mut Transaction<A>, id: A::Id, access: Access) -> bool {
+        let router = self.run.router;
+        transaction.add(id, router.home(&id), access);
+        if !transaction.has_room() {
+            transaction.objects.clear();
+            let named = self.run.scratch.get_mut();
+            named.clear();
+            let message = transaction.message.as_ref().expect("a transaction under way has its message");
+            A::addressees(message, named);
+            for (id, access) in named.iter().chain([(id, access)]) {
+                transaction.add(id, router.home(&id), access);
+            }
+        }
+        let has_room = transaction.has_room();
+        transaction.add_also_missing(&router);
+        has_room
+    }
+
     /// At the origin again, with nothing locked anywhere.
     pub(crate) fn finish(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
         self.show_what_is_in(&transaction);
         match transaction.end.take() {
             Some(TransactionEnd::Again(id, access)) if transaction.reruns < self.run.limits.reruns_max => {
-                transaction.add(id, self.run.router.home(&id), access);
-                if transaction.objects.len() <= ADDRESSEES_MAX {
-                    transaction.add_also_missing(&self.run.router);
+                if self.add_missing(&mut transaction, id, access) {
                     transaction.reruns += 1;
                     transaction.is_reverse = false;
                     transaction.objects.iter_mut().for_each(|object| object.slot = NO_SLOT);
@@ -486,9 +519,9 @@ impl<A: Actor> Engine<A> {
                     self.push_own(Envelope::Restart(transaction));
                     return;
                 }
-                self.run.counters.aborted += 1;
-                let error = AccessError::TooManyObjects { max: ADDRESSEES_MAX };
-                self.answer_for(&transaction, Err(AskError::Aborted(error.into())), effects);
+                self.in_flight -= 1;
+                self.refuse_so_many(transaction, effects);
+                return;
             }
             Some(TransactionEnd::Again(..)) => {
                 self.run.counters.unsettled += 1;

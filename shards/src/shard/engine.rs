@@ -288,6 +288,11 @@ impl<A: Actor> Engine<A> {
         if let Some((id, access)) = self.run.missing.first.get() {
             self.run.missing.first.set(None);
             self.undo(first_before.take());
+            // What it found here without having declared it may be missed where it runs next. A
+            // transaction has all others in its box; what was looked up has a hash.
+            for target in others.iter().filter(|of| !CallSite::is_transaction(FROM) || of.hash.is_some()) {
+                self.run.missing.also_want(target.id, target.access);
+            }
             // Neither a result nor a panic counts: it ran without what it needs.
             drop_quietly(result);
             return RunOutcome::Missing(id, access);

@@ -30,6 +30,7 @@ use crate::placement::{ShardIndex, ShardSet};
 use crate::shard::resumed::Resumed;
 use crate::shard::sends::PendingSends;
 use crate::store::slot::SlotIndex;
+use crate::time::Time;
 use crate::transaction::effects::Effects;
 use crate::transaction::message::{Batch, Envelope};
 
@@ -239,6 +240,12 @@ impl<A: Actor> Journal<A> {
     pub(crate) fn delivered(&mut self, debt: Debt, epoch: Epoch, epoch_state: &EpochState) {
         self.sends.delivered(debt, epoch, epoch_state);
         self.resumed.delivered(debt, epoch);
+    }
+
+    /// A send of this shard's that is due then was cancelled in `epoch`.
+    pub(crate) fn cancelled(&mut self, debt: Debt, due: Time, epoch: Epoch, epoch_state: &EpochState) {
+        self.sends.cancelled(debt, due, epoch, epoch_state);
+        self.resumed.cancel(due, debt);
     }
 
     /// Moves the records that are staged into the batch that is being filled: they were committed

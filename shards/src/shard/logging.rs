@@ -38,7 +38,6 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let first = start.first_debt.saturating_add(start.first.start % RUNS_APART_MAX);
         let first = first.next_multiple_of(shards as u64) + u64::from(shard.0);
         self.engine.run.next_number.set(first);
-        self.engine.run.database = start.first.database;
         self.engine.journal = Some(Box::new(Journal::new(shard, shards, start)));
         self.engine.run.commit_work = self.engine.least_commit_work();
         self.engine.run.epoch_state.epoch = NO_EPOCH;

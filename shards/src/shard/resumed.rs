@@ -111,8 +111,10 @@ impl<A: Actor> Resumed<A> {
 
     /// One that waits for its time does not run any more.
     pub(super) fn cancel(&mut self, due: Time, debt: Debt) {
-        if let Some(waiting) = self.waiting.remove(&(due, debt)) {
-            self.timed -= usize::from(waiting.is_timed);
+        // Of those that were told to run at once the time says nothing.
+        if self.waiting.get(&(due, debt)).is_some_and(|waiting| waiting.is_timed) {
+            self.waiting.remove(&(due, debt));
+            self.timed -= 1;
         }
     }
 

@@ -66,11 +66,24 @@ impl PendingSends {
     /// A send of this shard's was delivered in `epoch`. It is kept if a checkpoint sees it pending.
     pub(crate) fn delivered(&mut self, debt: Debt, epoch: Epoch, epoch_state: &EpochState) {
         let Some(send) = self.pending.get_mut(&debt) else { return };
+        if send.delivered_in.is_some() {
+            // Cancelled before, and on its way then. A checkpoint that did not see it pending must
+            // not see it now.
+            return;
+        }
         if epoch_state.checkpoint_sees_before(epoch) && send.told_in < epoch_state.checkpoint {
             send.delivered_in = Some(epoch);
             self.delivered.push_back((epoch, debt));
         } else {
             self.pending.remove(&debt);
+        }
+    }
+
+    /// A send of this shard's that is due then was cancelled in `epoch`: it is kept as one that was
+    /// delivered.
+    pub(crate) fn cancelled(&mut self, debt: Debt, due: Time, epoch: Epoch, epoch_state: &EpochState) {
+        if self.pending.get(&debt).is_some_and(|send| send.due == Some(due)) {
+            self.delivered(debt, epoch, epoch_state);
         }
     }
 
@@ -133,5 +146,29 @@ impl PendingSends {
             }
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::epoch::Epochs;
+
+    /// What was cancelled before a checkpoint, and once more during it, was written as pending.
+    #[test]
+    fn what_is_cancelled_twice_was_cancelled_first() {
+        let epochs = Epochs::new();
+        let mut sends = PendingSends::new(1);
+        sends.add(Debt(7), PendingSend::new(Epoch(1), OwnerId(0), Some(Time(9)), Box::new([1])));
+        sends.cancelled(Debt(7), Time(8), epochs.epoch(), &epochs.state());
+        assert!(sends.pending.contains_key(&Debt(7)), "that is not when it is due");
+        let first = epochs.begin_checkpoint();
+        sends.cancelled(Debt(7), Time(9), epochs.epoch(), &epochs.state());
+        assert!(sends.pending[&Debt(7)].is_seen_by(first));
+        epochs.end_checkpoint(first);
+        let second = epochs.begin_checkpoint();
+        // Or it was on its way when it was cancelled, and has run.
+        sends.delivered(Debt(7), epochs.epoch(), &epochs.state());
+        assert!(!sends.pending[&Debt(7)].is_seen_by(second));
     }
 }

@@ -44,8 +44,7 @@ impl<A: Actor> Engine<A> {
         }
         self.run.timers_waiting = self.timers.len();
         if let Some(journal) = &mut self.journal {
-            journal.resumed.cancel(timer.due(), timer.number());
-            journal.delivered(timer.number(), epoch, &self.run.epoch_state);
+            journal.cancelled(timer.number(), timer.due(), epoch, &self.run.epoch_state);
         }
     }
 }

@@ -138,6 +138,13 @@ impl<A: Actor> Transaction<A> {
         self.objects.insert(at, Carried::new(id, home, access, NO_SLOT));
     }
 
+    /// Whether it may have what it also missed beside what it has.
+    pub(crate) fn has_room(&self) -> bool {
+        let is_new = |id: &A::Id| self.objects.iter().all(|object| object.id != *id);
+        let new = self.also_missing.iter().filter(|(id, _)| is_new(id)).count();
+        self.objects.len() + new <= ADDRESSEES_MAX
+    }
+
     /// Adds of what it also missed as many as a message may have. It may not even need them: it
     /// asked for them when it did not have what it missed first.
     #[cold]

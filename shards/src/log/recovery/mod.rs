@@ -232,6 +232,8 @@ pub struct NotUnderstood {
 pub struct Owing {
     owed: BTreeMap<Debt, Owed>,
     paid: HashSet<Debt, ahash::RandomState>,
+    /// With when they are due. Of no other time they are owed all the same.
+    cancelled: HashSet<(Debt, Time), ahash::RandomState>,
 }
 
 impl Owing {
@@ -254,6 +256,7 @@ impl Owing {
                 self.owed.insert(debt, (sender, due, message.into()));
             }
             Record::Paid { debt } => drop(self.paid.insert(debt)),
+            Record::Cancelled { debt, due } => drop(self.cancelled.insert((debt, due))),
             Record::Epoch(_) | Record::Put { .. } | Record::Remove { .. } => {}
         }
     }
@@ -262,12 +265,19 @@ impl Owing {
     fn follow(&mut self, later: Owing) {
         self.owed.extend(later.owed);
         self.paid.extend(later.paid);
+        self.cancelled.extend(later.cancelled);
     }
 
     /// What is left of it.
     pub fn finish(mut self) -> BTreeMap<Debt, Owed> {
-        self.owed.retain(|debt, _| !self.paid.contains(debt));
-        self.owed
+        let mut owed = std::mem::take(&mut self.owed);
+        owed.retain(|debt, (_, due, _)| !self.is_over(*debt, *due));
+        owed
+    }
+
+    /// Whether a message that is due then has run or is not to.
+    fn is_over(&self, debt: Debt, due: Option<Time>) -> bool {
+        self.paid.contains(&debt) || due.is_some_and(|due| self.cancelled.contains(&(debt, due)))
     }
 }
 
@@ -338,8 +348,11 @@ impl<A: Stored> Replay<A> {
                         self.change(home, id, None, &mut put);
                     }
                 }
-                Record::Owe { .. } | Record::Paid { .. } if self.share.reader > 0 => {}
-                Record::Owe { .. } | Record::Paid { .. } => self.owing.note(record),
+                Record::Owe { .. } | Record::Paid { .. } | Record::Cancelled { .. } => {
+                    if self.share.reader == 0 {
+                        self.owing.note(record);
+                    }
+                }
             }
         }
         self.flush(&mut put);

@@ -61,7 +61,9 @@ impl OldReplay {
                     let id = old.postcard(SchemaPart::Id, id).ok_or(not("an object's id"))?;
                     self.objects.insert(id, None);
                 }
-                Record::Owe { .. } | Record::Paid { .. } => self.owing.note(record),
+                Record::Owe { .. } | Record::Paid { .. } | Record::Cancelled { .. } => {
+                    self.owing.note(record);
+                }
             }
         }
         Ok(())
@@ -75,7 +77,7 @@ impl OldReplay {
     /// All of it, in bytes of the next version. Nothing older than this is to come.
     fn migrated(self, step: &Convert<'_>, dropped: &HashSet<Debt>) -> Result<OldReplay, MigrationError> {
         let mut new = OldReplay::default();
-        new.owing.paid = self.owing.paid;
+        (new.owing.paid, new.owing.cancelled) = (self.owing.paid, self.owing.cancelled);
         for (id, object) in self.objects {
             let Some((ownership, state)) = object else { continue };
             let (new_id, new_state) = step.object(&id, &state)?;
@@ -84,7 +86,7 @@ impl OldReplay {
             }
         }
         for (debt, (sender, due, message)) in self.owing.owed {
-            if new.owing.paid.contains(&debt) {
+            if new.owing.is_over(debt, due) {
                 continue;
             }
             // One that was dropped is read by nobody. It stays owed, so that it is not forgotten
