@@ -2,7 +2,7 @@
 //! run.
 //!
 //! Until the new manifest is on disk nothing is changed that matters, so a crash in the middle
-//! means to begin again. Logs are read by as many threads as there are CPUs, each log by one. See
+//! means to begin again. Logs are read by as many threads as there are CPUs. See
 //! `freehold_shard::recovery` for what is decided, and docs/DURABILITY.md.
 
 use std::collections::BTreeMap;

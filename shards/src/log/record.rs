@@ -271,7 +271,7 @@ impl Records {
         trust: &mut Trust,
     ) -> Result<bool, Box<RecordError>>
     where
-        I: Serialize,
+        I: Serialize + DeserializeOwned + Eq,
         S: Serialize + DeserializeOwned,
     {
         let (Ok(id_layout), Ok(state_layout)) = (Layout::of_value(id), Layout::of_value(state)) else {
@@ -289,8 +289,11 @@ impl Records {
             fixed::write(id, id_place).is_ok() && fixed::write(state, state_place).is_ok()
         });
         if is_written && trust.is_to_read_back() {
-            let from = self.last_record(mark).len() - state_layout.bytes;
-            let checked = trust.read_back_fixed(state, &self.last_record(mark)[from..]);
+            let record = self.last_record(mark);
+            let (before, state_bytes) = record.split_at(record.len() - state_layout.bytes);
+            let id_bytes = &before[before.len() - id_layout.bytes..];
+            let checked = check_id(id, Coded { coding: Coding::Fixed, bytes: id_bytes })
+                .and_then(|()| trust.read_back_fixed(state, state_bytes));
             checked.inspect_err(|_| self.truncate(mark))?;
         }
         Ok(is_written)

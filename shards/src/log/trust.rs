@@ -12,8 +12,9 @@
 //!   not read back yet, and one of [`STRIDE`] others.
 //!
 //! A release build can miss a state of a shape that was read back before, and whose bytes all the
-//! same cannot be read: only a hand-written `Serialize`, or one by `serialize_with`, can make such
-//! a state. An example is text that `Deserialize` parses.
+//! same cannot be read: only a hand-written `Serialize` or `Deserialize`, or one by
+//! `serialize_with` or `deserialize_with`, can make such a state. Two examples are text that
+//! `Deserialize` parses, and a `Deserialize` whose first number decides what it asks for next.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -13,8 +13,8 @@
 //! ([`Shape`](crate::log::shape::Shape) sees that), and what its `Serialize` writes of a value that
 //! was made up. That is decided once, at a start. A hand-written `Serialize` may write another
 //! value in another way; such a value goes by postcard, and its record says so
-//! ([`record`](crate::log::record)). So no type needs to declare anything, and none is refused that
-//! postcard takes.
+//! ([`record`](crate::log::record)). So no type needs to declare anything. A value that
+//! only postcard reads again (by a hand-written `Deserialize`) is refused when it is read back.
 //!
 //! A value is measured before it is written. For a type that derives `Serialize` the measure is the
 //! same for all values, and the compiler knows it: nothing is left of the measuring, nor of the
