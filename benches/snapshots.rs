@@ -17,8 +17,8 @@
 //!   spin, or are parked.
 //! - *Folds*: a fold of all objects of one shard, as they are and as they were before all of them
 //!   were written, beside the same sum over a plain hash map.
-//! - *Singles*: objects of two shards read by `get`, one read for each and all under way together,
-//!   beside one `get_all` of the same objects.
+//! - *Singles*: objects of one shard and of two read by `get`, one read for each and all under way
+//!   together, beside one `get_all` of the same objects.
 //! - *Published*: reads of shared objects by one thread and by two, with nobody writing:
 //!   `published`, a plain `DashMap` of `Arc`s, and `ask`, one at a time.
 //!
@@ -488,8 +488,14 @@ enum Reads {
 }
 
 fn singles(size: Size) {
+    // With two shards and two CPUs the thread that reads has no CPU of its own.
+    singles_of(1, size);
+    singles_of(2, size);
+}
+
+fn singles_of(shards: usize, size: Size) {
     let config = Config { jobs_max: 1 << 17, ..Config::default() };
-    let runtime = start(2, config);
+    let runtime = start(shards, config);
     let handle = runtime.handle();
     for outcome in handle.ask_all((0..size.singles).map(|object| Message::Open { id: id_of(object) })).wait()
     {
@@ -517,7 +523,7 @@ fn singles(size: Size) {
     }
     let ratios = singles.iter().zip(&all).map(|(single, all)| single / all);
     println!(
-        "{} objects of two shards from one thread, ms\n  get, each   {}\n  get_all     {}\n  ratio       {}\n",
+        "{} objects of {shards} shard(s) from one thread, ms\n  get, each   {}\n  get_all     {}\n  ratio       {}\n",
         size.singles,
         Spread::of(singles.iter().copied()),
         Spread::of(all.iter().copied()),

@@ -53,7 +53,8 @@ pub struct Config {
     /// Outside asks whose answers have not been picked up yet, in the whole runtime; beyond it
     /// `ask` answers `Overloaded`. Their reply slots are made when there were never as many in
     /// flight before, at first 16 and then twice as many each time; one takes some 80 bytes and the
-    /// size of a reply or an error. 1 to 16,777,216. Default: 65,536.
+    /// size of a reply or an error. A message of `ask_waiting` that waits for room is none of them
+    /// yet: only its askers bound how many wait. 1 to 16,777,216. Default: 65,536.
     pub asks_in_flight_max: usize,
     /// Asks of one shard's own tasks to other shards, not answered yet; beyond it `ask` answers
     /// `Overloaded`. 1 to 1,048,576. Default: 65,536.

@@ -51,6 +51,7 @@ mod config;
 mod core;
 mod disk;
 pub mod doctor;
+mod embedding;
 mod error;
 mod fork;
 mod log;
@@ -73,15 +74,18 @@ pub use api::local::{Local, LocalAsk};
 pub use api::snapshot::{Snapshot, SnapshotRead};
 pub use config::{Config, Idle, Shards};
 pub use disk::error::LogError;
+pub use embedding::Embedding;
 pub use error::{
     CheckpointError, ConfigError, Death, DeathCause, SnapshotError, StartError, TaskError, TellError,
 };
+/// Actors under test, without io_uring, threads or a clock.
+pub use freehold_shard::testing;
 pub use freehold_shard::{
-    ADDRESSEES_MAX, Access, AccessError, Ack, Actor, Addressees, AskError, Counters, Epoch, Key, Kind,
-    KindPair, Limits, MessageOf, Migrated, Migration, MigrationError, Migrations, Named, NotMigrated,
-    ObjectId, Objects, Outcome, OwnerId, Ownership, PlacementKey, Receive, RecordError, SHARDS_MAX, Schema,
-    SchemaError, SchemaPart, SchemaTypes, Shape, ShapeChange, Shapes, ShardIndex, To, TransactionId,
-    Unreadable, Value, WrittenSchema,
+    ADDRESSEES_MAX, Access, AccessError, Ack, Actor, ActorPanic, Addressees, AskError, Counters, Epoch,
+    FAILURES_MAX, Failure, Key, Kind, KindPair, Limits, MessageOf, Migrated, Migration, MigrationError,
+    Migrations, Named, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership, PANICS_KEPT_MAX,
+    PlacementKey, Receive, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape,
+    ShapeChange, Shapes, ShardIndex, TimerId, To, TransactionId, Unreadable, Value, WrittenSchema,
 };
 /// The executor that tasks on a shard run on: its timers, files, sockets and locks are for their
 /// use.
@@ -97,7 +101,7 @@ pub use runtime::report::{Report, Stuck};
 pub use stats::distribution::Distribution;
 pub use stats::hot::HotObject;
 pub use stats::metric::{Label, Metric, MetricKind, MetricUnit, MetricValue};
-pub use stats::{Activity, Answers, Gauges, Hot, Latency, Phase, ShardStats, Stats};
+pub use stats::{Activity, AnswerTimes, Gauges, Hot, Latency, Phase, ShardStats, Stats};
 pub use topology::{Cpu, PlaceError, Placement, Topology};
 pub use transport::each_shard::EachShard;
 pub use transport::replies::Ask;

@@ -56,7 +56,8 @@ counters! {
     unaddressed,
     /// Messages for objects of another shard, never run.
     elsewhere,
-    /// Messages told by messages and sent, those to the shard itself included.
+    /// Messages told by messages and sent, those to the shard itself included, and timers that
+    /// messages cancelled.
     told,
     /// Delayed messages that came due and were run.
     timers_fired,

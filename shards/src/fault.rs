@@ -37,6 +37,8 @@ pub(crate) enum Fault {
     TrimPublished,
     /// An object that is not shared any more, or removed, stays published.
     NeverUnpublish,
+    /// A timer that is cancelled goes on waiting.
+    KeepCancelled,
     /// An answer does not wait until it is durable.
     AnswerEarly,
     /// A log closes an epoch although something of it is in doubt.
@@ -71,6 +73,8 @@ pub(crate) enum Fault {
     /// A batch is not synced before it counts as written.
     #[cfg_attr(not(test), expect(dead_code, reason = "what syncs is the simulator's disk"))]
     NoSync,
+    /// A log says nothing of a timer that was cancelled.
+    CancelUnlogged,
     /// A batch is not ended before a record would make it longer than readers take.
     LongBatch,
 }
@@ -108,7 +112,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 33] = [
+    pub(crate) const ALL: [Fault; 35] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -125,6 +129,7 @@ impl Fault {
         Fault::PublishHomeOnly,
         Fault::TrimPublished,
         Fault::NeverUnpublish,
+        Fault::KeepCancelled,
         Fault::AnswerEarly,
         Fault::CloseInDoubt,
         Fault::AwaitNobody,
@@ -141,6 +146,7 @@ impl Fault {
         Fault::IgnoreStarts,
         Fault::TrustCopies,
         Fault::NoSync,
+        Fault::CancelUnlogged,
         Fault::LongBatch,
     ];
 

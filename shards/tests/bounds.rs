@@ -50,7 +50,7 @@ impl Actor for Blobs {
                 blobs.iter().try_for_each(|(id, bytes)| objects.insert(*id, vec![7; *bytes]).map(drop))
             }
             Message::Later(bytes) => {
-                objects.tell_after(Duration::from_secs(1_000_000), Message::Note(vec![3; *bytes]))
+                objects.tell_after(Duration::from_secs(1_000_000), Message::Note(vec![3; *bytes])).map(drop)
             }
             Message::Note(_) => Ok(()),
         }

@@ -93,7 +93,9 @@ fn an_error_or_a_panic_changes_nothing_anywhere() {
         rig.ask(Message::Add(account, 10)).expect("an account opens");
     }
     assert_eq!(rig.ask(Message::Pay { from: a, to: b, amount: 11 }), Err(AskError::Aborted(Refusal::Funds)));
-    assert_eq!(rig.ask(Message::Panic(a, c)), Err(AskError::Panicked));
+    let text = "in the middle of a transaction".to_string();
+    let Err(AskError::Panicked(panic)) = rig.ask(Message::Panic(a, c)) else { panic!("it panics") };
+    assert_eq!((panic.object(), panic.text()), (a.to_string(), text));
     assert_eq!(rig.ask(Message::Read(vec![a, b, c])), Ok(vec![10, 10, -1]));
 }
 

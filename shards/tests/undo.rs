@@ -389,7 +389,8 @@ fn what_cannot_be_copied_is_not_published() {
     // One that was there before, and one that the message made.
     assert_eq!(shard.ask_now(Time(0), OwnerId(0), &(1, 0), &mut effects), Ok(()));
     for id in [1, 2] {
-        assert_eq!(shard.ask_now(Time(0), OwnerId(0), &(id, BROKEN), &mut effects), Err(AskError::Panicked));
+        let outcome = shard.ask_now(Time(0), OwnerId(0), &(id, BROKEN), &mut effects);
+        assert!(matches!(outcome, Err(AskError::Panicked(_))));
     }
     let objects: Vec<_> = shard.objects().collect();
     assert_eq!(objects, [(1, Ownership::Owned(OwnerId(0)), &Fragile(0))]);
@@ -450,7 +451,7 @@ fn what_cannot_be_copied_ends_its_transaction() {
     assert_eq!(ask(&mut shards, &[(a, 1), (b, 1), (c, 1)]), [Ok(())]);
     // On the second of three shards, where there is another that holds a lock already.
     assert_eq!(ask(&mut shards, &[(b, BROKEN)]), [Ok(())]);
-    assert_eq!(ask(&mut shards, &[(a, 2), (b, 2), (c, 2)]), [Err(AskError::Panicked)]);
+    assert!(matches!(ask(&mut shards, &[(a, 2), (b, 2), (c, 2)])[..], [Err(AskError::Panicked(_))]));
     assert_eq!(shards[1].counters().panicked, 1);
     // Alone on its shard it cannot be copied to be undone either; the others are as they were, and
     // free.

@@ -80,8 +80,15 @@ impl<A: Actor, S: Stream<Item = A::Message>> AskStream<A, S> {
 
     /// Takes the messages that are ready and may be under way, and sends them.
     fn take_messages(&mut self, cx: &mut Context<'_>) {
-        if self.under_way > self.under_way_max / 2 || self.batches.back().is_some_and(|last| !last.is_sent())
-        {
+        // The last may wait for room: it is sent while it is polled. Here, and not only when no
+        // outcome is left to give: its asker may take its time with each.
+        if let Some(last) = self.batches.back_mut().filter(|last| !last.is_sent()) {
+            last.poll(cx);
+            if !last.is_sent() {
+                return;
+            }
+        }
+        if self.under_way > self.under_way_max / 2 {
             return;
         }
         let mut taken = Vec::new();
@@ -122,10 +129,6 @@ impl<A: Actor, S: Stream<Item = A::Message>> Stream for AskStream<A, S> {
                 this.outcomes = std::mem::take(outcomes).into_iter();
                 this.batches.pop_front();
                 continue;
-            }
-            // The last may wait for room: it is sent while it is polled.
-            if let Some(last) = this.batches.back_mut().filter(|last| !last.is_sent()) {
-                last.poll(cx);
             }
             return Poll::Pending;
         }

@@ -42,12 +42,10 @@ impl<A: Actor> AskWaiting<A> {
     /// once. `false` only while it waits for room.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let deposit = runtime.handle().ask_waiting(Deposit { account: 7, cents: 5 }.into());
     /// assert!(deposit.is_sent(), "there was room");
-    /// # }
     /// ```
     pub fn is_sent(&self) -> bool {
         match &self.0 {
@@ -67,12 +65,10 @@ impl<A: Actor> AskWaiting<A> {
     /// Blocks the calling thread until there was room and the outcome is there.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let deposit = runtime.handle().ask_waiting(Deposit { account: 7, cents: 5 }.into());
     /// assert!(matches!(deposit.wait(), Ok(Reply::Deposit(5))));
-    /// # }
     /// ```
     ///
     /// # Errors

@@ -161,8 +161,7 @@ impl<A: Actor> AskWaiting<A> {
     /// The same ask, with a deadline: as [`Ask::until`].
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// use freehold::AskError;
     ///
     /// let runtime = start();
@@ -173,7 +172,6 @@ impl<A: Actor> AskWaiting<A> {
     ///     Err(AskError::TimedOut) => println!("it was sent, and may have run or still run"),
     ///     outcome => assert!(outcome.is_ok()),
     /// }
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -187,14 +185,12 @@ impl<A: Actor> AskWaiting<A> {
     /// Blocks the calling thread until the outcome is there, and no longer than `timeout`.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// use std::time::Duration;
     ///
     /// let runtime = start();
     /// let deposit = runtime.handle().ask_waiting(Deposit { account: 7, cents: 5 }.into());
     /// assert!(deposit.wait_timeout(Duration::from_secs(10)).is_ok());
-    /// # }
     /// ```
     ///
     /// # Errors

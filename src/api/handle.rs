@@ -48,8 +48,7 @@ impl<A: Actor> Handle<A> {
     /// awaiting what is returned, or by its [`wait`](Ask::wait).
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// use freehold::Outcome;
     ///
     /// let runtime = start();
@@ -57,7 +56,6 @@ impl<A: Actor> Handle<A> {
     /// // `call` gives the message's own reply; `ask` is the layer beneath.
     /// let outcome: Outcome<Bank> = bank.ask(Deposit { account: 7, cents: 5 }.into()).wait();
     /// assert!(matches!(outcome, Ok(Reply::Deposit(5))));
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -146,13 +144,11 @@ impl<A: Actor> Handle<A> {
     /// waits.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let bank = runtime.handle();
     /// let deposits = [1, 2, 3].map(|account| Deposit { account, cents: 5 }.into());
     /// assert!(bank.ask_all(deposits).wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -174,8 +170,7 @@ impl<A: Actor> Handle<A> {
     /// thousands of messages under way.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// use futures::StreamExt;
     ///
     /// let runtime = start();
@@ -187,7 +182,6 @@ impl<A: Actor> Handle<A> {
     ///     balance
     /// }));
     /// assert_eq!(last, 5050);
-    /// # }
     /// ```
     pub fn ask_stream<S>(&self, under_way_max: usize, messages: S) -> AskStream<A, S>
     where
@@ -199,8 +193,7 @@ impl<A: Actor> Handle<A> {
     /// Sends a message to its objects and waits for nothing.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// use freehold::TellError;
     ///
     /// let runtime = start();
@@ -210,7 +203,6 @@ impl<A: Actor> Handle<A> {
     ///     Err(TellError::Overloaded(message)) => drop(message), // or send it again
     ///     Err(refused) => println!("{refused}"),
     /// }
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -250,8 +242,7 @@ impl<A: Actor> Handle<A> {
     /// The same handle, for messages sent as `owner`: they may write what `owner` owns.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// use freehold::OwnerId;
     ///
     /// let runtime = start();
@@ -260,7 +251,6 @@ impl<A: Actor> Handle<A> {
     /// assert_eq!(one.call(Deposit { account: 7, cents: 5 }).wait(), Ok(5));
     /// // The account belongs to owner 1, and others may not write it.
     /// assert!(bank.call(Deposit { account: 7, cents: 5 }).wait().is_err());
-    /// # }
     /// ```
     pub fn sending_as(&self, owner: OwnerId) -> Handle<A> {
         Handle { shared: self.shared.clone(), sender: owner }
@@ -270,15 +260,13 @@ impl<A: Actor> Handle<A> {
     /// ready, and disturbs nobody.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let bank = runtime.handle();
     /// bank.call(Deposit { account: 7, cents: 5 }).wait().unwrap();
     /// let snapshot = bank.snapshot().wait().unwrap();
     /// bank.call(Deposit { account: 7, cents: 5 }).wait().unwrap();
     /// assert_eq!(snapshot.read::<Account>(7).wait(), Ok(Some(Account { cents: 5 })));
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -297,14 +285,12 @@ impl<A: Actor> Handle<A> {
     /// stopped.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let bank = runtime.handle();
     /// bank.call(Deposit { account: 7, cents: 5 }).wait().unwrap();
     /// // Only what was shared or frozen is published.
     /// assert!(bank.published(&Id::Account(7)).is_none());
-    /// # }
     /// ```
     pub fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
         self.shared.published(id)
@@ -313,12 +299,10 @@ impl<A: Actor> Handle<A> {
     /// The shard that owns the object `id`, whether it exists or not.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let bank = runtime.handle();
     /// assert!(bank.home(&Id::Account(7)).index() < bank.shards());
-    /// # }
     /// ```
     #[inline]
     pub fn home(&self, id: &A::Id) -> ShardIndex {
@@ -328,12 +312,10 @@ impl<A: Actor> Handle<A> {
     /// How many shards the runtime has.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let bank = runtime.handle();
     /// assert_eq!(bank.shards(), 1);
-    /// # }
     /// ```
     pub fn shards(&self) -> usize {
         self.shared.router.shards()
@@ -345,15 +327,13 @@ impl<A: Actor> Handle<A> {
     /// Prometheus.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let bank = runtime.handle();
     /// bank.call(Deposit { account: 7, cents: 5 }).wait().unwrap();
     /// for shard in bank.stats().shards {
     ///     println!("{:?}: {} messages", shard.shard, shard.counters.fast + shard.counters.consensus);
     /// }
-    /// # }
     /// ```
     pub fn stats(&self) -> Stats {
         self.shared.stats()

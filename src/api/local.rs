@@ -39,14 +39,12 @@ impl<A: Actor> Local<A> {
     /// The shard this is.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     println!("a task on {}", local.shard());
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     pub fn shard(&self) -> ShardIndex {
         self.here.index
@@ -55,14 +53,12 @@ impl<A: Actor> Local<A> {
     /// How many shards the runtime has.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     assert_eq!(local.shards(), 1);
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     pub fn shards(&self) -> usize {
         self.here.shared.router.shards()
@@ -71,8 +67,7 @@ impl<A: Actor> Local<A> {
     /// The shard that owns the object `id`, whether it exists or not.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     if local.home(&Id::Account(7)) == local.shard() {
@@ -80,7 +75,6 @@ impl<A: Actor> Local<A> {
     ///     }
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     #[inline]
     pub fn home(&self, id: &A::Id) -> ShardIndex {
@@ -90,15 +84,13 @@ impl<A: Actor> Local<A> {
     /// The same `Local`, for messages sent as `owner`.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     let one = local.sending_as(freehold::OwnerId(1));
     ///     assert_eq!(one.call_now(Deposit { account: 7, cents: 5 }), Ok(5));
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     pub fn sending_as(&self, owner: OwnerId) -> Local<A> {
         Local { here: self.here.clone(), sender: owner }
@@ -107,15 +99,13 @@ impl<A: Actor> Local<A> {
     /// A handle for other threads, which sends as this one does.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     let handle = local.handle();
     ///     std::thread::spawn(move || handle.call(Deposit { account: 7, cents: 5 }).wait());
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     pub fn handle(&self) -> Handle<A> {
         Handle::new(self.here.shared.clone()).sending_as(self.sender)
@@ -125,15 +115,13 @@ impl<A: Actor> Local<A> {
     /// here.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     let snapshot = local.snapshot().await.unwrap();
     ///     assert_eq!(snapshot.read::<Account>(7).await, Ok(None));
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     pub fn snapshot(&self) -> SnapshotRead<Snapshot<A>> {
         snapshot::open(&self.here.shared)
@@ -143,14 +131,12 @@ impl<A: Actor> Local<A> {
     /// [`Handle::published`].
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     assert!(local.published(&Id::Account(7)).is_none());
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     pub fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
         self.here.shared.published(id)
@@ -163,15 +149,13 @@ impl<A: Actor> Local<A> {
     /// says: use [`Local::ask`], or [`Local::durable`] before telling others of it.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     let outcome = local.ask_now(&Deposit { account: 7, cents: 5 }.into());
     ///     assert!(matches!(outcome, Ok(Reply::Deposit(5))));
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -192,8 +176,7 @@ impl<A: Actor> Local<A> {
     /// not come.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     let messages: Vec<Message> = (0..16).map(|account| Deposit { account, cents: 5 }.into()).collect();
@@ -203,7 +186,6 @@ impl<A: Actor> Local<A> {
     ///     }
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     ///
     /// # Panics
@@ -220,15 +202,13 @@ impl<A: Actor> Local<A> {
     /// Dropping the future cancels nothing.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     let outcome = local.ask(Deposit { account: 7, cents: 5 }.into()).await;
     ///     assert!(matches!(outcome, Ok(Reply::Deposit(5))));
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     ///
     /// # Panics
@@ -267,14 +247,12 @@ impl<A: Actor> Local<A> {
     /// of this shard it has run when this returns.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     local.tell(Deposit { account: 7, cents: 5 }.into()).expect("there is room");
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -323,8 +301,7 @@ impl<A: Actor> Local<A> {
     /// at once without a log.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     local.call_now(Deposit { account: 7, cents: 5 }).unwrap();
@@ -332,7 +309,6 @@ impl<A: Actor> Local<A> {
     ///     local.durable().await.unwrap();
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -360,15 +336,13 @@ impl<A: Actor> Local<A> {
     /// work.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// runtime.on_each_shard(|local| async move {
     ///     local.stopping().await;
     ///     println!("{} goes", local.shard());
     /// });
     /// runtime.shutdown();
-    /// # }
     /// ```
     pub fn stopping(&self) -> Stopping {
         Stopping::new(self.here.tasks.clone())
@@ -382,8 +356,7 @@ impl<A: Actor> Local<A> {
     /// runtime down.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     let task = local.clone();
@@ -392,7 +365,6 @@ impl<A: Actor> Local<A> {
     ///     });
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         self.here.spawn_watched(future, |_| {});

@@ -8,6 +8,7 @@
 //! forgotten is revoked when too much is kept for it or for too long (`limits.versions_max`,
 //! `limits.snapshot_age_max`).
 
+mod group;
 mod single;
 
 use std::fmt;
@@ -18,7 +19,6 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use freehold_shard::{Actor, Epoch, Expired, ShardIndex, Time};
-use futures_channel::oneshot;
 
 use crate::core::command::Command;
 use crate::core::jobs::{Progress, Wait, job};
@@ -331,7 +331,7 @@ pub struct SnapshotRead<T>(ReadState<T>);
 enum ReadState<T> {
     /// `None` once it was taken.
     Known(Option<Result<T, SnapshotError>>),
-    One(oneshot::Receiver<Result<T, SnapshotError>>, Birth),
+    One(group::Answer<Result<T, SnapshotError>>, Birth),
     Joined(Pin<Box<dyn Future<Output = Result<T, SnapshotError>> + Send>>),
 }
 
@@ -370,13 +370,7 @@ impl<T> Future for SnapshotRead<T> {
             ReadState::One(..) if waiting::in_receive() => Poll::Ready(Err(SnapshotError::WaitOnShard)),
             ReadState::One(_, birth) if birth.is_elsewhere() => Poll::Ready(Err(SnapshotError::Stopped)),
             ReadState::One(answer, _) => {
-                // A caller that collects many reads finds most answers here, without a waker.
-                if let Ok(Some(answer)) = answer.try_recv() {
-                    return Poll::Ready(answer);
-                }
-                let waker = waiting::keep_here(cx.waker());
-                let answer = Pin::new(answer).poll(&mut Context::from_waker(&waker));
-                // A shard that leaves drops the sender.
+                let answer = answer.poll(|| waiting::keep_here(cx.waker()));
                 answer.map(|answer| answer.unwrap_or(Err(SnapshotError::Stopped)))
             }
             ReadState::Joined(read) => read.as_mut().poll(cx),

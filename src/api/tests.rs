@@ -300,6 +300,39 @@ fn messages_of_a_stream_do_not_overtake_each_other() {
     }
 }
 
+/// While an asker had outcomes in hand, messages that waited for room were not sent though there
+/// was some.
+#[test]
+fn a_stream_sends_what_waited_for_room_while_outcomes_are_left() {
+    let runtime = start(Config::default());
+    let handle = runtime.handle();
+    let (send, receive) = futures::channel::mpsc::unbounded();
+    let mut outcomes = handle.ask_stream(64, receive);
+    let tell = |coins| send.unbounded_send(add(coins)).expect("it is taken");
+    (0..3).for_each(|_| tell(1));
+    assert_eq!(futures::executor::block_on(outcomes.next()), Some(Ok(1)));
+    let held_up = hold_up(&runtime);
+    let filling = fill(&handle);
+    tell(100);
+    assert_eq!(poll(&mut outcomes.next()), Poll::Ready(Some(Ok(2))), "and 100 coins wait for room");
+    drop(held_up);
+    assert!(filling.into_iter().all(|ask| ask.wait().is_ok()));
+    assert_eq!(coins(&handle), Ok(3 + INGRESS as u64));
+    assert_eq!(poll(&mut outcomes.next()), Poll::Ready(Some(Ok(3))));
+    assert_eq!(coins(&handle), Ok(103 + INGRESS as u64), "they were sent");
+}
+
+/// A task on the shard that the messages are for: it must not be what they wait for.
+#[test]
+fn a_task_on_the_shard_itself_may_have_a_stream() {
+    let runtime = start(Config { batch_messages_max: 1, ..Config::default() });
+    let asked = runtime.on_each_shard(|local| async move {
+        let outcomes = local.handle().ask_stream(100, deposits(1..1001));
+        outcomes.enumerate().all(|(at, sum)| ready(sum == Ok((at as u64 + 1) * (at as u64 + 2) / 2))).await
+    });
+    assert_eq!(asked.wait(), [Ok(true)]);
+}
+
 #[test]
 fn a_stream_that_is_dropped_or_stopped_loses_nothing_that_was_sent() {
     let runtime = start(Config::default());

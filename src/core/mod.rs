@@ -7,6 +7,7 @@
 pub(crate) mod clock;
 pub(crate) mod command;
 mod durability;
+mod failures;
 mod gauge;
 pub(crate) mod handoff;
 pub(crate) mod in_flight;
@@ -43,6 +44,7 @@ use slab::Slab;
 
 use self::clock::Clock;
 use self::command::Command;
+use self::failures::Failures;
 use self::gauge::Counted;
 use self::handoff::Handoff;
 use self::in_flight::InFlight;
@@ -132,6 +134,7 @@ struct Core<A: Actor> {
     named: usize,
     /// `counters().revoked` as of when the other shards were last told of it.
     revoked_told: u64,
+    failures: Failures,
     /// Reused: who is to be woken, and which shards were flushed to.
     wakers: Vec<Waker>,
     flushed: Vec<usize>,
@@ -151,7 +154,8 @@ impl<A: Actor> LocalShard<A> {
         let config = &shared.config;
         let shards = shared.router.shards();
         let mut shard = Shard::new(index, shared.router, config.limits, table_seed, shared.mvcc.clone())
-            .with_turn_messages_max(config.turn_messages_max);
+            .with_turn_messages_max(config.turn_messages_max)
+            .with_context(shared.embedding.context.clone());
         let effects = Effects::new(shards);
         if let (Some(restored), Some(logs)) = (restored, &shared.logs) {
             shard = restored.into_shard(shard, logs);
@@ -189,6 +193,7 @@ impl<A: Actor> LocalShard<A> {
                 jobs_due: false,
                 is_logged: shared.logs.is_some(),
                 revoked_told: 0,
+                failures: Failures::default(),
                 wakers: Vec::new(),
                 flushed: Vec::new(),
             }),

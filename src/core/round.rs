@@ -198,6 +198,10 @@ impl<A: Actor> LocalShard<A> {
                 ReturnAddress::Nobody | ReturnAddress::Debt(_) | ReturnAddress::Batch { .. } => {}
             }
         }
+        if !core.effects.failures.is_empty() {
+            let (now, embedding) = (core.clock.last, &self.shared.embedding);
+            core.failures.take(self.index, now, &mut core.effects, embedding);
+        }
         for batch in core.effects.batches.drain(..) {
             let reply = core.batch_replies.remove(batch.tag as usize);
             core.activity.batches += 1;

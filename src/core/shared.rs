@@ -15,6 +15,7 @@ use super::command::Command;
 use super::pulse::Pulse;
 use crate::config::Config;
 use crate::disk::error::LogError;
+use crate::embedding::Embedding;
 use crate::error::{Death, DeathCause};
 use crate::fork::Birth;
 use crate::log::SharedLogs;
@@ -54,6 +55,8 @@ impl DrainProgress {
 pub(crate) struct Shared<A: Actor> {
     pub(crate) router: Router,
     pub(crate) config: Config,
+    /// What the program gave to it.
+    pub(crate) embedding: Embedding<A>,
     pub(crate) mailboxes: Box<[Mailbox<A, Command<A>>]>,
     pub(crate) published: Box<[CachePadded<PublishedStats>]>,
     /// By shard: its hottest objects.

@@ -83,7 +83,7 @@ impl Actor for Texts {
             }
             Message::Remove(id) => objects.remove(id).map(drop),
             Message::Later(id, text) => {
-                objects.tell_after(Duration::from_secs(1_000_000), Message::Put(id, text))
+                objects.tell_after(Duration::from_secs(1_000_000), Message::Put(id, text)).map(drop)
             }
         }
     }

@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::core::command::Command;
 use crate::core::shared::Shared;
 use crate::core::{LocalShard, ShardExit};
+use crate::embedding::Embedding;
 use crate::error::{CheckpointError, SnapshotError, StartError, TaskError};
 use crate::log::demands::Checkpoint;
 use crate::log::{LogConfig, Recovery};
@@ -66,18 +67,37 @@ impl<A: Actor> Runtime<A> {
     /// take messages when this returns.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// use freehold::{Config, Runtime, Shards};
+    /// # use freehold_example::Bank;
+    ///
     /// let config = Config { shards: Shards::Count(1), ..Config::default() };
     /// let runtime = Runtime::<Bank>::start(config).expect("this machine can run it");
     /// # drop(runtime);
-    /// # }
     /// ```
     ///
     /// # Errors
     /// See [`StartError`]; whatever had been started is stopped again.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Self::bring_up(config, None)
+        Self::start_with(config, Embedding::new())
+    }
+
+    /// As [`Runtime::start`], with what the program gives to its runtime.
+    ///
+    /// ```
+    /// use freehold::{Config, Embedding, Runtime, Shards};
+    /// # use freehold_example::Bank;
+    ///
+    /// # let config = Config { shards: Shards::Count(1), ..Config::default() };
+    /// let limit_of_a_deposit = 10_000_u64;
+    /// let embedding = Embedding::new().context(limit_of_a_deposit);
+    /// let runtime = Runtime::<Bank>::start_with(config, embedding).expect("it starts");
+    /// # drop(runtime);
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Runtime::start`].
+    pub fn start_with(config: Config, embedding: Embedding<A>) -> Result<Self, StartError> {
+        Self::bring_up(config, embedding, None)
     }
 
     /// Starts a runtime with a log: it has the objects that the log's directory has, and what it
@@ -88,15 +108,13 @@ impl<A: Actor> Runtime<A> {
     /// are to be written and read.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::Bank;
     /// # fn open() -> Result<(), freehold::StartError> {
-    /// use freehold::LogConfig;
+    /// use freehold::{Config, LogConfig, Runtime};
     ///
     /// let runtime = Runtime::<Bank>::open(Config::default(), LogConfig::at("/var/lib/bank"))?;
     /// println!("{}", runtime.recovery().expect("there is a log"));
     /// # Ok(())
-    /// # }
     /// # }
     /// ```
     ///
@@ -107,17 +125,38 @@ impl<A: Actor> Runtime<A> {
     where
         A::Message: Serialize + DeserializeOwned,
     {
+        Self::open_with(config, log, Embedding::new())
+    }
+
+    /// As [`Runtime::open`], with what the program gives to its runtime.
+    ///
+    /// ```
+    /// # use freehold_example::Bank;
+    /// # fn open() -> Result<(), freehold::StartError> {
+    /// use freehold::{Config, Embedding, LogConfig, Runtime};
+    ///
+    /// let log = LogConfig::at("/var/lib/bank");
+    /// let embedding = Embedding::new().context(10_000_u64);
+    /// let runtime = Runtime::<Bank>::open_with(Config::default(), log, embedding)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Runtime::open`].
+    pub fn open_with(config: Config, log: LogConfig, embedding: Embedding<A>) -> Result<Self, StartError>
+    where
+        A::Message: Serialize + DeserializeOwned,
+    {
         log.check()?;
-        Self::bring_up(config, Some((log, Codec::new())))
+        Self::bring_up(config, embedding, Some((log, Codec::new())))
     }
 
     /// What was found in the log's directory at the start; `None` without a log.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// assert!(start().recovery().is_none(), "it has no log");
-    /// # }
     /// ```
     pub fn recovery(&self) -> Option<Recovery> {
         self.shared.logs.as_ref().map(|logs| logs.recovery)
@@ -128,11 +167,9 @@ impl<A: Actor> Runtime<A> {
     /// is enough log ([`LogConfig::checkpoint_bytes`]).
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let refused = start().checkpoint().unwrap_err();
     /// assert!(matches!(*refused, freehold::CheckpointError::NoLog));
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -150,13 +187,11 @@ impl<A: Actor> Runtime<A> {
     /// A handle for any thread, sending as owner 0.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let bank = runtime.handle();
     /// let paid = std::thread::spawn(move || bank.call(Deposit { account: 7, cents: 5 }).wait());
     /// assert_eq!(paid.join().unwrap(), Ok(5));
-    /// # }
     /// ```
     pub fn handle(&self) -> Handle<A> {
         Handle::new(self.shared.clone())
@@ -165,10 +200,8 @@ impl<A: Actor> Runtime<A> {
     /// What the runtime has done so far: as [`Handle::stats`].
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// println!("{} shards", start().stats().shards.len());
-    /// # }
     /// ```
     pub fn stats(&self) -> Stats {
         self.shared.stats()
@@ -184,12 +217,10 @@ impl<A: Actor> Runtime<A> {
     /// tasks are told by [`Local::stopping`] and cancelled if they take longer than `tasks_grace`.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let asked = runtime.on_each_shard(|local| async move { local.call(Deposit { account: 7, cents: 5 }).await });
     /// assert_eq!(asked.wait(), [Ok(Ok(5))]);
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -234,14 +265,12 @@ impl<A: Actor> Runtime<A> {
     /// another thread, and the report says so by `drained: false`.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// runtime.handle().call(Deposit { account: 7, cents: 5 }).wait().unwrap();
     /// let report = runtime.shutdown();
     /// assert!(report.drained);
     /// println!("{report}");
-    /// # }
     /// ```
     pub fn shutdown(mut self) -> Report {
         self.stop()

@@ -23,6 +23,7 @@ use crate::core::prefetch::Processor;
 use crate::core::setup::ShardSetup;
 use crate::core::shared::Shared;
 use crate::doctor::{Examination, examine};
+use crate::embedding::Embedding;
 use crate::error::StartError;
 use crate::fork::Birth;
 use crate::log::open::{Opened, Restored};
@@ -102,6 +103,7 @@ fn open_log<A: Actor>(
 /// Makes what all threads share.
 fn build_shared<A: Actor>(
     config: Config,
+    embedding: Embedding<A>,
     topology: &Topology,
     placement: &Placement,
     seats: Seats,
@@ -139,11 +141,16 @@ fn build_shared<A: Actor>(
         deaths: Mutex::default(),
         staying: AtomicUsize::new(shards),
         config,
+        embedding,
     })
 }
 
 impl<A: Actor> Runtime<A> {
-    pub(super) fn bring_up(config: Config, log: Option<(LogConfig, Codec<A>)>) -> Result<Self, StartError> {
+    pub(super) fn bring_up(
+        config: Config,
+        embedding: Embedding<A>,
+        log: Option<(LogConfig, Codec<A>)>,
+    ) -> Result<Self, StartError> {
         let begun = Instant::now();
         config.check()?;
         // Registering for membarrier takes up to 80 ms once there are threads, and a few
@@ -155,7 +162,7 @@ impl<A: Actor> Runtime<A> {
         preflight(&config, shards)?;
         let seats = occupy(&topology, &placement);
         let (logs, router, restored) = open_log(log, &config, shards)?;
-        let shared = Arc::new(build_shared(config, &topology, &placement, seats, logs, router)?);
+        let shared = Arc::new(build_shared(config, embedding, &topology, &placement, seats, logs, router)?);
         let mut runtime = Self::spawn(shared, restored)?;
         tracing::info!(shards, cpus = ?runtime.shared.cpus, took = ?begun.elapsed(), "the runtime is ready");
         runtime.begin()?;

@@ -244,8 +244,7 @@ impl Stats {
     /// log.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// use freehold::MetricValue;
     ///
     /// let runtime = start();
@@ -256,7 +255,6 @@ impl Stats {
     ///     }
     /// });
     /// assert_eq!(objects, 0);
-    /// # }
     /// ```
     pub fn visit(&self, mut to: impl FnMut(&Metric<'_>)) {
         let shards: Vec<String> = self.shards.iter().map(|shard| shard.shard.0.to_string()).collect();
@@ -301,7 +299,7 @@ mod tests {
 
     use super::*;
     use crate::log::demands::Checkpoint;
-    use crate::stats::{Activity, Answers, Gauges, Hot};
+    use crate::stats::{Activity, AnswerTimes, Gauges, Hot};
 
     /// One that has done nothing.
     fn shard(index: u16) -> ShardStats {
@@ -312,7 +310,7 @@ mod tests {
             activity: Activity::default(),
             gauges: Gauges::default(),
             ingress: 0,
-            answers: Answers::default(),
+            answers: AnswerTimes::default(),
             log_writes: Distribution::default(),
             in_log_write_for: None,
             sent_to: Vec::new(),

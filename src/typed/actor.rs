@@ -84,9 +84,10 @@
 /// 0))`. Attributes before a name go to its enum: `#[derive(Debug)] message: Message`.
 ///
 /// **Kinds.** `Card(account: u64, card: u8)` is a type that holds the state, and the fields of its
-/// key: here `(u64, u8)`. A key is an [`ObjectId`](crate::ObjectId) or a tuple of them. `at` says
-/// which part of the key decides where the object lives. Objects of any kinds that have equal
-/// places live on one shard, so `at` is how an account and its cards come together. Without it
+/// key: here `(u64, u8)`. A key is an [`ObjectId`](crate::ObjectId) or a tuple of two or three.
+/// `at` says which part of the key decides where the object lives. Objects of any kinds that have
+/// equal places live on one shard, so `at` is how an account and its cards come together. Places
+/// are equal if their values and their types are: `7_u64` is not where `7_u32` is. Without `at`
 /// objects are spread by kind and by what their key says
 /// ([`placement`](crate::ObjectId::placement)).
 ///
@@ -179,6 +180,12 @@ macro_rules! actor {
                     $($Message::$Sent(message) => {
                         <$Sent as $crate::Receive<$Actor>>::addressees(message, &mut to)
                     })+
+                }
+            }
+
+            fn message_name(message: &$Message) -> &'static str {
+                match message {
+                    $($Message::$Sent(_) => stringify!($Sent),)+
                 }
             }
 

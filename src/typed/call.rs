@@ -40,12 +40,10 @@ impl<A: Actor, M: MessageOf<A>, F> Call<A, M, F> {
     /// Blocks the calling thread until the outcome is there.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let deposit = runtime.handle().call(Deposit { account: 7, cents: 5 });
     /// assert_eq!(deposit.wait(), Ok(5));
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -61,8 +59,7 @@ impl<A: Actor, M: MessageOf<A>, F> Call<A, M, F> {
     /// Blocks the calling thread until the outcome is there, and no longer than `timeout`.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// use std::time::Duration;
     ///
     /// use freehold::AskError;
@@ -73,7 +70,6 @@ impl<A: Actor, M: MessageOf<A>, F> Call<A, M, F> {
     ///     Err(AskError::TimedOut) => println!("it was sent, and may have run or still run"),
     ///     outcome => assert_eq!(outcome, Ok(5)),
     /// }
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -88,8 +84,7 @@ impl<A: Actor, M: MessageOf<A>, F> Call<A, M, F> {
     /// The same call, with a deadline: see [`Ask::until`].
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// use std::time::Duration;
     ///
     /// # let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -99,7 +94,6 @@ impl<A: Actor, M: MessageOf<A>, F> Call<A, M, F> {
     /// let deadline = tokio::time::sleep(Duration::from_secs(1));
     /// assert_eq!(deposit.until(deadline).await, Ok(5));
     /// # });
-    /// # }
     /// ```
     pub fn until<D: Future>(self, deadline: D) -> Call<A, M, AskUntil<F, D>>
     where
@@ -142,12 +136,10 @@ impl<A: Actor, M: MessageOf<A>> CallAll<A, M> {
     /// Blocks the calling thread until all outcomes are there.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let deposits = runtime.handle().call_all([1, 2].map(|cents| Deposit { account: 7, cents }));
     /// assert_eq!(deposits.wait(), [Ok(1), Ok(3)]);
-    /// # }
     /// ```
     ///
     /// # Errors

@@ -13,12 +13,10 @@ impl<A: Actor> Handle<A> {
     /// reply. [`actor!`](crate::actor) has an example.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let bank = runtime.handle();
     /// assert_eq!(bank.call(Deposit { account: 7, cents: 5 }).wait(), Ok(5));
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -32,8 +30,7 @@ impl<A: Actor> Handle<A> {
     /// [`Handle::ask_waiting`].
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// use std::time::Duration;
     ///
     /// let runtime = start();
@@ -41,7 +38,6 @@ impl<A: Actor> Handle<A> {
     /// let deposit = bank.call_waiting(Deposit { account: 7, cents: 5 });
     /// // Waits a second at most, for room and for the answer.
     /// assert_eq!(deposit.wait_timeout(Duration::from_secs(1)), Ok(5));
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -54,13 +50,11 @@ impl<A: Actor> Handle<A> {
     /// several.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let bank = runtime.handle();
     /// let deposits = [1, 2, 3].map(|cents| Deposit { account: 7, cents });
     /// assert_eq!(bank.call_all(deposits).wait(), [Ok(1), Ok(3), Ok(6)]);
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -72,8 +66,7 @@ impl<A: Actor> Handle<A> {
     /// Sends the messages of a stream, which are of one type: as [`Handle::ask_stream`].
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// use futures::StreamExt;
     ///
     /// let runtime = start();
@@ -81,7 +74,6 @@ impl<A: Actor> Handle<A> {
     /// let deposits = futures::stream::iter(1..=3).map(|cents| Deposit { account: 7, cents });
     /// let balances: Vec<_> = futures::executor::block_on(bank.call_stream(64, deposits).collect());
     /// assert_eq!(balances, [Ok(1), Ok(3), Ok(6)]);
-    /// # }
     /// ```
     pub fn call_stream<S: Stream<Item: MessageOf<A>>>(
         &self,
@@ -94,12 +86,10 @@ impl<A: Actor> Handle<A> {
     /// Sends a message to its objects and waits for nothing: as [`Handle::tell`].
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let bank = runtime.handle();
     /// bank.send(Deposit { account: 7, cents: 5 }).expect("there is room");
-    /// # }
     /// ```
     ///
     /// # Errors

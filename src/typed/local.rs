@@ -10,15 +10,13 @@ impl<A: Actor> Local<A> {
     /// Runs a message for objects of this shard at once, inline: as [`Local::ask_now`].
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     // With several shards, an account of another is `Elsewhere`.
     ///     assert_eq!(local.call_now(Deposit { account: 7, cents: 5 }), Ok(5));
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -34,14 +32,12 @@ impl<A: Actor> Local<A> {
     /// Sends a message to its objects, on this shard or another: as [`Local::ask`].
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     assert_eq!(local.call(Deposit { account: 7, cents: 5 }).await, Ok(5));
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -56,14 +52,12 @@ impl<A: Actor> Local<A> {
     /// Sends a message to its objects and waits for nothing: as [`Local::tell`].
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let done = runtime.on_each_shard(|local| async move {
     ///     local.send(Deposit { account: 7, cents: 5 }).expect("there is room");
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
-    /// # }
     /// ```
     ///
     /// # Errors

@@ -15,14 +15,12 @@ impl<A: Actor> Snapshot<A> {
     /// [`Snapshot::get`].
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let bank = runtime.handle();
     /// bank.call(Deposit { account: 7, cents: 5 }).wait().unwrap();
     /// let snapshot = bank.snapshot().wait().unwrap();
     /// assert_eq!(snapshot.read::<Account>(7).wait(), Ok(Some(Account { cents: 5 })));
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -35,15 +33,13 @@ impl<A: Actor> Snapshot<A> {
     /// The objects of the kind `K` with these keys, in their order: as [`Snapshot::get_all`].
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let bank = runtime.handle();
     /// bank.call(Deposit { account: 7, cents: 5 }).wait().unwrap();
     /// let snapshot = bank.snapshot().wait().unwrap();
     /// let accounts = snapshot.read_all::<Account>([7, 8]).wait();
     /// assert_eq!(accounts, Ok(vec![Some(Account { cents: 5 }), None]));
-    /// # }
     /// ```
     ///
     /// # Errors
@@ -62,15 +58,13 @@ impl<A: Actor> Snapshot<A> {
     /// all kinds.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/typed/example.rs"));
-    /// # fn main() {
+    /// # use freehold_example::*;
     /// let runtime = start();
     /// let bank = runtime.handle();
     /// bank.call(Deposit { account: 7, cents: 5 }).wait().unwrap();
     /// let snapshot = bank.snapshot().wait().unwrap();
     /// let add = |sum: &mut u64, _number: u64, account: &Account| *sum += account.cents;
     /// assert_eq!(snapshot.fold_kind(|| 0, add, |one, other| one + other).wait(), Ok(5));
-    /// # }
     /// ```
     ///
     /// # Errors

@@ -459,6 +459,10 @@ fn what_is_of_another_kind_or_message_comes_back() {
     assert!(Pass::from_message(Stray.into()).is_none());
     assert!(Pass::from_message(Pass { to: 1 }.into()).is_some_and(|pass| pass.to == 1));
     assert!(Run::from_reply(Reply::Stray(())).is_none());
+    assert_eq!(
+        [Stray.into(), Pass { to: 1 }.into()].map(|message| Zoo::message_name(&message)),
+        ["Stray", "Pass"]
+    );
     assert_eq!(Run::from_reply(Reply::Run(7)), Some(7));
 }
 
@@ -499,7 +503,7 @@ mod durable {
 
         fn receive(&self, objects: &mut Objects<'_, Ledger>) -> Result<(), AccessError<Id>> {
             let Add(user, coins) = self.1;
-            objects.send_after(self.0, Add(user, coins))
+            objects.send_after(self.0, Add(user, coins)).map(drop)
         }
     }
 }

@@ -60,7 +60,7 @@ impl Actor for Blobs {
             }
             Message::Later(id, bytes) => {
                 let note = Message::Note(id, vec![1; bytes]);
-                objects.tell_after(Duration::from_secs(1_000_000), note).map(|()| None)
+                objects.tell_after(Duration::from_secs(1_000_000), note).map(|_| None)
             }
             Message::Note(..) => Ok(None),
             Message::Read(id) => Ok(objects.get(id)?.map(|state| (state[0], state.len()))),

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::hash::Hash;
 use std::time::Duration;
 
+use freehold::testing::Bench;
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Handle, LogConfig, Migrated, Migration, ObjectId,
     Objects, Runtime, Schema, SchemaTypes, Shards,
@@ -115,6 +116,18 @@ async fn balance(bank: Handle<Payments>, order: Order) -> &'static str {
         Err(AskError::TimedOut) => "it was sent, and may have run or still run",
         Err(_) => "see the table of errors",
     }
+}
+
+#[test]
+fn money_moves_and_is_not_made() {
+    Bench::<Payments>::explore(0..20, |bench| {
+        let open = |account| Order::Open { account, balance: 100 };
+        assert!(bench.ask_all((0..5).map(open)).iter().all(Result::is_ok));
+        // All at once: some are refused, and which depends on the seed.
+        bench.ask_all((0..50).map(|at| Order::Pay(Pay { from: at % 5, to: (at + 1) % 5, amount: 30 })));
+        let sum: u32 = bench.objects().map(|(_, _, account)| account.balance).sum();
+        assert_eq!(sum, 500);
+    });
 }
 
 #[test]

@@ -23,8 +23,8 @@ use std::{fs, iter, path, thread};
 use crate::support::{Watchdog, hush, start};
 use adya::{History, Opts, Valid, Workload};
 use freehold::{
-    AccessError, Actor, Addressees, AskError, Config, Counters, Handle, Local, Objects, Outcome, Runtime,
-    Snapshot, SnapshotRead, glommio,
+    AccessError, Actor, ActorPanic, Addressees, AskError, Config, Counters, Handle, Local, Objects, Outcome,
+    Runtime, Snapshot, SnapshotRead, glommio,
 };
 use futures::executor::block_on;
 use rand_pcg::Pcg32;
@@ -237,7 +237,7 @@ impl Run {
         let what = match (begun.message.ends, outcome) {
             (Ends::Well, Ok(seen)) => What::Succeeded(seen),
             (Ends::Aborted, Err(AskError::Aborted(Refusal::OnPurpose))) => What::Failed,
-            (Ends::Panicked, Err(AskError::Panicked)) => What::Failed,
+            (Ends::Panicked, Err(AskError::Panicked(_))) => What::Failed,
             // It never ran.
             (_, Err(AskError::Overloaded)) => What::Failed,
             (_, outcome) => panic!("a message ended with {outcome:?}"),
@@ -518,7 +518,7 @@ impl Flawed {
         let outcome = match begun.message.ends {
             Ends::Well => Ok(seen),
             Ends::Aborted => Err(AskError::Aborted(Refusal::OnPurpose)),
-            Ends::Panicked => Err(AskError::Panicked),
+            Ends::Panicked => Err(AskError::Panicked(ActorPanic::new(&0, "on purpose"))),
         };
         let is_kept = match self.flaw {
             Flaw::KeepsWhatFailed => true,

@@ -18,6 +18,7 @@ const SHARDS: Layers = "
     actor
     transaction
     shard
+    testing
 ";
 
 const RUNTIME: Layers = "
@@ -28,6 +29,7 @@ const RUNTIME: Layers = "
     doctor
     error
     config
+    embedding
     log
     stats
     transport

@@ -32,7 +32,7 @@ impl Actor for Counted {
 
     fn receive(Put(id, held): &Put, objects: &mut Objects<'_, Self>) -> Result<(), AccessError<u64>> {
         objects.insert(*id, held.clone())?;
-        objects.tell_after(Duration::from_secs(3600), Put(*id, held.clone()))
+        objects.tell_after(Duration::from_secs(3600), Put(*id, held.clone())).map(drop)
     }
 }
 

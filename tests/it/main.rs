@@ -18,6 +18,7 @@ mod checkpoints;
 mod commit_log;
 mod directory;
 mod durability;
+mod embedding;
 mod faults;
 mod formats;
 mod founding_defects;

@@ -119,7 +119,8 @@ impl Actor for Ledger {
                     Way::Transfer => account(objects, payment.to, payment, Side::Payee),
                     Way::Wire => objects.tell(Order::Arrive(*payment)),
                     Way::WireAfter(milliseconds) => {
-                        objects.tell_after(Duration::from_millis(milliseconds), Order::Arrive(*payment))
+                        let delay = Duration::from_millis(milliseconds);
+                        objects.tell_after(delay, Order::Arrive(*payment)).map(drop)
                     }
                 }
             }

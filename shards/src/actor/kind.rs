@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::actor::objects::Objects;
 use crate::actor::receive::MessageOf;
+use crate::actor::told::TimerId;
 use crate::actor::{AccessError, Actor};
 use crate::key::{Key, Named};
 use crate::object::ObjectId;
@@ -247,7 +248,7 @@ impl<A: Actor> Objects<'_, A> {
     /// # Errors
     /// As [`Objects::tell`].
     #[inline]
-    pub fn send<M: MessageOf<A>>(&mut self, message: M) -> Result<(), AccessError<A::Id>> {
+    pub fn send<M: MessageOf<A>>(&self, message: M) -> Result<(), AccessError<A::Id>> {
         self.tell(message.into_message())
     }
 
@@ -266,10 +267,10 @@ impl<A: Actor> Objects<'_, A> {
     /// As [`Objects::tell_after`].
     #[inline]
     pub fn send_after<M: MessageOf<A>>(
-        &mut self,
+        &self,
         delay: Duration,
         message: M,
-    ) -> Result<(), AccessError<A::Id>> {
+    ) -> Result<TimerId, AccessError<A::Id>> {
         self.tell_after(delay, message.into_message())
     }
 

@@ -9,7 +9,9 @@ pub(crate) mod objects;
 pub(crate) mod outcome;
 pub(crate) mod receive;
 pub(crate) mod run;
+pub(crate) mod told;
 
+use std::any::type_name;
 use std::fmt::Debug;
 
 use serde::Serialize;
@@ -52,6 +54,13 @@ pub trait Actor: Sized + 'static {
     /// The objects the message is addressed to, at least one. It must be a pure function of the
     /// message: it is called by the sender to find the home and again by the shard.
     fn addressees(message: &Self::Message, to: &mut Addressees<Self::Id>);
+
+    /// What kind of message it is, for logs and metrics: the name of its type, if nothing else is
+    /// said. `freehold::actor!` gives each type of message its own.
+    fn message_name(message: &Self::Message) -> &'static str {
+        let _ = message;
+        type_name::<Self::Message>()
+    }
 
     /// Applies the message to its objects, all or nothing: an `Err` or a panic leaves every object
     /// as it was.
@@ -141,7 +150,14 @@ pub enum AccessError<Id: Debug> {
     /// A message to tell that names no object.
     #[error("the message to send has no addressee: `addressees` must name at least one object")]
     Unaddressed,
-    /// A `tell` or `tell_after` that found its queue or the timers full.
+    /// [`Objects::context`](crate::Objects::context) of a type that the runtime was not started
+    /// with.
+    #[error("the runtime was started without a `{wanted}`: give it to `Runtime::start_with`")]
+    NoContext {
+        /// The type that was asked for.
+        wanted: &'static str,
+    },
+    /// A `tell`, `tell_after` or `cancel` that found its queue or the timers full.
     #[error("no room to send: {waiting} messages already wait; try again later, or raise the limit")]
     NoRoom {
         /// How many wait.

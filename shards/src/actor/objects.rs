@@ -1,13 +1,16 @@
 //! What a message sees of the objects while it runs: ownership is checked on every access, and a
 //! before-image of each object is kept at its first write, so that the engine can undo the message.
 
+use std::any::type_name;
 use std::time::Duration;
 
 use crate::actor::addressees::{ADDRESSEES_MAX, Others, Target};
 use crate::actor::destination::Destination;
-use crate::actor::run::{BeforeImage, CommitWork, ObjectSlot, Outboxes, QueuedSend, RunState, miss};
+use crate::actor::run::{BeforeImage, CommitWork, ObjectSlot, Outboxes, RunState};
+use crate::actor::told::{QueuedSend, TimerId};
 use crate::actor::{AccessError, Actor};
 use crate::epoch::TransactionId;
+use crate::log::record::Debt;
 use crate::object::{Access, OwnerId, Ownership};
 use crate::placement::ShardIndex;
 use crate::store::slot::{NO_SLOT, SlotIndex};
@@ -86,7 +89,14 @@ impl<A: Actor> Objects<'_, A> {
         if a == b {
             return Err(AccessError::SameObject { id: a });
         }
-        let slots = (self.writable_index(a)?, self.writable_index(b)?);
+        let first = match self.writable_index(a) {
+            Ok(first) => first,
+            Err(error) => {
+                self.also_want(&[b]);
+                return Err(error);
+            }
+        };
+        let slots = (first, self.writable_index(b)?);
         let partition = &mut self.run.partition;
         Ok(match slots {
             (NO_SLOT, NO_SLOT) => (None, None),
@@ -120,11 +130,96 @@ impl<A: Actor> Objects<'_, A> {
             return Err(AccessError::SameObject { id });
         }
         let mut slots = [NO_SLOT; N];
-        for (slot, id) in slots.iter_mut().zip(ids) {
-            *slot = self.writable_index(id)?;
+        for (at, id) in ids.into_iter().enumerate() {
+            let slot = self.writable_index(id);
+            if slot.is_err() {
+                self.also_want(&ids[at + 1..]);
+            }
+            slots[at] = slot?;
         }
         let slots = self.run.partition.many_slots_mut(slots);
         Ok(slots.map(|slot| slot.and_then(|slot| slot.state.as_mut())))
+    }
+
+    /// Makes sure that this message may write all of these objects, and have them at once. If it
+    /// misses some, it runs again with all of them. So a message that finds out which objects it
+    /// needs, and then names them here, runs twice and not once more for each.
+    ///
+    /// An object that the message has is not changed, and none is inserted.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = Vec<u64>>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// let friends = objects.get(7)?.cloned().unwrap_or_default();
+    /// objects.want(friends.iter().copied())?;
+    /// for friend in friends {
+    ///     objects.get_or_insert_with(friend, Vec::new)?.push(7);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`AccessError::Undeclared`] if it misses one: return it.
+    pub fn want(&self, ids: impl IntoIterator<Item = A::Id>) -> Result<(), AccessError<A::Id>> {
+        self.want_for(Access::Write, ids)
+    }
+
+    /// As [`Objects::want`], for objects that the message only reads.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = Vec<u64>>>(objects: &mut Objects<'_, A>) -> Result<usize, AccessError<u64>> {
+    /// let friends = objects.get(7)?.cloned().unwrap_or_default();
+    /// objects.want_to_read(friends.iter().copied())?;
+    /// let mut friends_of_friends = 0;
+    /// for friend in friends {
+    ///     friends_of_friends += objects.get(friend)?.map_or(0, Vec::len);
+    /// }
+    /// # Ok(friends_of_friends) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Objects::want`].
+    pub fn want_to_read(&self, ids: impl IntoIterator<Item = A::Id>) -> Result<(), AccessError<A::Id>> {
+        self.want_for(Access::Read, ids)
+    }
+
+    fn want_for(
+        &self,
+        access: Access,
+        ids: impl IntoIterator<Item = A::Id>,
+    ) -> Result<(), AccessError<A::Id>> {
+        let mut missed = None;
+        for id in ids {
+            if self.misses(id, access) {
+                missed = missed.or(Some(self.run.missing.miss(id, access)));
+            }
+        }
+        missed.map_or(Ok(()), Err)
+    }
+
+    /// Whether the message cannot have the object `id` at once.
+    fn misses(&self, id: A::Id, access: Access) -> bool {
+        let others = || self.others.iter().find(|target| target.id == id);
+        match Some(&self.first).filter(|first| first.id == id).or_else(others) {
+            Some(target) => {
+                access == Access::Write
+                    && target.access == Access::Read
+                    && target.slot != NO_SLOT
+                    && self.run.partition.slot(target.slot).is_held()
+            }
+            None => self.run.look_up(id).is_none(),
+        }
+    }
+
+    /// The first of several objects is not to be had. If the message begins anew for that, it does
+    /// with those of the others as well that it misses.
+    #[cold]
+    fn also_want(&self, others: &[A::Id]) {
+        if self.run.missing.first.get().is_some() {
+            // That there was an error is known already.
+            let _ = self.want(others.iter().copied());
+        }
     }
 
     /// The state of the object `id`, to change it; if there is none, it is first inserted with the
@@ -213,51 +308,129 @@ impl<A: Actor> Objects<'_, A> {
     /// # Errors
     /// [`AccessError::NoRoom`] if its queue is full, [`AccessError::Unaddressed`] if it names no
     /// object.
-    pub fn tell(&mut self, message: A::Message) -> Result<(), AccessError<A::Id>> {
+    pub fn tell(&self, message: A::Message) -> Result<(), AccessError<A::Id>> {
         let to = self.route(&message)?;
-        let pending = self.run.queued.iter().filter(|send| send.to == to && send.due.is_none()).count();
-        let (waiting, max) = if to == self.run.shard {
-            (self.run.own_waiting + pending, self.run.limits.own_messages_max)
-        } else {
-            (self.outboxes.waiting_for(to) + pending, self.run.limits.outbox_messages_max)
-        };
-        if waiting >= max {
-            return Err(AccessError::NoRoom { waiting });
-        }
+        self.check_room(to)?;
         self.queue_send(message, to, None);
         Ok(())
     }
 
     /// Sends `message` as [`Objects::tell`] does, once `delay` has passed. Until then it waits in
-    /// this shard.
+    /// this shard, and [`Objects::cancel`] takes it back.
     ///
     /// # Errors
     /// As [`Objects::tell`].
-    pub fn tell_after(&mut self, delay: Duration, message: A::Message) -> Result<(), AccessError<A::Id>> {
+    pub fn tell_after(&self, delay: Duration, message: A::Message) -> Result<TimerId, AccessError<A::Id>> {
         let to = self.route(&message)?;
-        let waiting =
-            self.run.timers_waiting + self.run.queued.iter().filter(|send| send.due.is_some()).count();
+        let waiting = self.run.timers_waiting + self.run.told.borrow().timed;
         if waiting >= self.run.limits.timers_max {
             return Err(AccessError::NoRoom { waiting });
         }
-        let due = Some(self.run.now.after(delay));
-        self.queue_send(message, to, due);
+        let (due, number) = (self.run.now.after(delay), self.run.number());
+        self.queue_send(message, to, Some((due, number)));
+        Ok(TimerId { due: due.0, number: number.0, database: self.run.database })
+    }
+
+    /// Takes a message back that waits for its time, if this message succeeds: it is gone from
+    /// memory, and from the log. Nothing happens if it has run already.
+    ///
+    /// A message that is due, or that another shard keeps, may be on its way when this message
+    /// runs, and then runs still. So a message that may be too late looks whether it is still
+    /// wanted: an object that keeps the [`TimerId`] forgets it here.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use freehold_shard::{AccessError, Actor, Objects, TimerId};
+    /// # fn receive<A: Actor<Id = u64, State = Option<TimerId>>>(message: A::Message, objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    ///
+    /// // The session 7 ends in an hour, whatever was said before.
+    /// if let Some(timer) = objects.get(7)?.copied().flatten() {
+    ///     objects.cancel(timer)?;
+    /// }
+    /// let timer = objects.tell_after(Duration::from_secs(3600), message)?;
+    /// objects.insert(7, Some(timer))?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`AccessError::NoRoom`] if the queue of the shard that keeps it is full, or this message
+    /// has cancelled as many as `timers_max`.
+    pub fn cancel(&self, timer: TimerId) -> Result<(), AccessError<A::Id>> {
+        if timer.database != self.run.database {
+            return Ok(());
+        }
+        let keeper = self.run.keeper(timer.number());
+        if keeper != self.run.shard {
+            self.check_room(keeper)?;
+        }
+        let mut told = self.run.told.borrow_mut();
+        if told.cancelled >= self.run.limits.timers_max {
+            return Err(AccessError::NoRoom { waiting: told.cancelled });
+        }
+        told.cancel(timer, keeper, self.run.shard);
         Ok(())
     }
 
-    fn queue_send(&mut self, message: A::Message, to: ShardIndex, due: Option<Time>) {
-        self.run.queued.push(QueuedSend {
+    /// The time of the turn that runs this message: how long the runtime has been running; with a
+    /// log, how long its database has, in all its runs. It never goes back on one shard. Two shards
+    /// may differ by as long as a turn takes. A message that a task runs by `ask_now` sees the time
+    /// of the shard's last turn, unless timers wait there.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # use std::time::Duration;
+    /// # fn receive<A: Actor<Id = u64, State = Duration>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// let seen_last = objects.now();
+    /// objects.insert(7, seen_last)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.run.now.0)
+    }
+
+    /// The value that the runtime was started with: fees, limits, clients.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// struct Fees { cents: u64 }
+    ///
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// let fee = objects.context::<Fees>()?.cents;
+    /// # let _ = fee;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`AccessError::NoContext`] if that is no `C`.
+    pub fn context<C: 'static>(&self) -> Result<&C, AccessError<A::Id>> {
+        self.run.context.downcast_ref().ok_or(AccessError::NoContext { wanted: type_name::<C>() })
+    }
+
+    /// Whether one more envelope may go to this shard at once.
+    fn check_room(&self, to: ShardIndex) -> Result<(), AccessError<A::Id>> {
+        let (waiting, max) = if to == self.run.shard {
+            (self.run.own_waiting, self.run.limits.own_messages_max)
+        } else {
+            (self.outboxes.waiting_for(to), self.run.limits.outbox_messages_max)
+        };
+        let waiting = waiting + self.run.told.borrow().count_to(to);
+        if waiting >= max { Err(AccessError::NoRoom { waiting }) } else { Ok(()) }
+    }
+
+    fn queue_send(&self, message: A::Message, to: ShardIndex, timer: Option<(Time, Debt)>) {
+        self.run.told.borrow_mut().send(QueuedSend {
             message,
             to,
             sender: self.sender,
-            due,
+            due: timer.map(|(due, _)| due),
             staged: None,
-            number: None,
+            number: timer.map(|(_, number)| number),
         });
     }
 
-    fn route(&mut self, message: &A::Message) -> Result<ShardIndex, AccessError<A::Id>> {
-        match self.run.router.destination::<A>(message, &mut self.run.scratch) {
+    fn route(&self, message: &A::Message) -> Result<ShardIndex, AccessError<A::Id>> {
+        match self.run.router.destination::<A>(message, &mut self.run.scratch.borrow_mut()) {
             Destination::One(shard) | Destination::Several(shard) => Ok(shard),
             Destination::Nowhere => Err(AccessError::Unaddressed),
         }
@@ -280,7 +453,7 @@ impl<A: Actor> Objects<'_, A> {
             Some(target) => Ok(target.slot),
             None => match self.run.look_up(id) {
                 Some((_, slot)) => Ok(slot),
-                None => Err(miss(&self.run.missing, id, Access::Read)),
+                None => Err(self.run.missing.miss(id, Access::Read)),
             },
         }
     }
@@ -328,7 +501,7 @@ impl<A: Actor> Objects<'_, A> {
         let slot = self.run.partition.slot_mut(index);
         if !self.first.saved {
             if self.first.access == Access::Read && slot.is_held() {
-                return Err(miss(&self.run.missing, self.first.id, Access::Write));
+                return Err(self.run.missing.miss(self.first.id, Access::Write));
             }
             self.first_before = Some(BeforeImage::of(slot, index, self.sender)?);
             self.first.saved = true;
@@ -352,7 +525,7 @@ fn other_writable<A: Actor>(
     if !target.saved && target.slot != NO_SLOT {
         let slot = run.partition.slot(target.slot);
         if target.access == Access::Read && slot.is_held() {
-            return Err(miss(&run.missing, id, Access::Write));
+            return Err(run.missing.miss(id, Access::Write));
         }
         let before = BeforeImage::of(slot, target.slot, sender)?;
         if slot.needs_commit(&run.epoch_state) {
@@ -389,7 +562,7 @@ fn declared<'a, A: Actor>(
         Some(at) => at,
         None => {
             let Some((hash, slot)) = run.look_up(id) else {
-                return Err(miss(&run.missing, id, Access::Write));
+                return Err(run.missing.miss(id, Access::Write));
             };
             let target = Target { hash: Some(hash), ..Target::found(id, slot, Access::Write) };
             others.try_push(target).map_err(|_| AccessError::TooManyObjects { max: ADDRESSEES_MAX })?;

@@ -1,10 +1,13 @@
 //! What comes of a message, and where that goes.
 
+use std::fmt;
+
 use thiserror::Error;
 
 use crate::actor::Actor;
 use crate::log::record::Debt;
 use crate::log::refused::RecordError;
+use crate::panics::ActorPanic;
 use crate::placement::ShardIndex;
 
 /// Why a message has no reply. Each variant says what happened to its effect.
@@ -14,9 +17,9 @@ pub enum AskError<E> {
     /// `receive` refused the message. Nothing changed.
     #[error("the actor refused the message: {0}")]
     Aborted(E),
-    /// `receive` panicked. Nothing changed.
-    #[error("the actor panicked while handling the message; nothing was changed")]
-    Panicked,
+    /// `receive` panicked, or cloning a state did. Nothing changed.
+    #[error("the actor panicked while handling the message; nothing was changed: {0}")]
+    Panicked(ActorPanic),
     /// The message kept touching objects it had not declared, more often than `reruns_max`. Nothing
     /// changed.
     #[error("the set of objects did not settle: declare them in `addressees`, or raise `reruns_max`")]
@@ -60,6 +63,24 @@ pub enum AskError<E> {
         "`wait` would block a shard's thread; the message was sent and will be handled: await it instead"
     )]
     WaitOnShard,
+}
+
+/// A message that nobody waits for, and that failed: it was told, at once or for later. Nothing of
+/// it took effect, and it does not run again.
+pub struct Failure<A: Actor> {
+    /// What kind of message it was: see [`Actor::message_name`].
+    pub message: &'static str,
+    /// Why it failed.
+    pub error: AskError<A::Error>,
+}
+
+impl<A: Actor> fmt::Debug for Failure<A>
+where
+    A::Error: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failure").field("message", &self.message).field("error", &self.error).finish()
+    }
 }
 
 /// What came of a message.

@@ -4,11 +4,13 @@
 //! [`Objects`](crate::Objects) borrows a [`RunState`] and the engine owns it. Between messages
 //! everything that is the running message's is empty.
 
-use std::cell::Cell;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use crate::actor::addressees::{Addressees, Target};
+use crate::actor::addressees::{ADDRESSEES_MAX, Addressees, Target};
 use crate::actor::limits::Limits;
+use crate::actor::told::Told;
 use crate::actor::{AccessError, Actor};
 use crate::counters::Counters;
 use crate::epoch::{EpochState, TransactionId};
@@ -36,18 +38,24 @@ pub(crate) struct RunState<A: Actor> {
     /// How many messages wait for their time: as many as the engine has.
     pub(crate) timers_waiting: usize,
     /// For routing what is told; kept for its memory.
-    pub(crate) scratch: Addressees<A::Id>,
+    pub(crate) scratch: RefCell<Addressees<A::Id>>,
     /// Of each object that the running message wrote but the first. Empty between messages.
     pub(crate) before: Vec<BeforeImage<A>>,
-    /// An object the running message needs and cannot have now: it is undone, and runs again with
-    /// it.
-    pub(crate) missing: Cell<Option<(A::Id, Access)>>,
+    /// What the running message needs and cannot have now.
+    pub(crate) missing: Missing<A::Id>,
     /// What there is to do when the running message has succeeded.
     pub(crate) commit_work: CommitWork,
     /// Whether the transaction that ran last wrote its first object.
     pub(crate) first_saved: bool,
-    /// What the running message tells. Empty between messages.
-    pub(crate) queued: Vec<QueuedSend<A>>,
+    /// What the running message tells, and which timers it cancels. Empty between messages.
+    pub(crate) told: RefCell<Told<A>>,
+    /// The number of the next message that is told by this shard and has one. Modulo the number of
+    /// shards it is this shard's.
+    pub(crate) next_number: Cell<u64>,
+    /// Which database the log is of; 0 without a log.
+    pub(crate) database: u64,
+    /// What the runtime was started with.
+    pub(crate) context: Arc<dyn Any + Send + Sync>,
     /// What the running message publishes, or, without a state, makes private again or removes.
     /// Empty between messages.
     pub(crate) to_publish: Vec<Publication<A>>,
@@ -72,12 +80,15 @@ impl<A: Actor> RunState<A> {
             counters: Counters::default(),
             own_waiting: 0,
             timers_waiting: 0,
-            scratch: Addressees::new(),
+            scratch: RefCell::new(Addressees::new()),
             before: Vec::with_capacity(8),
-            missing: Cell::new(None),
+            missing: Missing { first: Cell::new(None), others: RefCell::new(Vec::new()) },
             commit_work: CommitWork::NONE,
             first_saved: false,
-            queued: Vec::new(),
+            told: RefCell::new(Told::new(router.shards())),
+            next_number: Cell::new(u64::from(shard.0)),
+            database: 0,
+            context: Arc::new(()),
             to_publish: Vec::new(),
         }
     }
@@ -128,6 +139,19 @@ impl<A: Actor> RunState<A> {
         slot
     }
 
+    /// A number for a message that this shard tells.
+    pub(crate) fn number(&self) -> Debt {
+        let number = self.next_number.get();
+        self.next_number.set(number + self.router.shards() as u64);
+        Debt(number)
+    }
+
+    /// Which shard has given this number, or has taken over what an earlier run gave it: it keeps
+    /// the message.
+    pub(crate) fn keeper(&self, number: Debt) -> ShardIndex {
+        ShardIndex((number.0 % self.router.shards() as u64) as u16)
+    }
+
     /// The name of the running message, if it takes effect.
     #[inline]
     pub(crate) fn transaction_id(&self) -> TransactionId {
@@ -144,19 +168,6 @@ impl<A: Actor> RunState<A> {
 pub(crate) trait Outboxes {
     /// How many wait for `shard`, and were not taken by its lane.
     fn waiting_for(&self, shard: ShardIndex) -> usize;
-}
-
-/// A message the running message sends if it succeeds.
-pub(crate) struct QueuedSend<A: Actor> {
-    pub(crate) message: A::Message,
-    pub(crate) to: ShardIndex,
-    pub(crate) sender: OwnerId,
-    /// When, if later.
-    pub(crate) due: Option<Time>,
-    /// While it is staged for the log: its number, and it in bytes.
-    pub(crate) staged: Option<(Debt, Box<[u8]>)>,
-    /// Its number in the log.
-    pub(crate) number: Option<Debt>,
 }
 
 /// What an object was before the running message first wrote it.
@@ -231,13 +242,28 @@ impl CommitWork {
     }
 }
 
-/// The running message needs an object that it cannot have now.
-#[cold]
-pub(crate) fn miss<Id: ObjectId>(
-    missing: &Cell<Option<(Id, Access)>>,
-    id: Id,
-    access: Access,
-) -> AccessError<Id> {
-    missing.set(Some((id, access)));
-    AccessError::Undeclared { id }
+/// The objects that a message misses: it is undone, and runs again with them.
+pub(crate) struct Missing<Id> {
+    /// The first, which it has when it runs again.
+    pub(crate) first: Cell<Option<(Id, Access)>>,
+    /// The others, of which it has as many as it may. Empty unless there is a first, or the message
+    /// is about to become a transaction.
+    pub(crate) others: RefCell<Vec<(Id, Access)>>,
+}
+
+impl<Id: ObjectId> Missing<Id> {
+    /// The running message needs an object that it cannot have now.
+    #[cold]
+    pub(crate) fn miss(&self, id: Id, access: Access) -> AccessError<Id> {
+        match self.first.get() {
+            None => self.first.set(Some((id, access))),
+            Some(_) => {
+                let mut others = self.others.borrow_mut();
+                if others.len() < ADDRESSEES_MAX {
+                    others.push((id, access));
+                }
+            }
+        }
+        AccessError::Undeclared { id }
+    }
 }

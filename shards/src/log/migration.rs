@@ -4,7 +4,7 @@
 //! types go behind one another. Which steps are needed is decided before any record is read
 //! ([`Reading::check`]); then [`recovery`](crate::log::recovery) takes them.
 
-use std::any::{Any, TypeId, type_name};
+use std::any::{TypeId, type_name};
 use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +19,7 @@ use crate::log::record::{Coded, Coding, Debt, decode, encode};
 use crate::log::refused::Value;
 use crate::log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, WrittenSchema};
 use crate::log::trust::encode_checked;
+use crate::panics;
 
 /// What a function of a [`Migration`] returns: the new value, or why there is none. Then nothing is
 /// migrated, and nothing is changed.
@@ -186,14 +187,7 @@ fn migrate<T: Serialize + DeserializeOwned>(
         Ok(bytes)
     };
     let migrated = catch_unwind(AssertUnwindSafe(migrate));
-    migrated.unwrap_or_else(|payload| Err(NotMigrated::Panicked(message(&*payload))))
-}
-
-/// What a panic said.
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&'static str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("it did not say why").to_string()
+    migrated.unwrap_or_else(|payload| Err(NotMigrated::Panicked(panics::text(&*payload))))
 }
 
 /// The migrations that a program has.

@@ -1,19 +1,30 @@
 //! How whoever waits for a message hears what came of it.
 
 use crate::actor::Actor;
-use crate::actor::outcome::{Outcome, ReturnAddress};
+use crate::actor::outcome::{Failure, Outcome, ReturnAddress};
 use crate::log::record::Debt;
 use crate::shard::engine::Engine;
-use crate::transaction::effects::Effects;
+use crate::transaction::Transaction;
+use crate::transaction::effects::{Effects, FAILURES_MAX};
 use crate::transaction::message::Envelope;
 
 impl<A: Actor> Engine<A> {
-    /// Sends an outcome to whoever waits for it.
+    /// Sends the outcome of `message` to whoever waits for it.
     #[inline]
-    pub(crate) fn answer(&mut self, to: ReturnAddress, outcome: Outcome<A>, effects: &mut Effects<A>) {
+    pub(crate) fn answer<'m>(
+        &mut self,
+        to: ReturnAddress,
+        message: impl FnOnce() -> &'m A::Message,
+        outcome: Outcome<A>,
+        effects: &mut Effects<A>,
+    ) {
         match to {
-            ReturnAddress::Nobody => {}
-            ReturnAddress::Debt(debt) => self.deliver(debt, effects),
+            ReturnAddress::Nobody if outcome.is_ok() => {}
+            ReturnAddress::Nobody => failed(message(), outcome, effects),
+            ReturnAddress::Debt(debt) => {
+                self.deliver(debt, effects);
+                failed(message(), outcome, effects);
+            }
             ReturnAddress::Shard { shard, call } if shard != self.run.shard && !self.holds() => {
                 effects.outboxes[shard.index()].push_back(Envelope::Answer { call, outcome });
             }
@@ -22,6 +33,18 @@ impl<A: Actor> Engine<A> {
             }
             ReturnAddress::Batch { batch, entry } => self.batches.answer(batch, entry, outcome, effects),
         }
+    }
+
+    /// The same for a transaction.
+    #[inline]
+    pub(super) fn answer_for(
+        &mut self,
+        transaction: &Transaction<A>,
+        outcome: Outcome<A>,
+        effects: &mut Effects<A>,
+    ) {
+        let message = || transaction.message.as_ref().expect("a transaction under way has its message");
+        self.answer(transaction.answer_to, message, outcome, effects);
     }
 
     /// Whether answers wait until they are durable.
@@ -36,11 +59,22 @@ impl<A: Actor> Engine<A> {
         let Some(journal) = &mut self.journal else { return };
         let epoch = self.run.epoch_state.epoch;
         journal.record_delivery(debt, epoch);
-        let sender_shard = journal.sends.sender_shard(debt);
+        let sender_shard = self.run.keeper(debt);
         if sender_shard == self.run.shard {
             journal.delivered(debt, epoch, &self.run.epoch_state);
         } else {
             effects.outboxes[sender_shard.index()].push_back(Envelope::Delivered { debt, epoch });
         }
+    }
+}
+
+/// Keeps why a message failed that nobody waits for, if it did.
+#[cold]
+fn failed<A: Actor>(message: &A::Message, outcome: Outcome<A>, effects: &mut Effects<A>) {
+    let Err(error) = outcome else { return };
+    if effects.failures.len() < FAILURES_MAX {
+        effects.failures.push(Failure { message: A::message_name(message), error });
+    } else {
+        effects.failures_unseen += 1;
     }
 }

@@ -15,7 +15,8 @@ use serde::de::DeserializeOwned;
 
 use crate::actor::Actor;
 use crate::actor::outcome::AskError;
-use crate::actor::run::{BeforeImage, CommitWork, QueuedSend, RunState, Written};
+use crate::actor::run::{BeforeImage, CommitWork, RunState, Written};
+use crate::actor::told::{Queued, Told};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::bounds::TooLong;
@@ -24,7 +25,6 @@ use crate::log::refused::{RecordError, quietly};
 use crate::log::trust::Trust;
 use crate::log::writer::{Records, Wrote};
 use crate::object::{ObjectId, Ownership};
-use crate::panics::drop_quietly;
 use crate::shard::engine::Engine;
 use crate::shard::journal::{Journal, Lent};
 use crate::shard::sends::PendingSend;
@@ -83,10 +83,11 @@ impl<A: Actor> Engine<A> {
             let copied = catch_unwind(AssertUnwindSafe(|| self.copy_public(first_before.as_ref())));
             if let Err(payload) = copied {
                 self.unstage();
+                let before = first_before.iter().chain(&self.run.before).next();
+                let slot = before.expect("what is public was written").slot;
+                let id = self.run.partition.slot(slot).id;
                 self.undo(first_before);
-                self.run.counters.panicked += 1;
-                drop_quietly(payload);
-                return Err(AskError::Panicked);
+                return Err(self.panicked(id, payload));
             }
             self.publish();
         }
@@ -189,8 +190,9 @@ impl<A: Actor> Engine<A> {
     /// # Errors
     /// Something of it cannot be written; then nothing is staged.
     pub(crate) fn stage(&mut self, first_before: Option<&BeforeImage<A>>) -> Result<(), RecordError> {
-        let Engine { journal, run: RunState { partition, before, queued, .. }, .. } = self;
+        let Engine { journal, run: RunState { partition, before, told, next_number, router, .. }, .. } = self;
         let Some(journal) = journal else { return Ok(()) };
+        let step = router.shards() as u64;
         let value_max = journal.bounds.value();
         let staged = quietly(|| {
             let Journal { staged, trust, lent, .. } = &mut **journal;
@@ -198,7 +200,11 @@ impl<A: Actor> Engine<A> {
             for (index, existed) in written {
                 push_object(staged, lent, trust, partition.slot(index), index, existed, value_max)?;
             }
-            Ok(journal.stage_sends(queued, value_max)?)
+            Ok(journal.stage_told(
+                told.get_mut(),
+                || Debt(next_number.replace(next_number.get() + step)),
+                value_max,
+            )?)
         });
         staged.map_err(|error| {
             journal.staged.clear();
@@ -245,13 +251,14 @@ impl<A: Actor> Engine<A> {
     /// The running message has succeeded in this epoch: what was staged is recorded, and what it
     /// told is pending.
     fn commit_staged(&mut self) {
-        let Engine { journal, run: RunState { queued, epoch_state, .. }, .. } = self;
+        let Engine { journal, run: RunState { told, epoch_state, .. }, .. } = self;
         let Some(journal) = journal else { return };
-        for send in queued {
-            if let Some((debt, message)) = send.staged.take() {
+        for queued in told.get_mut().iter_mut() {
+            if let Queued::Send(send) = queued
+                && let (Some(debt), Some(message)) = (send.number, send.staged.take())
+            {
                 let pending = PendingSend::new(epoch_state.epoch, send.sender, send.due, message);
                 journal.sends.add(debt, pending);
-                send.number = Some(debt);
             }
         }
         journal.commit(epoch_state.epoch);
@@ -327,13 +334,25 @@ impl<A: Actor> Journal<A> {
         self.commit(epoch);
     }
 
-    fn stage_sends(&mut self, queued: &mut [QueuedSend<A>], value_max: usize) -> Result<(), RecordError> {
-        for send in queued {
-            let mut message = Vec::new();
-            (self.codec.encode)(&send.message, &mut message)?;
-            let debt = self.sends.number();
-            self.staged.push(|to| write_owe(debt, send.sender, send.due, &message, value_max, to))?;
-            send.staged = Some((debt, message.into()));
+    /// Adds what the running message tells, and that the timers which it cancels are owed no more.
+    fn stage_told(
+        &mut self,
+        told: &mut Told<A>,
+        mut number: impl FnMut() -> Debt,
+        value_max: usize,
+    ) -> Result<(), RecordError> {
+        for queued in told.iter_mut() {
+            match queued {
+                Queued::Send(send) => {
+                    let mut message = Vec::new();
+                    (self.codec.encode)(&send.message, &mut message)?;
+                    let debt = *send.number.get_or_insert_with(&mut number);
+                    self.staged.push(|to| write_owe(debt, send.sender, send.due, &message, value_max, to))?;
+                    send.staged = Some(message.into());
+                }
+                Queued::Cancel(_) if fault::is_on(Fault::CancelUnlogged) => {}
+                Queued::Cancel(timer) => self.staged.push_short(paid_record(timer.number())),
+            }
         }
         Ok(())
     }

@@ -22,7 +22,6 @@ use crate::actor::{AccessError, Actor};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::object::{Access, OwnerId, Ownership};
-use crate::panics::drop_quietly;
 use crate::placement::ShardIndex;
 use crate::shard::engine::{CallSite, Engine, Prepared, Reason, RunOutcome, Start};
 use crate::store::slot::{NO_SLOT, SlotIndex};
@@ -101,11 +100,15 @@ impl<A: Actor> Engine<A> {
     /// The same for one that ran and touched `extra` without having declared it.
     fn prepare_anew(&mut self, message: &A::Message, extra: Option<(A::Id, Access)>) -> Prepared<A> {
         let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
-        self.run.scratch.clear();
-        A::addressees(message, &mut self.run.scratch);
-        for (id, access) in self.run.scratch.iter().chain(extra) {
+        let named = self.run.scratch.get_mut();
+        named.clear();
+        A::addressees(message, named);
+        for (id, access) in named.iter().chain(extra) {
             transaction.add(id, self.run.router.home(&id), access);
         }
+        transaction.also_missing.clear();
+        transaction.also_missing.append(self.run.missing.others.get_mut());
+        transaction.add_also_missing(&self.run.router);
         transaction.is_reverse = false;
         Prepared { transaction, start: Start::Lowest }
     }
@@ -113,6 +116,7 @@ impl<A: Actor> Engine<A> {
     /// Lets go of a box that was prepared for a message that nobody wants to begin.
     #[cold]
     pub(crate) fn unprepare(&mut self) {
+        self.run.missing.others.get_mut().clear();
         if let Some(Prepared { transaction, .. }) = self.prepared.take() {
             self.keep_spare(transaction);
         }
@@ -236,9 +240,8 @@ impl<A: Actor> Engine<A> {
             }
         }));
         if let Err(payload) = copied {
-            drop_quietly(payload);
-            self.run.counters.panicked += 1;
-            return self.conclude(transaction, &at_home, RunOutcome::Done(Err(AskError::Panicked)), effects);
+            let error = self.panicked(transaction.objects[at_home.start].id, payload);
+            return self.conclude(transaction, &at_home, RunOutcome::Done(Err(error)), effects);
         }
         transaction.epoch = epoch;
         if let Some(journal) = &self.journal {
@@ -392,14 +395,22 @@ impl<A: Actor> Engine<A> {
                 let kept = if is_for_origin {
                     Some(outcome)
                 } else {
-                    self.answer(transaction.answer_to, outcome, effects);
+                    self.answer_for(transaction, outcome, effects);
                     None
                 };
                 if is_committed { TransactionEnd::Committed(kept) } else { TransactionEnd::Aborted(kept) }
             }
-            RunOutcome::Missing(id, access) => TransactionEnd::Again(id, access),
+            RunOutcome::Missing(id, access) => self.again(transaction, id, access),
         };
         transaction.end = Some(end);
+    }
+
+    /// It is to begin anew with all that it missed.
+    #[cold]
+    fn again(&mut self, transaction: &mut Transaction<A>, id: A::Id, access: Access) -> TransactionEnd<A> {
+        transaction.also_missing.clear();
+        transaction.also_missing.append(self.run.missing.others.get_mut());
+        TransactionEnd::Again(id, access)
     }
 
     /// This shard's part of the way back: takes over what was written, and unlocks.
@@ -466,6 +477,7 @@ impl<A: Actor> Engine<A> {
             Some(TransactionEnd::Again(id, access)) if transaction.reruns < self.run.limits.reruns_max => {
                 transaction.add(id, self.run.router.home(&id), access);
                 if transaction.objects.len() <= ADDRESSEES_MAX {
+                    transaction.add_also_missing(&self.run.router);
                     transaction.reruns += 1;
                     transaction.is_reverse = false;
                     transaction.objects.iter_mut().for_each(|object| object.slot = NO_SLOT);
@@ -476,15 +488,15 @@ impl<A: Actor> Engine<A> {
                 }
                 self.run.counters.aborted += 1;
                 let error = AccessError::TooManyObjects { max: ADDRESSEES_MAX };
-                self.answer(transaction.answer_to, Err(AskError::Aborted(error.into())), effects);
+                self.answer_for(&transaction, Err(AskError::Aborted(error.into())), effects);
             }
             Some(TransactionEnd::Again(..)) => {
                 self.run.counters.unsettled += 1;
-                self.answer(transaction.answer_to, Err(AskError::Unsettled), effects);
+                self.answer_for(&transaction, Err(AskError::Unsettled), effects);
             }
             Some(TransactionEnd::Committed(kept) | TransactionEnd::Aborted(kept)) => {
                 if let Some(outcome) = kept {
-                    self.answer(transaction.answer_to, outcome, effects);
+                    self.answer_for(&transaction, outcome, effects);
                 }
             }
             None => {

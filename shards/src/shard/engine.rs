@@ -5,7 +5,8 @@
 //! (its writes, what it removed, what it told), or nothing of it is left. The before-images are
 //! what makes the second possible; they exist only while a message runs.
 
-use std::collections::{BinaryHeap, VecDeque};
+use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -15,17 +16,18 @@ use crate::actor::addressees::{ADDRESSEES_MAX, Addressees, Others, Target};
 use crate::actor::limits::Limits;
 use crate::actor::objects::Objects;
 use crate::actor::outcome::{AskError, Outcome, ReturnAddress};
-use crate::actor::run::{BeforeImage, CommitWork, QueuedSend, RunState};
+use crate::actor::run::{BeforeImage, CommitWork, RunState};
+use crate::actor::told::{Queued, QueuedSend, Told};
 use crate::actor::{AccessError, Actor};
 use crate::epoch::Epoch;
 use crate::epoch::published::Mvcc;
 use crate::object::{Access, OwnerId, Ownership};
-use crate::panics::drop_quietly;
+use crate::panics::{ActorPanic, drop_quietly};
 use crate::placement::{Router, ShardIndex};
 use crate::prefetch::Prefetch;
 use crate::shard::batches::Batches;
 use crate::shard::journal::Journal;
-use crate::shard::timers::Timer;
+use crate::shard::timers::{Timer, Timers};
 use crate::store::home::Home;
 use crate::store::slot::NO_SLOT;
 use crate::store::version::Versions;
@@ -120,8 +122,7 @@ pub(crate) struct Engine<A: Actor> {
     /// Messages the shard sent to itself.
     own: VecDeque<Envelope<A>>,
     /// Messages that wait for their time.
-    timers: BinaryHeap<Timer<A>>,
-    timers_set: u64,
+    pub(super) timers: Timers<A>,
     pub(crate) locks: Locks<A>,
     /// Transactions that this shard passed on and that have not come back, counted by the epoch it
     /// was then; oldest first.
@@ -159,8 +160,7 @@ impl<A: Actor> Engine<A> {
             reason: Reason::Spans,
             prepared: None,
             own: VecDeque::new(),
-            timers: BinaryHeap::new(),
-            timers_set: 0,
+            timers: Timers::new(),
             locks: Locks::new(),
             in_doubt: VecDeque::new(),
             versions: Versions::new(),
@@ -190,18 +190,19 @@ impl<A: Actor> Engine<A> {
     /// When the first message that waits for its time is due.
     #[inline]
     pub(crate) fn next_due(&self) -> Option<Time> {
-        self.timers.peek().map(|timer| timer.due)
+        if self.run.timers_waiting == 0 {
+            return None;
+        }
+        self.timers.first_key_value().map(|((due, _), _)| *due)
     }
 
     /// Takes the first message that waits for its time, and is due.
     #[inline]
     pub(crate) fn take_due(&mut self) -> Option<Timer<A>> {
-        if self.timers.peek().is_none_or(|timer| timer.due > self.run.now) {
-            return None;
-        }
-        let timer = self.timers.pop();
+        self.next_due().filter(|due| *due <= self.run.now)?;
+        let (_, timer) = self.timers.pop_first()?;
         self.run.timers_waiting = self.timers.len();
-        timer
+        Some(timer)
     }
 
     /// First stage: names a message's objects, and prefetches where the index has them.
@@ -284,8 +285,8 @@ impl<A: Actor> Engine<A> {
         if FROM == CallSite::LockPoint as u8 {
             self.run.first_saved = first.saved;
         }
-        if let Some((id, access)) = self.run.missing.get() {
-            self.run.missing.set(None);
+        if let Some((id, access)) = self.run.missing.first.get() {
+            self.run.missing.first.set(None);
             self.undo(first_before.take());
             // Neither a result nor a panic counts: it ran without what it needs.
             drop_quietly(result);
@@ -294,20 +295,21 @@ impl<A: Actor> Engine<A> {
         RunOutcome::Done(match result {
             Ok(Ok(reply)) => {
                 if self.run.commit_work != CommitWork::NONE {
-                    let committed =
-                        if self.run.commit_work == CommitWork::RECORDS && self.run.queued.is_empty() {
-                            let recorded = self.record(first_before.as_ref().map(BeforeImage::written));
-                            recorded.map_err(|error| self.not_recorded(first_before.take(), error))
-                        } else {
-                            self.commit(first_before.take())
-                        };
+                    let committed = if self.run.commit_work == CommitWork::RECORDS
+                        && self.run.told.get_mut().is_empty()
+                    {
+                        let recorded = self.record(first_before.as_ref().map(BeforeImage::written));
+                        recorded.map_err(|error| self.not_recorded(first_before.take(), error))
+                    } else {
+                        self.commit(first_before.take())
+                    };
                     if let Err(error) = committed {
                         drop_quietly(reply);
                         return RunOutcome::Done(Err(error));
                     }
                 }
                 self.run.before.clear();
-                if !self.run.queued.is_empty() {
+                if !self.run.told.get_mut().is_empty() {
                     self.send_queued(effects);
                 }
                 if CallSite::is_transaction(FROM) {
@@ -325,9 +327,7 @@ impl<A: Actor> Engine<A> {
             }
             Err(payload) => {
                 self.undo(first_before.take());
-                self.run.counters.panicked += 1;
-                drop_quietly(payload);
-                Err(AskError::Panicked)
+                Err(self.panicked(first.id, payload))
             }
         })
     }
@@ -415,12 +415,19 @@ impl<A: Actor> Engine<A> {
         self.run.partition = home.partition;
     }
 
+    /// A user's code has panicked in a message to this object, which was undone.
+    #[cold]
+    pub(crate) fn panicked(&mut self, id: A::Id, payload: Box<dyn Any + Send>) -> AskError<A::Error> {
+        self.run.counters.panicked += 1;
+        AskError::Panicked(ActorPanic::caught(&id, payload))
+    }
+
     /// Puts everything back as it was before the message.
     #[cold]
     pub(crate) fn undo(&mut self, first_before: Option<BeforeImage<A>>) {
         self.run.commit_work = self.least_commit_work();
         self.run.to_publish.clear();
-        self.run.queued.clear();
+        self.run.told.get_mut().drain();
         for before in first_before.into_iter().chain(self.run.before.drain(..)) {
             let slot = self.run.partition.slot_mut(before.slot);
             slot.set_ownership(before.ownership);
@@ -437,19 +444,28 @@ impl<A: Actor> Engine<A> {
 
     #[cold]
     pub(crate) fn send_queued(&mut self, effects: &mut Effects<A>) {
-        for QueuedSend { message, to, due, sender, number, .. } in self.run.queued.drain(..) {
-            let answer_to = number.map_or(ReturnAddress::Nobody, ReturnAddress::Debt);
+        let mut told = std::mem::replace(self.run.told.get_mut(), Told::empty());
+        for queued in told.drain() {
+            let QueuedSend { message, to, due, sender, number, .. } = match queued {
+                Queued::Send(send) => send,
+                Queued::Cancel(timer) => {
+                    // The runtime looks at this to find out that there is something to deliver.
+                    self.run.counters.told += 1;
+                    self.cancel(timer, effects);
+                    continue;
+                }
+            };
+            let owed = number.filter(|_| self.journal.is_some());
+            let answer_to = owed.map_or(ReturnAddress::Nobody, ReturnAddress::Debt);
             let envelope = Envelope::Message { message, sender, answer_to };
             self.run.counters.told += 1;
-            match due {
-                Some(due) => {
-                    self.timers_set += 1;
-                    self.timers.push(Timer { due, set: self.timers_set, to, envelope });
-                }
+            match due.zip(number) {
+                Some(key) => drop(self.timers.insert(key, Timer { to, envelope })),
                 None if to == self.run.shard => self.own.push_back(envelope),
                 None => effects.outboxes[to.index()].push_back(envelope),
             }
         }
+        *self.run.told.get_mut() = told;
         self.run.own_waiting = self.own.len();
         self.run.timers_waiting = self.timers.len();
     }

@@ -54,7 +54,7 @@ pub struct LogStart<A: Actor> {
     pub first: SegmentId,
     /// How large segments are.
     pub segment_bytes: usize,
-    /// No debt has a number from here on; the same for all shards.
+    /// No debt has a number from here on; the same for all shards. This run's come some way behind.
     pub first_debt: u64,
     /// How far all logs have come, shared by all shards.
     pub durability: Arc<Durability>,
@@ -173,7 +173,7 @@ pub(crate) struct Journal<A: Actor> {
 
 impl<A: Actor> Journal<A> {
     pub(crate) fn new(shard: ShardIndex, shards: usize, start: LogStart<A>) -> Self {
-        let LogStart { codec, ack, first, segment_bytes, first_debt, durability } = start;
+        let LogStart { codec, ack, first, segment_bytes, first_debt: _, durability } = start;
         let (durable, bounds) = (durability.durable(), Bounds::of_segments(segment_bytes));
         Journal {
             codec,
@@ -203,7 +203,7 @@ impl<A: Actor> Journal<A> {
             arrived: Vec::new(),
             wanted: None,
             told_wanted: None,
-            sends: PendingSends::new(shard, shards, first_debt),
+            sends: PendingSends::new(shards),
             resumed: Resumed::new(),
             durability,
             bytes: 0,

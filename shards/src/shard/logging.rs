@@ -15,6 +15,9 @@ use crate::shard::journal::{Held, Journal, LogStart, Write};
 use crate::time::Time;
 use crate::transaction::effects::Effects;
 
+/// How far apart the numbers of two runs are at most. There is room for 16 million runs.
+const RUNS_APART_MAX: u64 = 1 << 40;
+
 /// The epoch of a shard that is idle: it is in none.
 const NO_EPOCH: Epoch = Epoch(0);
 
@@ -30,6 +33,12 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     #[must_use]
     pub fn with_log(mut self, start: LogStart<A>) -> Self {
         let (shard, shards) = (self.engine.run.shard, self.engine.run.router.shards());
+        // A timer's number may have left a run before it was on disk, and a crash have taken it
+        // back. No later run gives it to another message: each begins somewhere else.
+        let first = start.first_debt.saturating_add(start.first.start % RUNS_APART_MAX);
+        let first = first.next_multiple_of(shards as u64) + u64::from(shard.0);
+        self.engine.run.next_number.set(first);
+        self.engine.run.database = start.first.database;
         self.engine.journal = Some(Box::new(Journal::new(shard, shards, start)));
         self.engine.run.commit_work = self.engine.least_commit_work();
         self.engine.run.epoch_state.epoch = NO_EPOCH;

@@ -22,6 +22,7 @@ mod sends;
 mod snapshots;
 mod timers;
 
+use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -171,6 +172,14 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self
     }
 
+    /// Gives the shard what the runtime was started with, for
+    /// [`Objects::context`](crate::Objects::context).
+    #[must_use]
+    pub fn with_context(mut self, context: Arc<dyn Any + Send + Sync>) -> Self {
+        self.engine.run.context = context;
+        self
+    }
+
     /// Runs everything in `inbox`, the timers that are due at `now` and what the shard told itself
     /// before, and drains `inbox`. All of it runs in the epoch that is now, when it has arrived:
     /// what is put into `inbox` must have been there before the call.
@@ -303,7 +312,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             match envelope {
                 Envelope::Message { message, sender, answer_to } => {
                     match self.run::<{ CallSite::Turn as u8 }>(staged, at, &message, sender, effects) {
-                        TurnOutcome::Done(outcome) => self.engine.answer(answer_to, outcome, effects),
+                        TurnOutcome::Done(outcome) => {
+                            self.engine.answer(answer_to, || &message, outcome, effects)
+                        }
                         TurnOutcome::Later(extra) => {
                             self.engine.begin(message, sender, answer_to, extra, effects)
                         }
@@ -327,6 +338,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                         journal.delivered(debt, epoch, &self.engine.run.epoch_state);
                     }
                 }
+                Envelope::Cancel { timer, epoch } => self.engine.cancelled(timer, epoch),
                 Envelope::Mark(epoch) => {
                     if let Some(journal) = &mut self.engine.journal {
                         journal.sends.mark(epoch);

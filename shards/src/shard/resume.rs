@@ -3,7 +3,7 @@
 
 use crate::actor::Actor;
 use crate::actor::destination::Destination;
-use crate::actor::run::QueuedSend;
+use crate::actor::told::QueuedSend;
 use crate::log::record::Debt;
 use crate::object::OwnerId;
 use crate::prefetch::Prefetch;
@@ -89,12 +89,13 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     pub fn run_resumed(&mut self, effects: &mut Effects<A>) {
         let Some(journal) = &mut self.engine.journal else { return };
         for (debt, ToResume { message, sender, .. }) in std::mem::take(&mut journal.resumed.taken) {
-            let destination = self.engine.run.router.destination::<A>(&message, &mut self.engine.run.scratch);
+            let destination =
+                self.engine.run.router.destination::<A>(&message, self.engine.run.scratch.get_mut());
             let to = match destination {
                 Destination::One(to) | Destination::Several(to) => to,
                 Destination::Nowhere => self.engine.run.shard,
             };
-            self.engine.run.queued.push(QueuedSend {
+            self.engine.run.told.get_mut().send(QueuedSend {
                 message,
                 to,
                 sender,

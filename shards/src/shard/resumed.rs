@@ -109,6 +109,13 @@ impl<A: Actor> Resumed<A> {
         self.under_way.len() < before
     }
 
+    /// One that waits for its time does not run any more.
+    pub(super) fn cancel(&mut self, due: Time, debt: Debt) {
+        if let Some(waiting) = self.waiting.remove(&(due, debt)) {
+            self.timed -= usize::from(waiting.is_timed);
+        }
+    }
+
     pub(super) fn take(&mut self, key: (Time, Debt)) {
         let Some(waiting) = self.waiting.remove(&key) else { return };
         self.timed -= usize::from(waiting.is_timed);

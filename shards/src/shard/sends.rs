@@ -19,7 +19,6 @@ use crate::log::part::PartWriter;
 use crate::log::record::{Debt, write_owe};
 use crate::log::refused::RecordError;
 use crate::object::OwnerId;
-use crate::placement::ShardIndex;
 use crate::time::Time;
 
 /// A message that was sent and has not run.
@@ -45,8 +44,7 @@ impl PendingSend {
 
 /// The pending sends of a shard.
 pub(crate) struct PendingSends {
-    shards: u64,
-    next: u64,
+    shards: usize,
     pending: BTreeMap<Debt, PendingSend>,
     /// Those that are delivered and kept for a checkpoint, in the order they were delivered.
     delivered: VecDeque<(Epoch, Debt)>,
@@ -55,34 +53,9 @@ pub(crate) struct PendingSends {
 }
 
 impl PendingSends {
-    /// None yet, of a shard of so many; numbers begin at `first`.
-    pub(crate) fn new(shard: ShardIndex, shards: usize, first: u64) -> Self {
-        let shards = shards as u64;
-        let next = first.next_multiple_of(shards) + u64::from(shard.0);
-        PendingSends {
-            shards,
-            next,
-            pending: BTreeMap::new(),
-            delivered: VecDeque::new(),
-            marks: (Epoch(0), 0),
-        }
-    }
-
-    /// A number for a send of this shard's.
-    pub(crate) fn number(&mut self) -> Debt {
-        let number = Debt(self.next);
-        self.next += self.shards;
-        number
-    }
-
-    /// A number from which on no send of this shard has one.
-    pub(crate) fn next(&self) -> u64 {
-        self.next
-    }
-
-    /// Which shard keeps `debt` until it is delivered.
-    pub(crate) fn sender_shard(&self, debt: Debt) -> ShardIndex {
-        ShardIndex((debt.0 % self.shards) as u16)
+    /// None yet, of a shard of so many.
+    pub(crate) fn new(shards: usize) -> Self {
+        PendingSends { shards, pending: BTreeMap::new(), delivered: VecDeque::new(), marks: (Epoch(0), 0) }
     }
 
     /// From now on this is pending.
@@ -132,7 +105,7 @@ impl PendingSends {
 
     /// Whether every other shard has told of everything that was delivered there before `epoch`.
     pub(crate) fn has_marks(&self, epoch: Epoch) -> bool {
-        let others = self.shards as usize - 1;
+        let others = self.shards - 1;
         others == 0 || self.marks == (epoch, others)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::actor::Actor;
-use crate::actor::outcome::{Outcome, ReturnAddress};
+use crate::actor::outcome::{Failure, Outcome, ReturnAddress};
 use crate::actor::run::Outboxes;
 use crate::placement::ShardIndex;
 use crate::transaction::message::{Batch, Envelope};
@@ -30,6 +30,9 @@ impl<A: Actor> Default for Inbox<A> {
     }
 }
 
+/// How many failures are kept until they are taken.
+pub const FAILURES_MAX: usize = 1024;
+
 /// What is to be done after a turn. The runtime takes what it can deliver; what it leaves, an
 /// envelope a full lane cannot take say, stays for the next time.
 pub struct Effects<A: Actor> {
@@ -39,6 +42,10 @@ pub struct Effects<A: Actor> {
     pub answers: Vec<(ReturnAddress, Outcome<A>)>,
     /// Batches all of whose entries are answered.
     pub batches: Vec<Batch<A>>,
+    /// Messages that failed and that nobody waits for, at most [`FAILURES_MAX`].
+    pub failures: Vec<Failure<A>>,
+    /// How many more there were.
+    pub failures_unseen: u64,
 }
 
 impl<A: Actor> Effects<A> {
@@ -48,6 +55,8 @@ impl<A: Actor> Effects<A> {
             outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
             answers: Vec::new(),
             batches: Vec::new(),
+            failures: Vec::new(),
+            failures_unseen: 0,
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::actor::Actor;
 use crate::actor::addressees::Addressees;
 use crate::actor::outcome::{Outcome, ReturnAddress};
+use crate::actor::told::TimerId;
 use crate::epoch::Epoch;
 use crate::log::record::Debt;
 use crate::object::OwnerId;
@@ -47,6 +48,13 @@ pub enum Envelope<A: Actor> {
     Delivered {
         /// Which.
         debt: Debt,
+        /// In which epoch.
+        epoch: Epoch,
+    },
+    /// A message has cancelled a timer that the receiving shard keeps.
+    Cancel {
+        /// Which.
+        timer: TimerId,
         /// In which epoch.
         epoch: Epoch,
     },

@@ -17,10 +17,11 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use crate::actor::Actor;
+use crate::actor::addressees::ADDRESSEES_MAX;
 use crate::actor::outcome::{Outcome, ReturnAddress};
 use crate::epoch::Epoch;
 use crate::object::{Access, OwnerId, Ownership};
-use crate::placement::ShardIndex;
+use crate::placement::{Router, ShardIndex};
 use crate::store::slot::{NO_SLOT, SlotIndex};
 
 /// A message on the consensus path.
@@ -55,6 +56,8 @@ pub struct Transaction<A: Actor> {
     /// What the log is to have of the objects it wrote, as it was written at the lock point, if
     /// there is a log.
     pub(crate) records: Vec<u8>,
+    /// What it missed beside the object in [`TransactionEnd::Again`], while it is to begin anew.
+    pub(crate) also_missing: Vec<(A::Id, Access)>,
 }
 
 /// What came of running a transaction.
@@ -117,6 +120,7 @@ impl<A: Actor> Transaction<A> {
             epoch: Epoch(0),
             seen: Epoch(0),
             records: Vec::new(),
+            also_missing: Vec::new(),
             reruns: 0,
             is_reverse: false,
             detours: 0,
@@ -132,6 +136,17 @@ impl<A: Actor> Transaction<A> {
         }
         let at = self.objects.partition_point(|object| object.home <= home);
         self.objects.insert(at, Carried::new(id, home, access, NO_SLOT));
+    }
+
+    /// Adds of what it also missed as many as a message may have. It may not even need them: it
+    /// asked for them when it did not have what it missed first.
+    #[cold]
+    pub(crate) fn add_also_missing(&mut self, router: &Router) {
+        for (id, access) in std::mem::take(&mut self.also_missing) {
+            if self.objects.len() < ADDRESSEES_MAX {
+                self.add(id, router.home(&id), access);
+            }
+        }
     }
 
     /// Which of the objects are at home on `shard`. Mostly there are few.

@@ -13,10 +13,10 @@
 //! was answered for good must be explained by what is left. What was told is owed until it has run,
 //! over all lives.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-use freehold_shard::{AccessError, AskError, Epoch, OwnerId, Ownership, Time, TransactionId};
+use freehold_shard::{AccessError, AskError, Epoch, OwnerId, Ownership, Time, TimerId, TransactionId};
 
 use super::script::{Refusal, Script, Seen, Value, apply};
 
@@ -28,9 +28,24 @@ pub(crate) struct Run {
     pub(crate) id: TransactionId,
     pub(crate) seen: Vec<Seen>,
     pub(crate) end: Result<(), Refusal>,
+    pub(crate) timers: Timers,
     /// That is what came of the message: it did not begin anew.
     pub(crate) is_last: bool,
     pub(crate) time: Time,
+}
+
+/// What a run did with timers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timers {
+    pub(crate) set: Option<TimerId>,
+    pub(crate) cancelled: Option<TimerId>,
+    /// The timer that it cancelled waits on the shard where it ran.
+    pub(crate) is_kept_here: bool,
+}
+
+thread_local! {
+    /// The timers of this thread's world that were set by messages that took effect.
+    pub(crate) static SET: RefCell<BTreeMap<u32, TimerId>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// What somebody read at a snapshot.
@@ -134,7 +149,8 @@ impl History {
         }));
         events.sort_by_key(|(key, _)| *key);
         self.check_real_time(&events)?;
-        let (mut model, mut owed) = (self.start.clone(), self.owed.clone());
+        let (mut model, mut owed) =
+            (self.start.clone(), Owing { owed: self.owed.clone(), ..Owing::default() });
         // Those that changed something and were answered for good: when, and in which epoch.
         let mut acknowledged = Vec::new();
         for (key, event) in &events {
@@ -142,8 +158,10 @@ impl History {
                 Event::Audit(audit) => audit.check(&model)?,
                 Event::Peek(peek) => peek.check(&model)?,
                 Event::Run(run) => {
+                    let cancelled = run.takes_back(&owed.owed);
                     let has_changed =
-                        self.replay(run, &mut model).map_err(|error| format!("{key:?}: {error}"))?;
+                        self.replay(run, &mut model).map_err(|error| format!("{key:?}: {error}"))?
+                            || cancelled.is_some();
                     let message = run.script.message;
                     if is_gone(run.id.epoch) && has_changed {
                         return Err(format!(
@@ -153,18 +171,8 @@ impl History {
                     if has_changed && self.is_for_good(run) {
                         acknowledged.push((self.answered[&message], run.id.epoch));
                     }
-                    if told(message) {
-                        let due = owed.remove(&message);
-                        if due.is_none_or(|due| due > run.time) {
-                            return Err(format!(
-                                "{key:?}: message {message} ran at {:?}, and was to run at {due:?}",
-                                run.time
-                            ));
-                        }
-                    }
-                    if let (Ok(()), Some(told)) = (&run.end, &run.script.tells) {
-                        owed.insert(told.message, Time(run.time.0 + told.delay));
-                    }
+                    run.follow(told(message), cancelled, &mut owed)
+                        .map_err(|error| format!("{key:?}: {error}"))?;
                 }
             }
         }
@@ -173,6 +181,7 @@ impl History {
                 return Err(format!("{peek:?} does not see all that was acknowledged before"));
             }
         }
+        let mut owed = owed.owed;
         owed.retain(|message, _| {
             // Nobody hears that what was told was given up.
             !last.get(message).is_some_and(|at| self.never_settled(&self.runs[*at])) || cut.is_some()
@@ -282,7 +291,7 @@ impl History {
         match answer {
             Some(Ok(replied)) if end.is_ok() && *replied == seen => {}
             Some(Err(AskError::Aborted(refusal))) if end == Err(refusal.clone()) => {}
-            Some(Err(AskError::Panicked)) if end == Err(Refusal::Panics) => {}
+            Some(Err(AskError::Panicked(_))) if end == Err(Refusal::Panics) => {}
             None => {}
             other => {
                 return Err(format!("message {message} ended with {end:?} and was answered {other:?}"));
@@ -299,6 +308,46 @@ impl History {
 /// What anyone may read of an object without a message.
 fn public(model: &Model, id: u64) -> Option<Value> {
     model.get(&id).filter(|object| !matches!(object.0, Ownership::Owned(_))).map(|object| object.1)
+}
+
+/// Messages that were told, while a history is replayed.
+#[derive(Default)]
+struct Owing {
+    owed: Owed,
+    /// Those that were taken back too late, perhaps: they were due, or kept elsewhere.
+    on_their_way: Owed,
+}
+
+impl Run {
+    /// What it does with messages that were told; it may be one itself, and take one back.
+    fn follow(&self, is_told: bool, takes_back: Option<u32>, owing: &mut Owing) -> Result<(), String> {
+        let Owing { owed, on_their_way } = owing;
+        let message = self.script.message;
+        if is_told {
+            let due = owed.remove(&message).or_else(|| on_their_way.remove(&message));
+            if due.is_none_or(|due| due > self.time) {
+                return Err(format!("message {message} ran at {:?}, and was to run at {due:?}", self.time));
+            }
+        }
+        if let Some(message) = takes_back {
+            let is_late = |due: &Time| *due <= self.time || !self.timers.is_kept_here;
+            let due = owed.remove(&message).filter(is_late);
+            on_their_way.extend(due.map(|due| (message, due)));
+        }
+        if let (Ok(()), Some(told)) = (&self.end, &self.script.tells) {
+            let set = self.timers.set.map(|timer| (told.message, timer));
+            SET.with_borrow_mut(|all| all.extend(set));
+            owed.insert(told.message, Time(self.time.0 + told.delay));
+        }
+        Ok(())
+    }
+
+    /// The message that it takes back, of those that are owed.
+    fn takes_back(&self, owed: &Owed) -> Option<u32> {
+        let (message, cancelled) = self.script.cancels.zip(self.timers.cancelled)?;
+        let is_set = SET.with_borrow(|all| all.get(&message) == Some(&cancelled));
+        (self.end.is_ok() && is_set && owed.contains_key(&message)).then_some(message)
+    }
 }
 
 impl Audit {

@@ -17,6 +17,9 @@ mod lives;
 mod script;
 mod world;
 
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use freehold_shard::Limits;
@@ -151,22 +154,35 @@ fn what_was_acknowledged_survives_any_crash() {
 fn every_fault_is_found() {
     quiet_panics();
     let first = first_seed();
-    let mut unnoticed = Vec::new();
-    for fault in Fault::ALL {
-        let finds = |seed: &u64| {
-            let kind = if fault.is_of_logs() { Kind::Disks } else { Kind::Memory };
-            fault::switch(Some(fault));
-            let outcome = std::panic::catch_unwind(|| live(*seed, kind));
-            fault::switch(None);
-            !matches!(outcome, Ok(Ok(_)))
-        };
-        let seeds = if fault.is_of_logs() { SEEDS_PER_LOGGED_FAULT } else { SEEDS_PER_FAULT };
-        match (first..first + seeds).find(finds) {
-            Some(seed) => println!("{fault:?} is found by seed {}", seed - first),
-            None => unnoticed.push(fault),
+    let next = AtomicUsize::new(0);
+    let unnoticed = Mutex::new(Vec::new());
+    // A fault is switched on for a thread, so the CPUs share them.
+    let look = || {
+        while let Some(&fault) = Fault::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match seed_that_finds(fault, first) {
+                Some(seed) => println!("{fault:?} is found by seed {}", seed - first),
+                None => unnoticed.lock().unwrap().push(fault),
+            }
         }
-    }
+    };
+    std::thread::scope(|threads| {
+        let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
+        (0..cpus).for_each(|_| drop(threads.spawn(look)));
+    });
+    let unnoticed = unnoticed.into_inner().unwrap();
     assert!(unnoticed.is_empty(), "not found by seeds from {first} on: {unnoticed:?}");
+}
+
+fn seed_that_finds(fault: Fault, first: u64) -> Option<u64> {
+    let (kind, seeds) = match fault.is_of_logs() {
+        true => (Kind::Disks, SEEDS_PER_LOGGED_FAULT),
+        false => (Kind::Memory, SEEDS_PER_FAULT),
+    };
+    fault::switch(Some(fault));
+    let found = (first..first + seeds)
+        .find(|seed| !matches!(std::panic::catch_unwind(|| live(*seed, kind)), Ok(Ok(_))));
+    fault::switch(None);
+    found
 }
 
 #[test]

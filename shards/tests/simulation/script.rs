@@ -2,12 +2,13 @@
 //! alike.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use freehold_shard::*;
 use serde::{Deserialize, Serialize};
 
-use super::checker::{Replay, Run};
+use super::checker::{Replay, Run, Timers};
 
 /// The last message that wrote an object, and how many did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,8 @@ pub(crate) enum Step {
     Freeze(u64),
     /// Writes an object that the value of another decides.
     Follow(u64),
+    /// Wants both at once.
+    Want(u64, u64),
     /// Writes an object without looking whether it may.
     Careless(u64),
 }
@@ -87,6 +90,8 @@ pub(crate) struct Script {
     pub(crate) end: Option<Failure>,
     pub(crate) objects: u64,
     pub(crate) tells: Option<Box<Script>>,
+    /// A message that was told to run later, and is taken back if it has not run.
+    pub(crate) cancels: Option<u32>,
     /// If it is told: how much later it is to run.
     pub(crate) delay: u64,
 }
@@ -112,6 +117,7 @@ impl From<AccessError<u64>> for Refusal {
 pub(crate) trait Place {
     fn look(&self, id: u64) -> Result<Seen, Refusal>;
     fn write(&mut self, id: u64, writer: u32) -> Result<(), Refusal>;
+    fn want(&self, ids: [u64; 2]) -> Result<(), Refusal>;
     fn remove(&mut self, id: u64) -> Result<(), Refusal>;
     fn give(&mut self, id: u64, to: Ownership) -> Result<(), Refusal>;
 }
@@ -136,6 +142,7 @@ pub(crate) fn apply(script: &Script, place: &mut impl Place, seen: &mut Vec<Seen
                 seen.push(place.look(next)?);
                 place.write(next, script.message)?;
             }
+            Step::Want(one, other) => place.want([one, other])?,
             Step::Careless(id) => {
                 // Swallows the error that asks for another run.
                 let _ = place.write(id, script.message);
@@ -158,6 +165,10 @@ impl Place for Objects<'_, Simulated> {
         let value = self.get_or_insert_with(id, || Value { writer: 0, writes: 0 })?;
         *value = Value { writer, writes: value.writes + 1 };
         Ok(())
+    }
+
+    fn want(&self, ids: [u64; 2]) -> Result<(), Refusal> {
+        Ok(Objects::want(self, ids)?)
     }
 
     fn remove(&mut self, id: u64) -> Result<(), Refusal> {
@@ -208,6 +219,10 @@ impl Place for Replay<'_> {
         Ok(())
     }
 
+    fn want(&self, _: [u64; 2]) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     fn remove(&mut self, id: u64) -> Result<(), Refusal> {
         self.may_write(id)?;
         self.model.remove(&id);
@@ -227,6 +242,9 @@ impl Place for Replay<'_> {
 thread_local! {
     /// What has run in this thread, in its order.
     pub(crate) static RUNS: RefCell<Vec<Run>> = const { RefCell::new(Vec::new()) };
+    /// The timers of this thread's world by the message that waits, each as the last run that set
+    /// it has it.
+    pub(crate) static TIMERS: RefCell<BTreeMap<u32, TimerId>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 pub(crate) struct Simulated;
@@ -251,12 +269,22 @@ impl Actor for Simulated {
         assert_eq!(objects.sender(), script.sender, "the sender is the one who sent");
         let mut seen = Vec::new();
         let end = apply(script, objects, &mut seen);
-        if end.is_ok()
-            && let Some(told) = &script.tells
-        {
-            match told.delay {
-                0 => objects.tell((**told).clone())?,
-                delay => objects.tell_after(Duration::from_nanos(delay), (**told).clone())?,
+        let mut timers = Timers::default();
+        if end.is_ok() {
+            timers.cancelled =
+                script.cancels.and_then(|message| TIMERS.with_borrow(|all| all.get(&message).copied()));
+            if let Some(timer) = timers.cancelled {
+                objects.cancel(timer)?;
+                timers.is_kept_here = objects.run.keeper(timer.number()) == objects.run.shard;
+            }
+            match script.tells.as_ref().map(|told| (told, told.delay)) {
+                None => {}
+                Some((told, 0)) => objects.tell((**told).clone())?,
+                Some((told, delay)) => {
+                    let timer = objects.tell_after(Duration::from_nanos(delay), (**told).clone())?;
+                    TIMERS.with_borrow_mut(|all| all.insert(told.message, timer));
+                    timers.set = Some(timer);
+                }
             }
         }
         let id = objects.transaction_id();
@@ -265,6 +293,7 @@ impl Actor for Simulated {
             id,
             seen: seen.clone(),
             end: end.clone(),
+            timers,
             is_last: false,
             time: Time(0),
         };

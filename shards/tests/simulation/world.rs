@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use freehold_shard::*;
 
-use super::checker::{Audit, History, Model, Owed, Peek};
+use super::checker::{Audit, History, Model, Owed, Peek, SET};
 use super::lives::Lives;
-use super::script::{Failure, RUNS, Script, Simulated, Step, Use, Value};
+use super::script::{Failure, RUNS, Script, Simulated, Step, TIMERS, Use, Value};
 
 /// How large a world is.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +104,8 @@ impl World {
             steps: 0,
             lives: None,
         };
+        TIMERS.with_borrow_mut(BTreeMap::clear);
+        SET.with_borrow_mut(BTreeMap::clear);
         world.begin(router, mvcc);
         world
     }
@@ -305,11 +307,12 @@ impl World {
                 17 => Step::Follow(id),
                 // Not in what is told: nobody hears how that ends, so only its last run tells.
                 18 if tells => Step::Careless(id),
+                18 => Step::Want(id, self.dice.next() % objects),
                 _ => Step::Write(id),
             };
             // Mostly as it will be used; now and then too little, or not at all.
             let access = match step {
-                Step::Read(_) | Step::Follow(_) => Use::Read,
+                Step::Read(_) | Step::Follow(_) | Step::Want(..) => Use::Read,
                 _ if self.dice.chance(10) => Use::Read,
                 _ => Use::Write,
             };
@@ -334,7 +337,9 @@ impl World {
             self.history.sent.remove(&told.message);
             Box::new(told)
         });
-        Script { message, sender, declared, steps, end, objects, tells, delay: 0 }
+        let back = self.dice.below(4);
+        let cancels = self.told.iter().rev().nth(back).copied().filter(|_| self.dice.chance(often));
+        Script { message, sender, declared, steps, end, objects, tells, cancels, delay: 0 }
     }
 
     fn destination(&self, script: &Script) -> usize {

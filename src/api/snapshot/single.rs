@@ -13,9 +13,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use freehold_shard::{Actor, Shard, ShardIndex};
-use futures_channel::oneshot;
 
 use super::Snapshot;
+use super::group::{Answer, Answers, GROUP_MAX};
 use crate::core::command::Command;
 use crate::core::jobs::{Job, Permit, Progress};
 use crate::core::prefetch::Processor;
@@ -23,30 +23,44 @@ use crate::core::slice::Slice;
 use crate::error::{SnapshotError, panic_message};
 
 /// The most objects that are read between two turns.
-const READS: usize = 256;
+const READS: usize = GROUP_MAX;
 
 /// What a read answers.
-pub(super) type Answer<A> = Result<Option<<A as Actor>::State>, SnapshotError>;
+pub(super) type ReadOutcome<A> = Result<Option<<A as Actor>::State>, SnapshotError>;
 
-struct Read<A: Actor> {
-    id: A::Id,
-    to: oneshot::Sender<Answer<A>>,
+/// Reads that are answered together.
+struct Group<A: Actor> {
+    /// At most [`GROUP_MAX`], by place.
+    ids: Vec<A::Id>,
+    to: Answers<ReadOutcome<A>>,
 }
 
 /// The reads of one snapshot that wait for one shard.
 pub(super) struct ReadQueue<A: Actor>(Mutex<QueuedReads<A>>);
 
 struct QueuedReads<A: Actor> {
-    reads: Vec<Read<A>>,
+    /// All but the last are full.
+    groups: VecDeque<Group<A>>,
     /// For as many jobs as there are reads. `None` while there are none.
     permit: Option<Permit>,
     /// A job is on its way to the shard, or there.
     has_job: bool,
 }
 
+impl<A: Actor> QueuedReads<A> {
+    fn push(&mut self, id: A::Id) -> Answer<ReadOutcome<A>> {
+        if self.groups.back().is_none_or(|group| group.ids.len() == GROUP_MAX) {
+            self.groups.push_back(Group { ids: Vec::new(), to: Answers::new() });
+        }
+        let group = self.groups.back_mut().expect("there is one now");
+        group.ids.push(id);
+        group.to.of(group.ids.len() - 1)
+    }
+}
+
 impl<A: Actor> ReadQueue<A> {
     pub(super) fn new() -> Self {
-        ReadQueue(Mutex::new(QueuedReads { reads: Vec::new(), permit: None, has_job: false }))
+        ReadQueue(Mutex::new(QueuedReads { groups: VecDeque::new(), permit: None, has_job: false }))
     }
 
     fn lock(&self) -> MutexGuard<'_, QueuedReads<A>> {
@@ -60,78 +74,95 @@ pub(super) fn read<A: Actor>(
     snapshot: &Snapshot<A>,
     shard: ShardIndex,
     id: A::Id,
-) -> Option<oneshot::Receiver<Answer<A>>> {
+) -> Option<Answer<ReadOutcome<A>>> {
     let shared = &snapshot.open.shared;
     let (mailbox, max) = (&shared.mailboxes[shard.index()], shared.config.jobs_max);
-    let (to, answer) = oneshot::channel();
-    let is_first = {
+    let (answer, is_first) = {
         let waiting = &mut *snapshot.open.queue(shard).lock();
         match &mut waiting.permit {
             Some(permit) => permit.grow(max).then_some(())?,
             none => *none = Some(mailbox.permit(max)?),
         }
-        waiting.reads.push(Read { id, to });
-        !std::mem::replace(&mut waiting.has_job, true)
+        (waiting.push(id), !std::mem::replace(&mut waiting.has_job, true))
     };
     if is_first {
-        ReadJob::send(snapshot.clone(), shard, VecDeque::new(), None);
+        ReadJob::send(ReadJob::new(snapshot.clone(), shard));
     }
     Some(answer)
 }
+
+type AnsweredGroup<A> = (Answers<ReadOutcome<A>>, Vec<Option<ReadOutcome<A>>>);
 
 /// The job of a queue. It keeps the snapshot open for the reads that it answers.
 struct ReadJob<A: Actor> {
     snapshot: Snapshot<A>,
     shard: ShardIndex,
     /// Taken from the queue.
-    reads: VecDeque<Read<A>>,
-    /// For the reads in `reads` and `answered`.
+    groups: VecDeque<Group<A>>,
+    /// For the reads in `groups` and `answered`.
     permit: Option<Permit>,
-    /// The answers of its one step. They are empty if the shard left before that step.
-    answered: Vec<(oneshot::Sender<Answer<A>>, Answer<A>)>,
+    /// The answers of the first of `groups`, so far.
+    outcomes: Vec<Option<ReadOutcome<A>>>,
+    /// The groups that its one step has finished.
+    answered: Vec<AnsweredGroup<A>>,
+    /// Whether it has taken that step. It has not if the shard left before.
+    has_run: bool,
 }
 
 impl<A: Actor> ReadJob<A> {
-    /// Sends a job for `reads`, and for those that are in the queue when it gets there.
-    fn send(snapshot: Snapshot<A>, shard: ShardIndex, reads: VecDeque<Read<A>>, permit: Option<Permit>) {
-        let shared = snapshot.open.shared.clone();
-        let job = ReadJob { snapshot, shard, reads, permit, answered: Vec::new() };
-        shared.mailboxes[shard.index()].command(Command::Job(Box::new(job)), &shared.replies);
+    fn new(snapshot: Snapshot<A>, shard: ShardIndex) -> Self {
+        let (groups, outcomes) = (VecDeque::new(), Vec::new());
+        ReadJob { snapshot, shard, groups, permit: None, outcomes, answered: Vec::new(), has_run: false }
+    }
+
+    /// Sends the job for its reads, and for those that are in the queue when it gets there.
+    fn send(self) {
+        let shared = self.snapshot.open.shared.clone();
+        shared.mailboxes[self.shard.index()].command(Command::Job(Box::new(self)), &shared.replies);
     }
 
     /// Takes all reads out of the queue if this job has none. Says whether it has some now.
     fn take_more(&mut self) -> bool {
-        if self.reads.is_empty() {
+        if self.groups.is_empty() {
             let mut waiting = self.snapshot.open.queue(self.shard).lock();
-            self.reads = take(&mut waiting.reads).into();
+            self.groups = take(&mut waiting.groups);
             self.permit = waiting.permit.take();
-            waiting.has_job = !self.reads.is_empty();
+            waiting.has_job = !self.groups.is_empty();
         }
-        !self.reads.is_empty()
+        !self.groups.is_empty()
+    }
+
+    fn read(&self, shard: &mut Shard<A, Processor>, id: &A::Id) -> ReadOutcome<A> {
+        let epoch = self.snapshot.open.epoch;
+        let read = || shard.read_at(epoch, id).map(|object| object.map(|(_, state)| state.clone()));
+        match catch_unwind(AssertUnwindSafe(read)) {
+            Ok(state) => state.map_err(SnapshotError::from),
+            Err(payload) => Err(SnapshotError::Panicked(panic_message(payload))),
+        }
     }
 }
 
 impl<A: Actor> Job<A> for ReadJob<A> {
     fn step(&mut self, shard: &mut Shard<A, Processor>) -> Progress<()> {
-        let epoch = self.snapshot.open.epoch;
-        let mut slice = Slice::begin();
+        let (mut slice, mut reads) = (Slice::begin(), 0);
+        self.has_run = true;
         self.take_more();
-        while self.answered.len() < READS
-            && let Some(Read { id, to }) = self.reads.pop_front()
-        {
-            let read = || shard.read_at(epoch, &id).map(|object| object.map(|(_, state)| state.clone()));
-            // The caller has dropped this read, and the answer goes nowhere.
-            let answer = if to.is_canceled() {
-                Ok(None)
+        let mut has_time = true;
+        while has_time && let Some(group) = self.groups.pop_front() {
+            // Nobody waits for these, and their answers go nowhere.
+            let dropped = group.to.dropped();
+            self.outcomes.reserve_exact(group.ids.len() - self.outcomes.len());
+            while has_time && let Some(id) = group.ids.get(self.outcomes.len()) {
+                let is_wanted = !dropped.contains(self.outcomes.len());
+                let outcome = is_wanted.then(|| self.read(shard, id));
+                self.outcomes.push(outcome);
+                reads += 1;
+                has_time = slice.goes_on() && reads < READS;
+            }
+            if self.outcomes.len() == group.ids.len() {
+                self.answered.push((group.to, take(&mut self.outcomes)));
             } else {
-                match catch_unwind(AssertUnwindSafe(read)) {
-                    Ok(state) => state.map_err(SnapshotError::from),
-                    Err(payload) => Err(SnapshotError::Panicked(panic_message(payload))),
-                }
-            };
-            self.answered.push((to, answer));
-            if !slice.goes_on() {
-                break;
+                self.groups.push_front(group);
             }
         }
         Progress::Done(())
@@ -145,29 +176,30 @@ impl<A: Actor> Job<A> for ReadJob<A> {
 
 impl<A: Actor> Drop for ReadJob<A> {
     fn drop(&mut self) {
-        let answered = take(&mut self.answered);
-        if answered.is_empty() {
-            // The shard has left. A sender that is dropped tells the caller so.
+        if !self.has_run {
+            // The shard has left. A group that is dropped tells the callers so.
             let waiting = &mut *self.snapshot.open.queue(self.shard).lock();
             waiting.has_job = false;
-            self.reads.extend(waiting.reads.drain(..));
+            self.groups.extend(waiting.groups.drain(..));
             waiting.permit = None;
             return;
         }
-        if let Some(permit) = &mut self.permit {
-            permit.shrink(answered.len());
-        }
-        for (to, answer) in answered {
-            // A user's waker or state may panic here. The queue must still get its next job.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(to.send(answer)))) {
-                tracing::warn!(
-                    panic = panic_message(payload),
-                    "a state that was read from a snapshot panicked when it was dropped, or the waker of its task did"
-                );
+        for (to, outcomes) in take(&mut self.answered) {
+            if let Some(permit) = &mut self.permit {
+                permit.shrink(outcomes.len());
+            }
+            // If all callers have gone meanwhile, the states are dropped here, and a user's may
+            // panic. The queue must still get its next job.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| to.hand_over(outcomes))) {
+                let panic = panic_message(payload);
+                tracing::warn!(panic, "a state that was read from a snapshot panicked when it was dropped");
             }
         }
         if self.take_more() {
-            ReadJob::send(self.snapshot.clone(), self.shard, take(&mut self.reads), self.permit.take());
+            let mut next = ReadJob::new(self.snapshot.clone(), self.shard);
+            (next.groups, next.permit) = (take(&mut self.groups), self.permit.take());
+            next.outcomes = take(&mut self.outcomes);
+            next.send();
         }
     }
 }

@@ -5,10 +5,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use freehold::{
-    AccessError, AskError, Config, Handle, Limits, LogConfig, Objects, Receive, Runtime, Snapshot, To,
-};
+use freehold::{AccessError, AskError, Config, Handle, LogConfig, Objects, Receive, Runtime, TimerId, To};
 use serde::{Deserialize, Serialize};
+
+mod audit;
+#[cfg(test)]
+mod tests;
+
+use audit::audit;
 
 type User = u64;
 type Symbol = u32;
@@ -45,13 +49,16 @@ enum Side {
 /// Waiting orders, the best first: by price, then by number. A bid's price counts down.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Book {
-    bids: BTreeMap<(u64, OrderNo), Order>,
-    asks: BTreeMap<(u64, OrderNo), Order>,
+    bids: Waiting,
+    asks: Waiting,
     placed: OrderNo,
     traded: u64,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+/// Each with the timer that ends it.
+type Waiting = BTreeMap<(u64, OrderNo), (Order, TimerId)>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Order {
     user: User,
     price: u64,
@@ -131,23 +138,26 @@ impl Receive<Exchange> for Place {
 
         let book = objects.write_or_insert_with(symbol, Book::default)?;
         book.placed += 1;
-        let (no, fills) = (book.placed, book.matched(self));
+        let (no, (fills, timers)) = (book.placed, book.matched(self));
         let left = quantity - fills.iter().map(|fill| fill.left).sum::<u64>();
         book.traded += quantity - left;
         if left > 0 {
-            let orders = book.waiting(side);
-            if orders.len() == ORDERS_MAX {
+            if book.waiting(side).len() == ORDERS_MAX {
                 return Err(Refused::Full);
             }
-            orders.insert(rank(side, price, no), Order { user, price, left });
-            objects.send_after(WAIT, Cancel(*self, no))?;
+            let timer = objects.send_after(WAIT, Cancel(*self, no))?;
+            let book = objects.write::<Book>(symbol)?.ok_or(Refused::Unknown)?;
+            book.waiting(side).insert(rank(side, price, no), (Order { user, price, left }, timer));
         }
+        timers.into_iter().try_for_each(|timer| objects.cancel(timer))?;
+        // The others' accounts are found in the book, and so not among the addressees.
+        let theirs = |fill: &Order| [Id::Account(fill.user), Id::Position((fill.user, symbol))];
+        objects.want(fills.iter().flat_map(theirs))?;
         for fill in &fills {
             let (buyer, seller, held_at) = match side {
                 Side::Buy => (user, fill.user, price),
                 Side::Sell => (fill.user, user, fill.price),
             };
-            // The other account is found in the book, and so not among the addressees.
             let (account, position) = holdings(objects, buyer, symbol)?;
             account.held -= held_at * fill.left;
             account.cash += (held_at - fill.price) * fill.left;
@@ -178,33 +188,35 @@ fn rank(side: Side, price: u64, no: OrderNo) -> (u64, OrderNo) {
 }
 
 impl Book {
-    fn waiting(&mut self, side: Side) -> &mut BTreeMap<(u64, OrderNo), Order> {
+    fn waiting(&mut self, side: Side) -> &mut Waiting {
         if side == Side::Buy { &mut self.bids } else { &mut self.asks }
     }
 
-    /// Takes what `order` trades with out of the book.
-    fn matched(&mut self, order: &Place) -> Vec<Order> {
-        let (is_buy, mut left, mut fills) = (order.side == Side::Buy, order.quantity, Vec::new());
+    /// Takes what `order` trades with out of the book. The timers are those of what has no rest.
+    fn matched(&mut self, order: &Place) -> (Vec<Order>, Vec<TimerId>) {
+        let (is_buy, mut left) = (order.side == Side::Buy, order.quantity);
+        let (mut fills, mut timers) = (Vec::new(), Vec::new());
         let others = self.waiting(if is_buy { Side::Sell } else { Side::Buy });
         while let Some(mut best) = others.first_entry().filter(|_| left > 0) {
-            let Order { user, price, left: offered } = *best.get();
+            let (Order { user, price, left: offered }, timer) = *best.get();
             if price != order.price && (price > order.price) == is_buy {
                 break;
             }
             let traded = offered.min(left);
             fills.push(Order { user, price, left: traded });
             left -= traded;
-            best.get_mut().left -= traded;
+            best.get_mut().0.left -= traded;
             if traded == offered {
+                timers.push(timer);
                 best.remove();
             }
         }
-        fills
+        (fills, timers)
     }
 }
 
 /// Takes an order back, and answers how much of it was left. An order sends it to itself for the
-/// end of its time; one that is gone by then is `Unknown`, and nobody hears of that.
+/// end of its time, and that timer goes with it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Cancel(Place, OrderNo);
 
@@ -217,7 +229,9 @@ impl Receive<Exchange> for Cancel {
         let Cancel(Place { symbol, user, side, price, .. }, no) = *self;
         let book = objects.write::<Book>(symbol)?.ok_or(Refused::Unknown)?;
         let order = book.waiting(side).remove(&rank(side, price, no));
-        let Order { left, .. } = order.filter(|order| order.user == user).ok_or(Refused::Unknown)?;
+        let (Order { left, .. }, timer) =
+            order.filter(|(order, _)| order.user == user).ok_or(Refused::Unknown)?;
+        objects.cancel(timer)?;
         let (account, position) = holdings(objects, user, symbol)?;
         let (cash, shares) = if side == Side::Buy { (price * left, 0) } else { (0, left) };
         (account.cash, account.held) = (account.cash + cash, account.held - cash);
@@ -226,44 +240,27 @@ impl Receive<Exchange> for Cancel {
     }
 }
 
-/// Everything as of one instant must add up, whatever is traded meanwhile.
-fn audit(snapshot: &Snapshot<Exchange>) -> Result<String, Box<dyn std::error::Error>> {
-    let count = |sums: &mut [u64; 9], _: Id, state: &State| {
-        let add: [u64; 9] = match state {
-            State::Account(of) => [1, of.cash + of.held, of.held, 0, 0, 0, 0, 0, 0],
-            State::Position(of) => [0, 0, 0, 1, of.shares + of.held, of.held, 0, 0, 0],
-            State::Book(book) => {
-                let bids = book.bids.values().map(|bid| bid.price * bid.left).sum();
-                [0, 0, 0, 0, 0, 0, bids, book.asks.values().map(|ask| ask.left).sum(), book.traded]
-            }
-        };
-        *sums = std::array::from_fn(|at| sums[at] + add[at]);
+/// A random order.
+fn any_order(random: &mut u64, symbols: Symbol, users: User) -> Place {
+    let mut below = |max: u64| {
+        *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*random >> 33) % max
     };
-    let merge = |one: [u64; 9], other: [u64; 9]| std::array::from_fn(|at| one[at] + other[at]);
-    let [users, cash, cash_held, positions, shares, shares_held, bids, asks, traded] =
-        snapshot.fold(|| [0; 9], count, merge).wait()?;
-    assert_eq!((cash, shares), (users * CASH, positions * SHARES), "nothing is made or lost");
-    assert_eq!((cash_held, shares_held), (bids, asks), "what is held is promised to waiting orders");
-    Ok(format!("{users} users, {traded} shares traded, {asks} offered: the books balance"))
+    Place {
+        symbol: below(u64::from(symbols)) as Symbol,
+        user: below(users),
+        side: if below(2) == 0 { Side::Buy } else { Side::Sell },
+        price: 90 + below(21),
+        quantity: 1 + below(20),
+    }
 }
 
 /// Places random orders, many at a time. How many were taken, and how many refused.
 fn trade(exchange: &Handle<Exchange>, orders: u64, seed: u64) -> (usize, usize) {
     let (mut taken, mut refused, mut random) = (0, 0, seed);
-    let mut below = |max: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (random >> 33) % max
-    };
     for begin in (0..orders).step_by(512) {
-        let batch: Vec<_> = (begin..orders.min(begin + 512))
-            .map(|_| Place {
-                symbol: below(u64::from(SYMBOLS)) as Symbol,
-                user: below(USERS),
-                side: if below(2) == 0 { Side::Buy } else { Side::Sell },
-                price: 90 + below(21),
-                quantity: 1 + below(20),
-            })
-            .collect();
+        let batch: Vec<_> =
+            (begin..orders.min(begin + 512)).map(|_| any_order(&mut random, SYMBOLS, USERS)).collect();
         for placed in exchange.call_all(batch).wait() {
             match placed {
                 Ok(_) => taken += 1,
@@ -279,10 +276,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let directory = arguments.next().ok_or("name a directory: exchange DIRECTORY [ORDERS]")?;
     let orders = arguments.next().map_or(Ok(100_000), |orders| orders.parse())?;
-    // An order finds the accounts that it trades with one after the other.
-    let limits = Limits { reruns_max: 128, ..Limits::default() };
-    let runtime =
-        Runtime::<Exchange>::open(Config { limits, ..Config::default() }, LogConfig::at(directory))?;
+    let runtime = Runtime::<Exchange>::open(Config::default(), LogConfig::at(directory))?;
     let exchange = runtime.handle();
     println!("found: {}", audit(&exchange.snapshot().wait()?)?);
     exchange.call_all((0..USERS).map(Join)).wait().into_iter().collect::<Result<Vec<_>, _>>()?;

@@ -1,10 +1,14 @@
-// The bank of this folder's examples, which include it: an account for each number.
+//! The bank of the examples in the documentation of `freehold`: an account for each number.
+//!
+//! It is a package because every example is a program of its own. Each that wrote its own bank had
+//! a whole runtime compiled for it: fifty of them took a minute and a half.
+#![allow(missing_docs, reason = "its readers see it in examples; nobody uses it otherwise")]
 
 use freehold::{AccessError, Config, Objects, Receive, Runtime, Shards, To};
 use serde::{Deserialize, Serialize};
 
 freehold::actor! {
-    actor Bank {
+    pub actor Bank {
         id: Id, state: State, message: Message, reply: Reply, error: AccessError<Id>,
         kinds { Account(number: u64) }
         messages { Deposit -> u64 }
@@ -12,15 +16,15 @@ freehold::actor! {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Account {
-    cents: u64,
+pub struct Account {
+    pub cents: u64,
 }
 
 /// Answered by what there is then.
 #[derive(Debug, Serialize, Deserialize)]
-struct Deposit {
-    account: u64,
-    cents: u64,
+pub struct Deposit {
+    pub account: u64,
+    pub cents: u64,
 }
 
 impl Receive<Bank> for Deposit {
@@ -35,6 +39,6 @@ impl Receive<Bank> for Deposit {
     }
 }
 
-fn start() -> Runtime<Bank> {
+pub fn start() -> Runtime<Bank> {
     Runtime::start(Config { shards: Shards::Count(1), ..Config::default() }).expect("it starts")
 }

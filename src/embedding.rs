@@ -1,0 +1,90 @@
+//! What a program gives to its runtime beside limits and a log.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use freehold_shard::{Actor, Failure};
+
+/// What a program gives to its runtime at the start, for
+/// [`Runtime::start_with`](crate::Runtime::start_with) and
+/// [`Runtime::open_with`](crate::Runtime::open_with).
+///
+/// ```
+/// use freehold::{Config, Embedding, Runtime, Shards};
+/// # use freehold_example::Bank;
+///
+/// struct Fees { cents: u64 }
+///
+/// let config = Config { shards: Shards::Count(1), ..Config::default() };
+/// let embedding = Embedding::new().context(Fees { cents: 5 });
+/// let runtime = Runtime::<Bank>::start_with(config, embedding).expect("it starts");
+/// // A message now has them by `objects.context::<Fees>()?`.
+/// # drop(runtime);
+/// ```
+pub struct Embedding<A: Actor> {
+    pub(crate) context: Arc<dyn Any + Send + Sync>,
+    pub(crate) on_failed: Option<OnFailed<A>>,
+}
+
+/// A hook for failures.
+type OnFailed<A> = Arc<dyn Fn(&Failure<A>) + Send + Sync>;
+
+impl<A: Actor> Embedding<A> {
+    /// Nothing.
+    pub fn new() -> Self {
+        Embedding { context: Arc::new(()), on_failed: None }
+    }
+
+    /// The value that [`Objects::context`](crate::Objects::context) gives every message: fees,
+    /// limits, clients. A message may run again, on any shard and after a crash, so the value is
+    /// the same for all of them and does not change.
+    ///
+    /// ```
+    /// # use freehold_example::*;
+    /// use freehold::Embedding;
+    ///
+    /// struct Fees { cents: u64 }
+    ///
+    /// let embedding = Embedding::<Bank>::new().context(Fees { cents: 5 });
+    /// ```
+    #[must_use]
+    pub fn context(mut self, context: impl Any + Send + Sync) -> Self {
+        self.context = Arc::new(context);
+        self
+    }
+
+    /// A function that is called for every message that fails and that nobody waits for: one that
+    /// was told, at once or for later, by a message or by [`Handle::tell`](crate::Handle::tell).
+    /// Without it a `tracing` event says once a second and shard that messages fail, and with it,
+    /// too.
+    ///
+    /// It is called on the shard's thread, so it must not block: it counts, or it sends on a
+    /// channel. If it panics, an event says so, and nothing else happens. Of one turn it hears of
+    /// [1,024](freehold_shard::FAILURES_MAX) failures at most.
+    ///
+    /// ```
+    /// # use freehold_example::*;
+    /// use freehold::Embedding;
+    ///
+    /// let embedding = Embedding::<Bank>::new()
+    ///     .on_failed(|failure| eprintln!("{} failed: {}", failure.message, failure.error));
+    /// ```
+    #[must_use]
+    pub fn on_failed(mut self, on_failed: impl Fn(&Failure<A>) + Send + Sync + 'static) -> Self {
+        self.on_failed = Some(Arc::new(on_failed));
+        self
+    }
+}
+
+impl<A: Actor> Default for Embedding<A> {
+    fn default() -> Self {
+        Embedding::new()
+    }
+}
+
+impl<A: Actor> fmt::Debug for Embedding<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedding").finish_non_exhaustive()
+    }
+}
