@@ -101,7 +101,7 @@ pub use runtime::report::{Report, Stuck};
 pub use stats::distribution::Distribution;
 pub use stats::hot::HotObject;
 pub use stats::metric::{Label, Metric, MetricKind, MetricUnit, MetricValue};
-pub use stats::{Activity, Answers, Gauges, Hot, Latency, Phase, ShardStats, Stats};
+pub use stats::{Activity, AnswerTimes, Gauges, Hot, Latency, Phase, ShardStats, Stats};
 pub use topology::{Cpu, PlaceError, Placement, Topology};
 pub use transport::each_shard::EachShard;
 pub use transport::replies::Ask;

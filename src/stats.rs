@@ -239,9 +239,9 @@ impl PublishedStats {
         Gauges::from_values(std::array::from_fn(|at| self.gauges[at].load(Ordering::Relaxed)))
     }
 
-    pub(crate) fn answers(&self) -> Answers {
+    pub(crate) fn answers(&self) -> AnswerTimes {
         let [fast, consensus, batch] = &self.answers;
-        Answers { fast: fast.read(), consensus: consensus.read(), batch: batch.read() }
+        AnswerTimes { fast: fast.read(), consensus: consensus.read(), batch: batch.read() }
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -322,7 +322,7 @@ pub struct Hot {
 /// How long outside callers waited for a shard's answers, by the way that their messages went. Of
 /// one message in 1,024.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answers {
+pub struct AnswerTimes {
     /// Single asks whose objects live on one shard. (A lock that one of them met is in here.)
     pub fast: Distribution,
     /// Single asks whose objects live on several shards.
@@ -348,7 +348,7 @@ pub struct ShardStats {
     /// Single messages and batches that wait in its ingress now.
     pub ingress: u64,
     /// How long its answers took.
-    pub answers: Answers,
+    pub answers: AnswerTimes,
     /// How long its writes of the log took; empty without a log.
     pub log_writes: Distribution,
     /// How long the write of its log has been going on that is under way, if one is.

@@ -299,7 +299,7 @@ mod tests {
 
     use super::*;
     use crate::log::demands::Checkpoint;
-    use crate::stats::{Activity, Answers, Gauges, Hot};
+    use crate::stats::{Activity, AnswerTimes, Gauges, Hot};
 
     /// One that has done nothing.
     fn shard(index: u16) -> ShardStats {
@@ -310,7 +310,7 @@ mod tests {
             activity: Activity::default(),
             gauges: Gauges::default(),
             ingress: 0,
-            answers: Answers::default(),
+            answers: AnswerTimes::default(),
             log_writes: Distribution::default(),
             in_log_write_for: None,
             sent_to: Vec::new(),
