@@ -13,7 +13,7 @@ mod page;
 mod picture;
 mod screen;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -76,16 +76,19 @@ fn once(arguments: &Arguments, every: Duration) -> Result<(), String> {
     }
     if arguments.json {
         let picture = top.picture.as_ref().expect("there was no trouble");
-        println!("{}", serde_json::to_string_pretty(picture).expect("it is made of plain values"));
+        say(&serde_json::to_string_pretty(picture).expect("it is made of plain values"));
         return Ok(());
     }
     let (width, height) = PAPER;
     let mut paper = Terminal::new(TestBackend::new(width, height)).expect("paper takes anything");
     paper.draw(|frame| screen::draw(frame, &top)).expect("paper takes anything");
-    for line in screen::lines(paper.backend().buffer()) {
-        println!("{line}");
-    }
+    say(&screen::lines(paper.backend().buffer()).join("\n"));
     Ok(())
+}
+
+/// Prints, and is content with a reader that has read enough.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// Looks until it is told to quit.

@@ -313,6 +313,62 @@ fn a_shape_of_another_width_cannot_be_accepted() {
     assert_eq!(runtime.expect("it opens").recovery().expect("there is a log").objects, 1);
 }
 
+/// From when to when.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Span {
+    from: u64,
+    to: u64,
+}
+
+impl Made for Span {
+    fn made(of: u32) -> Self {
+        Span { from: 0, to: 7200 * u64::from(of) }
+    }
+}
+
+/// The same, and none that is short.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Span")]
+struct LongSpan {
+    from: u64,
+    to: u64,
+}
+
+impl TryFrom<Span> for LongSpan {
+    type Error = String;
+
+    fn try_from(Span { from, to }: Span) -> Result<Self, String> {
+        match to.checked_sub(from) {
+            Some(3600..) => Ok(LongSpan { from, to }),
+            _ => Err("that is too short".to_owned()),
+        }
+    }
+}
+
+impl Made for LongSpan {
+    fn made(of: u32) -> Self {
+        Span::made(of).try_into().expect("it is long")
+    }
+}
+
+/// A check that refuses all values that are made up hides how wide a type is. A program that had
+/// such a check now was refused, although its type has the same shape.
+#[test]
+fn a_check_of_values_does_not_change_the_width() {
+    let _watchdog = Watchdog::new("a_check_of_values_does_not_change_the_width");
+    let directory = tempfile::tempdir().expect("there is room");
+    type Was = Plain<u64, Span, u16>;
+    type Is = Plain<u64, LongSpan, u16>;
+    let runtime = Runtime::<Was>::open(config(1), log(directory.path())).expect("it opens");
+    Was::put(&runtime);
+    assert!(runtime.shutdown().drained);
+    for shards in [1, 2] {
+        let runtime = Runtime::<Is>::open(config(shards), log(directory.path())).expect("it opens");
+        assert_eq!(Is::read(&runtime), Some(LongSpan::made(5)));
+        assert!(runtime.shutdown().drained);
+    }
+}
+
 #[test]
 fn a_shape_that_means_the_same_is_accepted_by_its_fingerprint() {
     let _watchdog = Watchdog::new("a_shape_that_means_the_same_is_accepted_by_its_fingerprint");

@@ -8,7 +8,7 @@
 //! 6 remove     id                                  the object does not exist any more
 //! 7 owe        debt u64, sender u64, message       a message was told, and is to be run
 //! 8 owe later  debt u64, sender u64, due u64, message
-//! 9 paid       debt u64                            that message has run
+//! 9 paid       debt u64                            that message has run, or was taken back
 //! ```
 //! Each begins with its number, one byte. Its bit 0x40 says that the id has a fixed width, bit 0x80
 //! the same of the state (numbers, little-endian, one behind another). Without the bit they are
@@ -132,7 +132,7 @@ pub enum Record<'a> {
         /// It.
         message: &'a [u8],
     },
-    /// That message has run.
+    /// That message has run, or was taken back.
     Paid {
         /// Its number.
         debt: Debt,

@@ -259,6 +259,15 @@ impl<A: Actor> Engine<A> {
         }
     }
 
+    /// What a message found here without having declared it may be missed where it runs next. A
+    /// transaction has all others in its box; what was looked up has a hash.
+    #[cold]
+    fn also_want_found(&self, others: &Others<A::Id>, is_transaction: bool) {
+        for target in others.iter().filter(|target| !is_transaction || target.hash.is_some()) {
+            self.run.missing.also_want(target.id, target.access);
+        }
+    }
+
     /// Runs a message whose objects are here and its own to use. Across a call its first object
     /// would go through memory, so it is always inlined; and so is what it has caught, which the
     /// compiler does only if that is called from one place. This is all that `FROM` is for (4 ns of
@@ -288,11 +297,7 @@ impl<A: Actor> Engine<A> {
         if let Some((id, access)) = self.run.missing.first.get() {
             self.run.missing.first.set(None);
             self.undo(first_before.take());
-            // What it found here without having declared it may be missed where it runs next. A
-            // transaction has all others in its box; what was looked up has a hash.
-            for target in others.iter().filter(|of| !CallSite::is_transaction(FROM) || of.hash.is_some()) {
-                self.run.missing.also_want(target.id, target.access);
-            }
+            self.also_want_found(others, CallSite::is_transaction(FROM));
             // Neither a result nor a panic counts: it ran without what it needs.
             drop_quietly(result);
             return RunOutcome::Missing(id, access);

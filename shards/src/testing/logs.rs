@@ -52,7 +52,7 @@ impl Life {
 }
 
 /// What was recovered: the objects by shard, and the messages that are owed.
-type Recovery<A> = (Vec<Home<A>>, BTreeMap<Debt, Owed>);
+type Survivors<A> = (Vec<Home<A>>, BTreeMap<Debt, Owed>);
 
 /// The logs of a bench, of all its lives.
 pub(super) struct Logs<A: Actor> {
@@ -71,7 +71,7 @@ impl<A: Actor> Logs<A> {
     }
 
     /// Ends the life that there is, if there is one, and begins another with what is on the disks.
-    pub(super) fn begin(&mut self, router: Router) -> Recovery<A> {
+    pub(super) fn begin(&mut self, router: Router) -> Survivors<A> {
         let shards = router.shards();
         let mut latest = Epoch(0);
         if let Some(life) = self.lives.last_mut() {

@@ -197,8 +197,8 @@ impl<A: Actor> Bench<A> {
         self
     }
 
-    /// The same with a log in memory, and with no objects: a message is answered when it is on disk,
-    /// and [`Bench::crash`] leaves what was.
+    /// The same with a log in memory, and with no objects: a message is answered when it is on
+    /// disk, and [`Bench::crash`] leaves what was.
     ///
     /// ```
     /// # use freehold_shard::{Actor, testing::Bench};

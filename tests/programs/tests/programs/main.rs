@@ -2,6 +2,7 @@
 //!
 //! They are the programs of this package, so they are built from their source before this is run.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 mod exchange;
@@ -26,7 +27,10 @@ fn every_example_is_known() {
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
     let files =
         std::fs::read_dir(examples).expect("it is there").map(|file| file.expect("it is listed").path());
-    let programs: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "rs")).collect();
+    // A file, or a folder with a `main.rs`.
+    let is_program =
+        |path: &PathBuf| path.extension().is_some_and(|end| end == "rs") || path.join("main.rs").exists();
+    let programs: Vec<_> = files.filter(is_program).collect();
     for program in &programs {
         let name = program.file_stem().and_then(|name| name.to_str()).expect("names are plain");
         assert!(example(name).get_program().to_string_lossy().ends_with(name));
