@@ -53,8 +53,10 @@ mod disk;
 pub mod doctor;
 mod error;
 mod fork;
+mod gate;
 mod log;
 mod random;
+mod route;
 mod runtime;
 mod stats;
 #[cfg(test)]
@@ -83,6 +85,9 @@ pub use freehold_shard::{
     SchemaError, SchemaPart, SchemaTypes, Shape, ShapeChange, Shapes, ShardIndex, To, TransactionId,
     Unreadable, Value, WrittenSchema,
 };
+pub use gate::config::{GateConfig, GateStartError, Workers};
+pub use gate::ticket::GateAsk;
+pub use gate::{Gate, GateError, GateOutcome, Verifier};
 /// The executor that tasks on a shard run on: its timers, files, sockets and locks are for their
 /// use.
 pub use glommio;
@@ -92,6 +97,7 @@ pub use log::commit::{CommitLog, CommitLogError, EpochBatch, EpochBatches, Local
 pub use log::demands::Checkpoint;
 pub use log::growth::LogStats;
 pub use log::{Create, LogConfig, Progress, Recovery, backup, inspect, owed};
+pub use route::{GateStats, Route};
 pub use runtime::Runtime;
 pub use runtime::report::{Report, Stuck};
 pub use stats::{Activity, Latency, ShardStats, Stats};

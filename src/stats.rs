@@ -14,6 +14,7 @@ use freehold_shard::{Counters, ShardIndex};
 use hdrhistogram::Histogram;
 
 use crate::log::growth::LogStats;
+use crate::route::{GateStats, Route};
 
 /// Of so many messages from outside threads one has its latency taken.
 pub(crate) const LATENCY_STRIDE: u64 = 1024;
@@ -163,6 +164,8 @@ pub struct Stats {
     pub latency: Latency,
     /// How long the log is, and what its checkpoints came to; `None` without a log.
     pub log: Option<LogStats>,
+    /// What its gates have done, in the order they were opened.
+    pub gates: Vec<GateStats>,
 }
 
 /// What one shard has done since it started.
@@ -195,6 +198,15 @@ impl Stats {
     /// Messages handled by all shards, whatever came of them.
     pub fn handled(&self) -> u64 {
         self.shards.iter().map(|shard| shard.counters.handled()).sum()
+    }
+
+    /// Messages that went this way. Those of [`Route::Private`] are among the others, too.
+    pub fn routed(&self, route: Route) -> u64 {
+        match route {
+            Route::Fast => self.shards.iter().map(|shard| shard.counters.fast).sum(),
+            Route::Consensus => self.shards.iter().map(|shard| shard.counters.consensus).sum(),
+            Route::Private => self.gates.iter().map(|gate| gate.passed).sum(),
+        }
     }
 
     /// Objects on all shards now.

@@ -18,6 +18,7 @@ use crate::disk::error::LogError;
 use crate::error::{Death, DeathCause};
 use crate::fork::Birth;
 use crate::log::SharedLogs;
+use crate::route::GateCounts;
 use crate::stats::{Latency, PublishedStats, ShardStats, Stats};
 use crate::topology::occupancy::Seats;
 use crate::transport::mailbox::{DURABLE, EPOCHS, Mailbox, PHASE};
@@ -86,6 +87,8 @@ pub(crate) struct Shared<A: Actor> {
     pub(crate) phase: CachePadded<AtomicU8>,
     pub(crate) progress: Box<[Mutex<DrainProgress>]>,
     pub(crate) deaths: Mutex<Vec<Death>>,
+    /// What its gates count, in the order they were opened.
+    pub(crate) gates: Mutex<Vec<Arc<GateCounts>>>,
     /// Shards that have not left.
     pub(crate) staying: AtomicUsize,
 }
@@ -214,6 +217,13 @@ impl<A: Actor> Shared<A> {
         Stats {
             shards: (0..self.mailboxes.len()).map(shard).collect(),
             log: self.logs.as_ref().map(|logs| logs.growth.stats()),
+            gates: match self.birth.is_elsewhere() {
+                true => Vec::new(),
+                false => {
+                    let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+                    gates.iter().map(|gate| gate.stats()).collect()
+                }
+            },
             // In a child of the process a histogram may be locked for ever.
             latency: match self.birth.is_elsewhere() {
                 true => Latency::default(),

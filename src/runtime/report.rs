@@ -74,7 +74,7 @@ impl Report {
 impl Default for Report {
     fn default() -> Self {
         Report {
-            stats: Stats { shards: Vec::new(), latency: Default::default(), log: None },
+            stats: Stats { shards: Vec::new(), latency: Default::default(), log: None, gates: Vec::new() },
             drained: false,
             messages_unrun: 0,
             transactions_unfinished: 0,

@@ -134,6 +134,7 @@ fn build_shared<A: Actor>(
         phase: CachePadded::new(AtomicU8::new(Phase::Running as u8)),
         progress: (0..shards).map(|_| Mutex::default()).collect(),
         deaths: Mutex::default(),
+        gates: Mutex::default(),
         staying: AtomicUsize::new(shards),
         config,
     })
@@ -180,7 +181,13 @@ impl<A: Actor> Runtime<A> {
                 shared.seats.leave();
                 error
             })
-            .map(|threads| Runtime { shared, threads, checkpoints: None, watch: None })
+            .map(|threads| Runtime {
+                shared,
+                threads,
+                checkpoints: None,
+                watch: None,
+                gates: Mutex::default(),
+            })
     }
 
     /// What comes before the first handle is given out.

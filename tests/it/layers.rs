@@ -29,10 +29,12 @@ const RUNTIME: Layers = "
     error
     config
     log
+    route
     stats
     transport
     core
     api
+    gate
     typed
     runtime
 ";
