@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Where the source is.
-const ROOTS: [&str; 12] = [
+const ROOTS: [&str; 13] = [
     "src",
     "shards",
     "models",
     "workloads",
     "peers",
     "cli",
+    "private",
     "apps",
     "bench",
     "examples",
