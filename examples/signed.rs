@@ -104,7 +104,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let signature = key.sign(&bytes(user, number, &text));
         Signed { user, number, text, signature }
     };
-    let signed: Vec<_> = (0..notes).flat_map(|number| [0, 1].map(|user| sign(user, number, &users[user as usize]))).collect();
+    let signed: Vec<_> =
+        (0..notes).flat_map(|number| [0, 1].map(|user| sign(user, number, &users[user as usize]))).collect();
     let begun = Instant::now();
     let asks: Vec<_> = signed.into_iter().map(|note| gate.ask(note)).collect();
     let thief = gate.ask(sign(0, notes, &users[1]));

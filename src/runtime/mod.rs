@@ -61,8 +61,8 @@ pub struct Runtime<A: Actor> {
     checkpoints: Option<JoinHandle<()>>,
     /// The thread that looks whether shards take turns; it ends when the other end is let go of.
     watch: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
-    /// The threads of its gates.
-    gates: Mutex<Vec<GateThreads>>,
+    /// The threads of its gates. Boxed, as a runtime is moved into channels and results.
+    gates: Box<Mutex<Vec<GateThreads>>>,
 }
 
 impl<A: Actor> Runtime<A> {

@@ -181,13 +181,7 @@ impl<A: Actor> Runtime<A> {
                 shared.seats.leave();
                 error
             })
-            .map(|threads| Runtime {
-                shared,
-                threads,
-                checkpoints: None,
-                watch: None,
-                gates: Mutex::default(),
-            })
+            .map(|threads| Runtime { shared, threads, checkpoints: None, watch: None, gates: Box::default() })
     }
 
     /// What comes before the first handle is given out.
