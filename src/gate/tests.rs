@@ -4,7 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use freehold_shard::{AskError, ShardIndex};
 use rustix::thread::CpuSet;
@@ -17,6 +18,9 @@ use crate::route::Route;
 use crate::runtime::Runtime;
 use crate::stats::Stats;
 use crate::test_actor::{Accounts, Message};
+
+/// A worker that does nothing for so long is wrong.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the verifier makes of a claim.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -109,7 +113,7 @@ fn bench(shards: usize, config: GateConfig) -> Bench {
 impl Bench {
     /// The verifier has begun with these lines.
     fn begun(&self) -> Vec<u64> {
-        self.batches.recv().expect("the worker lives")
+        self.batches.recv_timeout(PATIENCE).expect("the worker verifies what waits")
     }
 
     /// Lets the verifier go on with one batch.
@@ -128,6 +132,14 @@ impl Bench {
 
     fn balance(&self, account: u64) -> u64 {
         self.runtime.handle().ask(Message::Count { account }).wait().expect("it is counted")
+    }
+}
+
+/// What is known of a claim at once.
+fn known<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => Some(outcome),
+        Poll::Pending => None,
     }
 }
 
@@ -158,7 +170,7 @@ fn what_piled_up_is_the_next_batch_and_no_more_than_may_be() {
 fn a_full_gate_says_so_and_has_room_when_it_has_answered() {
     let bench = bench(1, GateConfig { claims_max: 4, ..GateConfig::default() });
     let asks: Vec<_> = (1..5).map(|line| bench.ask(line, Kind::Good)).collect();
-    assert_eq!(bench.ask(5, Kind::Good).wait(), Err(GateError::Overloaded));
+    assert_eq!(known(bench.ask(5, Kind::Good)), Some(Err(GateError::Overloaded)));
     bench.let_all_go();
     assert!(asks.into_iter().all(|ask| ask.wait().is_ok()));
     assert_eq!(bench.ask(5, Kind::Good).wait(), Ok(coins(5)));
@@ -202,7 +214,7 @@ fn a_sender_of_a_bad_claim_is_verified_apart_from_then_on() {
     asks.extend([bench.gate.ask(of_sender(7, Kind::Good)), bench.ask(8, Kind::Good)]);
     // Suspects get a quarter of the room: of 3, 5, 7 and this.
     asks.push(bench.gate.ask(of_sender(9, Kind::Good)));
-    assert_eq!(bench.gate.ask(of_sender(10, Kind::Good)).wait(), Err(GateError::Overloaded));
+    assert_eq!(known(bench.gate.ask(of_sender(10, Kind::Good))), Some(Err(GateError::Overloaded)));
     bench.let_all_go();
     let lines = |line: usize| (1..10).nth(line).expect("as many as asks");
     for (at, ask) in asks.into_iter().enumerate() {
@@ -258,7 +270,7 @@ fn one_claim_of_a_line_is_past_the_gate_at_a_time() {
     // What one thread brings on after them has arrived, so they were looked at.
     let other = loop {
         let outcome = bench.gate.ask(to(2, free)).wait();
-        if bench.gate.stats().batches > 0 && bench.gate.stats().waiting == 2 {
+        if bench.gate.stats().batches > 0 && bench.gate.stats().waiting <= 2 {
             break outcome;
         }
     };
