@@ -51,7 +51,7 @@ gate_stats! {
     stale,
     /// Claims at which the verifier panicked.
     panicked,
-    /// Claims that were in the gate when it closed, and did not pass.
+    /// Claims that did not pass because the gate had closed, or had lost its verifier.
     stopped,
     /// Claims that found no room, and were never in the gate.
     overloaded,

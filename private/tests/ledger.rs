@@ -18,6 +18,7 @@ struct Bank {
     handle: Handle<Ledger>,
     gate: Gate<Ledger, Guard>,
     wallets: Vec<Wallet>,
+    terms: Terms,
 }
 
 fn config(shards: usize) -> Config {
@@ -29,7 +30,7 @@ impl Bank {
         let guarded = terms.clone();
         let gate =
             runtime.gate(GateConfig::default(), move || Guard::new(guarded.clone())).expect("it opens");
-        Bank { handle: runtime.handle(), runtime, gate, wallets }
+        Bank { handle: runtime.handle(), runtime, gate, wallets, terms: terms.clone() }
     }
 
     /// With so many accounts, each with this deposit, folded.
@@ -169,6 +170,22 @@ fn what_must_be_refused_is_refused_and_changes_nothing() {
         assert_eq!(bank.accounts(), before, "all objects are as before");
     }
     assert_eq!(bank.books(), 800);
+}
+
+/// Two claims open one account, and are verified together: the look found none.
+#[test]
+fn an_account_is_opened_once() {
+    let bank = Bank::new(1, 10);
+    let [first, second] = [(); 2].map(|()| Wallet::new(bank.terms.clone(), 50, Secret::random()));
+    // Keeps the verifier busy, so that the others are one batch.
+    let busy = bank.send(Wallet::new(terms(), 77, Secret::random()).open());
+    let asks = [&first, &second].map(|wallet| bank.send(wallet.open()));
+    let [opened, refused] = asks.map(|ask| ask.wait());
+    assert!(opened.is_ok() && busy.wait().is_err());
+    let error = AskError::Aborted(Refused::NotApplied(NotApplied::AlreadyOpen(50)));
+    let is_so = refused == Err(GateError::Message(error.clone())) || refused == Err(GateError::Probe(error));
+    assert!(is_so, "{refused:?}");
+    assert_eq!(bank.account(&first).key(), first.public());
 }
 
 #[test]

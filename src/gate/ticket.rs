@@ -60,6 +60,8 @@ impl<A: Actor, R> Ticket<A, R> {
             Err(GateError::Refused(_)) => count(&self.counts.refused),
             Err(GateError::Probe(_)) => count(&self.counts.stale),
             Err(GateError::Panicked(_)) => count(&self.counts.panicked),
+            // Counted where it was refused.
+            Err(GateError::Overloaded) => {}
             _ => count(&self.counts.stopped),
         }
         // Its caller may not wait any more.
