@@ -4,8 +4,8 @@
 //! ```text
 //! cargo bench -p freehold-private --bench private
 //! ```
-//! Proving and verifying are timed by the thread's CPU time, the least of some rounds, so that a busy
-//! machine shows less. What a shard does is its own count of busy time. Latencies are of the clock
+//! Proving and verifying are timed by the thread's CPU time, the least of some rounds, so that a
+//! busy machine shows less. What a shard does is its own count of busy time. Latencies are of the clock
 //! on the wall. The work is checked: every payment is made, and the public books balance.
 
 use std::time::{Duration, Instant};
@@ -125,7 +125,7 @@ impl Bank {
         }
     }
 
-    /// So many payments of each wallet to the next, in a pipeline, and folds of what came in before.
+    /// So many payments of each wallet to the next, in a pipeline, and folds of what came before.
     fn claims(&self, each: usize) -> Vec<Claim> {
         let mut claims = Vec::new();
         for (at, wallet) in self.wallets.iter().enumerate() {

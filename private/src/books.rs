@@ -42,7 +42,7 @@ impl Books {
         Books { low: RistrettoPoint::identity(), high: RistrettoPoint::identity(), total: 0, unreadable: 0 }
     }
 
-    /// Adds an account: some 10 us, and as much for each pending credit. Collect the accounts of a
+    /// Adds an account: one element to read, and two for each pending credit. Collect the accounts of a
     /// snapshot in its `fold` and add them elsewhere: a shard is not to be held up.
     pub fn add(&mut self, account: &Account) {
         let mut add = || -> Option<()> {

@@ -25,7 +25,7 @@ pub(crate) const LIMB_BITS: usize = 32;
 /// The most limbs that one range proof is about: of seven payees, and of what is left.
 pub(crate) const LIMBS_MAX: usize = 16;
 
-/// What range proofs are made with; made once, in some milliseconds.
+/// What range proofs are made with; made once.
 pub(crate) fn range_parameters() -> &'static RangeParameters<RistrettoPoint> {
     static PARAMETERS: OnceLock<RangeParameters<RistrettoPoint>> = OnceLock::new();
     PARAMETERS.get_or_init(|| {

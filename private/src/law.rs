@@ -81,7 +81,7 @@ impl Sum {
         if self.amount != 0 {
             low += RistrettoPoint::mul_base(&amount(self.amount));
         }
-        // Most sums have no upper limb, and 32 doublings take 3 us.
+        // Most sums have no upper limb, and need no doublings.
         if self.parts.iter().any(|(factor, _)| matches!(factor, Factor::PlusHigh | Factor::MinusHigh)) {
             low += (0..LIMB_BITS).fold(high, |high, _| high + high);
         }

@@ -1,7 +1,7 @@
 //! Reads sealed limbs: finds `v` below 2^32 from `vG`.
 //!
-//! Baby steps and giant steps (D. Shanks, 1971): a table of 2^16 steps, made once a process in some
-//! 0.1 s, and then at most 2^16 giant steps of some microseconds. Small amounts are found at once.
+//! Baby steps and giant steps (D. Shanks, 1971): a table of 2^16 steps, made once a process, and
+//! then at most 2^16 giant steps. Small amounts are found at once.
 //! How long it takes tells how large the limb is: it is for wallets, and not for a server that
 //! strangers ask.
 
@@ -23,7 +23,7 @@ pub struct NotFound;
 
 /// Steps of either kind.
 const STEPS: u32 = 1 << 16;
-/// Giant steps that are encoded together, which is four times as fast as one by one.
+/// Giant steps that are encoded together, which is faster than one by one.
 const CHUNK: usize = 64;
 
 /// From the encoding of `2iG` to `i`.

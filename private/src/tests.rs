@@ -279,8 +279,8 @@ fn each_equation_has_a_forger_that_breaks_it_alone() {
     }
 }
 
-/// Whether the witnesses of a payment to one payee satisfy its equations, by another crate: they are
-/// written anew here, as `docs/PRIVACY.md` has them, and share no code with `law`.
+/// Whether the witnesses of a payment to one payee satisfy its equations, by another crate: they
+/// are written anew here, as `docs/PRIVACY.md` has them, and share no code with `law`.
 fn is_satisfied_by_another(draft: &Draft) -> bool {
     let Body::Pay { head, payees, handle, left } = &draft.body else { unreachable!("it is a payment") };
     let (payee, mut relation) = (&payees[0], LinearRelation::<RistrettoPoint>::new());

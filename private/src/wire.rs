@@ -191,7 +191,7 @@ impl Body {
 }
 
 impl Claim {
-    /// As it is sent: 1 to 8 KB, of a payment to one payee 1.7.
+    /// As it is sent: at most 5 KB, of a payment to one payee 1.6.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut to = self.body.to_bytes();
         to.extend(self.proof.nonces.concat());

@@ -1,5 +1,5 @@
-//! A bank that cannot read its accounts. Wallets and an auditor, each in a process of its own with a
-//! secret of its own, use a ledger in another process, over a socket. This one starts them, kills
+//! A bank that cannot read its accounts. Wallets and an auditor, each in a process of its own with
+//! a secret of its own, use a ledger in another process, over a socket. This one starts them, kills
 //! the ledger (SIGKILL) twice and opens its log with another number of shards, checks the public
 //! books meanwhile, and prints what each party can really see.
 //!

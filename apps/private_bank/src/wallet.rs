@@ -1,7 +1,7 @@
 //! A wallet's process. It makes its secret, pays the others in turn, and outlives the ledger.
 //!
-//! It says `key K`, hears the terms and everybody's keys, and says `ready` when its account is open,
-//! `paid` for each payment, and `done`. When its input ends, it says what it sees.
+//! It says `key K`, hears the terms and everybody's keys, and says `ready` when its account is
+//! open, `paid` for each payment, and `done`. When its input ends, it says what it sees.
 
 use std::fs::File;
 use std::io::{BufRead, Write};
