@@ -5,8 +5,8 @@
 //! cargo bench -p freehold-private --bench private
 //! ```
 //! Proving and verifying are timed by the thread's CPU time, the least of some rounds, so that a
-//! busy machine shows less. What a shard does is its own count of busy time. Latencies are of the clock
-//! on the wall. The work is checked: every payment is made, and the public books balance.
+//! busy machine shows less. What a shard does is its own count of busy time. Latencies are of the
+//! clock on the wall. The work is checked: every payment is made, and the public books balance.
 
 use std::time::{Duration, Instant};
 

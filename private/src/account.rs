@@ -1,8 +1,8 @@
 //! An account, and what becomes of it by a claim that was proven.
 //!
 //! Here bytes are compared and copied, and no element is computed: that is the gate's work. (With
-//! points in place of bytes a prototype's logged payment took 19.8 us instead of 3.7.) Only its owner changes
-//! what is available, so a payment that comes in never makes a proof stale.
+//! points in place of bytes a prototype's logged payment took 19.8 us instead of 3.7.) Only its
+//! owner changes what is available, so a payment that comes in never makes a proof stale.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

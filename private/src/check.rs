@@ -172,8 +172,8 @@ impl Checker {
         self.verify(&[claim]).map(|mut proven| proven.pop().expect("there is one for each claim"))
     }
 
-    /// Verifies claims at once, best 16 to 256: alone a payment takes four times as long. Gives what
-    /// each proves, in order.
+    /// Verifies claims at once, best 16 to 256: alone a payment takes four times as long. Gives
+    /// what each proves, in order.
     ///
     /// # Errors
     /// At least one claim is bad; of a single one the refusal says why.
