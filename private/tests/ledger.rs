@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use freehold::{AskError, Config, Gate, GateConfig, GateError, Handle, LogConfig, Route, Runtime, Shards};
+use freehold::{
+    AskError, Config, Gate, GateConfig, GateError, Handle, LogConfig, PlacementKey, Route, Runtime, Shards,
+};
 use freehold_private::{
     Account, AuditorSecret, Books, Claim, Guard, Ledger, Message, NotApplied, Receipt, Refusal, Refused,
     Secret, Submission, Terms, Wallet,
@@ -21,8 +23,10 @@ struct Bank {
     terms: Terms,
 }
 
+/// With homes that are the same in each run: some accounts share a shard, and some do not.
 fn config(shards: usize) -> Config {
-    Config { shards: Shards::Count(shards), ..Config::default() }
+    let placement_key = Some(PlacementKey(7));
+    Config { shards: Shards::Count(shards), placement_key, ..Config::default() }
 }
 
 impl Bank {
