@@ -54,8 +54,10 @@ pub mod doctor;
 mod embedding;
 mod error;
 mod fork;
+mod gate;
 mod log;
 mod random;
+mod route;
 mod runtime;
 mod stats;
 #[cfg(test)]
@@ -87,6 +89,9 @@ pub use freehold_shard::{
     PlacementKey, Receive, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape,
     ShapeChange, Shapes, ShardIndex, TimerId, To, TransactionId, Unreadable, Value, WrittenSchema,
 };
+pub use gate::config::{GateConfig, GateStartError, Workers};
+pub use gate::ticket::GateAsk;
+pub use gate::{Gate, GateError, GateOutcome, Verifier};
 /// The executor that tasks on a shard run on: its timers, files, sockets and locks are for their
 /// use.
 pub use glommio;
@@ -96,6 +101,7 @@ pub use log::commit::{CommitLog, CommitLogError, EpochBatch, EpochBatches, Local
 pub use log::demands::Checkpoint;
 pub use log::growth::LogStats;
 pub use log::{Create, LogConfig, Progress, Recovery, backup, inspect, owed};
+pub use route::{GateStats, Route};
 pub use runtime::Runtime;
 pub use runtime::report::{Report, Stuck};
 pub use stats::distribution::Distribution;

@@ -22,6 +22,7 @@ use hdrhistogram::Histogram;
 
 use crate::error::Death;
 use crate::log::growth::LogStats;
+use crate::route::{GateStats, Route};
 
 use distribution::{Distribution, SharedDistribution};
 use hot::HotObject;
@@ -308,6 +309,8 @@ pub struct Stats {
     /// The objects that were touched and waited for most in the last seconds, at most
     /// [`HOT_MAX`](Stats::HOT_MAX) of each; the hottest first.
     pub hot: Hot,
+    /// What its gates have done, in the order they were opened.
+    pub gates: Vec<GateStats>,
 }
 
 /// The hottest objects of a runtime.
@@ -375,6 +378,15 @@ impl Stats {
     /// Messages handled by all shards, whatever came of them.
     pub fn handled(&self) -> u64 {
         self.shards.iter().map(|shard| shard.counters.handled()).sum()
+    }
+
+    /// Messages that went this way. Those of [`Route::Private`] are among the others, too.
+    pub fn routed(&self, route: Route) -> u64 {
+        match route {
+            Route::Fast => self.shards.iter().map(|shard| shard.counters.fast).sum(),
+            Route::Consensus => self.shards.iter().map(|shard| shard.counters.consensus).sum(),
+            Route::Private => self.gates.iter().map(|gate| gate.passed).sum(),
+        }
     }
 
     /// Objects on all shards now.

@@ -220,14 +220,14 @@ impl<A: Actor> Local<A> {
             return LocalAsk { state: LocalAskState::Known(Err(AskError::Overloaded)) };
         }
         let destination = match self.run_or_route(&message) {
-            Route::Done(outcome) => {
+            Routed::Done(outcome) => {
                 let state = match self.here.answer_when_durable(outcome) {
                     Ok(outcome) => LocalAskState::Known(outcome),
                     Err(call) => LocalAskState::Sent { here: self.here.clone(), call },
                 };
                 return LocalAsk { state };
             }
-            Route::To(destination) => destination,
+            Routed::To(destination) => destination,
         };
         let Some(call) = self.here.in_flight.borrow_mut().begin() else {
             return LocalAsk { state: LocalAskState::Known(Err(AskError::Overloaded)) };
@@ -263,11 +263,11 @@ impl<A: Actor> Local<A> {
     /// If it is called from inside `receive`.
     pub fn tell(&self, message: A::Message) -> Result<(), TellError<A::Message>> {
         let destination = match self.run_or_route(&message) {
-            Route::Done(Err(AskError::Stopped)) => return Err(TellError::Stopped(message)),
-            Route::Done(Err(AskError::Unaddressed)) => return Err(TellError::Unaddressed(message)),
+            Routed::Done(Err(AskError::Stopped)) => return Err(TellError::Stopped(message)),
+            Routed::Done(Err(AskError::Unaddressed)) => return Err(TellError::Unaddressed(message)),
             // Whoever tells does not ask how it ends.
-            Route::Done(_) => return Ok(()),
-            Route::To(destination) => destination,
+            Routed::Done(_) => return Ok(()),
+            Routed::To(destination) => destination,
         };
         self.here
             .send(destination, self.sender, message, ReturnAddress::Nobody)
@@ -276,24 +276,24 @@ impl<A: Actor> Local<A> {
 
     /// Runs a message for objects of this shard at once, if that can be; otherwise says where to
     /// send it.
-    fn run_or_route(&self, message: &A::Message) -> Route<A> {
+    fn run_or_route(&self, message: &A::Message) -> Routed<A> {
         if self.here.has_left() {
-            return Route::Done(Err(AskError::Stopped));
+            return Routed::Done(Err(AskError::Stopped));
         }
         let destination =
             self.here.shared.router.destination::<A>(message, &mut self.here.scratch.borrow_mut());
         match destination {
-            Destination::Nowhere => Route::Done(Err(AskError::Unaddressed)),
+            Destination::Nowhere => Routed::Done(Err(AskError::Unaddressed)),
             // What was sent to the shard itself before is not overtaken.
             Destination::One(home) if home == self.here.index && !self.here.has_sent_itself() => {
                 match self.ask_now(message) {
                     // A transaction holds an object, or one is shared: the message becomes a
                     // transaction in the shard.
-                    Err(AskError::Busy) => Route::To(destination),
-                    outcome => Route::Done(outcome),
+                    Err(AskError::Busy) => Routed::To(destination),
+                    outcome => Routed::Done(outcome),
                 }
             }
-            Destination::One(_) | Destination::Several(_) => Route::To(destination),
+            Destination::One(_) | Destination::Several(_) => Routed::To(destination),
         }
     }
 
@@ -372,7 +372,7 @@ impl<A: Actor> Local<A> {
 }
 
 /// What became of a message of a task.
-enum Route<A: Actor> {
+enum Routed<A: Actor> {
     /// It has run here, or will not run anywhere.
     Done(Outcome<A>),
     To(Destination),

@@ -19,6 +19,7 @@ use crate::embedding::Embedding;
 use crate::error::{Death, DeathCause};
 use crate::fork::Birth;
 use crate::log::SharedLogs;
+use crate::route::GateCounts;
 use crate::stats::hot::{Heat, HotObject, SharedHot, hottest};
 use crate::stats::{Hot, Latency, Phase, PublishedStats, ShardStats, Stats};
 use crate::topology::occupancy::Seats;
@@ -82,6 +83,8 @@ pub(crate) struct Shared<A: Actor> {
     pub(crate) phase: CachePadded<AtomicU8>,
     pub(crate) progress: Box<[Mutex<DrainProgress>]>,
     pub(crate) deaths: Mutex<Vec<Death>>,
+    /// What its gates count, in the order they were opened.
+    pub(crate) gates: Mutex<Vec<Arc<GateCounts>>>,
     /// Shards that have not left.
     pub(crate) staying: AtomicUsize,
 }
@@ -210,6 +213,10 @@ impl<A: Actor> Shared<A> {
         Stats {
             deaths: self.deaths.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             latency: Latency::of(self.published.iter().map(|published| &**published)),
+            gates: {
+                let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+                gates.iter().map(|gate| gate.stats()).collect()
+            },
             asks_in_flight: self.replies.in_flight(),
             snapshots: snapshots as u64,
             oldest_snapshot: oldest.map(|opened| uptime.saturating_sub(Duration::from_nanos(opened.0))),

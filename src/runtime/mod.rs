@@ -17,8 +17,8 @@
 use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use freehold_shard::{Actor, Codec};
@@ -33,6 +33,7 @@ use crate::core::shared::Shared;
 use crate::core::{LocalShard, ShardExit};
 use crate::embedding::Embedding;
 use crate::error::{CheckpointError, SnapshotError, StartError, TaskError};
+use crate::gate::start::GateThreads;
 use crate::log::demands::Checkpoint;
 use crate::log::{LogConfig, Recovery};
 use crate::runtime::report::Report;
@@ -42,6 +43,7 @@ use crate::transport::waiting;
 
 pub(crate) mod checkpoint;
 mod drain;
+mod gates;
 pub(crate) mod report;
 mod start;
 mod stop;
@@ -60,6 +62,8 @@ pub struct Runtime<A: Actor> {
     checkpoints: Option<JoinHandle<()>>,
     /// The thread that looks whether shards take turns; it ends when the other end is let go of.
     watch: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
+    /// The threads of its gates. Boxed, as a runtime is moved into channels and results.
+    gates: Box<Mutex<Vec<GateThreads>>>,
 }
 
 impl<A: Actor> Runtime<A> {
@@ -279,10 +283,11 @@ impl<A: Actor> Runtime<A> {
     fn stop(&mut self) -> Report {
         let threads = std::mem::take(&mut self.threads);
         let watch = self.watch.take();
+        let gates = std::mem::take(self.gates.get_mut().unwrap_or_else(PoisonError::into_inner));
         let shared = self.shared.clone();
         if shared.birth.is_elsewhere() {
             // Its threads are the other process's, and so are its files.
-            std::mem::forget((threads, watch, self.checkpoints.take()));
+            std::mem::forget((threads, watch, gates, self.checkpoints.take()));
             tracing::info!("a runtime of the process that this one was forked from is let go of");
             return Report { stats: shared.stats(), ..Report::default() };
         }
@@ -298,14 +303,14 @@ impl<A: Actor> Runtime<A> {
             let stopping = shared.clone();
             if std::thread::Builder::new()
                 .name("freehold-stop".into())
-                .spawn(move || stop(&stopping, threads, checkpoints, watch))
+                .spawn(move || stop(&stopping, threads, gates, checkpoints, watch))
                 .is_err()
             {
                 shared.advance(Phase::Stopping);
             }
             return report;
         }
-        stop(&shared, threads, checkpoints, watch)
+        stop(&shared, threads, gates, checkpoints, watch)
     }
 }
 

@@ -139,6 +139,7 @@ fn build_shared<A: Actor>(
         phase: CachePadded::new(AtomicU8::new(Phase::Running as u8)),
         progress: (0..shards).map(|_| Mutex::default()).collect(),
         deaths: Mutex::default(),
+        gates: Mutex::default(),
         staying: AtomicUsize::new(shards),
         config,
         embedding,
@@ -190,7 +191,7 @@ impl<A: Actor> Runtime<A> {
                 shared.seats.leave();
                 error
             })
-            .map(|threads| Runtime { shared, threads, checkpoints: None, watch: None })
+            .map(|threads| Runtime { shared, threads, checkpoints: None, watch: None, gates: Box::default() })
     }
 
     /// What comes before the first handle is given out.

@@ -14,6 +14,7 @@ use crate::core::ShardExit;
 use crate::core::pulse::Standstill;
 use crate::core::shared::Shared;
 use crate::disk::error::LogError;
+use crate::gate::start::GateThreads;
 use crate::log::SharedLogs;
 use crate::runtime::report::{Report, Stuck};
 use crate::stats::Phase;
@@ -26,6 +27,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(1);
 pub(super) fn stop<A: Actor>(
     shared: &Shared<A>,
     threads: Vec<JoinHandle<ShardExit<A>>>,
+    gates: Vec<GateThreads>,
     checkpoints: Option<JoinHandle<()>>,
     watch: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 ) -> Report {
@@ -35,6 +37,8 @@ pub(super) fn stop<A: Actor>(
         standstill.look(pulse, false, begun);
     }
     tracing::info!("the runtime stops");
+    // What has passed is let run to its end, with all else that was accepted.
+    gates.iter().for_each(GateThreads::close);
     shared.advance(Phase::Draining);
     let deadline = begun + shared.config.drain_max;
     let mut drained = wait_until_quiet(shared, deadline);
@@ -50,6 +54,7 @@ pub(super) fn stop<A: Actor>(
     let gives_up = begun + shared.config.drain_max + shared.config.tasks_grace;
     let (mut exits, stuck) = join(shared, threads, standstills, gives_up);
     shared.seats.leave();
+    gates.into_iter().for_each(|gate| gate.join(gives_up + STUCK_AFTER));
     if let Some((stop, watch)) = watch {
         drop(stop);
         let _ = watch.join();

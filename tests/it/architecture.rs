@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Where the source is.
-const ROOTS: [&str; 13] = [
+const ROOTS: [&str; 14] = [
     "src",
     "shards",
     "models",
@@ -13,6 +13,7 @@ const ROOTS: [&str; 13] = [
     "peers",
     "cli",
     "metrics",
+    "private",
     "apps",
     "bench",
     "examples",

@@ -31,10 +31,12 @@ const RUNTIME: Layers = "
     config
     embedding
     log
+    route
     stats
     transport
     core
     api
+    gate
     typed
     runtime
 ";

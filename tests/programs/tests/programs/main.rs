@@ -8,12 +8,14 @@ use std::process::Command;
 mod exchange;
 mod founding;
 mod hello;
+mod signed;
 
 /// The example of this name.
 fn example(name: &str) -> Command {
     Command::new(match name {
         "exchange" => env!("CARGO_BIN_EXE_exchange"),
         "hello" => env!("CARGO_BIN_EXE_hello"),
+        "signed" => env!("CARGO_BIN_EXE_signed"),
         "fast_path_bench" => env!("CARGO_BIN_EXE_fast_path_bench"),
         "partitioned_fast_path_bench" => env!("CARGO_BIN_EXE_partitioned_fast_path_bench"),
         "mixed_path_bench" => env!("CARGO_BIN_EXE_mixed_path_bench"),
@@ -35,5 +37,5 @@ fn every_example_is_known() {
         let name = program.file_stem().and_then(|name| name.to_str()).expect("names are plain");
         assert!(example(name).get_program().to_string_lossy().ends_with(name));
     }
-    assert_eq!(programs.len(), 5, "{programs:?}");
+    assert_eq!(programs.len(), 6, "{programs:?}");
 }

@@ -1,0 +1,93 @@
+//! The ledger's process: a durable runtime, its gate, and a thread for each connection. It has no
+//! secret.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use freehold::{Config, Gate, GateConfig, Handle, LogConfig, Runtime, Shards};
+use freehold_private::{Account, Claim, Guard, Ledger, Message, Submission};
+
+use crate::socket::{ALL, CLAIM, DEPOSIT, DONE, REFUSED, SHOW, read, write};
+use crate::{Failed, terms};
+
+/// Serves until it is killed.
+pub fn serve(directory: &Path, socket: &Path, of: &str, shards: usize) -> Result<bool, Failed> {
+    let terms = terms(of)?;
+    let config = Config { shards: Shards::Count(shards), ..Config::default() };
+    let log = LogConfig { segment_bytes: 1 << 20, ..LogConfig::at(directory) };
+    let runtime = Runtime::<Ledger>::open(config, log)?;
+    let gate = runtime.gate(GateConfig::default(), move || Guard::new(terms.clone()))?;
+    // What a ledger that was killed has left.
+    drop(std::fs::remove_file(socket));
+    let listener = UnixListener::bind(socket)?;
+    for (number, stream) in (0..).zip(listener.incoming()) {
+        let (stream, handle, gate) = (stream?, runtime.handle(), gate.clone());
+        std::thread::spawn(move || drop(listen(stream, &handle, &gate, number)));
+    }
+    Ok(true)
+}
+
+/// One connection, until it ends.
+fn listen(
+    mut stream: UnixStream,
+    handle: &Handle<Ledger>,
+    gate: &Gate<Ledger, Guard>,
+    number: u64,
+) -> io::Result<()> {
+    loop {
+        let (kind, bytes) = read(&mut stream)?;
+        match answer(kind, &bytes, handle, gate, number) {
+            Ok(bytes) => write(&mut stream, DONE, &bytes)?,
+            Err(refused) => write(&mut stream, REFUSED, refused.to_string().as_bytes())?,
+        }
+    }
+}
+
+fn answer(
+    kind: u8,
+    bytes: &[u8],
+    handle: &Handle<Ledger>,
+    gate: &Gate<Ledger, Guard>,
+    number: u64,
+) -> Result<Vec<u8>, Failed> {
+    let number_at = |at: usize| -> Result<u64, Failed> {
+        let bytes = bytes.get(8 * at..8 * at + 8).ok_or("a number is missing")?;
+        Ok(u64::from_le_bytes(bytes.try_into()?))
+    };
+    match kind {
+        CLAIM => {
+            // Where it came from is the connection: anybody may name any account.
+            let submission = Submission { claim: Claim::from_bytes(bytes)?, sender: number };
+            gate.ask(submission).wait()?;
+            Ok(Vec::new())
+        }
+        SHOW => {
+            let account = handle.snapshot().wait()?.get(number_at(0)?).wait()?;
+            Ok(account.ok_or("there is no such account")?.to_bytes())
+        }
+        DEPOSIT => {
+            let message = Message::Deposit { account: number_at(0)?, amount: number_at(1)? };
+            handle.ask(message).wait()?;
+            Ok(Vec::new())
+        }
+        ALL => {
+            let add = |all: &mut BTreeMap<u64, Account>, id, account: &Account| {
+                all.insert(id, account.clone());
+            };
+            let join = |mut one: BTreeMap<_, _>, other| {
+                one.extend(other);
+                one
+            };
+            let all = handle.snapshot().wait()?.fold(BTreeMap::new, add, join).wait()?;
+            let mut bytes = Vec::new();
+            for account in all.into_values().map(|account| account.to_bytes()) {
+                bytes.extend((account.len() as u32).to_le_bytes());
+                bytes.extend(account);
+            }
+            Ok(bytes)
+        }
+        _ => Err("there is no such question".into()),
+    }
+}

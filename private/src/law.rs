@@ -1,0 +1,263 @@
+//! Which equations a claim is to satisfy, and what the account holds afterwards.
+//!
+//! An equation is linear in what its prover knows (the *witnesses*): a sum of witness times element
+//! on the left, a sum of public elements on the right. `docs/PRIVACY.md` writes them out.
+
+use curve25519_dalek::ristretto::RistrettoPoint;
+use curve25519_dalek::scalar::Scalar;
+use curve25519_dalek::traits::Identity;
+
+use crate::claim::{Body, Credit, Folded, Head, Sealed};
+use crate::group::{self, Bytes, LIMB_BITS};
+
+/// An element of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Element {
+    G,
+    H,
+    /// The auditor's key.
+    Auditor,
+    /// One of the claim's own, by number.
+    Own(usize),
+}
+
+/// A small factor: `1`, `-1`, `2^32` or `-2^32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Factor {
+    Plus,
+    Minus,
+    PlusHigh,
+    MinusHigh,
+}
+
+use Factor::{Minus, Plus};
+
+impl Factor {
+    /// That of a limb: the lower counts once, the upper `2^32` times.
+    fn of_limb(limb: usize, is_minus: bool) -> Factor {
+        match (limb, is_minus) {
+            (0, false) => Plus,
+            (0, true) => Minus,
+            (_, false) => Factor::PlusHigh,
+            (_, true) => Factor::MinusHigh,
+        }
+    }
+
+    pub(crate) fn scalar(self) -> Scalar {
+        match self {
+            Plus => Scalar::ONE,
+            Minus => -Scalar::ONE,
+            Factor::PlusHigh => group::limb_base(),
+            Factor::MinusHigh => -group::limb_base(),
+        }
+    }
+}
+
+/// A sum of elements, and of the basepoint so many times.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sum {
+    pub(crate) parts: Vec<(Factor, Element)>,
+    /// A sum of a few 64-bit amounts, so that it cannot overflow.
+    pub(crate) amount: i128,
+}
+
+impl Sum {
+    fn of(parts: &[(Factor, Element)]) -> Sum {
+        Sum { parts: parts.to_vec(), amount: 0 }
+    }
+
+    /// The sum, where `own` are the claim's own elements.
+    pub(crate) fn value(&self, own: &[RistrettoPoint], auditor: &RistrettoPoint) -> RistrettoPoint {
+        let (mut low, mut high) = (RistrettoPoint::identity(), RistrettoPoint::identity());
+        for (factor, element) in &self.parts {
+            let element = element.value(own, auditor);
+            match factor {
+                Plus => low += element,
+                Minus => low -= element,
+                Factor::PlusHigh => high += element,
+                Factor::MinusHigh => high -= element,
+            }
+        }
+        if self.amount != 0 {
+            low += RistrettoPoint::mul_base(&amount(self.amount));
+        }
+        // Most sums have no upper limb, and need no doublings.
+        if self.parts.iter().any(|(factor, _)| matches!(factor, Factor::PlusHigh | Factor::MinusHigh)) {
+            low += (0..LIMB_BITS).fold(high, |high, _| high + high);
+        }
+        low
+    }
+}
+
+/// A signed amount as a scalar.
+pub(crate) fn amount(amount: i128) -> Scalar {
+    let size = Scalar::from(amount.unsigned_abs());
+    if amount < 0 { -size } else { size }
+}
+
+impl Element {
+    pub(crate) fn value(self, own: &[RistrettoPoint], auditor: &RistrettoPoint) -> RistrettoPoint {
+        match self {
+            Element::G => group::g(),
+            Element::H => group::h(),
+            Element::Auditor => *auditor,
+            Element::Own(at) => own[at],
+        }
+    }
+}
+
+/// One equation.
+#[derive(Clone, Debug)]
+pub(crate) struct Law {
+    /// What it says, for tests and traces.
+    #[cfg_attr(not(test), allow(dead_code, reason = "tests print it"))]
+    pub(crate) says: &'static str,
+    /// Witness, by number, times factor times element.
+    pub(crate) left: Vec<(usize, Factor, Element)>,
+    pub(crate) right: Sum,
+}
+
+/// All equations of a claim.
+#[derive(Clone, Debug)]
+pub(crate) struct Statement {
+    /// The claim's own elements.
+    pub(crate) own: Vec<Bytes>,
+    pub(crate) laws: Vec<Law>,
+    /// How many witnesses there are.
+    pub(crate) witnesses: usize,
+    /// What the account holds afterwards: `c` and `d`.
+    pub(crate) after: [Sum; 2],
+}
+
+/// Numbers of witnesses.
+pub(crate) const SECRET: usize = 0;
+/// Of payments and withdrawals: the blinding of what is left.
+pub(crate) const LEFT: usize = 1;
+/// Of a rotation: the new secret.
+pub(crate) const NEW_SECRET: usize = 1;
+/// Of a rotation: the old secret by the new.
+pub(crate) const RATIO: usize = 2;
+
+/// Of a payment: an amount's limb, and then its blinding.
+pub(crate) fn limb_witness(payee: usize, limb: usize) -> usize {
+    2 + 2 * (2 * payee + limb)
+}
+
+impl Statement {
+    fn new(witnesses: usize) -> Statement {
+        Statement { own: Vec::new(), laws: Vec::new(), witnesses, after: [Sum::default(), Sum::default()] }
+    }
+
+    fn own(&mut self, bytes: Bytes) -> Element {
+        self.own.push(bytes);
+        Element::Own(self.own.len() - 1)
+    }
+
+    fn law(&mut self, says: &'static str, left: Vec<(usize, Factor, Element)>, right: Sum) {
+        self.laws.push(Law { says, left, right });
+    }
+
+    /// The head's elements, and the law that its owner knows the key: `s P = H`.
+    fn head(&mut self, head: &Head) -> (Element, Element, Element) {
+        let (key, c, d) = (self.own(head.key), self.own(head.available.c), self.own(head.available.d));
+        self.law("the owner knows the key", vec![(SECRET, Plus, key)], Sum::of(&[(Plus, Element::H)]));
+        self.after = [Sum::of(&[(Plus, c)]), Sum::of(&[(Plus, d)])];
+        (key, c, d)
+    }
+
+    /// What is left is what the account holds afterwards: `s d' - l H = c' - L`.
+    fn left(&mut self, left: &[Bytes; 2]) {
+        let [c, d] = self.after.clone();
+        let mut right = c;
+        for (limb, bytes) in left.iter().enumerate() {
+            let element = self.own(*bytes);
+            right.parts.push((Factor::of_limb(limb, true), element));
+        }
+        let mut side: Vec<_> = d.parts.iter().map(|(factor, element)| (SECRET, *factor, *element)).collect();
+        side.push((LEFT, Minus, Element::H));
+        self.law("what is left is what was there less the amounts", side, right);
+    }
+
+    /// What is folded is available afterwards.
+    fn fold(&mut self, folded: &Folded) {
+        self.after[0].amount = i128::from(folded.deposits);
+        for Credit { limbs } in &folded.credits {
+            for (limb, Sealed { c, d }) in limbs.iter().enumerate() {
+                let (c, d) = (self.own(*c), self.own(*d));
+                self.after[0].parts.push((Factor::of_limb(limb, false), c));
+                self.after[1].parts.push((Factor::of_limb(limb, false), d));
+            }
+        }
+    }
+
+    pub(crate) fn of(body: &Body) -> Statement {
+        match body {
+            Body::Open { head } => {
+                let mut this = Statement::new(1);
+                this.head(head);
+                this
+            }
+            Body::Pay { head, payees, handle, left } => Self::of_payment(head, payees, handle, left),
+            Body::Fold { head, folded } => {
+                let mut this = Statement::new(1);
+                this.head(head);
+                this.fold(folded);
+                this
+            }
+            Body::Withdraw { head, amount, left } => {
+                let mut this = Statement::new(2);
+                this.head(head);
+                this.after[0].amount = -i128::from(*amount);
+                this.left(left);
+                this
+            }
+            Body::Rotate { head, folded, key, handle } => {
+                let mut this = Statement::new(3);
+                let (old, ..) = this.head(head);
+                this.fold(folded);
+                let (key, handle) = (this.own(*key), this.own(*handle));
+                let knows = "the owner knows the new key";
+                this.law(knows, vec![(NEW_SECRET, Plus, key)], Sum::of(&[(Plus, Element::H)]));
+                this.law(
+                    "the new key is so many times the old",
+                    vec![(RATIO, Plus, old)],
+                    Sum::of(&[(Plus, key)]),
+                );
+                let of_old = this.after[1].parts.iter().map(|(factor, d)| (RATIO, *factor, *d)).collect();
+                this.law("and so is the handle", of_old, Sum::of(&[(Plus, handle)]));
+                this.after[1] = Sum::of(&[(Plus, handle)]);
+                this
+            }
+        }
+    }
+
+    fn of_payment(
+        head: &Head,
+        payees: &[crate::claim::Payee],
+        handle: &Bytes,
+        left: &[Bytes; 2],
+    ) -> Statement {
+        let mut this = Statement::new(limb_witness(payees.len(), 0));
+        let (payer, ..) = this.head(head);
+        let handle = this.own(*handle);
+        let mut of_payer = Vec::new();
+        for (at, payee) in payees.iter().enumerate() {
+            let key = this.own(payee.key);
+            for (limb, Sealed { c, d }) in payee.credit.limbs.iter().enumerate() {
+                let (value, blinding) = (limb_witness(at, limb), limb_witness(at, limb) + 1);
+                let (c, d, auditor) = (this.own(*c), this.own(*d), this.own(payee.auditor[limb]));
+                let opens = vec![(value, Plus, Element::G), (blinding, Plus, Element::H)];
+                this.law("the amount is sealed", opens, Sum::of(&[(Plus, c)]));
+                this.law("the payee can read it", vec![(blinding, Plus, key)], Sum::of(&[(Plus, d)]));
+                let audited = vec![(blinding, Plus, Element::Auditor)];
+                this.law("the auditor can read it", audited, Sum::of(&[(Plus, auditor)]));
+                of_payer.push((blinding, Factor::of_limb(limb, false), payer));
+                this.after[0].parts.push((Factor::of_limb(limb, true), c));
+            }
+        }
+        this.law("the payer can read what is left", of_payer, Sum::of(&[(Plus, handle)]));
+        this.after[1].parts.push((Minus, handle));
+        this.left(left);
+        this
+    }
+}

@@ -1,0 +1,166 @@
+//! Where claims wait to be verified, and which senders are verified apart.
+//!
+//! A line's claims all wait for one worker, in the order they were asked, so that no two workers
+//! can bring them past the gate in another order. Claims of a suspect wait apart, in order too.
+
+use std::collections::{HashSet, VecDeque};
+
+use freehold_shard::Actor;
+
+use super::Verifier;
+use super::ticket::Ticket;
+
+/// A claim in the gate.
+pub(super) struct Claimed<A: Actor, V: Verifier<A>> {
+    pub(super) claim: V::Claim,
+    pub(super) ticket: Ticket<A, V::Refusal>,
+    pub(super) line: u64,
+    pub(super) sender: u64,
+}
+
+/// What waits for one worker.
+struct Queue<A: Actor, V: Verifier<A>> {
+    claims: VecDeque<Claimed<A, V>>,
+    /// Of suspects.
+    apart: VecDeque<Claimed<A, V>>,
+    /// Why the worker has ended, if it could not go on.
+    broken: Option<String>,
+}
+
+/// Senders of bad claims.
+struct Suspects {
+    known: HashSet<u64>,
+    /// The same, the one that was remembered first in front.
+    order: VecDeque<u64>,
+    max: usize,
+}
+
+impl Suspects {
+    fn insert(&mut self, sender: u64) {
+        if self.known.insert(sender) {
+            self.order.push_back(sender);
+        }
+        if self.order.len() > self.max
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}
+
+/// All that waits to be verified.
+pub(super) struct Intake<A: Actor, V: Verifier<A>> {
+    queues: Box<[Queue<A, V>]>,
+    suspects: Suspects,
+    /// How many wait apart.
+    apart: usize,
+    apart_max: usize,
+    batch_max: usize,
+    is_closed: bool,
+}
+
+/// Why a claim is not taken.
+#[derive(Debug, PartialEq)]
+pub(super) enum NotTaken {
+    Closed,
+    Broken(String),
+    /// Suspects have no more room.
+    Full,
+}
+
+/// What a worker takes at once.
+pub(super) struct Round<A: Actor, V: Verifier<A>> {
+    pub(super) batch: Vec<Claimed<A, V>>,
+    /// One of a suspect, to be verified after the batch.
+    pub(super) apart: Option<Claimed<A, V>>,
+}
+
+impl<A: Actor, V: Verifier<A>> Intake<A, V> {
+    pub(super) fn new(workers: usize, claims_max: usize, batch_max: usize, suspects_max: usize) -> Self {
+        let queue = |_| Queue { claims: VecDeque::new(), apart: VecDeque::new(), broken: None };
+        Intake {
+            queues: (0..workers).map(queue).collect(),
+            suspects: Suspects { known: HashSet::new(), order: VecDeque::new(), max: suspects_max },
+            apart: 0,
+            apart_max: claims_max / 4,
+            batch_max,
+            is_closed: false,
+        }
+    }
+
+    /// Which worker a line's claims wait for.
+    pub(super) fn worker(&self, line: u64) -> usize {
+        // Lines are often numbered in steps; a multiplication spreads them.
+        (line.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % self.queues.len()
+    }
+
+    /// Takes a claim, or says why not and gives it back.
+    pub(super) fn put(
+        &mut self,
+        worker: usize,
+        entry: Claimed<A, V>,
+    ) -> Result<(), (NotTaken, Claimed<A, V>)> {
+        let queue = &mut self.queues[worker];
+        if self.is_closed {
+            return Err((NotTaken::Closed, entry));
+        }
+        if let Some(reason) = &queue.broken {
+            return Err((NotTaken::Broken(reason.clone()), entry));
+        }
+        if !self.suspects.known.contains(&entry.sender) {
+            queue.claims.push_back(entry);
+        } else if self.apart < self.apart_max {
+            self.apart += 1;
+            queue.apart.push_back(entry);
+        } else {
+            return Err((NotTaken::Full, entry));
+        }
+        Ok(())
+    }
+
+    /// What a worker verifies next; `None` if nothing waits.
+    pub(super) fn take(&mut self, worker: usize) -> Option<Round<A, V>> {
+        let queue = &mut self.queues[worker];
+        let batch: Vec<_> = queue.claims.drain(..queue.claims.len().min(self.batch_max)).collect();
+        let apart = queue.apart.pop_front();
+        self.apart -= usize::from(apart.is_some());
+        (!batch.is_empty() || apart.is_some()).then_some(Round { batch, apart })
+    }
+
+    /// From now on a sender's claims are verified apart: those the worker has taken and not
+    /// verified (`taken`), then those that wait, then those to come.
+    pub(super) fn suspect(&mut self, worker: usize, sender: u64, taken: Vec<Claimed<A, V>>) {
+        self.suspects.insert(sender);
+        self.apart += taken.len();
+        self.queues[worker].apart.extend(taken);
+        for queue in &mut self.queues {
+            let (of_sender, others) =
+                std::mem::take(&mut queue.claims).into_iter().partition(|entry| entry.sender == sender);
+            queue.claims = others;
+            self.apart += VecDeque::len(&of_sender);
+            queue.apart.extend(of_sender);
+        }
+    }
+
+    /// Nothing is taken any more. Returns what waits, of all workers.
+    pub(super) fn close(&mut self) -> Vec<Claimed<A, V>> {
+        self.is_closed = true;
+        (0..self.queues.len()).flat_map(|worker| self.sweep(worker)).collect()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// A worker has ended, for this reason. Returns what waits for it.
+    pub(super) fn break_down(&mut self, worker: usize, reason: &str) -> Vec<Claimed<A, V>> {
+        self.queues[worker].broken = Some(reason.to_string());
+        self.sweep(worker)
+    }
+
+    fn sweep(&mut self, worker: usize) -> Vec<Claimed<A, V>> {
+        let queue = &mut self.queues[worker];
+        self.apart -= queue.apart.len();
+        queue.claims.drain(..).chain(queue.apart.drain(..)).collect()
+    }
+}

@@ -1,0 +1,142 @@
+//! Brings verified messages to their objects, one of a line at a time.
+//!
+//! A payer may have several payments under way, each made from the one before. If one of them goes
+//! across shards and the next does not, the next arrives first and is refused. So a line's next
+//! message is sent when the one before was answered. (A prototype without this made 1,431 of 2,048
+//! such payments.)
+//!
+//! One thread sees to all lines of a gate, for the workers are busy for milliseconds at a time.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use freehold_shard::{Actor, AskError};
+
+use super::GateError;
+use super::ticket::Ticket;
+use crate::api::ask_waiting::AskWaiting;
+use crate::api::handle::Handle;
+
+/// What the thread hears.
+pub(super) enum Passing<A: Actor, R> {
+    /// A message to bring on, of this line.
+    Verified(u64, A::Message, Ticket<A, R>),
+    /// Something has become of the message that is under way in this line.
+    Woken(u64),
+    /// A worker has ended, and brings nothing more.
+    WorkerEnded,
+}
+
+/// Where the thread hears of it. Bounded by the claims there may be in the gate: each is verified
+/// once, and is woken a few times, the next after the last was heard of.
+pub(super) struct Events<A: Actor, R> {
+    events: Mutex<VecDeque<Passing<A, R>>>,
+    has_some: Condvar,
+}
+
+impl<A: Actor, R> Events<A, R> {
+    pub(super) fn new() -> Self {
+        Events { events: Mutex::new(VecDeque::new()), has_some: Condvar::new() }
+    }
+
+    pub(super) fn push(&self, event: Passing<A, R>) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+        self.has_some.notify_one();
+    }
+
+    fn take_all(&self) -> VecDeque<Passing<A, R>> {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.has_some.wait_while(events, |events| events.is_empty());
+        std::mem::take(&mut *waited.unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Wakes the thread for one line.
+struct LineWaker<A: Actor, R> {
+    line: u64,
+    events: Arc<Events<A, R>>,
+}
+
+impl<A: Actor, R: Send + 'static> Wake for LineWaker<A, R> {
+    fn wake(self: Arc<Self>) {
+        self.events.push(Passing::Woken(self.line));
+    }
+}
+
+/// One line that has messages.
+struct Line<A: Actor, R> {
+    under_way: AskWaiting<A>,
+    ticket: Ticket<A, R>,
+    waiting: VecDeque<(A::Message, Ticket<A, R>)>,
+}
+
+/// The life of the thread: it ends when `workers` workers have ended and every message that they
+/// brought was answered.
+pub(super) fn bring_on<A: Actor, R: Send + 'static>(
+    handle: &Handle<A>,
+    events: &Arc<Events<A, R>>,
+    mut workers: usize,
+) {
+    let mut lines: HashMap<u64, Line<A, R>> = HashMap::new();
+    while workers > 0 || !lines.is_empty() {
+        for event in events.take_all() {
+            let number = match event {
+                Passing::WorkerEnded => {
+                    workers -= 1;
+                    continue;
+                }
+                Passing::Woken(line) => line,
+                Passing::Verified(line, message, ticket) => match lines.get_mut(&line) {
+                    Some(line) => {
+                        line.waiting.push_back((message, ticket));
+                        continue;
+                    }
+                    None => {
+                        let (under_way, ticket) = send(handle, message, ticket);
+                        lines.insert(line, Line { under_way, ticket, waiting: VecDeque::new() });
+                        line
+                    }
+                },
+            };
+            if let Some(line) = lines.remove(&number)
+                && let Some(line) = go_on(handle, events, number, line)
+            {
+                lines.insert(number, line);
+            }
+        }
+    }
+}
+
+fn send<A: Actor, R>(
+    handle: &Handle<A>,
+    message: A::Message,
+    mut ticket: Ticket<A, R>,
+) -> (AskWaiting<A>, Ticket<A, R>) {
+    ticket.pass();
+    (handle.ask_waiting(message), ticket)
+}
+
+/// Answers what is answered, and sends what comes next; `None` if the line has nothing any more.
+fn go_on<A: Actor, R: Send + 'static>(
+    handle: &Handle<A>,
+    events: &Arc<Events<A, R>>,
+    number: u64,
+    mut line: Line<A, R>,
+) -> Option<Line<A, R>> {
+    let waker = Waker::from(Arc::new(LineWaker { line: number, events: events.clone() }));
+    loop {
+        let Poll::Ready(outcome) = Pin::new(&mut line.under_way).poll(&mut Context::from_waker(&waker))
+        else {
+            return Some(line);
+        };
+        line.ticket.answer(outcome.map_err(|error| match error {
+            // It was never sent: the runtime had closed.
+            AskError::Stopped => GateError::Stopped,
+            error => GateError::Message(error),
+        }));
+        let (message, ticket) = line.waiting.pop_front()?;
+        (line.under_way, line.ticket) = send(handle, message, ticket);
+    }
+}

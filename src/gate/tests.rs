@@ -1,0 +1,418 @@
+//! The rules of a gate, with a verifier that does what its claims say.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use freehold_shard::{AskError, ShardIndex};
+use rustix::thread::CpuSet;
+
+use super::config::{GateConfig, GateStartError, Workers};
+use super::{Gate, GateError, Verifier};
+use crate::config::{Config, Shards};
+use crate::error::ConfigError;
+use crate::route::Route;
+use crate::runtime::Runtime;
+use crate::stats::Stats;
+use crate::test_actor::{Accounts, Message};
+
+/// A worker that does nothing for so long is wrong.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the verifier makes of a claim.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Good,
+    Bad,
+    Panics,
+    /// The verifier panics, and no other can be made.
+    Fatal,
+}
+
+struct Claim {
+    line: u64,
+    sender: u64,
+    account: u64,
+    kind: Kind,
+    probe: Option<Message>,
+}
+
+fn claim(line: u64, kind: Kind) -> Claim {
+    Claim { line, sender: line, account: line, kind, probe: None }
+}
+
+/// How a claim adds to its account: by its line, so that sums say which were made.
+fn coins(line: u64) -> u64 {
+    1 << line
+}
+
+/// A verifier that waits for leave before each batch, and tells its lines.
+struct Toy {
+    told: Sender<Vec<u64>>,
+    leave: Arc<Mutex<Receiver<()>>>,
+    is_fatal: Arc<Mutex<bool>>,
+}
+
+impl Verifier<Accounts> for Toy {
+    type Claim = Claim;
+    type Refusal = &'static str;
+
+    fn line(claim: &Claim) -> u64 {
+        claim.line
+    }
+
+    fn sender(claim: &Claim) -> u64 {
+        claim.sender
+    }
+
+    fn probe(claim: &Claim) -> Option<Message> {
+        claim.probe.clone()
+    }
+
+    fn verify(&mut self, claims: &[&Claim]) -> Result<Vec<Message>, &'static str> {
+        self.told.send(claims.iter().map(|claim| claim.line).collect()).expect("the test listens");
+        // Without leave, when the test is over.
+        let _ = self.leave.lock().expect("one waits").recv();
+        if claims.iter().any(|claim| claim.kind == Kind::Fatal) {
+            *self.is_fatal.lock().expect("nobody panics with it") = true;
+            panic!("fatal");
+        }
+        assert!(claims.iter().all(|claim| claim.kind != Kind::Panics), "a claim that panics");
+        if claims.iter().any(|claim| claim.kind == Kind::Bad) {
+            return Err("bad");
+        }
+        Ok(claims.iter().map(|c| Message::Add { account: c.account, coins: coins(c.line) }).collect())
+    }
+}
+
+/// A runtime with a gate, and the verifier's ends.
+struct Bench {
+    runtime: Runtime<Accounts>,
+    gate: Gate<Accounts, Toy>,
+    batches: Receiver<Vec<u64>>,
+    leave: Sender<()>,
+}
+
+fn bench(shards: usize, config: GateConfig) -> Bench {
+    let config_of_shards = Config { shards: Shards::Count(shards), ..Config::default() };
+    let runtime = Runtime::start(config_of_shards).expect("it starts");
+    let (told, batches) = mpsc::channel();
+    let (leave, leaves) = mpsc::channel();
+    let (leaves, is_fatal) = (Arc::new(Mutex::new(leaves)), Arc::new(Mutex::new(false)));
+    let make = move || {
+        assert!(!*is_fatal.lock().expect("nobody panics with it"), "no other");
+        Toy { told: told.clone(), leave: leaves.clone(), is_fatal: is_fatal.clone() }
+    };
+    let gate = runtime.gate(config, make).expect("it opens");
+    Bench { runtime, gate, batches, leave }
+}
+
+impl Bench {
+    /// The verifier has begun with these lines.
+    fn begun(&self) -> Vec<u64> {
+        self.batches.recv_timeout(PATIENCE).expect("the worker verifies what waits")
+    }
+
+    /// Lets the verifier go on with one batch.
+    fn go_on(&self) {
+        self.leave.send(()).expect("the worker lives");
+    }
+
+    /// Lets the verifier go on with all that comes.
+    fn let_all_go(&self) {
+        // Nobody hears it if the worker has ended.
+        (0..10_000).for_each(|_| {
+            let _ = self.leave.send(());
+        });
+    }
+
+    fn ask(&self, line: u64, kind: Kind) -> super::ticket::GateAsk<Accounts, &'static str> {
+        self.gate.ask(claim(line, kind))
+    }
+
+    fn balance(&self, account: u64) -> u64 {
+        self.runtime.handle().ask(Message::Count { account }).wait().expect("it is counted")
+    }
+}
+
+/// What is known of a claim at once.
+fn known<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => Some(outcome),
+        Poll::Pending => None,
+    }
+}
+
+fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+#[test]
+fn what_piled_up_is_the_next_batch_and_no_more_than_may_be() {
+    let bench = bench(1, GateConfig { batch_max: 3, ..GateConfig::default() });
+    let mut asks = vec![bench.ask(1, Kind::Good)];
+    assert_eq!(bench.begun(), [1], "nothing lingers");
+    asks.extend((2..7).map(|line| bench.ask(line, Kind::Good)));
+    bench.go_on();
+    assert_eq!(bench.begun(), [2, 3, 4]);
+    bench.let_all_go();
+    assert_eq!(bench.begun(), [5, 6]);
+    for (ask, line) in asks.into_iter().zip(1..) {
+        assert_eq!(ask.wait(), Ok(coins(line)));
+    }
+    let Stats { gates, .. } = bench.runtime.stats();
+    assert_eq!((gates[0].passed, gates[0].batches, gates[0].waiting), (6, 3, 0));
+    let stats = bench.runtime.stats();
+    assert_eq!((stats.routed(Route::Private), stats.routed(Route::Fast)), (6, 6));
+}
+
+#[test]
+fn a_full_gate_says_so_and_has_room_when_it_has_answered() {
+    let bench = bench(1, GateConfig { claims_max: 4, ..GateConfig::default() });
+    let asks: Vec<_> = (1..5).map(|line| bench.ask(line, Kind::Good)).collect();
+    assert_eq!(known(bench.ask(5, Kind::Good)), Some(Err(GateError::Overloaded)));
+    bench.let_all_go();
+    assert!(asks.into_iter().all(|ask| ask.wait().is_ok()));
+    assert_eq!(bench.ask(5, Kind::Good).wait(), Ok(coins(5)));
+    assert_eq!(bench.gate.stats().overloaded, 1);
+}
+
+#[test]
+fn a_batch_that_fails_is_halved_and_honest_claims_pass() {
+    let bench = bench(1, GateConfig::default());
+    let first = bench.ask(20, Kind::Good);
+    assert_eq!(bench.begun(), [20]);
+    let asks: Vec<_> =
+        (0..8).map(|line| bench.ask(line, if line == 5 { Kind::Bad } else { Kind::Good })).collect();
+    bench.let_all_go();
+    assert_eq!(first.wait(), Ok(coins(20)));
+    for (ask, line) in asks.into_iter().zip(0..) {
+        let outcome = if line == 5 { Err(GateError::Refused("bad")) } else { Ok(coins(line)) };
+        assert_eq!(ask.wait(), outcome);
+    }
+    let batches: Vec<_> = bench.batches.try_iter().collect();
+    let halves: [&[u64]; 7] =
+        [&[0, 1, 2, 3, 4, 5, 6, 7], &[0, 1, 2, 3], &[4, 5, 6, 7], &[4, 5], &[4], &[5], &[6, 7]];
+    assert_eq!(batches, halves);
+    assert_eq!(bench.balance(5), 0);
+}
+
+#[test]
+fn a_sender_of_a_bad_claim_is_verified_apart_from_then_on() {
+    let bench = bench(1, GateConfig { claims_max: 16, suspects_max: 1, ..GateConfig::default() });
+    let of_sender = |line, kind| Claim { sender: 99, ..claim(line, kind) };
+    let mut asks = vec![bench.ask(1, Kind::Good)];
+    assert_eq!(bench.begun(), [1]);
+    // What the worker takes together with a bad claim, and what comes later.
+    asks.push(bench.gate.ask(of_sender(2, Kind::Bad)));
+    asks.extend([bench.gate.ask(of_sender(3, Kind::Good)), bench.ask(4, Kind::Good)]);
+    bench.go_on();
+    assert_eq!(bench.begun(), [2, 3, 4]);
+    asks.extend([bench.gate.ask(of_sender(5, Kind::Good)), bench.ask(6, Kind::Good)]);
+    (0..2).for_each(|_| bench.go_on());
+    assert_eq!((bench.begun(), bench.begun()), (vec![2], vec![4]), "3 is of the same sender");
+    asks.extend([bench.gate.ask(of_sender(7, Kind::Good)), bench.ask(8, Kind::Good)]);
+    // Suspects get a quarter of the room: of 3, 5, 7 and this.
+    asks.push(bench.gate.ask(of_sender(9, Kind::Good)));
+    assert_eq!(known(bench.gate.ask(of_sender(10, Kind::Good))), Some(Err(GateError::Overloaded)));
+    bench.let_all_go();
+    let lines = |line: usize| (1..10).nth(line).expect("as many as asks");
+    for (at, ask) in asks.into_iter().enumerate() {
+        let outcome = ask.wait();
+        assert_eq!(outcome.is_err(), lines(at) == 2, "{outcome:?}");
+    }
+    let batches: Vec<_> = bench.batches.try_iter().collect();
+    assert_eq!(batches, [vec![6, 8], vec![3], vec![5], vec![7], vec![9]], "beside each batch one");
+    let stats = bench.gate.stats();
+    assert_eq!((stats.apart, stats.overloaded, stats.stopped, stats.waiting), (4, 1, 0, 0));
+    // Another suspect takes the place of this one.
+    assert_eq!(bench.ask(11, Kind::Bad).wait(), Err(GateError::Refused("bad")));
+    assert_eq!(bench.gate.ask(of_sender(12, Kind::Good)).wait(), Ok(coins(12)));
+    assert_eq!(bench.gate.stats().apart, 4);
+}
+
+#[test]
+fn a_claim_that_its_objects_would_refuse_is_not_verified() {
+    let bench = bench(1, GateConfig::default());
+    bench.let_all_go();
+    let stale = Claim { probe: Some(Message::Break { account: 1 }), ..claim(1, Kind::Good) };
+    let fresh = Claim { probe: Some(Message::Count { account: 2 }), ..claim(2, Kind::Good) };
+    let outcome = bench.gate.ask(stale).wait();
+    assert!(matches!(outcome, Err(GateError::Probe(AskError::Panicked(_)))), "{outcome:?}");
+    assert_eq!(bench.gate.ask(fresh).wait(), Ok(coins(2)));
+    assert_eq!(bench.batches.try_iter().collect::<Vec<_>>(), [vec![2]]);
+    assert_eq!((bench.gate.stats().stale, bench.balance(1)), (1, 0));
+}
+
+/// The first message of a line goes to a shard that is held up, the second to one that is not. It
+/// overtook the first.
+#[test]
+fn one_claim_of_a_line_is_past_the_gate_at_a_time() {
+    let bench = bench(2, GateConfig::default());
+    let handle = bench.runtime.handle();
+    let on = |shard| (100..).find(|id| handle.home(id) == ShardIndex(shard)).expect("there is one");
+    let (held, free) = (on(0), on(1));
+    let (end, until) = mpsc::channel::<()>();
+    let (begin, begun) = mpsc::channel();
+    let until = Arc::new(Mutex::new(until));
+    drop(bench.runtime.on_each_shard(move |local| {
+        let (until, begin) = (until.clone(), begin.clone());
+        async move {
+            if local.shard() == ShardIndex(0) {
+                begin.send(()).expect("the test waits for it");
+                let _ = until.lock().expect("one task").recv();
+            }
+        }
+    }));
+    begun.recv().expect("the task begins");
+    let to = |line, account| Claim { account, ..claim(line, Kind::Good) };
+    bench.let_all_go();
+    let mut first = bench.gate.ask(to(1, held));
+    let mut second = bench.gate.ask(to(1, free));
+    // What one thread brings on after them has arrived, so they were looked at.
+    let other = loop {
+        let outcome = bench.gate.ask(to(2, free)).wait();
+        if bench.gate.stats().batches > 0 && bench.gate.stats().waiting <= 2 {
+            break outcome;
+        }
+    };
+    assert!(other.is_ok());
+    assert!(is_pending(&mut first) && is_pending(&mut second));
+    assert_eq!(bench.balance(free) % coins(2), 0, "the second has not run");
+    end.send(()).expect("the task waits");
+    assert_eq!(first.wait(), Ok(coins(1)));
+    assert_eq!(second.wait().map(|sum| sum % coins(2)), Ok(coins(1)));
+}
+
+#[test]
+fn a_verifier_that_panics_is_made_anew_and_hurts_no_other_claim() {
+    let bench = bench(1, GateConfig::default());
+    let first = bench.ask(1, Kind::Good);
+    assert_eq!(bench.begun(), [1]);
+    let asks =
+        [(2, Kind::Good), (3, Kind::Panics), (4, Kind::Good)].map(|(line, kind)| bench.ask(line, kind));
+    bench.let_all_go();
+    assert_eq!(first.wait(), Ok(coins(1)));
+    let [good, panicked, other] = asks.map(|ask| ask.wait());
+    assert_eq!((good, other), (Ok(coins(2)), Ok(coins(4))));
+    assert_eq!(panicked, Err(GateError::Panicked("a claim that panics".into())));
+    assert_eq!(bench.gate.stats().panicked, 1);
+}
+
+#[test]
+fn a_verifier_that_cannot_be_made_again_leaves_nobody_waiting() {
+    let bench = bench(1, GateConfig { batch_max: 2, ..GateConfig::default() });
+    let asks: Vec<_> = [Kind::Fatal, Kind::Good, Kind::Good, Kind::Good]
+        .into_iter()
+        .zip(1..)
+        .map(|(kind, line)| bench.ask(line, kind))
+        .collect();
+    bench.let_all_go();
+    for ask in asks {
+        let outcome = ask.wait();
+        assert!(matches!(&outcome, Err(GateError::Broken(said)) if said.contains("no other")), "{outcome:?}");
+    }
+    assert!(matches!(bench.ask(5, Kind::Good).wait(), Err(GateError::Broken(_))));
+    assert_eq!(bench.runtime.handle().ask(Message::Add { account: 7, coins: 1 }).wait(), Ok(1));
+    assert_eq!(bench.gate.stats().waiting, 0);
+    assert!(bench.runtime.shutdown().drained);
+}
+
+#[test]
+fn a_gate_that_is_shut_down_answers_everyone() {
+    let Bench { runtime, gate, batches, leave } = bench(1, GateConfig::default());
+    let passed = gate.ask(claim(1, Kind::Good));
+    leave.send(()).expect("the worker lives");
+    assert_eq!(passed.wait(), Ok(coins(1)));
+    let verified = gate.ask(claim(2, Kind::Good));
+    assert_eq!((batches.recv(), batches.recv()), (Ok(vec![1]), Ok(vec![2])));
+    let waiting = gate.ask(claim(3, Kind::Good));
+    let stopping = std::thread::spawn(move || runtime.shutdown());
+    // The queue is swept first of all.
+    assert_eq!(waiting.wait(), Err(GateError::Stopped));
+    // The runtime takes nothing from outside any more.
+    let other = gate.ask(claim(4, Kind::Good)).wait();
+    assert_eq!(other, Err(GateError::Stopped));
+    leave.send(()).expect("the worker lives");
+    let outcome = verified.wait();
+    assert!(matches!(outcome, Ok(_) | Err(GateError::Stopped)), "{outcome:?}");
+    let report = stopping.join().expect("it stops");
+    assert!(report.drained, "{report}");
+    assert_eq!(report.stats.routed(Route::Private), report.stats.gates[0].passed);
+}
+
+/// A shard dies while it has a message that has passed.
+#[test]
+fn a_gate_whose_runtime_dies_answers_everyone() {
+    let bench = bench(1, GateConfig::default());
+    drop(bench.runtime.on_each_shard(|_| async {
+        let task = async {
+            // The first step is taken inside a task that the runtime watches.
+            glommio::executor().yield_now().await;
+            panic!("this executor dies on purpose")
+        };
+        glommio::spawn_local(task).detach();
+    }));
+    bench.let_all_go();
+    // Until it has died.
+    let died = loop {
+        if let Err(error) = bench.ask(1, Kind::Good).wait() {
+            break error;
+        }
+    };
+    assert!(matches!(died, GateError::Stopped | GateError::Message(AskError::Unknown)), "{died:?}");
+    assert_eq!(bench.ask(2, Kind::Good).wait(), Err(GateError::Stopped));
+    assert_eq!(bench.runtime.shutdown().deaths.len(), 1);
+}
+
+#[test]
+fn a_task_on_a_shard_awaits_a_claim_and_does_not_block() {
+    let bench = bench(1, GateConfig::default());
+    bench.let_all_go();
+    let gate = bench.gate.clone();
+    let asked = bench.runtime.on_each_shard(move |_| {
+        let gate = gate.clone();
+        async move { (gate.ask(claim(1, Kind::Good)).await, gate.ask(claim(2, Kind::Good)).wait()) }
+    });
+    let (awaited, waited) = asked.wait().remove(0).expect("the task ends");
+    assert_eq!(awaited, Ok(coins(1)));
+    assert_eq!(waited, Err(GateError::Message(AskError::WaitOnShard)));
+}
+
+#[test]
+fn a_gate_that_cannot_be_is_refused() {
+    let runtime = Runtime::<Accounts>::start(Config { shards: Shards::Count(1), ..Config::default() });
+    let runtime = runtime.expect("it starts");
+    let open = |config| runtime.gate(config, || -> Toy { panic!("never made") }).map(drop);
+    let error = open(GateConfig { batch_max: 257, ..GateConfig::default() }).unwrap_err();
+    assert!(matches!(&error, GateStartError::Config(ConfigError::OutOfRange { max: 256, .. })), "{error}");
+    let error =
+        open(GateConfig { workers: Workers::OnCpus(vec![60_000]), ..GateConfig::default() }).unwrap_err();
+    assert!(matches!(error, GateStartError::Placement(_)), "{error}");
+    let error = open(GateConfig::default()).unwrap_err();
+    assert!(matches!(&error, GateStartError::Broken(said) if said == "never made"), "{error}");
+    assert!(runtime.stats().gates.is_empty());
+}
+
+#[test]
+fn workers_run_on_cpus_of_their_own() {
+    let cpu = crate::topology::Topology::of_this_process().expect("it is known").cpus()[0].id;
+    let (seen, cpus) = mpsc::channel();
+    let runtime = Runtime::<Accounts>::start(Config { shards: Shards::Count(1), ..Config::default() });
+    let runtime = runtime.expect("it starts");
+    let make = move || {
+        let here = rustix::thread::sched_getaffinity(None).expect("it runs somewhere");
+        seen.send((0..CpuSet::MAX_CPU).filter(|cpu| here.is_set(*cpu)).collect()).expect("the test listens");
+        Toy {
+            told: mpsc::channel().0,
+            leave: Arc::new(Mutex::new(mpsc::channel().1)),
+            is_fatal: Arc::default(),
+        }
+    };
+    let config = GateConfig { workers: Workers::OnCpus(vec![cpu]), ..GateConfig::default() };
+    drop(runtime.gate(config, make).expect("it opens"));
+    assert_eq!(cpus.recv(), Ok(vec![cpu]), "and not where others may run");
+}
