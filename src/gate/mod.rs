@@ -76,7 +76,7 @@ mod worker;
 /// let paid = gate.ask(Checked(Deposit { account: 8, cents: 4 }, 5)).wait();
 /// assert!(matches!(paid, Ok(Reply::Deposit(4))));
 /// let refused = gate.ask(Checked(Deposit { account: 8, cents: 4 }, 6)).wait();
-/// assert_eq!(refused.unwrap_err().to_string(), "the claim was refused: too little work");
+/// assert_eq!(refused.err().unwrap().to_string(), "the claim was refused: too little work");
 /// ```
 pub trait Verifier<A: Actor>: 'static {
     /// What is verified.
