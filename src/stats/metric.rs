@@ -115,7 +115,7 @@ const BY_SHARD: &[(Family, &[ByShard])] = families! {
     "pairs" Counter Things "Transactions of two free objects on two shards: the shortest way." {
         [] |s| Whole(s.counters.pairs),
     }
-    "reruns" Counter Things "Transactions that began anew with an object they had not declared." {
+    "reruns" Counter Things "Transactions that began anew with objects they had not declared." {
         [] |s| Whole(s.counters.reruns),
     }
     "transactions_under_way" Gauge Things "Transactions that began on the shard and have not come back." {
@@ -123,7 +123,7 @@ const BY_SHARD: &[(Family, &[ByShard])] = families! {
     }
     "lock_queue" Gauge Things "Transactions that wait for a lock." { [] |s| Whole(s.gauges.lock_queue), }
     "lock_waits" Counter Things "Locks that transactions had to wait for." { [] |s| Whole(s.gauges.lock_waits), }
-    "messages_told" Counter Things "Messages that messages told." { [] |s| Whole(s.counters.told), }
+    "messages_told" Counter Things "Messages told by messages, and timers taken back." { [] |s| Whole(s.counters.told), }
     "timers_fired" Counter Things "Delayed messages that came due." { [] |s| Whole(s.counters.timers_fired), }
     "timers_waiting" Gauge Things "Messages that wait for their time." { [] |s| Whole(s.activity.timers_waiting), }
     "objects" Gauge Things "Objects on the shard." { [] |s| Whole(s.counters.objects), }

@@ -3,8 +3,8 @@
 //! A pending send has a number ([`Debt`]) that no other has, in the database's whole life; modulo
 //! the number of shards it names the shard that keeps it now, the *sender shard*. That shard keeps
 //! the message in bytes until it is delivered, so that a checkpoint can hold it. The shard where it
-//! ran records that with what it did, and tells the sender shard. What a checkpoint sees pending is
-//! kept until the checkpoint has ended.
+//! ran records that with what it did, and tells the sender shard. So does the shard where a message
+//! took a timer back. What a checkpoint sees pending is kept until the checkpoint has ended.
 //!
 //! A send is delivered on any shard, and word of it takes its time. So before a checkpoint is
 //! written every shard tells every other that it has told of all that was delivered there before (a
