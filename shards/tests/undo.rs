@@ -533,6 +533,10 @@ proptest! {
         prop_assert_eq!(batch.tag, 5);
         for (entry, alone) in batch.entries.into_iter().zip(singly) {
             match entry {
+                // Each panic is one of its own.
+                BatchEntry::Answered(Err(AskError::Panicked(_))) => {
+                    prop_assert!(matches!(alone, Err(AskError::Panicked(_))), "{:?}", alone);
+                }
                 BatchEntry::Answered(outcome) => prop_assert_eq!(outcome, alone),
                 _ => prop_assert!(false, "unanswered"),
             }

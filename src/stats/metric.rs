@@ -9,6 +9,7 @@ use super::distribution::Distribution;
 use super::hot::HotObject;
 use super::{Phase, ShardStats, Stats};
 use crate::log::growth::LogStats;
+use crate::route::GateStats;
 
 /// What a number does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,8 @@ struct Family(&'static str, MetricKind, MetricUnit, &'static str);
 
 /// One number of each shard: a label and its value beside `shard`, and where it is.
 type ByShard = (Option<Label<'static>>, fn(&ShardStats) -> MetricValue<'_>);
+/// One number of each gate: a label and its value beside `gate`, and where it is.
+type ByGate = (Option<Label<'static>>, fn(&GateStats) -> MetricValue<'static>);
 /// A number of the runtime, if it has it.
 type OfRuntime = (Option<Label<'static>>, fn(&Stats) -> Option<MetricValue<'_>>);
 
@@ -220,6 +223,23 @@ const OF_RUNTIME: &[(Family, &[OfRuntime])] = families! {
     }
 };
 
+const BY_GATE: &[(Family, &[ByGate])] = families! {
+    "gate_claims" Counter Things "Claims that a gate has answered or sent on, by what came of them." {
+        ["outcome" = "passed"] |g| Whole(g.passed),
+        ["outcome" = "refused"] |g| Whole(g.refused),
+        ["outcome" = "stale"] |g| Whole(g.stale),
+        ["outcome" = "panicked"] |g| Whole(g.panicked),
+        ["outcome" = "stopped"] |g| Whole(g.stopped),
+        ["outcome" = "overloaded"] |g| Whole(g.overloaded),
+    }
+    "gate_batches" Counter Things "Batches that were verified, halves included." { [] |g| Whole(g.batches), }
+    "gate_batches_halved" Counter Things "Batches that failed and were halved." { [] |g| Whole(g.halved), }
+    "gate_claims_apart" Counter Things "Claims of senders of bad ones, verified apart." {
+        [] |g| Whole(g.apart),
+    }
+    "gate_waiting" Gauge Things "Claims that are in a gate." { [] |g| Whole(g.waiting), }
+};
+
 const SENT: Family =
     Family("lane_sent_to", Counter, Things, "Messages and answers sent, by the shard that they are for.");
 const HOT_TOUCHES: Family =
@@ -280,6 +300,16 @@ impl Stats {
         for (shard, number) in self.shards.iter().zip(&shards) {
             for (sent, other) in shard.sent_to.iter().zip(&shards).filter(|(_, other)| *other != number) {
                 to(&SENT.metric(&[("shard", number), ("to", other)], Whole(*sent)));
+            }
+        }
+        for (family, numbers) in BY_GATE {
+            for (at, gate) in self.gates.iter().enumerate() {
+                let number = at.to_string();
+                for (label, read) in *numbers {
+                    let labels = [Some(("gate", number.as_str())), *label];
+                    let labels: Vec<_> = labels.into_iter().flatten().collect();
+                    to(&family.metric(&labels, read(gate)));
+                }
             }
         }
         for (family, objects) in [(HOT_TOUCHES, &self.hot.touched), (HOT_WAITS, &self.hot.waited)] {
@@ -357,6 +387,21 @@ mod tests {
                 last_age: Some(Duration::from_secs(5_012)),
             }),
             hot: Hot { touched: hot(5_013.0), waited: hot(5_014.0) },
+            gates: vec![
+                GateStats::default(),
+                GateStats {
+                    passed: 7_000,
+                    refused: 7_001,
+                    stale: 7_002,
+                    panicked: 7_003,
+                    stopped: 7_004,
+                    overloaded: 7_005,
+                    batches: 7_006,
+                    halved: 7_007,
+                    apart: 7_008,
+                    waiting: 7_009,
+                },
+            ],
             ..Stats::default()
         }
     }
@@ -387,6 +432,7 @@ mod tests {
         assert_eq!(activity, [busy_ns, parked_ns]);
         assert!((3_000..).take(Gauges::COUNT).all(once));
         assert!((4_000..=4_011).all(once) && (5_000..=5_014).all(once), "{values:?}");
+        assert!((7_000..=7_009).all(once), "{values:?}");
     }
 
     #[test]
@@ -424,6 +470,7 @@ mod tests {
             family.push(labels);
         });
         assert_eq!(families["lane_sent_to"], [["shard=1", "to=0"]]);
+        assert_eq!(families["gate_waiting"], [["gate=0"], ["gate=1"]]);
         assert_eq!(families["hot_waits"], [["shard=1", "id=Account(7)"]]);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use freehold::{Epoch, Stats};
+use freehold::{Epoch, GateStats, Stats};
 use freehold_metrics::text;
 
 use super::{Message, ids, open};
@@ -24,6 +24,8 @@ fn in_code() -> BTreeSet<String> {
     let mut stats = bank.stats();
     // Nobody waited, and so no object is named for that.
     stats.hot.waited = stats.hot.touched.clone();
+    // Nor has this runtime a gate.
+    stats.gates = vec![GateStats::default()];
     assert!(stats.epoch > Epoch(0) && !stats.hot.waited.is_empty());
     let name = |line: &str| {
         let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
