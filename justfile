@@ -11,7 +11,7 @@ test *arguments:
 check:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
-    cargo test -p freehold --test tidy --test architecture --test readme --test guide
+    cargo test -p freehold --test it -- tidy architecture readme guide
 
 # Everything that must hold before a change lands: about twenty minutes on two cores
 ci:

@@ -42,7 +42,7 @@ pub enum NotMade {
     #[error("the account's hint does not say the sealed balance: find it from the wallet's own records")]
     UnknownBalance,
     /// The balance is less.
-    #[error("the balance is {balance}, and the payment takes more")]
+    #[error("the payment takes more than the balance")]
     Funds {
         /// What is available.
         balance: u64,

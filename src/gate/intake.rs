@@ -132,7 +132,8 @@ impl<A: Actor, V: Verifier<A>> Intake<A, V> {
     pub(super) fn suspect(&mut self, worker: usize, sender: u64, taken: Vec<Claimed<A, V>>) {
         self.suspects.insert(sender);
         self.apart += taken.len();
-        self.queues[worker].apart.extend(taken);
+        // Asked before all that wait.
+        taken.into_iter().rev().for_each(|entry| self.queues[worker].apart.push_front(entry));
         for queue in &mut self.queues {
             let (of_sender, others) =
                 std::mem::take(&mut queue.claims).into_iter().partition(|entry| entry.sender == sender);
@@ -158,7 +159,8 @@ impl<A: Actor, V: Verifier<A>> Intake<A, V> {
         self.sweep(worker)
     }
 
-    fn sweep(&mut self, worker: usize) -> Vec<Claimed<A, V>> {
+    /// Takes all that waits for a worker.
+    pub(super) fn sweep(&mut self, worker: usize) -> Vec<Claimed<A, V>> {
         let queue = &mut self.queues[worker];
         self.apart -= queue.apart.len();
         queue.claims.drain(..).chain(queue.apart.drain(..)).collect()

@@ -8,6 +8,7 @@
 //! One thread sees to all lines of a gate, for the workers are busy for milliseconds at a time.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -18,6 +19,7 @@ use super::GateError;
 use super::ticket::Ticket;
 use crate::api::ask_waiting::AskWaiting;
 use crate::api::handle::Handle;
+use crate::error::panic_message;
 
 /// What the thread hears.
 pub(super) enum Passing<A: Actor, R> {
@@ -94,7 +96,7 @@ pub(super) fn bring_on<A: Actor, R: Send + 'static>(
                         continue;
                     }
                     None => {
-                        let (under_way, ticket) = send(handle, message, ticket);
+                        let Some((under_way, ticket)) = send(handle, message, ticket) else { continue };
                         lines.insert(line, Line { under_way, ticket, waiting: VecDeque::new() });
                         line
                     }
@@ -109,13 +111,23 @@ pub(super) fn bring_on<A: Actor, R: Send + 'static>(
     }
 }
 
+/// Sends a message to its objects. `None` if `A::addressees` panics at it: then its claim is
+/// answered, and this thread goes on for the others.
 fn send<A: Actor, R>(
     handle: &Handle<A>,
     message: A::Message,
     mut ticket: Ticket<A, R>,
-) -> (AskWaiting<A>, Ticket<A, R>) {
-    ticket.pass();
-    (handle.ask_waiting(message), ticket)
+) -> Option<(AskWaiting<A>, Ticket<A, R>)> {
+    match catch_unwind(AssertUnwindSafe(|| handle.ask_waiting(message))) {
+        Ok(under_way) => {
+            ticket.pass();
+            Some((under_way, ticket))
+        }
+        Err(payload) => {
+            ticket.answer(Err(GateError::Panicked(panic_message(payload))));
+            None
+        }
+    }
 }
 
 /// Answers what is answered, and sends what comes next; `None` if the line has nothing any more.
@@ -136,7 +148,11 @@ fn go_on<A: Actor, R: Send + 'static>(
             AskError::Stopped => GateError::Stopped,
             error => GateError::Message(error),
         }));
-        let (message, ticket) = line.waiting.pop_front()?;
-        (line.under_way, line.ticket) = send(handle, message, ticket);
+        (line.under_way, line.ticket) = loop {
+            let (message, ticket) = line.waiting.pop_front()?;
+            if let Some(sent) = send(handle, message, ticket) {
+                break sent;
+            }
+        };
     }
 }

@@ -166,7 +166,7 @@ fn spawn<A: Actor, V: Verifier<A>>(
             match Worker::new(state, handle, number, make) {
                 Ok(mut worker) => {
                     drop(ready.send(Ok(())));
-                    worker.work();
+                    worker.live();
                 }
                 Err(said) => drop(ready.send(Err(said))),
             }

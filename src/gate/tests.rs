@@ -344,6 +344,30 @@ fn a_gate_that_is_shut_down_answers_everyone() {
     assert_eq!(report.stats.routed(Route::Private), report.stats.gates[0].passed);
 }
 
+/// The claims of a sender that is found out after the gate was closed were put where no worker
+/// looks any more, and their callers waited for ever.
+#[test]
+fn a_suspect_of_the_last_moment_is_answered() {
+    let Bench { runtime, gate, batches, leave } = bench(1, GateConfig::default());
+    let go_on = || leave.send(()).expect("the worker lives");
+    let first = gate.ask(claim(9, Kind::Good));
+    assert_eq!(batches.recv(), Ok(vec![9]));
+    let bad = gate.ask(Claim { sender: 5, ..claim(1, Kind::Bad) });
+    let mut good = gate.ask(Claim { sender: 5, ..claim(2, Kind::Good) });
+    go_on();
+    assert_eq!(first.wait(), Ok(coins(9)));
+    assert_eq!(batches.recv(), Ok(vec![1, 2]));
+    go_on();
+    assert_eq!(batches.recv(), Ok(vec![1]));
+    let stopping = std::thread::spawn(move || runtime.shutdown());
+    while gate.ask(claim(3, Kind::Good)).wait() != Err(GateError::Stopped) {}
+    go_on();
+    assert_eq!(bad.wait(), Err(GateError::Refused("bad")));
+    let report = stopping.join().expect("it stops");
+    assert!(report.drained, "{report}");
+    assert!(!is_pending(&mut good), "it waits for ever");
+}
+
 /// A shard dies while it has a message that has passed.
 #[test]
 fn a_gate_whose_runtime_dies_answers_everyone() {

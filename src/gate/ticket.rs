@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use freehold_shard::{Actor, AskError};
 use futures_channel::oneshot;
 
 use super::{GateError, GateOutcome};
+use crate::error::panic_message;
 use crate::fork::Birth;
 use crate::route::{GateCounts, count};
 use crate::transport::waiting::{self, Patience};
@@ -64,8 +66,11 @@ impl<A: Actor, R> Ticket<A, R> {
             Err(GateError::Overloaded) => {}
             _ => count(&self.counts.stopped),
         }
-        // Its caller may not wait any more.
-        drop(answer.send(outcome));
+        // Its caller may not wait any more. Its waker is anyone's code, and this thread has other
+        // claims to answer.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(answer.send(outcome)))) {
+            tracing::warn!(panic = panic_message(payload), "the waker of a claim's task panicked");
+        }
     }
 }
 

@@ -52,8 +52,17 @@ impl<A: Actor, V: Verifier<A>, F: Fn() -> V> Worker<A, V, F> {
         Ok(Worker { gate, handle, number, make, verifier })
     }
 
-    /// Its life: until the gate closes.
-    pub(super) fn work(&mut self) {
+    /// Its life: until the gate closes. If it panics, which is the actor's doing, it answers
+    /// everyone.
+    pub(super) fn live(&mut self) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.work())) {
+            let said = panic_message(payload);
+            tracing::error!(worker = self.number, panic = said, "a gate's worker panicked");
+            self.break_down(Vec::new(), Vec::new(), &said);
+        }
+    }
+
+    fn work(&mut self) {
         while let Some(Round { batch, apart }) = self.gate.take(self.number) {
             self.verify(batch);
             if let Some(entry) = apart {
@@ -203,6 +212,10 @@ impl<A: Actor, V: Verifier<A>> GateState<A, V> {
         let mut intake = self.intake();
         loop {
             if intake.is_closed() {
+                // The claims of a sender who became a suspect after the gate was closed.
+                let late = intake.sweep(worker);
+                drop(intake);
+                late.into_iter().for_each(|entry| entry.ticket.answer(Err(GateError::Stopped)));
                 return None;
             }
             if let Some(round) = intake.take(worker) {

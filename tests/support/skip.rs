@@ -1,5 +1,5 @@
 //! A test that cannot run on this machine says so, and is green. With `FREEHOLD_REQUIRE_ALL=1` it
-//! fails instead: CI sets that, so that a test which runs nowhere is noticed.
+//! fails instead, so that a test which runs nowhere is noticed.
 
 use std::io::Write;
 
