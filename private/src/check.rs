@@ -49,7 +49,7 @@ pub enum Refusal {
 ///
 /// ```compile_fail
 /// // Its field is private, and it is not `Deserialize`.
-/// let forged = freehold_private::Proven(todo!());
+/// let forged = freehold_private::Proven(unreachable!());
 /// ```
 ///
 /// ```compile_fail
