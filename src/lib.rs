@@ -87,7 +87,7 @@ pub use freehold_shard::{
     FAILURES_MAX, Failure, Key, Kind, KindPair, Limits, MessageOf, Migrated, Migration, MigrationError,
     Migrations, Named, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership, PANICS_KEPT_MAX,
     PlacementKey, Receive, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape,
-    ShapeChange, Shapes, ShardIndex, TimerId, To, TransactionId, Unreadable, Value, WrittenSchema,
+    ShapeChange, Shapes, ShardIndex, TimerId, To, TransactionId, Unreadable, Value, Width, WrittenSchema,
 };
 pub use gate::config::{GateConfig, GateStartError, Workers};
 pub use gate::ticket::GateAsk;

@@ -55,7 +55,7 @@ pub use log::migration::{Migrated, Migration, MigrationError, Migrations, NotMig
 pub use log::record::Debt;
 pub use log::refused::{RecordError, Unreadable, Value};
 pub use log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, ShapeChange, Shapes, WrittenSchema};
-pub use log::shape::Shape;
+pub use log::shape::{Shape, Width};
 pub use log::under_way::{UNDER_WAY_BYTES, UNDER_WAY_MAX, name_under_way, named_under_way};
 pub use log::{manifest, part, record};
 pub use object::{Access, ObjectId, OwnerId, Ownership, Stored};

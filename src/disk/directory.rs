@@ -335,7 +335,9 @@ impl Directory {
 
     /// The first bytes of a file: `most`, or as many as it has.
     pub(crate) fn read_start(&self, name: &str, most: usize) -> Result<Vec<u8>, LogError> {
-        let mut bytes = Vec::with_capacity(most);
+        // `most` may be what a file says of itself, and that may be anything: so no memory is taken
+        // for it in advance.
+        let mut bytes = Vec::new();
         let read = self.open_to_read(name)?.take(most as u64).read_to_end(&mut bytes);
         read.map_err(|source| self.failed("reading", name, source))?;
         Ok(bytes)

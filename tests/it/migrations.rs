@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use freehold::{
-    CommitLog, CommitLogError, DiskOptions, Epoch, LocalLog, LogConfig, LogError, Migration, NotMigrated,
-    Runtime, Schema, SchemaError, SchemaPart, SchemaTypes,
+    AccessError, Actor, Addressees, CommitLog, CommitLogError, DiskOptions, Epoch, LocalLog, LogConfig,
+    LogError, Migration, NotMigrated, Objects, Runtime, Schema, SchemaError, SchemaPart, SchemaTypes,
 };
 use serde::{Deserialize, Serialize};
 
@@ -458,4 +458,51 @@ fn directories_from_before_there_were_schemas_are_of_version_1() {
         until(|| ask(&runtime, MessageV2::Read(1035)) == account("account 35", 207));
         assert!(runtime.shutdown().drained);
     }
+}
+
+/// 57,344 bytes with a fixed width, and 71,680 by postcard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Wide(Box<[[[u64; 32]; 32]; 7]>);
+
+/// Keeps one object that is nearly as long as a state may be.
+struct Keeps<const VERSION: u32>;
+
+impl<const VERSION: u32> Actor for Keeps<VERSION> {
+    const SCHEMA: Schema = Schema::new(VERSION);
+    type Id = u64;
+    type State = Wide;
+    type Message = bool;
+    type Reply = Option<Wide>;
+    type Error = AccessError<u64>;
+
+    fn addressees(_: &bool, to: &mut Addressees<u64>) {
+        to.write(u64::MAX);
+    }
+
+    fn receive(puts: &bool, objects: &mut Objects<'_, Self>) -> Result<Option<Wide>, AccessError<u64>> {
+        if *puts {
+            objects.insert(u64::MAX, Wide(Box::new([[[u64::MAX; 32]; 32]; 7])))?;
+        }
+        Ok(objects.get(u64::MAX)?.cloned())
+    }
+}
+
+// A migration was measured by postcard, and records of numbers have a fixed width, which is
+// shorter: a state that was written once was refused when a migration left it as it was.
+#[test]
+fn a_value_near_the_bound_that_stays_as_it_is_can_be_migrated() {
+    let _watchdog = Watchdog::new("a_value_near_the_bound_that_stays_as_it_is_can_be_migrated");
+    let directory = tempfile::tempdir().expect("there is room");
+    let from = || log(directory.path());
+    let runtime = Runtime::<Keeps<1>>::open(config(1), from()).expect("it opens");
+    let written = runtime.handle().ask(true).wait().expect("it has room");
+    assert!(runtime.shutdown().drained);
+    let migrating =
+        from().migrate_from::<Keeps<1>, Keeps<2>>(Migration { id: Ok, state: |_, it| Ok(it), message: Ok });
+    let runtime = Runtime::<Keeps<2>>::open(config(1), migrating).expect("it opens");
+    runtime.checkpoint().expect("it is made");
+    assert_eq!(runtime.handle().ask(false).wait().expect("it can be read"), written);
+    assert!(runtime.shutdown().drained);
+    let runtime = Runtime::<Keeps<2>>::open(config(1), from()).expect("nothing of version 1 is left");
+    assert_eq!(runtime.handle().ask(false).wait().expect("it can be read"), written);
 }

@@ -308,7 +308,15 @@ fn a_shape_of_another_width_cannot_be_accepted() {
     assert_eq!(other_width(narrower), Some(12));
     let varying = refused::<AcceptsOther<(i64, Option<i64>)>>(directory.path(), log(directory.path()));
     assert_eq!(other_width(varying), None);
-    // As many bytes are taken at its word.
+    // As many bytes of other numbers were read as numbers that nobody had written.
+    for other in [
+        refused::<AcceptsOther<(i64, u64)>>(directory.path(), log(directory.path())),
+        refused::<AcceptsOther<(i64, (u32, i32))>>(directory.path(), log(directory.path())),
+        refused::<AcceptsOther<[u32; 4]>>(directory.path(), log(directory.path())),
+    ] {
+        assert!(other.to_string().contains("as many for other numbers"), "{other}");
+        assert_eq!(other_width(other), Some(16));
+    }
     let runtime = Runtime::<AcceptsOther<(i64, i64)>>::open(config(2), log(directory.path()));
     assert_eq!(runtime.expect("it opens").recovery().expect("there is a log").objects, 1);
 }

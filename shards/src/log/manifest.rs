@@ -22,12 +22,12 @@ use crate::log::batch::{SegmentId, Tail};
 use crate::log::bounds::{BLOCK, Bounds};
 use crate::log::record::Debt;
 use crate::log::schema::{Shapes, WrittenSchema};
-use crate::log::shape::Shape;
+use crate::log::shape::{Shape, Width};
 use crate::placement::{PlacementKey, SHARDS_MAX};
 use crate::time::Time;
 
 /// The version of the format that this code writes.
-pub const MANIFEST_VERSION: u32 = 3;
+pub const MANIFEST_VERSION: u32 = 4;
 /// The oldest version that this code reads.
 pub const MANIFEST_VERSION_MIN: u32 = 1;
 
@@ -244,7 +244,8 @@ impl Manifest {
         }
         let manifest: Manifest = match version {
             1 => postcard::from_bytes(body).map(ManifestV1::upgraded),
-            2 => postcard::from_bytes(body).map(ManifestV2::upgraded),
+            2 => postcard::from_bytes(body).map(ManifestBefore4::<ShapeV2>::upgraded),
+            3 => postcard::from_bytes(body).map(ManifestBefore4::<ShapeV3>::upgraded),
             _ => postcard::from_bytes(body),
         }
         .map_err(|_| NoManifest::Damaged)?;
@@ -388,27 +389,28 @@ fn checksum(head: &[u8], body: &[u8]) -> u128 {
     hasher.digest128()
 }
 
-/// A manifest as version 2 wrote it: without widths.
+/// A manifest as versions 2 and 3 wrote it: `S` is the shape of a type.
 #[derive(Serialize, Deserialize)]
-struct ManifestV2 {
+struct ManifestBefore4<S> {
     database: u64,
     placement_key: u64,
     segment_bytes: u64,
     next_log: u64,
     checkpoint: Option<Checkpoint>,
     runs: Vec<Run>,
-    schemas: Vec<WrittenSchemaV2>,
+    schemas: Vec<WrittenSchemaBefore4<S>>,
     checkpoint_schema: u32,
     blamed: Vec<Blamed>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct WrittenSchemaV2 {
+struct WrittenSchemaBefore4<S> {
     version: u32,
     /// Of ids, states and messages.
-    shapes: Option<[ShapeV2; 3]>,
+    shapes: Option<[S; 3]>,
 }
 
+/// Without a width.
 #[derive(Serialize, Deserialize)]
 struct ShapeV2 {
     fingerprint: u64,
@@ -416,16 +418,37 @@ struct ShapeV2 {
     text: String,
 }
 
-impl ManifestV2 {
+/// With the bytes of a width, and without the order of what is in them.
+#[derive(Serialize, Deserialize)]
+struct ShapeV3 {
+    fingerprint: u64,
+    is_whole: bool,
+    text: String,
+    width: Option<u32>,
+}
+
+impl From<ShapeV2> for Shape {
+    fn from(ShapeV2 { fingerprint, is_whole, text }: ShapeV2) -> Shape {
+        Shape { fingerprint, is_whole, text, width: None }
+    }
+}
+
+impl From<ShapeV3> for Shape {
+    fn from(ShapeV3 { fingerprint, is_whole, text, width }: ShapeV3) -> Shape {
+        Shape { fingerprint, is_whole, text, width: width.map(|bytes| Width { bytes, order: None }) }
+    }
+}
+
+impl<S: Into<Shape>> ManifestBefore4<S> {
     fn upgraded(self) -> Manifest {
-        let shape =
-            |ShapeV2 { fingerprint, is_whole, text }| Shape { fingerprint, is_whole, text, width: None };
-        let shapes = |shapes: [ShapeV2; 3]| {
-            let [id, state, message] = shapes.map(shape);
+        let shapes = |shapes: [S; 3]| {
+            let [id, state, message] = shapes.map(Into::into);
             Shapes { id, state, message }
         };
-        let schema =
-            |WrittenSchemaV2 { version, shapes: of }| WrittenSchema { version, shapes: of.map(shapes) };
+        let schema = |it: WrittenSchemaBefore4<S>| WrittenSchema {
+            version: it.version,
+            shapes: it.shapes.map(shapes),
+        };
         Manifest {
             next_log: self.next_log,
             checkpoint: self.checkpoint,
@@ -551,34 +574,43 @@ mod tests {
         assert_eq!(Manifest::from_bytes(&new), Err(NoManifest::Damaged));
     }
 
-    #[test]
-    fn what_version_2_wrote_is_read_without_widths() {
-        let shape = || ShapeV2 { fingerprint: 5, is_whole: true, text: "u64".to_string() };
-        let shapes = Some([shape(), shape(), shape()]);
+    /// A manifest as `version` wrote it, with this shape for all three types; read, and the shapes
+    /// that are read.
+    fn before_4<S: Serialize + Into<Shape>>(version: u32, shape: impl Fn() -> S) -> Vec<Shape> {
         let logs = vec![LogBegin { log: 3, segment: 2, tail: Tail::default() }];
-        let old = ManifestV2 {
+        let old = ManifestBefore4 {
             database: 7,
             placement_key: 9,
             segment_bytes: 1 << 20,
             next_log: 4,
             checkpoint: None,
             runs: vec![Run { start: 6, schema: 0, after: Epoch(4), logs: logs.clone(), end: None }],
-            schemas: vec![WrittenSchemaV2 { version: 3, shapes }],
+            schemas: vec![WrittenSchemaBefore4 { version: 5, shapes: Some([shape(), shape(), shape()]) }],
             checkpoint_schema: 0,
             blamed: vec![Blamed { debt: 8, lives: 1, fate: Fate::RunsAlone }],
         };
         let body = postcard::to_allocvec(&old).expect("numbers can be written");
-        let head = [2, body.len() as u32].map(u32::to_le_bytes).concat();
+        let head = [version, body.len() as u32].map(u32::to_le_bytes).concat();
         let mut bytes = [&MAGIC[..], &head, &checksum(&head, &body).to_le_bytes(), &body].concat();
         let read = Manifest::from_bytes(&bytes).expect("it is one");
         assert_eq!((read.runs[0].start, &read.runs[0].logs), (6, &logs));
-        assert_eq!(read.blamed, old.blamed);
-        let schema = read.schema(Some(0));
-        let parts: Vec<_> = schema.parts().map(|(_, it)| (it.fingerprint, &*it.text, it.width)).collect();
-        assert_eq!((schema.version, parts), (3, vec![(5, "u64", None); 3]));
+        assert_eq!((&read.blamed, read.schema(Some(0)).version), (&old.blamed, 5));
         assert_eq!(Manifest::from_bytes(&read.to_bytes()), Ok(read.clone()));
-        bytes[8] = 3;
+        bytes[8] = MANIFEST_VERSION as u8;
         assert_eq!(Manifest::from_bytes(&bytes), Err(NoManifest::Damaged));
+        read.schema(Some(0)).parts().map(|(_, shape)| shape.clone()).collect()
+    }
+
+    #[test]
+    fn what_versions_2_and_3_wrote_is_read_with_what_they_knew_of_widths() {
+        let shape = |width| Shape { fingerprint: 5, is_whole: true, text: "u64".to_string(), width };
+        let read = before_4(2, || ShapeV2 { fingerprint: 5, is_whole: true, text: "u64".to_string() });
+        assert_eq!(read, vec![shape(None); 3]);
+        for width in [None, Some(8)] {
+            let read =
+                before_4(3, || ShapeV3 { fingerprint: 5, is_whole: true, text: "u64".to_string(), width });
+            assert_eq!(read, vec![shape(width.map(|bytes| Width { bytes, order: None })); 3]);
+        }
     }
 
     #[test]

@@ -15,7 +15,8 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::log::bounds::ID_MAX;
-use crate::log::record::{Coded, Coding, Debt, decode, encode};
+use crate::log::fixed::Layout;
+use crate::log::record::{Coded, Coding, Debt, Layouts, decode, encode};
 use crate::log::refused::Value;
 use crate::log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, WrittenSchema};
 use crate::log::trust::encode_checked;
@@ -111,11 +112,21 @@ impl Types {
     }
 }
 
-/// Bytes of the old types to bytes of the new.
+/// A value of the new type.
+#[derive(Debug, PartialEq, Eq)]
+struct Rewritten {
+    /// By postcard.
+    bytes: Vec<u8>,
+    /// How many bytes it takes in a record that has it with a fixed width, if it can; else by
+    /// postcard.
+    recorded: usize,
+}
+
+/// Bytes of the old types to values of the new.
 trait Values: Send + Sync {
-    fn id(&self, id: &[u8]) -> Result<Vec<u8>, NotMigrated>;
-    fn state(&self, id: &[u8], state: &[u8]) -> Result<Vec<u8>, NotMigrated>;
-    fn message(&self, message: &[u8]) -> Result<Vec<u8>, NotMigrated>;
+    fn id(&self, id: &[u8]) -> Result<Rewritten, NotMigrated>;
+    fn state(&self, id: &[u8], state: &[u8]) -> Result<Rewritten, NotMigrated>;
+    fn message(&self, message: &[u8]) -> Result<Rewritten, NotMigrated>;
     /// A value of the old type with a fixed width, by postcard.
     fn postcard(&self, part: SchemaPart, fixed: Coded<'_>) -> Option<Vec<u8>>;
     /// The id, to be read by people.
@@ -124,6 +135,8 @@ trait Values: Send + Sync {
 
 struct Typed<Old, New, I, S, M> {
     functions: Migration<I, S, M>,
+    /// Of the new types.
+    layouts: Layouts,
     types: std::marker::PhantomData<fn(Old) -> New>,
 }
 
@@ -135,19 +148,19 @@ where
     S: Fn(Old::Id, Old::State) -> Migrated<New::State> + Send + Sync,
     M: Fn(Old::Message) -> Migrated<New::Message> + Send + Sync,
 {
-    fn id(&self, id: &[u8]) -> Result<Vec<u8>, NotMigrated> {
+    fn id(&self, id: &[u8]) -> Result<Rewritten, NotMigrated> {
         let old = read::<Old::Id>(id)?;
-        migrate(Value::Id, || (self.functions.id)(old))
+        migrate(Value::Id, self.layouts.id, || (self.functions.id)(old))
     }
 
-    fn state(&self, id: &[u8], state: &[u8]) -> Result<Vec<u8>, NotMigrated> {
+    fn state(&self, id: &[u8], state: &[u8]) -> Result<Rewritten, NotMigrated> {
         let (id, old) = (read::<Old::Id>(id)?, read::<Old::State>(state)?);
-        migrate(Value::State, || (self.functions.state)(id, old))
+        migrate(Value::State, self.layouts.state, || (self.functions.state)(id, old))
     }
 
-    fn message(&self, message: &[u8]) -> Result<Vec<u8>, NotMigrated> {
+    fn message(&self, message: &[u8]) -> Result<Rewritten, NotMigrated> {
         let old = read::<Old::Message>(message)?;
-        migrate(Value::Message, || (self.functions.message)(old))
+        migrate(Value::Message, None, || (self.functions.message)(old))
     }
 
     fn postcard(&self, part: SchemaPart, fixed: Coded<'_>) -> Option<Vec<u8>> {
@@ -177,16 +190,20 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NotMigrated> {
     decode(bytes).ok_or(NotMigrated::NotRead)
 }
 
-/// Calls a function of the user's, and writes what it returns.
+/// Calls a function of the user's, and writes what it returns. Records have such values as `layout`
+/// says.
 fn migrate<T: Serialize + DeserializeOwned>(
     what: Value,
+    layout: Option<Layout>,
     function: impl FnOnce() -> Migrated<T>,
-) -> Result<Vec<u8>, NotMigrated> {
+) -> Result<Rewritten, NotMigrated> {
     let migrate = || {
         let new = function().map_err(|refused| NotMigrated::Refused(refused.to_string()))?;
         let mut bytes = Vec::new();
         encode_checked(&new, what, &mut bytes).map_err(|error| NotMigrated::NotWritten(error.to_string()))?;
-        Ok(bytes)
+        let fixed = layout.filter(|layout| Layout::of_value(&new) == Ok(*layout));
+        let recorded = fixed.map_or(bytes.len(), |layout| layout.bytes);
+        Ok(Rewritten { bytes, recorded })
     };
     let migrated = catch_unwind(AssertUnwindSafe(migrate));
     migrated.unwrap_or_else(|payload| Err(NotMigrated::Panicked(panics::text(&*payload))))
@@ -228,7 +245,11 @@ impl Migrations {
             written: WrittenSchema::of::<Old>,
             old: Types::of::<Old>(),
             new: Types::of::<New>(),
-            values: Arc::new(Typed::<Old, New, I, S, M> { functions, types: std::marker::PhantomData }),
+            values: Arc::new(Typed::<Old, New, I, S, M> {
+                functions,
+                layouts: Layouts::of::<New::Id, New::State>(),
+                types: std::marker::PhantomData,
+            }),
         });
     }
 
@@ -367,12 +388,20 @@ impl Convert<'_> {
     pub(crate) fn object(&self, id: &[u8], state: &[u8]) -> Result<(Vec<u8>, Vec<u8>), MigrationError> {
         let values = &self.step.values;
         let not = |part| move |why| self.error(part, values.name(id), why);
-        let fits = |bytes, max| if bytes <= max { Ok(()) } else { Err(NotMigrated::TooLong { bytes, max }) };
+        // A record has a value with a fixed width, or, where that is too long, by postcard: what
+        // was written once at the bound is written again.
+        let fits = |fixed: usize, postcard: usize, max| match fixed.min(postcard) {
+            bytes if bytes > max => Err(NotMigrated::TooLong { bytes, max }),
+            _ => Ok(()),
+        };
         let new_id = values.id(id).map_err(not(SchemaPart::Id))?;
-        fits(new_id.len(), ID_MAX.min(self.value_max)).map_err(not(SchemaPart::Id))?;
+        let id_max = ID_MAX.min(self.value_max);
+        fits(new_id.recorded, new_id.bytes.len(), id_max).map_err(not(SchemaPart::Id))?;
         let new_state = values.state(id, state).map_err(not(SchemaPart::State))?;
-        fits(new_id.len() + new_state.len(), self.value_max).map_err(not(SchemaPart::State))?;
-        Ok((new_id, new_state))
+        let fixed = new_id.recorded + new_state.recorded;
+        let postcard = new_id.bytes.len() + new_state.bytes.len();
+        fits(fixed, postcard, self.value_max).map_err(not(SchemaPart::State))?;
+        Ok((new_id.bytes, new_state.bytes))
     }
 
     /// An object gets the id of another.
@@ -382,7 +411,7 @@ impl Convert<'_> {
 
     pub(crate) fn message(&self, Debt(debt): Debt, message: &[u8]) -> Result<Vec<u8>, MigrationError> {
         let not = |why| self.error(SchemaPart::Message, format!("debt {debt}"), why);
-        let new = self.step.values.message(message).map_err(not)?;
+        let Rewritten { bytes: new, .. } = self.step.values.message(message).map_err(not)?;
         if new.len() > self.value_max {
             return Err(not(NotMigrated::TooLong { bytes: new.len(), max: self.value_max }));
         }
@@ -395,6 +424,7 @@ mod tests {
     use serde::{Deserialize, Serializer};
 
     use super::*;
+    use crate::log::shape::layout_of;
 
     /// As postcard cannot read it again: the second may be taken for the first.
     #[derive(Serialize, Deserialize)]
@@ -416,11 +446,15 @@ mod tests {
     #[test]
     fn what_is_migrated_is_held_to_what_a_message_is_held_to() {
         for second in [None, Some(None), Some(Some(1))] {
-            let migrated = migrate(Value::State, || Ok(LeftOut { first: None, second }));
+            let migrated = migrate(Value::State, None, || Ok(LeftOut { first: None, second }));
             assert!(matches!(migrated, Err(NotMigrated::NotWritten(_))), "{migrated:?}");
         }
-        assert_eq!(migrate(Value::State, || Ok(7_u8)), Ok(vec![7]));
-        let panicked = migrate(Value::State, || Ok(Panics));
+        let layout = layout_of::<u64>();
+        for (value, bytes, recorded) in [(7_u64, 1, 8), (u64::MAX, 10, 8)] {
+            let migrated = migrate(Value::State, layout, || Ok(value)).expect("it can be written");
+            assert_eq!((migrated.bytes.len(), migrated.recorded), (bytes, recorded));
+        }
+        let panicked = migrate(Value::State, None, || Ok(Panics));
         assert_eq!(panicked, Err(NotMigrated::Panicked("on purpose".to_string())));
     }
 }

@@ -43,7 +43,8 @@ impl Schema {
     /// Name the fingerprints that [`SchemaError::Changed`] says when the bytes are in truth
     /// compatible: a field was renamed, or a variant was added behind all others. In a type whose
     /// values vary in length `u32` may become `u64`, too. In one of fixed width (numbers only, see
-    /// [`Shape::width`](crate::Shape::width)) it may not: that is [`SchemaError::OtherWidth`].
+    /// [`Shape::width`](crate::Shape::width)) no number may change its type or its place: that is
+    /// [`SchemaError::OtherWidth`].
     ///
     /// Nothing checks that. If it is not so, values are read that nobody has written.
     #[must_use]
@@ -165,13 +166,16 @@ impl WrittenSchema {
         if !changes.is_empty() {
             return Err(SchemaError::Changed { version: self.version, changes });
         }
-        // Of what is accepted the bytes are to be as many. Of what has the same shape they are: one
-        // that refuses all values that were made up has no width of its own to compare. Messages
-        // are never written in a fixed width.
+        // What is accepted is to have the same numbers in the same order. What has the same shape
+        // has: a type that refuses all values that were made up has no width of its own to compare.
+        // Messages are never written in a fixed width.
         for ((part, known), (_, written)) in self.parts().zip(written.parts()) {
             let is_accepted = known.fingerprint != written.fingerprint && part != SchemaPart::Message;
-            if let Some(bytes) = written.width.filter(|_| is_accepted && known.width != written.width) {
-                return Err(SchemaError::OtherWidth { version: self.version, part, bytes, now: known.width });
+            let Some(width) = written.width.filter(|_| is_accepted) else { continue };
+            if !known.width.is_some_and(|known| known.reads(width)) {
+                let now = known.width.map(|width| width.bytes);
+                let (version, bytes) = (self.version, width.bytes);
+                return Err(SchemaError::OtherWidth { version, part, bytes, now });
             }
         }
         Ok(())
@@ -232,10 +236,14 @@ pub enum SchemaError {
         changes: Vec<ShapeChange>,
     },
     /// A type that is [accepted](Schema::accepting) was written with a fixed width, and the type of
-    /// this program has another, or none.
+    /// this program has another, or none, or other numbers, or the same in another order.
     #[error(
         "it was written by version {version} of the actor's types, and its {part} took {bytes} bytes, where that of this program takes {}: such bytes cannot be accepted, so raise `Actor::SCHEMA` and migrate (`LogConfig::migrate_from`)",
-        now.map_or("now more and now fewer".to_string(), |now| now.to_string())
+        match now {
+            None => "now more and now fewer".to_string(),
+            Some(now) if now == bytes => "as many for other numbers, or for the same in another order".to_string(),
+            Some(now) => now.to_string(),
+        }
     )]
     OtherWidth {
         /// The version.

@@ -73,7 +73,8 @@ const LEAVES: [(&str, Leaf, usize); 14] = [
 pub(crate) struct Layout {
     /// How many bytes a value takes.
     pub(crate) bytes: usize,
-    /// A hash of its primitive types, in their order.
+    /// A hash of its primitive types, in their order. It is on disk
+    /// ([`Width`](crate::log::shape::Width)), so it stays as it is.
     pub(crate) leaves: u64,
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::*;
-use crate::log::shape::{Shape, layout_of};
+use crate::log::shape::{Shape, Width, layout_of};
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct All {
@@ -68,7 +68,7 @@ fn written<T: Serialize + DeserializeOwned>(value: &T) -> Option<Vec<u8>> {
     assert_eq!(write(value, &mut vec![0; place.len() + 1]), Err(NotFixed));
     assert!(place.is_empty() || write(value, &mut vec![0; place.len() - 1]) == Err(NotFixed));
     assert_eq!(layout.map(|layout| layout.bytes), Some(place.len()));
-    assert_eq!(Shape::of::<T>().width.map(|width| width as usize), Some(place.len()));
+    assert_eq!(Shape::of::<T>().width.map(|width| width.bytes as usize), Some(place.len()));
     Some(place)
 }
 
@@ -80,6 +80,11 @@ fn golden_bytes() {
     let golden: String = GOLDEN.split_whitespace().collect();
     let found: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(found, golden);
+    assert_eq!(
+        Shape::of::<All>().width,
+        Some(Width { bytes: 101, order: Some(0x2e35_d0d7_9415_9845) }),
+        "the order is on disk, too"
+    );
     assert_eq!(read(&bytes), Ok(ALL));
     assert_eq!(read::<All>(&bytes[1..]), Err(NotFixed));
     assert_eq!(read::<All>(&[&bytes[..], &[0]].concat()), Err(NotFixed));

@@ -48,9 +48,25 @@ pub struct Shape {
     pub is_whole: bool,
     /// The text, or its first 2,048 bytes.
     pub text: String,
-    /// How many bytes a value takes, if its values have a fixed width: then records may have them
-    /// so. `None` for what was written before format version 3.
-    pub width: Option<u32>,
+    /// What a value takes, if its values have a fixed width: then records may have them so. `None`
+    /// for what was written before format version 3.
+    pub width: Option<Width>,
+}
+
+/// What the values of a type of fixed width take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Width {
+    /// How many bytes.
+    pub bytes: u32,
+    /// A number made of the primitive types in their order. `None` for what format version 3 wrote.
+    pub order: Option<u64>,
+}
+
+impl Width {
+    /// Whether bytes of `written` are values of this type, as far as `written` says.
+    pub(crate) fn reads(self, written: Width) -> bool {
+        self.bytes == written.bytes && written.order.is_none_or(|order| self.order == Some(order))
+    }
 }
 
 impl Shape {
@@ -61,7 +77,10 @@ impl Shape {
         let fingerprint = xxh3_64(text.as_bytes());
         text.truncate(text.floor_char_boundary(TEXT_MAX));
         let layout = root.layout(Layout::default()).filter(|_| is_whole);
-        Shape { fingerprint, is_whole, text, width: layout.and_then(|it| u32::try_from(it.bytes).ok()) }
+        let width = layout.and_then(|Layout { bytes, leaves }| {
+            Some(Width { bytes: u32::try_from(bytes).ok()?, order: Some(leaves) })
+        });
+        Shape { fingerprint, is_whole, text, width }
     }
 }
 
