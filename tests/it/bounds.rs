@@ -18,6 +18,7 @@ use freehold::{
     Shards, inspect::Time,
 };
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 /// Bytes by number.
 struct Blobs;
@@ -29,13 +30,13 @@ enum Message {
     Both(u64, u64, u8, usize),
     /// Tells a message with so many bytes, to be run much later.
     Later(u64, usize),
-    Note(u64, Vec<u8>),
+    Note(u64, ByteBuf),
     Read(u64),
 }
 
 impl Actor for Blobs {
     type Id = u64;
-    type State = Vec<u8>;
+    type State = ByteBuf;
     type Message = Message;
     type Reply = Option<(u8, usize)>;
     type Error = AccessError<u64>;
@@ -53,13 +54,15 @@ impl Actor for Blobs {
         objects: &mut Objects<'_, Self>,
     ) -> Result<Option<(u8, usize)>, AccessError<u64>> {
         match *message {
-            Message::Put(id, byte, bytes) => objects.insert(id, vec![byte; bytes]).map(|_| None),
+            Message::Put(id, byte, bytes) => {
+                objects.insert(id, ByteBuf::from(vec![byte; bytes])).map(|_| None)
+            }
             Message::Both(a, b, byte, bytes) => {
-                objects.insert(a, vec![byte; bytes])?;
-                objects.insert(b, vec![byte; bytes]).map(|_| None)
+                objects.insert(a, ByteBuf::from(vec![byte; bytes]))?;
+                objects.insert(b, ByteBuf::from(vec![byte; bytes])).map(|_| None)
             }
             Message::Later(id, bytes) => {
-                let note = Message::Note(id, vec![1; bytes]);
+                let note = Message::Note(id, ByteBuf::from(vec![1; bytes]));
                 objects.tell_after(Duration::from_secs(1_000_000), note).map(|_| None)
             }
             Message::Note(..) => Ok(None),

@@ -319,23 +319,30 @@ fn directories_of_earlier_versions_open() {
         return write(&to);
     }
     let _watchdog = Watchdog::new("directories_of_earlier_versions_open");
-    assert!(kept().len() >= 6, "{:?}", kept());
-    for name in kept() {
-        for shards in [1, 2, 3] {
-            let directory = tempfile::tempdir().expect("there is room");
-            copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats").join(&name), directory.path());
-            let verified = freehold::inspect::verify(directory.path()).expect("it can be looked at");
-            assert!(verified.damages.is_empty(), "{name}: {verified:?}");
-            // And what this version made of it.
-            if name.contains("numbers") {
-                check_cells(directory.path(), shards);
-                let runtime = open::<Cells>(directory.path(), shards);
-                assert_eq!(runtime.recovery().expect("there is a log").objects, 28, "{name}");
-            } else {
-                check(directory.path(), shards);
-                let runtime = open::<Accounts>(directory.path(), shards);
-                assert_eq!(runtime.recovery().expect("there is a log").objects, 38, "{name}");
-            }
+    assert!(kept().len() >= 10, "{:?}", kept());
+    // Each waits for a timer: all wait together.
+    std::thread::scope(|scope| {
+        for name in kept() {
+            scope.spawn(move || opens(&name));
+        }
+    });
+}
+
+fn opens(name: &str) {
+    for shards in [1, 2, 3] {
+        let directory = tempfile::tempdir().expect("there is room");
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats").join(name), directory.path());
+        let verified = freehold::inspect::verify(directory.path()).expect("it can be looked at");
+        assert!(verified.damages.is_empty(), "{name}: {verified:?}");
+        // And what this version made of it.
+        if name.contains("numbers") {
+            check_cells(directory.path(), shards);
+            let runtime = open::<Cells>(directory.path(), shards);
+            assert_eq!(runtime.recovery().expect("there is a log").objects, 28, "{name}");
+        } else {
+            check(directory.path(), shards);
+            let runtime = open::<Accounts>(directory.path(), shards);
+            assert_eq!(runtime.recovery().expect("there is a log").objects, 38, "{name}");
         }
     }
 }
