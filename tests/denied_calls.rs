@@ -206,6 +206,54 @@ fn what_the_doctor_passes_starts() {
     }
 }
 
+/// The profile for containers that the documents name.
+const PROFILE: &str = include_str!("../docs/operate/seccomp.json");
+
+#[test]
+fn under_the_profile_of_the_documents_a_log_is_kept() {
+    let _watchdog = Watchdog::new("under_the_profile_of_the_documents_a_log_is_kept");
+    if let Ok(directory) = std::env::var(CONFINED) {
+        confined(directory.as_ref());
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    // What a crash left, so that logs are cut; and what the first start has closed.
+    copy(crashed().path(), directory.path());
+    for _ in 0..2 {
+        let output = Command::new(std::env::current_exe().expect("a test knows where it is"))
+            .args(["--exact", "under_the_profile_of_the_documents_a_log_is_kept", "--nocapture"])
+            .env(CONFINED, directory.path())
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("RESULT works"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// Where a child that runs under the profile has its log.
+const CONFINED: &str = "FREEHOLD_TEST_CONFINED";
+
+fn confined(directory: &Path) -> ! {
+    seccomp::apply_profile(PROFILE);
+    // What anyone may call, and what is not in the profile: it is in force.
+    let refused = rustix::process::getpriority_process(None).expect_err("it is denied");
+    assert_eq!(refused, rustix::io::Errno::PERM);
+    let directory = directory.to_path_buf();
+    let examination = Examination { directory: Some(directory.clone()), ..Examination::default() };
+    let diagnosis = examine(&examination);
+    assert!(diagnosis.first_failure().is_none(), "{diagnosis}");
+    let config = Config { shards: Shards::Count(2), ..Config::default() };
+    let runtime = Runtime::<Counters>::open(config, small(&directory)).expect("it starts");
+    let asked = runtime.handle().ask_all((0..5_000).map(|nth| nth % 500)).wait();
+    asked.into_iter().for_each(|asked| assert!(asked.is_ok(), "{asked:?}"));
+    runtime.checkpoint().expect("it is made");
+    // Sockets, as for metrics.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("it may listen");
+    std::net::TcpStream::connect(listener.local_addr().expect("an address")).expect("it may connect");
+    assert!(runtime.shutdown().drained);
+    println!("RESULT works");
+    std::process::exit(0)
+}
+
 fn judge(call: &str, errno: i32, is_needed: bool, outcome: &str) {
     match outcome.split_once(' ') {
         Some(("refused", check)) => {

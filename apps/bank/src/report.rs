@@ -131,7 +131,7 @@ impl Report<'_> {
             "shard",
             "CPU",
             "objects",
-            "orders",
+            "messages",
             "done",
             "consensus",
             "refused",
@@ -194,7 +194,7 @@ impl Report<'_> {
     }
 }
 
-/// What a shard did. An order is a payment, or the opening of an account. Those done on the
+/// What a shard did. A message is a payment, or the opening of an account. Those done on the
 /// consensus path are counted among those done as well, and on the last shard they went to.
 fn row(shard: &ShardStats) -> Vec<Cell> {
     let ShardStats { shard, cpu, counters, activity, .. } = shard;

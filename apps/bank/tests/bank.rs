@@ -76,7 +76,7 @@ impl Ended {
     fn expect_each_handled_once(&self, payments: usize, accounts: usize) {
         let orders = (payments + accounts) as u64;
         assert_eq!(self.column("objects"), accounts as u64, "{}", self.said);
-        assert_eq!(self.column("orders"), orders, "{}", self.said);
+        assert_eq!(self.column("messages"), orders, "{}", self.said);
         assert_eq!(self.column("done"), self.number("done") + accounts as u64, "{}", self.said);
         assert_eq!(self.column("refused"), self.number("refused"), "{}", self.said);
         assert_eq!(self.number("payments"), payments as u64);
