@@ -4,6 +4,9 @@ use freehold_shard::{AccessError, Actor, Addressees, Objects};
 
 pub(crate) struct Accounts;
 
+/// No account has this number: at a message that adds to it `addressees` panics.
+pub(crate) const NOWHERE: u64 = u64::MAX;
+
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
     /// Adds coins; the reply is how many there are then.
@@ -43,6 +46,7 @@ impl Actor for Accounts {
 
     fn addressees(message: &Message, to: &mut Addressees<u64>) {
         match *message {
+            Message::Add { account: NOWHERE, .. } => panic!("this is nowhere"),
             Message::Add { account, .. }
             | Message::Pass { account, .. }
             | Message::PassAfter { account, .. }

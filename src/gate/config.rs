@@ -28,6 +28,9 @@ pub struct GateConfig {
     /// `ask` answers [`GateError::Overloaded`](crate::GateError::Overloaded). Claims of senders
     /// that are verified apart get a quarter of it. 4 to 1,048,576. Default: 4,096.
     pub claims_max: usize,
+    /// Claims of these that one sender may have, so that none takes all the room. A program that
+    /// asks all claims as one sender, of one line, raises it. 1 to 1,048,576. Default: 1,024.
+    pub sender_claims_max: usize,
     /// Claims that are verified at once, if so many wait. 1 to 256. Default: 256.
     pub batch_max: usize,
     /// Senders of bad claims that the gate remembers; the one remembered for longest is forgotten
@@ -63,6 +66,7 @@ impl Default for GateConfig {
         GateConfig {
             workers: Workers::Shared(1),
             claims_max: 4096,
+            sender_claims_max: 1024,
             batch_max: BATCH_MAX,
             suspects_max: 4096,
             sends_as: OwnerId::default(),
@@ -78,6 +82,7 @@ impl GateConfig {
     pub fn check(&self) -> Result<(), ConfigError> {
         in_range("workers", self.workers.count(), 1..=WORKERS_MAX)?;
         in_range("claims_max", self.claims_max, 4..=1 << 20)?;
+        in_range("sender_claims_max", self.sender_claims_max, 1..=1 << 20)?;
         in_range("batch_max", self.batch_max, 1..=BATCH_MAX)?;
         in_range("suspects_max", self.suspects_max, 1..=1 << 20)
     }

@@ -1,9 +1,11 @@
 //! Where claims wait to be verified, and which senders are verified apart.
 //!
 //! A line's claims all wait for one worker, in the order they were asked, so that no two workers
-//! can bring them past the gate in another order. Claims of a suspect wait apart, in order too.
+//! can bring them past the gate in another order. Claims of a suspect wait apart, in order too. A
+//! sender that is forgotten while claims of it wait apart stays a suspect until they are taken:
+//! its next claim would overtake them.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use freehold_shard::Actor;
 
@@ -48,10 +50,19 @@ impl Suspects {
     }
 }
 
+/// How many claims of one sender wait.
+#[derive(Default)]
+struct Waiting {
+    together: usize,
+    apart: usize,
+}
+
 /// All that waits to be verified.
 pub(super) struct Intake<A: Actor, V: Verifier<A>> {
     queues: Box<[Queue<A, V>]>,
     suspects: Suspects,
+    /// By sender, of those that have some.
+    waiting: HashMap<u64, Waiting>,
     /// How many wait apart.
     apart: usize,
     apart_max: usize,
@@ -81,6 +92,7 @@ impl<A: Actor, V: Verifier<A>> Intake<A, V> {
         Intake {
             queues: (0..workers).map(queue).collect(),
             suspects: Suspects { known: HashSet::new(), order: VecDeque::new(), max: suspects_max },
+            waiting: HashMap::new(),
             apart: 0,
             apart_max: claims_max / 4,
             batch_max,
@@ -107,15 +119,35 @@ impl<A: Actor, V: Verifier<A>> Intake<A, V> {
         if let Some(reason) = &queue.broken {
             return Err((NotTaken::Broken(reason.clone()), entry));
         }
-        if !self.suspects.known.contains(&entry.sender) {
-            queue.claims.push_back(entry);
-        } else if self.apart < self.apart_max {
-            self.apart += 1;
-            queue.apart.push_back(entry);
-        } else {
+        let of_sender = self.waiting.get(&entry.sender);
+        let is_apart =
+            self.suspects.known.contains(&entry.sender) || of_sender.is_some_and(|it| it.apart > 0);
+        if is_apart && self.apart >= self.apart_max {
             return Err((NotTaken::Full, entry));
         }
+        let of_sender = self.waiting.entry(entry.sender).or_default();
+        if is_apart {
+            (of_sender.apart, self.apart) = (of_sender.apart + 1, self.apart + 1);
+            queue.apart.push_back(entry);
+        } else {
+            of_sender.together += 1;
+            queue.claims.push_back(entry);
+        }
         Ok(())
+    }
+
+    /// These were taken from among those that wait with all others, and that from those apart.
+    fn count_taken(&mut self, together: &[Claimed<A, V>], apart: &[Claimed<A, V>]) {
+        self.apart -= apart.len();
+        for (entries, are_apart) in [(together, false), (apart, true)] {
+            for Claimed { sender, .. } in entries {
+                let Some(of_sender) = self.waiting.get_mut(sender) else { continue };
+                *if are_apart { &mut of_sender.apart } else { &mut of_sender.together } -= 1;
+                if of_sender.apart + of_sender.together == 0 {
+                    self.waiting.remove(sender);
+                }
+            }
+        }
     }
 
     /// What a worker verifies next; `None` if nothing waits.
@@ -123,24 +155,34 @@ impl<A: Actor, V: Verifier<A>> Intake<A, V> {
         let queue = &mut self.queues[worker];
         let batch: Vec<_> = queue.claims.drain(..queue.claims.len().min(self.batch_max)).collect();
         let apart = queue.apart.pop_front();
-        self.apart -= usize::from(apart.is_some());
+        self.count_taken(&batch, apart.as_slice());
         (!batch.is_empty() || apart.is_some()).then_some(Round { batch, apart })
     }
 
     /// From now on a sender's claims are verified apart: those the worker has taken and not
-    /// verified (`taken`), then those that wait, then those to come.
+    /// verified (`taken`), then those that wait, then those to come. It takes time as what waits,
+    /// if the sender is among that.
     pub(super) fn suspect(&mut self, worker: usize, sender: u64, taken: Vec<Claimed<A, V>>) {
         self.suspects.insert(sender);
-        self.apart += taken.len();
+        let waits_together = self.waiting.get(&sender).is_some_and(|it| it.together > 0);
+        if taken.is_empty() && !waits_together {
+            return;
+        }
+        let mut moved = taken.len();
         // Asked before all that wait.
         taken.into_iter().rev().for_each(|entry| self.queues[worker].apart.push_front(entry));
-        for queue in &mut self.queues {
-            let (of_sender, others) =
-                std::mem::take(&mut queue.claims).into_iter().partition(|entry| entry.sender == sender);
-            queue.claims = others;
-            self.apart += VecDeque::len(&of_sender);
-            queue.apart.extend(of_sender);
+        if waits_together {
+            for queue in &mut self.queues {
+                let (of_sender, others): (VecDeque<_>, _) =
+                    std::mem::take(&mut queue.claims).into_iter().partition(|entry| entry.sender == sender);
+                queue.claims = others;
+                moved += of_sender.len();
+                queue.apart.extend(of_sender);
+            }
         }
+        self.apart += moved;
+        let of_sender = self.waiting.entry(sender).or_default();
+        (of_sender.together, of_sender.apart) = (0, of_sender.apart + moved);
     }
 
     /// Nothing is taken any more. Returns what waits, of all workers.
@@ -162,7 +204,9 @@ impl<A: Actor, V: Verifier<A>> Intake<A, V> {
     /// Takes all that waits for a worker.
     pub(super) fn sweep(&mut self, worker: usize) -> Vec<Claimed<A, V>> {
         let queue = &mut self.queues[worker];
-        self.apart -= queue.apart.len();
-        queue.claims.drain(..).chain(queue.apart.drain(..)).collect()
+        let (together, apart) =
+            (Vec::from(std::mem::take(&mut queue.claims)), Vec::from(std::mem::take(&mut queue.apart)));
+        self.count_taken(&together, &apart);
+        together.into_iter().chain(apart).collect()
     }
 }

@@ -28,6 +28,7 @@ use thiserror::Error;
 use self::config::GateConfig;
 use self::intake::{Claimed, Intake, NotTaken};
 use self::lines::Events;
+use self::senders::Senders;
 use self::ticket::{GateAsk, Ticket};
 use crate::core::shared::Shared;
 use crate::route::{GateCounts, GateStats, count};
@@ -35,6 +36,7 @@ use crate::route::{GateCounts, GateStats, count};
 pub(crate) mod config;
 mod intake;
 mod lines;
+mod senders;
 pub(crate) mod start;
 #[cfg(test)]
 mod tests;
@@ -127,8 +129,9 @@ pub enum GateError<E, R> {
     /// The claim passed, and this is what became of its message.
     #[error("the claim passed the gate: {0}")]
     Message(AskError<E>),
-    /// `claims_max` claims are in the gate, or a quarter of them from senders of bad claims, and
-    /// this is another of those. It was not looked at; ask again later.
+    /// `claims_max` claims are in the gate, or `sender_claims_max` of this sender, or a quarter of
+    /// the room is taken by senders of bad claims, and this is another of those. It was not looked
+    /// at; ask again later.
     #[error("the gate is full; the claim was not looked at: try again later")]
     Overloaded,
     /// The runtime is stopping or has stopped. The claim never passed, and nothing changed.
@@ -152,6 +155,7 @@ pub(crate) struct GateState<A: Actor, V: Verifier<A>> {
     /// By worker.
     has_some: Box<[Condvar]>,
     events: Arc<Events<A, V::Refusal>>,
+    senders: Arc<Senders>,
     counts: Arc<GateCounts>,
 }
 
@@ -180,7 +184,9 @@ impl<A: Actor, V: Verifier<A>> Gate<A, V> {
             return GateAsk::known(GateError::Stopped);
         }
         let (line, sender) = (V::line(&claim), V::sender(&claim));
-        let Some((ticket, ask)) = Ticket::new(&state.counts, state.config.claims_max) else {
+        let share = state.senders.enter(sender);
+        let entered = share.and_then(|share| Ticket::new(&state.counts, state.config.claims_max, share));
+        let Some((ticket, ask)) = entered else {
             count(&state.counts.overloaded);
             return GateAsk::known(GateError::Overloaded);
         };

@@ -10,6 +10,7 @@ use rustix::thread::CpuSet;
 use super::config::{GateConfig, GateStartError, Workers};
 use super::intake::Intake;
 use super::lines::{Events, Passing, bring_on};
+use super::senders::Senders;
 use super::worker::Worker;
 use super::{Gate, GateState, Verifier};
 use crate::api::handle::Handle;
@@ -119,6 +120,7 @@ pub(crate) fn open<A: Actor, V: Verifier<A>>(
         intake: Mutex::new(Intake::new(workers, config.claims_max, config.batch_max, config.suspects_max)),
         has_some: (0..workers).map(|_| Condvar::new()).collect(),
         events: Arc::new(Events::new()),
+        senders: Senders::new(config.sender_claims_max),
         counts,
         config,
     });

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use freehold_shard::{AskError, ShardIndex};
@@ -17,7 +17,7 @@ use crate::error::ConfigError;
 use crate::route::Route;
 use crate::runtime::Runtime;
 use crate::stats::Stats;
-use crate::test_actor::{Accounts, Message};
+use crate::test_actor::{Accounts, Message, NOWHERE};
 
 /// A worker that does nothing for so long is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -232,6 +232,82 @@ fn a_sender_of_a_bad_claim_is_verified_apart_from_then_on() {
     assert_eq!(bench.ask(11, Kind::Bad).wait(), Err(GateError::Refused("bad")));
     assert_eq!(bench.gate.ask(of_sender(12, Kind::Good)).wait(), Ok(coins(12)));
     assert_eq!(bench.gate.stats().apart, 4);
+}
+
+/// Two of three suspects are remembered. The first was forgotten while claims of it waited apart,
+/// and its next claim, which waited with all others, overtook them.
+#[test]
+fn a_suspect_that_is_forgotten_does_not_overtake_itself() {
+    let bench = bench(1, GateConfig { suspects_max: 1, ..GateConfig::default() });
+    let of = |sender, line, kind| Claim { sender, ..claim(line, kind) };
+    let first = bench.ask(1, Kind::Good);
+    assert_eq!(bench.begun(), [1]);
+    let mut asks = vec![bench.gate.ask(of(50, 2, Kind::Bad))];
+    asks.extend([3, 4].map(|line| bench.gate.ask(of(50, line, Kind::Good))));
+    asks.push(bench.gate.ask(of(60, 5, Kind::Bad)));
+    (0..3).for_each(|_| bench.go_on());
+    // Of 2 to 5 the first half is 2 and 3, of which 2 is bad: now 3 and 4 wait apart. The batch of 5
+    // makes 60 the suspect that is remembered, instead of 50.
+    assert_eq!([bench.begun(), bench.begun(), bench.begun()], [vec![2, 3, 4, 5], vec![2, 3], vec![2]]);
+    bench.go_on();
+    assert_eq!(bench.begun(), [5]);
+    bench.go_on();
+    assert_eq!(bench.begun(), [3]);
+    asks.push(bench.gate.ask(of(50, 6, Kind::Good)));
+    bench.let_all_go();
+    assert_eq!(first.wait(), Ok(coins(1)));
+    let good: Vec<_> = asks.into_iter().map(|ask| ask.wait().is_ok()).collect();
+    assert_eq!(good, [false, true, true, false, true]);
+    assert_eq!(bench.batches.try_iter().collect::<Vec<_>>(), [[4], [6]], "in the order they were asked");
+    assert_eq!(bench.ask(7, Kind::Good).wait(), Ok(coins(7)));
+    // With nothing left apart it is as others are.
+    assert_eq!(bench.gate.ask(of(50, 8, Kind::Good)).wait(), Ok(coins(8)));
+    assert_eq!(bench.gate.stats().apart, 3);
+}
+
+#[test]
+fn one_sender_does_not_take_all_the_room() {
+    let bench = bench(1, GateConfig { sender_claims_max: 2, ..GateConfig::default() });
+    let of = |sender, line| Claim { sender, ..claim(line, Kind::Good) };
+    let asks = [1, 2].map(|line| bench.gate.ask(of(50, line)));
+    assert_eq!(known(bench.gate.ask(of(50, 3))), Some(Err(GateError::Overloaded)));
+    let other = bench.gate.ask(of(60, 4));
+    bench.let_all_go();
+    assert!(asks.into_iter().all(|ask| ask.wait().is_ok()));
+    assert_eq!(other.wait(), Ok(coins(4)));
+    assert_eq!(bench.gate.ask(of(50, 5)).wait(), Ok(coins(5)), "they were answered");
+    assert_eq!((bench.gate.stats().overloaded, bench.gate.stats().waiting), (1, 0));
+}
+
+/// Wakes nobody, and panics instead.
+struct Rude;
+
+impl Wake for Rude {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker that panics on purpose");
+    }
+}
+
+/// A waker is anyone's code, and so is `addressees`: a panic there ended the gate's thread, and
+/// nobody else was answered.
+#[test]
+fn a_panic_of_a_waker_or_of_addressees_hurts_no_other_claim() {
+    let bench = bench(1, GateConfig::default());
+    let mut rude = bench.ask(1, Kind::Good);
+    let waker = Waker::from(Arc::new(Rude));
+    assert!(Pin::new(&mut rude).poll(&mut Context::from_waker(&waker)).is_pending());
+    let lost = bench.gate.ask(Claim { account: NOWHERE, ..claim(2, Kind::Good) });
+    // In the same line, behind one that is never sent.
+    let behind = bench.ask(2, Kind::Good);
+    let other = bench.ask(3, Kind::Good);
+    bench.let_all_go();
+    let panicked = lost.wait();
+    assert!(matches!(&panicked, Err(GateError::Panicked(said)) if said.contains("nowhere")), "{panicked:?}");
+    assert_eq!((behind.wait(), other.wait()), (Ok(coins(2)), Ok(coins(3))));
+    assert_eq!(bench.ask(4, Kind::Good).wait(), Ok(coins(4)));
+    assert_eq!(rude.wait(), Ok(coins(1)));
+    assert_eq!(bench.gate.stats().waiting, 0);
+    assert!(bench.runtime.shutdown().drained);
 }
 
 #[test]

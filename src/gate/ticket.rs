@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use freehold_shard::{Actor, AskError};
 use futures_channel::oneshot;
 
+use super::senders::Share;
 use super::{GateError, GateOutcome};
 use crate::error::panic_message;
 use crate::fork::Birth;
@@ -26,6 +27,8 @@ pub(super) struct Ticket<A: Actor, R> {
     answer: Option<oneshot::Sender<GateOutcome<A, R>>>,
     is_passed: bool,
     counts: Arc<GateCounts>,
+    /// Until it is answered.
+    share: Option<Share>,
 }
 
 /// Takes a place in the gate; `None` if `claims_max` are in it.
@@ -35,11 +38,17 @@ fn enter(waiting: &AtomicU64, claims_max: usize) -> Option<()> {
 }
 
 impl<A: Actor, R> Ticket<A, R> {
-    /// Both ends; `None` if `claims_max` claims are in the gate.
-    pub(super) fn new(counts: &Arc<GateCounts>, claims_max: usize) -> Option<(Self, GateAsk<A, R>)> {
+    /// Both ends, for a claim that has this part of its sender's share; `None` if `claims_max` claims
+    /// are in the gate.
+    pub(super) fn new(
+        counts: &Arc<GateCounts>,
+        claims_max: usize,
+        share: Share,
+    ) -> Option<(Self, GateAsk<A, R>)> {
         enter(&counts.waiting, claims_max)?;
         let (to, answer) = oneshot::channel();
-        let ticket = Ticket { answer: Some(to), is_passed: false, counts: counts.clone() };
+        let ticket =
+            Ticket { answer: Some(to), is_passed: false, counts: counts.clone(), share: Some(share) };
         Some((ticket, GateAsk(Answering::Sent(answer, Birth::now()))))
     }
 
@@ -57,6 +66,7 @@ impl<A: Actor, R> Ticket<A, R> {
         let Some(answer) = self.answer.take() else { return };
         // The caller that has its answer finds room for another claim.
         self.counts.waiting.fetch_sub(1, Ordering::AcqRel);
+        drop(self.share.take());
         match &outcome {
             _ if self.is_passed => {}
             Err(GateError::Refused(_)) => count(&self.counts.refused),
