@@ -102,7 +102,7 @@ impl Bank {
         let bank = Bank { runtime, gate, wallets };
         bank.make(bank.wallets.iter().map(Wallet::open));
         for wallet in &bank.wallets {
-            let message = Message::Deposit { account: wallet.id(), amount: DEPOSIT };
+            let message = Message::Deposit { account: wallet.id(), key: wallet.public(), amount: DEPOSIT };
             bank.runtime.handle().ask(message).wait().expect("it is open");
         }
         bank.make(
@@ -207,10 +207,10 @@ impl Bank {
     fn plain(&self, asks: usize, each: usize) {
         let ask = |asks: usize, goes_on: &dyn Fn() -> bool| {
             let mut taken = Vec::new();
-            let handle = self.runtime.handle();
+            let (handle, key) = (self.runtime.handle(), self.wallets[0].public());
             while taken.len() < asks && goes_on() {
                 let begun = Instant::now();
-                let message = Message::Deposit { account: 1, amount: 0 };
+                let message = Message::Deposit { account: 1, key, amount: 0 };
                 handle.ask(message).wait().expect("it is open");
                 taken.push(begun.elapsed());
             }

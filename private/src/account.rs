@@ -12,6 +12,7 @@ use crate::claim::{AccountId, Credit, Head, Sealed};
 use crate::flaw::{Flaw, is_broken};
 use crate::group::{Bytes, NEUTRAL};
 use crate::key::PublicKey;
+use crate::terms::TermsHash;
 
 /// Credits that wait to be folded; beyond it a payment to the account is refused.
 pub const PENDING_MAX: usize = 32;
@@ -20,6 +21,8 @@ pub const PENDING_MAX: usize = 32;
 /// sealed, but for deposits and withdrawals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
+    /// Of the terms it was opened under.
+    pub(crate) terms: TermsHash,
     pub(crate) key: Bytes,
     pub(crate) available: Sealed,
     /// How often the owner has changed what is available.
@@ -46,6 +49,10 @@ pub enum NotApplied {
         /// What the account says.
         version: u64,
     },
+    /// It was verified under other terms than the account was opened under: two gates of one
+    /// ledger have different terms.
+    #[error("account {0} is of another ledger: all gates of a ledger must have the same terms")]
+    OtherTerms(AccountId),
     /// It was proved against another balance.
     #[error("the claim was proved against another balance: make it anew from the account as it is")]
     OtherBalance,
@@ -78,11 +85,12 @@ impl Account {
     /// # Errors
     /// [`NotApplied::NotOpen`] if the claim is another: its account is to be there already.
     pub fn opened(proven: &Proven) -> Result<Account, NotApplied> {
-        let Deed { head, opens, available, .. } = &proven.0;
+        let Deed { head, opens, available, .. } = &proven.deed;
         if !opens {
             return Err(NotApplied::NotOpen(head.id));
         }
         Ok(Account {
+            terms: proven.terms,
             key: head.key,
             available: *available,
             version: 1,
@@ -132,7 +140,7 @@ impl Account {
     /// # Errors
     /// See [`NotApplied`]. The account is as it was.
     pub fn apply(&mut self, proven: &Proven) -> Result<(), NotApplied> {
-        let Deed { head, credits, .. } = &proven.0;
+        let Deed { head, credits, .. } = &proven.deed;
         match credits.iter().position(|(_, key, _)| *key == self.key) {
             Some(payee) if head.key != self.key => self.receive(proven, payee),
             _ => self.spend(proven),
@@ -141,10 +149,11 @@ impl Account {
 
     /// What the claim does to its claimant's account.
     pub(crate) fn spend(&mut self, proven: &Proven) -> Result<(), NotApplied> {
-        let Deed { head, opens, available, key, folded, rotates, withdrawn, .. } = &proven.0;
+        let Deed { head, opens, available, key, folded, rotates, withdrawn, .. } = &proven.deed;
         if *opens {
             return Err(NotApplied::AlreadyOpen(head.id));
         }
+        self.is_under(proven, head.id)?;
         self.compare(head)?;
         let withdrawn = self.withdrawn.checked_add(*withdrawn).ok_or(NotApplied::TooMuch)?;
         let is_prefix = self.pending.starts_with(&folded.credits) && self.pending_deposits >= folded.deposits;
@@ -165,7 +174,8 @@ impl Account {
 
     /// What the claim does to the account of its n-th payee.
     pub(crate) fn receive(&mut self, proven: &Proven, payee: usize) -> Result<(), NotApplied> {
-        let (id, key, credit) = &proven.0.credits[payee];
+        let (id, key, credit) = &proven.deed.credits[payee];
+        self.is_under(proven, *id)?;
         // Its handles are for that key: under another nobody could read them.
         if *key != self.key && !is_broken(Flaw::PayeeKey) {
             return Err(NotApplied::WrongKey(*id));
@@ -175,6 +185,12 @@ impl Account {
         }
         self.pending.push(*credit);
         Ok(())
+    }
+
+    /// Whether a claim was verified under the account's terms.
+    fn is_under(&self, proven: &Proven, id: AccountId) -> Result<(), NotApplied> {
+        let is_same = self.terms == proven.terms || is_broken(Flaw::OtherTerms);
+        if is_same { Ok(()) } else { Err(NotApplied::OtherTerms(id)) }
     }
 
     /// Whether a claim is about this account as it is. All three are compared: a balance that was

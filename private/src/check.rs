@@ -13,12 +13,12 @@ use tari_bulletproofs_plus::ristretto::RistrettoRangeProof;
 use thiserror::Error;
 
 use crate::account::Account;
-use crate::claim::{AccountId, Body, Claim, Credit, Folded, Head, Sealed};
+use crate::claim::{AccountId, Body, Claim, Credit, Destination, Folded, Head, Sealed};
 use crate::flaw::{Flaw, is_broken};
 use crate::group::{self, Bytes};
 use crate::law::{Element, Statement, amount};
 use crate::proof::{challenge, range_statement, range_transcript};
-use crate::terms::Terms;
+use crate::terms::{Terms, TermsHash};
 
 /// Why a claim is refused. It may have been forged, or made under other terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -48,8 +48,8 @@ pub enum Refusal {
 /// A claim that was verified. Only a [`Checker`] makes one.
 ///
 /// ```compile_fail
-/// // Its field is private, and it is not `Deserialize`.
-/// let forged = freehold_private::Proven(unreachable!());
+/// // Its fields are private, and it is not `Deserialize`.
+/// let forged = freehold_private::Proven { deed: unreachable!(), terms: [0; 16] };
 /// ```
 ///
 /// ```compile_fail
@@ -57,7 +57,11 @@ pub enum Refusal {
 /// read::<freehold_private::Proven>();
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proven(pub(crate) Deed);
+pub struct Proven {
+    pub(crate) deed: Deed,
+    /// The terms it was verified under.
+    pub(crate) terms: TermsHash,
+}
 
 /// What a claim does, computed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +76,8 @@ pub(crate) struct Deed {
     pub(crate) folded: Folded,
     pub(crate) credits: Vec<(AccountId, Bytes, Credit)>,
     pub(crate) withdrawn: u64,
+    /// To whom.
+    pub(crate) destination: Destination,
 }
 
 impl Deed {
@@ -88,6 +94,7 @@ impl Deed {
             folded: Folded { credits: Vec::new(), deposits: 0 },
             credits: Vec::new(),
             withdrawn: 0,
+            destination: [0; 32],
             head,
         };
         match body {
@@ -96,7 +103,7 @@ impl Deed {
                 deed.credits = payees.iter().map(|payee| (payee.id, payee.key, payee.credit)).collect();
             }
             Body::Fold { folded, .. } => deed.folded = folded.clone(),
-            Body::Withdraw { amount, .. } => deed.withdrawn = *amount,
+            Body::Withdraw { amount, to, .. } => (deed.withdrawn, deed.destination) = (*amount, *to),
             Body::Rotate { folded, key, .. } => {
                 (deed.folded, deed.key, deed.rotates) = (folded.clone(), *key, true);
             }
@@ -108,17 +115,22 @@ impl Deed {
 impl Proven {
     /// The account that claims.
     pub fn account(&self) -> AccountId {
-        self.0.head.id
+        self.deed.head.id
     }
 
     /// The accounts that the claim pays.
     pub fn payees(&self) -> impl Iterator<Item = AccountId> + '_ {
-        self.0.credits.iter().map(|(id, ..)| *id)
+        self.deed.credits.iter().map(|(id, ..)| *id)
     }
 
     /// What leaves the ledger; 0 if the claim is no withdrawal.
     pub fn withdrawn(&self) -> u64 {
-        self.0.withdrawn
+        self.deed.withdrawn
+    }
+
+    /// To whom a withdrawal is to be paid out: what its owner said; zeros for other claims.
+    pub fn destination(&self) -> Destination {
+        self.deed.destination
     }
 }
 
@@ -126,6 +138,7 @@ impl Proven {
 #[derive(Clone, Debug)]
 pub struct Checker {
     terms: Terms,
+    hash: TermsHash,
     auditor: RistrettoPoint,
 }
 
@@ -161,7 +174,7 @@ impl Checker {
     /// Under these terms.
     pub fn new(terms: Terms) -> Checker {
         let auditor = group::read(&terms.auditor().0).expect("`Terms::new` has read it");
-        Checker { terms, auditor }
+        Checker { hash: terms.hash(), terms, auditor }
     }
 
     /// Verifies one claim.
@@ -212,8 +225,11 @@ impl Checker {
             RistrettoRangeProof::verify_batch(&mut transcripts, &statements, &proofs, action)
                 .map_err(|_| Refusal::Range)?;
         }
-        let deed = |(claim, read): (&&Claim, Read)| Proven(Deed::of(&claim.body, &read.statement, &read.own));
-        Ok(claims.iter().zip(read).map(deed).collect())
+        let proven = |(claim, read): (&&Claim, Read)| Proven {
+            deed: Deed::of(&claim.body, &read.statement, &read.own),
+            terms: self.hash,
+        };
+        Ok(claims.iter().zip(read).map(proven).collect())
     }
 
     /// Reads the claim's elements, and looks at all that needs no proof.

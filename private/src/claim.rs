@@ -13,6 +13,10 @@ use crate::proof::Proof;
 /// What an account is called.
 pub type AccountId = u64;
 
+/// To whom a withdrawal is paid out: 32 bytes that the operator and the owner understand, such as
+/// the hash of a payment order. The proof is bound to them.
+pub type Destination = [u8; 32];
+
 /// The most payees of one payment.
 pub const PAYEES_MAX: usize = 7;
 
@@ -74,8 +78,8 @@ pub(crate) enum Body {
     },
     /// What is pending becomes available.
     Fold { head: Head, folded: Folded },
-    /// An amount leaves the ledger, in the open.
-    Withdraw { head: Head, amount: u64, left: [Bytes; 2] },
+    /// An amount leaves the ledger, in the open, to somebody outside.
+    Withdraw { head: Head, amount: u64, to: Destination, left: [Bytes; 2] },
     /// The account gets another key. All that is pending is folded.
     Rotate { head: Head, folded: Folded, key: Bytes, handle: Bytes },
 }

@@ -28,6 +28,8 @@ pub(crate) enum Flaw {
     Key,
     /// A payee's key is not compared.
     PayeeKey,
+    /// The terms that an account was opened under are not compared.
+    OtherTerms,
     /// The bound of pending credits is not kept.
     Full,
     /// The credits that a claim folds are not compared.

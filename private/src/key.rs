@@ -4,6 +4,8 @@ use std::fmt;
 
 use curve25519_dalek::ristretto::RistrettoPoint;
 use curve25519_dalek::scalar::Scalar;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::group::{self, Bytes, NEUTRAL};
@@ -67,8 +69,28 @@ impl fmt::Debug for Secret {
 }
 
 /// A public key, in its one encoding.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "Bytes", try_from = "Bytes")]
 pub struct PublicKey(pub(crate) Bytes);
+
+impl From<PublicKey> for Bytes {
+    fn from(key: PublicKey) -> Bytes {
+        key.0
+    }
+}
+
+/// Bytes are no public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the bytes are no public key: no element of the group, or the neutral one")]
+pub struct NotAPublicKey;
+
+impl TryFrom<Bytes> for PublicKey {
+    type Error = NotAPublicKey;
+
+    fn try_from(bytes: Bytes) -> Result<PublicKey, NotAPublicKey> {
+        PublicKey::from_bytes(bytes).ok_or(NotAPublicKey)
+    }
+}
 
 impl PublicKey {
     /// The key with this encoding; `None` if it is no element of the group, or the neutral one.

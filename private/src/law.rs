@@ -204,7 +204,7 @@ impl Statement {
                 this.fold(folded);
                 this
             }
-            Body::Withdraw { head, amount, left } => {
+            Body::Withdraw { head, amount, left, .. } => {
                 let mut this = Statement::new(2);
                 this.head(head);
                 this.after[0].amount = -i128::from(*amount);

@@ -9,7 +9,8 @@ use thiserror::Error;
 
 use crate::account::{Account, NotApplied};
 use crate::check::{Checker, Proven, Refusal};
-use crate::claim::{AccountId, Claim, Head};
+use crate::claim::{AccountId, Claim, Destination, Head};
+use crate::key::PublicKey;
 use crate::terms::Terms;
 
 /// An actor whose objects are accounts.
@@ -37,6 +38,8 @@ pub enum Message {
     Deposit {
         /// The account it goes to.
         account: AccountId,
+        /// The key that whoever pays in knows it by: anybody may have opened an account of any id.
+        key: PublicKey,
         /// How much.
         amount: u64,
     },
@@ -62,6 +65,8 @@ pub struct Receipt {
     pub version: u64,
     /// What leaves the ledger: pay it out.
     pub withdrawn: u64,
+    /// To whom, as the owner has proved that he wants it; zeros if nothing leaves.
+    pub destination: Destination,
 }
 
 /// Why a message had no effect. Nothing changed anywhere.
@@ -96,10 +101,13 @@ impl Actor for Ledger {
 
     fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<Receipt, Refused> {
         match message {
-            Message::Deposit { account, amount } => {
+            Message::Deposit { account, key, amount } => {
                 let state = objects.get_mut(*account)?.ok_or(NotApplied::NotOpen(*account))?;
+                if state.key() != *key {
+                    return Err(NotApplied::WrongKey(*account).into());
+                }
                 state.deposit(*amount)?;
-                Ok(Receipt { version: 0, withdrawn: 0 })
+                Ok(Receipt { version: 0, withdrawn: 0, destination: [0; 32] })
             }
             Message::Look(look) => {
                 let version = match (objects.get(look.head.id)?, look.opens) {
@@ -111,7 +119,7 @@ impl Actor for Ledger {
                     // The claim that opens it may be under way.
                     (None, _) => 0,
                 };
-                Ok(Receipt { version, withdrawn: 0 })
+                Ok(Receipt { version, withdrawn: 0, destination: [0; 32] })
             }
             Message::Proven(proven) => Self::apply(proven, objects),
         }
@@ -121,7 +129,7 @@ impl Actor for Ledger {
 impl Ledger {
     fn apply(proven: &Proven, objects: &mut Objects<'_, Self>) -> Result<Receipt, Refused> {
         let id = proven.account();
-        let version = if proven.0.opens {
+        let version = if proven.deed.opens {
             if objects.contains(id)? {
                 return Err(NotApplied::AlreadyOpen(id).into());
             }
@@ -136,7 +144,7 @@ impl Ledger {
             // What was changed before is undone if this is refused.
             objects.get_mut(payee)?.ok_or(NotApplied::NotOpen(payee))?.receive(proven, number)?;
         }
-        Ok(Receipt { version, withdrawn: proven.withdrawn() })
+        Ok(Receipt { version, withdrawn: proven.withdrawn(), destination: proven.destination() })
     }
 }
 

@@ -55,8 +55,8 @@ pub use account::{Account, NotApplied, PENDING_MAX};
 pub use auditor::AuditorSecret;
 pub use books::{Books, NotBalanced};
 pub use check::{Checker, Proven, Refusal};
-pub use claim::{AccountId, Claim, PAYEES_MAX};
-pub use key::{PublicKey, Secret};
+pub use claim::{AccountId, Claim, Destination, PAYEES_MAX};
+pub use key::{NotAPublicKey, PublicKey, Secret};
 #[cfg(feature = "ledger")]
 pub use ledger::{Guard, Ledger, Look, Message, Receipt, Refused, Submission};
 pub use limbs::NotFound;

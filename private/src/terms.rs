@@ -1,6 +1,11 @@
 //! What all claims of a ledger are bound to.
 
+use sha2::{Digest, Sha512};
+
 use crate::key::PublicKey;
+
+/// A hash of a ledger's terms.
+pub(crate) type TermsHash = [u8; 16];
 
 /// A ledger's terms. A claim that was made under other terms is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +43,12 @@ impl Terms {
     /// The auditor's key.
     pub fn auditor(&self) -> PublicKey {
         self.auditor
+    }
+
+    /// What an account keeps of the terms that it was opened under.
+    pub(crate) fn hash(&self) -> TermsHash {
+        let hash = Sha512::new().chain_update(b"freehold-private/1 terms").chain_update(self.bytes());
+        std::array::from_fn(|at| hash.clone().finalize()[at])
     }
 
     /// As they go into the transcript: the ledger's id, then the auditor's key.

@@ -223,8 +223,8 @@ fn forged_others() -> Vec<Forgery> {
     let secret = secret_of(&world.alice);
     let open = Head { id: 9, version: 0, available: Account::EMPTY, ..of_alice.clone() };
     let nothing = Folded { credits: Vec::new(), deposits: 0 };
-    let takes = Body::Withdraw { head: of_bob.clone(), amount: 50, left: left([0, 0]) };
-    let overdraws = Body::Withdraw { head: of_alice.clone(), amount: 1000, left: left([7, 0]) };
+    let takes = Body::Withdraw { head: of_bob.clone(), amount: 50, to: [0; 32], left: left([0, 0]) };
+    let overdraws = Body::Withdraw { head: of_alice.clone(), amount: 1000, to: [0; 32], left: left([7, 0]) };
     let mut forged = vec![
         ("another's key in a new account", 0, other(Body::Open { head: open }, vec![any], vec![])),
         (
@@ -455,9 +455,58 @@ fn one_of_each() -> Vec<Claim> {
             .pay(of_alice, &[(3, carol.public(), 30), (2, bob.public(), 1 << 40)][..1])
             .expect("it is there"),
         alice.fold(&fuller).expect("it can be read"),
-        alice.withdraw(of_alice, 1).expect("it is there"),
+        alice.withdraw(of_alice, 1, [6; 32]).expect("it is there"),
         alice.rotate(&fuller, &Secret::random()).expect("it can be read"),
     ]
+}
+
+/// A withdrawal said how much and not to whom: whoever carried it to the operator could say that.
+#[test]
+fn a_withdrawal_is_bound_to_where_it_goes() {
+    let World { checker, alice, of_alice, .. } = world();
+    let claim = alice.withdraw(of_alice, 5, [6; 32]).expect("it is there");
+    let proven = checker.verify_one(&claim).expect("it is honest");
+    assert_eq!((proven.withdrawn(), proven.destination()), (5, [6; 32]));
+    let mut stolen = claim.clone();
+    let Body::Withdraw { to, .. } = &mut stolen.body else { panic!("it is a withdrawal") };
+    to[31] ^= 1;
+    assert_eq!(refusal(&stolen), Some(Refusal::Equation));
+    assert_eq!(Claim::from_bytes(&claim.to_bytes()), Ok(claim));
+}
+
+/// A program with two ledgers had the claims of one pass to the accounts of the other.
+#[test]
+fn what_was_verified_under_other_terms_has_no_effect() {
+    let World { auditor, alice, carol, checker, of_alice, .. } = world();
+    let terms = Terms::new([8; 32], auditor.public()).expect("a key");
+    let [of_other, at_other] =
+        [(1, alice), (3, carol)].map(|(id, wallet)| Wallet::new(terms.clone(), id, wallet.secret()));
+    let pays = of_other.pay(of_alice, &[(3, at_other.public(), 30)]).expect("it is there");
+    let pays = Checker::new(terms).verify_one(&pays).expect("it is honest there");
+    let mut account = of_alice.clone();
+    assert_eq!(account.spend(&pays), Err(NotApplied::OtherTerms(1)));
+    let mut of_carol = opened(checker, carol);
+    let before = of_carol.clone();
+    assert_eq!(of_carol.receive(&pays, 0), Err(NotApplied::OtherTerms(3)));
+    assert_eq!((&account, &of_carol), (of_alice, &before));
+    assert_eq!(with(Flaw::OtherTerms, || account.spend(&pays)), Ok(()), "the terms are all that differs");
+    assert_eq!(with(Flaw::OtherTerms, || of_carol.receive(&pays, 0)), Ok(()));
+}
+
+/// An operator who changed a hint locked the balance: the wallet could not say what it was.
+#[test]
+fn a_wallet_with_records_needs_no_hint() {
+    let World { alice, checker, of_alice, .. } = world();
+    let account = Account { hint: [9; 8], ..of_alice.clone() };
+    assert_eq!(alice.balance(&account), Err(NotMade::UnknownBalance));
+    assert_eq!(alice.clone().recording(99).balance(&account), Err(NotMade::UnknownBalance));
+    let recording = alice.clone().recording(100);
+    assert_eq!(recording.balance(&account), Ok(100));
+    let claim = recording.withdraw(&account, 1, [0; 32]).expect("it is there");
+    let mut account = account;
+    account.apply(&checker.verify_one(&claim).expect("it is honest")).expect("it fits");
+    assert_eq!(alice.balance(&account), Ok(99), "the new hint is right");
+    assert_eq!(recording.balance(&account), Ok(99), "and goes before what was recorded");
 }
 
 /// Both holes that were found in Solana's programme in 2025 were omissions from a transcript.

@@ -14,7 +14,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::account::Account;
 use crate::check::{Deed, Proven};
-use crate::claim::{AccountId, Body, Claim, Credit, Folded, Head, PAYEES_MAX, Payee, Sealed};
+use crate::claim::{AccountId, Body, Claim, Credit, Destination, Folded, Head, PAYEES_MAX, Payee, Sealed};
 use crate::group::{self, NEUTRAL, limb_base, limbs};
 use crate::key::{PublicKey, Secret};
 use crate::law::{LEFT, NEW_SECRET, RATIO, SECRET, Statement, limb_witness};
@@ -28,6 +28,8 @@ pub struct Wallet {
     terms: Terms,
     id: AccountId,
     secret: Secret,
+    /// The balance by the owner's own records.
+    recorded: Option<u64>,
 }
 
 /// Why a wallet makes no claim.
@@ -39,7 +41,9 @@ pub enum NotMade {
     OtherKey,
     /// The balance that the account's hint says is not the sealed one: the ledger's files were
     /// changed, or the account was written by another program.
-    #[error("the account's hint does not say the sealed balance: find it from the wallet's own records")]
+    #[error(
+        "the account's hint does not say the sealed balance: give the one of the owner's records (`Wallet::recording`)"
+    )]
     UnknownBalance,
     /// The balance is less.
     #[error("the payment takes more than the balance")]
@@ -61,12 +65,19 @@ pub enum NotMade {
     Unreadable,
 }
 
-/// What is left after a payment or a withdrawal, sealed anew.
+/// What is left after a payment or a withdrawal, sealed anew. It is overwritten when it is dropped.
 struct LeftOver {
     /// Value and blinding, by limb.
     openings: [(u64, Scalar); 2],
     commitments: [group::Bytes; 2],
     blinding: Scalar,
+}
+
+impl Drop for LeftOver {
+    fn drop(&mut self) {
+        self.openings.zeroize();
+        self.blinding.zeroize();
+    }
 }
 
 impl LeftOver {
@@ -84,7 +95,21 @@ fn commit(value: u64, blinding: &Scalar) -> RistrettoPoint {
 impl Wallet {
     /// The wallet of the account `id`, under these terms.
     pub fn new(terms: Terms, id: AccountId, secret: Secret) -> Wallet {
-        Wallet { terms, id, secret }
+        Wallet { terms, id, secret, recorded: None }
+    }
+
+    /// With the balance that the owner's own records say. Where the account's hint is wrong, this
+    /// is what the wallet goes by, if it is the sealed one; so an operator who changes hints locks
+    /// nobody out who keeps records.
+    #[must_use]
+    pub fn recording(self, balance: u64) -> Wallet {
+        Wallet { recorded: Some(balance), ..self }
+    }
+
+    /// For wallets of the same owner elsewhere.
+    #[cfg(test)]
+    pub(crate) fn secret(&self) -> Secret {
+        self.secret.clone()
     }
 
     /// For forgers.
@@ -119,11 +144,13 @@ impl Wallet {
         if account.key != self.public().0 {
             return Err(NotMade::OtherKey);
         }
-        let balance = u64::from_le_bytes(hide(&self.secret, &account.available, account.hint));
+        let hinted = u64::from_le_bytes(hide(&self.secret, &account.available, account.hint));
         let c = group::read(&account.available.c).ok_or(NotMade::Unreadable)?;
         let d = group::read(&account.available.d).ok_or(NotMade::Unreadable)?;
-        let is_sealed = c - self.secret.scalar() * d == RistrettoPoint::mul_base(&Scalar::from(balance));
-        if is_sealed { Ok(balance) } else { Err(NotMade::UnknownBalance) }
+        let sealed = c - self.secret.scalar() * d;
+        let is_sealed = |balance: &u64| sealed == RistrettoPoint::mul_base(&Scalar::from(*balance));
+        let known = [Some(hinted), self.recorded].into_iter().flatten().find(is_sealed);
+        known.ok_or(NotMade::UnknownBalance)
     }
 
     /// The pending payments, the oldest first. Deposits are not among them.
@@ -167,15 +194,16 @@ impl Wallet {
         self.claim(body, new, balance, &*witnesses, &[])
     }
 
-    /// The claim that takes an amount out of the ledger.
+    /// The claim that takes an amount out of the ledger, to be paid to somebody outside. The proof
+    /// is bound to `to`, so nobody can have it paid to another.
     ///
     /// # Errors
     /// See [`NotMade`].
-    pub fn withdraw(&self, account: &Account, amount: u64) -> Result<Claim, NotMade> {
+    pub fn withdraw(&self, account: &Account, amount: u64, to: Destination) -> Result<Claim, NotMade> {
         let balance = self.balance(account)?;
         let left = balance.checked_sub(amount).ok_or(NotMade::Funds { balance })?;
         let sealed = LeftOver::seal(left);
-        let body = Body::Withdraw { head: self.head(account), amount, left: sealed.commitments };
+        let body = Body::Withdraw { head: self.head(account), amount, to, left: sealed.commitments };
         let mut witnesses = Zeroizing::new([Scalar::ZERO; 2]);
         (witnesses[SECRET], witnesses[LEFT]) = (*self.secret.scalar(), sealed.blinding);
         self.claim(body, &self.secret, left, &*witnesses, &sealed.openings)
@@ -200,7 +228,9 @@ impl Wallet {
         let left = balance.checked_sub(sum.ok_or(NotMade::TooMuch)?).ok_or(NotMade::Funds { balance })?;
         let auditor = group::read(&self.terms.auditor().0).ok_or(NotMade::Unreadable)?;
         let mut witnesses = Zeroizing::new(vec![Scalar::ZERO; limb_witness(payees.len(), 0)]);
-        let (mut openings, mut sealed) = (Vec::new(), Vec::new());
+        // With room for all: a vector that grows leaves what it held in memory that is freed.
+        let mut openings = Zeroizing::new(Vec::with_capacity(2 * payees.len() + 2));
+        let mut sealed = Vec::with_capacity(payees.len());
         let mut together = Scalar::ZERO;
         for (at, (id, key, amount)) in payees.iter().enumerate() {
             let of_payee = group::read(&key.0).ok_or(NotMade::Unreadable)?;
@@ -224,12 +254,7 @@ impl Wallet {
         let handle = group::write(&(together * self.secret.point()));
         let body =
             Body::Pay { head: self.head(account), payees: sealed, handle, left: left_over.commitments };
-        let claim = self.claim(body, &self.secret, left, &witnesses, &openings);
-        openings.iter_mut().for_each(|(value, blinding)| {
-            value.zeroize();
-            blinding.zeroize();
-        });
-        claim
+        self.claim(body, &self.secret, left, &witnesses, &openings)
     }
 
     /// What the account will be after this claim of its owner: the next claim may be made from it
@@ -239,7 +264,7 @@ impl Wallet {
     pub fn after(&self, account: &Account, claim: &Claim) -> Option<Account> {
         let statement = Statement::of(&claim.body);
         let own = statement.own.iter().map(group::read).collect::<Option<Vec<_>>>()?;
-        let proven = Proven(Deed::of(&claim.body, &statement, &own));
+        let proven = Proven { deed: Deed::of(&claim.body, &statement, &own), terms: self.terms.hash() };
         let mut account = account.clone();
         account.spend(&proven).ok().map(|()| account)
     }

@@ -7,9 +7,9 @@
 //! head     id u64, version u64, key, c, d, hint 8
 //! pay      u8 payees, for each: id u64, key, (c, d, auditor) twice; then handle, left twice
 //! fold     u64 deposits, u8 credits, for each: (c, d) twice
-//! withdraw u64 amount, left twice
+//! withdraw u64 amount, to 32, left twice
 //! rotate   as fold, then key, handle
-//! account  1, key, c, d, version u64, hint 8, deposits as fold, deposited u64, withdrawn u64
+//! account  1, terms 16, key, c, d, version u64, hint 8, deposits as fold, deposited u64, withdrawn u64
 //! ```
 
 use curve25519_dalek::scalar::Scalar;
@@ -121,7 +121,10 @@ impl Reader<'_> {
                 Body::Pay { head, payees, handle: self.take()?, left: self.left()? }
             }
             2 => Body::Fold { head, folded: self.folded()? },
-            3 => Body::Withdraw { head, amount: self.number()?, left: self.left()? },
+            3 => {
+                let (amount, to) = (self.number()?, self.take()?);
+                Body::Withdraw { head, amount, to, left: self.left()? }
+            }
             _ => Body::Rotate { head, folded: self.folded()?, key: self.take()?, handle: self.take()? },
         })
     }
@@ -176,8 +179,9 @@ impl Body {
                 to.extend(left.concat());
             }
             Body::Fold { folded, .. } => put_folded(folded, &mut to),
-            Body::Withdraw { amount, left, .. } => {
+            Body::Withdraw { amount, to: destination, left, .. } => {
                 to.extend(amount.to_le_bytes());
+                to.extend(destination);
                 to.extend(left.concat());
             }
             Body::Rotate { folded, key, handle, .. } => {
@@ -240,6 +244,7 @@ impl Account {
     /// As it is sent to a wallet.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut to = vec![VERSION];
+        to.extend(self.terms);
         to.extend(self.key);
         put_sealed(&self.available, &mut to);
         to.extend(self.version.to_le_bytes());
@@ -258,12 +263,12 @@ impl Account {
     pub fn from_bytes(bytes: &[u8]) -> Result<Account, NotAClaim> {
         let mut reader = Reader(bytes);
         reader.version()?;
-        let (key, available) = (reader.take()?, reader.sealed()?);
+        let (terms, key, available) = (reader.take()?, reader.take()?, reader.sealed()?);
         let (version, hint) = (reader.number()?, reader.take()?);
         let Folded { credits: pending, deposits: pending_deposits } = reader.folded()?;
         let (deposited, withdrawn) = (reader.number()?, reader.number()?);
         let account =
-            Account { key, available, version, hint, pending, pending_deposits, deposited, withdrawn };
+            Account { terms, key, available, version, hint, pending, pending_deposits, deposited, withdrawn };
         reader.end(account)
     }
 }

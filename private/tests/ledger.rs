@@ -51,7 +51,7 @@ impl Bank {
         let opened: Vec<_> = self.wallets.iter().map(|wallet| self.send(wallet.open())).collect();
         assert!(opened.into_iter().all(|outcome| outcome.wait().is_ok()));
         for wallet in &self.wallets {
-            let message = Message::Deposit { account: wallet.id(), amount: deposit };
+            let message = Message::Deposit { account: wallet.id(), key: wallet.public(), amount: deposit };
             self.handle.ask(message).wait().expect("the account is open");
         }
         let folds = self
@@ -196,9 +196,14 @@ fn an_account_is_opened_once() {
 fn a_withdrawal_and_a_new_key_go_through_the_gate() {
     let bank = Bank::new(2, 100);
     let owner = &bank.wallets[0];
-    let taken =
-        bank.make(owner.withdraw(&bank.account(owner), 60).expect("it is there")).expect("it is honest");
-    assert_eq!(taken.withdrawn, 60);
+    let taken = bank
+        .make(owner.withdraw(&bank.account(owner), 60, [4; 32]).expect("it is there"))
+        .expect("it is honest");
+    assert_eq!((taken.withdrawn, taken.destination), (60, [4; 32]));
+    // Somebody else may have opened the account of that number.
+    let (account, key) = (owner.id(), bank.wallets[1].public());
+    let refused = bank.handle.ask(Message::Deposit { account, key, amount: 7 }).wait();
+    assert_eq!(refused, Err(AskError::Aborted(Refused::NotApplied(NotApplied::WrongKey(account)))));
     assert_eq!((owner.balance(&bank.account(owner)), bank.books()), (Ok(40), 140));
     let new = Secret::random();
     bank.make(owner.rotate(&bank.account(owner), &new).expect("it is there")).expect("it is honest");
@@ -282,8 +287,8 @@ fn agrees(steps: &[Step]) {
     for step in steps {
         let claim = match *step {
             Step::Deposit(at, amount) => {
-                let account = bank.wallets[at].id();
-                bank.handle.ask(Message::Deposit { account, amount }).wait().expect("it is open");
+                let (account, key) = (bank.wallets[at].id(), bank.wallets[at].public());
+                bank.handle.ask(Message::Deposit { account, key, amount }).wait().expect("it is open");
                 plain[at].1 += amount;
                 continue;
             }
@@ -304,7 +309,7 @@ fn agrees(steps: &[Step]) {
                 bank.wallets[at].fold(&bank.account(&bank.wallets[at])).expect("it can be read")
             }
             Step::Withdraw(at, amount) => {
-                let claim = bank.wallets[at].withdraw(&bank.account(&bank.wallets[at]), amount);
+                let claim = bank.wallets[at].withdraw(&bank.account(&bank.wallets[at]), amount, [0; 32]);
                 match plain[at].0.checked_sub(amount) {
                     Some(left) => plain[at].0 = left,
                     None => {

@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use freehold::{Config, Gate, GateConfig, Handle, LogConfig, Runtime, Shards};
-use freehold_private::{Account, Claim, Guard, Ledger, Message, Submission};
+use freehold_private::{Account, Claim, Guard, Ledger, Message, PublicKey, Submission};
 
 use crate::socket::{ALL, CLAIM, DEPOSIT, DONE, REFUSED, SHOW, read, write};
 use crate::{Failed, terms};
@@ -68,7 +68,9 @@ fn answer(
             Ok(account.ok_or("there is no such account")?.to_bytes())
         }
         DEPOSIT => {
-            let message = Message::Deposit { account: number_at(0)?, amount: number_at(1)? };
+            let key = bytes.get(16..).ok_or("a key is missing")?;
+            let key = PublicKey::try_from(<[u8; 32]>::try_from(key)?)?;
+            let message = Message::Deposit { account: number_at(0)?, key, amount: number_at(1)? };
             handle.ask(message).wait()?;
             Ok(Vec::new())
         }

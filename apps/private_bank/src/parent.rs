@@ -11,7 +11,7 @@ use freehold_private::{Account, Books, Secret};
 
 use crate::socket::{ALL, Client, DEPOSIT};
 use crate::wallet::sees;
-use crate::{Failed, hex, terms};
+use crate::{Failed, hex, key, terms};
 
 /// What each wallet begins with.
 const DEPOSIT_EACH: u64 = 10_000;
@@ -162,8 +162,9 @@ fn begin(wallets: u64, payments: u64) -> Result<Bank, Failed> {
         }
     }
     bank.each_says(0..wallets, "ready")?;
-    for id in 1..=wallets as u64 {
-        let deposit = [id.to_le_bytes(), DEPOSIT_EACH.to_le_bytes()].concat();
+    for (id, owner) in (1_u64..).zip(&keys[..wallets]) {
+        let mut deposit = [id.to_le_bytes(), DEPOSIT_EACH.to_le_bytes()].concat();
+        deposit.extend(key(owner)?.to_bytes());
         bank.client.ask(DEPOSIT, &deposit)??;
     }
     Ok(bank)
