@@ -39,6 +39,10 @@ pub(crate) enum Fault {
     NeverUnpublish,
     /// A timer that is cancelled goes on waiting.
     KeepCancelled,
+    /// A message that changes an entry of a collection keeps no before-image of it.
+    ForgetEntry,
+    /// The order of a collection does not follow an entry that comes or goes.
+    DisagreeingOrder,
     /// An answer does not wait until it is durable.
     AnswerEarly,
     /// A log closes an epoch although something of it is in doubt.
@@ -77,6 +81,8 @@ pub(crate) enum Fault {
     CancelUnlogged,
     /// A batch is not ended before a record would make it longer than readers take.
     LongBatch,
+    /// A log says nothing of an entry that was removed from a collection.
+    RemovalUnlogged,
 }
 
 #[cfg(test)]
@@ -112,7 +118,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 35] = [
+    pub(crate) const ALL: [Fault; 38] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -130,6 +136,8 @@ impl Fault {
         Fault::TrimPublished,
         Fault::NeverUnpublish,
         Fault::KeepCancelled,
+        Fault::ForgetEntry,
+        Fault::DisagreeingOrder,
         Fault::AnswerEarly,
         Fault::CloseInDoubt,
         Fault::AwaitNobody,
@@ -148,6 +156,7 @@ impl Fault {
         Fault::NoSync,
         Fault::CancelUnlogged,
         Fault::LongBatch,
+        Fault::RemovalUnlogged,
     ];
 
     /// Whether it matters only to those who have logs. These come last.

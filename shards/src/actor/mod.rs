@@ -2,6 +2,7 @@
 
 pub(crate) mod addressees;
 pub(crate) mod codec;
+pub(crate) mod collection;
 pub(crate) mod destination;
 pub(crate) mod kind;
 pub(crate) mod limits;
@@ -123,6 +124,33 @@ pub enum AccessError<Id: Debug> {
     #[error("object {id:?} has another name, and its key is taken: choose a name that differs")]
     OtherName {
         /// The object.
+        id: Id,
+    },
+    /// An entry of a collection, where an object of its own is wanted.
+    #[error("object {id:?} is an entry of a collection: reach it by `Objects::collection`")]
+    Entry {
+        /// The entry.
+        id: Id,
+    },
+    /// An id that is no entry of the collection it was looked for in.
+    #[error("object {id:?} is no entry of this collection: give the id of one")]
+    NotAnEntry {
+        /// What was looked for.
+        id: Id,
+    },
+    /// More entries of collections changed in one message than `Limits::entries_max`.
+    #[error("a message may change at most {max} entries: go on in another, or raise the limit")]
+    TooManyEntries {
+        /// The limit.
+        max: usize,
+    },
+    /// A collection of another shard than the message runs on. A message to objects of several
+    /// shards runs on the highest of them.
+    #[error(
+        "the collection {id:?} lives on another shard: give what is changed together one placement, or tell the collection"
+    )]
+    CollectionElsewhere {
+        /// The collection.
         id: Id,
     },
     /// Ownership of an object that does not exist.
