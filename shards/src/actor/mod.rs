@@ -4,6 +4,7 @@ pub(crate) mod addressees;
 pub(crate) mod codec;
 pub(crate) mod collection;
 pub(crate) mod destination;
+pub(crate) mod entries;
 pub(crate) mod kind;
 pub(crate) mod limits;
 pub(crate) mod objects;
