@@ -15,6 +15,7 @@
 
 use std::ops::{Bound, RangeBounds};
 
+use crate::actor::addressees::Target;
 use crate::actor::objects::Objects;
 use crate::actor::run::{BeforeImage, CommitWork, ObjectSlot, check_writer};
 use crate::actor::{AccessError, Actor};
@@ -157,8 +158,10 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     /// # Errors
     /// As [`Collection::get_mut`].
     pub fn insert(&mut self, id: A::Id, state: A::State) -> Result<Option<A::State>, AccessError<A::Id>> {
-        let slot = self.find(id)?;
+        self.check_is_entry(id)?;
         self.own()?;
+        let orders = &self.objects.run.partition.orders;
+        let slot = self.order.map_or(NO_SLOT, |order| orders.find_in(order, &id));
         if slot == NO_SLOT {
             self.check_room()?;
             let run = &mut *self.objects.run;
@@ -269,13 +272,16 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         self.objects.run.partition.slot(slot)
     }
 
-    /// The slot of the entry `id`, or [`NO_SLOT`].
+    #[inline]
+    fn check_is_entry(&self, id: A::Id) -> Result<(), AccessError<A::Id>> {
+        if id.collection() == Some(self.id) { Ok(()) } else { Err(AccessError::NotAnEntry { id }) }
+    }
+
+    /// The slot of the entry `id`, or [`NO_SLOT`] if it does not exist.
     #[inline]
     fn find(&self, id: A::Id) -> Result<SlotIndex, AccessError<A::Id>> {
-        if id.collection() != Some(self.id) {
-            return Err(AccessError::NotAnEntry { id });
-        }
-        Ok(self.order.map_or(NO_SLOT, |order| self.objects.run.partition.orders.find_in(order, &id)))
+        self.check_is_entry(id)?;
+        Ok(self.order.map_or(NO_SLOT, |order| self.objects.run.partition.orders.find_live(order, &id)))
     }
 
     fn remove_at(&mut self, slot: SlotIndex) -> Result<Option<A::State>, AccessError<A::Id>> {
@@ -300,8 +306,9 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     #[cold]
     fn own_now(&mut self) -> Result<(), AccessError<A::Id>> {
         let (id, sender) = (self.id, self.objects.sender);
-        let (slot, access) = self.objects.had_to_write(id)?;
-        if slot != NO_SLOT {
+        let Target { slot, access, saved, .. } = *self.objects.had_to_write(id)?;
+        // Having been allowed to write the header once, it is to its end.
+        if slot != NO_SLOT && !saved {
             let run = &mut *self.objects.run;
             let header = run.partition.slot(slot);
             if access == Access::Read && header.is_held() {

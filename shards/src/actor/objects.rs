@@ -474,11 +474,9 @@ impl<A: Actor> Objects<'_, A> {
         }
     }
 
-    /// The slot of the object `id`, declared or not, and what it is declared for: to be written, if
-    /// it was not declared.
-    pub(super) fn had_to_write(&mut self, id: A::Id) -> Result<(SlotIndex, Access), AccessError<A::Id>> {
-        let target = if self.first.id == id { &self.first } else { declared(self.run, self.others, id)? };
-        Ok((target.slot, target.access))
+    /// The object `id`, declared or not: if it was not, it is to be written now.
+    pub(super) fn had_to_write(&mut self, id: A::Id) -> Result<&Target<A::Id>, AccessError<A::Id>> {
+        if self.first.id == id { Ok(&self.first) } else { Ok(declared(self.run, self.others, id)?) }
     }
 
     /// The slot of `id`, once the sender may write it and its before-image is kept; `None` if it

@@ -97,6 +97,12 @@ impl<I: ObjectId> Orders<I> {
         live.get(id).or_else(is_apart).copied().unwrap_or(NO_SLOT)
     }
 
+    /// The slot of the entry `id` if it exists, or [`NO_SLOT`].
+    #[inline]
+    pub(crate) fn find_live(&self, number: OrderIndex, id: &I) -> SlotIndex {
+        self.orders[number as usize].live.get(id).copied().unwrap_or(NO_SLOT)
+    }
+
     /// Adds an entry, which is in none of the maps.
     pub(crate) fn insert(&mut self, collection: I, id: I, slot: SlotIndex) {
         let orders = &mut self.orders;

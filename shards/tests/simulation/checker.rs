@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_shard::{AccessError, AskError, Epoch, OwnerId, Ownership, Time, TimerId, TransactionId};
 
-use super::script::{Refusal, Script, Seen, Value, apply};
+use super::script::{Refusal, Script, Seen, Value, apply, entry};
 
 /// One run of a message to the end of its script.
 #[derive(Clone, Debug)]
@@ -60,6 +60,8 @@ pub(crate) struct Audit {
     pub(crate) is_whole: bool,
     pub(crate) is_expired: bool,
     pub(crate) published: Vec<(u64, Option<Value>)>,
+    /// The entries of collections that were read as ranges.
+    pub(crate) ranges: Vec<(u64, Vec<(u64, Value)>)>,
     /// It waited until everything it could see was durable.
     pub(crate) is_durable: bool,
 }
@@ -281,7 +283,12 @@ impl History {
         let answer = self.answers.get(&message);
         let mut after = model.clone();
         let mut seen = Vec::new();
-        let end = apply(&run.script, &mut Replay::new(&mut after, run.script.sender), &mut seen);
+        let elsewhere = match run.end {
+            Err(Refusal::Elsewhere(collection)) => Some(collection),
+            _ => None,
+        };
+        let mut place = Replay { elsewhere, ..Replay::new(&mut after, run.script.sender) };
+        let end = apply(&run.script, &mut place, &mut seen);
         if (&seen, &end) != (&run.seen, &run.end) {
             return Err(format!(
                 "message {message} {:?}\n saw      {:?} {:?}\n expected {seen:?} {end:?}\n answered {answer:?}",
@@ -364,6 +371,16 @@ impl Audit {
                 self.epoch, self.objects
             ));
         }
+        for (collection, found) in &self.ranges {
+            let ids = entry(*collection, 0)..entry(*collection + 1, 0);
+            let expected: Vec<_> = model.range(ids).map(|(id, object)| (*id, object.1)).collect();
+            if *found != expected {
+                return Err(format!(
+                    "the snapshot of {} saw {found:?} of collection {collection}, expected {expected:?}",
+                    self.epoch
+                ));
+            }
+        }
         for (id, value) in &self.published {
             if *value != public(model, *id) {
                 return Err(format!(
@@ -393,10 +410,12 @@ pub(crate) struct Replay<'a> {
     /// What the message has written: having been allowed to once, it is to its end, whatever it
     /// does to the ownership.
     pub(crate) mine: BTreeSet<u64>,
+    /// The collection that is not where the message ran, and that it reached for.
+    pub(crate) elsewhere: Option<u64>,
 }
 
 impl<'a> Replay<'a> {
     fn new(model: &'a mut Model, sender: OwnerId) -> Self {
-        Replay { model, sender, mine: BTreeSet::new() }
+        Replay { model, sender, mine: BTreeSet::new(), elsewhere: None }
     }
 }
