@@ -41,6 +41,8 @@ pub(crate) enum Fault {
     KeepCancelled,
     /// A message that changes an entry of a collection keeps no before-image of it.
     ForgetEntry,
+    /// What a message has not taken along of a collection counts as not there.
+    MissNothing,
     /// The order of a collection does not follow an entry that comes or goes.
     DisagreeingOrder,
     /// An answer does not wait until it is durable.
@@ -118,7 +120,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 38] = [
+    pub(crate) const ALL: [Fault; 39] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -137,6 +139,7 @@ impl Fault {
         Fault::NeverUnpublish,
         Fault::KeepCancelled,
         Fault::ForgetEntry,
+        Fault::MissNothing,
         Fault::DisagreeingOrder,
         Fault::AnswerEarly,
         Fault::CloseInDoubt,

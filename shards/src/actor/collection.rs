@@ -13,15 +13,16 @@
 //! An entry has no owner of its own; its record in a log is as short as that of an object of
 //! owner 0.
 
+use std::collections::btree_map;
 use std::ops::{Bound, RangeBounds};
 
 use crate::actor::addressees::Target;
 use crate::actor::objects::Objects;
-use crate::actor::run::{BeforeImage, CommitWork, ObjectSlot, check_writer};
+use crate::actor::run::{BeforeImage, CommitWork, Need, ObjectSlot, check_writer};
 use crate::actor::{AccessError, Actor};
 use crate::fault::{self, Fault};
 use crate::object::{Access, ObjectId, Ownership};
-use crate::store::order::{IdBounds, OrderIndex, Place};
+use crate::store::order::{IdBounds, OrderIndex, Place, begins_before, ends_behind, is_range};
 use crate::store::slot::{NO_SLOT, SlotIndex};
 
 /// A collection, while a message runs that has it: its header, and its entries in the order of
@@ -69,6 +70,17 @@ pub struct Collection<'c, 'a, A: Actor> {
     order: Option<OrderIndex>,
     /// The message may change entries: asked once.
     may_write: bool,
+    standing: Standing,
+}
+
+/// Where a collection is at home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Here, with all its entries.
+    Home,
+    /// Elsewhere: the message has what it took along, if it knew that it needs something. See
+    /// `pieces`, which is where *known-or-missed* stands.
+    Guest(Option<usize>),
 }
 
 impl<'a, A: Actor> Objects<'a, A> {
@@ -78,19 +90,19 @@ impl<'a, A: Actor> Objects<'a, A> {
     /// See [`Collection`] for an example.
     ///
     /// # Errors
-    /// [`AccessError::Entry`] if `id` is an entry of another; [`AccessError::CollectionElsewhere`]
-    /// if the message runs on another shard than the collection lives on; otherwise as
-    /// [`Objects::get`].
+    /// [`AccessError::Entry`] if `id` is an entry of another; otherwise as [`Objects::get`].
     pub fn collection(&mut self, id: A::Id) -> Result<Collection<'_, 'a, A>, AccessError<A::Id>> {
         if id.collection().is_some() {
             return Err(AccessError::Entry { id });
         }
         let slot = self.slot_of(id)?;
-        if slot != NO_SLOT && !self.run.partition.slot(slot).live {
-            return Err(AccessError::CollectionElsewhere { id });
-        }
+        let standing = if slot == NO_SLOT || self.run.partition.slot(slot).live {
+            Standing::Home
+        } else {
+            Standing::Guest(self.run.guests.iter().position(|guest| guest.collection == id))
+        };
         let order = self.run.partition.orders.number(&id);
-        Ok(Collection { objects: self, id, order, may_write: false })
+        Ok(Collection { objects: self, id, order, may_write: false, standing })
     }
 }
 
@@ -119,7 +131,22 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     /// How many entries there are.
     #[inline]
     pub fn len(&self) -> usize {
-        self.order.map_or(0, |order| self.objects.run.partition.orders.len(order))
+        let here = self.order.map_or(0, |order| self.objects.run.partition.orders.len(order));
+        match self.standing {
+            Standing::Home => here,
+            Standing::Guest(Some(guest)) => {
+                let guest = &self.objects.run.guests[guest];
+                guest.len - guest.lent + here
+            }
+            Standing::Guest(None) => {
+                // The header is no entry: this is a range without any.
+                self.miss(Need {
+                    bounds: (Bound::Included(self.id), Bound::Included(self.id)),
+                    is_back: false,
+                });
+                0
+            }
+        }
     }
 
     /// Whether there are no entries.
@@ -159,13 +186,18 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     /// As [`Collection::get_mut`].
     pub fn insert(&mut self, id: A::Id, state: A::State) -> Result<Option<A::State>, AccessError<A::Id>> {
         self.check_is_entry(id)?;
+        self.check_known(id)?;
         self.own()?;
         let orders = &self.objects.run.partition.orders;
         let slot = self.order.map_or(NO_SLOT, |order| orders.find_in(order, &id));
         if slot == NO_SLOT {
             self.check_room()?;
             let run = &mut *self.objects.run;
-            let slot = run.partition.insert(run.partition.hash(&id), id, Ownership::default());
+            let slot = if self.standing == Standing::Home {
+                run.partition.insert(run.partition.hash(&id), id, Ownership::default())
+            } else {
+                run.partition.lend_entry(self.id, id, run.epoch_state.epoch, None)
+            };
             let image = run.before.len();
             let new = run.partition.slot_mut(slot);
             new.state = Some(state);
@@ -220,18 +252,18 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     pub fn range(&self, ids: impl RangeBounds<A::Id>) -> impl DoubleEndedIterator<Item = (A::Id, &A::State)> {
         let bounds = (ids.start_bound().cloned(), ids.end_bound().cloned());
         let partition = &self.objects.run.partition;
-        let slots = self.order.map(|order| partition.orders.range(order, bounds));
-        slots
-            .into_iter()
-            .flatten()
-            .filter_map(|(id, slot)| Some((*id, partition.slot(*slot).state.as_ref()?)))
+        let here = match (self.standing, self.order) {
+            (Standing::Home, Some(order)) => partition.orders.range(order, bounds),
+            _ => btree_map::Range::default(),
+        };
+        EntryRange { collection: self, here, asked: bounds, left: bounds }
     }
 
     /// Walks a range of ids, and changes or removes what it finds: see [`Collection`] for an
     /// example. Each step takes time as the logarithm of the number of entries.
     pub fn walk(&mut self, ids: impl RangeBounds<A::Id>) -> EntryWalk<'_, 'c, 'a, A> {
         let bounds = (ids.start_bound().cloned(), ids.end_bound().cloned());
-        EntryWalk { collection: self, bounds }
+        EntryWalk { collection: self, asked: bounds, left: bounds }
     }
 
     /// Looks at no more than `most` entries of a range, and removes those that `keeps` says no to.
@@ -281,7 +313,67 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     #[inline]
     fn find(&self, id: A::Id) -> Result<SlotIndex, AccessError<A::Id>> {
         self.check_is_entry(id)?;
+        self.check_known(id)?;
         Ok(self.order.map_or(NO_SLOT, |order| self.objects.run.partition.orders.find_live(order, &id)))
+    }
+
+    /// The message needs what it has not taken along: it runs again with it. Until it has ended, it
+    /// sees that there is nothing.
+    #[cold]
+    fn miss(&self, need: Need<A::Id>) -> AccessError<A::Id> {
+        let missing = &self.objects.run.missing;
+        missing.pieces.borrow_mut().push((self.id, need));
+        missing.miss(self.id, Access::Read)
+    }
+
+    #[inline]
+    fn check_known(&self, id: A::Id) -> Result<(), AccessError<A::Id>> {
+        if self.standing == Standing::Home { Ok(()) } else { self.check_known_of_guest(id) }
+    }
+
+    #[cold]
+    fn check_known_of_guest(&self, id: A::Id) -> Result<(), AccessError<A::Id>> {
+        let bounds = (Bound::Included(id), Bound::Included(id));
+        if self.knows(&bounds) { Ok(()) } else { Err(self.miss(Need { bounds, is_back: false })) }
+    }
+
+    /// Whether all entries of this range are here.
+    fn knows(&self, (from, to): &IdBounds<A::Id>) -> bool {
+        let known = match self.standing {
+            Standing::Home => return true,
+            Standing::Guest(guest) => guest.map(|guest| &self.objects.run.guests[guest].known),
+        };
+        let has_all = |known: &IdBounds<A::Id>| begins_before(&known.0, from) && ends_behind(&known.1, to);
+        known.is_some_and(|known| known.iter().any(has_all)) || fault::is_on(Fault::MissNothing)
+    }
+
+    /// The next entry of a range of which `left` is left, and its slot; from the end, or from the
+    /// beginning. What was `asked` for is what the message takes along if it is not known here.
+    fn step(
+        &self,
+        asked: &IdBounds<A::Id>,
+        left: &mut IdBounds<A::Id>,
+        is_back: bool,
+    ) -> Option<(A::Id, SlotIndex)> {
+        let found = self.order.and_then(|order| {
+            let mut range = self.objects.run.partition.orders.range(order, *left);
+            let found = if is_back { range.next_back() } else { range.next() };
+            found.map(|(id, slot)| (*id, *slot))
+        });
+        if self.standing != Standing::Home {
+            let end = found.map(|(id, _)| Bound::Included(id));
+            let span = match is_back {
+                false => (left.0, end.unwrap_or(left.1)),
+                true => (end.unwrap_or(left.0), left.1),
+            };
+            if is_range(left) && !self.knows(&span) {
+                self.miss(Need { bounds: *asked, is_back });
+                return None;
+            }
+        }
+        let (id, slot) = found?;
+        *(if is_back { &mut left.1 } else { &mut left.0 }) = Bound::Excluded(id);
+        Some((id, slot))
     }
 
     fn remove_at(&mut self, slot: SlotIndex) -> Result<Option<A::State>, AccessError<A::Id>> {
@@ -351,8 +443,49 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
 /// A walk through a range of a collection: see [`Collection::walk`].
 pub struct EntryWalk<'w, 'c, 'a, A: Actor> {
     collection: &'w mut Collection<'c, 'a, A>,
+    asked: IdBounds<A::Id>,
     /// What is left of the range.
-    bounds: IdBounds<A::Id>,
+    left: IdBounds<A::Id>,
+}
+
+/// A range of a collection: see [`Collection::range`].
+struct EntryRange<'r, 'c, 'a, A: Actor> {
+    collection: &'r Collection<'c, 'a, A>,
+    /// What is left of it, if the collection is at home here.
+    here: btree_map::Range<'r, A::Id, SlotIndex>,
+    asked: IdBounds<A::Id>,
+    /// What is left of it, if it is not.
+    left: IdBounds<A::Id>,
+}
+
+impl<'r, A: Actor> EntryRange<'r, '_, '_, A> {
+    fn state(&self, (id, slot): (A::Id, SlotIndex)) -> Option<(A::Id, &'r A::State)> {
+        Some((id, self.collection.slot(slot).state.as_ref()?))
+    }
+}
+
+impl<'r, A: Actor> Iterator for EntryRange<'r, '_, '_, A> {
+    type Item = (A::Id, &'r A::State);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = match self.collection.standing {
+            Standing::Home => self.here.next().map(|(id, slot)| (*id, *slot)),
+            Standing::Guest(_) => self.collection.step(&self.asked, &mut self.left, false),
+        };
+        self.state(next?)
+    }
+}
+
+impl<A: Actor> DoubleEndedIterator for EntryRange<'_, '_, '_, A> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let next = match self.collection.standing {
+            Standing::Home => self.here.next_back().map(|(id, slot)| (*id, *slot)),
+            Standing::Guest(_) => self.collection.step(&self.asked, &mut self.left, true),
+        };
+        self.state(next?)
+    }
 }
 
 impl<'c, 'a, A: Actor> EntryWalk<'_, 'c, 'a, A> {
@@ -360,20 +493,14 @@ impl<'c, 'a, A: Actor> EntryWalk<'_, 'c, 'a, A> {
     // No iterator: an entry is given back before the next is looked for.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend what it walks")]
     pub fn next(&mut self) -> Option<EntryMut<'_, 'c, 'a, A>> {
-        let order = self.collection.order?;
-        let orders = &self.collection.objects.run.partition.orders;
-        let (id, slot) = orders.range(order, self.bounds).next()?;
-        self.bounds.0 = Bound::Excluded(*id);
-        Some(EntryMut { id: *id, slot: *slot, collection: self.collection })
+        let (id, slot) = self.collection.step(&self.asked, &mut self.left, false)?;
+        Some(EntryMut { id, slot, collection: self.collection })
     }
 
     /// The last entry of what is left of the range.
     pub fn next_back(&mut self) -> Option<EntryMut<'_, 'c, 'a, A>> {
-        let order = self.collection.order?;
-        let orders = &self.collection.objects.run.partition.orders;
-        let (id, slot) = orders.range(order, self.bounds).next_back()?;
-        self.bounds.1 = Bound::Excluded(*id);
-        Some(EntryMut { id: *id, slot: *slot, collection: self.collection })
+        let (id, slot) = self.collection.step(&self.asked, &mut self.left, true)?;
+        Some(EntryMut { id, slot, collection: self.collection })
     }
 }
 

@@ -25,6 +25,11 @@ pub struct Limits {
     /// is refused ([`AccessError::TooManyEntries`](crate::AccessError::TooManyEntries)). 64 to
     /// 16,777,216. Default: 65,536.
     pub entries_max: usize,
+    /// Bytes of entries that a message to several shards takes along from the homes of their
+    /// collections, as large as they are in memory without what they point to. Beyond it the
+    /// message is refused ([`AccessError::TooMuchCarried`](crate::AccessError::TooMuchCarried)).
+    /// 4 KiB to 64 MiB. Default: 64 KiB.
+    pub carried_bytes_max: usize,
     /// Old versions of objects that a shard keeps for open snapshots. Beyond it the oldest
     /// snapshots are revoked. The same bound holds for states put aside for a checkpoint: beyond
     /// it messages from outside wait until the checkpoint has written them. 0 to 1,073,741,824.
@@ -44,6 +49,7 @@ impl Default for Limits {
             outbox_messages_max: 1 << 14,
             own_messages_max: 1 << 14,
             entries_max: 1 << 16,
+            carried_bytes_max: 64 << 10,
             versions_max: 1 << 20,
             snapshot_age_max: Duration::from_secs(600),
         }

@@ -145,14 +145,14 @@ pub enum AccessError<Id: Debug> {
         /// The limit.
         max: usize,
     },
-    /// A collection of another shard than the message runs on. A message to objects of several
-    /// shards runs on the highest of them.
+    /// A message to several shards that needs more entries of collections than it may take along:
+    /// `Limits::carried_bytes_max`.
     #[error(
-        "the collection {id:?} lives on another shard: give what is changed together one placement, or tell the collection"
+        "a message to several shards takes at most {max} bytes of entries along: look at fewer, give what is changed together one placement, or raise the limit"
     )]
-    CollectionElsewhere {
-        /// The collection.
-        id: Id,
+    TooMuchCarried {
+        /// The limit.
+        max: usize,
     },
     /// Ownership of an object that does not exist.
     #[error("object {id:?} does not exist: insert it first")]

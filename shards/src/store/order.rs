@@ -13,6 +13,7 @@
 //! Invariant *order-agrees*: between messages `live` has exactly the entries that have a state, and
 //! [`Slot::place`](crate::store::slot::Slot::place) says in which of the two an entry's slot is.
 
+use std::collections::btree_map::Range;
 use std::collections::{BTreeMap, HashMap};
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -69,6 +70,30 @@ fn peekable<I: Ord + Copy>(
     bounds: IdBounds<I>,
 ) -> Peekable<impl Iterator<Item = (&I, &SlotIndex)>> {
     is_range(&bounds).then(|| map.range(bounds)).into_iter().flatten().peekable()
+}
+
+/// Whether a range that begins at `one` has all of one that begins at `other`.
+pub(crate) fn begins_before<I: Ord>(one: &Bound<I>, other: &Bound<I>) -> bool {
+    match (one, other) {
+        (Bound::Unbounded, _) => true,
+        (_, Bound::Unbounded) => false,
+        (Bound::Excluded(one), Bound::Included(other)) => one < other,
+        (Bound::Included(one) | Bound::Excluded(one), Bound::Included(other) | Bound::Excluded(other)) => {
+            one <= other
+        }
+    }
+}
+
+/// Whether a range that ends at `one` has all of one that ends at `other`.
+pub(crate) fn ends_behind<I: Ord>(one: &Bound<I>, other: &Bound<I>) -> bool {
+    match (one, other) {
+        (Bound::Unbounded, _) => true,
+        (_, Bound::Unbounded) => false,
+        (Bound::Excluded(one), Bound::Included(other)) => one > other,
+        (Bound::Included(one) | Bound::Excluded(one), Bound::Included(other) | Bound::Excluded(other)) => {
+            one >= other
+        }
+    }
 }
 
 impl<I: ObjectId> Orders<I> {
@@ -149,13 +174,16 @@ impl<I: ObjectId> Orders<I> {
 
     /// The entries in this range, in order, with their slots; those that the running message
     /// removed are among them.
-    pub(crate) fn range(
-        &self,
-        number: OrderIndex,
-        bounds: IdBounds<I>,
-    ) -> impl DoubleEndedIterator<Item = (&I, &SlotIndex)> {
+    pub(crate) fn range(&self, number: OrderIndex, bounds: IdBounds<I>) -> Range<'_, I, SlotIndex> {
         let live = &self.orders[number as usize].live;
-        is_range(&bounds).then(|| live.range(bounds)).into_iter().flatten()
+        if is_range(&bounds) { live.range(bounds) } else { Range::default() }
+    }
+
+    /// Takes a collection out that is at home elsewhere: the slots of all its entries.
+    pub(crate) fn take(&mut self, collection: &I) -> Vec<SlotIndex> {
+        let Some(number) = self.numbers.remove(collection) else { return Vec::new() };
+        let Order { live, apart } = self.orders.remove(number as usize);
+        live.into_values().chain(apart.into_values()).collect()
     }
 
     /// The entries in this range that there are, and those that a snapshot may see, in order.

@@ -216,6 +216,14 @@ impl<I: ObjectId, S> Partition<I, S> {
         self.put(Slot::lent(id, epoch, ownership, state))
     }
 
+    /// The same for an entry of a collection: it is in the order of that, which is at home
+    /// elsewhere.
+    pub(crate) fn lend_entry(&mut self, collection: I, id: I, epoch: Epoch, state: Option<S>) -> SlotIndex {
+        let slot = self.lend_slot(id, epoch, Ownership::default(), state);
+        self.orders.insert(collection, id, slot);
+        slot
+    }
+
     /// Takes it out again.
     pub(crate) fn take_back(&mut self, slot: SlotIndex) -> (Ownership, Option<S>) {
         let lent = self.slot_mut(slot);

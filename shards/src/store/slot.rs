@@ -186,6 +186,11 @@ impl<I: ObjectId, S> Slot<I, S> {
         self.queue as usize
     }
 
+    /// Of an entry that is lent: whether the message that it is lent to has written it.
+    pub(crate) fn has_image(&self) -> bool {
+        self.queue != NO_QUEUE
+    }
+
     /// Of an entry: its before-image is kept there. No message has as many as 2^32.
     #[inline]
     pub(crate) fn set_image(&mut self, image: usize) {

@@ -16,7 +16,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-use freehold_shard::{AccessError, AskError, Epoch, OwnerId, Ownership, Time, TimerId, TransactionId};
+use freehold_shard::{AskError, Epoch, OwnerId, Ownership, Time, TimerId, TransactionId};
 
 use super::script::{Refusal, Script, Seen, Value, apply, entry};
 
@@ -28,6 +28,8 @@ pub(crate) struct Run {
     pub(crate) id: TransactionId,
     pub(crate) seen: Vec<Seen>,
     pub(crate) end: Result<(), Refusal>,
+    /// It ran without what it needs, whatever it says.
+    pub(crate) misses: bool,
     pub(crate) timers: Timers,
     /// That is what came of the message: it did not begin anew.
     pub(crate) is_last: bool,
@@ -211,7 +213,7 @@ impl History {
     }
 
     fn never_settled(&self, run: &Run) -> bool {
-        matches!(run.end, Err(Refusal::Access(AccessError::Undeclared { .. })))
+        run.misses
     }
 
     /// Whether a told message may have been given up in this life.
@@ -283,12 +285,7 @@ impl History {
         let answer = self.answers.get(&message);
         let mut after = model.clone();
         let mut seen = Vec::new();
-        let elsewhere = match run.end {
-            Err(Refusal::Elsewhere(collection)) => Some(collection),
-            _ => None,
-        };
-        let mut place = Replay { elsewhere, ..Replay::new(&mut after, run.script.sender) };
-        let end = apply(&run.script, &mut place, &mut seen);
+        let end = apply(&run.script, &mut Replay::new(&mut after, run.script.sender), &mut seen);
         if (&seen, &end) != (&run.seen, &run.end) {
             return Err(format!(
                 "message {message} {:?}\n saw      {:?} {:?}\n expected {seen:?} {end:?}\n answered {answer:?}",
@@ -410,12 +407,10 @@ pub(crate) struct Replay<'a> {
     /// What the message has written: having been allowed to once, it is to its end, whatever it
     /// does to the ownership.
     pub(crate) mine: BTreeSet<u64>,
-    /// The collection that is not where the message ran, and that it reached for.
-    pub(crate) elsewhere: Option<u64>,
 }
 
 impl<'a> Replay<'a> {
     fn new(model: &'a mut Model, sender: OwnerId) -> Self {
-        Replay { model, sender, mine: BTreeSet::new(), elsewhere: None }
+        Replay { model, sender, mine: BTreeSet::new() }
     }
 }
