@@ -43,6 +43,7 @@ pub use actor::destination::Destination;
 pub use actor::entries::{Entries, Entry, KindEntry, KindWalk};
 pub use actor::kind::{Kind, KindPair};
 pub use actor::limits::Limits;
+pub use actor::needs::Needs;
 pub use actor::objects::Objects;
 pub use actor::outcome::{AskError, Failure, Outcome, ReturnAddress};
 pub use actor::receive::{MessageOf, Receive, To};

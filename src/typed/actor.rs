@@ -195,6 +195,12 @@ macro_rules! actor {
                 }
             }
 
+            fn needs(message: &$Message, to: &mut $crate::Needs<$Actor>) {
+                match message {
+                    $($Message::$Sent(message) => <$Sent as $crate::Receive<$Actor>>::needs(message, to),)+
+                }
+            }
+
             fn message_name(message: &$Message) -> &'static str {
                 match message {
                     $($Message::$Sent(_) => stringify!($Sent),)+

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::support::{Watchdog, until};
 use freehold::{
-    AccessError, AskError, Config, Handle, Idle, Limits, LogConfig, Objects, Receive, Runtime, Shards, To,
+    AccessError, AskError, Config, Handle, Idle, Limits, LogConfig, Needs, Objects, Receive, Runtime, Shards,
+    To,
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,7 @@ freehold::actor! {
             Book(symbol: u64) at symbol,
             Order(symbol: u64, price: u64, number: u64) in Book(symbol),
         }
-        messages { Offer -> usize, Buy -> u64, Empty -> (), Stray -> (), Both -> () }
+        messages { Offer -> usize, Buy -> u64, Empty -> (), Stray -> (), Both -> (usize, usize) }
     }
 }
 
@@ -72,9 +73,15 @@ struct Stray {
     how: u8,
 }
 
-/// Reaches for the orders of two books.
+/// Moves the first orders of one book to another. Returns how many orders both have then.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Both(u64, u64);
+struct Both {
+    from: u64,
+    to: u64,
+    most: usize,
+    /// How many it says it needs.
+    says: usize,
+}
 
 impl Receive<Market> for Offer {
     fn addressees(&self, to: &mut To<'_, Market>) {
@@ -155,20 +162,33 @@ impl Receive<Market> for Stray {
 
 impl Receive<Market> for Both {
     fn addressees(&self, to: &mut To<'_, Market>) {
-        to.write::<Book>(self.0);
-        to.write::<Book>(self.1);
+        to.write::<Book>(self.from);
+        to.write::<Book>(self.to);
     }
 
-    fn receive(&self, objects: &mut Objects<'_, Market>) -> Result<(), Refused> {
-        for symbol in [self.0, self.1] {
-            objects.entries::<Order>(symbol)?.first();
+    fn needs(&self, to: &mut Needs<Market>) {
+        if self.says > 0 {
+            to.range_of::<Order>(self.from, .., self.says);
         }
-        Ok(())
+    }
+
+    fn receive(&self, objects: &mut Objects<'_, Market>) -> Result<(usize, usize), Refused> {
+        for _ in 0..self.most {
+            let first = objects.entries::<Order>(self.from)?.first().map(|(key, _)| key);
+            let Some((symbol, price, number)) = first else { return Err(Refused::TooFew) };
+            let order = objects.entries::<Order>(self.from)?.take((symbol, price, number))?;
+            let order = order.ok_or(Refused::TooFew)?;
+            // Behind all others, under a number that none has.
+            let mut orders = objects.entries::<Order>(self.to)?;
+            let last = orders.last().map_or(0, |((_, price, _), _)| price);
+            orders.put((self.to, last + 1, number), order)?;
+        }
+        Ok((objects.entries::<Order>(self.from)?.len(), objects.entries::<Order>(self.to)?.len()))
     }
 }
 
 fn config(shards: usize) -> Config {
-    let limits = Limits { entries_max: 100, ..Limits::default() };
+    let limits = Limits { entries_max: 100, carried_bytes_max: 4 << 10, ..Limits::default() };
     let idle = Idle::Spin(std::time::Duration::ZERO);
     Config { shards: Shards::Count(shards), limits, idle, ..Config::default() }
 }
@@ -276,17 +296,37 @@ fn an_entry_is_no_object_of_its_own() {
 }
 
 #[test]
-fn collections_of_two_shards_are_refused_by_name() {
-    let _watchdog = Watchdog::new("collections_of_two_shards_are_refused_by_name");
+fn orders_move_between_books_of_two_shards() {
+    let _watchdog = Watchdog::new("orders_move_between_books_of_two_shards");
     let runtime = Runtime::<Market>::start(config(2)).expect("it starts");
     let market = runtime.handle();
     let on =
         |shard| (0..).find(|symbol| market.home(&Id::Book(*symbol)).index() == shard).expect("there is one");
     let (low, high) = (on(0), on(1));
-    for symbol in [low, high] {
-        market.call(Offer { symbol, price: 1, numbers: 0..5 }).wait().expect("there is room");
+    for (symbol, price) in [(low, 1), (high, 2)] {
+        for hundred in 0..5 {
+            let numbers = 100 * hundred..100 * hundred + 90;
+            market.call(Offer { symbol, price, numbers }).wait().expect("there is room");
+        }
     }
-    // It runs on the higher.
-    let elsewhere = AccessError::CollectionElsewhere { id: Id::Book(low) };
-    assert_eq!(market.call(Both(low, high)).wait(), Err(AskError::Aborted(Refused::Access(elsewhere))));
+    // It runs on the higher, and one of the books is on the other. Whether it says how much it
+    // needs of that, too little, or nothing.
+    let mut here = BTreeMap::from([(low, 450), (high, 450)]);
+    for (from, to, most) in [(low, high, 3), (high, low, 3), (low, high, 40), (high, low, 45), (low, high, 0)]
+    {
+        for says in [0, 5, 60] {
+            let moved = market.call(Both { from, to, most, says }).wait();
+            *here.get_mut(&from).expect("it is one of them") -= most;
+            *here.get_mut(&to).expect("it is one of them") += most;
+            assert_eq!(moved, Ok((here[&from], here[&to])), "{most} from {from} to {to}");
+        }
+    }
+    let snapshot = market.snapshot().wait().expect("it runs");
+    for (symbol, orders) in here {
+        let read = snapshot.read_entries::<Order>(symbol, .., 10_000).wait().expect("it is open");
+        assert_eq!(read.len(), orders);
+    }
+    let refused = market.call(Both { from: low, to: high, most: 90, says: 10_000 }).wait();
+    let too_much = AccessError::TooMuchCarried { max: 4 << 10 };
+    assert_eq!(refused, Err(AskError::Aborted(Refused::Access(too_much))));
 }

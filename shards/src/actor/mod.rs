@@ -7,6 +7,7 @@ pub(crate) mod destination;
 pub(crate) mod entries;
 pub(crate) mod kind;
 pub(crate) mod limits;
+pub(crate) mod needs;
 pub(crate) mod objects;
 pub(crate) mod outcome;
 pub(crate) mod receive;
@@ -21,6 +22,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::actor::addressees::Addressees;
+use crate::actor::needs::Needs;
 use crate::actor::objects::Objects;
 use crate::log::schema::Schema;
 use crate::object::{ObjectId, OwnerId, Stored};
@@ -56,6 +58,14 @@ pub trait Actor: Sized + 'static {
     /// The objects the message is addressed to, at least one. It must be a pure function of the
     /// message: it is called by the sender to find the home and again by the shard.
     fn addressees(message: &Self::Message, to: &mut Addressees<Self::Id>);
+
+    /// What the message needs of collections among its addressees if it runs on another shard than
+    /// they live on. By default nothing is said: then such a message runs once more for each range
+    /// that it turns out to need. It must be a pure function of the message. It is asked only when
+    /// a message becomes a transaction.
+    fn needs(message: &Self::Message, to: &mut Needs<Self>) {
+        let _ = (message, to);
+    }
 
     /// What kind of message it is, for logs and metrics: the name of its type, if nothing else is
     /// said. `freehold::actor!` gives each type of message its own.

@@ -57,6 +57,9 @@ impl<A: Actor> Engine<A> {
             Some(prepared) => prepared,
             None => self.prepare_anew(&message, extra),
         };
+        if Self::HAS_PIECES {
+            self.begin_pieces(&message, &mut transaction);
+        }
         transaction.message = Some(message);
         transaction.sender = sender;
         transaction.answer_to = answer_to;

@@ -3,6 +3,7 @@
 
 use std::ops::{Bound, RangeBounds};
 
+use crate::actor::needs::Needs;
 use crate::actor::run::Need;
 use crate::actor::{AccessError, Actor};
 use crate::epoch::Epoch;
@@ -10,7 +11,7 @@ use crate::object::{ObjectId, Ownership};
 use crate::shard::engine::Engine;
 use crate::store::slot::NO_SLOT;
 use crate::transaction::Transaction;
-use crate::transaction::pieces::{CarriedEntry, Piece, add_need};
+use crate::transaction::pieces::{AT_FIRST, CarriedEntry, Piece, add_need};
 
 impl<A: Actor> Engine<A> {
     /// Whether the actor has collections at all: code for pieces is behind it.
@@ -128,12 +129,24 @@ impl<A: Actor> Engine<A> {
         }
     }
 
+    /// A message becomes a transaction: with the pieces that it says it needs.
+    #[cold]
+    pub(super) fn begin_pieces(&mut self, message: &A::Message, transaction: &mut Transaction<A>) {
+        transaction.pieces.clear();
+        let mut needs = Needs::new();
+        A::needs(message, &mut needs);
+        for (collection, need, most) in needs.all {
+            let home = self.run.router.home(&collection);
+            add_need(&mut transaction.pieces, collection, home, need, most.max(1));
+        }
+    }
+
     /// A transaction is to begin anew: with what it missed of collections as well.
     pub(super) fn add_missing_pieces(&mut self, transaction: &mut Transaction<A>) {
         transaction.pieces.iter_mut().for_each(Piece::empty);
         for (collection, need) in self.run.missing.pieces.get_mut().drain(..) {
             let home = self.run.router.home(&collection);
-            add_need(&mut transaction.pieces, collection, home, need);
+            add_need(&mut transaction.pieces, collection, home, need, AT_FIRST);
         }
     }
 }

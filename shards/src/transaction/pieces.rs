@@ -21,8 +21,8 @@ use crate::actor::run::{Guest, Need};
 use crate::placement::ShardIndex;
 use crate::store::order::IdBounds;
 
-/// How many entries a need wants at first.
-const AT_FIRST: usize = 16;
+/// How many entries a range wants at first that the message has not spoken of.
+pub(crate) const AT_FIRST: usize = 16;
 /// By how much it grows with each miss.
 const MORE: usize = 8;
 
@@ -78,6 +78,7 @@ pub(crate) fn add_need<A: Actor>(
     collection: A::Id,
     home: ShardIndex,
     need: Need<A::Id>,
+    most: usize,
 ) {
     let at = pieces.iter().position(|piece| piece.collection == collection).unwrap_or_else(|| {
         let (known, entries) = (Vec::new(), Vec::new());
@@ -87,6 +88,6 @@ pub(crate) fn add_need<A: Actor>(
     let needs = &mut pieces[at].needs;
     match needs.iter_mut().find(|(other, _)| *other == need) {
         Some((_, most)) => *most = most.saturating_mul(MORE),
-        None => needs.push((need, AT_FIRST)),
+        None => needs.push((need, most)),
     }
 }

@@ -365,6 +365,26 @@ impl Actor for Simulated {
         }
     }
 
+    fn needs(script: &Script, to: &mut Needs<Self>) {
+        // Two of three say it, and not always enough.
+        if script.message.is_multiple_of(3) {
+            return;
+        }
+        for step in &script.steps {
+            match *step {
+                Step::Write(id) | Step::Remove(id) | Step::Read(id) => to.entry(Name(id)),
+                Step::Range(id, from, till) => {
+                    to.range(Name(id), Name(entry(id, from))..Name(entry(id, till)), 2);
+                }
+                Step::Ends(id) | Step::Clear(id, _) => {
+                    to.range(Name(id), .., 9);
+                    to.range_back(Name(id), .., 1);
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn receive(script: &Script, objects: &mut Objects<'_, Self>) -> Result<Vec<Seen>, Refusal> {
         assert_eq!(objects.sender(), script.sender, "the sender is the one who sent");
         let mut seen = Vec::new();
