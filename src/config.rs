@@ -163,6 +163,8 @@ impl Config {
         in_range("limits.transactions_max", self.limits.transactions_max, 1..=1 << 20)?;
         in_range("limits.reruns_max", self.limits.reruns_max as usize, 1..=RERUNS_MAX)?;
         in_range("limits.timers_max", self.limits.timers_max, 0..=1 << 32)?;
+        in_range("limits.carried_bytes_max", self.limits.carried_bytes_max, 4 << 10..=64 << 20)?;
+        in_range("limits.entries_max", self.limits.entries_max, 64..=1 << 24)?;
         in_range("limits.outbox_messages_max", self.limits.outbox_messages_max, 1..=1 << 24)?;
         in_range("limits.own_messages_max", self.limits.own_messages_max, 1..=1 << 24)?;
         in_range("limits.versions_max", self.limits.versions_max, 0..=1 << 30)?;

@@ -83,11 +83,12 @@ pub use error::{
 /// Actors under test, without io_uring, threads or a clock.
 pub use freehold_shard::testing;
 pub use freehold_shard::{
-    ADDRESSEES_MAX, Access, AccessError, Ack, Actor, ActorPanic, Addressees, AskError, Counters, Epoch,
-    FAILURES_MAX, Failure, Key, Kind, KindPair, Limits, MessageOf, Migrated, Migration, MigrationError,
-    Migrations, Named, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership, PANICS_KEPT_MAX,
-    PlacementKey, Receive, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape,
-    ShapeChange, Shapes, ShardIndex, TimerId, To, TransactionId, Unreadable, Value, Width, WrittenSchema,
+    ADDRESSEES_MAX, Access, AccessError, Ack, Actor, ActorPanic, Addressees, AskError, Collection,
+    CollectionOf, Counters, Entries, Entry, EntryMut, EntryWalk, Epoch, FAILURES_MAX, Failure, Key, Kind,
+    KindEntry, KindPair, KindWalk, Limits, MessageOf, Migrated, Migration, MigrationError, Migrations, Named,
+    Needs, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership, PANICS_KEPT_MAX, PlacementKey,
+    Receive, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape, ShapeChange,
+    Shapes, ShardIndex, TimerId, To, TransactionId, Unreadable, Value, Width, WrittenSchema,
 };
 pub use gate::config::{GateConfig, GateStartError, Workers};
 pub use gate::ticket::GateAsk;

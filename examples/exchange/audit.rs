@@ -2,16 +2,19 @@
 
 use freehold::{Snapshot, SnapshotError};
 
-use super::{CASH, Exchange, Id, SHARES, State};
+use super::{CASH, Exchange, Id, SHARES, Side, State};
 
 /// Adds what an object has to the sums.
-pub(super) fn count(sums: &mut [u64; 9], _: Id, state: &State) {
+pub(super) fn count(sums: &mut [u64; 9], id: Id, state: &State) {
     let add: [u64; 9] = match state {
         State::Account(of) => [1, of.cash + of.held, of.held, 0, 0, 0, 0, 0, 0],
         State::Position(of) => [0, 0, 0, 1, of.shares + of.held, of.held, 0, 0, 0],
-        State::Book(book) => {
-            let bids = book.bids.values().map(|(bid, _)| bid.price * bid.left).sum();
-            [0, 0, 0, 0, 0, 0, bids, book.asks.values().map(|(ask, _)| ask.left).sum(), book.traded]
+        State::Book(book) => [0, 0, 0, 0, 0, 0, 0, 0, book.traded],
+        State::Waiting(waiting) => {
+            let (order, is_bid) =
+                (waiting.order, matches!(id, Id::Waiting((_, (side, _), _)) if side == Side::Buy as u8));
+            let (bid, ask) = if is_bid { (order.price * order.left, 0) } else { (0, order.left) };
+            [0, 0, 0, 0, 0, 0, bid, ask, 0]
         }
     };
     *sums = std::array::from_fn(|at| sums[at] + add[at]);

@@ -2,10 +2,12 @@
 //!
 //! `cargo run --release --example exchange -- DIRECTORY [ORDERS]` places random orders, checks the
 //! books, and stops. Kill it and run it again: it goes on with what it had acknowledged.
-use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use freehold::{AccessError, AskError, Config, Handle, LogConfig, Objects, Receive, Runtime, TimerId, To};
+use freehold::{
+    AccessError, AskError, Config, Handle, LogConfig, Needs, Objects, Receive, Runtime, TimerId, To,
+};
 use serde::{Deserialize, Serialize};
 
 mod audit;
@@ -22,8 +24,8 @@ const USERS: User = 1000;
 const SYMBOLS: Symbol = 8;
 const CASH: u64 = 1_000_000;
 const SHARES: u64 = 10_000;
-/// A book is copied when an order changes it, so it is kept small.
-const ORDERS_MAX: usize = 100;
+/// So many orders of the other side come along when an order is placed on another shard.
+const AHEAD: usize = 32;
 /// How long an order waits in a book.
 const WAIT: Duration = Duration::from_millis(200);
 
@@ -32,6 +34,8 @@ freehold::actor! {
         id: Id, state: State, message: Message, reply: Reply, error: Refused,
         kinds {
             Book(symbol: Symbol),
+            // The orders that wait in a book: a collection, of which a message changes a few.
+            Waiting(symbol: Symbol, rank: Rank, no: OrderNo) in Book(symbol),
             // What belongs to one user is on one shard.
             Account(user: User) at user,
             Position(user: User, symbol: Symbol) at user,
@@ -46,17 +50,22 @@ enum Side {
     Sell,
 }
 
-/// Waiting orders, the best first: by price, then by number. A bid's price counts down.
+/// A side, and where an order stands in it: the lowest is the best. A bid's price counts down.
+type Rank = (u8, u64);
+
+/// What is to be known of a book beside the orders that wait in it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Book {
-    bids: Waiting,
-    asks: Waiting,
     placed: OrderNo,
     traded: u64,
 }
 
-/// Each with the timer that ends it.
-type Waiting = BTreeMap<(u64, OrderNo), (Order, TimerId)>;
+/// An order that waits, with the timer that ends it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Waiting {
+    order: Order,
+    timer: TimerId,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Order {
@@ -84,8 +93,6 @@ enum Refused {
     Unknown,
     #[error("not enough cash or shares")]
     Funds,
-    #[error("the book is full")]
-    Full,
     #[error(transparent)]
     Access(#[from] AccessError<Id>),
 }
@@ -125,6 +132,15 @@ impl Receive<Exchange> for Place {
         to.write::<Position>((self.user, self.symbol));
     }
 
+    // If the book lives elsewhere: the best of the other side, and the end of what waits at this
+    // price, where the rest goes.
+    fn needs(&self, to: &mut Needs<Exchange>) {
+        to.range_of::<Waiting>(self.symbol, waiting(self.symbol, self.side.other()), AHEAD);
+        let rank = rank(self.side, self.price);
+        let same_price = (self.symbol, rank, 0)..=(self.symbol, rank, OrderNo::MAX);
+        to.range_back_of::<Waiting>(self.symbol, same_price, 1);
+    }
+
     fn receive(&self, objects: &mut Objects<'_, Exchange>) -> Result<(OrderNo, Vec<Order>), Refused> {
         let &Place { symbol, user, side, price, quantity } = self;
         let cost = price.checked_mul(quantity).ok_or(Refused::Funds)?;
@@ -138,16 +154,14 @@ impl Receive<Exchange> for Place {
 
         let book = objects.write_or_insert_with(symbol, Book::default)?;
         book.placed += 1;
-        let (no, (fills, timers)) = (book.placed, book.matched(self));
+        let no = book.placed;
+        let (fills, timers) = self.matched(objects)?;
         let left = quantity - fills.iter().map(|fill| fill.left).sum::<u64>();
-        book.traded += quantity - left;
+        objects.write::<Book>(symbol)?.ok_or(Refused::Unknown)?.traded += quantity - left;
         if left > 0 {
-            if book.waiting(side).len() == ORDERS_MAX {
-                return Err(Refused::Full);
-            }
             let timer = objects.send_after(WAIT, Cancel(*self, no))?;
-            let book = objects.write::<Book>(symbol)?.ok_or(Refused::Unknown)?;
-            book.waiting(side).insert(rank(side, price, no), (Order { user, price, left }, timer));
+            let rest = Waiting { order: Order { user, price, left }, timer };
+            objects.entries::<Waiting>(symbol)?.put((symbol, rank(side, price), no), rest)?;
         }
         timers.into_iter().try_for_each(|timer| objects.cancel(timer))?;
         // The others' accounts are found in the book, and so not among the addressees.
@@ -182,36 +196,47 @@ fn holdings<'o>(
     }
 }
 
-/// Where an order stands in its side of a book: the lowest is the best.
-fn rank(side: Side, price: u64, no: OrderNo) -> (u64, OrderNo) {
-    (if side == Side::Buy { u64::MAX - price } else { price }, no)
+/// Where an order stands in a book.
+fn rank(side: Side, price: u64) -> Rank {
+    (side as u8, if side == Side::Buy { u64::MAX - price } else { price })
 }
 
-impl Book {
-    fn waiting(&mut self, side: Side) -> &mut Waiting {
-        if side == Side::Buy { &mut self.bids } else { &mut self.asks }
-    }
+/// The orders that wait on a side of a book, the best first: by price, then by number.
+fn waiting(symbol: Symbol, side: Side) -> RangeInclusive<(Symbol, Rank, OrderNo)> {
+    (symbol, (side as u8, 0), 0)..=(symbol, (side as u8, u64::MAX), OrderNo::MAX)
+}
 
-    /// Takes what `order` trades with out of the book. The timers are those of what has no rest.
-    fn matched(&mut self, order: &Place) -> (Vec<Order>, Vec<TimerId>) {
-        let (is_buy, mut left) = (order.side == Side::Buy, order.quantity);
+impl Side {
+    fn other(self) -> Side {
+        if self == Side::Buy { Side::Sell } else { Side::Buy }
+    }
+}
+
+impl Place {
+    /// Takes what the order trades with out of the book. The timers are those of what has no rest.
+    fn matched(&self, objects: &mut Objects<'_, Exchange>) -> Result<(Vec<Order>, Vec<TimerId>), Refused> {
+        let (is_buy, mut left) = (self.side == Side::Buy, self.quantity);
         let (mut fills, mut timers) = (Vec::new(), Vec::new());
-        let others = self.waiting(if is_buy { Side::Sell } else { Side::Buy });
-        while let Some(mut best) = others.first_entry().filter(|_| left > 0) {
-            let (Order { user, price, left: offered }, timer) = *best.get();
-            if price != order.price && (price > order.price) == is_buy {
+        let mut orders = objects.entries::<Waiting>(self.symbol)?;
+        let mut others = orders.walk(waiting(self.symbol, self.side.other()));
+        while left > 0
+            && let Some(mut best) = others.next()?
+        {
+            let Waiting { order: Order { user, price, left: offered }, timer } = *best.read();
+            if price != self.price && (price > self.price) == is_buy {
                 break;
             }
             let traded = offered.min(left);
             fills.push(Order { user, price, left: traded });
             left -= traded;
-            best.get_mut().0.left -= traded;
             if traded == offered {
                 timers.push(timer);
-                best.remove();
+                best.take()?;
+            } else {
+                best.write()?.order.left -= traded;
             }
         }
-        (fills, timers)
+        Ok((fills, timers))
     }
 }
 
@@ -225,18 +250,28 @@ impl Receive<Exchange> for Cancel {
         self.0.addressees(to);
     }
 
+    fn needs(&self, to: &mut Needs<Exchange>) {
+        to.entry_of::<Waiting>(self.key());
+    }
+
     fn receive(&self, objects: &mut Objects<'_, Exchange>) -> Result<u64, Refused> {
-        let Cancel(Place { symbol, user, side, price, .. }, no) = *self;
-        let book = objects.write::<Book>(symbol)?.ok_or(Refused::Unknown)?;
-        let order = book.waiting(side).remove(&rank(side, price, no));
-        let (Order { left, .. }, timer) =
-            order.filter(|(order, _)| order.user == user).ok_or(Refused::Unknown)?;
+        let Cancel(Place { symbol, user, side, price, .. }, _) = *self;
+        let waiting = objects.entries::<Waiting>(symbol)?.take(self.key())?;
+        let Waiting { order: Order { left, .. }, timer } =
+            waiting.filter(|waiting| waiting.order.user == user).ok_or(Refused::Unknown)?;
         objects.cancel(timer)?;
         let (account, position) = holdings(objects, user, symbol)?;
         let (cash, shares) = if side == Side::Buy { (price * left, 0) } else { (0, left) };
         (account.cash, account.held) = (account.cash + cash, account.held - cash);
         (position.shares, position.held) = (position.shares + shares, position.held - shares);
         Ok(left)
+    }
+}
+
+impl Cancel {
+    fn key(&self) -> (Symbol, Rank, OrderNo) {
+        let Cancel(Place { symbol, side, price, .. }, no) = *self;
+        (symbol, rank(side, price), no)
     }
 }
 

@@ -39,6 +39,12 @@ pub(crate) enum Fault {
     NeverUnpublish,
     /// A timer that is cancelled goes on waiting.
     KeepCancelled,
+    /// A message that changes an entry of a collection keeps no before-image of it.
+    ForgetEntry,
+    /// What a message has not taken along of a collection counts as not there.
+    MissNothing,
+    /// The order of a collection does not follow an entry that comes or goes.
+    DisagreeingOrder,
     /// An answer does not wait until it is durable.
     AnswerEarly,
     /// A log closes an epoch although something of it is in doubt.
@@ -77,6 +83,8 @@ pub(crate) enum Fault {
     CancelUnlogged,
     /// A batch is not ended before a record would make it longer than readers take.
     LongBatch,
+    /// A log says nothing of an entry that was removed from a collection.
+    RemovalUnlogged,
 }
 
 #[cfg(test)]
@@ -112,7 +120,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 35] = [
+    pub(crate) const ALL: [Fault; 39] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -130,6 +138,9 @@ impl Fault {
         Fault::TrimPublished,
         Fault::NeverUnpublish,
         Fault::KeepCancelled,
+        Fault::ForgetEntry,
+        Fault::MissNothing,
+        Fault::DisagreeingOrder,
         Fault::AnswerEarly,
         Fault::CloseInDoubt,
         Fault::AwaitNobody,
@@ -148,6 +159,7 @@ impl Fault {
         Fault::NoSync,
         Fault::CancelUnlogged,
         Fault::LongBatch,
+        Fault::RemovalUnlogged,
     ];
 
     /// Whether it matters only to those who have logs. These come last.

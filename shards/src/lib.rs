@@ -38,9 +38,12 @@ mod simulation;
 
 pub use actor::addressees::{ADDRESSEES_MAX, Addressees};
 pub use actor::codec::Codec;
+pub use actor::collection::{Collection, EntryMut, EntryWalk};
 pub use actor::destination::Destination;
+pub use actor::entries::{Entries, Entry, KindEntry, KindWalk};
 pub use actor::kind::{Kind, KindPair};
 pub use actor::limits::Limits;
+pub use actor::needs::Needs;
 pub use actor::objects::Objects;
 pub use actor::outcome::{AskError, Failure, Outcome, ReturnAddress};
 pub use actor::receive::{MessageOf, Receive, To};
@@ -58,7 +61,7 @@ pub use log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, ShapeChange,
 pub use log::shape::{Shape, Width};
 pub use log::under_way::{UNDER_WAY_BYTES, UNDER_WAY_MAX, name_under_way, named_under_way};
 pub use log::{manifest, part, record};
-pub use object::{Access, ObjectId, OwnerId, Ownership, Stored};
+pub use object::{Access, CollectionOf, ObjectId, OwnerId, Ownership, Stored};
 pub use panics::{ActorPanic, PANICS_KEPT_MAX};
 pub use placement::{PlacementKey, Router, SHARDS_MAX, ShardIndex, ShardSet, placement_hash};
 pub use prefetch::{NoPrefetch, Prefetch};

@@ -44,7 +44,49 @@ pub trait ObjectId:
     fn placement(&self) -> impl Hash {
         *self
     }
+
+    /// Which ids are entries of a collection, and of which one. By default none is.
+    ///
+    /// An entry is an object that belongs to another, its collection. It is reached by
+    /// `Objects::collection` only. A message that has the collection has its entries, in the order
+    /// of their ids. The function must be pure; an entry has the placement of its collection; and a
+    /// collection is no entry.
+    ///
+    /// ```
+    /// use freehold_shard::{CollectionOf, ObjectId};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    /// enum Id { Book(u64), Order { book: u64, price: u64, number: u64 } }
+    ///
+    /// impl ObjectId for Id {
+    ///     const COLLECTION: Option<CollectionOf<Id>> = Some(|id| match *id {
+    ///         Id::Book(_) => None,
+    ///         Id::Order { book, .. } => Some(Id::Book(book)),
+    ///     });
+    ///
+    ///     // A book and its orders live on one shard.
+    ///     fn placement(&self) -> impl std::hash::Hash {
+    ///         match *self {
+    ///             Id::Book(book) | Id::Order { book, .. } => book,
+    ///         }
+    ///     }
+    /// }
+    /// assert_eq!(Id::Order { book: 7, price: 100, number: 1 }.collection(), Some(Id::Book(7)));
+    /// ```
+    // A constant, so that a type without entries has no code for them.
+    const COLLECTION: Option<CollectionOf<Self>> = None;
+
+    /// The collection that the object is an entry of, if it is one: what
+    /// [`COLLECTION`](Self::COLLECTION) says.
+    #[inline]
+    fn collection(&self) -> Option<Self> {
+        Self::COLLECTION.and_then(|of| of(self))
+    }
 }
+
+/// Says which collection an id is an entry of; `None` if it is no entry.
+pub type CollectionOf<Id> = fn(&Id) -> Option<Id>;
 
 macro_rules! plain_ids {
     ($($id:ty),* $(,)?) => { $(impl ObjectId for $id {})* };

@@ -8,6 +8,7 @@
 //! forgotten is revoked when too much is kept for it or for too long (`limits.versions_max`,
 //! `limits.snapshot_age_max`).
 
+mod entries;
 mod group;
 mod single;
 

@@ -91,6 +91,10 @@
 /// objects are spread by kind and by what their key says
 /// ([`placement`](crate::ObjectId::placement)).
 ///
+/// **Entries.** `Line(account: u64, number: u64) in Account(account)` is a kind of entries: the
+/// collection that they belong to has the object `Account(account)` as its header. They live where
+/// it lives, and are reached by [`Objects::entries`](crate::Objects::entries).
+///
 /// **Messages.** `Pay -> u64` is a type of message and what it is answered. Each needs an
 /// `impl `[`Receive`](crate::Receive).
 ///
@@ -110,7 +114,12 @@ macro_rules! actor {
             $(#[$reply_attribute:meta])* reply: $Reply:ident,
             error: $Error:ty,
             $(schema: $schema:expr,)?
-            kinds { $($Kind:ident($($field:ident: $Key:ty),+ $(,)?) $(at $place:expr)?),+ $(,)? }
+            kinds {
+                $($Kind:ident($($field:ident: $Key:ty),+ $(,)?)
+                    $(in $Header:ident($($of:expr),+ $(,)?))?
+                    $(at $place:expr)?),+
+                $(,)?
+            }
             messages { $($Sent:ident -> $Answer:ty),+ $(,)? }
         }
     ) => {
@@ -162,7 +171,10 @@ macro_rules! actor {
         $crate::__actor_codec! { $Id { $($Kind(($($Key),+))),+ } }
         $crate::__actor_codec! { $State { $($Kind($Kind)),+ } }
         $crate::__actor_codec! { $Message { $($Sent($Sent)),+ } }
-        $crate::__actor_kinds! { $Actor $Id $State { $($Kind(($($field),+) ($($Key),+)) $(at $place)?),+ } }
+        $crate::__actor_kinds! {
+            $Actor $Id $State
+            { $($Kind(($($field),+) ($($Key),+)) $(in $Header($($of),+))? $(at $place)?),+ }
+        }
         $crate::__actor_messages! { $Actor $Message $Reply { $($Sent -> $Answer),+ } }
 
         impl $crate::Actor for $Actor {
@@ -180,6 +192,12 @@ macro_rules! actor {
                     $($Message::$Sent(message) => {
                         <$Sent as $crate::Receive<$Actor>>::addressees(message, &mut to)
                     })+
+                }
+            }
+
+            fn needs(message: &$Message, to: &mut $crate::Needs<$Actor>) {
+                match message {
+                    $($Message::$Sent(message) => <$Sent as $crate::Receive<$Actor>>::needs(message, to),)+
                 }
             }
 
@@ -276,9 +294,14 @@ macro_rules! __actor_codec {
 macro_rules! __actor_kinds {
     (
         $Actor:ident $Id:ident $State:ident
-        { $($Kind:ident($fields:tt ($($Key:ty),+)) $(at $place:expr)?),+ }
+        {
+            $($Kind:ident($fields:tt ($($Key:ty),+)) $(in $Header:ident($($of:expr),+))? $(at $place:expr)?),+
+        }
     ) => {
         impl $crate::ObjectId for $Id {
+            const COLLECTION: ::core::option::Option<$crate::CollectionOf<$Id>> =
+                $crate::__actor_collections! { $Id { $($Kind $fields $(in $Header($($of),+))?),+ } };
+
             #[inline]
             fn placement(&self) -> impl ::core::hash::Hash {
                 $crate::__typed::PlaceOf(*self)
@@ -292,7 +315,9 @@ macro_rules! __actor_kinds {
                 match self {
                     $($Id::$Kind(key) => {
                         const __NUMBER: usize = $crate::__typed::number_of(__KINDS, stringify!($Kind));
-                        $crate::__actor_place!(__NUMBER, key, hasher, $fields $(, $place)?)
+                        $crate::__actor_place!(
+                            $Id, __NUMBER, key, hasher, $fields $(, in $Header($($of),+))? $(, at $place)?
+                        )
                     })+
                 }
             }
@@ -347,18 +372,50 @@ macro_rules! __actor_kinds {
                     }
                 }
             }
+            $(
+                impl $crate::Entry<$Actor> for $Kind {
+                    type Header = $Header;
+                }
+            )?
         )+
     };
 }
 
-/// Hashes where an object is at home: by `at`, or by its kind and what its key says.
+/// Says which ids are entries, and of which collection: nothing, if no kind is declared by `in`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __actor_collections {
+    ($Id:ident { $($Kind:ident $fields:tt),+ }) => { ::core::option::Option::None };
+    ($Id:ident { $($Kind:ident $fields:tt $(in $Header:ident($($of:expr),+))?),+ }) => {
+        ::core::option::Option::Some(|id| match *id {
+            $(
+                #[allow(unused_parens, unused_variables, reason = "`in` names the fields that it needs")]
+                $Id::$Kind($fields) => {
+                    let header: [$Id; 0] = [];
+                    $(let header = [$Id::$Header(($($of),+))];)?
+                    ::core::iter::IntoIterator::into_iter(header).next()
+                }
+            )+
+        })
+    };
+}
+
+/// Hashes where an object is at home: where its collection is, by `at`, or by its kind and what its
+/// key says.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __actor_place {
-    ($number:ident, $key:ident, $hasher:ident, $fields:tt) => {
+    ($Id:ident, $number:ident, $key:ident, $hasher:ident, $fields:tt) => {
         ::core::hash::Hash::hash(&($number, $crate::ObjectId::placement($key)), $hasher)
     };
-    ($number:ident, $key:ident, $hasher:ident, $fields:tt, $place:expr) => {{
+    (
+        $Id:ident, $number:ident, $key:ident, $hasher:ident, $fields:tt, in $Header:ident($($of:expr),+)
+    ) => {{
+        #[allow(unused_parens, unused_variables, reason = "`in` names the fields that it needs")]
+        let $fields = *$key;
+        $crate::__typed::HashPlace::hash_place(&$Id::$Header(($($of),+)), $hasher)
+    }};
+    ($Id:ident, $number:ident, $key:ident, $hasher:ident, $fields:tt, at $place:expr) => {{
         #[allow(unused_parens, unused_variables, reason = "`at` names the fields that it needs")]
         let $fields = *$key;
         ::core::hash::Hash::hash(&$place, $hasher)

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::RangeBounds;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use freehold_shard::{Actor, Kind};
+use freehold_shard::{Actor, Entry, Kind};
 
 use crate::api::snapshot::{Snapshot, SnapshotRead};
 use crate::error::SnapshotError;
@@ -93,6 +94,33 @@ impl<A: Actor> Snapshot<A> {
             None => Ok(fold.value),
         };
         KindRead { read: self.fold(make, each, merge), turn }
+    }
+}
+
+/// Entries of a kind, with their ids or keys.
+type Found<K, E> = Vec<(K, E)>;
+
+impl<A: Actor> Snapshot<A> {
+    /// The entries of the kind `E` of a collection in a range of keys as they were, in their order,
+    /// and no more than the first `most`: as [`Snapshot::range`].
+    ///
+    /// # Errors
+    /// As [`Snapshot::read`].
+    pub fn read_entries<E: Entry<A>>(
+        &self,
+        collection: <E::Header as Kind<A>>::Key,
+        keys: impl RangeBounds<E::Key>,
+        most: usize,
+    ) -> KindRead<Found<A::Id, A::State>, Found<E::Key, E>> {
+        let ids = (keys.start_bound().map(|key| E::id(*key)), keys.end_bound().map(|key| E::id(*key)));
+        let turn = |found: Found<A::Id, A::State>| {
+            let of = |(id, state)| match E::key(id) {
+                Some(key) => of_kind::<A, E>(state).map(|entry| (key, entry)),
+                None => Err(SnapshotError::WrongKind { kind: E::NAME }),
+            };
+            found.into_iter().map(of).collect()
+        };
+        KindRead { read: self.range(E::Header::id(collection), ids, most), turn }
     }
 }
 

@@ -15,6 +15,7 @@ mod architecture;
 mod backups;
 mod bounds;
 mod checkpoints;
+mod collections;
 mod commit_log;
 mod directory;
 mod durability;

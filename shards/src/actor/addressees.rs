@@ -67,13 +67,15 @@ impl<Id: ObjectId> Addressees<Id> {
         Addressees { first: None, others: ArrayVec::new(), too_many: false }
     }
 
-    /// The message reads the object `id`. What is only read may belong to anyone.
+    /// The message reads the object `id`. What is only read may belong to anyone. An entry of a
+    /// collection stands for the collection.
     #[inline]
     pub fn read(&mut self, id: Id) {
         self.add(id, Access::Read);
     }
 
-    /// The message may write the object `id`, which need not exist yet.
+    /// The message may write the object `id`, which need not exist yet. An entry of a collection
+    /// stands for the collection.
     #[inline]
     pub fn write(&mut self, id: Id) {
         self.add(id, Access::Write);
@@ -104,6 +106,7 @@ impl<Id: ObjectId> Addressees<Id> {
 
     #[inline]
     fn add(&mut self, id: Id, access: Access) {
+        let id = id.collection().unwrap_or(id);
         let target = Target::found(id, NO_SLOT, access);
         match &mut self.first {
             None => self.first = Some(target),

@@ -369,6 +369,6 @@ where
 }
 
 #[cold]
-fn wrong_kind<A: Actor, K: Kind<A>>(id: A::Id) -> AccessError<A::Id> {
+pub(super) fn wrong_kind<A: Actor, K: Kind<A>>(id: A::Id) -> AccessError<A::Id> {
     AccessError::WrongKind { id, kind: K::NAME }
 }

@@ -21,6 +21,15 @@ pub struct Limits {
     pub outbox_messages_max: usize,
     /// Messages a shard told itself and has not yet run. 1 to 16,777,216. Default: 16,384.
     pub own_messages_max: usize,
+    /// Entries of collections that one message changes, with its other objects. Beyond it the call
+    /// is refused ([`AccessError::TooManyEntries`](crate::AccessError::TooManyEntries)). 64 to
+    /// 16,777,216. Default: 65,536.
+    pub entries_max: usize,
+    /// Bytes of entries that a message to several shards takes along from the homes of their
+    /// collections, as large as they are in memory without what they point to. Beyond it the
+    /// message is refused ([`AccessError::TooMuchCarried`](crate::AccessError::TooMuchCarried)).
+    /// 4 KiB to 64 MiB. Default: 64 KiB.
+    pub carried_bytes_max: usize,
     /// Old versions of objects that a shard keeps for open snapshots. Beyond it the oldest
     /// snapshots are revoked. The same bound holds for states put aside for a checkpoint: beyond
     /// it messages from outside wait until the checkpoint has written them. 0 to 1,073,741,824.
@@ -39,6 +48,8 @@ impl Default for Limits {
             timers_max: 1 << 20,
             outbox_messages_max: 1 << 14,
             own_messages_max: 1 << 14,
+            entries_max: 1 << 16,
+            carried_bytes_max: 64 << 10,
             versions_max: 1 << 20,
             snapshot_age_max: Duration::from_secs(600),
         }

@@ -2,9 +2,12 @@
 
 pub(crate) mod addressees;
 pub(crate) mod codec;
+pub(crate) mod collection;
 pub(crate) mod destination;
+pub(crate) mod entries;
 pub(crate) mod kind;
 pub(crate) mod limits;
+pub(crate) mod needs;
 pub(crate) mod objects;
 pub(crate) mod outcome;
 pub(crate) mod receive;
@@ -19,6 +22,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::actor::addressees::Addressees;
+use crate::actor::needs::Needs;
 use crate::actor::objects::Objects;
 use crate::log::schema::Schema;
 use crate::object::{ObjectId, OwnerId, Stored};
@@ -54,6 +58,14 @@ pub trait Actor: Sized + 'static {
     /// The objects the message is addressed to, at least one. It must be a pure function of the
     /// message: it is called by the sender to find the home and again by the shard.
     fn addressees(message: &Self::Message, to: &mut Addressees<Self::Id>);
+
+    /// What the message needs of collections among its addressees if it runs on another shard than
+    /// they live on. By default nothing is said: then such a message runs once more for each range
+    /// that it turns out to need. It must be a pure function of the message. It is asked only when
+    /// a message becomes a transaction.
+    fn needs(message: &Self::Message, to: &mut Needs<Self>) {
+        let _ = (message, to);
+    }
 
     /// What kind of message it is, for logs and metrics: the name of its type, if nothing else is
     /// said. `freehold::actor!` gives each type of message its own.
@@ -124,6 +136,33 @@ pub enum AccessError<Id: Debug> {
     OtherName {
         /// The object.
         id: Id,
+    },
+    /// An entry of a collection, where an object of its own is wanted.
+    #[error("object {id:?} is an entry of a collection: reach it by `Objects::collection`")]
+    Entry {
+        /// The entry.
+        id: Id,
+    },
+    /// An id that is no entry of the collection it was looked for in.
+    #[error("object {id:?} is no entry of this collection: give the id of one")]
+    NotAnEntry {
+        /// What was looked for.
+        id: Id,
+    },
+    /// More entries of collections changed in one message than `Limits::entries_max`.
+    #[error("a message may change at most {max} entries: go on in another, or raise the limit")]
+    TooManyEntries {
+        /// The limit.
+        max: usize,
+    },
+    /// A message to several shards that needs more entries of collections than it may take along:
+    /// `Limits::carried_bytes_max`.
+    #[error(
+        "a message to several shards takes at most {max} bytes of entries along: look at fewer, give what is changed together one placement, or raise the limit"
+    )]
+    TooMuchCarried {
+        /// The limit.
+        max: usize,
     },
     /// Ownership of an object that does not exist.
     #[error("object {id:?} does not exist: insert it first")]

@@ -11,7 +11,7 @@ use crate::actor::told::{QueuedSend, TimerId};
 use crate::actor::{AccessError, Actor};
 use crate::epoch::TransactionId;
 use crate::log::record::Debt;
-use crate::object::{Access, OwnerId, Ownership};
+use crate::object::{Access, ObjectId, OwnerId, Ownership};
 use crate::placement::ShardIndex;
 use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::time::Time;
@@ -195,7 +195,8 @@ impl<A: Actor> Objects<'_, A> {
         access: Access,
         ids: impl IntoIterator<Item = A::Id, IntoIter: Clone>,
     ) -> Result<(), AccessError<A::Id>> {
-        let ids = ids.into_iter();
+        // Who has a collection has its entries.
+        let ids = ids.into_iter().map(|id| id.collection().unwrap_or(id));
         match ids.clone().find(|id| self.misses(*id, access)) {
             None => Ok(()),
             Some(missed) => Err(self.want_anew(missed, access, ids)),
@@ -459,17 +460,23 @@ impl<A: Actor> Objects<'_, A> {
 
     /// The slot of `id`, declared or not; [`NO_SLOT`] if it has none.
     #[inline]
-    fn slot_of(&self, id: A::Id) -> Result<SlotIndex, AccessError<A::Id>> {
+    pub(super) fn slot_of(&self, id: A::Id) -> Result<SlotIndex, AccessError<A::Id>> {
         if self.first.id == id {
             return Ok(self.first.slot);
         }
         match self.others.iter().find(|target| target.id == id) {
             Some(target) => Ok(target.slot),
+            None if id.collection().is_some() => Err(AccessError::Entry { id }),
             None => match self.run.look_up(id) {
                 Some((_, slot)) => Ok(slot),
                 None => Err(self.run.missing.miss(id, Access::Read)),
             },
         }
+    }
+
+    /// The object `id`, declared or not: if it was not, it is to be written now.
+    pub(super) fn had_to_write(&mut self, id: A::Id) -> Result<&Target<A::Id>, AccessError<A::Id>> {
+        if self.first.id == id { Ok(&self.first) } else { Ok(declared(self.run, self.others, id)?) }
     }
 
     /// The slot of `id`, once the sender may write it and its before-image is kept; `None` if it
@@ -574,6 +581,7 @@ fn declared<'a, A: Actor>(
 ) -> Result<&'a mut Target<A::Id>, AccessError<A::Id>> {
     let at = match others.iter().position(|target| target.id == id) {
         Some(at) => at,
+        None if id.collection().is_some() => return Err(AccessError::Entry { id }),
         None => {
             let Some((hash, slot)) = run.look_up(id) else {
                 return Err(run.missing.miss(id, Access::Write));

@@ -7,6 +7,7 @@
 use crate::actor::Actor;
 use crate::actor::addressees::Addressees;
 use crate::actor::kind::Kind;
+use crate::actor::needs::Needs;
 use crate::actor::objects::Objects;
 
 /// A message of the actor `A`, with the type of its reply. Implemented by `freehold::actor!`.
@@ -50,6 +51,20 @@ pub trait MessageOf<A: Actor>: Sized {
 pub trait Receive<A: Actor>: MessageOf<A> {
     /// The objects the message is addressed to, at least one: see [`Actor::addressees`].
     fn addressees(&self, to: &mut To<'_, A>);
+
+    /// What the message needs of collections that live on another shard than it runs on: see
+    /// [`Actor::needs`].
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, Entry, Kind, Needs};
+    /// # fn needs<A: Actor, Book: Kind<A, Key = u64>, Order: Entry<A, Header = Book, Key = (u64, u64)>>(to: &mut Needs<A>) {
+    /// // The ten cheapest orders of the book 7.
+    /// to.range_of::<Order>(7, .., 10);
+    /// # }
+    /// ```
+    fn needs(&self, to: &mut Needs<A>) {
+        let _ = to;
+    }
 
     /// Applies the message to its objects, all or nothing: see [`Actor::receive`].
     fn receive(&self, objects: &mut Objects<'_, A>) -> Result<Self::Reply, A::Error>;

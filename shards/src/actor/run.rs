@@ -18,6 +18,7 @@ use crate::log::record::Debt;
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
 use crate::placement::{Router, ShardIndex};
 use crate::store::index::IdHash;
+use crate::store::order::IdBounds;
 use crate::store::partition::Partition;
 use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 use crate::time::Time;
@@ -43,6 +44,8 @@ pub(crate) struct RunState<A: Actor> {
     pub(crate) before: Vec<BeforeImage<A>>,
     /// What the running message needs and cannot have now.
     pub(crate) missing: Missing<A::Id>,
+    /// The collections that are at home elsewhere, and of which the running message has entries.
+    pub(crate) guests: Vec<Guest<A::Id>>,
     /// What there is to do when the running message has succeeded.
     pub(crate) commit_work: CommitWork,
     /// Whether the transaction that ran last wrote its first object.
@@ -80,7 +83,12 @@ impl<A: Actor> RunState<A> {
             timers_waiting: 0,
             scratch: RefCell::new(Addressees::new()),
             before: Vec::with_capacity(8),
-            missing: Missing { first: Cell::new(None), others: RefCell::new(Vec::new()) },
+            missing: Missing {
+                first: Cell::new(None),
+                others: RefCell::new(Vec::new()),
+                pieces: RefCell::new(Vec::new()),
+            },
+            guests: Vec::new(),
             commit_work: CommitWork::NONE,
             first_saved: false,
             told: RefCell::new(Told::new(router.shards())),
@@ -184,14 +192,7 @@ impl<A: Actor> BeforeImage<A> {
         sender: OwnerId,
     ) -> Result<BeforeImage<A>, AccessError<A::Id>> {
         let ownership = slot.ownership();
-        match ownership {
-            Ownership::Owned(owner) if owner == sender => {}
-            Ownership::Shared => {}
-            // What does not exist belongs to nobody; it has a slot to be locked.
-            _ if slot.state.is_none() => {}
-            Ownership::Owned(owner) => return Err(AccessError::NotOwner { id: slot.id, owner, sender }),
-            Ownership::Immutable => return Err(AccessError::Immutable { id: slot.id }),
-        }
+        check_writer::<A>(slot, ownership, sender)?;
         Ok(BeforeImage { slot: index, ownership, state: slot.state.clone() })
     }
 
@@ -199,6 +200,23 @@ impl<A: Actor> BeforeImage<A> {
     #[inline]
     pub(crate) fn written(&self) -> Written {
         (self.slot, self.state.is_some())
+    }
+}
+
+/// Whether `sender` may write the object in `slot`, which is of this ownership.
+#[inline(always)]
+pub(crate) fn check_writer<A: Actor>(
+    slot: &ObjectSlot<A>,
+    ownership: Ownership,
+    sender: OwnerId,
+) -> Result<(), AccessError<A::Id>> {
+    match ownership {
+        Ownership::Owned(owner) if owner == sender => Ok(()),
+        Ownership::Shared => Ok(()),
+        // What does not exist belongs to nobody; it has a slot to be locked.
+        _ if slot.state.is_none() => Ok(()),
+        Ownership::Owned(owner) => Err(AccessError::NotOwner { id: slot.id, owner, sender }),
+        Ownership::Immutable => Err(AccessError::Immutable { id: slot.id }),
     }
 }
 
@@ -239,6 +257,24 @@ impl CommitWork {
     }
 }
 
+/// A range of a collection that a message needs, from the end it begins at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Need<Id> {
+    pub(crate) bounds: IdBounds<Id>,
+    pub(crate) is_back: bool,
+}
+
+/// A collection that is at home elsewhere, and what is known of it here.
+pub(crate) struct Guest<Id> {
+    pub(crate) collection: Id,
+    /// The ranges all of whose entries are here.
+    pub(crate) known: Vec<IdBounds<Id>>,
+    /// How many entries the collection has at home.
+    pub(crate) len: usize,
+    /// How many of them were lent.
+    pub(crate) lent: usize,
+}
+
 /// The objects that a message misses: it is undone, and runs again with them.
 pub(crate) struct Missing<Id> {
     /// The first, which it has when it runs again.
@@ -246,6 +282,8 @@ pub(crate) struct Missing<Id> {
     /// The others, of which it has as many as it may. Empty unless there is a first, or the message
     /// is about to become a transaction.
     pub(crate) others: RefCell<Vec<(Id, Access)>>,
+    /// Ranges of collections that are at home elsewhere. Empty unless there is a first.
+    pub(crate) pieces: RefCell<Vec<(Id, Need<Id>)>>,
 }
 
 impl<Id: ObjectId> Missing<Id> {

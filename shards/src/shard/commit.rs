@@ -109,9 +109,7 @@ impl<A: Actor> Engine<A> {
         // What is lent is stamped at home.
         if self.run.partition.slot(before.slot).live {
             self.stamp(before.slot, self.run.epoch_state.epoch, before.ownership, before.state);
-            if self.run.partition.slot(before.slot).is_left() {
-                self.run.partition.release(before.slot);
-            }
+            self.run.partition.settle(before.slot);
         }
     }
 
@@ -277,7 +275,8 @@ fn push_object<I: ObjectId, S: Serialize + DeserializeOwned>(
 ) -> Result<(), Box<RecordError>> {
     // It was recorded when it came to be.
     let id_is = if existed { IdIs::Known } else { IdIs::New };
-    if slot.state.is_some() || existed {
+    let is_unlogged = fault::is_on(Fault::RemovalUnlogged) && slot.id.collection().is_some();
+    if slot.state.is_some() || existed && !is_unlogged {
         let mark = records.mark();
         let state = slot.state.as_ref();
         records.push_object(&slot.id, id_is, slot.ownership(), state, trust, value_max)?;

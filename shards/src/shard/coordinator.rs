@@ -27,6 +27,7 @@ use crate::shard::engine::{CallSite, Engine, Prepared, Reason, RunOutcome, Start
 use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
+use crate::transaction::pieces::Piece;
 use crate::transaction::{Carried, Transaction, TransactionEnd};
 
 /// How much memory for records an unused box keeps.
@@ -56,6 +57,9 @@ impl<A: Actor> Engine<A> {
             Some(prepared) => prepared,
             None => self.prepare_anew(&message, extra),
         };
+        if Self::HAS_PIECES {
+            self.begin_pieces(&message, &mut transaction);
+        }
         transaction.message = Some(message);
         transaction.sender = sender;
         transaction.answer_to = answer_to;
@@ -130,6 +134,9 @@ impl<A: Actor> Engine<A> {
     fn keep_spare(&mut self, mut transaction: Box<Transaction<A>>) {
         transaction.message = None;
         transaction.objects.clear();
+        if Self::HAS_PIECES {
+            transaction.pieces.clear();
+        }
         if self.journal.is_some() {
             transaction.records.clear();
             transaction.records.shrink_to(RECORDS_KEPT);
@@ -242,9 +249,14 @@ impl<A: Actor> Engine<A> {
                 object.ownership = slot.ownership();
                 object.state = slot.state.clone();
             }
+            if Self::HAS_PIECES { self.fill_pieces(&mut transaction) } else { Ok(()) }
         }));
-        if let Err(payload) = copied {
-            let error = self.panicked(transaction.objects[at_home.start].id, payload);
+        let refused = match copied {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(self.refused(error)),
+            Err(payload) => Some(self.panicked(transaction.objects[at_home.start].id, payload)),
+        };
+        if let Some(error) = refused {
             return self.conclude(transaction, &at_home, RunOutcome::Done(Err(error)), effects);
         }
         transaction.epoch = epoch;
@@ -261,6 +273,13 @@ impl<A: Actor> Engine<A> {
                 .for_each(|object| self.locks.unlock(&mut self.run.partition, object.slot));
         }
         effects.outboxes[next.index()].push_back(Envelope::Lock(transaction));
+    }
+
+    /// A message that may not have what it needs.
+    #[cold]
+    fn refused(&mut self, error: AccessError<A::Id>) -> AskError<A::Error> {
+        self.run.counters.aborted += 1;
+        AskError::Aborted(error.into())
     }
 
     /// A transaction that this shard passed on in `epoch` has come back.
@@ -304,6 +323,9 @@ impl<A: Actor> Engine<A> {
             self.run.commit_work.add_if(is_shared, CommitWork::CHANGES);
             targets.push_found(Target::found(object.id, object.slot, object.access));
         }
+        if Self::HAS_PIECES {
+            self.lend_pieces(&mut transaction.pieces);
+        }
         let message = transaction.message.as_ref().expect("a transaction under way has its message");
         let first = targets.first;
         let sender = transaction.sender;
@@ -317,6 +339,9 @@ impl<A: Actor> Engine<A> {
         for (object, target) in transaction.objects[..at_home.start].iter_mut().zip(targets.targets()) {
             let is_written = target.saved || std::mem::take(&mut self.run.first_saved);
             self.take_back(object, target.slot, is_written);
+        }
+        if Self::HAS_PIECES {
+            self.take_back_pieces(&mut transaction.pieces);
         }
         if let Some(journal) = &mut self.journal {
             std::mem::swap(&mut journal.lent.bytes, &mut transaction.records);
@@ -377,7 +402,8 @@ impl<A: Actor> Engine<A> {
             // What it wrote that is at home elsewhere is recorded there; whoever hears of it hears
             // it from here.
             if matches!(ran, RunOutcome::Done(Ok(_)))
-                && transaction.objects.iter().any(|object| object.is_written)
+                && (transaction.objects.iter().any(|object| object.is_written)
+                    || Self::HAS_PIECES && transaction.pieces.iter().any(Piece::is_written))
             {
                 journal.show(transaction.epoch);
             }
@@ -414,6 +440,9 @@ impl<A: Actor> Engine<A> {
     fn again(&mut self, transaction: &mut Transaction<A>, id: A::Id, access: Access) -> TransactionEnd<A> {
         transaction.also_missing.clear();
         transaction.also_missing.append(self.run.missing.others.get_mut());
+        if Self::HAS_PIECES {
+            self.add_missing_pieces(transaction);
+        }
         TransactionEnd::Again(id, access)
     }
 
@@ -423,6 +452,11 @@ impl<A: Actor> Engine<A> {
         let is_committed = matches!(transaction.end, Some(TransactionEnd::Committed(_)));
         self.take_epoch_of(&transaction);
         self.came_back(transaction.objects[at_home.start].passed_in);
+        if Self::HAS_PIECES && is_committed {
+            let is_local = fault::is_on(Fault::ApplyLocally);
+            let epoch = if is_local { self.run.epoch_state.epoch } else { transaction.epoch };
+            self.apply_pieces(&mut transaction, epoch);
+        }
         for object in &mut transaction.objects[at_home.clone()] {
             let slot = self.run.partition.slot_mut(object.slot);
             debug_assert!(

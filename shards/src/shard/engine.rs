@@ -442,9 +442,7 @@ impl<A: Actor> Engine<A> {
             let slot = self.run.partition.slot_mut(before.slot);
             slot.set_ownership(before.ownership);
             slot.state = before.state;
-            if slot.is_left() {
-                self.run.partition.release(before.slot);
-            }
+            self.run.partition.settle(before.slot);
         }
         debug_assert!(
             self.journal.as_ref().is_none_or(|journal| journal.staged.is_empty()),

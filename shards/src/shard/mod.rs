@@ -16,6 +16,7 @@ mod engine;
 pub(crate) mod journal;
 mod logging;
 pub(crate) mod pair;
+mod pieces;
 mod resume;
 mod resumed;
 mod sends;

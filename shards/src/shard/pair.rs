@@ -108,6 +108,9 @@ impl<A: Actor> Engine<A> {
             journal.lent.clear();
         }
         let lent = self.lend(guest);
+        if Self::HAS_PIECES {
+            self.lend_pieces(&mut transaction.pieces);
+        }
         let mut others = Others::new();
         others.push(Target::found(guest.id, lent, guest.access));
         let message = transaction.message.as_ref().expect("a transaction under way has its message");
@@ -119,6 +122,9 @@ impl<A: Actor> Engine<A> {
             effects,
         );
         self.take_back(guest, lent, others[0].saved);
+        if Self::HAS_PIECES {
+            self.take_back_pieces(&mut transaction.pieces);
+        }
         if let Some(journal) = &mut self.journal {
             std::mem::swap(&mut journal.lent.bytes, &mut transaction.records);
         }

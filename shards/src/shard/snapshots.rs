@@ -7,9 +7,10 @@
 //! on commits in this epoch or a later one. When all shards have closed them, the snapshot is
 //! *ready*, and every read of it is immediate.
 
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 
 use crate::actor::Actor;
+use crate::actor::run::RunState;
 use crate::epoch::Epoch;
 use crate::epoch::published::Expired;
 use crate::fault::{self, Fault};
@@ -81,6 +82,38 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             }
         }
         Ok(next)
+    }
+
+    /// Goes on with a walk over the entries of a collection as they were at the start of
+    /// `snapshot`: those of the range `ids` in their order, until it has looked at `most`, or
+    /// `each` breaks it off behind an entry. Returns the id behind which to go on; `None` at the
+    /// end. All shards must have closed the epochs before, and the collection is at home here.
+    /// Between two slices anything may run.
+    ///
+    /// # Errors
+    /// As [`Shard::read_at`].
+    pub fn range_at(
+        &self,
+        snapshot: Epoch,
+        collection: &A::Id,
+        ids: (Bound<A::Id>, Bound<A::Id>),
+        most: usize,
+        mut each: impl FnMut(A::Id, &A::State) -> ControlFlow<()>,
+    ) -> Result<Option<A::Id>, Expired> {
+        let Engine { versions, run: RunState { partition, .. }, .. } = &self.engine;
+        self.engine.may_read(snapshot)?;
+        let Some(order) = partition.orders.number(collection) else { return Ok(None) };
+        for (seen, slot) in (1..).zip(partition.orders.range_of_all(order, ids)) {
+            let slot = partition.slot(slot);
+            let ends = match versions.read(slot, snapshot) {
+                Some((_, state)) => each(slot.id, state).is_break(),
+                None => false,
+            };
+            if ends || seen >= most {
+                return Ok(Some(slot.id));
+            }
+        }
+        Ok(None)
     }
 
     /// Revokes the snapshots that are open for too long at `now`, if the shard keeps anything for

@@ -2,6 +2,7 @@
 
 pub(crate) mod home;
 pub(crate) mod index;
+pub(crate) mod order;
 pub(crate) mod partition;
 pub(crate) mod slot;
 pub(crate) mod version;

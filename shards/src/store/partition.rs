@@ -6,9 +6,11 @@
 use ahash::RandomState;
 
 use crate::epoch::Epoch;
+use crate::fault::{self, Fault};
 use crate::object::{ObjectId, Ownership};
 use crate::prefetch::Prefetch;
 use crate::store::index::{IdHash, Index};
+use crate::store::order::{Orders, Place};
 use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 
 /// Up to about this size of a partition prefetching costs more than it saves: it does at 4 MB and
@@ -28,6 +30,8 @@ const CHUNK_SLOTS: usize = 1 << CHUNK_BITS;
 pub(crate) struct Partition<I, S> {
     hasher: RandomState,
     index: Index,
+    /// Where entries of collections are, which are not in the index.
+    pub(crate) orders: Orders<I>,
     /// All but the last are full.
     chunks: Vec<Vec<Slot<I, S>>>,
     free: Vec<SlotIndex>,
@@ -45,7 +49,8 @@ impl<I: ObjectId, S> Partition<I, S> {
             !seed,
             seed.rotate_left(41) ^ 0x79b9,
         );
-        Partition { hasher, index: Index::new(), chunks: Vec::new(), free: Vec::new(), objects: 0 }
+        let orders = Orders::new(hasher.clone());
+        Partition { hasher, index: Index::new(), orders, chunks: Vec::new(), free: Vec::new(), objects: 0 }
     }
 
     /// How many objects exist.
@@ -85,6 +90,9 @@ impl<I: ObjectId, S> Partition<I, S> {
     /// whether it is reserved.
     #[inline]
     pub(crate) fn find(&self, hash: IdHash, id: &I) -> (SlotIndex, bool) {
+        if let Some(collection) = id.collection() {
+            return (self.orders.find(&collection, id), false);
+        }
         let mut is_reserved = false;
         let is_it = |slot| {
             let slot = self.slot(slot);
@@ -190,7 +198,10 @@ impl<I: ObjectId, S> Partition<I, S> {
     pub(crate) fn insert(&mut self, hash: IdHash, id: I, ownership: Ownership) -> SlotIndex {
         debug_assert!(self.find(hash, &id).0 == NO_SLOT, "one-slot-per-object: {id:?} has one already");
         let slot = self.put(Slot::empty(id, ownership));
-        self.index.insert(hash, slot);
+        match id.collection() {
+            Some(collection) => self.orders.insert(collection, id, slot),
+            None => self.index.insert(hash, slot),
+        }
         slot
     }
 
@@ -203,6 +214,14 @@ impl<I: ObjectId, S> Partition<I, S> {
         state: Option<S>,
     ) -> SlotIndex {
         self.put(Slot::lent(id, epoch, ownership, state))
+    }
+
+    /// The same for an entry of a collection: it is in the order of that, which is at home
+    /// elsewhere.
+    pub(crate) fn lend_entry(&mut self, collection: I, id: I, epoch: Epoch, state: Option<S>) -> SlotIndex {
+        let slot = self.lend_slot(id, epoch, Ownership::default(), state);
+        self.orders.insert(collection, id, slot);
+        slot
     }
 
     /// Takes it out again.
@@ -234,11 +253,40 @@ impl<I: ObjectId, S> Partition<I, S> {
         let freed = self.slot_mut(slot);
         debug_assert!(freed.is_left(), "only-the-absent-are-released: {:?} still exists", freed.id);
         freed.live = false;
-        let id = freed.id;
-        let hash = self.hash(&id);
-        let was_there = self.index.remove(hash, slot);
+        let (id, place) = (freed.id, freed.place());
+        let was_there = match id.collection() {
+            Some(collection) => self.orders.remove(&collection, &id, place),
+            None => self.index.remove(self.hash(&id), slot),
+        };
         debug_assert!(was_there, "one-slot-per-object: a live slot is in the index");
         self.free.push(slot);
+    }
+
+    /// The message that may have changed this object has ended: its slot is released if it is not
+    /// needed, and an entry of a collection is put where it belongs in the order.
+    #[inline]
+    pub(crate) fn settle(&mut self, index: SlotIndex) {
+        let slot = self.slot(index);
+        if slot.is_left() {
+            return self.release(index);
+        }
+        if let Some(collection) = slot.id.collection()
+            && slot.live
+        {
+            let place = if slot.state.is_some() { Place::Live } else { Place::Apart };
+            self.place(index, &collection, place);
+        }
+    }
+
+    /// Puts an entry into one of the two maps of its collection.
+    #[inline]
+    pub(crate) fn place(&mut self, index: SlotIndex, collection: &I, place: Place) {
+        let slot = self.slot_mut(index);
+        if slot.place() != place && !fault::is_on(Fault::DisagreeingOrder) {
+            slot.set_place(place);
+            let id = slot.id;
+            self.orders.place(collection, id, index, place);
+        }
     }
 
     /// Goes on with growing the index, if it is growing.

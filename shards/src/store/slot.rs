@@ -8,6 +8,7 @@
 use crate::epoch::{Epoch, EpochState};
 use crate::fault::{self, Fault};
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
+use crate::store::order::Place;
 
 /// The number of a slot.
 pub(crate) type SlotIndex = u32;
@@ -40,13 +41,15 @@ pub(crate) struct Slot<I, S> {
     pub(crate) live: bool,
     is_immutable: bool,
     has_version: bool,
-    /// How often somebody waited for it lately: see [`Slot::is_hot`].
+    /// How often somebody waited for it lately: see [`Slot::is_hot`]. Nobody waits for an entry of
+    /// a collection: there it says which [place](Slot::place) it has.
     heat: u8,
     owner: OwnerId,
     /// When it was last written, or earlier: while no snapshot needs to know, it is left as it is.
     /// Of an object that does not exist: never.
     epoch: Epoch,
-    /// Those who wait for it, or [`NO_QUEUE`]. There is a queue only while there is a lock.
+    /// Those who wait for it, or [`NO_QUEUE`]. There is a queue only while there is a lock. Nobody
+    /// waits for an entry of a collection: see [`Slot::image`].
     pub(crate) queue: u32,
     /// The number of the newest of its old versions that are kept, if there are any.
     version: u32,
@@ -174,6 +177,34 @@ impl<I: ObjectId, S> Slot<I, S> {
     #[inline]
     pub(crate) fn is_hot(&self) -> bool {
         self.heat >= HOT
+    }
+
+    /// Of an entry: where among the before-images of the running message its own may be. If there
+    /// is another object's or none, the message has not written it.
+    #[inline]
+    pub(crate) fn image(&self) -> usize {
+        self.queue as usize
+    }
+
+    /// Of an entry that is lent: whether the message that it is lent to has written it.
+    pub(crate) fn has_image(&self) -> bool {
+        self.queue != NO_QUEUE
+    }
+
+    /// Of an entry: its before-image is kept there. No message has as many as 2^32.
+    #[inline]
+    pub(crate) fn set_image(&mut self, image: usize) {
+        self.queue = image as u32;
+    }
+
+    /// Of an entry: where in the order of its collection it is.
+    #[inline]
+    pub(crate) fn place(&self) -> Place {
+        if self.heat == 0 { Place::Live } else { Place::Apart }
+    }
+
+    pub(crate) fn set_place(&mut self, place: Place) {
+        self.heat = (place == Place::Apart).into();
     }
 
     /// When it was last written, as far as a snapshot needs to know; never, if it does not exist.

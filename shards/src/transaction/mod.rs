@@ -10,6 +10,7 @@
 pub(crate) mod effects;
 pub(crate) mod locks;
 pub(crate) mod message;
+pub(crate) mod pieces;
 
 use std::mem::offset_of;
 use std::ops::Range;
@@ -23,6 +24,7 @@ use crate::epoch::Epoch;
 use crate::object::{Access, OwnerId, Ownership};
 use crate::placement::{Router, ShardIndex};
 use crate::store::slot::{NO_SLOT, SlotIndex};
+use crate::transaction::pieces::Piece;
 
 /// A message on the consensus path.
 ///
@@ -58,6 +60,8 @@ pub struct Transaction<A: Actor> {
     pub(crate) records: Vec<u8>,
     /// What it missed beside the object in [`TransactionEnd::Again`], while it is to begin anew.
     pub(crate) also_missing: Vec<(A::Id, Access)>,
+    /// What it takes along of collections. Empty if the actor has none.
+    pub(crate) pieces: Vec<Piece<A>>,
 }
 
 /// What came of running a transaction.
@@ -121,6 +125,7 @@ impl<A: Actor> Transaction<A> {
             seen: Epoch(0),
             records: Vec::new(),
             also_missing: Vec::new(),
+            pieces: Vec::new(),
             reruns: 0,
             is_reverse: false,
             detours: 0,

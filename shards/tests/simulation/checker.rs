@@ -16,9 +16,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-use freehold_shard::{AccessError, AskError, Epoch, OwnerId, Ownership, Time, TimerId, TransactionId};
+use freehold_shard::{AskError, Epoch, OwnerId, Ownership, Time, TimerId, TransactionId};
 
-use super::script::{Refusal, Script, Seen, Value, apply};
+use super::script::{Refusal, Script, Seen, Value, apply, entry};
 
 /// One run of a message to the end of its script.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Run {
     pub(crate) id: TransactionId,
     pub(crate) seen: Vec<Seen>,
     pub(crate) end: Result<(), Refusal>,
+    /// It ran without what it needs, whatever it says.
+    pub(crate) misses: bool,
     pub(crate) timers: Timers,
     /// That is what came of the message: it did not begin anew.
     pub(crate) is_last: bool,
@@ -60,6 +62,8 @@ pub(crate) struct Audit {
     pub(crate) is_whole: bool,
     pub(crate) is_expired: bool,
     pub(crate) published: Vec<(u64, Option<Value>)>,
+    /// The entries of collections that were read as ranges.
+    pub(crate) ranges: Vec<(u64, Vec<(u64, Value)>)>,
     /// It waited until everything it could see was durable.
     pub(crate) is_durable: bool,
 }
@@ -209,7 +213,7 @@ impl History {
     }
 
     fn never_settled(&self, run: &Run) -> bool {
-        matches!(run.end, Err(Refusal::Access(AccessError::Undeclared { .. })))
+        run.misses
     }
 
     /// Whether a told message may have been given up in this life.
@@ -363,6 +367,16 @@ impl Audit {
                 "the snapshot of {}\n saw      {:?}\n expected {model:?}",
                 self.epoch, self.objects
             ));
+        }
+        for (collection, found) in &self.ranges {
+            let ids = entry(*collection, 0)..entry(*collection + 1, 0);
+            let expected: Vec<_> = model.range(ids).map(|(id, object)| (*id, object.1)).collect();
+            if *found != expected {
+                return Err(format!(
+                    "the snapshot of {} saw {found:?} of collection {collection}, expected {expected:?}",
+                    self.epoch
+                ));
+            }
         }
         for (id, value) in &self.published {
             if *value != public(model, *id) {

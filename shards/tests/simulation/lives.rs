@@ -105,7 +105,7 @@ struct Recovered {
 impl Recovered {
     fn objects(&self) -> Model {
         let objects = self.homes.iter().flat_map(Home::objects);
-        objects.map(|(id, ownership, value)| (id, (ownership, *value))).collect()
+        objects.map(|(id, ownership, value)| (id.0, (ownership, *value))).collect()
     }
 }
 

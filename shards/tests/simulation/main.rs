@@ -94,7 +94,7 @@ fn number(variable: &str) -> Option<u64> {
 
 fn shape_of(seed: u64) -> Shape {
     let limits = Limits {
-        reruns_max: 3,
+        reruns_max: 5,
         // In some worlds snapshots are revoked, for either reason.
         versions_max: if seed.is_multiple_of(5) { 4 } else { 1_000 },
         snapshot_age_max: Duration::from_nanos(if seed % 5 == 1 { 100 } else { u64::MAX }),

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use freehold_shard::*;
@@ -48,6 +49,33 @@ impl From<Written> for Value {
     }
 }
 
+/// The id of an object: a number. Large ones are entries of the collection that a small one is the
+/// header of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Name(pub(crate) u64);
+
+/// In the number of an entry: the collection begins here.
+const COLLECTION: u64 = 1 << 20;
+
+/// An entry of a collection; `key` is below 16.
+pub(crate) fn entry(collection: u64, key: u64) -> u64 {
+    (collection + 1) * COLLECTION + key
+}
+
+/// The collection of an entry.
+pub(crate) fn collection_of(id: u64) -> Option<u64> {
+    (id / COLLECTION).checked_sub(1)
+}
+
+impl ObjectId for Name {
+    const COLLECTION: Option<CollectionOf<Name>> = Some(|id| collection_of(id.0).map(Name));
+
+    fn placement(&self) -> impl std::hash::Hash {
+        collection_of(self.0).unwrap_or(self.0)
+    }
+}
+
 /// What a message saw of an object: its value, and whose it is.
 pub(crate) type Seen = (u64, Option<Value>, Option<Ownership>);
 
@@ -65,6 +93,12 @@ pub(crate) enum Step {
     Want(u64, u64),
     /// Writes an object without looking whether it may.
     Careless(u64),
+    /// Reads the entries of a collection from one key to another.
+    Range(u64, u64, u64),
+    /// Writes the first entry of a collection, and removes the last.
+    Ends(u64),
+    /// Removes so many of the entries of a collection.
+    Clear(u64, usize),
 }
 
 /// What an object is declared for.
@@ -101,13 +135,13 @@ pub(crate) enum Refusal {
     Asked,
     Panics,
     NotOwner(u64),
-    Access(AccessError<u64>),
+    Access(AccessError<Name>),
 }
 
-impl From<AccessError<u64>> for Refusal {
-    fn from(error: AccessError<u64>) -> Self {
+impl From<AccessError<Name>> for Refusal {
+    fn from(error: AccessError<Name>) -> Self {
         match error {
-            AccessError::NotOwner { id, .. } => Refusal::NotOwner(id),
+            AccessError::NotOwner { id, .. } => Refusal::NotOwner(id.0),
             other => Refusal::Access(other),
         }
     }
@@ -115,11 +149,13 @@ impl From<AccessError<u64>> for Refusal {
 
 /// What a script can do, on a shard or in the replay.
 pub(crate) trait Place {
-    fn look(&self, id: u64) -> Result<Seen, Refusal>;
+    fn look(&mut self, id: u64) -> Result<Seen, Refusal>;
     fn write(&mut self, id: u64, writer: u32) -> Result<(), Refusal>;
     fn want(&self, ids: [u64; 2]) -> Result<(), Refusal>;
     fn remove(&mut self, id: u64) -> Result<(), Refusal>;
     fn give(&mut self, id: u64, to: Ownership) -> Result<(), Refusal>;
+    /// The entries of a collection between two.
+    fn range(&mut self, collection: u64, keys: Range<u64>) -> Result<Vec<u64>, Refusal>;
 }
 
 /// Runs a script.
@@ -147,6 +183,24 @@ pub(crate) fn apply(script: &Script, place: &mut impl Place, seen: &mut Vec<Seen
                 // Swallows the error that asks for another run.
                 let _ = place.write(id, script.message);
             }
+            Step::Range(collection, from, to) => {
+                for id in place.range(collection, from..to)? {
+                    seen.push(place.look(id)?);
+                }
+            }
+            Step::Ends(collection) => {
+                let all = place.range(collection, 0..COLLECTION)?;
+                if let (Some(first), Some(last)) = (all.first(), all.last()) {
+                    seen.push(place.look(*first)?);
+                    place.write(*first, script.message)?;
+                    place.remove(*last)?;
+                }
+            }
+            Step::Clear(collection, most) => {
+                for id in place.range(collection, 0..COLLECTION)?.into_iter().take(most) {
+                    place.remove(id)?;
+                }
+            }
         }
     }
     match script.end {
@@ -157,43 +211,79 @@ pub(crate) fn apply(script: &Script, place: &mut impl Place, seen: &mut Vec<Seen
 }
 
 impl Place for Objects<'_, Simulated> {
-    fn look(&self, id: u64) -> Result<Seen, Refusal> {
-        Ok((id, self.get(id)?.copied(), self.ownership(id)?))
+    fn look(&mut self, id: u64) -> Result<Seen, Refusal> {
+        if let Some(collection) = collection_of(id) {
+            let value = self.collection(Name(collection))?.get(Name(id))?.copied();
+            return Ok((id, value, value.map(|_| Ownership::default())));
+        }
+        Ok((id, self.get(Name(id))?.copied(), self.ownership(Name(id))?))
     }
 
     fn write(&mut self, id: u64, writer: u32) -> Result<(), Refusal> {
-        let value = self.get_or_insert_with(id, || Value { writer: 0, writes: 0 })?;
+        if let Some(collection) = collection_of(id) {
+            let mut entries = self.collection(Name(collection))?;
+            let _ = entries.len();
+            match entries.get_mut(Name(id))? {
+                Some(value) => *value = Value { writer, writes: value.writes + 1 },
+                None => drop(entries.insert(Name(id), Value { writer, writes: 1 })?),
+            }
+            return Ok(());
+        }
+        let value = self.get_or_insert_with(Name(id), || Value { writer: 0, writes: 0 })?;
         *value = Value { writer, writes: value.writes + 1 };
         Ok(())
     }
 
     fn want(&self, ids: [u64; 2]) -> Result<(), Refusal> {
-        Ok(Objects::want(self, ids)?)
+        Ok(Objects::want(self, ids.map(Name))?)
     }
 
     fn remove(&mut self, id: u64) -> Result<(), Refusal> {
-        Objects::remove(self, id)?;
+        match collection_of(id) {
+            Some(collection) => drop(self.collection(Name(collection))?.remove(Name(id))?),
+            None => drop(Objects::remove(self, Name(id))?),
+        }
         Ok(())
     }
 
     fn give(&mut self, id: u64, to: Ownership) -> Result<(), Refusal> {
         match to {
-            Ownership::Owned(owner) => self.transfer(id, owner)?,
-            Ownership::Shared => self.share(id)?,
-            Ownership::Immutable => self.freeze(id)?,
+            Ownership::Owned(owner) => self.transfer(Name(id), owner)?,
+            Ownership::Shared => self.share(Name(id))?,
+            Ownership::Immutable => self.freeze(Name(id))?,
         }
         Ok(())
+    }
+
+    fn range(&mut self, collection: u64, keys: Range<u64>) -> Result<Vec<u64>, Refusal> {
+        let entries = self.collection(Name(collection))?;
+        let ids = Name(entry(collection, keys.start))..Name(entry(collection, keys.end));
+        let forwards: Vec<u64> = entries.range(ids.clone()).map(|(id, _)| id.0).collect();
+        let mut backwards: Vec<u64> = entries.range(ids).rev().map(|(id, _)| id.0).collect();
+        backwards.reverse();
+        assert!(
+            forwards == backwards || self.run.missing.first.get().is_some(),
+            "a range is the same from both ends"
+        );
+        Ok(forwards)
     }
 }
 
 impl Replay<'_> {
     fn may_write(&mut self, id: u64) -> Result<(), Refusal> {
+        if let Some(collection) = collection_of(id) {
+            let mine = self.mine.clone();
+            self.may_write(collection)?;
+            // It has not written the header.
+            self.mine = mine;
+            return Ok(());
+        }
         match self.model.get(&id) {
             Some((Ownership::Owned(owner), _)) if *owner != self.sender && !self.mine.contains(&id) => {
                 return Err(Refusal::NotOwner(id));
             }
             Some((Ownership::Immutable, _)) if !self.mine.contains(&id) => {
-                return Err(Refusal::Access(AccessError::Immutable { id }));
+                return Err(Refusal::Access(AccessError::Immutable { id: Name(id) }));
             }
             Some(_) => {
                 self.mine.insert(id);
@@ -205,14 +295,15 @@ impl Replay<'_> {
 }
 
 impl Place for Replay<'_> {
-    fn look(&self, id: u64) -> Result<Seen, Refusal> {
+    fn look(&mut self, id: u64) -> Result<Seen, Refusal> {
         let found = self.model.get(&id);
         Ok((id, found.map(|found| found.1), found.map(|found| found.0)))
     }
 
     fn write(&mut self, id: u64, writer: u32) -> Result<(), Refusal> {
         self.may_write(id)?;
-        let fresh = (Ownership::Owned(self.sender), Value { writer: 0, writes: 0 });
+        let owner = if collection_of(id).is_some() { OwnerId::default() } else { self.sender };
+        let fresh = (Ownership::Owned(owner), Value { writer: 0, writes: 0 });
         let object = self.model.entry(id).or_insert(fresh);
         object.1 = Value { writer, writes: object.1.writes + 1 };
         self.mine.insert(id);
@@ -224,6 +315,10 @@ impl Place for Replay<'_> {
     }
 
     fn remove(&mut self, id: u64) -> Result<(), Refusal> {
+        // An entry that does not exist is removed by anyone.
+        if collection_of(id).is_some() && !self.model.contains_key(&id) {
+            return Ok(());
+        }
         self.may_write(id)?;
         self.model.remove(&id);
         Ok(())
@@ -233,9 +328,14 @@ impl Place for Replay<'_> {
         self.may_write(id)?;
         match self.model.get_mut(&id) {
             Some(object) => object.0 = to,
-            None => return Err(Refusal::Access(AccessError::Absent { id })),
+            None => return Err(Refusal::Access(AccessError::Absent { id: Name(id) })),
         }
         Ok(())
+    }
+
+    fn range(&mut self, collection: u64, keys: Range<u64>) -> Result<Vec<u64>, Refusal> {
+        let ids = entry(collection, keys.start)..entry(collection, keys.end);
+        Ok(self.model.range(ids).map(|(id, _)| *id).collect())
     }
 }
 
@@ -250,17 +350,37 @@ thread_local! {
 pub(crate) struct Simulated;
 
 impl Actor for Simulated {
-    type Id = u64;
+    type Id = Name;
     type State = Value;
     type Message = Script;
     type Reply = Vec<Seen>;
     type Error = Refusal;
 
-    fn addressees(script: &Script, to: &mut Addressees<u64>) {
+    fn addressees(script: &Script, to: &mut Addressees<Name>) {
         for &(id, access) in &script.declared {
             match access {
-                Use::Read => to.read(id),
-                Use::Write => to.write(id),
+                Use::Read => to.read(Name(id)),
+                Use::Write => to.write(Name(id)),
+            }
+        }
+    }
+
+    fn needs(script: &Script, to: &mut Needs<Self>) {
+        // Two of three say it, and not always enough.
+        if script.message.is_multiple_of(3) {
+            return;
+        }
+        for step in &script.steps {
+            match *step {
+                Step::Write(id) | Step::Remove(id) | Step::Read(id) => to.entry(Name(id)),
+                Step::Range(id, from, till) => {
+                    to.range(Name(id), Name(entry(id, from))..Name(entry(id, till)), 2);
+                }
+                Step::Ends(id) | Step::Clear(id, _) => {
+                    to.range(Name(id), .., 9);
+                    to.range_back(Name(id), .., 1);
+                }
+                _ => {}
             }
         }
     }
@@ -293,6 +413,7 @@ impl Actor for Simulated {
             id,
             seen: seen.clone(),
             end: end.clone(),
+            misses: objects.run.missing.first.get().is_some(),
             timers,
             is_last: false,
             time: Time(0),

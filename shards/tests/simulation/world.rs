@@ -1,14 +1,14 @@
 //! The simulated runtime: shards, lanes, clients, and a seed that decides everything.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use freehold_shard::*;
 
 use super::checker::{Audit, History, Model, Owed, Peek, SET};
 use super::lives::Lives;
-use super::script::{Failure, RUNS, Script, Simulated, Step, TIMERS, Use, Value};
+use super::script::{Failure, Name, RUNS, Script, Simulated, Step, TIMERS, Use, Value, entry};
 
 /// How large a world is.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +76,23 @@ pub(super) struct Auditor {
 pub(super) enum Ingress {
     One(Envelope<Simulated>),
     Batch(Batch<Simulated>),
+}
+
+impl Shard<Simulated> {
+    /// order-agrees: each entry has its place in the order of its collection, and nothing else has.
+    fn check_orders(&self) -> Result<(), String> {
+        let partition = &self.engine.run.partition;
+        let mut entries: BTreeSet<u64> =
+            self.objects().filter(|(id, ..)| id.collection().is_some()).map(|(id, ..)| id.0).collect();
+        for (collection, id, slot, place) in partition.orders.all() {
+            let slot = partition.slot(slot);
+            let agrees = slot.id == id && id.collection() == Some(collection) && slot.place() == place;
+            if !agrees || slot.state.is_some() != entries.remove(&id.0) {
+                return Err(format!("order-agrees: {id:?} of {collection:?} is {place:?}"));
+            }
+        }
+        if entries.is_empty() { Ok(()) } else { Err(format!("order-agrees: {entries:?} are in no order")) }
+    }
 }
 
 impl World {
@@ -221,16 +238,22 @@ impl World {
         if auditor.patience > 0 && self.dice.chance(50) {
             auditor.patience -= 1;
             let id = self.dice.next() % self.shape.objects;
-            match self.mvcc.at(&id, epoch) {
+            match self.mvcc.at(&Name(id), epoch) {
                 Ok(state) => auditor.audit.published.push((id, state.map(|state| *state))),
                 Err(Expired) => auditor.audit.is_expired = true,
+            }
+        } else if self.dice.chance(20) {
+            let collection = self.dice.next() % self.shape.objects;
+            match self.range_at(epoch, collection) {
+                Ok(found) => self.audits[one].audit.ranges.push((collection, found)),
+                Err(Expired) => self.audits[one].audit.is_expired = true,
             }
         } else if auditor.at.0 < self.shape.shards {
             let (shard, from) = auditor.at;
             let (most, mut found) = (1 + self.dice.below(6), Vec::new());
             let breaks_off = self.dice.below(6);
             let next = self.shards[shard].walk_at(epoch, from, most, |id, ownership, value| {
-                found.push((id, (ownership, *value)));
+                found.push((id.0, (ownership, *value)));
                 match found.len() > breaks_off {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),
@@ -241,7 +264,7 @@ impl World {
                     for (id, object) in found {
                         let before = auditor.audit.objects.insert(id, object);
                         assert!(before.is_none(), "a walk came by object {id} twice");
-                        let alone = self.shards[shard].read_at(epoch, &id).expect("it is open");
+                        let alone = self.shards[shard].read_at(epoch, &Name(id)).expect("it is open");
                         assert_eq!(alone, Some((object.0, &object.1)), "object {id} read alone");
                     }
                     auditor.at = next.map_or((shard + 1, 0), |next| (shard, next));
@@ -251,18 +274,37 @@ impl World {
         } else {
             auditor.audit.is_whole = true;
         }
+        let auditor = &self.audits[one];
         if auditor.audit.is_expired || auditor.audit.is_whole {
             self.mvcc.epochs().close(epoch);
             // While an older one is open it could be read; afterwards not.
             if !self.mvcc.epochs().is_open(epoch) {
-                assert_eq!(self.mvcc.at(&0, epoch), Err(Expired), "closed is closed");
+                assert_eq!(self.mvcc.at(&Name(0), epoch), Err(Expired), "closed is closed");
                 let shard = self.dice.below(self.shape.shards);
                 self.shards[shard].enter();
-                assert_eq!(self.shards[shard].read_at(epoch, &0), Err(Expired), "closed is closed");
+                assert_eq!(self.shards[shard].read_at(epoch, &Name(0)), Err(Expired), "closed is closed");
                 self.write_and_release(shard);
             }
             let done = self.audits.swap_remove(one);
             self.history.audits.push(done.audit);
+        }
+    }
+
+    /// The entries of a collection at a snapshot, a few at a time.
+    fn range_at(&mut self, epoch: Epoch, collection: u64) -> Result<Vec<(u64, Value)>, Expired> {
+        let home = self.router.home(&Name(collection));
+        let (most, mut found, mut from) = (1 + self.dice.below(3), Vec::new(), Bound::Unbounded);
+        loop {
+            let shard = &self.shards[home.index()];
+            let ids = (from, Bound::Unbounded);
+            let next = shard.range_at(epoch, &Name(collection), ids, most, |id, value| {
+                found.push((id.0, *value));
+                ControlFlow::Continue(())
+            })?;
+            match next {
+                Some(next) => from = Bound::Excluded(next),
+                None => return Ok(found),
+            }
         }
     }
 
@@ -271,8 +313,8 @@ impl World {
         let id = self.dice.next() % self.shape.objects;
         let durable = self.lives.as_ref().map(Lives::durable).filter(|_| self.dice.chance(50));
         let (value, epoch) = match durable {
-            Some(durable) => (self.mvcc.latest_durable(&id), durable),
-            None => (self.mvcc.latest(&id), self.mvcc.epochs().epoch()),
+            Some(durable) => (self.mvcc.latest_durable(&Name(id)), durable),
+            None => (self.mvcc.latest(&Name(id)), self.mvcc.epochs().epoch()),
         };
         let (at, value) = (self.history.runs.len(), value.map(|value| *value));
         let is_durable = durable.is_some();
@@ -297,7 +339,14 @@ impl World {
         let mut steps = Vec::new();
         let mut declared = Vec::new();
         for &id in &ids {
-            let step = match self.dice.below(20) {
+            let key = self.dice.below(4) as u64;
+            let step = match self.dice.below(28) {
+                20..=22 => Step::Write(entry(id, key)),
+                23 => Step::Remove(entry(id, key)),
+                24 => Step::Read(entry(id, key)),
+                25 => Step::Range(id, key, 4),
+                26 => Step::Ends(id),
+                27 => Step::Clear(id, self.dice.below(4)),
                 0..=5 => Step::Read(id),
                 6..=13 => Step::Write(id),
                 14 => Step::Remove(id),
@@ -312,12 +361,13 @@ impl World {
             };
             // Mostly as it will be used; now and then too little, or not at all.
             let access = match step {
-                Step::Read(_) | Step::Follow(_) | Step::Want(..) => Use::Read,
+                Step::Read(_) | Step::Follow(_) | Step::Want(..) | Step::Range(..) => Use::Read,
                 _ if self.dice.chance(10) => Use::Read,
                 _ => Use::Write,
             };
             if declared.is_empty() || self.dice.chance(90) {
-                declared.push((id, access));
+                // An entry stands for its collection.
+                declared.push((if self.dice.chance(20) { entry(id, key) } else { id }, access));
             }
             steps.push(step);
         }
@@ -538,6 +588,7 @@ impl World {
             if shard.engine.run.partition.iter().count() != shard.objects().count() {
                 return Err(format!("shard {at} has slots without an object"));
             }
+            shard.check_orders().map_err(|wrong| format!("shard {at}: {wrong}"))?;
             if shard.counters().objects != shard.objects().count() as u64 {
                 return Err(format!("shard {at} miscounts its objects"));
             }
@@ -548,8 +599,8 @@ impl World {
                 return Err(format!("shard {at} has something in doubt"));
             }
             for (id, ownership, value) in shard.objects() {
-                if self.router.home(&id).index() != at || found.insert(id, (ownership, *value)).is_some() {
-                    return Err(format!("object {id} is not at home on shard {at}, or there twice"));
+                if self.router.home(&id).index() != at || found.insert(id.0, (ownership, *value)).is_some() {
+                    return Err(format!("object {id:?} is not at home on shard {at}, or there twice"));
                 }
             }
         }

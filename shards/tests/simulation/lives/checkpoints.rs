@@ -194,7 +194,7 @@ impl World {
             epoch: checkpoint.epoch,
             began: checkpoint.began,
             ended: self.steps,
-            objects: objects.map(|(id, ownership, value)| (id, (ownership, *value))).collect(),
+            objects: objects.map(|(id, ownership, value)| (id.0, (ownership, *value))).collect(),
             is_whole: true,
             is_durable: true,
             ..Audit::default()

@@ -1,0 +1,324 @@
+//! What does an entry of a collection cost beside one of a plain ordered map, and an order of a
+//! book of many resting orders?
+//!
+//! ```text
+//! cargo bench --bench collections
+//! ```
+//! Pure shards on one thread. An entry has a key of two numbers and a state of two. First one entry
+//! is removed and one inserted, at random places, over and over: in a `BTreeMap` in a plain loop, by
+//! one message for each such pair, and by messages of 64 pairs. Then orders come to a book: one
+//! rests anywhere in it, the next takes the best, and so on; in memory, and with a log whose batches
+//! of 64 messages are encoded, checksummed and closed, and given to no disk.
+//!
+//! The work is checked: both ways end with the same entries, and every order is answered.
+
+#[path = "workload/report.rs"]
+#[allow(dead_code, reason = "a bench uses a part of it")]
+mod report;
+
+use std::alloc::System;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use freehold::{AccessError, Limits, Objects, PlacementKey, Receive, ShardIndex, To};
+use freehold_shard::log::SegmentId;
+use freehold_shard::{
+    Ack, Batch, BatchEntry, Codec, Durability, Effects, Epoch, Inbox, LogStart, Mvcc, NoPrefetch, OwnerId,
+    Router, Shard, Time,
+};
+use report::{Conditions, Spread, millions_per_second};
+use serde::{Deserialize, Serialize};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+freehold::actor! {
+    actor Market {
+        id: Id, state: State, message: Message, reply: Reply, error: Refused,
+        kinds {
+            Book(symbol: u64),
+            Order(symbol: u64, price: u64, number: u64) in Book(symbol),
+        }
+        messages { Fill -> (), Swap -> u64, Rest -> u64, Take -> u64 }
+    }
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Book {
+    changes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Order {
+    user: u64,
+    quantity: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("there is no such order")]
+    Unknown,
+    #[error(transparent)]
+    Access(#[from] AccessError<Id>),
+}
+
+/// The price and the number of an order: its place in the book.
+type Place = (u64, u64);
+
+/// Makes some orders.
+#[derive(Clone, Serialize, Deserialize)]
+struct Fill(Vec<Place>);
+
+/// Removes one order and inserts another, so many times.
+#[derive(Clone, Serialize, Deserialize)]
+struct Swap(Vec<(Place, Place)>);
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Rest(Place);
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Take;
+
+const BOOK: u64 = 7;
+
+fn order((price, number): Place) -> Order {
+    Order { user: number, quantity: price + 1 }
+}
+
+fn book(objects: &mut Objects<'_, Market>) -> Result<(), Refused> {
+    objects.write::<Book>(BOOK)?.ok_or(Refused::Unknown)?.changes += 1;
+    Ok(())
+}
+
+macro_rules! to_the_book {
+    ($($Message:ty => |$self:ident, $objects:ident| -> $Reply:ty $receive:block)+) => {$(
+        impl Receive<Market> for $Message {
+            fn addressees(&self, to: &mut To<'_, Market>) {
+                to.write::<Book>(BOOK);
+            }
+
+            fn receive(&self, $objects: &mut Objects<'_, Market>) -> Result<$Reply, Refused> {
+                let $self = self;
+                $receive
+            }
+        }
+    )+};
+}
+
+to_the_book! {
+    Fill => |fill, objects| -> () {
+        objects.write_or_insert_with(BOOK, || Book { changes: 0 })?;
+        let mut orders = objects.entries::<Order>(BOOK)?;
+        for place in &fill.0 {
+            orders.put((BOOK, place.0, place.1), order(*place))?;
+        }
+        Ok(())
+    }
+    Swap => |swap, objects| -> u64 {
+        let mut orders = objects.entries::<Order>(BOOK)?;
+        let mut found = 0;
+        for (old, new) in &swap.0 {
+            found += orders.take((BOOK, old.0, old.1))?.ok_or(Refused::Unknown)?.quantity;
+            orders.put((BOOK, new.0, new.1), order(*new))?;
+        }
+        Ok(found)
+    }
+    Rest => |rest, objects| -> u64 {
+        book(objects)?;
+        let mut orders = objects.entries::<Order>(BOOK)?;
+        orders.put((BOOK, rest.0.0, rest.0.1), order(rest.0))?;
+        Ok(0)
+    }
+    Take => |_take, objects| -> u64 {
+        book(objects)?;
+        let mut orders = objects.entries::<Order>(BOOK)?;
+        let mut best = orders.walk((BOOK, 0, 0)..).next()?.map(|mut best| best.take()).transpose()?.flatten();
+        Ok(best.take().ok_or(Refused::Unknown)?.quantity)
+    }
+}
+
+const ROUNDS: usize = 5;
+const TOGETHER: usize = 64;
+const NOW: Time = Time(0);
+const SENDER: OwnerId = OwnerId(0);
+
+/// Numbers that look drawn.
+struct Draws(u64);
+
+impl Draws {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 24
+    }
+}
+
+/// The places of a book at first, and what is swapped in it: a place that is there for a new one.
+fn draw(entries: usize, swaps: usize) -> (Vec<Place>, Vec<(Place, Place)>) {
+    let mut draws = Draws(42);
+    let mut there: Vec<Place> =
+        (0..entries).map(|number| (draws.next() % 1_000_000, number as u64)).collect();
+    let first = there.clone();
+    let swaps = (0..swaps).map(|swap| {
+        let at = draws.next() as usize % entries;
+        let new = (draws.next() % 1_000_000, (entries + swap) as u64);
+        (std::mem::replace(&mut there[at], new), new)
+    });
+    let swaps = swaps.collect();
+    (first, swaps)
+}
+
+fn shard(logged: bool) -> Shard<Market, NoPrefetch> {
+    let (router, durability) = (Router::new(PlacementKey(1), 1), Arc::new(Durability::new(1, Epoch(0))));
+    let mvcc = match logged {
+        true => Arc::new(Mvcc::logged(1, durability.clone())),
+        false => Arc::new(Mvcc::new(1)),
+    };
+    let shard = Shard::new(ShardIndex(0), router, Limits::default(), 7, mvcc);
+    if !logged {
+        return shard;
+    }
+    shard.with_log(LogStart {
+        codec: Codec::new(),
+        ack: Ack::Durable,
+        first: SegmentId { database: 1, log: 0, segment: 0, start: 2 },
+        segment_bytes: 16 << 20,
+        first_debt: 0,
+        durability,
+    })
+}
+
+fn fill(shard: &mut Shard<Market, NoPrefetch>, effects: &mut Effects<Market>, places: &[Place]) {
+    for some in places.chunks(1000) {
+        ask(shard, effects, Fill(some.to_vec()));
+        settle(shard, effects);
+    }
+}
+
+fn ask(
+    shard: &mut Shard<Market, NoPrefetch>,
+    effects: &mut Effects<Market>,
+    message: impl Into<Message>,
+) -> u64 {
+    match shard.ask_now(NOW, SENDER, &message.into(), effects) {
+        Ok(Reply::Swap(found) | Reply::Rest(found) | Reply::Take(found)) => found,
+        Ok(Reply::Fill(())) => 0,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Closes what was written, if there is a log. How many bytes that is.
+fn settle(shard: &mut Shard<Market, NoPrefetch>, effects: &mut Effects<Market>) -> usize {
+    let mut bytes = 0;
+    while let Some(write) = shard.next_write(NOW) {
+        bytes += write.batch.padded();
+        shard.written(write.batch);
+    }
+    shard.release(effects);
+    bytes
+}
+
+fn plain_map(first: &[Place], swaps: &[(Place, Place)]) -> (Duration, usize, u64) {
+    let region = Region::new(ALLOCATOR);
+    let mut map = BTreeMap::new();
+    for place in first {
+        map.insert((BOOK, place.0, place.1), order(*place));
+    }
+    let change = region.change();
+    let bytes = change.bytes_allocated - change.bytes_deallocated;
+    let (begin, mut found) = (Instant::now(), 0);
+    for (old, new) in swaps {
+        found += map.remove(&(BOOK, old.0, old.1)).expect("it is there").quantity;
+        map.insert((BOOK, new.0, new.1), order(*new));
+    }
+    (begin.elapsed(), bytes, found)
+}
+
+fn collection(first: &[Place], swaps: &[(Place, Place)], together: usize) -> (Duration, usize, u64) {
+    let region = Region::new(ALLOCATOR);
+    let (mut shard, mut effects) = (shard(false), Effects::new(1));
+    fill(&mut shard, &mut effects, first);
+    let change = region.change();
+    let bytes = change.bytes_allocated - change.bytes_deallocated;
+    let messages: Vec<Message> = swaps.chunks(together).map(|some| Swap(some.to_vec()).into()).collect();
+    let (begin, mut found) = (Instant::now(), 0);
+    for message in messages {
+        found += ask(&mut shard, &mut effects, message);
+    }
+    let time = begin.elapsed();
+    assert_eq!(shard.counters().objects as usize, first.len() + 1, "one comes for each that goes");
+    (time, bytes, found)
+}
+
+/// Orders that rest and orders that take, by turns; the time, and the bytes of log.
+fn orders(first: &[Place], count: usize, logged: bool) -> (Duration, usize) {
+    let (mut shard, mut effects) = (shard(logged), Effects::new(1));
+    fill(&mut shard, &mut effects, first);
+    let (mut draws, mut inbox, mut bytes, mut answered) = (Draws(43), Inbox::new(), 0, 0);
+    let begin = Instant::now();
+    for batch in 0..count / TOGETHER {
+        let message = |at: usize| match at % 2 {
+            0 => Rest((draws.next() % 1_000_000, (first.len() + batch * TOGETHER + at) as u64)).into(),
+            _ => Take.into(),
+        };
+        let entries = (0..TOGETHER).map(message).map(BatchEntry::Waiting).collect();
+        inbox.batches.push(Batch { sender: SENDER, entries, tag: 0 });
+        shard.turn(NOW, &mut inbox, &mut effects);
+        bytes += settle(&mut shard, &mut effects);
+        for batch in effects.batches.drain(..) {
+            answered +=
+                batch.entries.iter().filter(|entry| matches!(entry, BatchEntry::Answered(Ok(_)))).count();
+        }
+    }
+    let time = begin.elapsed();
+    assert_eq!(answered, count / TOGETHER * TOGETHER, "every order is answered");
+    assert_eq!(shard.counters().objects as usize, first.len() + 1, "one is taken for each that rests");
+    (time, bytes)
+}
+
+fn rates(count: usize, mut round: impl FnMut() -> Duration) -> Spread {
+    Spread::of((0..ROUNDS).map(|_| millions_per_second(count as u64, round())))
+}
+
+fn main() {
+    let is_test = !std::env::args().any(|argument| argument == "--bench");
+    let (sizes, swaps) =
+        if is_test { (vec![100, 1_000], 1_000) } else { (vec![10_000, 1_000_000], 1_000_000) };
+    println!("{}", Conditions::now());
+    println!("settings    a key of 24 bytes, a state of 16, {ROUNDS} rounds\n");
+    let mut sums = Vec::new();
+    for entries in sizes.clone() {
+        let (first, changes) = draw(entries, swaps);
+        println!("{entries} entries: pairs of a removal and an insertion, millions a second; bytes an entry");
+        let mut line = |name: &str, way: &dyn Fn() -> (Duration, usize, u64)| {
+            let mut bytes = 0;
+            let rates = rates(swaps, || {
+                let (time, here, found) = way();
+                sums.push(found);
+                bytes = here;
+                time
+            });
+            println!("  {name:<28}{rates}   {:6.1}", bytes as f64 / entries as f64);
+        };
+        line("BTreeMap, a plain loop", &|| plain_map(&first, &changes));
+        line("a message for each", &|| collection(&first, &changes, 1));
+        line("messages of 64", &|| collection(&first, &changes, TOGETHER));
+        assert!(sums.windows(2).all(|two| two[0] == two[1]), "all ways find the same");
+        sums.clear();
+    }
+    for entries in sizes {
+        let (first, _) = draw(entries, 0);
+        println!("{entries} resting orders: millions of orders a second, bytes of log an order");
+        for (name, logged) in [("in memory", false), ("logged, to no disk", true)] {
+            let mut bytes = 0;
+            let rates = rates(swaps, || {
+                let (time, here) = orders(&first, swaps, logged);
+                bytes = here;
+                time
+            });
+            println!("  {name:<28}{rates}   {:6.1}", bytes as f64 / swaps as f64);
+        }
+    }
+    println!("\nverified    all ways find the same orders, and every order is answered");
+}

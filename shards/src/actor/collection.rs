@@ -1,0 +1,559 @@
+//! Collections: objects that are larger than a message should copy.
+//!
+//! A collection is an object, its *header*, with any number of *entries*: objects whose ids say
+//! that they belong to it ([`ObjectId::COLLECTION`]). A message changes some of the entries and
+//! pays for those: each has its own before-image, its own record in the log and its own old
+//! versions for snapshots.
+//!
+//! Invariant *one-lock-a-collection*: entries are not named by messages and not locked. A message
+//! that has the header has its entries, as they are when it runs. It may read them if it may read
+//! the header, and change them if it may write the header. So a range that a message has read stays
+//! as it is until the message has ended, and there are no phantoms.
+//!
+//! An entry has no owner of its own; its record in a log is as short as that of an object of
+//! owner 0.
+
+use std::collections::btree_map;
+use std::ops::{Bound, RangeBounds};
+
+use crate::actor::addressees::Target;
+use crate::actor::objects::Objects;
+use crate::actor::run::{BeforeImage, CommitWork, Need, ObjectSlot, check_writer};
+use crate::actor::{AccessError, Actor};
+use crate::fault::{self, Fault};
+use crate::object::{Access, ObjectId, Ownership};
+use crate::store::order::{IdBounds, OrderIndex, Place, begins_before, ends_behind, is_range};
+use crate::store::slot::{NO_SLOT, SlotIndex};
+
+/// A collection, while a message runs that has it: its header, and its entries in the order of
+/// their ids.
+///
+/// ```
+/// use freehold_shard::{AccessError, Actor, Objects};
+/// # use freehold_shard::{CollectionOf, ObjectId};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// # enum Id { Book(u64), Order { book: u64, price: u64, number: u64 } }
+/// # impl ObjectId for Id {
+/// #     const COLLECTION: Option<CollectionOf<Id>> = Some(|id| match *id {
+/// #         Id::Book(_) => None,
+/// #         Id::Order { book, .. } => Some(Id::Book(book)),
+/// #     });
+/// # }
+///
+/// /// Takes what is asked from the cheapest orders of the book 7. A state is a quantity.
+/// fn buy<A: Actor<Id = Id, State = u64>>(
+///     objects: &mut Objects<'_, A>,
+///     mut wanted: u64,
+/// ) -> Result<u64, AccessError<Id>> {
+///     let mut orders = objects.collection(Id::Book(7))?;
+///     let mut walk = orders.walk(..);
+///     while wanted > 0 && let Some(mut order) = walk.next() {
+///         let taken = wanted.min(*order.state());
+///         wanted -= taken;
+///         if taken == *order.state() {
+///             order.remove()?;
+///         } else {
+///             *order.state_mut()? -= taken;
+///         }
+///     }
+///     Ok(wanted)
+/// }
+/// ```
+///
+/// Each call that finds, adds or removes one entry takes time as the logarithm of their number, and
+/// memory for the entries that it changes.
+pub struct Collection<'c, 'a, A: Actor> {
+    objects: &'c mut Objects<'a, A>,
+    id: A::Id,
+    /// `None` while it has no entries.
+    order: Option<OrderIndex>,
+    /// The message may change entries: asked once.
+    may_write: bool,
+    standing: Standing,
+}
+
+/// Where a collection is at home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Here, with all its entries.
+    Home,
+    /// Elsewhere: the message has what it took along, if it knew that it needs something. See
+    /// `pieces`, which is where *known-or-missed* stands.
+    Guest(Option<usize>),
+}
+
+impl<'a, A: Actor> Objects<'a, A> {
+    /// The collection `id`: its entries, and its header if there is one. It need not exist: a
+    /// collection without a header belongs to nobody, and anyone adds entries to it.
+    ///
+    /// See [`Collection`] for an example.
+    ///
+    /// # Errors
+    /// [`AccessError::Entry`] if `id` is an entry of another; otherwise as [`Objects::get`].
+    pub fn collection(&mut self, id: A::Id) -> Result<Collection<'_, 'a, A>, AccessError<A::Id>> {
+        if id.collection().is_some() {
+            return Err(AccessError::Entry { id });
+        }
+        let slot = self.slot_of(id)?;
+        let standing = if slot == NO_SLOT || self.run.partition.slot(slot).live {
+            Standing::Home
+        } else {
+            Standing::Guest(self.run.guests.iter().position(|guest| guest.collection == id))
+        };
+        let order = self.run.partition.orders.number(&id);
+        Ok(Collection { objects: self, id, order, may_write: false, standing })
+    }
+}
+
+impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
+    /// The collection's id, which is its header's.
+    pub fn id(&self) -> A::Id {
+        self.id
+    }
+
+    /// The state of the header; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Objects::get`].
+    pub fn header(&self) -> Result<Option<&A::State>, AccessError<A::Id>> {
+        self.objects.get(self.id)
+    }
+
+    /// The state of the header, to change it; `None` if there is none. `Objects::insert` makes one.
+    ///
+    /// # Errors
+    /// As [`Objects::get_mut`].
+    pub fn header_mut(&mut self) -> Result<Option<&mut A::State>, AccessError<A::Id>> {
+        self.objects.get_mut(self.id)
+    }
+
+    /// How many entries there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        let here = self.order.map_or(0, |order| self.objects.run.partition.orders.len(order));
+        match self.standing {
+            Standing::Home => here,
+            Standing::Guest(Some(guest)) => {
+                let guest = &self.objects.run.guests[guest];
+                guest.len - guest.lent + here
+            }
+            Standing::Guest(None) => {
+                // The header is no entry: this is a range without any.
+                self.miss(Need {
+                    bounds: (Bound::Included(self.id), Bound::Included(self.id)),
+                    is_back: false,
+                });
+                0
+            }
+        }
+    }
+
+    /// Whether there are no entries.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The state of the entry `id`; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// [`AccessError::NotAnEntry`] if `id` is not of this collection.
+    #[inline]
+    pub fn get(&self, id: A::Id) -> Result<Option<&A::State>, AccessError<A::Id>> {
+        let slot = self.find(id)?;
+        Ok(if slot == NO_SLOT { None } else { self.slot(slot).state.as_ref() })
+    }
+
+    /// The state of the entry `id`, to change it; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// [`AccessError::NotAnEntry`] if `id` is not of this collection;
+    /// [`AccessError::TooManyEntries`] if the message has changed as many as it may;
+    /// [`AccessError::NotOwner`], [`AccessError::Immutable`] and [`AccessError::Undeclared`] as
+    /// [`Objects::get_mut`] says of the header.
+    #[inline]
+    pub fn get_mut(&mut self, id: A::Id) -> Result<Option<&mut A::State>, AccessError<A::Id>> {
+        match self.find(id)? {
+            NO_SLOT => Ok(None),
+            slot => Ok(self.writable(slot)?.state.as_mut()),
+        }
+    }
+
+    /// Gives the entry `id` this state, and returns the one it had.
+    ///
+    /// # Errors
+    /// As [`Collection::get_mut`].
+    pub fn insert(&mut self, id: A::Id, state: A::State) -> Result<Option<A::State>, AccessError<A::Id>> {
+        self.check_is_entry(id)?;
+        self.check_known(id)?;
+        self.own()?;
+        let orders = &self.objects.run.partition.orders;
+        let slot = self.order.map_or(NO_SLOT, |order| orders.find_in(order, &id));
+        if slot == NO_SLOT {
+            self.check_room()?;
+            let run = &mut *self.objects.run;
+            let slot = if self.standing == Standing::Home {
+                run.partition.insert(run.partition.hash(&id), id, Ownership::default())
+            } else {
+                run.partition.lend_entry(self.id, id, run.epoch_state.epoch, None)
+            };
+            let image = run.before.len();
+            let new = run.partition.slot_mut(slot);
+            new.state = Some(state);
+            new.set_image(image);
+            run.before.push(BeforeImage { slot, ownership: Ownership::default(), state: None });
+            run.commit_work.add(CommitWork::CHANGES);
+            self.order = run.partition.orders.number(&self.id);
+            return Ok(None);
+        }
+        let before = self.writable(slot)?.state.replace(state);
+        if before.is_none() {
+            self.objects.run.partition.place(slot, &self.id, Place::Live);
+        }
+        Ok(before)
+    }
+
+    /// Removes the entry `id` and returns its state; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Collection::get_mut`].
+    pub fn remove(&mut self, id: A::Id) -> Result<Option<A::State>, AccessError<A::Id>> {
+        match self.find(id)? {
+            NO_SLOT => Ok(None),
+            slot => self.remove_at(slot),
+        }
+    }
+
+    /// The entry with the lowest id.
+    #[inline]
+    pub fn first(&self) -> Option<(A::Id, &A::State)> {
+        self.range(..).next()
+    }
+
+    /// The entry with the highest id.
+    #[inline]
+    pub fn last(&self) -> Option<(A::Id, &A::State)> {
+        self.range(..).next_back()
+    }
+
+    /// The entries in a range of ids, in their order; from the end, too (`rev`). A range that ends
+    /// before it begins is empty.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = (u64, u64), State = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<A::Id>> {
+    /// let orders = objects.collection((7, 0))?;
+    /// let cheapest = orders.range((7, 100)..(7, 200)).next();
+    /// let dearest = orders.range((7, 100)..(7, 200)).next_back();
+    /// # let _ = (cheapest, dearest);
+    /// # Ok(()) }
+    /// ```
+    pub fn range(&self, ids: impl RangeBounds<A::Id>) -> impl DoubleEndedIterator<Item = (A::Id, &A::State)> {
+        let bounds = (ids.start_bound().cloned(), ids.end_bound().cloned());
+        let partition = &self.objects.run.partition;
+        let here = match (self.standing, self.order) {
+            (Standing::Home, Some(order)) => partition.orders.range(order, bounds),
+            _ => btree_map::Range::default(),
+        };
+        EntryRange { collection: self, here, asked: bounds, left: bounds }
+    }
+
+    /// Walks a range of ids, and changes or removes what it finds: see [`Collection`] for an
+    /// example. Each step takes time as the logarithm of the number of entries.
+    pub fn walk(&mut self, ids: impl RangeBounds<A::Id>) -> EntryWalk<'_, 'c, 'a, A> {
+        let bounds = (ids.start_bound().cloned(), ids.end_bound().cloned());
+        EntryWalk { collection: self, asked: bounds, left: bounds }
+    }
+
+    /// Looks at no more than `most` entries of a range, and removes those that `keeps` says no to.
+    /// Returns the first that it has not looked at; `None` at the end of the range. So a message
+    /// that has to look at many goes on in another, which it tells itself.
+    ///
+    /// # Errors
+    /// As [`Collection::get_mut`]; what was removed before is removed.
+    pub fn retain(
+        &mut self,
+        ids: impl RangeBounds<A::Id>,
+        most: usize,
+        mut keeps: impl FnMut(A::Id, &A::State) -> bool,
+    ) -> Result<Option<A::Id>, AccessError<A::Id>> {
+        let mut walk = self.walk(ids);
+        for _ in 0..most {
+            let Some(mut entry) = walk.next() else { return Ok(None) };
+            if !keeps(entry.id(), entry.state()) {
+                entry.remove()?;
+            }
+        }
+        Ok(walk.next().map(|entry| entry.id()))
+    }
+
+    /// Removes the first `most` entries, and says whether none is left. The header stays. A message
+    /// that empties a large collection goes on in another, which it tells itself: so no turn is
+    /// long, and each entry is recorded as removed.
+    ///
+    /// # Errors
+    /// As [`Collection::get_mut`]; what was removed before is removed.
+    pub fn clear(&mut self, most: usize) -> Result<bool, AccessError<A::Id>> {
+        self.retain(.., most, |_, _| false)?;
+        Ok(self.is_empty())
+    }
+
+    #[inline]
+    fn slot(&self, slot: SlotIndex) -> &ObjectSlot<A> {
+        self.objects.run.partition.slot(slot)
+    }
+
+    #[inline]
+    fn check_is_entry(&self, id: A::Id) -> Result<(), AccessError<A::Id>> {
+        if id.collection() == Some(self.id) { Ok(()) } else { Err(AccessError::NotAnEntry { id }) }
+    }
+
+    /// The slot of the entry `id`, or [`NO_SLOT`] if it does not exist.
+    #[inline]
+    fn find(&self, id: A::Id) -> Result<SlotIndex, AccessError<A::Id>> {
+        self.check_is_entry(id)?;
+        self.check_known(id)?;
+        Ok(self.order.map_or(NO_SLOT, |order| self.objects.run.partition.orders.find_live(order, &id)))
+    }
+
+    /// The message needs what it has not taken along: it runs again with it. Until it has ended, it
+    /// sees that there is nothing.
+    #[cold]
+    fn miss(&self, need: Need<A::Id>) -> AccessError<A::Id> {
+        let missing = &self.objects.run.missing;
+        missing.pieces.borrow_mut().push((self.id, need));
+        missing.miss(self.id, Access::Read)
+    }
+
+    #[inline]
+    fn check_known(&self, id: A::Id) -> Result<(), AccessError<A::Id>> {
+        if self.standing == Standing::Home { Ok(()) } else { self.check_known_of_guest(id) }
+    }
+
+    #[cold]
+    fn check_known_of_guest(&self, id: A::Id) -> Result<(), AccessError<A::Id>> {
+        let bounds = (Bound::Included(id), Bound::Included(id));
+        if self.knows(&bounds) { Ok(()) } else { Err(self.miss(Need { bounds, is_back: false })) }
+    }
+
+    /// Whether all entries of this range are here.
+    fn knows(&self, (from, to): &IdBounds<A::Id>) -> bool {
+        let known = match self.standing {
+            Standing::Home => return true,
+            Standing::Guest(guest) => guest.map(|guest| &self.objects.run.guests[guest].known),
+        };
+        let has_all = |known: &IdBounds<A::Id>| begins_before(&known.0, from) && ends_behind(&known.1, to);
+        known.is_some_and(|known| known.iter().any(has_all)) || fault::is_on(Fault::MissNothing)
+    }
+
+    /// The next entry of a range of which `left` is left, and its slot; from the end, or from the
+    /// beginning. What was `asked` for is what the message takes along if it is not known here.
+    fn step(
+        &self,
+        asked: &IdBounds<A::Id>,
+        left: &mut IdBounds<A::Id>,
+        is_back: bool,
+    ) -> Option<(A::Id, SlotIndex)> {
+        let found = self.order.and_then(|order| {
+            let mut range = self.objects.run.partition.orders.range(order, *left);
+            let found = if is_back { range.next_back() } else { range.next() };
+            found.map(|(id, slot)| (*id, *slot))
+        });
+        if self.standing != Standing::Home {
+            let end = found.map(|(id, _)| Bound::Included(id));
+            let span = match is_back {
+                false => (left.0, end.unwrap_or(left.1)),
+                true => (end.unwrap_or(left.0), left.1),
+            };
+            if is_range(left) && !self.knows(&span) {
+                self.miss(Need { bounds: *asked, is_back });
+                return None;
+            }
+        }
+        let (id, slot) = found?;
+        *(if is_back { &mut left.1 } else { &mut left.0 }) = Bound::Excluded(id);
+        Some((id, slot))
+    }
+
+    fn remove_at(&mut self, slot: SlotIndex) -> Result<Option<A::State>, AccessError<A::Id>> {
+        let before = self.writable(slot)?.state.take();
+        if before.is_some() {
+            let run = &mut *self.objects.run;
+            run.commit_work.add(CommitWork::CHANGES);
+            run.partition.place(slot, &self.id, Place::Apart);
+        }
+        Ok(before)
+    }
+
+    /// Makes sure that the message may change entries.
+    #[inline]
+    fn own(&mut self) -> Result<(), AccessError<A::Id>> {
+        if !self.may_write {
+            self.own_now()?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn own_now(&mut self) -> Result<(), AccessError<A::Id>> {
+        let (id, sender) = (self.id, self.objects.sender);
+        let Target { slot, access, saved, .. } = *self.objects.had_to_write(id)?;
+        // Having been allowed to write the header once, it is to its end.
+        if slot != NO_SLOT && !saved {
+            let run = &mut *self.objects.run;
+            let header = run.partition.slot(slot);
+            if access == Access::Read && header.is_held() {
+                return Err(run.missing.miss(id, Access::Write));
+            }
+            check_writer::<A>(header, header.ownership(), sender)?;
+        }
+        self.may_write = true;
+        Ok(())
+    }
+
+    /// Whether the message may change one more.
+    fn check_room(&self) -> Result<(), AccessError<A::Id>> {
+        let max = self.objects.run.limits.entries_max;
+        if self.objects.run.before.len() < max { Ok(()) } else { Err(AccessError::TooManyEntries { max }) }
+    }
+
+    /// An entry's slot, once the message may write it and its before-image is kept.
+    #[inline]
+    fn writable(&mut self, index: SlotIndex) -> Result<&mut ObjectSlot<A>, AccessError<A::Id>> {
+        self.own()?;
+        let slot = self.slot(index);
+        debug_assert_eq!(slot.id.collection(), Some(self.id), "one-lock-a-collection: the header is had");
+        let is_kept = self.objects.run.before.get(slot.image()).is_some_and(|before| before.slot == index);
+        if !is_kept && !fault::is_on(Fault::ForgetEntry) {
+            self.check_room()?;
+            let run = &mut *self.objects.run;
+            let slot = run.partition.slot_mut(index);
+            let before = BeforeImage { slot: index, ownership: slot.ownership(), state: slot.state.clone() };
+            slot.set_image(run.before.len());
+            if slot.needs_commit(&run.epoch_state) {
+                run.commit_work.add(CommitWork::CHANGES);
+            }
+            run.before.push(before);
+        }
+        Ok(self.objects.run.partition.slot_mut(index))
+    }
+}
+
+/// A walk through a range of a collection: see [`Collection::walk`].
+pub struct EntryWalk<'w, 'c, 'a, A: Actor> {
+    collection: &'w mut Collection<'c, 'a, A>,
+    asked: IdBounds<A::Id>,
+    /// What is left of the range.
+    left: IdBounds<A::Id>,
+}
+
+/// A range of a collection: see [`Collection::range`].
+struct EntryRange<'r, 'c, 'a, A: Actor> {
+    collection: &'r Collection<'c, 'a, A>,
+    /// What is left of it, if the collection is at home here.
+    here: btree_map::Range<'r, A::Id, SlotIndex>,
+    asked: IdBounds<A::Id>,
+    /// What is left of it, if it is not.
+    left: IdBounds<A::Id>,
+}
+
+impl<'r, A: Actor> EntryRange<'r, '_, '_, A> {
+    fn state(&self, (id, slot): (A::Id, SlotIndex)) -> Option<(A::Id, &'r A::State)> {
+        Some((id, self.collection.slot(slot).state.as_ref()?))
+    }
+}
+
+impl<'r, A: Actor> Iterator for EntryRange<'r, '_, '_, A> {
+    type Item = (A::Id, &'r A::State);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = match self.collection.standing {
+            Standing::Home => self.here.next().map(|(id, slot)| (*id, *slot)),
+            Standing::Guest(_) => self.collection.step(&self.asked, &mut self.left, false),
+        };
+        self.state(next?)
+    }
+}
+
+impl<A: Actor> DoubleEndedIterator for EntryRange<'_, '_, '_, A> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let next = match self.collection.standing {
+            Standing::Home => self.here.next_back().map(|(id, slot)| (*id, *slot)),
+            Standing::Guest(_) => self.collection.step(&self.asked, &mut self.left, true),
+        };
+        self.state(next?)
+    }
+}
+
+impl<'c, 'a, A: Actor> EntryWalk<'_, 'c, 'a, A> {
+    /// The next entry of the range.
+    // No iterator: an entry is given back before the next is looked for.
+    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend what it walks")]
+    pub fn next(&mut self) -> Option<EntryMut<'_, 'c, 'a, A>> {
+        let (id, slot) = self.collection.step(&self.asked, &mut self.left, false)?;
+        Some(EntryMut { id, slot, collection: self.collection })
+    }
+
+    /// The last entry of what is left of the range.
+    pub fn next_back(&mut self) -> Option<EntryMut<'_, 'c, 'a, A>> {
+        let (id, slot) = self.collection.step(&self.asked, &mut self.left, true)?;
+        Some(EntryMut { id, slot, collection: self.collection })
+    }
+}
+
+/// An entry that a walk has come to.
+pub struct EntryMut<'e, 'c, 'a, A: Actor> {
+    collection: &'e mut Collection<'c, 'a, A>,
+    id: A::Id,
+    slot: SlotIndex,
+}
+
+impl<'e, A: Actor> EntryMut<'e, '_, '_, A> {
+    /// Its id.
+    pub fn id(&self) -> A::Id {
+        self.id
+    }
+
+    /// Its state.
+    ///
+    /// # Panics
+    /// If [`EntryMut::remove`] removed it.
+    pub fn state(&self) -> &A::State {
+        self.collection.slot(self.slot).state.as_ref().expect("an entry that was removed has no state")
+    }
+
+    /// Its state, to change it.
+    ///
+    /// # Errors
+    /// As [`Collection::get_mut`].
+    ///
+    /// # Panics
+    /// As [`EntryMut::state`].
+    pub fn state_mut(&mut self) -> Result<&mut A::State, AccessError<A::Id>> {
+        let slot = self.collection.writable(self.slot)?;
+        Ok(slot.state.as_mut().expect("an entry that was removed has no state"))
+    }
+
+    /// Removes it and returns its state; `None` if it was removed before.
+    ///
+    /// # Errors
+    /// As [`Collection::get_mut`].
+    pub fn remove(&mut self) -> Result<Option<A::State>, AccessError<A::Id>> {
+        self.collection.remove_at(self.slot)
+    }
+
+    /// Its state, to change it, for as long as the walk waits.
+    ///
+    /// # Errors
+    /// As [`Collection::get_mut`].
+    ///
+    /// # Panics
+    /// As [`EntryMut::state`].
+    pub fn into_mut(self) -> Result<&'e mut A::State, AccessError<A::Id>> {
+        let slot = self.collection.writable(self.slot)?;
+        Ok(slot.state.as_mut().expect("an entry that was removed has no state"))
+    }
+}

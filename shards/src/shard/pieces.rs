@@ -1,0 +1,152 @@
+//! What shards do with the pieces of collections that a transaction takes along: see
+//! [`pieces`](crate::transaction::pieces).
+
+use std::ops::{Bound, RangeBounds};
+
+use crate::actor::needs::Needs;
+use crate::actor::run::Need;
+use crate::actor::{AccessError, Actor};
+use crate::epoch::Epoch;
+use crate::object::{ObjectId, Ownership};
+use crate::shard::engine::Engine;
+use crate::store::slot::NO_SLOT;
+use crate::transaction::Transaction;
+use crate::transaction::pieces::{AT_FIRST, CarriedEntry, Piece, add_need};
+
+impl<A: Actor> Engine<A> {
+    /// Whether the actor has collections at all: code for pieces is behind it.
+    pub(super) const HAS_PIECES: bool = A::Id::COLLECTION.is_some();
+
+    /// Fills the pieces of the collections that are at home here and whose headers the transaction
+    /// has locked.
+    ///
+    /// # Errors
+    /// [`AccessError::TooMuchCarried`] if that is more than a transaction may take along.
+    pub(super) fn fill_pieces(&self, transaction: &mut Transaction<A>) -> Result<(), AccessError<A::Id>> {
+        let Transaction { pieces, objects, .. } = transaction;
+        let max = self.run.limits.carried_bytes_max;
+        let carried: usize = pieces.iter().map(|piece| piece.entries.len()).sum();
+        let mut room = (max / size_of::<(A::Id, Option<A::State>)>()).saturating_sub(carried);
+        for piece in pieces.iter_mut().filter(|piece| piece.home == self.run.shard) {
+            piece.empty();
+            if objects.iter().any(|object| object.id == piece.collection) {
+                self.fill(piece, &mut room).ok_or(AccessError::TooMuchCarried { max })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills one; `None` if there is no room.
+    fn fill(&self, piece: &mut Piece<A>, room: &mut usize) -> Option<()> {
+        let partition = &self.run.partition;
+        let order = partition.orders.number(&piece.collection);
+        piece.len = order.map_or(0, |order| partition.orders.len(order));
+        for (Need { bounds, is_back }, most) in &piece.needs {
+            let mut range = order.map(|order| partition.orders.range(order, *bounds)).unwrap_or_default();
+            let (mut seen, mut last) = (0, None);
+            while seen < *most
+                && let Some((id, slot)) = if *is_back { range.next_back() } else { range.next() }
+            {
+                (seen, last) = (seen + 1, Some(*id));
+                if piece.known.iter().any(|known| known.contains(id)) {
+                    continue;
+                }
+                *room = room.checked_sub(1)?;
+                let state = partition.slot(*slot).state.clone();
+                piece.entries.push(CarriedEntry { id: *id, state, record: 0..0, is_written: false });
+            }
+            piece.known.push(match last.filter(|_| seen == *most) {
+                None => *bounds,
+                Some(last) if *is_back => (Bound::Included(last), bounds.1),
+                Some(last) => (bounds.0, Bound::Included(last)),
+            });
+        }
+        Some(())
+    }
+
+    /// At the lock point: lends slots and an order to the entries of other shards.
+    pub(super) fn lend_pieces(&mut self, pieces: &mut [Piece<A>]) {
+        let (shard, epoch) = (self.run.shard, self.run.epoch_state.epoch);
+        debug_assert!(self.run.guests.is_empty(), "known-or-missed: a message knows its own pieces only");
+        for piece in pieces {
+            // Filled, each need has left something that is known.
+            if piece.home != shard && !piece.known.is_empty() {
+                self.run.guests.push(piece.guest());
+                for CarriedEntry { id, state, .. } in piece.entries.drain(..) {
+                    self.run.partition.lend_entry(piece.collection, id, epoch, state);
+                }
+            }
+        }
+    }
+
+    /// Takes them back into the box, those that the message wrote.
+    pub(super) fn take_back_pieces(&mut self, pieces: &mut [Piece<A>]) {
+        for guest in std::mem::take(&mut self.run.guests) {
+            let Some(piece) = pieces.iter_mut().find(|piece| piece.collection == guest.collection) else {
+                continue;
+            };
+            for slot in self.run.partition.orders.take(&guest.collection) {
+                let lent = self.run.partition.slot(slot);
+                let (id, is_written) = (lent.id, lent.has_image());
+                let (_, state) = self.run.partition.take_back(slot);
+                if is_written {
+                    let record = self.journal.as_ref().map_or(0..0, |journal| journal.lent.of(slot));
+                    // A transaction's records are at most 64 of at most 16 MiB, and entries.
+                    let record = record.start as u32..record.end as u32;
+                    piece.entries.push(CarriedEntry { id, state, record, is_written });
+                }
+            }
+        }
+    }
+
+    /// On the way back: takes over what was written of the collections that are at home here.
+    pub(super) fn apply_pieces(&mut self, transaction: &mut Transaction<A>, epoch: Epoch) {
+        let Transaction { pieces, records, .. } = transaction;
+        let shard = self.run.shard;
+        for piece in pieces.iter_mut().filter(|piece| piece.home == shard) {
+            for CarriedEntry { id, state, record, .. } in
+                piece.entries.drain(..).filter(|entry| entry.is_written)
+            {
+                let partition = &mut self.run.partition;
+                let slot = match partition.orders.find(&piece.collection, &id) {
+                    // It came and went.
+                    NO_SLOT if state.is_none() => continue,
+                    NO_SLOT => partition.insert(partition.hash(&id), id, Ownership::default()),
+                    slot => slot,
+                };
+                let before = std::mem::replace(&mut partition.slot_mut(slot).state, state);
+                let is_there = partition.slot(slot).state.is_some();
+                if let Some(journal) = &mut self.journal
+                    && (is_there || before.is_some())
+                {
+                    let record = record.start as usize..record.end as usize;
+                    assert!(!record.is_empty(), "recorded-at-the-lock-point: {id:?} was written");
+                    journal.record_applied(&records[record], epoch);
+                }
+                self.stamp(slot, epoch, Ownership::default(), before);
+                self.run.partition.settle(slot);
+            }
+        }
+    }
+
+    /// A message becomes a transaction: with the pieces that it says it needs.
+    #[cold]
+    pub(super) fn begin_pieces(&mut self, message: &A::Message, transaction: &mut Transaction<A>) {
+        transaction.pieces.clear();
+        let mut needs = Needs::new();
+        A::needs(message, &mut needs);
+        for (collection, need, most) in needs.all {
+            let home = self.run.router.home(&collection);
+            add_need(&mut transaction.pieces, collection, home, need, most.max(1));
+        }
+    }
+
+    /// A transaction is to begin anew: with what it missed of collections as well.
+    pub(super) fn add_missing_pieces(&mut self, transaction: &mut Transaction<A>) {
+        transaction.pieces.iter_mut().for_each(Piece::empty);
+        for (collection, need) in self.run.missing.pieces.get_mut().drain(..) {
+            let home = self.run.router.home(&collection);
+            add_need(&mut transaction.pieces, collection, home, need, AT_FIRST);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What a transaction takes along of collections: the entries that it needs, and no others.
+//!
+//! A collection is too large for a box. So the box has *pieces*: for a collection that is at home
+//! on a shard before the last, the ranges that the message needs, and the entries in them. The home
+//! fills a piece when it passes the transaction on, while the header is locked there; at the lock
+//! point the entries are lent slots and an order, as objects are lent slots; and on the way back the
+//! home takes over those that were written.
+//!
+//! A range that the message needs and the box has not is a miss, like an object that was not
+//! declared: the message is undone, and runs again with it. A need says how many entries it wants
+//! at most, so a message that looks at the first few of a million gets those. A second miss of the
+//! same range asks for more ([`MORE`] times as many).
+//!
+//! Invariant *known-or-missed*: at the lock point a message sees of a lent collection what its
+//! pieces know, which is all that there is in those ranges; anything else is a miss.
+
+use std::ops::Range;
+
+use crate::actor::Actor;
+use crate::actor::run::{Guest, Need};
+use crate::placement::ShardIndex;
+use crate::store::order::IdBounds;
+
+/// How many entries a range wants at first that the message has not spoken of.
+pub(crate) const AT_FIRST: usize = 16;
+/// By how much it grows with each miss.
+const MORE: usize = 8;
+
+/// What a transaction takes along of one collection.
+pub(crate) struct Piece<A: Actor> {
+    pub(crate) collection: A::Id,
+    pub(crate) home: ShardIndex,
+    pub(crate) needs: Vec<(Need<A::Id>, usize)>,
+    /// The ranges of which all entries are here, once the home has filled it.
+    pub(crate) known: Vec<IdBounds<A::Id>>,
+    /// How many entries the collection had then.
+    pub(crate) len: usize,
+    /// In no particular order; each once.
+    pub(crate) entries: Vec<CarriedEntry<A>>,
+}
+
+/// An entry of a collection in a box.
+pub(crate) struct CarriedEntry<A: Actor> {
+    pub(crate) id: A::Id,
+    pub(crate) state: Option<A::State>,
+    /// Where in the box's records its record is; empty if it needs none.
+    pub(crate) record: Range<u32>,
+    /// The transaction wrote it.
+    pub(crate) is_written: bool,
+}
+
+impl<A: Actor> Piece<A> {
+    /// Forgets what it was filled with.
+    pub(crate) fn empty(&mut self) {
+        self.known.clear();
+        self.entries.clear();
+    }
+
+    /// Whether the transaction wrote an entry of it, once it has run.
+    pub(crate) fn is_written(&self) -> bool {
+        self.entries.iter().any(|entry| entry.is_written)
+    }
+
+    /// What the message may know of the collection.
+    pub(crate) fn guest(&mut self) -> Guest<A::Id> {
+        Guest {
+            collection: self.collection,
+            known: std::mem::take(&mut self.known),
+            len: self.len,
+            lent: self.entries.len(),
+        }
+    }
+}
+
+/// Adds a need to the pieces of a box.
+pub(crate) fn add_need<A: Actor>(
+    pieces: &mut Vec<Piece<A>>,
+    collection: A::Id,
+    home: ShardIndex,
+    need: Need<A::Id>,
+    most: usize,
+) {
+    let at = pieces.iter().position(|piece| piece.collection == collection).unwrap_or_else(|| {
+        let (known, entries) = (Vec::new(), Vec::new());
+        pieces.push(Piece { collection, home, needs: Vec::new(), known, len: 0, entries });
+        pieces.len() - 1
+    });
+    let needs = &mut pieces[at].needs;
+    match needs.iter_mut().find(|(other, _)| *other == need) {
+        Some((_, most)) => *most = most.saturating_mul(MORE),
+        None => needs.push((need, most)),
+    }
+}

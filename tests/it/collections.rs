@@ -1,0 +1,332 @@
+//! Collections in whole runtimes: a market whose books are collections of orders, with a log,
+//! checkpoints, starts on other numbers of shards, and snapshots.
+
+use std::collections::BTreeMap;
+
+use crate::support::{Watchdog, until};
+use freehold::{
+    AccessError, AskError, Config, Handle, Idle, Limits, LogConfig, Needs, Objects, Receive, Runtime, Shards,
+    To,
+};
+use serde::{Deserialize, Serialize};
+
+freehold::actor! {
+    /// Books with orders to sell.
+    actor Market {
+        id: Id,
+        #[derive(Debug)]
+        state: State,
+        message: Message,
+        reply: Reply,
+        error: Refused,
+        kinds {
+            Book(symbol: u64) at symbol,
+            Order(symbol: u64, price: u64, number: u64) in Book(symbol),
+        }
+        messages { Offer -> usize, Buy -> u64, Empty -> (), Stray -> (), Both -> (usize, usize) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Book {
+    sold: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Order {
+    quantity: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+enum Refused {
+    #[error("not enough is offered")]
+    TooFew,
+    #[error(transparent)]
+    Access(#[from] AccessError<Id>),
+}
+
+/// Offers one of each of these numbers. Returns how many orders there are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Offer {
+    symbol: u64,
+    price: u64,
+    numbers: std::ops::Range<u64>,
+}
+
+/// Buys the cheapest, all of it or nothing. Returns what is paid.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Buy {
+    symbol: u64,
+    quantity: u64,
+}
+
+/// Removes all orders, a few at a time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Empty {
+    symbol: u64,
+}
+
+/// Takes an order for what it is not.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Stray {
+    symbol: u64,
+    how: u8,
+}
+
+/// Moves the first orders of one book to another. Returns how many orders both have then.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Both {
+    from: u64,
+    to: u64,
+    most: usize,
+    /// How many it says it needs.
+    says: usize,
+}
+
+impl Receive<Market> for Offer {
+    fn addressees(&self, to: &mut To<'_, Market>) {
+        to.write::<Book>(self.symbol);
+    }
+
+    fn receive(&self, objects: &mut Objects<'_, Market>) -> Result<usize, Refused> {
+        objects.write_or_insert_with(self.symbol, || Book { sold: 0 })?;
+        let mut orders = objects.entries::<Order>(self.symbol)?;
+        for number in self.numbers.clone() {
+            let before = orders.put((self.symbol, self.price, number), Order { quantity: 2 })?;
+            assert_eq!(before, None, "numbers are not given twice");
+        }
+        Ok(orders.len())
+    }
+}
+
+impl Receive<Market> for Buy {
+    fn addressees(&self, to: &mut To<'_, Market>) {
+        to.write::<Book>(self.symbol);
+    }
+
+    fn receive(&self, objects: &mut Objects<'_, Market>) -> Result<u64, Refused> {
+        let mut orders = objects.entries::<Order>(self.symbol)?;
+        let (mut wanted, mut paid) = (self.quantity, 0);
+        let mut walk = orders.walk(..);
+        while wanted > 0
+            && let Some(mut order) = walk.next()?
+        {
+            let (_, price, _) = order.key();
+            let taken = wanted.min(order.read().quantity);
+            (wanted, paid) = (wanted - taken, paid + taken * price);
+            if taken == order.read().quantity {
+                order.take()?;
+            } else {
+                order.write()?.quantity -= taken;
+            }
+        }
+        if wanted > 0 {
+            // All of it is undone.
+            return Err(Refused::TooFew);
+        }
+        orders.header_mut()?.ok_or(Refused::TooFew)?.sold += self.quantity;
+        Ok(paid)
+    }
+}
+
+impl Receive<Market> for Empty {
+    fn addressees(&self, to: &mut To<'_, Market>) {
+        to.write::<Book>(self.symbol);
+    }
+
+    fn receive(&self, objects: &mut Objects<'_, Market>) -> Result<(), Refused> {
+        if !objects.entries::<Order>(self.symbol)?.clear(50)? {
+            objects.send(self.clone())?;
+        }
+        Ok(())
+    }
+}
+
+impl Receive<Market> for Stray {
+    fn addressees(&self, to: &mut To<'_, Market>) {
+        to.write::<Book>(self.symbol);
+    }
+
+    fn receive(&self, objects: &mut Objects<'_, Market>) -> Result<(), Refused> {
+        let key = (self.symbol, 1, 1);
+        match self.how {
+            0 => drop(objects.read::<Order>(key)?),
+            1 => drop(objects.write::<Order>(key)?),
+            2 => drop(objects.put(key, Order { quantity: 1 })?),
+            3 => drop(objects.collection(Id::Order(key)).map(|_| ())?),
+            _ => drop(objects.entries::<Order>(self.symbol)?.read((self.symbol + 1, 1, 1))?),
+        }
+        Ok(())
+    }
+}
+
+impl Receive<Market> for Both {
+    fn addressees(&self, to: &mut To<'_, Market>) {
+        to.write::<Book>(self.from);
+        to.write::<Book>(self.to);
+    }
+
+    fn needs(&self, to: &mut Needs<Market>) {
+        if self.says > 0 {
+            to.range_of::<Order>(self.from, .., self.says);
+        }
+    }
+
+    fn receive(&self, objects: &mut Objects<'_, Market>) -> Result<(usize, usize), Refused> {
+        for _ in 0..self.most {
+            let first = objects.entries::<Order>(self.from)?.first().map(|(key, _)| key);
+            let Some((symbol, price, number)) = first else { return Err(Refused::TooFew) };
+            let order = objects.entries::<Order>(self.from)?.take((symbol, price, number))?;
+            let order = order.ok_or(Refused::TooFew)?;
+            // Behind all others, under a number that none has.
+            let mut orders = objects.entries::<Order>(self.to)?;
+            let last = orders.last().map_or(0, |((_, price, _), _)| price);
+            orders.put((self.to, last + 1, number), order)?;
+        }
+        Ok((objects.entries::<Order>(self.from)?.len(), objects.entries::<Order>(self.to)?.len()))
+    }
+}
+
+fn config(shards: usize) -> Config {
+    let limits = Limits { entries_max: 100, carried_bytes_max: 4 << 10, ..Limits::default() };
+    let idle = Idle::Spin(std::time::Duration::ZERO);
+    Config { shards: Shards::Count(shards), limits, idle, ..Config::default() }
+}
+
+const BOOKS: u64 = 3;
+
+/// All orders of all books, by a snapshot; each book is read by pieces of its range.
+fn all(market: &Handle<Market>) -> BTreeMap<(u64, u64, u64), u64> {
+    let snapshot = market.snapshot().wait().expect("it runs");
+    let mut found = BTreeMap::new();
+    for symbol in 0..BOOKS {
+        let mut from = (symbol, 0, 0);
+        loop {
+            let read = snapshot.read_entries::<Order>(symbol, from..(symbol, u64::MAX, 0), 70).wait();
+            let read = read.expect("it is open");
+            assert!(read.is_sorted_by_key(|(key, _)| *key) && read.len() <= 70);
+            let is_last = read.len() < 70;
+            found.extend(read.into_iter().map(|(key, order)| (key, order.quantity)));
+            match found.last_key_value() {
+                Some((&(_, price, number), _)) if !is_last => from = (symbol, price, number + 1),
+                _ => break,
+            }
+        }
+    }
+    let folded = snapshot.fold_kind::<Order, _, _, _, _>(|| 0, |sum, _, _| *sum += 1, |a, b| a + b);
+    assert_eq!(folded.wait(), Ok(found.len()), "a fold of all objects has the same entries");
+    found
+}
+
+#[test]
+fn a_market_of_collections_outlives_its_runs() {
+    let _watchdog = Watchdog::new("a_market_of_collections_outlives_its_runs");
+    let directory = tempfile::tempdir().expect("there is room");
+    let mut expected = BTreeMap::new();
+    for (run, shards) in [1, 2, 3, 2].into_iter().enumerate() {
+        let log = LogConfig::at(directory.path());
+        let runtime = Runtime::<Market>::open(config(shards), log).expect("it opens");
+        let market = runtime.handle();
+        assert_eq!(all(&market), expected, "after {run} runs");
+        let run = run as u64;
+        for symbol in 0..BOOKS {
+            for (price, first) in [(20, 0), (10, 100)] {
+                let numbers = 1000 * run + first..1000 * run + first + 80;
+                expected.extend(numbers.clone().map(|number| ((symbol, price, number), 2)));
+                let orders = market.call(Offer { symbol, price, numbers }).wait().expect("there is room");
+                assert_eq!(orders, expected.range((symbol, 0, 0)..(symbol + 1, 0, 0)).count());
+            }
+        }
+        // Before, while and after orders go that a checkpoint may have to write still.
+        runtime.checkpoint().expect("nothing stands in its way");
+        for symbol in 0..BOOKS {
+            let bought = market.call(Buy { symbol, quantity: 31 }).wait();
+            let mut wanted = 31;
+            while wanted > 0 {
+                let range = (symbol, 0, 0)..(symbol + 1, 0, 0);
+                let first = expected.range_mut(range).next().expect("there are more");
+                let taken = wanted.min(*first.1);
+                wanted -= taken;
+                *first.1 -= taken;
+                let (key, is_gone) = (*first.0, *first.1 == 0);
+                if is_gone {
+                    expected.remove(&key);
+                }
+            }
+            assert!(bought.is_ok(), "{bought:?}");
+        }
+        let refused = market.call(Buy { symbol: 0, quantity: 1_000_000 }).wait();
+        assert!(
+            matches!(
+                refused,
+                Err(AskError::Aborted(
+                    Refused::TooFew | Refused::Access(AccessError::TooManyEntries { max: 100 })
+                ))
+            ),
+            "{refused:?}"
+        );
+        if run == 2 {
+            market.call(Empty { symbol: 1 }).wait().expect("it is had");
+            expected.retain(|(symbol, ..), _| *symbol != 1);
+            until(|| all(&market) == expected);
+        }
+        assert_eq!(all(&market), expected);
+        runtime.shutdown();
+    }
+}
+
+#[test]
+fn an_entry_is_no_object_of_its_own() {
+    let _watchdog = Watchdog::new("an_entry_is_no_object_of_its_own");
+    let runtime = Runtime::<Market>::start(config(1)).expect("it starts");
+    let market = runtime.handle();
+    market.call(Offer { symbol: 7, price: 1, numbers: 1..2 }).wait().expect("there is room");
+    let refused =
+        |how| market.call(Stray { symbol: 7, how }).wait().expect_err("an entry is reached by its book");
+    let id = Id::Order((7, 1, 1));
+    for how in 0..4 {
+        assert_eq!(refused(how), AskError::Aborted(Refused::Access(AccessError::Entry { id })), "{how}");
+    }
+    let other = AccessError::NotAnEntry { id: Id::Order((8, 1, 1)) };
+    assert_eq!(refused(4), AskError::Aborted(Refused::Access(other)));
+    let many = market.call(Offer { symbol: 7, price: 2, numbers: 0..200 }).wait();
+    let too_many = AccessError::TooManyEntries { max: 100 };
+    assert_eq!(many, Err(AskError::Aborted(Refused::Access(too_many))));
+    assert_eq!(market.call(Offer { symbol: 7, price: 2, numbers: 0..0 }).wait(), Ok(1), "it is undone");
+}
+
+#[test]
+fn orders_move_between_books_of_two_shards() {
+    let _watchdog = Watchdog::new("orders_move_between_books_of_two_shards");
+    let runtime = Runtime::<Market>::start(config(2)).expect("it starts");
+    let market = runtime.handle();
+    let on =
+        |shard| (0..).find(|symbol| market.home(&Id::Book(*symbol)).index() == shard).expect("there is one");
+    let (low, high) = (on(0), on(1));
+    for (symbol, price) in [(low, 1), (high, 2)] {
+        for hundred in 0..5 {
+            let numbers = 100 * hundred..100 * hundred + 90;
+            market.call(Offer { symbol, price, numbers }).wait().expect("there is room");
+        }
+    }
+    // It runs on the higher, and one of the books is on the other. Whether it says how much it
+    // needs of that, too little, or nothing.
+    let mut here = BTreeMap::from([(low, 450), (high, 450)]);
+    for (from, to, most) in [(low, high, 3), (high, low, 3), (low, high, 40), (high, low, 45), (low, high, 0)]
+    {
+        for says in [0, 5, 60] {
+            let moved = market.call(Both { from, to, most, says }).wait();
+            *here.get_mut(&from).expect("it is one of them") -= most;
+            *here.get_mut(&to).expect("it is one of them") += most;
+            assert_eq!(moved, Ok((here[&from], here[&to])), "{most} from {from} to {to}");
+        }
+    }
+    let snapshot = market.snapshot().wait().expect("it runs");
+    for (symbol, orders) in here {
+        let read = snapshot.read_entries::<Order>(symbol, .., 10_000).wait().expect("it is open");
+        assert_eq!(read.len(), orders);
+    }
+    let refused = market.call(Both { from: low, to: high, most: 90, says: 10_000 }).wait();
+    let too_much = AccessError::TooMuchCarried { max: 4 << 10 };
+    assert_eq!(refused, Err(AskError::Aborted(Refused::Access(too_much))));
+}
