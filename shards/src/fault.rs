@@ -75,6 +75,12 @@ pub(crate) enum Fault {
     NoSync,
     /// A log says nothing of a timer that was cancelled.
     CancelUnlogged,
+    /// An errand begins before the message that told it is on disk.
+    ErrandEarly,
+    /// The outcome of an errand runs, and the errand is owed still.
+    ErrandUnpaid,
+    /// An errand that is owed does not outlive a crash.
+    ForgetErrands,
     /// A batch is not ended before a record would make it longer than readers take.
     LongBatch,
 }
@@ -112,7 +118,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 35] = [
+    pub(crate) const ALL: [Fault; 38] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -147,6 +153,9 @@ impl Fault {
         Fault::TrustCopies,
         Fault::NoSync,
         Fault::CancelUnlogged,
+        Fault::ErrandEarly,
+        Fault::ErrandUnpaid,
+        Fault::ForgetErrands,
         Fault::LongBatch,
     ];
 

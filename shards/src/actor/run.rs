@@ -37,6 +37,10 @@ pub(crate) struct RunState<A: Actor> {
     pub(crate) own_waiting: usize,
     /// How many messages wait for their time: as many as the engine has.
     pub(crate) timers_waiting: usize,
+    /// How many errands this shard owes: as many as the engine has.
+    pub(crate) errands_owed: usize,
+    /// Whether there is somebody to perform them.
+    pub(crate) has_performer: bool,
     /// For routing what is told; kept for its memory.
     pub(crate) scratch: RefCell<Addressees<A::Id>>,
     /// Of each object that the running message wrote but the first. Empty between messages.
@@ -78,6 +82,8 @@ impl<A: Actor> RunState<A> {
             counters: Counters::default(),
             own_waiting: 0,
             timers_waiting: 0,
+            errands_owed: 0,
+            has_performer: false,
             scratch: RefCell::new(Addressees::new()),
             before: Vec::with_capacity(8),
             missing: Missing { first: Cell::new(None), others: RefCell::new(Vec::new()) },

@@ -26,6 +26,7 @@ use crate::panics::{ActorPanic, drop_quietly};
 use crate::placement::{Router, ShardIndex};
 use crate::prefetch::Prefetch;
 use crate::shard::batches::Batches;
+use crate::shard::errands::Errands;
 use crate::shard::journal::Journal;
 use crate::shard::timers::{Timer, Timers};
 use crate::store::home::Home;
@@ -123,6 +124,8 @@ pub(crate) struct Engine<A: Actor> {
     own: VecDeque<Envelope<A>>,
     /// Messages that wait for their time.
     pub(super) timers: Timers<A>,
+    /// What the program does for objects of this shard.
+    pub(super) errands: Errands<A>,
     pub(crate) locks: Locks<A>,
     /// Transactions that this shard passed on and that have not come back, counted by the epoch it
     /// was then; oldest first.
@@ -161,6 +164,7 @@ impl<A: Actor> Engine<A> {
             prepared: None,
             own: VecDeque::new(),
             timers: Timers::new(),
+            errands: Errands::new(),
             locks: Locks::new(),
             in_doubt: VecDeque::new(),
             versions: Versions::new(),
@@ -457,6 +461,12 @@ impl<A: Actor> Engine<A> {
         let mut told = std::mem::replace(self.run.told.get_mut(), Told::empty());
         for queued in told.drain() {
             let QueuedSend { message, to, due, sender, number, .. } = match queued {
+                Queued::Send(send) if send.is_errand => {
+                    // As of a cancelled timer: there is something to see to.
+                    self.run.counters.told += 1;
+                    self.owe_errand(send);
+                    continue;
+                }
                 Queued::Send(send) => send,
                 Queued::Cancel(timer) => {
                     // The runtime looks at this to find out that there is something to deliver.

@@ -13,6 +13,7 @@ mod checkpoint;
 mod commit;
 mod coordinator;
 mod engine;
+pub(crate) mod errands;
 pub(crate) mod journal;
 mod logging;
 pub(crate) mod pair;

@@ -24,6 +24,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         bytes: &[u8],
     ) {
         self.keep_debt(debt, sender, due, bytes);
+        if A::is_errand(&message) {
+            return self.engine.keep_errand(debt, sender, message);
+        }
         if let Some(journal) = &mut self.engine.journal {
             journal.resumed.push(debt, due, message, sender);
         }
@@ -100,6 +103,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 to,
                 sender,
                 due: None,
+                is_errand: false,
                 staged: None,
                 number: Some(debt),
             });

@@ -342,6 +342,7 @@ impl World {
     /// Everybody with a reason for a turn gets one in the end.
     fn drain_step(&mut self) {
         self.steps += 1;
+        self.end_errand();
         let shards = self.shape.shards;
         let (from, to) = (self.steps as usize % shards, self.steps as usize / shards % shards);
         let outbox = &mut self.effects[from].outboxes[to];
@@ -448,6 +449,7 @@ impl World {
         for waiting in lives.durability.waiting(lives.durability.durable()) {
             lives.woken[waiting.index()] = true;
         }
+        self.begin_errands(shard);
         self.hand_out(shard);
     }
 
@@ -500,7 +502,22 @@ impl World {
             self.history.audits.push(auditor.audit);
         }
         let cut = matches!(ended, Ended::Crashed).then_some(found.cut);
+        self.judge_errands(found)?;
         judge_found(&self.history, &self.told, cut, found)
+    }
+
+    /// Whatever has begun outside was told by a message that no crash takes back: it is owed still,
+    /// or its outcome has run.
+    fn judge_errands(&self, found: &Recovered) -> Result<(), String> {
+        let owed: BTreeSet<u32> = found.owed.values().filter_map(|(.., bytes)| message_of(bytes)).collect();
+        let has_run = |message| {
+            let mut runs = self.history.runs.iter();
+            runs.any(|run| run.script.message == message && run.id.epoch <= found.cut)
+        };
+        match self.begun.iter().find(|message| !owed.contains(message) && !has_run(**message)) {
+            None => Ok(()),
+            Some(lost) => Err(format!("the errand of message {lost} began, and nothing is left of it")),
+        }
     }
 
     /// Begins a life with what was found.
@@ -541,7 +558,13 @@ impl World {
             let message = Codec::<Simulated>::new().decode(&bytes).expect("it was just read");
             self.shards[at].restore_debt(debt, sender, due, message, &bytes);
         }
+        (0..shards).for_each(|shard| self.begin_errands(shard));
     }
+}
+
+/// The number of a message that is owed.
+fn message_of(bytes: &[u8]) -> Option<u32> {
+    Codec::<Simulated>::new().decode(bytes).map(|script| script.message)
 }
 
 /// Judges what was recovered of a history. Returns what is owed.

@@ -51,6 +51,10 @@ pub(crate) struct World {
     pub(super) lanes: Vec<Vec<VecDeque<Envelope<Simulated>>>>,
     pub(super) ingress: Vec<VecDeque<Ingress>>,
     batches: BTreeMap<u32, Vec<u32>>,
+    /// Errands that have begun and not ended, with their shards.
+    errands: Vec<(usize, BegunErrand<Simulated>)>,
+    /// The messages of those that have begun in this life.
+    pub(super) begun: BTreeSet<u32>,
     /// Of this life.
     pub(super) history: History,
     pub(super) audits: Vec<Auditor>,
@@ -97,6 +101,8 @@ impl World {
             lanes: Vec::new(),
             ingress: Vec::new(),
             batches: BTreeMap::new(),
+            errands: Vec::new(),
+            begun: BTreeSet::new(),
             history: History::default(),
             audits: Vec::new(),
             sent: 0,
@@ -115,8 +121,10 @@ impl World {
         RUNS.with_borrow_mut(Vec::clear);
         let (shards, limits) = (router.shards(), self.shape.limits);
         let seed = self.dice.next();
-        let shard =
-            |shard| Shard::new(ShardIndex(shard as u16), router, limits, seed ^ shard as u64, mvcc.clone());
+        let shard = |shard| {
+            let index = ShardIndex(shard as u16);
+            Shard::new(index, router, limits, seed ^ shard as u64, mvcc.clone()).with_performer()
+        };
         let lane = || (0..shards).map(|_| VecDeque::new()).collect();
         self.shards = (0..shards).map(shard).collect();
         self.inboxes = (0..shards).map(|_| Inbox::new()).collect();
@@ -124,6 +132,7 @@ impl World {
         self.lanes = (0..shards).map(|_| lane()).collect();
         self.ingress = (0..shards).map(|_| VecDeque::new()).collect();
         self.batches = BTreeMap::new();
+        (self.errands, self.begun) = (Vec::new(), BTreeSet::new());
         self.history = History::default();
         self.audits = Vec::new();
         self.shape.shards = shards;
@@ -168,6 +177,9 @@ impl World {
     pub(super) fn step(&mut self, sends: bool) {
         self.steps += 1;
         if self.lives.is_some() && self.disk_step() {
+            return;
+        }
+        if self.end_errand() {
             return;
         }
         match self.dice.below(20) {
@@ -283,7 +295,9 @@ impl World {
         self.ingress.iter().all(VecDeque::is_empty)
             && self.lanes.iter().flatten().all(VecDeque::is_empty)
             && self.effects.iter().all(|effects| effects.outboxes.iter().all(VecDeque::is_empty))
-            && self.shards.iter().all(|shard| shard.own_messages() == 0 && shard.next_timer().is_none())
+            && self.shards.iter().all(|shard| {
+                shard.own_messages() == 0 && shard.next_timer().is_none() && shard.errands() == (0, 0)
+            })
     }
 
     fn script(&mut self, tells: bool) -> Script {
@@ -330,8 +344,9 @@ impl World {
         let tells = (tells && self.dice.chance(often)).then(|| {
             // Where much is told, much is owed for long.
             let long = if often == 60 { 4_000 } else { 300 };
-            let delay = [0, 0, 1, 20, 300, long][self.dice.below(6)];
-            let told = Script { sender, delay, ..self.script(false) };
+            let how = self.dice.below(6);
+            let delay = [0, 0, 1, 20, 300, long][how];
+            let told = Script { sender, delay, is_errand: how == 1, ..self.script(false) };
             self.told.insert(told.message);
             // When it is sent, nobody knows.
             self.history.sent.remove(&told.message);
@@ -339,7 +354,7 @@ impl World {
         });
         let back = self.dice.below(4);
         let cancels = self.told.iter().rev().nth(back).copied().filter(|_| self.dice.chance(often));
-        Script { message, sender, declared, steps, end, objects, tells, cancels, delay: 0 }
+        Script { message, sender, declared, steps, end, objects, tells, cancels, delay: 0, is_errand: false }
     }
 
     fn destination(&self, script: &Script) -> usize {
@@ -455,7 +470,34 @@ impl World {
         self.shards[shard].revoke_old(now);
         self.keep_runs(shard);
         self.write_and_release(shard);
+        self.begin_errands(shard);
         self.hand_out(shard);
+    }
+
+    /// Begins all errands that may begin.
+    pub(super) fn begin_errands(&mut self, shard: usize) {
+        while let Some(errand) = self.shards[shard].begin_errand() {
+            self.begun.insert(errand.message.message);
+            self.errands.push((shard, errand));
+        }
+    }
+
+    /// An errand ends, or is put back, if there is one and the dice say so.
+    pub(super) fn end_errand(&mut self) -> bool {
+        if self.errands.is_empty() || !self.dice.chance(20) {
+            return false;
+        }
+        let one = self.dice.below(self.errands.len());
+        let (shard, errand) = self.errands.swap_remove(one);
+        if self.dice.chance(20) {
+            self.shards[shard].put_errand_back(errand);
+            self.begin_errands(shard);
+        } else {
+            let BegunErrand { id, sender, message } = errand;
+            let outcome = Script { is_errand: false, ..message };
+            self.shards[shard].end_errand(id, sender, outcome, &mut self.effects[shard]);
+        }
+        true
     }
 
     /// Gives answers to whom they are for.
