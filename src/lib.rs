@@ -52,6 +52,7 @@ mod core;
 mod disk;
 pub mod doctor;
 mod embedding;
+mod errand;
 mod error;
 mod fork;
 mod gate;
@@ -77,6 +78,7 @@ pub use api::snapshot::{Snapshot, SnapshotRead};
 pub use config::{Config, Idle, Shards};
 pub use disk::error::LogError;
 pub use embedding::Embedding;
+pub use errand::Errand;
 pub use error::{
     CheckpointError, ConfigError, Death, DeathCause, SnapshotError, StartError, TaskError, TellError,
 };
@@ -84,7 +86,7 @@ pub use error::{
 pub use freehold_shard::testing;
 pub use freehold_shard::{
     ADDRESSEES_MAX, Access, AccessError, Ack, Actor, ActorPanic, Addressees, AskError, Counters, Epoch,
-    FAILURES_MAX, Failure, Key, Kind, KindPair, Limits, MessageOf, Migrated, Migration, MigrationError,
+    ErrandId, ErrandOf, FAILURES_MAX, Failure, Key, Kind, KindPair, Limits, MessageOf, Migrated, Migration, MigrationError,
     Migrations, Named, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership, PANICS_KEPT_MAX,
     PlacementKey, Receive, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape,
     ShapeChange, Shapes, ShardIndex, TimerId, To, TransactionId, Unreadable, Value, WrittenSchema,

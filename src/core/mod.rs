@@ -7,6 +7,7 @@
 pub(crate) mod clock;
 pub(crate) mod command;
 mod durability;
+mod errands;
 mod failures;
 mod gauge;
 pub(crate) mod handoff;
@@ -156,6 +157,9 @@ impl<A: Actor> LocalShard<A> {
         let mut shard = Shard::new(index, shared.router, config.limits, table_seed, shared.mvcc.clone())
             .with_turn_messages_max(config.turn_messages_max)
             .with_context(shared.embedding.context.clone());
+        if shared.embedding.performer.is_some() {
+            shard = shard.with_performer();
+        }
         let effects = Effects::new(shards);
         if let (Some(restored), Some(logs)) = (restored, &shared.logs) {
             shard = restored.into_shard(shard, logs);

@@ -64,12 +64,20 @@ pub(crate) async fn pump<A: Actor>(
     let mut park_state = ParkState::new(doorbell);
     let is_pinned = here.shared.is_pinned();
     let mut pace = Pace::new();
+    let has_performer = here.shared.embedding.performer.is_some();
+    if has_performer {
+        // Those of earlier runs.
+        here.begin_errands();
+    }
     loop {
         here.beat();
         if here.mailbox().has_signals() && here.poll_signals().is_break() {
             break;
         }
         let found = here.round(pace.publishes());
+        if has_performer && found == Found::Work {
+            here.begin_errands();
+        }
         let around = Around {
             woke: found == Found::Work && here.wake_answered(),
             has_tasks: here.tasks.live() > 0,
@@ -116,6 +124,9 @@ pub(crate) async fn pump<A: Actor>(
             Step::Park => {
                 if here.round(Publish::Always) == Found::Work {
                     here.wake_answered();
+                    if has_performer {
+                        here.begin_errands();
+                    }
                 }
                 let woken = park(&here, &mut park_state, &mut stall_timer).await;
                 pace.parked(woken.then(|| here.last_clock()));

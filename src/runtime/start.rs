@@ -163,6 +163,7 @@ impl<A: Actor> Runtime<A> {
         preflight(&config, shards)?;
         let seats = occupy(&topology, &placement);
         let (logs, router, restored) = open_log(log, &config, shards)?;
+        let embedding = embedding.begin().map_err(StartError::System)?;
         let shared = Arc::new(build_shared(config, embedding, &topology, &placement, seats, logs, router)?);
         let mut runtime = Self::spawn(shared, restored)?;
         tracing::info!(shards, cpus = ?runtime.shared.cpus, took = ?begun.elapsed(), "the runtime is ready");

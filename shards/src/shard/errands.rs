@@ -87,7 +87,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     }
 
     /// Begins the next errand, if there is one that may begin: nobody performs it twice at a time.
-    /// If it waits for the log, [`Shard::release`] says when that has got further.
+    /// If it waits for the log, [`Shard::release`] says when that has got further; so it is to be
+    /// called afterwards while errands wait.
     ///
     /// What is begun is to be given to [`Shard::end_errand`] or [`Shard::put_errand_back`].
     pub fn begin_errand(&mut self) -> Option<BegunErrand<A>> {

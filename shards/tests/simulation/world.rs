@@ -476,9 +476,15 @@ impl World {
 
     /// Begins all errands that may begin.
     pub(super) fn begin_errands(&mut self, shard: usize) {
-        while let Some(errand) = self.shards[shard].begin_errand() {
-            self.begun.insert(errand.message.message);
-            self.errands.push((shard, errand));
+        loop {
+            while let Some(errand) = self.shards[shard].begin_errand() {
+                self.begun.insert(errand.message.message);
+                self.errands.push((shard, errand));
+            }
+            let waits = self.lives.is_some() && self.shards[shard].errands().0 > 0;
+            if !waits || !self.shards[shard].release(&mut self.effects[shard]) {
+                return;
+            }
         }
     }
 
