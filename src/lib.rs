@@ -86,10 +86,11 @@ pub use error::{
 pub use freehold_shard::testing;
 pub use freehold_shard::{
     ADDRESSEES_MAX, Access, AccessError, Ack, Actor, ActorPanic, Addressees, AskError, Counters, Epoch,
-    ErrandId, ErrandOf, FAILURES_MAX, Failure, Key, Kind, KindPair, Limits, MessageOf, Migrated, Migration, MigrationError,
-    Migrations, Named, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership, PANICS_KEPT_MAX,
-    PlacementKey, Receive, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape,
-    ShapeChange, Shapes, ShardIndex, TimerId, To, TransactionId, Unreadable, Value, WrittenSchema,
+    ErrandId, ErrandOf, FAILURES_MAX, Failure, Key, Kind, KindPair, Limits, MessageOf, Migrated, Migration,
+    MigrationError, Migrations, Named, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership,
+    PANICS_KEPT_MAX, PlacementKey, Receive, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart,
+    SchemaTypes, Shape, ShapeChange, Shapes, ShardIndex, TimerId, To, TransactionId, Unreadable, Value,
+    WrittenSchema,
 };
 pub use gate::config::{GateConfig, GateStartError, Workers};
 pub use gate::ticket::GateAsk;

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use freehold_shard::{Actor, BegunErrand, ErrandId, OwnerId, ShardIndex};
 
-use super::LocalShard;
 use super::command::Command;
 use super::shared::Shared;
+use super::{Found, LocalShard, Publish};
 use crate::errand::{Errand, OwingShard, Performer, call};
 
 /// A shard that owes errands.
-struct Owing<A: Actor> {
+struct ErrandHome<A: Actor> {
     shared: Arc<Shared<A>>,
     shard: ShardIndex,
 }
 
-impl<A: Actor> Owing<A> {
+impl<A: Actor> ErrandHome<A> {
     /// Calls this on the shard, or drops it if the shard has left. There are at most as many calls
     /// as errands under way.
     fn call(&self, call: impl FnOnce(&Rc<LocalShard<A>>) + Send + 'static) {
@@ -27,7 +27,7 @@ impl<A: Actor> Owing<A> {
     }
 }
 
-impl<A: Actor> OwingShard<A> for Owing<A> {
+impl<A: Actor> OwingShard<A> for ErrandHome<A> {
     fn end(&self, id: ErrandId, sender: OwnerId, outcome: A::Message) {
         self.call(move |here| {
             here.with_core(|shard, effects| shard.end_errand(id, sender, outcome, effects));
@@ -40,13 +40,23 @@ impl<A: Actor> OwingShard<A> for Owing<A> {
 }
 
 impl<A: Actor> LocalShard<A> {
+    /// A round; then errands begin that may begin.
+    #[inline]
+    pub(crate) fn round_with_errands(self: &Rc<Self>, publish: Publish) -> Found {
+        let found = self.round(publish);
+        if found == Found::Work && self.shared.embedding.performer.is_some() {
+            self.begin_errands();
+        }
+        found
+    }
+
     /// Begins the errands that may begin.
     #[cold]
     pub(crate) fn begin_errands(self: &Rc<Self>) {
         let Some(performer) = &self.shared.embedding.performer else { return };
         while let Some(begun) = self.begin_errand() {
             let errand =
-                Errand::new(begun, Arc::new(Owing { shared: self.shared.clone(), shard: self.index }));
+                Errand::new(begun, Arc::new(ErrandHome { shared: self.shared.clone(), shard: self.index }));
             match performer {
                 Performer::With(perform) | Performer::OnThreads(_, perform) => call(|| perform(errand)),
                 Performer::OnShards(perform) => {

@@ -64,20 +64,14 @@ pub(crate) async fn pump<A: Actor>(
     let mut park_state = ParkState::new(doorbell);
     let is_pinned = here.shared.is_pinned();
     let mut pace = Pace::new();
-    let has_performer = here.shared.embedding.performer.is_some();
-    if has_performer {
-        // Those of earlier runs.
-        here.begin_errands();
-    }
+    // Those of earlier runs.
+    here.begin_errands();
     loop {
         here.beat();
         if here.mailbox().has_signals() && here.poll_signals().is_break() {
             break;
         }
-        let found = here.round(pace.publishes());
-        if has_performer && found == Found::Work {
-            here.begin_errands();
-        }
+        let found = here.round_with_errands(pace.publishes());
         let around = Around {
             woke: found == Found::Work && here.wake_answered(),
             has_tasks: here.tasks.live() > 0,
@@ -122,11 +116,8 @@ pub(crate) async fn pump<A: Actor>(
             }
             Step::Look => std::hint::spin_loop(),
             Step::Park => {
-                if here.round(Publish::Always) == Found::Work {
+                if here.round_with_errands(Publish::Always) == Found::Work {
                     here.wake_answered();
-                    if has_performer {
-                        here.begin_errands();
-                    }
                 }
                 let woken = park(&here, &mut park_state, &mut stall_timer).await;
                 pace.parked(woken.then(|| here.last_clock()));

@@ -19,6 +19,7 @@ mod commit_log;
 mod directory;
 mod durability;
 mod embedding;
+mod errands;
 mod faults;
 mod formats;
 mod founding_defects;

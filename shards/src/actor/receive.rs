@@ -4,10 +4,10 @@
 //! with a variant for each message, and [`MessageOf`] says which variant is whose. What a message
 //! does is written by hand, as [`Receive`].
 
-use crate::actor::{AccessError, Actor};
 use crate::actor::addressees::Addressees;
 use crate::actor::kind::Kind;
 use crate::actor::objects::Objects;
+use crate::actor::{AccessError, Actor};
 
 /// A message of the actor `A`, with the type of its reply. Implemented by `freehold::actor!`.
 ///

@@ -102,13 +102,13 @@ pub struct Bench<A: Actor> {
     overloads: usize,
     failures: Vec<Failure<A>>,
     logs: Option<Logs<A>>,
-    performer: Option<Performer<A>>,
+    performer: Option<BenchPerformer<A>>,
     /// Errands that have begun, with their shards.
     errands: Vec<(usize, BegunErrand<A>)>,
 }
 
 /// What performs errands.
-type Performer<A> = Box<dyn FnMut(ErrandId, &<A as Actor>::Message) -> <A as Actor>::Message>;
+type BenchPerformer<A> = Box<dyn FnMut(ErrandId, &<A as Actor>::Message) -> <A as Actor>::Message>;
 
 /// Something that may happen next.
 #[derive(Clone, Copy)]
