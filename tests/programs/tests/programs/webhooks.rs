@@ -32,7 +32,7 @@ fn every_order_is_told_of_though_the_shop_is_killed() {
     assert!(said.starts_with("found: 1000 orders, "), "{said}");
     assert!(said.contains("the service knows all 1010 orders, "), "{said}");
     assert!(said.contains("all of them to their end"), "{said}");
-    // Each answer counts once. One that an errand of the first run got may be lost with the process.
+    // Each answer counts once. An answer that came as the first run was killed may be lost.
     let (answers, requests) = (number(&said, "orders, by "), number(&said, "requests of this run: "));
     assert!((1010..=3000).contains(&answers) && requests > 0, "{said}");
     std::fs::remove_dir_all(directory).expect("it is there");
