@@ -75,12 +75,14 @@ pub use api::deadline::AskUntil;
 pub use api::handle::Handle;
 pub use api::local::{Local, LocalAsk};
 pub use api::snapshot::{Snapshot, SnapshotRead};
+pub use api::watch::Watch;
 pub use config::{Config, Idle, Shards};
 pub use disk::error::LogError;
 pub use embedding::Embedding;
 pub use errand::Errand;
 pub use error::{
     CheckpointError, ConfigError, Death, DeathCause, SnapshotError, StartError, TaskError, TellError,
+    WatchError,
 };
 /// Actors under test, without io_uring, threads or a clock.
 pub use freehold_shard::testing;
@@ -116,6 +118,7 @@ pub use transport::each_shard::EachShard;
 pub use transport::replies::Ask;
 pub use typed::call::{Call, CallAll, CallOutcome, CallStream};
 pub use typed::snapshot::{KindFold, KindRead};
+pub use typed::watch::KindWatch;
 
 /// What the code that [`actor!`] writes calls.
 #[doc(hidden)]

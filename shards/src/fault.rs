@@ -39,6 +39,8 @@ pub(crate) enum Fault {
     NeverUnpublish,
     /// A timer that is cancelled goes on waiting.
     KeepCancelled,
+    /// Whoever watches an object does not hear that it was removed, or of what transactions do.
+    MissChange,
     /// An answer does not wait until it is durable.
     AnswerEarly,
     /// A log closes an epoch although something of it is in doubt.
@@ -75,6 +77,8 @@ pub(crate) enum Fault {
     NoSync,
     /// A log says nothing of a timer that was cancelled.
     CancelUnlogged,
+    /// Whoever watches an object sees what is not on disk.
+    ShowEarly,
     /// An errand begins before the message that told it is on disk.
     ErrandEarly,
     /// The outcome of an errand runs, and the errand is owed still.
@@ -118,7 +122,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 38] = [
+    pub(crate) const ALL: [Fault; 40] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -136,6 +140,7 @@ impl Fault {
         Fault::TrimPublished,
         Fault::NeverUnpublish,
         Fault::KeepCancelled,
+        Fault::MissChange,
         Fault::AnswerEarly,
         Fault::CloseInDoubt,
         Fault::AwaitNobody,
@@ -153,6 +158,7 @@ impl Fault {
         Fault::TrustCopies,
         Fault::NoSync,
         Fault::CancelUnlogged,
+        Fault::ShowEarly,
         Fault::ErrandEarly,
         Fault::ErrandUnpaid,
         Fault::ForgetErrands,

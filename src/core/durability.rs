@@ -121,7 +121,7 @@ impl<A: Actor> LocalShard<A> {
     }
 
     /// Goes on writing and answers what is durable, outside a round.
-    fn let_go(&self, core: &mut Core<A>) {
+    pub(super) fn let_go(&self, core: &mut Core<A>) {
         self.see_to_log(core);
         self.deliver(core);
         // No round may come for long, and answers were sent: the story is of a latency that was

@@ -40,10 +40,13 @@ impl<A: Actor> OwingShard<A> for ErrandHome<A> {
 }
 
 impl<A: Actor> LocalShard<A> {
-    /// A round; then errands begin that may begin.
+    /// A round; then watchers see what was written, and errands begin that may begin.
     #[inline]
-    pub(crate) fn round_with_errands(self: &Rc<Self>, publish: Publish) -> Found {
+    pub(crate) fn whole_round(self: &Rc<Self>, publish: Publish) -> Found {
         let found = self.round(publish);
+        if found == Found::Work && self.has_watchers.get() {
+            self.show_watched();
+        }
         if found == Found::Work && self.shared.embedding.performer.is_some() {
             self.begin_errands();
         }

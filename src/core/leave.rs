@@ -102,6 +102,7 @@ impl<A: Actor> LocalShard<A> {
         core.batch_replies.clear();
         core.wakers.drain(..).for_each(Waker::wake);
         let_go(core.jobs.drain());
+        self.end_watches();
         let waiting = self.in_flight.borrow_mut().answer_all(unknown::<A>);
         debug_assert!(
             self.in_flight.borrow_mut().answer_all(unknown::<A>).is_empty(),

@@ -71,7 +71,7 @@ pub(crate) async fn pump<A: Actor>(
         if here.mailbox().has_signals() && here.poll_signals().is_break() {
             break;
         }
-        let found = here.round_with_errands(pace.publishes());
+        let found = here.whole_round(pace.publishes());
         let around = Around {
             woke: found == Found::Work && here.wake_answered(),
             has_tasks: here.tasks.live() > 0,
@@ -116,7 +116,7 @@ pub(crate) async fn pump<A: Actor>(
             }
             Step::Look => std::hint::spin_loop(),
             Step::Park => {
-                if here.round_with_errands(Publish::Always) == Found::Work {
+                if here.whole_round(Publish::Always) == Found::Work {
                     here.wake_answered();
                 }
                 let woken = park(&here, &mut park_state, &mut stall_timer).await;

@@ -245,6 +245,7 @@ impl<A: Actor> LocalShard<A> {
             || core.has_jobs()
             || core.shard.has_garbage()
             || core.shard.has_log_work()
+            || core.shard.has_to_show()
             || timer_is_due
     }
 }
@@ -321,6 +322,7 @@ impl<A: Actor> Core<A> {
             || self.has_jobs()
             || self.shard.has_garbage()
             || self.is_logged && self.shard.has_log_work()
+            || self.shard.has_to_show()
             || self.shard.counters().told != self.told_flushed
             || self.shard.next_timer().is_some_and(|due| due <= self.clock.read())
             || publish == Publish::Always && self.shard.counters().handled() != self.handled_published

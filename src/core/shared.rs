@@ -85,6 +85,8 @@ pub(crate) struct Shared<A: Actor> {
     pub(crate) deaths: Mutex<Vec<Death>>,
     /// What its gates count, in the order they were opened.
     pub(crate) gates: Mutex<Vec<Arc<GateCounts>>>,
+    /// How many watches are open.
+    pub(crate) watches: Arc<AtomicUsize>,
     /// Shards that have not left.
     pub(crate) staying: AtomicUsize,
 }

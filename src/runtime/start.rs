@@ -140,6 +140,7 @@ fn build_shared<A: Actor>(
         progress: (0..shards).map(|_| Mutex::default()).collect(),
         deaths: Mutex::default(),
         gates: Mutex::default(),
+        watches: Arc::default(),
         staying: AtomicUsize::new(shards),
         config,
         embedding,

@@ -29,6 +29,7 @@ use crate::shard::batches::Batches;
 use crate::shard::errands::Errands;
 use crate::shard::journal::Journal;
 use crate::shard::timers::{Timer, Timers};
+use crate::shard::watches::Watches;
 use crate::store::home::Home;
 use crate::store::slot::NO_SLOT;
 use crate::store::version::Versions;
@@ -124,6 +125,8 @@ pub(crate) struct Engine<A: Actor> {
     own: VecDeque<Envelope<A>>,
     /// Messages that wait for their time.
     pub(super) timers: Timers<A>,
+    /// The objects of this shard that somebody watches.
+    pub(super) watches: Watches<A>,
     /// What the program does for objects of this shard.
     pub(super) errands: Errands<A>,
     pub(crate) locks: Locks<A>,
@@ -164,6 +167,7 @@ impl<A: Actor> Engine<A> {
             prepared: None,
             own: VecDeque::new(),
             timers: Timers::new(),
+            watches: Watches::new(),
             errands: Errands::new(),
             locks: Locks::new(),
             in_doubt: VecDeque::new(),
@@ -397,6 +401,11 @@ impl<A: Actor> Engine<A> {
                 || self.run.partition.slot(target.slot).may_lock(target.access)
         };
         if first.iter().chain(others).all(may_run) {
+            let is_watched = |target: &Target<A::Id>| {
+                target.slot != NO_SLOT && self.run.partition.slot(target.slot).is_watched()
+            };
+            let is_watched = first.iter().chain(others).any(is_watched);
+            self.run.commit_work.add_if(is_watched, CommitWork::CHANGES);
             Admission::Runs
         } else {
             self.prepare(first, others, &homes);

@@ -22,6 +22,7 @@ mod resumed;
 mod sends;
 mod snapshots;
 mod timers;
+mod watches;
 
 use std::any::Any;
 use std::marker::PhantomData;

@@ -15,7 +15,7 @@ use freehold_shard::*;
 
 use super::checker::{History, Model, Owed};
 use super::disks::{Disks, Files};
-use super::script::{LONGEST, Script, Simulated};
+use super::script::{LONGEST, Script, Simulated, Value};
 use super::world::{Shape, World};
 
 mod backups;
@@ -450,6 +450,7 @@ impl World {
             lives.woken[waiting.index()] = true;
         }
         self.begin_errands(shard);
+        self.show(shard);
         self.hand_out(shard);
     }
 
@@ -503,6 +504,7 @@ impl World {
         }
         let cut = matches!(ended, Ended::Crashed).then_some(found.cut);
         self.judge_errands(found)?;
+        self.judge_watched(found)?;
         judge_found(&self.history, &self.told, cut, found)
     }
 
@@ -517,6 +519,25 @@ impl World {
         match self.begun.iter().find(|message| !owed.contains(message) && !has_run(**message)) {
             None => Ok(()),
             Some(lost) => Err(format!("the errand of message {lost} began, and nothing is left of it")),
+        }
+    }
+
+    /// What was seen of objects that are watched no crash takes back.
+    fn judge_watched(&self, found: &Recovered) -> Result<(), String> {
+        if self.lives.as_ref().is_none_or(|lives| lives.ack == Ack::Applied) {
+            return Ok(());
+        }
+        let is_left = |id: &u64, value: &Value| {
+            let mut runs = self.history.runs.iter();
+            self.history.start.get(id).is_some_and(|(_, start)| start == value)
+                || runs.any(|run| run.script.message == value.writer && run.id.epoch <= found.cut)
+        };
+        let seen = |(id, seen): (&u64, &Vec<Option<Value>>)| {
+            seen.iter().flatten().find(|value| !is_left(id, value)).copied()
+        };
+        match self.watched.iter().find_map(seen) {
+            None => Ok(()),
+            Some(lost) => Err(format!("{lost:?} was seen of an object, and is lost: cut {}", found.cut)),
         }
     }
 

@@ -14,7 +14,7 @@ use super::checker::{Replay, Run, Timers};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub(crate) struct Value {
-    writer: u32,
+    pub(crate) writer: u32,
     writes: u64,
 }
 

@@ -53,6 +53,8 @@ pub(crate) struct World {
     batches: BTreeMap<u32, Vec<u32>>,
     /// Errands that have begun and not ended, with their shards.
     errands: Vec<(usize, BegunErrand<Simulated>)>,
+    /// Objects that somebody watches, and what was seen of each in this life.
+    pub(super) watched: BTreeMap<u64, Vec<Option<Value>>>,
     /// The messages of those that have begun in this life.
     pub(super) begun: BTreeSet<u32>,
     /// Of this life.
@@ -101,6 +103,7 @@ impl World {
             lanes: Vec::new(),
             ingress: Vec::new(),
             batches: BTreeMap::new(),
+            watched: BTreeMap::new(),
             errands: Vec::new(),
             begun: BTreeSet::new(),
             history: History::default(),
@@ -132,6 +135,7 @@ impl World {
         self.lanes = (0..shards).map(|_| lane()).collect();
         self.ingress = (0..shards).map(|_| VecDeque::new()).collect();
         self.batches = BTreeMap::new();
+        self.watched = BTreeMap::new();
         (self.errands, self.begun) = (Vec::new(), BTreeSet::new());
         self.history = History::default();
         self.audits = Vec::new();
@@ -187,6 +191,7 @@ impl World {
             6..=11 if self.is_fast() => self.deliver(),
             6..=11 => {}
             12 => self.audit(sends),
+            13 if sends && self.dice.chance(20) => self.watch(),
             13 if sends => self.peek(),
             _ => {
                 let shard = self.dice.below(self.shape.shards);
@@ -471,7 +476,34 @@ impl World {
         self.keep_runs(shard);
         self.write_and_release(shard);
         self.begin_errands(shard);
+        self.show(shard);
         self.hand_out(shard);
+    }
+
+    /// Watches an object from now on, or does not any more.
+    fn watch(&mut self) {
+        let id = self.dice.next() % self.shape.objects;
+        let shard = self.router.home(&id).index();
+        if self.watched.remove(&id).is_some() {
+            self.shards[shard].unwatch(&id);
+        } else {
+            self.watched.insert(id, Vec::new());
+            self.shards[shard].watch(id);
+            self.show(shard);
+        }
+    }
+
+    /// Shows what is watched.
+    pub(super) fn show(&mut self, shard: usize) {
+        let World { shards, watched, effects, lives, .. } = self;
+        loop {
+            shards[shard].show_watched(|id, state| {
+                watched.get_mut(&id).expect("it is watched").push(state.map(|state| *state));
+            });
+            if lives.is_none() || watched.is_empty() || !shards[shard].release(&mut effects[shard]) {
+                return;
+            }
+        }
     }
 
     /// Begins all errands that may begin.
@@ -583,7 +615,9 @@ impl World {
         }
         let mut found = BTreeMap::new();
         for (at, shard) in self.shards.iter().enumerate() {
-            if shard.engine.run.partition.iter().count() != shard.objects().count() {
+            let is_kept = |id: &u64| self.router.home(id).index() == at && !expected.contains_key(id);
+            let kept = self.watched.keys().filter(|id| is_kept(id)).count();
+            if shard.engine.run.partition.iter().count() != shard.objects().count() + kept {
                 return Err(format!("shard {at} has slots without an object"));
             }
             if shard.counters().objects != shard.objects().count() as u64 {
@@ -603,6 +637,12 @@ impl World {
         }
         if found != expected {
             return Err(format!("left    {found:?}\nexpected {expected:?}"));
+        }
+        for (id, seen) in &self.watched {
+            let left = found.get(id).map(|(_, value)| *value);
+            if seen.last() != Some(&left) {
+                return Err(format!("object {id} was left as {left:?}, and last seen as {:?}", seen.last()));
+            }
         }
         if self.lives.is_none() && !owed.is_empty() {
             return Err(format!("told and never run: {owed:?}"));
