@@ -63,6 +63,9 @@ impl<A: Actor> Watch<A> {
     }
 }
 
+// Nothing in it is pinned.
+impl<A: Actor> Unpin for Watch<A> {}
+
 impl<A: Actor> Stream for Watch<A> {
     type Item = Option<Arc<A::State>>;
 

@@ -164,7 +164,8 @@ impl<A: Actor> LocalShard<A> {
         let shards = shared.router.shards();
         let mut shard = Shard::new(index, shared.router, config.limits, table_seed, shared.mvcc.clone())
             .with_turn_messages_max(config.turn_messages_max)
-            .with_context(shared.embedding.context.clone());
+            .with_context(shared.embedding.context.clone())
+            .with_wall_clock(shared.wall_clock_began);
         if shared.embedding.performer.is_some() {
             shard = shard.with_performer();
         }
@@ -288,7 +289,8 @@ impl<A: Actor> LocalShard<A> {
     #[cold]
     fn has_told(&self, core: &mut Core<A>, timers_before: usize) {
         if timers_before == 0 && core.shard.timers() > 0 {
-            core.clock.stand_still();
+            let stood = core.clock.stand_still();
+            core.shard.stood_still(stood);
         }
         if self.pump.is_parked.get() {
             self.tell_pump(core);

@@ -152,6 +152,9 @@ async fn flush<A: Actor>(here: &LocalShard<A>) {
         here.wake_answered();
         Timer::new(Duration::from_micros(100)).await;
     }
+    // The last states, which are on disk now.
+    here.show_watched();
+    here.wake_answered();
     here.handoff.borrow_mut().close();
     if here.shared.logs.is_none() {
         return;

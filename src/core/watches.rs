@@ -57,6 +57,9 @@ impl<A: Actor> LocalShard<A> {
     /// Shows watchers what was written.
     #[cold]
     pub(crate) fn show_watched(&self) {
+        if !self.has_watchers.get() {
+            return;
+        }
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
         let watchers = self.watchers.borrow();

@@ -42,6 +42,7 @@ mod snapshots;
 mod tidy;
 mod timers;
 mod transactions;
+mod watches;
 
 #[path = "../support/logged.rs"]
 mod logged;

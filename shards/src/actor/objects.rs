@@ -2,7 +2,7 @@
 //! before-image of each object is kept at its first write, so that the engine can undo the message.
 
 use std::any::type_name;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::actor::addressees::{ADDRESSEES_MAX, Others, Target};
 use crate::actor::destination::Destination;
@@ -338,14 +338,74 @@ impl<A: Actor> Objects<'_, A> {
     /// # Errors
     /// As [`Objects::tell`].
     pub fn tell_after(&self, delay: Duration, message: A::Message) -> Result<TimerId, AccessError<A::Id>> {
+        // What is later is a time of the wall clock.
+        let latest = Time(Time::WALL_CLOCK.0 - 1);
+        self.tell_when(self.run.now.after(delay).min(latest), message)
+    }
+
+    fn tell_when(&self, due: Time, message: A::Message) -> Result<TimerId, AccessError<A::Id>> {
         let to = self.route(&message)?;
         let waiting = self.run.timers_waiting + self.run.told.borrow().timed;
         if waiting >= self.run.limits.timers_max {
             return Err(AccessError::NoRoom { waiting });
         }
-        let (due, number) = (self.run.now.after(delay), self.run.number());
+        let number = self.run.number();
         self.queue_send(message, to, Some((due, number)));
         Ok(TimerId { due: due.0, number: number.0 })
+    }
+
+    /// Sends `message` as [`Objects::tell_after`] does, when the wall clock shows `at`; at once, if
+    /// that is over. With a log that time goes on while nothing runs: a message whose time has come
+    /// by then runs when the next run has started.
+    ///
+    /// The wall clock is compared with the shard's time when the runtime starts. If it is set while
+    /// the runtime runs, that counts from the next start.
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64>>(close: A::Message, ends: SystemTime, objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    ///
+    /// // The auction ends when it ends, whatever happens to this process.
+    /// let timer = objects.tell_at(ends, close)?;
+    /// # let _ = timer;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Objects::tell_after`].
+    pub fn tell_at(&self, at: SystemTime, message: A::Message) -> Result<TimerId, AccessError<A::Id>> {
+        let since_1970 = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.tell_when(Time::of_wall_clock(since_1970), message)
+    }
+
+    /// Sends all these messages, if this message succeeds. As many as there is room for go at once,
+    /// as [`Objects::tell`] sends them. The others wait among the timers and go in later turns, so
+    /// many in each, beside whatever else comes: a publisher may have more subscribers than its
+    /// queues have room. Messages to one object run in the order of this list. What this message
+    /// tells afterwards may overtake them.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = Vec<u64>, Message: From<u64>>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// let subscribers = objects.get(7)?.map(Vec::as_slice).unwrap_or_default();
+    /// objects.publish(subscribers.iter().map(|subscriber| A::Message::from(*subscriber)))?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`AccessError::NoRoom`] if too few may wait for their time (`timers_max`),
+    /// [`AccessError::Unaddressed`] if one names no object. Return it: some were told.
+    pub fn publish(&self, messages: impl IntoIterator<Item = A::Message>) -> Result<(), AccessError<A::Id>> {
+        for message in messages {
+            let to = self.route(&message)?;
+            if self.check_room(to).is_ok() {
+                self.queue_send(message, to, None);
+            } else {
+                self.tell_when(self.run.now, message)?;
+            }
+        }
+        Ok(())
     }
 
     /// Hands an errand to the program, if this message succeeds; with a log, once that is on disk.

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::actor::addressees::{ADDRESSEES_MAX, Addressees, Target};
 use crate::actor::limits::Limits;
@@ -35,6 +36,8 @@ pub(crate) struct RunState<A: Actor> {
     pub(crate) counters: Counters,
     /// How many messages that the shard told itself wait: as many as the engine has.
     pub(crate) own_waiting: usize,
+    /// The wall clock when this shard's time was 0: how long after the beginning of 1970.
+    pub(crate) wall_clock_began: Duration,
     /// How many messages wait for their time: as many as the engine has.
     pub(crate) timers_waiting: usize,
     /// How many errands this shard owes: as many as the engine has.
@@ -77,6 +80,7 @@ impl<A: Actor> RunState<A> {
             router,
             limits,
             now: Time(0),
+            wall_clock_began: Duration::ZERO,
             epoch_state,
             partition: Partition::new(table_seed),
             counters: Counters::default(),

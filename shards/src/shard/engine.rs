@@ -125,6 +125,8 @@ pub(crate) struct Engine<A: Actor> {
     own: VecDeque<Envelope<A>>,
     /// Messages that wait for their time.
     pub(super) timers: Timers<A>,
+    /// How many of them are due by the wall clock.
+    pub(super) wall_timers: usize,
     /// The objects of this shard that somebody watches.
     pub(super) watches: Watches<A>,
     /// What the program does for objects of this shard.
@@ -167,6 +169,7 @@ impl<A: Actor> Engine<A> {
             prepared: None,
             own: VecDeque::new(),
             timers: Timers::new(),
+            wall_timers: 0,
             watches: Watches::new(),
             errands: Errands::new(),
             locks: Locks::new(),
@@ -201,16 +204,21 @@ impl<A: Actor> Engine<A> {
         if self.run.timers_waiting == 0 {
             return None;
         }
-        self.timers.first_key_value().map(|((due, _), _)| *due)
+        let first = self.timers.first_key_value().map(|((due, _), _)| *due);
+        if self.wall_timers == 0 { first } else { self.next_due_by_wall_clock(first) }
     }
 
     /// Takes the first message that waits for its time, and is due.
     #[inline]
     pub(crate) fn take_due(&mut self) -> Option<Timer<A>> {
         self.next_due().filter(|due| *due <= self.run.now)?;
-        let (_, timer) = self.timers.pop_first()?;
+        let timer = if self.wall_timers == 0 {
+            self.timers.pop_first().map(|(_, timer)| timer)
+        } else {
+            self.take_first_by_either_clock()
+        };
         self.run.timers_waiting = self.timers.len();
-        Some(timer)
+        timer
     }
 
     /// First stage: names a message's objects, and prefetches where the index has them.
@@ -489,7 +497,7 @@ impl<A: Actor> Engine<A> {
             let envelope = Envelope::Message { message, sender, answer_to };
             self.run.counters.told += 1;
             match due.zip(number) {
-                Some(key) => drop(self.timers.insert(key, Timer { to, envelope })),
+                Some(key) => self.set_timer(key, Timer { to, envelope }),
                 None if to == self.run.shard => self.own.push_back(envelope),
                 None => effects.outboxes[to.index()].push_back(envelope),
             }

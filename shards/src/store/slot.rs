@@ -37,8 +37,8 @@ const MARKS: u32 = SHARED | WATCHED;
 /// One object, its header first.
 pub(crate) struct Slot<I, S> {
     pub(crate) id: I,
-    /// [`SHARED`] and [`WATCHED`]; and 0 if nobody holds the object, else how many transactions hold it shared, or
-    /// [`EXCLUSIVE`].
+    /// [`SHARED`] and [`WATCHED`]; and 0 if nobody holds the object, else how many transactions
+    /// hold it shared, or [`EXCLUSIVE`].
     lock: u32,
     /// Whether the slot is in the index. A free slot keeps its last id, so the id alone does not
     /// say.

@@ -93,6 +93,8 @@ pub struct Bench<A: Actor> {
     seed: u64,
     dice: Dice,
     now: Time,
+    /// How long the process was down in all.
+    down: Duration,
     shards: Vec<Shard<A>>,
     inboxes: Vec<Inbox<A>>,
     effects: Vec<Effects<A>>,
@@ -143,6 +145,7 @@ impl<A: Actor> Bench<A> {
             seed: 0,
             dice: Dice::new(0),
             now: Time(0),
+            down: Duration::ZERO,
             shards: Vec::new(),
             inboxes: Vec::new(),
             effects: Vec::new(),
@@ -270,6 +273,23 @@ impl<A: Actor> Bench<A> {
         }
         self.open();
         self.settle();
+    }
+
+    /// As [`Bench::crash`], and so much time passes by the wall clock before the process is started
+    /// again. Only messages that were told for a time of the wall clock
+    /// ([`Objects::tell_at`](crate::Objects::tell_at)) notice that. A bench begins in 1970.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # use std::time::Duration;
+    /// # fn test<A: Actor>(bench: &mut Bench<A>) {
+    /// bench.crash_for(Duration::from_secs(3600));
+    /// assert_eq!(bench.now(), Duration::ZERO, "the database has not been running");
+    /// # }
+    /// ```
+    pub fn crash_for(&mut self, down: Duration) {
+        self.down += down;
+        self.crash();
     }
 
     /// As [`Bench::ask_all`], and in the middle of it the process is killed and started again, as
@@ -579,7 +599,7 @@ impl<A: Actor> Bench<A> {
 
     /// Makes the shards, with what the logs have, if there are logs.
     fn open(&mut self) {
-        let Bench { router, limits, seed, context, logs, performer, .. } = self;
+        let Bench { router, limits, seed, context, logs, performer, down, .. } = self;
         let shards = router.shards();
         let recovered = logs.as_mut().map(|logs| logs.begin(*router));
         let mvcc = match logs {
@@ -588,7 +608,8 @@ impl<A: Actor> Bench<A> {
         };
         let shard = |at: usize| {
             let shard = Shard::new(ShardIndex(at as u16), *router, *limits, *seed, mvcc.clone())
-                .with_context(context.clone());
+                .with_context(context.clone())
+                .with_wall_clock(*down);
             if performer.is_some() { shard.with_performer() } else { shard }
         };
         let mut made: Vec<Shard<A>> = (0..shards).map(shard).collect();
