@@ -2,9 +2,13 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::Future;
+use std::io;
 use std::sync::Arc;
 
 use freehold_shard::{Actor, Failure};
+
+use crate::errand::{Errand, Performer};
 
 /// What a program gives to its runtime at the start, for
 /// [`Runtime::start_with`](crate::Runtime::start_with) and
@@ -25,6 +29,7 @@ use freehold_shard::{Actor, Failure};
 pub struct Embedding<A: Actor> {
     pub(crate) context: Arc<dyn Any + Send + Sync>,
     pub(crate) on_failed: Option<OnFailed<A>>,
+    pub(crate) performer: Option<Performer<A>>,
 }
 
 /// A hook for failures.
@@ -33,7 +38,7 @@ type OnFailed<A> = Arc<dyn Fn(&Failure<A>) + Send + Sync>;
 impl<A: Actor> Embedding<A> {
     /// Nothing.
     pub fn new() -> Self {
-        Embedding { context: Arc::new(()), on_failed: None }
+        Embedding { context: Arc::new(()), on_failed: None, performer: None }
     }
 
     /// The value that [`Objects::context`](crate::Objects::context) gives every message: fees,
@@ -74,6 +79,83 @@ impl<A: Actor> Embedding<A> {
     pub fn on_failed(mut self, on_failed: impl Fn(&Failure<A>) + Send + Sync + 'static) -> Self {
         self.on_failed = Some(Arc::new(on_failed));
         self
+    }
+
+    /// A function that gets every [`Errand`] of the objects and sees to it that it is performed: it
+    /// spawns a task on an async runtime of the program's, or sends the errand to somebody. It is
+    /// called on the shard's thread, so it must not block.
+    ///
+    /// ```
+    /// # use freehold_example::*;
+    /// # tokio::runtime::Builder::new_multi_thread().build().unwrap().block_on(async {
+    /// use freehold::{Embedding, Errand};
+    ///
+    /// let tokio = tokio::runtime::Handle::current();
+    /// let embedding = Embedding::new().perform_with(move |errand: Errand<Bank>| {
+    ///     tokio.spawn(async move {
+    ///         // Here a web service is called.
+    ///         errand.done(Deposit { account: 7, cents: 5 });
+    ///     });
+    /// });
+    /// # drop(embedding);
+    /// # });
+    /// ```
+    #[must_use]
+    pub fn perform_with(mut self, perform: impl Fn(Errand<A>) + Send + Sync + 'static) -> Self {
+        self.performer = Some(Performer::With(Arc::new(perform)));
+        self
+    }
+
+    /// Performs every [`Errand`] as a task on the shard that owes it, beside the shard's messages;
+    /// the task may use [`freehold::glommio`](crate::glommio) freely.
+    ///
+    /// ```
+    /// # use freehold_example::*;
+    /// use std::time::Duration;
+    ///
+    /// use freehold::{Embedding, Errand};
+    ///
+    /// let embedding = Embedding::new().perform_on_shards(|errand: Errand<Bank>| async move {
+    ///     freehold::glommio::timer::sleep(Duration::from_millis(5)).await;
+    ///     errand.done(Deposit { account: 7, cents: 5 });
+    /// });
+    /// ```
+    #[must_use]
+    pub fn perform_on_shards<F, Fut>(mut self, perform: F) -> Self
+    where
+        F: Fn(Errand<A>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + 'static,
+    {
+        self.performer = Some(Performer::OnShards(Arc::new(move |errand| Box::pin(perform(errand)))));
+        self
+    }
+
+    /// Performs every [`Errand`] on one of so many threads, where it may block. They are spawned
+    /// when the runtime starts, and end when nothing of it is left.
+    ///
+    /// ```
+    /// # use freehold_example::*;
+    /// use freehold::{Embedding, Errand};
+    ///
+    /// let embedding = Embedding::new().perform_on_threads(4, |errand: Errand<Bank>| {
+    ///     // Here something takes its time.
+    ///     errand.done(Deposit { account: 7, cents: 5 });
+    /// });
+    /// ```
+    #[must_use]
+    pub fn perform_on_threads(
+        mut self,
+        threads: usize,
+        perform: impl Fn(Errand<A>) + Send + Sync + 'static,
+    ) -> Self {
+        self.performer = Some(Performer::OnThreads(threads.max(1), Arc::new(perform)));
+        self
+    }
+
+    /// Spawns its threads, if it has any.
+    pub(crate) fn begin(mut self) -> io::Result<Self> {
+        self.performer = self.performer.map(Performer::begin).transpose()?;
+        Ok(self)
     }
 }
 

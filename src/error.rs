@@ -174,6 +174,21 @@ impl<M> fmt::Debug for TellError<M> {
     }
 }
 
+/// Why an object cannot be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum WatchError {
+    /// As many watches are open as may be: drop some, or raise `watches_max`.
+    #[error("{max} watches are open, as many as `watches_max` allows: drop some, or raise it")]
+    TooMany {
+        /// The limit.
+        max: usize,
+    },
+    /// The runtime is stopping or has stopped.
+    #[error("the runtime has stopped; nothing is watched any more")]
+    Stopped,
+}
+
 /// Why a task of [`on_each_shard`](crate::Runtime::on_each_shard) has no result.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]

@@ -52,6 +52,7 @@ mod core;
 mod disk;
 pub mod doctor;
 mod embedding;
+mod errand;
 mod error;
 mod fork;
 mod gate;
@@ -74,21 +75,25 @@ pub use api::deadline::AskUntil;
 pub use api::handle::Handle;
 pub use api::local::{Local, LocalAsk};
 pub use api::snapshot::{Snapshot, SnapshotRead};
+pub use api::watch::Watch;
 pub use config::{Config, Idle, Shards};
 pub use disk::error::LogError;
 pub use embedding::Embedding;
+pub use errand::Errand;
 pub use error::{
     CheckpointError, ConfigError, Death, DeathCause, SnapshotError, StartError, TaskError, TellError,
+    WatchError,
 };
 /// Actors under test, without io_uring, threads or a clock.
 pub use freehold_shard::testing;
 pub use freehold_shard::{
     ADDRESSEES_MAX, Access, AccessError, Ack, Actor, ActorPanic, Addressees, AskError, Collection,
-    CollectionOf, Counters, Entries, Entry, EntryMut, EntryWalk, Epoch, FAILURES_MAX, Failure, Key, Kind,
-    KindEntry, KindPair, KindWalk, Limits, MessageOf, Migrated, Migration, MigrationError, Migrations, Named,
-    Needs, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership, PANICS_KEPT_MAX, PlacementKey,
-    Receive, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape, ShapeChange,
-    Shapes, ShardIndex, TimerId, To, TransactionId, Unreadable, Value, Width, WrittenSchema,
+    CollectionOf, Counters, Entries, Entry, EntryMut, EntryWalk, Epoch, ErrandId, ErrandOf, FAILURES_MAX,
+    Failure, Key, Kind, KindEntry, KindPair, KindWalk, Limits, MessageOf, Migrated, Migration,
+    MigrationError, Migrations, Named, Needs, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership,
+    PANICS_KEPT_MAX, PlacementKey, Receive, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart,
+    SchemaTypes, Shape, ShapeChange, Shapes, ShardIndex, TimerId, To, TransactionId, Unreadable, Value,
+    Width, WrittenSchema,
 };
 pub use gate::config::{GateConfig, GateStartError, Workers};
 pub use gate::ticket::GateAsk;
@@ -114,6 +119,7 @@ pub use transport::each_shard::EachShard;
 pub use transport::replies::Ask;
 pub use typed::call::{Call, CallAll, CallOutcome, CallStream};
 pub use typed::snapshot::{KindFold, KindRead};
+pub use typed::watch::KindWatch;
 
 /// What the code that [`actor!`] writes calls.
 #[doc(hidden)]

@@ -45,6 +45,8 @@ pub(crate) enum Fault {
     MissNothing,
     /// The order of a collection does not follow an entry that comes or goes.
     DisagreeingOrder,
+    /// Whoever watches an object does not hear that it was removed, or of what transactions do.
+    MissChange,
     /// An answer does not wait until it is durable.
     AnswerEarly,
     /// A log closes an epoch although something of it is in doubt.
@@ -81,6 +83,14 @@ pub(crate) enum Fault {
     NoSync,
     /// A log says nothing of a timer that was cancelled.
     CancelUnlogged,
+    /// Whoever watches an object sees what is not on disk.
+    ShowEarly,
+    /// An errand begins before the message that told it is on disk.
+    ErrandEarly,
+    /// The outcome of an errand runs, and the errand is owed still.
+    ErrandUnpaid,
+    /// An errand that is owed does not outlive a crash.
+    ForgetErrands,
     /// A batch is not ended before a record would make it longer than readers take.
     LongBatch,
     /// A log says nothing of an entry that was removed from a collection.
@@ -120,7 +130,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 39] = [
+    pub(crate) const ALL: [Fault; 44] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -141,6 +151,7 @@ impl Fault {
         Fault::ForgetEntry,
         Fault::MissNothing,
         Fault::DisagreeingOrder,
+        Fault::MissChange,
         Fault::AnswerEarly,
         Fault::CloseInDoubt,
         Fault::AwaitNobody,
@@ -158,6 +169,10 @@ impl Fault {
         Fault::TrustCopies,
         Fault::NoSync,
         Fault::CancelUnlogged,
+        Fault::ShowEarly,
+        Fault::ErrandEarly,
+        Fault::ErrandUnpaid,
+        Fault::ForgetErrands,
         Fault::LongBatch,
         Fault::RemovalUnlogged,
     ];

@@ -414,12 +414,15 @@ fn a_turn_is_bounded_and_what_is_left_keeps_its_order() {
 }
 
 #[test]
-fn stopped_timers_stay() {
+fn stopped_timers_stay_but_those_that_are_due() {
     let mut rig = Rig::new(1, Limits::default());
-    rig.ask(Message::Later(5, Duration::ZERO, 1)).expect("there is room");
+    rig.ask(Message::Later(5, Duration::from_nanos(1), 1)).expect("there is room");
+    rig.ask(Message::Later(5, Duration::ZERO, 2)).expect("there is room");
     rig.shard.stop_timers();
+    assert!(rig.shard.next_timer().is_some());
     rig.turn(1_000);
-    assert_eq!((rig.shard.next_timer(), rig.shard.timers(), rig.elements(5)), (None, 1, vec![]));
+    rig.turn(1_000);
+    assert_eq!((rig.shard.next_timer(), rig.shard.timers(), rig.elements(5)), (None, 1, vec![2]));
 }
 
 #[test]

@@ -20,8 +20,9 @@ use crate::api::ask_all::AskAll;
 use crate::api::ask_stream::AskStream;
 use crate::api::ask_waiting::AskWaiting;
 use crate::api::snapshot::{self, Snapshot, SnapshotRead};
+use crate::api::watch::Watch;
 use crate::core::shared::Shared;
-use crate::error::TellError;
+use crate::error::{TellError, WatchError};
 use crate::stats::{AnswerPath, Stats};
 use crate::transport::mailbox::Ingress;
 use crate::transport::replies::Ask;
@@ -294,6 +295,38 @@ impl<A: Actor> Handle<A> {
     /// ```
     pub fn published(&self, id: &A::Id) -> Option<Arc<A::State>> {
         self.shared.published(id)
+    }
+
+    /// Watches the object `id`, which need not exist: a stream of its latest states, for any thread
+    /// and any executor. The first is the state as it is when the watch begins.
+    ///
+    /// It sees the latest state that a message left when its shard has time to look. A watcher that
+    /// is slow sees fewer steps in between, and always the last one; a state may come twice. With a
+    /// log and [`Ack::Durable`](crate::Ack) what it sees is on disk, and no crash takes it back.
+    /// Two watches may be of different instants.
+    ///
+    /// A watched object is never simply free: a message to it costs some ten nanoseconds more, and
+    /// should name it among its addressees. One that does not begins anew with it.
+    ///
+    /// ```
+    /// # use freehold_example::*;
+    /// use futures::StreamExt;
+    ///
+    /// let runtime = start();
+    /// let mut watch = runtime.handle().watch_id(Id::Account(7))?;
+    /// # futures::executor::block_on(async {
+    /// assert_eq!(watch.next().await.map(|state| state.is_some()), Some(false), "there is none");
+    /// runtime.shutdown();
+    /// assert!(watch.next().await.is_none());
+    /// # });
+    /// # Ok::<(), freehold::WatchError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`WatchError::TooMany`] if `watches_max` are open, [`WatchError::Stopped`] once the runtime
+    /// stops.
+    pub fn watch_id(&self, id: A::Id) -> Result<Watch<A>, WatchError> {
+        Watch::begin(&self.shared, id)
     }
 
     /// The shard that owns the object `id`, whether it exists or not.

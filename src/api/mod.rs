@@ -9,3 +9,4 @@ pub(crate) mod local;
 pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;
+pub(crate) mod watch;

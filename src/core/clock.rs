@@ -39,13 +39,15 @@ impl Clock {
         Time(nanoseconds(self.last.saturating_duration_since(self.started)))
     }
 
-    /// Nothing depended on the time since it was last read: it stood still.
+    /// Nothing depended on the time since it was last read: it stood still. Returns for how long.
     #[cold]
-    pub(crate) fn stand_still(&mut self) {
+    pub(crate) fn stand_still(&mut self) -> Duration {
         let was = self.now;
         let is = self.read();
-        self.stood_still += Duration::from_nanos(is.0.saturating_sub(was.0));
+        let stood = Duration::from_nanos(is.0.saturating_sub(was.0));
+        self.stood_still += stood;
         self.now = was;
+        stood
     }
 }
 

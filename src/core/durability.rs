@@ -110,8 +110,18 @@ impl<A: Actor> LocalShard<A> {
         self.wake_answered();
     }
 
+    /// Errands wait until they are durable, if there are any: the log is told.
+    pub(super) fn want_errands(&self) {
+        let mut core = self.core.borrow_mut();
+        if core.is_logged && core.shard.errands().0 > 0 {
+            self.let_go(&mut core);
+            drop(core);
+            self.wake_answered();
+        }
+    }
+
     /// Goes on writing and answers what is durable, outside a round.
-    fn let_go(&self, core: &mut Core<A>) {
+    pub(super) fn let_go(&self, core: &mut Core<A>) {
         self.see_to_log(core);
         self.deliver(core);
         // No round may come for long, and answers were sent: the story is of a latency that was

@@ -7,6 +7,7 @@
 pub(crate) mod clock;
 pub(crate) mod command;
 mod durability;
+mod errands;
 mod failures;
 mod gauge;
 pub(crate) mod handoff;
@@ -23,6 +24,7 @@ pub(crate) mod shared;
 pub(crate) mod slice;
 pub(crate) mod stall_timer;
 pub(crate) mod tasks;
+pub(crate) mod watches;
 pub(crate) mod writer;
 
 pub(crate) use leave::ShardExit;
@@ -53,6 +55,7 @@ use self::prefetch::Processor;
 use self::setup::ShardSetup;
 use self::shared::Shared;
 use self::tasks::Tasks;
+use self::watches::Watchers;
 use crate::error::TaskError;
 use crate::stats::{Activity, AskBegun, Phase};
 use crate::topology::occupancy::CpuChange;
@@ -74,6 +77,10 @@ pub(crate) struct LocalShard<A: Actor> {
     pub(crate) tasks: Rc<Tasks>,
     pub(crate) scratch: RefCell<Addressees<A::Id>>,
     core: RefCell<Core<A>>,
+    /// Never borrowed for long: dropping one may do anything.
+    watchers: RefCell<Watchers<A>>,
+    /// There are some.
+    has_watchers: Cell<bool>,
     /// Where the next batch for the log lies.
     pub(crate) handoff: RefCell<Handoff>,
     pub(crate) pump: PumpState,
@@ -129,6 +136,8 @@ struct Core<A: Actor> {
     /// What jobs wait for that nothing else is a reason to look for has happened.
     jobs_due: bool,
     is_logged: bool,
+    /// What a task's message did is looked at by the pump: there is a log, or somebody watches.
+    looks_after: bool,
     /// There are messages that an earlier run told, and so many of them are named as under way.
     resumes: bool,
     named: usize,
@@ -155,7 +164,11 @@ impl<A: Actor> LocalShard<A> {
         let shards = shared.router.shards();
         let mut shard = Shard::new(index, shared.router, config.limits, table_seed, shared.mvcc.clone())
             .with_turn_messages_max(config.turn_messages_max)
-            .with_context(shared.embedding.context.clone());
+            .with_context(shared.embedding.context.clone())
+            .with_wall_clock(shared.wall_clock_began);
+        if shared.embedding.performer.is_some() {
+            shard = shard.with_performer();
+        }
         let effects = Effects::new(shards);
         if let (Some(restored), Some(logs)) = (restored, &shared.logs) {
             shard = restored.into_shard(shard, logs);
@@ -192,11 +205,14 @@ impl<A: Actor> LocalShard<A> {
                 jobs: Jobs::new(),
                 jobs_due: false,
                 is_logged: shared.logs.is_some(),
+                looks_after: shared.logs.is_some(),
                 revoked_told: 0,
                 failures: Failures::default(),
                 wakers: Vec::new(),
                 flushed: Vec::new(),
             }),
+            watchers: RefCell::new(Watchers::<A>::new()),
+            has_watchers: Cell::new(false),
             handoff: RefCell::default(),
             segments_being_made: Cell::new(0),
             next_look: Cell::new(shared.started),
@@ -239,7 +255,7 @@ impl<A: Actor> LocalShard<A> {
         if core.shard.counters().told != core.told_flushed {
             self.has_told(core, timers);
         }
-        if core.is_logged && self.pump.is_parked.get() {
+        if core.looks_after && self.pump.is_parked.get() {
             self.tell_pump(core);
         }
         reply
@@ -273,7 +289,8 @@ impl<A: Actor> LocalShard<A> {
     #[cold]
     fn has_told(&self, core: &mut Core<A>, timers_before: usize) {
         if timers_before == 0 && core.shard.timers() > 0 {
-            core.clock.stand_still();
+            let stood = core.clock.stand_still();
+            core.shard.stood_still(stood);
         }
         if self.pump.is_parked.get() {
             self.tell_pump(core);
@@ -390,6 +407,7 @@ impl<A: Actor> LocalShard<A> {
             || core.jobs_due
             || core.shard.counters().told != core.told_flushed
             || core.shard.has_log_work()
+            || core.shard.has_to_show()
         {
             self.wake_pump();
         }

@@ -64,12 +64,14 @@ pub(crate) async fn pump<A: Actor>(
     let mut park_state = ParkState::new(doorbell);
     let is_pinned = here.shared.is_pinned();
     let mut pace = Pace::new();
+    // Those of earlier runs.
+    here.begin_errands();
     loop {
         here.beat();
         if here.mailbox().has_signals() && here.poll_signals().is_break() {
             break;
         }
-        let found = here.round(pace.publishes());
+        let found = here.whole_round(pace.publishes());
         let around = Around {
             woke: found == Found::Work && here.wake_answered(),
             has_tasks: here.tasks.live() > 0,
@@ -114,7 +116,7 @@ pub(crate) async fn pump<A: Actor>(
             }
             Step::Look => std::hint::spin_loop(),
             Step::Park => {
-                if here.round(Publish::Always) == Found::Work {
+                if here.whole_round(Publish::Always) == Found::Work {
                     here.wake_answered();
                 }
                 let woken = park(&here, &mut park_state, &mut stall_timer).await;
@@ -150,6 +152,9 @@ async fn flush<A: Actor>(here: &LocalShard<A>) {
         here.wake_answered();
         Timer::new(Duration::from_micros(100)).await;
     }
+    // The last states, which are on disk now.
+    here.show_watched();
+    here.wake_answered();
     here.handoff.borrow_mut().close();
     if here.shared.logs.is_none() {
         return;

@@ -90,7 +90,8 @@ impl<A: Actor> LocalShard<A> {
     /// While the shard drains: whether it has nothing to do, which it then says.
     #[cold]
     pub(super) fn has_drained(&self, core: &Core<A>) -> bool {
-        if !self.has_work(core) && core.shard.has_come_to_rest() {
+        let is_at_rest = core.shard.has_come_to_rest() && core.shard.errands().1 == 0;
+        if !self.has_work(core) && is_at_rest {
             self.shared.progress(self.index).idle(core.lanes.sent, core.lanes.received);
             return true;
         }
@@ -244,6 +245,7 @@ impl<A: Actor> LocalShard<A> {
             || core.has_jobs()
             || core.shard.has_garbage()
             || core.shard.has_log_work()
+            || core.shard.has_to_show()
             || timer_is_due
     }
 }
@@ -320,6 +322,7 @@ impl<A: Actor> Core<A> {
             || self.has_jobs()
             || self.shard.has_garbage()
             || self.is_logged && self.shard.has_log_work()
+            || self.shard.has_to_show()
             || self.shard.counters().told != self.told_flushed
             || self.shard.next_timer().is_some_and(|due| due <= self.clock.read())
             || publish == Publish::Always && self.shard.counters().handled() != self.handled_published

@@ -74,6 +74,8 @@ pub(crate) struct Shared<A: Actor> {
     pub(crate) allowed: Vec<usize>,
     /// When the runtime's time began.
     pub(crate) started: Instant,
+    /// The wall clock when the time was 0: how long after the beginning of 1970.
+    pub(crate) wall_clock_began: Duration,
     /// What there is of logs, if it has them.
     pub(crate) logs: Option<Arc<SharedLogs>>,
     /// In which process it runs.
@@ -85,6 +87,8 @@ pub(crate) struct Shared<A: Actor> {
     pub(crate) deaths: Mutex<Vec<Death>>,
     /// What its gates count, in the order they were opened.
     pub(crate) gates: Mutex<Vec<Arc<GateCounts>>>,
+    /// How many watches are open.
+    pub(crate) watches: Arc<AtomicUsize>,
     /// Shards that have not left.
     pub(crate) staying: AtomicUsize,
 }

@@ -46,7 +46,8 @@ pub struct OwedMessage {
     pub debt: Debt,
     /// Who sent it.
     pub sender: OwnerId,
-    /// When it is to run, in the database's own time; `None` for at once.
+    /// When it is to run, in the database's own time or by the wall clock ([`Time::wall_clock`]);
+    /// `None` for at once.
     pub due: Option<Time>,
     /// How many runs it was under way in when they crashed.
     pub lives: u32,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_utils::CachePadded;
 use freehold_shard::{Actor, Codec, Mvcc, PlacementKey, Router, SHARDS_MAX, ShardIndex};
@@ -120,7 +120,10 @@ fn build_shared<A: Actor>(
         None => Mvcc::new(shards),
     };
     let now = Instant::now();
+    let wall_clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let ran_before = logs.as_ref().map_or(0, |logs| logs.began.0);
     Ok(Shared {
+        wall_clock_began: wall_clock.saturating_sub(Duration::from_nanos(ran_before)),
         router,
         logs,
         mailboxes: mailboxes.map_err(StartError::System)?,
@@ -140,6 +143,7 @@ fn build_shared<A: Actor>(
         progress: (0..shards).map(|_| Mutex::default()).collect(),
         deaths: Mutex::default(),
         gates: Mutex::default(),
+        watches: Arc::default(),
         staying: AtomicUsize::new(shards),
         config,
         embedding,
@@ -163,6 +167,7 @@ impl<A: Actor> Runtime<A> {
         preflight(&config, shards)?;
         let seats = occupy(&topology, &placement);
         let (logs, router, restored) = open_log(log, &config, shards)?;
+        let embedding = embedding.begin().map_err(StartError::System)?;
         let shared = Arc::new(build_shared(config, embedding, &topology, &placement, seats, logs, router)?);
         let mut runtime = Self::spawn(shared, restored)?;
         tracing::info!(shards, cpus = ?runtime.shared.cpus, took = ?begun.elapsed(), "the runtime is ready");

@@ -12,3 +12,4 @@ pub(crate) mod parking;
 pub(crate) mod replies;
 pub(crate) mod sync;
 pub(crate) mod waiting;
+pub(crate) mod watching;

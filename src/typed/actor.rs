@@ -208,6 +208,13 @@ macro_rules! actor {
             }
 
             #[inline]
+            fn is_errand(message: &$Message) -> bool {
+                match message {
+                    $($Message::$Sent(_) => <$Sent as $crate::Receive<$Actor>>::IS_ERRAND,)+
+                }
+            }
+
+            #[inline]
             fn receive(
                 message: &$Message,
                 objects: &mut $crate::Objects<'_, $Actor>,

@@ -17,3 +17,4 @@ mod local;
 pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;
+pub(crate) mod watch;

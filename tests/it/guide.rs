@@ -281,6 +281,85 @@ mod kinds {
     }
 }
 
+mod shop {
+    use super::*;
+    use freehold::{Embedding, Errand, ErrandOf, Receive, To};
+
+    freehold::actor! {
+        actor Shop {
+            id: Id, state: State, message: Message, reply: Reply, error: AccessError<Id>,
+            kinds { Order(number: u64) }
+            messages { Place -> (), Ship -> (), Shipped -> () }
+        }
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Order {
+        shipped: bool,
+    }
+
+    struct Place {
+        order: u64,
+    }
+
+    struct Ship {
+        order: u64,
+    }
+
+    struct Shipped {
+        order: u64,
+    }
+
+    impl ErrandOf<Shop> for Ship {}
+
+    impl Receive<Shop> for Place {
+        fn addressees(&self, to: &mut To<'_, Shop>) {
+            to.write::<Order>(self.order);
+        }
+
+        fn receive(&self, objects: &mut Objects<'_, Shop>) -> Result<(), AccessError<Id>> {
+            objects.put(self.order, Order { shipped: false })?;
+            objects.perform(Ship { order: self.order })?;
+            Ok(())
+        }
+    }
+
+    impl Receive<Shop> for Shipped {
+        fn addressees(&self, to: &mut To<'_, Shop>) {
+            to.write::<Order>(self.order);
+        }
+
+        fn receive(&self, objects: &mut Objects<'_, Shop>) -> Result<(), AccessError<Id>> {
+            objects.put(self.order, Order { shipped: true })?;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_order_is_shipped_by_an_errand() -> Result<(), Box<dyn Error>> {
+        let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?;
+        let spawner = tokio.handle().clone();
+        let embedding = Embedding::new().perform_with(move |errand: Errand<Shop>| {
+            spawner.spawn(async move {
+                let Message::Ship(Ship { order }) = *errand.message() else { return };
+                // The same whenever it is performed: the outside knows it again by that.
+                let _key = errand.id().number();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                errand.done(Shipped { order });
+            });
+        });
+        let runtime = Runtime::<Shop>::start_with(Config::default(), embedding)?;
+        let shop = runtime.handle();
+        shop.call(Place { order: 7 }).wait()?;
+        let is_shipped = || {
+            let snapshot = shop.snapshot().wait().expect("it runs");
+            snapshot.read::<Order>(7).wait().expect("it is open") == Some(Order { shipped: true })
+        };
+        crate::support::until(is_shipped);
+        Ok(())
+    }
+}
+
 mod collections {
     use freehold::{AccessError, Config, Objects, Receive, Runtime, Shards, To};
 

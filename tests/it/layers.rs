@@ -29,6 +29,7 @@ const RUNTIME: Layers = "
     doctor
     error
     config
+    errand
     embedding
     log
     route

@@ -20,6 +20,7 @@ mod commit_log;
 mod directory;
 mod durability;
 mod embedding;
+mod errands;
 mod faults;
 mod formats;
 mod founding_defects;
@@ -42,6 +43,7 @@ mod snapshots;
 mod tidy;
 mod timers;
 mod transactions;
+mod watches;
 
 #[path = "../support/logged.rs"]
 mod logged;

@@ -9,7 +9,7 @@
 //! [`Objects::insert`] or by a migration: [`AccessError::WrongKind`] says so, and nothing changes.
 
 use std::ops::Deref;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::actor::objects::Objects;
 use crate::actor::receive::MessageOf;
@@ -272,6 +272,27 @@ impl<A: Actor> Objects<'_, A> {
         message: M,
     ) -> Result<TimerId, AccessError<A::Id>> {
         self.tell_after(delay, message.into_message())
+    }
+
+    /// Sends a message as [`Objects::tell_at`] does, when the wall clock shows `at`.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, MessageOf, Objects};
+    /// # use std::time::SystemTime;
+    /// # fn receive<A: Actor, Close: MessageOf<A> + From<u64>>(ends: SystemTime, objects: &mut Objects<'_, A>) -> Result<(), AccessError<A::Id>> {
+    /// objects.send_at(ends, Close::from(7))?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Objects::tell_at`].
+    #[inline]
+    pub fn send_at<M: MessageOf<A>>(
+        &self,
+        at: SystemTime,
+        message: M,
+    ) -> Result<TimerId, AccessError<A::Id>> {
+        self.tell_at(at, message.into_message())
     }
 
     /// The object of the kind `K` with this name; `None` if it does not exist.

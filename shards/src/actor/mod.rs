@@ -74,6 +74,17 @@ pub trait Actor: Sized + 'static {
         type_name::<Self::Message>()
     }
 
+    /// Whether the message is an *errand*: it goes to the program, which does something outside for
+    /// its objects, and not to `receive`. A message hands it over by
+    /// [`Objects::perform`](crate::Objects::perform), which says more.
+    ///
+    /// It must be a pure function of the message. An errand has no addressees, so one that is asked
+    /// or told is refused.
+    fn is_errand(message: &Self::Message) -> bool {
+        let _ = message;
+        false
+    }
+
     /// Applies the message to its objects, all or nothing: an `Err` or a panic leaves every object
     /// as it was.
     ///
@@ -196,7 +207,14 @@ pub enum AccessError<Id: Debug> {
         /// The type that was asked for.
         wanted: &'static str,
     },
-    /// A `tell`, `tell_after` or `cancel` that found its queue or the timers full.
+    /// A message for [`Objects::perform`](crate::Objects::perform) that is no errand.
+    #[error("the message is no errand: `Actor::is_errand` must say so, or `impl ErrandOf` for its type")]
+    NotAnErrand,
+    /// An errand in a runtime that has nobody to perform it.
+    #[error("the runtime has nobody to perform errands: give it one by `Embedding::perform_with`")]
+    NoPerformer,
+    /// A `tell`, `tell_after`, `cancel` or `perform` that found its queue, the timers or the
+    /// errands full.
     #[error("no room to send: {waiting} messages already wait; try again later, or raise the limit")]
     NoRoom {
         /// How many wait.

@@ -2,12 +2,12 @@
 //! before-image of each object is kept at its first write, so that the engine can undo the message.
 
 use std::any::type_name;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::actor::addressees::{ADDRESSEES_MAX, Others, Target};
 use crate::actor::destination::Destination;
 use crate::actor::run::{BeforeImage, CommitWork, ObjectSlot, Outboxes, RunState};
-use crate::actor::told::{QueuedSend, TimerId};
+use crate::actor::told::{ErrandId, QueuedSend, TimerId};
 use crate::actor::{AccessError, Actor};
 use crate::epoch::TransactionId;
 use crate::log::record::Debt;
@@ -339,14 +339,121 @@ impl<A: Actor> Objects<'_, A> {
     /// # Errors
     /// As [`Objects::tell`].
     pub fn tell_after(&self, delay: Duration, message: A::Message) -> Result<TimerId, AccessError<A::Id>> {
+        // What is later is a time of the wall clock.
+        let latest = Time(Time::WALL_CLOCK.0 - 1);
+        self.tell_when(self.run.now.after(delay).min(latest), message)
+    }
+
+    fn tell_when(&self, due: Time, message: A::Message) -> Result<TimerId, AccessError<A::Id>> {
         let to = self.route(&message)?;
         let waiting = self.run.timers_waiting + self.run.told.borrow().timed;
         if waiting >= self.run.limits.timers_max {
             return Err(AccessError::NoRoom { waiting });
         }
-        let (due, number) = (self.run.now.after(delay), self.run.number());
+        let number = self.run.number();
         self.queue_send(message, to, Some((due, number)));
         Ok(TimerId { due: due.0, number: number.0 })
+    }
+
+    /// Sends `message` as [`Objects::tell_after`] does, when the wall clock shows `at`; at once, if
+    /// that is over. With a log that time goes on while nothing runs: a message whose time has come
+    /// by then runs when the next run has started.
+    ///
+    /// The wall clock is compared with the shard's time when the runtime starts. If it is set while
+    /// the runtime runs, that counts from the next start.
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64>>(close: A::Message, ends: SystemTime, objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    ///
+    /// // The auction ends when it ends, whatever happens to this process.
+    /// let timer = objects.tell_at(ends, close)?;
+    /// # let _ = timer;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Objects::tell_after`].
+    pub fn tell_at(&self, at: SystemTime, message: A::Message) -> Result<TimerId, AccessError<A::Id>> {
+        let since_1970 = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.tell_when(Time::of_wall_clock(since_1970), message)
+    }
+
+    /// Sends all these messages, if this message succeeds. As many as there is room for go at once,
+    /// as [`Objects::tell`] sends them. The others wait among the timers and go in later turns, so
+    /// many in each, beside whatever else comes: a publisher may have more subscribers than its
+    /// queues have room. Messages to one object run in the order of this list. What this message
+    /// tells afterwards may overtake them.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = Vec<u64>, Message: From<u64>>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// let subscribers = objects.get(7)?.map(Vec::as_slice).unwrap_or_default();
+    /// objects.publish(subscribers.iter().map(|subscriber| A::Message::from(*subscriber)))?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`AccessError::NoRoom`] if too few may wait for their time (`timers_max`),
+    /// [`AccessError::Unaddressed`] if one names no object. Return it: some were told.
+    pub fn publish(&self, messages: impl IntoIterator<Item = A::Message>) -> Result<(), AccessError<A::Id>> {
+        for message in messages {
+            let to = self.route(&message)?;
+            if self.check_room(to).is_ok() {
+                self.queue_send(message, to, None);
+            } else {
+                self.tell_when(self.run.now, message)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands an errand to the program, if this message succeeds; with a log, once that is on disk.
+    /// The program calls a web service, say, and what came of it is told to objects as a message:
+    /// the errand's *outcome*. It is sent as this message's sender.
+    ///
+    /// With a log an errand is owed until its outcome has run. If the process ends before, the next
+    /// run hands it out once more, with the same id. So it is performed at least once, and its
+    /// outcome takes effect once, in one step with its payment.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, ErrandId, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = Option<ErrandId>>>(ship: A::Message, objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// // The order 7 remembers what it waits for.
+    /// let errand = objects.perform(ship)?;
+    /// objects.insert(7, Some(errand))?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`AccessError::NoRoom`] if this shard owes `errands_owed_max` already: refuse the message,
+    /// and its sender tries again later. [`AccessError::NotAnErrand`] if [`Actor::is_errand`] does
+    /// not say that it is one, [`AccessError::NoPerformer`] if the runtime was started without
+    /// anybody to perform it.
+    pub fn perform(&self, errand: impl Into<A::Message>) -> Result<ErrandId, AccessError<A::Id>> {
+        let errand = errand.into();
+        if !A::is_errand(&errand) {
+            return Err(AccessError::NotAnErrand);
+        }
+        if !self.run.has_performer {
+            return Err(AccessError::NoPerformer);
+        }
+        let waiting = self.run.errands_owed + self.run.told.borrow().errands;
+        if waiting >= self.run.limits.errands_owed_max {
+            return Err(AccessError::NoRoom { waiting });
+        }
+        let number = self.run.number();
+        self.run.told.borrow_mut().send(QueuedSend {
+            message: errand,
+            to: self.run.shard,
+            sender: self.sender,
+            due: None,
+            is_errand: true,
+            staged: None,
+            number: Some(number),
+        });
+        Ok(ErrandId(number.0))
     }
 
     /// Takes a message back that waits for its time, if this message succeeds: it is gone from
@@ -439,6 +546,7 @@ impl<A: Actor> Objects<'_, A> {
             to,
             sender: self.sender,
             due: timer.map(|(due, _)| due),
+            is_errand: false,
             staged: None,
             number: timer.map(|(_, number)| number),
         });

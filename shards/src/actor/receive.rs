@@ -4,11 +4,11 @@
 //! with a variant for each message, and [`MessageOf`] says which variant is whose. What a message
 //! does is written by hand, as [`Receive`].
 
-use crate::actor::Actor;
 use crate::actor::addressees::Addressees;
 use crate::actor::kind::Kind;
 use crate::actor::needs::Needs;
 use crate::actor::objects::Objects;
+use crate::actor::{AccessError, Actor};
 
 /// A message of the actor `A`, with the type of its reply. Implemented by `freehold::actor!`.
 ///
@@ -49,6 +49,10 @@ pub trait MessageOf<A: Actor>: Sized {
     note = "write `impl Receive<{A}> for {Self}`, with `addressees` and `receive`"
 )]
 pub trait Receive<A: Actor>: MessageOf<A> {
+    /// Whether it is an errand: see [`ErrandOf`].
+    #[doc(hidden)]
+    const IS_ERRAND: bool = false;
+
     /// The objects the message is addressed to, at least one: see [`Actor::addressees`].
     fn addressees(&self, to: &mut To<'_, A>);
 
@@ -68,6 +72,34 @@ pub trait Receive<A: Actor>: MessageOf<A> {
 
     /// Applies the message to its objects, all or nothing: see [`Actor::receive`].
     fn receive(&self, objects: &mut Objects<'_, A>) -> Result<Self::Reply, A::Error>;
+}
+
+/// An errand of the actor `A`: a message that goes to the program, which does something outside for
+/// the objects, and not to the objects. It is listed in `messages` of `freehold::actor!`, with the
+/// reply `()`, and needs no `impl Receive`. [`Objects::perform`] hands it over, and says more.
+///
+/// ```
+/// use freehold_shard::{AccessError, Actor, ErrandId, ErrandOf, Objects};
+///
+/// /// Hands the same errand over, so many times.
+/// fn repeat<A: Actor, E: ErrandOf<A> + Into<A::Message> + Clone>(
+///     objects: &mut Objects<'_, A>,
+///     errand: E,
+///     times: usize,
+/// ) -> Result<Vec<ErrandId>, AccessError<A::Id>> {
+///     (0..times).map(|_| objects.perform(errand.clone())).collect()
+/// }
+/// ```
+pub trait ErrandOf<A: Actor>: MessageOf<A> {}
+
+impl<A: Actor, E: ErrandOf<A>> Receive<A> for E {
+    const IS_ERRAND: bool = true;
+
+    fn addressees(&self, _: &mut To<'_, A>) {}
+
+    fn receive(&self, _: &mut Objects<'_, A>) -> Result<Self::Reply, A::Error> {
+        Err(AccessError::Unaddressed.into())
+    }
 }
 
 /// The objects that a message is addressed to, named by kind and key.

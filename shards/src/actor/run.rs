@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::actor::addressees::{ADDRESSEES_MAX, Addressees, Target};
 use crate::actor::limits::Limits;
@@ -36,8 +37,14 @@ pub(crate) struct RunState<A: Actor> {
     pub(crate) counters: Counters,
     /// How many messages that the shard told itself wait: as many as the engine has.
     pub(crate) own_waiting: usize,
+    /// The wall clock when this shard's time was 0: how long after the beginning of 1970.
+    pub(crate) wall_clock_began: Duration,
     /// How many messages wait for their time: as many as the engine has.
     pub(crate) timers_waiting: usize,
+    /// How many errands this shard owes: as many as the engine has.
+    pub(crate) errands_owed: usize,
+    /// Whether there is somebody to perform them.
+    pub(crate) has_performer: bool,
     /// For routing what is told; kept for its memory.
     pub(crate) scratch: RefCell<Addressees<A::Id>>,
     /// Of each object that the running message wrote but the first. Empty between messages.
@@ -76,11 +83,14 @@ impl<A: Actor> RunState<A> {
             router,
             limits,
             now: Time(0),
+            wall_clock_began: Duration::ZERO,
             epoch_state,
             partition: Partition::new(table_seed),
             counters: Counters::default(),
             own_waiting: 0,
             timers_waiting: 0,
+            errands_owed: 0,
+            has_performer: false,
             scratch: RefCell::new(Addressees::new()),
             before: Vec::with_capacity(8),
             missing: Missing {

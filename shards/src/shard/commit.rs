@@ -133,6 +133,9 @@ impl<A: Actor> Engine<A> {
     ) {
         let slot = self.run.partition.slot_mut(index);
         let (existed, exists) = (state.is_some(), slot.state.is_some());
+        if slot.is_watched() {
+            self.watches.note(index);
+        }
         if !exists {
             slot.set_ownership(Ownership::default());
         }

@@ -319,8 +319,8 @@ impl<A: Actor> Engine<A> {
             targets.push_found(Target::found(object.id, slot, object.access));
         }
         for object in &transaction.objects[at_home.clone()] {
-            let is_shared = self.run.partition.slot(object.slot).ownership() == Ownership::Shared;
-            self.run.commit_work.add_if(is_shared, CommitWork::CHANGES);
+            let is_marked = self.run.partition.slot(object.slot).is_marked();
+            self.run.commit_work.add_if(is_marked, CommitWork::CHANGES);
             targets.push_found(Target::found(object.id, object.slot, object.access));
         }
         if Self::HAS_PIECES {

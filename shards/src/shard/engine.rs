@@ -26,8 +26,10 @@ use crate::panics::{ActorPanic, drop_quietly};
 use crate::placement::{Router, ShardIndex};
 use crate::prefetch::Prefetch;
 use crate::shard::batches::Batches;
+use crate::shard::errands::Errands;
 use crate::shard::journal::Journal;
 use crate::shard::timers::{Timer, Timers};
+use crate::shard::watches::Watches;
 use crate::store::home::Home;
 use crate::store::slot::NO_SLOT;
 use crate::store::version::Versions;
@@ -123,6 +125,12 @@ pub(crate) struct Engine<A: Actor> {
     own: VecDeque<Envelope<A>>,
     /// Messages that wait for their time.
     pub(super) timers: Timers<A>,
+    /// How many of them are due by the wall clock.
+    pub(super) wall_timers: usize,
+    /// The objects of this shard that somebody watches.
+    pub(super) watches: Watches<A>,
+    /// What the program does for objects of this shard.
+    pub(super) errands: Errands<A>,
     pub(crate) locks: Locks<A>,
     /// Transactions that this shard passed on and that have not come back, counted by the epoch it
     /// was then; oldest first.
@@ -161,6 +169,9 @@ impl<A: Actor> Engine<A> {
             prepared: None,
             own: VecDeque::new(),
             timers: Timers::new(),
+            wall_timers: 0,
+            watches: Watches::new(),
+            errands: Errands::new(),
             locks: Locks::new(),
             in_doubt: VecDeque::new(),
             versions: Versions::new(),
@@ -193,16 +204,21 @@ impl<A: Actor> Engine<A> {
         if self.run.timers_waiting == 0 {
             return None;
         }
-        self.timers.first_key_value().map(|((due, _), _)| *due)
+        let first = self.timers.first_key_value().map(|((due, _), _)| *due);
+        if self.wall_timers == 0 { first } else { self.next_due_by_wall_clock(first) }
     }
 
     /// Takes the first message that waits for its time, and is due.
     #[inline]
     pub(crate) fn take_due(&mut self) -> Option<Timer<A>> {
         self.next_due().filter(|due| *due <= self.run.now)?;
-        let (_, timer) = self.timers.pop_first()?;
+        let timer = if self.wall_timers == 0 {
+            self.timers.pop_first().map(|(_, timer)| timer)
+        } else {
+            self.take_first_by_either_clock()
+        };
         self.run.timers_waiting = self.timers.len();
-        Some(timer)
+        timer
     }
 
     /// First stage: names a message's objects, and prefetches where the index has them.
@@ -393,6 +409,11 @@ impl<A: Actor> Engine<A> {
                 || self.run.partition.slot(target.slot).may_lock(target.access)
         };
         if first.iter().chain(others).all(may_run) {
+            let is_watched = |target: &Target<A::Id>| {
+                target.slot != NO_SLOT && self.run.partition.slot(target.slot).is_watched()
+            };
+            let is_watched = first.iter().chain(others).any(is_watched);
+            self.run.commit_work.add_if(is_watched, CommitWork::CHANGES);
             Admission::Runs
         } else {
             self.prepare(first, others, &homes);
@@ -455,6 +476,12 @@ impl<A: Actor> Engine<A> {
         let mut told = std::mem::replace(self.run.told.get_mut(), Told::empty());
         for queued in told.drain() {
             let QueuedSend { message, to, due, sender, number, .. } = match queued {
+                Queued::Send(send) if send.is_errand => {
+                    // As of a cancelled timer: there is something to see to.
+                    self.run.counters.told += 1;
+                    self.owe_errand(send);
+                    continue;
+                }
                 Queued::Send(send) => send,
                 Queued::Cancel(timer) => {
                     // The runtime looks at this to find out that there is something to deliver.
@@ -468,7 +495,7 @@ impl<A: Actor> Engine<A> {
             let envelope = Envelope::Message { message, sender, answer_to };
             self.run.counters.told += 1;
             match due.zip(number) {
-                Some(key) => drop(self.timers.insert(key, Timer { to, envelope })),
+                Some(key) => self.set_timer(key, Timer { to, envelope }),
                 None if to == self.run.shard => self.own.push_back(envelope),
                 None => effects.outboxes[to.index()].push_back(envelope),
             }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crate::actor::Actor;
 use crate::actor::codec::Codec;
 use crate::actor::outcome::{Outcome, ReturnAddress};
+use crate::actor::told::TimerId;
 use crate::epoch::durability::Durability;
 use crate::epoch::{Epoch, EpochState};
 use crate::fault::{self, Fault};
@@ -242,10 +243,10 @@ impl<A: Actor> Journal<A> {
         self.resumed.delivered(debt, epoch);
     }
 
-    /// A send of this shard's that is due then was cancelled in `epoch`.
-    pub(crate) fn cancelled(&mut self, debt: Debt, due: Time, epoch: Epoch, epoch_state: &EpochState) {
-        self.sends.cancelled(debt, due, epoch, epoch_state);
-        self.resumed.cancel(due, debt);
+    /// A send of this shard's was cancelled in `epoch`; `due` is when it is due in this run.
+    pub(crate) fn cancelled(&mut self, timer: TimerId, due: Time, epoch: Epoch, epoch_state: &EpochState) {
+        self.sends.cancelled(timer.number(), timer.due(), epoch, epoch_state);
+        self.resumed.cancel(due, timer.number());
     }
 
     /// Moves the records that are staged into the batch that is being filled: they were committed

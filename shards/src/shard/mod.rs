@@ -13,6 +13,7 @@ mod checkpoint;
 mod commit;
 mod coordinator;
 mod engine;
+pub(crate) mod errands;
 pub(crate) mod journal;
 mod logging;
 pub(crate) mod pair;
@@ -22,10 +23,12 @@ mod resumed;
 mod sends;
 mod snapshots;
 mod timers;
+mod watches;
 
 use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::actor::Actor;
 use crate::actor::addressees::{Addressees, Target};
@@ -138,7 +141,8 @@ pub struct Shard<A: Actor, P: Prefetch = NoPrefetch> {
     under_way: [Addressees<A::Id>; UNDER_WAY],
     /// The shard's messages to itself, while they run.
     own: Vec<Envelope<A>>,
-    timers_stopped: bool,
+    /// When no more timers came due, if that has been said.
+    timers_stopped: Option<Time>,
     /// Timers that come due in one turn, and messages to itself that run in one, at most.
     turn_messages_max: usize,
     prefetch: PhantomData<P>,
@@ -159,7 +163,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             engine: Engine::new(index, router, limits, table_seed, mvcc),
             under_way: std::array::from_fn(|_| Addressees::new()),
             own: Vec::new(),
-            timers_stopped: false,
+            timers_stopped: None,
             turn_messages_max: usize::MAX,
             prefetch: PhantomData,
         }
@@ -434,7 +438,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     fn fire_timers(&mut self, effects: &mut Effects<A>) {
         let mut left = self.turn_messages_max;
         while left > 0
-            && !self.timers_stopped
+            && self.may_come_due(self.engine.next_due())
             && let Some(timer) = self.engine.take_due()
         {
             left -= 1;
@@ -447,12 +451,18 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
-    /// When the first waiting message is due; `None` if none waits, or after
-    /// [`Shard::stop_timers`].
+    /// Whether what is due then comes due, or timers were stopped before.
+    #[inline]
+    fn may_come_due(&self, due: Option<Time>) -> bool {
+        self.timers_stopped.is_none_or(|stopped| due.is_some_and(|due| due <= stopped))
+    }
+
+    /// When the first waiting message is due that comes due: see [`Shard::stop_timers`]. `None` if
+    /// none waits.
     #[inline]
     pub fn next_timer(&self) -> Option<Time> {
-        if self.timers_stopped {
-            return None;
+        if self.timers_stopped.is_some() {
+            return self.engine.next_due().filter(|due| self.may_come_due(Some(*due)));
         }
         let told = self.engine.next_due();
         let resumed = self.engine.journal.as_ref().and_then(|journal| journal.resumed.next_timed());
@@ -462,13 +472,23 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
-    pub(crate) fn timers_stopped(&self) -> bool {
-        self.timers_stopped
+    /// From now on no waiting message comes due, but those that are: the runtime is stopping.
+    pub fn stop_timers(&mut self) {
+        self.timers_stopped = Some(self.engine.run.now);
     }
 
-    /// From now on no waiting message comes due: the runtime is stopping.
-    pub fn stop_timers(&mut self) {
-        self.timers_stopped = true;
+    /// Says that the wall clock showed so much, since the beginning of 1970, when the shard's time
+    /// was 0; for messages that wait for a time of the wall clock
+    /// ([`Objects::tell_at`](crate::Objects::tell_at)). Before it takes any over from a log.
+    #[must_use]
+    pub fn with_wall_clock(mut self, began: Duration) -> Self {
+        self.engine.run.wall_clock_began = began;
+        self
+    }
+
+    /// The shard's time stood still while the wall clock went on for so long.
+    pub fn stood_still(&mut self, time: Duration) {
+        self.engine.run.wall_clock_began += time;
     }
 
     /// How many messages wait for their time.

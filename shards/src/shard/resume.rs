@@ -24,7 +24,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         bytes: &[u8],
     ) {
         self.keep_debt(debt, sender, due, bytes);
+        if A::is_errand(&message) {
+            return self.engine.keep_errand(debt, sender, message);
+        }
         if let Some(journal) = &mut self.engine.journal {
+            let due = due.map(|due| due.in_run(self.engine.run.wall_clock_began));
             journal.resumed.push(debt, due, message, sender);
         }
     }
@@ -55,7 +59,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// those under way are to be written down, and [`Shard::run_resumed`] is to be called before
     /// the next turn.
     pub fn take_resumed(&mut self, now: Time) -> bool {
-        let is_stopped = self.timers_stopped();
+        let is_stopped = self.timers_stopped.is_some();
         let Some(journal) = &mut self.engine.journal else { return false };
         let resumed = &mut journal.resumed;
         while let Some((due, is_timed)) = resumed.next()
@@ -100,6 +104,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 to,
                 sender,
                 due: None,
+                is_errand: false,
                 staged: None,
                 number: Some(debt),
             });

@@ -13,7 +13,8 @@ use crate::time::Time;
 use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
 
-/// The messages of a shard that wait for their time, by when they are due. Those due together go in
+/// The messages of a shard that wait for their time, by when they are due; those due by the wall
+/// clock come last. Those due together go in
 /// the order they were set, which is that of their numbers. A heap would be a little faster, but a
 /// timer in the middle of it could not be cancelled.
 pub(crate) type Timers<A> = BTreeMap<(Time, Debt), Timer<A>>;
@@ -25,6 +26,35 @@ pub(crate) struct Timer<A: Actor> {
 }
 
 impl<A: Actor> Engine<A> {
+    pub(super) fn set_timer(&mut self, key: (Time, Debt), timer: Timer<A>) {
+        self.wall_timers += usize::from(key.0 >= Time::WALL_CLOCK);
+        self.timers.insert(key, timer);
+    }
+
+    /// The first that is due by the wall clock.
+    fn first_by_wall_clock(&self) -> Option<(Time, Debt)> {
+        self.timers.range((Time::WALL_CLOCK, Debt(0))..).next().map(|(key, _)| *key)
+    }
+
+    /// When the first timer is due, if `first` is when the first of all keys says, and some are due
+    /// by the wall clock.
+    #[cold]
+    pub(super) fn next_due_by_wall_clock(&self, first: Option<Time>) -> Option<Time> {
+        let by_wall_clock = self.first_by_wall_clock().map(|(due, _)| due.in_run(self.run.wall_clock_began));
+        first.filter(|first| *first < Time::WALL_CLOCK).into_iter().chain(by_wall_clock).min()
+    }
+
+    /// Takes the timer that is due first, if some are due by the wall clock.
+    #[cold]
+    pub(super) fn take_first_by_either_clock(&mut self) -> Option<Timer<A>> {
+        let began = self.run.wall_clock_began;
+        let first = self.timers.first_key_value().map(|(key, _)| *key);
+        let keys = first.into_iter().chain(self.first_by_wall_clock());
+        let key = keys.min_by_key(|(due, debt)| (due.in_run(began), *debt))?;
+        self.wall_timers -= usize::from(key.0 >= Time::WALL_CLOCK);
+        self.timers.remove(&key)
+    }
+
     /// A message has cancelled a timer, in this epoch. This shard keeps it, or the one that does
     /// hears of it.
     #[cold]
@@ -40,11 +70,13 @@ impl<A: Actor> Engine<A> {
     /// A timer that this shard keeps was cancelled in `epoch`, and the log has that.
     pub(crate) fn cancelled(&mut self, timer: TimerId, epoch: Epoch) {
         if !fault::is_on(Fault::KeepCancelled) {
-            self.timers.remove(&(timer.due(), timer.number()));
+            let was_there = self.timers.remove(&(timer.due(), timer.number())).is_some();
+            self.wall_timers -= usize::from(was_there && timer.due() >= Time::WALL_CLOCK);
         }
         self.run.timers_waiting = self.timers.len();
         if let Some(journal) = &mut self.journal {
-            journal.cancelled(timer.number(), timer.due(), epoch, &self.run.epoch_state);
+            let due = timer.due().in_run(self.run.wall_clock_began);
+            journal.cancelled(timer, due, epoch, &self.run.epoch_state);
         }
     }
 }

@@ -3,7 +3,8 @@
 //! The header is as small as it can be: slots lie side by side, and on the fast path one is all the
 //! memory that is touched. What few objects have, waiters and old versions, is elsewhere and has a
 //! number here. The *lock word* says in one comparison that the object is free for the fast path:
-//! it holds who has locked it, and a bit for a shared object, which only transactions use.
+//! it holds who has locked it, a bit for a shared object, which only transactions use, and one for
+//! an object that is watched.
 
 use crate::epoch::{Epoch, EpochState};
 use crate::fault::{self, Fault};
@@ -26,15 +27,19 @@ const COOLS_ONE_IN: u64 = 64;
 const HOT: u8 = if cfg!(test) { 8 } else { 128 };
 
 /// In the lock word: nobody holds the object but, if at all, one that may write.
-const EXCLUSIVE: u32 = (1 << 31) - 1;
+const EXCLUSIVE: u32 = (1 << 30) - 1;
+/// In the lock word: somebody watches the object, so its writes are more than changes of its state.
+const WATCHED: u32 = 1 << 30;
 /// In the lock word: the object is shared.
 const SHARED: u32 = 1 << 31;
+/// What is in the lock word beside locks.
+const MARKS: u32 = SHARED | WATCHED;
 
 /// One object, its header first.
 pub(crate) struct Slot<I, S> {
     pub(crate) id: I,
-    /// [`SHARED`]; and 0 if nobody holds the object, else how many transactions hold it shared, or
-    /// [`EXCLUSIVE`].
+    /// [`SHARED`] and [`WATCHED`]; and 0 if nobody holds the object, else how many transactions
+    /// hold it shared, or [`EXCLUSIVE`].
     lock: u32,
     /// Whether the slot is in the index. A free slot keeps its last id, so the id alone does not
     /// say.
@@ -118,10 +123,28 @@ impl<I: ObjectId, S> Slot<I, S> {
     /// Whether transactions hold it.
     #[inline]
     pub(crate) fn is_held(&self) -> bool {
-        self.lock & !SHARED != 0
+        self.lock & !MARKS != 0
     }
 
-    /// Whether only a transaction may use it: one holds it, or it is shared.
+    /// Whether somebody watches it.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.lock & WATCHED != 0
+    }
+
+    pub(crate) fn set_watched(&mut self, is_watched: bool) {
+        self.lock = self.lock & !WATCHED | u32::from(is_watched) * WATCHED;
+    }
+
+    /// Whether its writes are more than changes of its state, whoever holds it: it is shared, or
+    /// watched.
+    #[inline]
+    pub(crate) fn is_marked(&self) -> bool {
+        self.lock & MARKS != 0
+    }
+
+    /// Whether it is not simply free: a transaction holds it, or it is shared, which only
+    /// transactions use, or it is watched.
     #[inline]
     pub(crate) fn is_reserved(&self) -> bool {
         self.lock != 0 && !fault::is_on(Fault::IgnoreLocks)
@@ -132,7 +155,7 @@ impl<I: ObjectId, S> Slot<I, S> {
     pub(crate) fn is_compatible(&self, access: Access) -> bool {
         match access {
             Access::Write if !fault::is_on(Fault::LockTwice) => !self.is_held(),
-            _ => self.lock & !SHARED != EXCLUSIVE,
+            _ => self.lock & !MARKS != EXCLUSIVE,
         }
     }
 
@@ -154,7 +177,7 @@ impl<I: ObjectId, S> Slot<I, S> {
     /// Gives back one lock.
     #[inline]
     pub(crate) fn unlock(&mut self) {
-        if self.lock & !SHARED == EXCLUSIVE { self.lock &= SHARED } else { self.lock -= 1 }
+        if self.lock & !MARKS == EXCLUSIVE { self.lock &= MARKS } else { self.lock -= 1 }
     }
 
     /// A transaction has to wait for it.
@@ -235,10 +258,10 @@ impl<I: ObjectId, S> Slot<I, S> {
         (self.has_version, self.version) = (version.is_some(), version.unwrap_or(0));
     }
 
-    /// Whether the slot is to be released: the object does not exist, nobody holds it, and no
-    /// snapshot sees what it was.
+    /// Whether the slot is to be released: the object does not exist, nobody holds or watches it,
+    /// and no snapshot sees what it was.
     pub(crate) fn is_left(&self) -> bool {
         let is_seen = self.has_version && !fault::is_on(Fault::ForgetRemoved);
-        self.live && !self.is_held() && self.state.is_none() && !is_seen
+        self.live && self.lock & !SHARED == 0 && self.state.is_none() && !is_seen
     }
 }

@@ -23,11 +23,13 @@ use crate::actor::kind::Kind;
 use crate::actor::limits::Limits;
 use crate::actor::outcome::{AskError, Failure, Outcome, ReturnAddress};
 use crate::actor::receive::MessageOf;
+use crate::actor::told::ErrandId;
 use crate::counters::Counters;
 use crate::epoch::published::Mvcc;
 use crate::object::{OwnerId, Ownership};
 use crate::placement::{PlacementKey, Router, ShardIndex};
 use crate::shard::Shard;
+use crate::shard::errands::BegunErrand;
 use crate::store::slot::NO_SLOT;
 use crate::time::Time;
 use crate::transaction::effects::{Effects, Inbox};
@@ -91,6 +93,8 @@ pub struct Bench<A: Actor> {
     seed: u64,
     dice: Dice,
     now: Time,
+    /// How long the process was down in all.
+    down: Duration,
     shards: Vec<Shard<A>>,
     inboxes: Vec<Inbox<A>>,
     effects: Vec<Effects<A>>,
@@ -100,7 +104,13 @@ pub struct Bench<A: Actor> {
     overloads: usize,
     failures: Vec<Failure<A>>,
     logs: Option<Logs<A>>,
+    performer: Option<BenchPerformer<A>>,
+    /// Errands that have begun, with their shards.
+    errands: Vec<(usize, BegunErrand<A>)>,
 }
+
+/// What performs errands.
+type BenchPerformer<A> = Box<dyn FnMut(ErrandId, &<A as Actor>::Message) -> <A as Actor>::Message>;
 
 /// Something that may happen next.
 #[derive(Clone, Copy)]
@@ -109,6 +119,8 @@ enum Step {
     Deliver(usize, usize),
     /// The disk of a shard has written what it was given, or is given something.
     Disk(usize),
+    /// An errand that has begun is performed.
+    Errand(usize),
 }
 
 impl<A: Actor> Bench<A> {
@@ -133,6 +145,7 @@ impl<A: Actor> Bench<A> {
             seed: 0,
             dice: Dice::new(0),
             now: Time(0),
+            down: Duration::ZERO,
             shards: Vec::new(),
             inboxes: Vec::new(),
             effects: Vec::new(),
@@ -141,6 +154,8 @@ impl<A: Actor> Bench<A> {
             overloads: 0,
             failures: Vec::new(),
             logs: None,
+            performer: None,
+            errands: Vec::new(),
         };
         bench.begin();
         bench
@@ -216,6 +231,28 @@ impl<A: Actor> Bench<A> {
         self
     }
 
+    /// The same with somebody who performs errands, and with no objects. What it returns is the
+    /// errand's outcome.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # fn test<A: Actor>(shipped: impl Fn(&A::Message) -> A::Message + 'static) {
+    /// let bench = Bench::<A>::shards(2).with_performer(move |id, errand| {
+    ///     println!("{id} is performed");
+    ///     shipped(errand)
+    /// });
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_performer(
+        mut self,
+        performer: impl FnMut(ErrandId, &A::Message) -> A::Message + 'static,
+    ) -> Self {
+        self.performer = Some(Box::new(performer));
+        self.begin();
+        self
+    }
+
     /// The process is killed, and started again: what was on the disks is there, and what was told
     /// goes on. Without a log nothing is left. Time does not pass.
     ///
@@ -236,6 +273,23 @@ impl<A: Actor> Bench<A> {
         }
         self.open();
         self.settle();
+    }
+
+    /// As [`Bench::crash`], and so much time passes by the wall clock before the process is started
+    /// again. Only messages that were told for a time of the wall clock
+    /// ([`Objects::tell_at`](crate::Objects::tell_at)) notice that. A bench begins in 1970.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, testing::Bench};
+    /// # use std::time::Duration;
+    /// # fn test<A: Actor>(bench: &mut Bench<A>) {
+    /// bench.crash_for(Duration::from_secs(3600));
+    /// assert_eq!(bench.now(), Duration::ZERO, "the database has not been running");
+    /// # }
+    /// ```
+    pub fn crash_for(&mut self, down: Duration) {
+        self.down += down;
+        self.crash();
     }
 
     /// As [`Bench::ask_all`], and in the middle of it the process is killed and started again, as
@@ -545,7 +599,7 @@ impl<A: Actor> Bench<A> {
 
     /// Makes the shards, with what the logs have, if there are logs.
     fn open(&mut self) {
-        let Bench { router, limits, seed, context, logs, .. } = self;
+        let Bench { router, limits, seed, context, logs, performer, down, .. } = self;
         let shards = router.shards();
         let recovered = logs.as_mut().map(|logs| logs.begin(*router));
         let mvcc = match logs {
@@ -553,8 +607,10 @@ impl<A: Actor> Bench<A> {
             None => Arc::new(Mvcc::new(shards)),
         };
         let shard = |at: usize| {
-            Shard::new(ShardIndex(at as u16), *router, *limits, *seed, mvcc.clone())
+            let shard = Shard::new(ShardIndex(at as u16), *router, *limits, *seed, mvcc.clone())
                 .with_context(context.clone())
+                .with_wall_clock(*down);
+            if performer.is_some() { shard.with_performer() } else { shard }
         };
         let mut made: Vec<Shard<A>> = (0..shards).map(shard).collect();
         if let (Some(logs), Some((homes, owed))) = (logs, recovered) {
@@ -570,6 +626,29 @@ impl<A: Actor> Bench<A> {
         self.shards = made;
         self.inboxes = (0..shards).map(|_| Inbox::new()).collect();
         self.effects = (0..shards).map(|_| Effects::new(shards)).collect();
+        self.errands.clear();
+        (0..shards).for_each(|shard| self.begin_errands(shard));
+    }
+
+    /// Begins the errands of a shard that may begin.
+    fn begin_errands(&mut self, at: usize) {
+        let (shard, effects) = (&mut self.shards[at], &mut self.effects[at]);
+        loop {
+            while let Some(errand) = shard.begin_errand() {
+                self.errands.push((at, errand));
+            }
+            if self.logs.is_none() || shard.errands().0 == 0 || !shard.release(effects) {
+                return self.hand_out(at);
+            }
+        }
+    }
+
+    /// Performs an errand, and tells its outcome.
+    fn perform(&mut self, at: usize) {
+        let (shard, BegunErrand { id, sender, message }) = self.errands.swap_remove(at);
+        let performer = self.performer.as_mut().expect("without it no errand begins");
+        let outcome = performer(id, &message);
+        self.shards[shard].end_errand(id, sender, outcome, &mut self.effects[shard]);
     }
 
     /// Puts a message into its home's inbox. Returns the number of its ask.
@@ -612,8 +691,9 @@ impl<A: Actor> Bench<A> {
         let lanes = (0..shards * shards).map(|lane| (lane / shards, lane % shards));
         let lanes = lanes.filter(|(from, to)| !self.effects[*from].outboxes[*to].is_empty());
         let disks = (0..shards).filter(|shard| self.has_log_work(*shard)).map(Step::Disk);
-        let steps: Vec<Step> =
-            turns.chain(lanes.map(|(from, to)| Step::Deliver(from, to))).chain(disks).collect();
+        let lanes = lanes.map(|(from, to)| Step::Deliver(from, to));
+        let errands = (0..self.errands.len()).map(Step::Errand);
+        let steps: Vec<Step> = turns.chain(lanes).chain(disks).chain(errands).collect();
         let Some(step) = steps.get(self.dice.below(steps.len().max(1))) else { return false };
         match *step {
             Step::Turn(shard) => self.turn(shard),
@@ -624,6 +704,7 @@ impl<A: Actor> Bench<A> {
                 }
                 self.write(shard);
             }
+            Step::Errand(errand) => self.perform(errand),
         }
         true
     }
@@ -640,7 +721,7 @@ impl<A: Actor> Bench<A> {
         }
         for at in 0..self.shards.len() {
             self.shards[at].release(&mut self.effects[at]);
-            self.hand_out(at);
+            self.begin_errands(at);
         }
     }
 
@@ -670,7 +751,7 @@ impl<A: Actor> Bench<A> {
         self.shards[shard].turn(self.now, inbox, &mut self.effects[shard]);
         inbox.envelopes = later;
         self.failures.append(&mut self.effects[shard].failures);
-        self.hand_out(shard);
+        self.begin_errands(shard);
         self.write(shard);
     }
 

@@ -15,7 +15,7 @@ use freehold_shard::*;
 
 use super::checker::{History, Model, Owed};
 use super::disks::{Disks, Files};
-use super::script::{LONGEST, Script, Simulated};
+use super::script::{LONGEST, Script, Simulated, Value};
 use super::world::{Shape, World};
 
 mod backups;
@@ -342,6 +342,7 @@ impl World {
     /// Everybody with a reason for a turn gets one in the end.
     fn drain_step(&mut self) {
         self.steps += 1;
+        self.end_errand();
         let shards = self.shape.shards;
         let (from, to) = (self.steps as usize % shards, self.steps as usize / shards % shards);
         let outbox = &mut self.effects[from].outboxes[to];
@@ -448,6 +449,8 @@ impl World {
         for waiting in lives.durability.waiting(lives.durability.durable()) {
             lives.woken[waiting.index()] = true;
         }
+        self.begin_errands(shard);
+        self.show(shard);
         self.hand_out(shard);
     }
 
@@ -500,7 +503,42 @@ impl World {
             self.history.audits.push(auditor.audit);
         }
         let cut = matches!(ended, Ended::Crashed).then_some(found.cut);
+        self.judge_errands(found)?;
+        self.judge_watched(found)?;
         judge_found(&self.history, &self.told, cut, found)
+    }
+
+    /// Whatever has begun outside was told by a message that no crash takes back: it is owed still,
+    /// or its outcome has run.
+    fn judge_errands(&self, found: &Recovered) -> Result<(), String> {
+        let owed: BTreeSet<u32> = found.owed.values().filter_map(|(.., bytes)| message_of(bytes)).collect();
+        let has_run = |message| {
+            let mut runs = self.history.runs.iter();
+            runs.any(|run| run.script.message == message && run.id.epoch <= found.cut)
+        };
+        match self.begun.iter().find(|message| !owed.contains(message) && !has_run(**message)) {
+            None => Ok(()),
+            Some(lost) => Err(format!("the errand of message {lost} began, and nothing is left of it")),
+        }
+    }
+
+    /// What was seen of objects that are watched no crash takes back.
+    fn judge_watched(&self, found: &Recovered) -> Result<(), String> {
+        if self.lives.as_ref().is_none_or(|lives| lives.ack == Ack::Applied) {
+            return Ok(());
+        }
+        let is_left = |id: &u64, value: &Value| {
+            let mut runs = self.history.runs.iter();
+            self.history.start.get(id).is_some_and(|(_, start)| start == value)
+                || runs.any(|run| run.script.message == value.writer && run.id.epoch <= found.cut)
+        };
+        let seen = |(id, seen): (&u64, &Vec<Option<Value>>)| {
+            seen.iter().flatten().find(|value| !is_left(id, value)).copied()
+        };
+        match self.watched.iter().find_map(seen) {
+            None => Ok(()),
+            Some(lost) => Err(format!("{lost:?} was seen of an object, and is lost: cut {}", found.cut)),
+        }
     }
 
     /// Begins a life with what was found.
@@ -541,7 +579,13 @@ impl World {
             let message = Codec::<Simulated>::new().decode(&bytes).expect("it was just read");
             self.shards[at].restore_debt(debt, sender, due, message, &bytes);
         }
+        (0..shards).for_each(|shard| self.begin_errands(shard));
     }
+}
+
+/// The number of a message that is owed.
+fn message_of(bytes: &[u8]) -> Option<u32> {
+    Codec::<Simulated>::new().decode(bytes).map(|script| script.message)
 }
 
 /// Judges what was recovered of a history. Returns what is owed.

@@ -15,7 +15,7 @@ use super::checker::{Replay, Run, Timers};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub(crate) struct Value {
-    writer: u32,
+    pub(crate) writer: u32,
     writes: u64,
 }
 
@@ -128,6 +128,8 @@ pub(crate) struct Script {
     pub(crate) cancels: Option<u32>,
     /// If it is told: how much later it is to run.
     pub(crate) delay: u64,
+    /// It is told as an errand, whose outcome is the same script without this.
+    pub(crate) is_errand: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -385,6 +387,10 @@ impl Actor for Simulated {
         }
     }
 
+    fn is_errand(script: &Script) -> bool {
+        script.is_errand
+    }
+
     fn receive(script: &Script, objects: &mut Objects<'_, Self>) -> Result<Vec<Seen>, Refusal> {
         assert_eq!(objects.sender(), script.sender, "the sender is the one who sent");
         let mut seen = Vec::new();
@@ -399,6 +405,7 @@ impl Actor for Simulated {
             }
             match script.tells.as_ref().map(|told| (told, told.delay)) {
                 None => {}
+                Some((told, _)) if told.is_errand => drop(objects.perform((**told).clone())?),
                 Some((told, 0)) => objects.tell((**told).clone())?,
                 Some((told, delay)) => {
                     let timer = objects.tell_after(Duration::from_nanos(delay), (**told).clone())?;

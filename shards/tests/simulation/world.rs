@@ -51,6 +51,12 @@ pub(crate) struct World {
     pub(super) lanes: Vec<Vec<VecDeque<Envelope<Simulated>>>>,
     pub(super) ingress: Vec<VecDeque<Ingress>>,
     batches: BTreeMap<u32, Vec<u32>>,
+    /// Errands that have begun and not ended, with their shards.
+    errands: Vec<(usize, BegunErrand<Simulated>)>,
+    /// Objects that somebody watches, and what was seen of each in this life.
+    pub(super) watched: BTreeMap<u64, Vec<Option<Value>>>,
+    /// The messages of those that have begun in this life.
+    pub(super) begun: BTreeSet<u32>,
     /// Of this life.
     pub(super) history: History,
     pub(super) audits: Vec<Auditor>,
@@ -114,6 +120,9 @@ impl World {
             lanes: Vec::new(),
             ingress: Vec::new(),
             batches: BTreeMap::new(),
+            watched: BTreeMap::new(),
+            errands: Vec::new(),
+            begun: BTreeSet::new(),
             history: History::default(),
             audits: Vec::new(),
             sent: 0,
@@ -132,8 +141,10 @@ impl World {
         RUNS.with_borrow_mut(Vec::clear);
         let (shards, limits) = (router.shards(), self.shape.limits);
         let seed = self.dice.next();
-        let shard =
-            |shard| Shard::new(ShardIndex(shard as u16), router, limits, seed ^ shard as u64, mvcc.clone());
+        let shard = |shard| {
+            let index = ShardIndex(shard as u16);
+            Shard::new(index, router, limits, seed ^ shard as u64, mvcc.clone()).with_performer()
+        };
         let lane = || (0..shards).map(|_| VecDeque::new()).collect();
         self.shards = (0..shards).map(shard).collect();
         self.inboxes = (0..shards).map(|_| Inbox::new()).collect();
@@ -141,6 +152,8 @@ impl World {
         self.lanes = (0..shards).map(|_| lane()).collect();
         self.ingress = (0..shards).map(|_| VecDeque::new()).collect();
         self.batches = BTreeMap::new();
+        self.watched = BTreeMap::new();
+        (self.errands, self.begun) = (Vec::new(), BTreeSet::new());
         self.history = History::default();
         self.audits = Vec::new();
         self.shape.shards = shards;
@@ -187,11 +200,15 @@ impl World {
         if self.lives.is_some() && self.disk_step() {
             return;
         }
+        if self.end_errand() {
+            return;
+        }
         match self.dice.below(20) {
             0..=5 if sends && self.is_busy() => self.send(),
             6..=11 if self.is_fast() => self.deliver(),
             6..=11 => {}
             12 => self.audit(sends),
+            13 if sends && self.dice.chance(20) => self.watch(),
             13 if sends => self.peek(),
             _ => {
                 let shard = self.dice.below(self.shape.shards);
@@ -325,7 +342,9 @@ impl World {
         self.ingress.iter().all(VecDeque::is_empty)
             && self.lanes.iter().flatten().all(VecDeque::is_empty)
             && self.effects.iter().all(|effects| effects.outboxes.iter().all(VecDeque::is_empty))
-            && self.shards.iter().all(|shard| shard.own_messages() == 0 && shard.next_timer().is_none())
+            && self.shards.iter().all(|shard| {
+                shard.own_messages() == 0 && shard.next_timer().is_none() && shard.errands() == (0, 0)
+            })
     }
 
     fn script(&mut self, tells: bool) -> Script {
@@ -380,8 +399,9 @@ impl World {
         let tells = (tells && self.dice.chance(often)).then(|| {
             // Where much is told, much is owed for long.
             let long = if often == 60 { 4_000 } else { 300 };
-            let delay = [0, 0, 1, 20, 300, long][self.dice.below(6)];
-            let told = Script { sender, delay, ..self.script(false) };
+            let how = self.dice.below(6);
+            let delay = [0, 0, 1, 20, 300, long][how];
+            let told = Script { sender, delay, is_errand: how == 1, ..self.script(false) };
             self.told.insert(told.message);
             // When it is sent, nobody knows.
             self.history.sent.remove(&told.message);
@@ -389,7 +409,7 @@ impl World {
         });
         let back = self.dice.below(4);
         let cancels = self.told.iter().rev().nth(back).copied().filter(|_| self.dice.chance(often));
-        Script { message, sender, declared, steps, end, objects, tells, cancels, delay: 0 }
+        Script { message, sender, declared, steps, end, objects, tells, cancels, delay: 0, is_errand: false }
     }
 
     fn destination(&self, script: &Script) -> usize {
@@ -505,7 +525,67 @@ impl World {
         self.shards[shard].revoke_old(now);
         self.keep_runs(shard);
         self.write_and_release(shard);
+        self.begin_errands(shard);
+        self.show(shard);
         self.hand_out(shard);
+    }
+
+    /// Watches an object from now on, or does not any more.
+    fn watch(&mut self) {
+        let id = self.dice.next() % self.shape.objects;
+        let shard = self.router.home(&Name(id)).index();
+        if self.watched.remove(&id).is_some() {
+            self.shards[shard].unwatch(&Name(id));
+        } else {
+            self.watched.insert(id, Vec::new());
+            self.shards[shard].watch(Name(id));
+            self.show(shard);
+        }
+    }
+
+    /// Shows what is watched.
+    pub(super) fn show(&mut self, shard: usize) {
+        let World { shards, watched, effects, lives, .. } = self;
+        loop {
+            shards[shard].show_watched(|Name(id), state| {
+                watched.get_mut(&id).expect("it is watched").push(state.map(|state| *state));
+            });
+            if lives.is_none() || watched.is_empty() || !shards[shard].release(&mut effects[shard]) {
+                return;
+            }
+        }
+    }
+
+    /// Begins all errands that may begin.
+    pub(super) fn begin_errands(&mut self, shard: usize) {
+        loop {
+            while let Some(errand) = self.shards[shard].begin_errand() {
+                self.begun.insert(errand.message.message);
+                self.errands.push((shard, errand));
+            }
+            let waits = self.lives.is_some() && self.shards[shard].errands().0 > 0;
+            if !waits || !self.shards[shard].release(&mut self.effects[shard]) {
+                return;
+            }
+        }
+    }
+
+    /// An errand ends, or is put back, if there is one and the dice say so.
+    pub(super) fn end_errand(&mut self) -> bool {
+        if self.errands.is_empty() || !self.dice.chance(20) {
+            return false;
+        }
+        let one = self.dice.below(self.errands.len());
+        let (shard, errand) = self.errands.swap_remove(one);
+        if self.dice.chance(20) {
+            self.shards[shard].put_errand_back(errand);
+            self.begin_errands(shard);
+        } else {
+            let BegunErrand { id, sender, message } = errand;
+            let outcome = Script { is_errand: false, ..message };
+            self.shards[shard].end_errand(id, sender, outcome, &mut self.effects[shard]);
+        }
+        true
     }
 
     /// Gives answers to whom they are for.
@@ -585,7 +665,9 @@ impl World {
         }
         let mut found = BTreeMap::new();
         for (at, shard) in self.shards.iter().enumerate() {
-            if shard.engine.run.partition.iter().count() != shard.objects().count() {
+            let is_kept = |id: &u64| self.router.home(id).index() == at && !expected.contains_key(id);
+            let kept = self.watched.keys().filter(|id| is_kept(id)).count();
+            if shard.engine.run.partition.iter().count() != shard.objects().count() + kept {
                 return Err(format!("shard {at} has slots without an object"));
             }
             shard.check_orders().map_err(|wrong| format!("shard {at}: {wrong}"))?;
@@ -606,6 +688,12 @@ impl World {
         }
         if found != expected {
             return Err(format!("left    {found:?}\nexpected {expected:?}"));
+        }
+        for (id, seen) in &self.watched {
+            let left = found.get(id).map(|(_, value)| *value);
+            if seen.last() != Some(&left) {
+                return Err(format!("object {id} was left as {left:?}, and last seen as {:?}", seen.last()));
+            }
         }
         if self.lives.is_none() && !owed.is_empty() {
             return Err(format!("told and never run: {owed:?}"));

@@ -9,6 +9,7 @@ mod exchange;
 mod founding;
 mod hello;
 mod signed;
+mod webhooks;
 
 /// The example of this name.
 fn example(name: &str) -> Command {
@@ -16,6 +17,7 @@ fn example(name: &str) -> Command {
         "exchange" => env!("CARGO_BIN_EXE_exchange"),
         "hello" => env!("CARGO_BIN_EXE_hello"),
         "signed" => env!("CARGO_BIN_EXE_signed"),
+        "webhooks" => env!("CARGO_BIN_EXE_webhooks"),
         "fast_path_bench" => env!("CARGO_BIN_EXE_fast_path_bench"),
         "partitioned_fast_path_bench" => env!("CARGO_BIN_EXE_partitioned_fast_path_bench"),
         "mixed_path_bench" => env!("CARGO_BIN_EXE_mixed_path_bench"),
@@ -37,5 +39,5 @@ fn every_example_is_known() {
         let name = program.file_stem().and_then(|name| name.to_str()).expect("names are plain");
         assert!(example(name).get_program().to_string_lossy().ends_with(name));
     }
-    assert_eq!(programs.len(), 6, "{programs:?}");
+    assert_eq!(programs.len(), 7, "{programs:?}");
 }

@@ -1,0 +1,208 @@
+//! A shop that tells a web service of every order, by errands on tokio.
+//!
+//! `webhooks DIRECTORY [ORDERS]` opens the shop in that directory, places so many orders, and waits
+//! until the service has heard of all orders that there are. Kill it and start it again: what it
+//! owes is told then, under the same idempotency key.
+//!
+//! The service is a part of this program, so that it runs without a network. It refuses every third
+//! request, and what was refused is tried again later by the shop.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use freehold::{
+    AccessError, Config, Embedding, Errand, ErrandOf, LogConfig, Objects, Receive, Runtime, Shards, To,
+};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+freehold::actor! {
+    /// The shop.
+    actor Shop {
+        id: Id, state: State, message: Message, reply: Reply, error: AccessError<Id>,
+        kinds { Order(number: u64) }
+        messages { Place -> (), Notify -> (), Notified -> (), Retry -> () }
+    }
+}
+
+/// An order, and how the service came to hear of it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Order {
+    cents: u64,
+    /// How many answers there were.
+    answers: u32,
+    is_known: bool,
+}
+
+/// Places an order.
+#[derive(Serialize, Deserialize)]
+struct Place {
+    order: u64,
+    cents: u64,
+}
+
+/// The errand: tells the service of an order.
+#[derive(Serialize, Deserialize)]
+struct Notify {
+    order: u64,
+    cents: u64,
+}
+
+/// The outcome: the service has answered so, or not at all.
+#[derive(Serialize, Deserialize)]
+struct Notified {
+    order: u64,
+    status: Option<u16>,
+}
+
+/// Tells the service once more.
+#[derive(Serialize, Deserialize)]
+struct Retry {
+    order: u64,
+}
+
+impl ErrandOf<Shop> for Notify {}
+
+impl Receive<Shop> for Place {
+    fn addressees(&self, to: &mut To<'_, Shop>) {
+        to.write::<Order>(self.order);
+    }
+
+    fn receive(&self, objects: &mut Objects<'_, Shop>) -> Result<(), AccessError<Id>> {
+        let Place { order, cents } = *self;
+        if objects.read::<Order>(order)?.is_none() {
+            objects.put(order, Order { cents, ..Order::default() })?;
+            // Handed over when this message is on disk. If too many are owed, this is an error, and
+            // there is no order either.
+            objects.perform(Notify { order, cents })?;
+        }
+        Ok(())
+    }
+}
+
+impl Receive<Shop> for Notified {
+    fn addressees(&self, to: &mut To<'_, Shop>) {
+        to.write::<Order>(self.order);
+    }
+
+    // It takes effect once for each errand, whatever crashes between.
+    fn receive(&self, objects: &mut Objects<'_, Shop>) -> Result<(), AccessError<Id>> {
+        let Some(order) = objects.write::<Order>(self.order)? else { return Ok(()) };
+        order.answers += 1;
+        order.is_known = self.status == Some(200);
+        if !order.is_known {
+            objects.send_after(Duration::from_millis(20), Retry { order: self.order })?;
+        }
+        Ok(())
+    }
+}
+
+impl Receive<Shop> for Retry {
+    fn addressees(&self, to: &mut To<'_, Shop>) {
+        to.read::<Order>(self.order);
+    }
+
+    fn receive(&self, objects: &mut Objects<'_, Shop>) -> Result<(), AccessError<Id>> {
+        if let Some(&Order { cents, .. }) = objects.read::<Order>(self.order)? {
+            objects.perform(Notify { order: self.order, cents })?;
+        }
+        Ok(())
+    }
+}
+
+/// Performs an errand: calls the service, and says what it answered. In your program this is a
+/// client such as `reqwest`.
+async fn notify(service: std::net::SocketAddr, errand: Errand<Shop>) {
+    let Message::Notify(Notify { order, cents }) = *errand.message() else {
+        unreachable!("it is the only errand")
+    };
+    let key = errand.id().number();
+    let request = format!(
+        "POST /orders/{order}?cents={cents} HTTP/1.1\r\nHost: shop\r\nIdempotency-Key: {key}\r\nConnection: close\r\n\r\n"
+    );
+    // An error of the network is an outcome like any other.
+    let status = call(service, &request).await.ok().flatten();
+    errand.done(Notified { order, status });
+}
+
+/// Sends a request; returns the status of the answer.
+async fn call(service: std::net::SocketAddr, request: &str) -> std::io::Result<Option<u16>> {
+    let mut stream = TcpStream::connect(service).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer.split(' ').nth(1).and_then(|status| status.parse().ok()))
+}
+
+/// The service: answers every request, and refuses every third. Counts those that it answers.
+async fn serve(listener: TcpListener, requests: Arc<AtomicU64>) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let nth = requests.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let mut request = [0; 1024];
+            let mut read = 0;
+            while !request[..read].ends_with(b"\r\n\r\n") {
+                match stream.read(&mut request[read..]).await {
+                    Ok(bytes) if bytes > 0 => read += bytes,
+                    _ => return,
+                }
+            }
+            let status = if nth.is_multiple_of(3) { "503 Busy" } else { "200 OK" };
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        });
+    }
+}
+
+/// How many orders there are, how many the service knows, and how many answers there were.
+fn count(runtime: &Runtime<Shop>) -> Result<(u64, u64, u64), Box<dyn std::error::Error>> {
+    let snapshot = runtime.handle().snapshot().wait()?;
+    let add = |sum: &mut (u64, u64, u64), _: u64, order: &Order| {
+        *sum = (sum.0 + 1, sum.1 + u64::from(order.is_known), sum.2 + u64::from(order.answers));
+    };
+    let counts = snapshot.fold_kind(Default::default, add, |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2));
+    Ok(counts.wait()?)
+}
+
+fn run(directory: &Path, orders: u64) -> Result<(), Box<dyn std::error::Error>> {
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let listener = tokio.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    let (service, requests) = (listener.local_addr()?, Arc::new(AtomicU64::new(0)));
+    tokio.spawn(serve(listener, requests.clone()));
+
+    // Each errand is a task on tokio; a shard has 32 of them under way.
+    let spawner = tokio.handle().clone();
+    let embedding = Embedding::new().perform_with(move |errand| drop(spawner.spawn(notify(service, errand))));
+    let config = Config { shards: Shards::Count(2), errands_max: 32, ..Config::default() };
+    let runtime = Runtime::<Shop>::open_with(config, LogConfig::at(directory), embedding)?;
+    let (found, known, _) = count(&runtime)?;
+    println!("found: {found} orders, and the service knows {known}");
+
+    let shop = runtime.handle();
+    let placed = (found..found + orders).map(|order| Place { order, cents: 100 + order });
+    shop.call_all(placed).wait().into_iter().collect::<Result<Vec<_>, _>>()?;
+    println!("placed: {orders}");
+    let (orders, answers) = loop {
+        let (orders, known, answers) = count(&runtime)?;
+        if known == orders {
+            break (orders, answers);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    println!("the service knows all {orders} orders, by {answers} answers");
+    println!("requests of this run: {}", requests.load(Ordering::Relaxed));
+    println!("{}", runtime.shutdown());
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let Some(directory) = arguments.next() else {
+        return Err("give it a directory for its log: webhooks DIRECTORY [ORDERS]".into());
+    };
+    let orders = arguments.next().map_or(Ok(1000), |orders| orders.parse())?;
+    run(Path::new(&directory), orders)
+}
