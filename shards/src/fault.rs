@@ -41,6 +41,12 @@ pub(crate) enum Fault {
     KeepCancelled,
     /// An answer does not wait until it is durable.
     AnswerEarly,
+    /// Answers do not wait until a replicated log has acknowledged what they say.
+    IgnoreStream,
+    /// An answer that only read something does not wait for a later append.
+    UnfencedReads,
+    /// Who reads a chain does not look whether an entry continues it.
+    TrustChain,
     /// A log closes an epoch although something of it is in doubt.
     CloseInDoubt,
     /// A log closes an epoch and names nobody it awaits.
