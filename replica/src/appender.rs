@@ -1,52 +1,33 @@
-//! Brings the owner's epochs to the stream, several at once and in order, and says which are there.
-//!
-//! An entry counts when the stream has acknowledged it. When that does not happen the appender stops
-//! sending, and looks at the stream: an entry of its own that is there is not sent again, and counts
-//! once an append behind it was acknowledged, because that proves that the database was still this
-//! node's. Anything else that is there means that it is not.
+//! Brings the owner's epochs to the stream. What is sent, and what of it counts, `freehold_shard`'s
+//! `appends` decides; here it is sent and read.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use freehold::{Epoch, EpochBatch, EpochReceiver, WrittenSchema};
-use freehold_shard::log::chain::{Body, Chain, read_entry};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
+use freehold_shard::log::appends::{Appended, Appends, NotOurs};
+use freehold_shard::log::chain::Chain;
 use tokio::time::sleep_until;
 
 use crate::error::ReplicaError;
-use crate::stream::{Appended, Appending, EntryStream, PAUSE};
+use crate::stream::{Appending, EntryStream, PAUSE};
 
 /// Waits between looks at a stream that does not answer, at most.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// So often in a row the stream may have less than it acknowledged before that is believed.
+/// So often in a row the stream may have less than it acknowledged before that is believed: a
+/// leader that was cut off may not know yet that it is none.
 const LOST_MAX: u32 = 10;
-
-/// An entry that was sent, or is to be.
-struct Sent {
-    entry: Vec<u8>,
-    /// What may be answered when it is there, and all before it.
-    epoch: Option<Epoch>,
-    since: Instant,
-}
 
 /// The owner's side of a stream.
 pub(crate) struct Appender {
     stream: EntryStream,
-    chain: Chain,
-    /// The last message of the stream that is known to be ours, or that we took over behind.
-    last: u64,
-    /// What stands behind it, or is to: the oldest first.
-    sent: VecDeque<Sent>,
-    acknowledgements: FuturesOrdered<Appending>,
-    in_flight_max: usize,
-    /// What is in the stream, and is answered when an append behind it was acknowledged.
-    found: Option<Epoch>,
+    appends: Appends,
+    /// The entry that is on its way, and since when.
+    under_way: Option<(Appending, Instant)>,
     /// What was acknowledged last.
     acknowledged: Epoch,
     latency: Latency,
-    /// When the stream is to be looked at; `None` if all that was sent is on its way.
-    looks_at: Option<Instant>,
+    /// When the stream is to be looked at, if it is.
+    looks_at: Instant,
     pause: Duration,
     /// How often in a row the stream had less than it had acknowledged.
     lost: u32,
@@ -54,7 +35,7 @@ pub(crate) struct Appender {
 
 /// What there is to be done.
 pub(crate) enum Came {
-    /// Something has come of an entry.
+    /// Something has come of the entry that was under way.
     Appended(Appended),
     /// The stream is to be looked at.
     Look,
@@ -76,31 +57,27 @@ pub struct Latency {
 
 impl Appender {
     /// Goes on with the chain behind message `last` of the stream.
-    pub(crate) fn new(stream: EntryStream, chain: Chain, last: u64, in_flight_max: usize) -> Self {
+    pub(crate) fn new(stream: EntryStream, chain: Chain, last: u64) -> Self {
         let acknowledged = chain.place().epoch;
         Appender {
             stream,
-            chain,
-            last,
-            sent: VecDeque::new(),
-            acknowledgements: FuturesOrdered::new(),
-            in_flight_max,
-            found: None,
+            appends: Appends::new(chain, last),
+            under_way: None,
             acknowledged,
             latency: Latency::default(),
-            looks_at: None,
+            looks_at: Instant::now(),
             pause: PAUSE,
             lost: 0,
         }
     }
 
     pub(crate) fn chain(&self) -> &Chain {
-        &self.chain
+        self.appends.chain()
     }
 
     /// The message that comes next, when nothing is under way.
     pub(crate) fn next_sequence(&self) -> u64 {
-        self.last + 1
+        self.appends.last() + 1
     }
 
     pub(crate) fn acknowledged(&self) -> Epoch {
@@ -111,171 +88,139 @@ impl Appender {
         self.latency
     }
 
-    /// How many bytes are under way.
+    /// How many bytes are under way, or are to be sent.
     pub(crate) fn bytes_under_way(&self) -> usize {
-        self.sent.iter().map(|sent| sent.entry.len()).sum()
+        self.appends.bytes()
     }
 
     /// Whether nothing is under way.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.sent.is_empty() && self.found.is_none()
+        self.appends.is_empty()
     }
 
-    /// Sends what is complete, as far as there is room for it.
+    /// Sends what is complete, when nothing else is under way: then it is as much as came
+    /// meanwhile.
     pub(crate) async fn send(&mut self, receiver: &mut EpochReceiver) {
-        while self.sent.len() < self.in_flight_max && self.looks_at.is_none() {
-            let Some(batch) = receiver.try_next(self.stream.entry_bytes_max) else { return };
-            let (epoch, most) = (batch.epoch, self.stream.entry_bytes_max);
-            let entries = self.chain.append(epoch, batch.time, &batch.records, most);
-            let last = entries.len() - 1;
-            for (part, entry) in entries.into_iter().enumerate() {
-                self.put(entry, (part == last).then_some(epoch)).await;
-            }
+        let most = self.stream.entry_bytes_max;
+        if self.appends.len() == 0
+            && let Some(batch) = receiver.try_next(most)
+        {
+            self.appends.append(batch.epoch, batch.time, &batch.records, most);
+        }
+        self.send_next().await;
+    }
+
+    /// Sends what was put down, when nothing else is under way.
+    pub(crate) async fn send_next(&mut self) {
+        if let Some((entry, behind)) = self.appends.next_to_send() {
+            let appending = self.stream.append(entry.to_vec(), behind).await;
+            self.under_way = Some((appending, Instant::now()));
         }
     }
 
     /// Sends a batch that did not come from a runtime.
-    pub(crate) async fn send_batch(&mut self, batch: &EpochBatch) {
-        let entries = self.chain.append(batch.epoch, batch.time, &batch.records, self.stream.entry_bytes_max);
-        for entry in entries {
-            self.put(entry, None).await;
-        }
+    pub(crate) fn put_batch(&mut self, batch: &EpochBatch) {
+        self.appends.append(batch.epoch, batch.time, &batch.records, self.stream.entry_bytes_max);
     }
 
-    /// Sends the entry by which `node` takes the database over.
-    pub(crate) async fn take_over(&mut self, node: &str, schema: WrittenSchema, seen: Epoch) {
-        let entry = self.chain.take_over(node, schema, seen);
-        self.put(entry, None).await;
+    /// Puts down the entry by which `node` takes the database over.
+    pub(crate) fn take_over(&mut self, node: &str, schema: WrittenSchema, seen: Epoch) {
+        self.appends.take_over(node, schema, seen);
     }
 
-    /// Sends the entry that lets go of a batch without an end.
-    pub(crate) async fn still(&mut self) {
-        let entry = self.chain.still();
-        self.put(entry, None).await;
+    /// Puts down the entry that lets go of a batch without an end.
+    pub(crate) fn still(&mut self) {
+        self.appends.still();
     }
 
-    /// Sends the entry by which the owner gives the database up.
-    pub(crate) async fn resign(&mut self) {
-        let entry = self.chain.resign();
-        self.put(entry, None).await;
+    /// Puts down the entry by which the owner gives the database up.
+    pub(crate) fn resign(&mut self) {
+        self.appends.resign();
     }
 
-    /// Sends an entry that the chain has gone on by; later, if the stream is to be looked at first.
-    async fn put(&mut self, entry: Vec<u8>, epoch: Option<Epoch>) {
-        if self.looks_at.is_none() {
-            let behind = self.last + self.sent.len() as u64;
-            self.acknowledgements.push_back(self.stream.append(entry.clone(), behind).await);
-        }
-        self.sent.push_back(Sent { entry, epoch, since: Instant::now() });
-    }
-
-    /// Waits for something to do: what comes of the oldest entry under way, or that it is time to
-    /// look at the stream. It waits for ever if there is nothing, and may be given up.
+    /// Waits for something to do: what comes of the entry under way, or that it is time to look at
+    /// the stream. It waits for ever if there is nothing, and may be given up.
     pub(crate) async fn wait(&mut self) -> Came {
-        match self.looks_at {
-            Some(at) => {
-                sleep_until(at.into()).await;
-                Came::Look
-            }
-            None => match self.acknowledgements.next().await {
-                Some(appended) => Came::Appended(appended),
-                None => std::future::pending().await,
-            },
+        if self.appends.must_look() {
+            sleep_until(self.looks_at.into()).await;
+            return Came::Look;
+        }
+        match &mut self.under_way {
+            Some((appending, _)) => Came::Appended(appending.await),
+            None => std::future::pending().await,
         }
     }
 
-    /// Does it. Returns the epoch that may be answered now, if that is more than before.
+    /// Does it, and sends what comes next. Returns the epoch that may be answered now, if that is
+    /// more than before.
     ///
     /// # Errors
     /// The database is not this node's any more: [`ReplicaError::Fenced`], or something else was
     /// appended, or the stream has lost something. Nothing more is to be answered.
     pub(crate) async fn go_on(&mut self, came: Came) -> Result<Option<Epoch>, ReplicaError> {
-        match came {
+        let counts = match came {
             Came::Look => {
                 self.look().await?;
-                return Ok(None);
+                None
             }
-            Came::Appended(Appended::Done) => {}
             Came::Appended(appended) => {
-                tracing::debug!(?appended, "an append was not acknowledged: the stream is looked at");
-                // What is dropped here may still arrive. Then it stands just where it was to stand.
-                self.acknowledgements = FuturesOrdered::new();
-                (self.looks_at, self.pause) = (Some(Instant::now()), PAUSE);
-                return Ok(None);
+                let since = self.under_way.take().map(|(_, since)| since);
+                if appended == Appended::Done {
+                    let took = since.map_or(Duration::ZERO, |since| since.elapsed());
+                    self.latency.appends += 1;
+                    self.latency.total += took;
+                    self.latency.last = took;
+                } else {
+                    tracing::debug!(?appended, "an append was not acknowledged: the stream is looked at");
+                    (self.looks_at, self.pause) = (Instant::now(), PAUSE);
+                }
+                self.appends.came(appended)
             }
-        }
-        let sent = self.sent.pop_front().expect("an acknowledgement is of something that was sent");
-        self.last += 1;
-        let took = sent.since.elapsed();
-        self.latency.appends += 1;
-        self.latency.total += took;
-        self.latency.last = took;
-        let epoch = self.found.take().max(sent.epoch);
-        self.acknowledged = self.acknowledged.max(epoch.unwrap_or_default());
-        Ok(epoch)
+        };
+        self.acknowledged = self.acknowledged.max(counts.unwrap_or_default());
+        self.send_next().await;
+        Ok(counts)
     }
 
-    /// Finds out what of the entries under way is in the stream, and sends the rest again. If the
-    /// stream does not answer it is looked at later.
+    /// Finds out what of the entries is in the stream. If it does not answer it is looked at later.
     async fn look(&mut self) -> Result<(), ReplicaError> {
         self.latency.looks += 1;
         match self.settle().await {
-            Ok(()) => self.looks_at = None,
-            // A leader that was cut off may not know yet that it is none.
+            Ok(()) => {
+                self.lost = 0;
+                Ok(())
+            }
             Err(error) if error.is_passing() || matches!(error, ReplicaError::Lost { .. }) => {
                 self.lost = if error.is_passing() { 0 } else { self.lost + 1 };
                 if self.lost > LOST_MAX {
                     return Err(error);
                 }
                 tracing::debug!(%error, "the stream does not answer");
-                self.looks_at = Some(Instant::now() + self.pause);
+                self.looks_at = Instant::now() + self.pause;
                 self.pause = (self.pause * 2).min(PAUSE_MAX);
-                return Ok(());
+                Ok(())
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         }
-        self.lost = 0;
-        if self.sent.is_empty() && self.found.is_some() {
-            self.still().await;
-            return Ok(());
-        }
-        for again in 0..self.sent.len() {
-            let behind = self.last + again as u64;
-            let entry = self.sent[again].entry.clone();
-            self.acknowledgements.push_back(self.stream.append(entry, behind).await);
-        }
-        Ok(())
     }
 
-    /// Takes from those under way what is in the stream.
     async fn settle(&mut self) -> Result<(), ReplicaError> {
-        let ends = self.stream.ends().await?;
-        if ends.last < self.last {
-            return Err(ReplicaError::Lost { last: ends.last, seen: self.last });
-        }
-        while self.last < ends.last {
-            let sequence = self.last + 1;
-            let Some(there) = self.stream.get(sequence).await? else {
-                return Err(ReplicaError::Missing { sequence });
-            };
-            if self.sent.front().is_none_or(|sent| sent.entry != there) {
-                return Err(whose(sequence, &there));
-            }
-            let ours = self.sent.pop_front().expect("it was just looked at");
-            self.found = self.found.max(ours.epoch);
-            self.last = sequence;
+        self.appends.look(self.stream.ends().await?.last).map_err(not_ours)?;
+        while let Some(sequence) = self.appends.unread() {
+            let there = self.stream.get(sequence).await?;
+            let there = there.ok_or(ReplicaError::Missing { sequence })?;
+            self.appends.read(&there).map_err(not_ours)?;
         }
         Ok(())
     }
 }
 
-/// What it means that this stands where an entry of ours was to stand.
-pub(crate) fn whose(sequence: u64, entry: &[u8]) -> ReplicaError {
-    match read_entry(entry) {
-        Ok((head, _)) => match head.body {
-            Body::Takeover { node, .. } => ReplicaError::Fenced { owner: node, term: head.term },
-            _ => ReplicaError::Fenced { owner: "another node".into(), term: head.term },
-        },
-        Err(_) => ReplicaError::Foreign { sequence },
+/// What that means for a node.
+pub(crate) fn not_ours(why: NotOurs) -> ReplicaError {
+    match why {
+        NotOurs::Fenced { owner, term } => ReplicaError::Fenced { owner, term },
+        NotOurs::Lost { last, seen } => ReplicaError::Lost { last, seen },
+        NotOurs::Foreign { sequence } => ReplicaError::Foreign { sequence },
+        other => ReplicaError::servers("reading the stream", other),
     }
 }

@@ -45,10 +45,9 @@ pub struct ReplicaConfig {
     pub takeover_after: Option<Duration>,
     /// How often the owner says that it is there. 10 ms to a minute. Default: 250 ms.
     pub beat_every: Duration,
-    /// How many entries may be on their way to the stream. 1 to 1,024. Default: 64.
-    pub in_flight_max: usize,
-    /// How long an entry may be: 4 KiB to 8 MiB, and no more than the servers take. Default: 256
-    /// KiB.
+    /// How long an entry may be: 4 KiB to 8 MiB, and no more than the servers take
+    /// (`max_payload`, by default 1 MiB). One is on its way at a time, so this bounds how much
+    /// leaves in a second. Default: 8 MiB.
     pub entry_bytes_max: usize,
     /// How many bytes of batches may wait for the stream before messages wait. 64 KiB to 1 GiB.
     /// Default: 32 MiB.
@@ -78,8 +77,7 @@ impl ReplicaConfig {
             replicas: 3,
             takeover_after: None,
             beat_every: Duration::from_millis(250),
-            in_flight_max: 64,
-            entry_bytes_max: 256 << 10,
+            entry_bytes_max: 8 << 20,
             backlog_bytes: 32 << 20,
             answer_within: Duration::from_secs(2),
             patience: Duration::from_secs(10),
@@ -110,7 +108,6 @@ impl ReplicaConfig {
         let silence = self.takeover_after.unwrap_or(Duration::from_secs(1));
         must(within(silence, 100, 86_400_000), "takeover_after", "100 ms to a day")?;
         must(within(self.beat_every, 10, 60_000), "beat_every", "10 ms to a minute")?;
-        must((1..=1024).contains(&self.in_flight_max), "in_flight_max", "1 to 1,024")?;
         let entry = 4 << 10..=8 << 20;
         must(entry.contains(&self.entry_bytes_max), "entry_bytes_max", "4 KiB to 8 MiB")?;
         let backlog = 64 << 10..=1 << 30;
@@ -222,7 +219,6 @@ mod tests {
             ("replicas", ReplicaConfig { replicas: 0, ..config() }),
             ("takeover_after", ReplicaConfig { takeover_after: Some(Duration::ZERO), ..config() }),
             ("beat_every", ReplicaConfig { beat_every: long, ..config() }),
-            ("in_flight_max", ReplicaConfig { in_flight_max: 0, ..config() }),
             ("entry_bytes_max", ReplicaConfig { entry_bytes_max: 4095, ..config() }),
             ("backlog_bytes", ReplicaConfig { backlog_bytes: 1, ..config() }),
             ("answer_within", ReplicaConfig { answer_within: long, ..config() }),

@@ -60,9 +60,7 @@ pub enum ReplicaError {
         needed: usize,
     },
     /// An entry of the stream does not continue the database. Nothing after it was taken over.
-    #[error(
-        "message {sequence} of the stream: {error}; see `freehold-replica verify`, and bring the stream back from a backup of a node"
-    )]
+    #[error("message {sequence} of the stream: {error}; bring the stream back from a backup of a node")]
     Chain {
         /// The number of the message in the stream.
         sequence: u64,

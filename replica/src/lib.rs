@@ -3,14 +3,14 @@
 //!
 //! The application's code does not change. A database that is opened by [`Replicated::open`] has an
 //! *owner*, whose runtime runs messages, and *standbys*, which follow the stream into logs of their
-//! own. With [`Ack::Replicated`](freehold::Ack), the default here, an answer leaves when it is on the
-//! owner's disk and on a majority of the stream's servers.
+//! own. With [`Ack::Replicated`](freehold::Ack), the default here, an answer leaves when it is on
+//! the owner's disk and on a majority of the stream's servers.
 //!
 //! *Ownership is the log.* A node owns the database when its takeover is in the stream, behind all
 //! that it has read of it. The stream refuses whatever a former owner appends after that; so the
-//! former owner learns that it is *fenced*, and answers nobody. No clock is trusted for that. Answers
-//! of reads wait for an append too, so a former owner shows nothing stale. (`Handle::published` and
-//! `Local::ask_now` do not wait for anything, as without replication.)
+//! former owner learns that it is *fenced*, and answers nobody. No clock is trusted for that.
+//! Answers of reads wait for an append too, so a former owner shows nothing stale.
+//! (`Handle::published` and `Local::ask_now` do not wait for anything, as without replication.)
 //!
 //! ```no_run
 //! # use freehold_replica::{Login, Replicated, ReplicaConfig, SyncCheck};

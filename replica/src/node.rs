@@ -4,8 +4,8 @@
 //! join ──> Standby ──promote, or silence──> Owner ──refused──> Fenced
 //!      └──────nobody owns it, or it did──────┘
 //! ```
-//! A node takes over in this order: it follows the stream to its end, appends a takeover behind what
-//! it has read, remembers its term, and only then starts the runtime on its log.
+//! A node takes over in this order: it follows the stream to its end, appends a takeover behind
+//! what it has read, remembers its term, and only then starts the runtime on its log.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -15,13 +15,14 @@ use freehold::{
     Actor, Config, EpochReceiver, LogConfig, Phase, Report, Runtime, SchemaTypes, WrittenSchema,
     epoch_channel,
 };
+use freehold_shard::log::appends::NotOurs;
 use freehold_shard::log::chain::{ChainPlace, hash_entry, read_entry};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use crate::appender::{Appender, whose};
+use crate::appender::{Appender, not_ours};
 use crate::config::ReplicaConfig;
 use crate::error::ReplicaError;
 use crate::follower::{Follower, Took, log_directory};
@@ -208,25 +209,24 @@ where
     async fn try_to_append_takeover(&self, follower: &Follower<A>) -> Result<Appender, ReplicaError> {
         let place = follower.place();
         let last = follower.sequence() - 1;
-        let in_flight_max = self.replica.in_flight_max;
-        let mut appender = Appender::new(self.stream.clone(), follower.chain().clone(), last, in_flight_max);
+        let mut appender = Appender::new(self.stream.clone(), follower.chain().clone(), last);
         let is_first = place.term == 0;
         let is_ours = place.owner.as_ref() == Some(&self.file.node) && place.term == self.file.term;
         let (node, schema) = (&self.file.node, WrittenSchema::of::<A>());
         if is_first {
-            appender.take_over(node, schema.clone(), follower.tail()).await;
+            appender.take_over(node, schema.clone(), follower.tail());
         }
         if is_first || is_ours && follower.has_after(place.epoch)? {
             if follower.chain().is_inside() {
-                appender.still().await;
+                appender.still();
             }
             for batch in follower.after(place.epoch)? {
-                appender.send_batch(&batch?).await;
+                appender.put_batch(&batch?);
                 self.settle(&mut appender).await?;
             }
         }
         if !is_first {
-            appender.take_over(node, schema, follower.tail()).await;
+            appender.take_over(node, schema, follower.tail());
         }
         self.settle(&mut appender).await?;
         Ok(appender)
@@ -258,6 +258,7 @@ where
     /// Waits until nothing is under way, and not longer than the node's patience.
     async fn settle(&self, appender: &mut Appender) -> Result<(), ReplicaError> {
         let settled = async {
+            appender.send_next().await;
             while !appender.is_quiet() {
                 let came = appender.wait().await;
                 appender.go_on(came).await?;
@@ -403,6 +404,9 @@ where
                     if (follower.sequence(), follower.place().term) != before {
                         heard = Instant::now();
                     }
+                }
+                Err(error @ ReplicaError::Missing { .. }) if all_at.elapsed() > self.replica.patience => {
+                    return Ceases::Fails(error);
                 }
                 Err(error) if error.is_passing() => {
                     tracing::debug!(%error, "the stream does not answer");
@@ -587,7 +591,7 @@ where
             }
             // Of what did not leave only this node's log knows.
             if !receiver.is_cut() {
-                appender.resign().await;
+                appender.resign();
                 self.settle(&mut appender).await?;
             }
             Ok::<(), ReplicaError>(())
@@ -635,8 +639,8 @@ fn random() -> Result<u64, ReplicaError> {
     getrandom::u64().map_err(|error| ReplicaError::servers("drawing a number", error))
 }
 
-/// What a node begins with that has nothing: the begin of the stream, or of a database that there is
-/// not yet.
+/// What a node begins with that has nothing: the begin of the stream, or of a database that there
+/// is not yet.
 async fn begin(stream: &EntryStream, node: &str) -> Result<NodeFile, ReplicaError> {
     let ends = stream.ends().await?;
     if ends.first > ends.last {
@@ -717,7 +721,7 @@ async fn check_place(stream: &EntryStream, directory: &Path, file: &NodeFile) ->
                 ours: file.place.database,
                 found: head.database,
             }),
-            _ => Err(whose(seen, &entry)),
+            _ => Err(not_ours(NotOurs::of(seen, &entry))),
         },
         None => Err(ReplicaError::Lost { last: ends.last, seen }),
     }

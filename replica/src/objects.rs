@@ -1,5 +1,5 @@
-//! What a standby shows: the objects as of the last epoch that it has, in a map of which a copy costs
-//! nothing.
+//! What a standby shows: the objects as of the last epoch that it has, in a map of which a copy
+//! costs nothing.
 
 use std::fmt;
 use std::sync::Arc;

@@ -127,14 +127,14 @@ impl<A: Actor> Replicated<A> {
         self.with_runtime(Runtime::handle)
     }
 
-    /// Calls `with` with the owner's runtime; `None` if the node is not the owner. The node does not
-    /// stop before `with` returns.
+    /// Calls `with` with the owner's runtime; `None` if the node is not the owner. The node does
+    /// not stop before `with` returns.
     pub fn with_runtime<R>(&self, with: impl FnOnce(&Runtime<A>) -> R) -> Option<R> {
         self.shared.runtime.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(with)
     }
 
-    /// What a standby has, at once: all objects as of the last epoch that it took over. It is as old
-    /// as it says.
+    /// What a standby has, at once: all objects as of the last epoch that it took over. It is as
+    /// old as it says.
     ///
     /// # Errors
     /// [`ReplicaError::Role`] if the node is no standby, or what it has is of other types.
@@ -154,8 +154,8 @@ impl<A: Actor> Replicated<A> {
     /// owner, if it lives, answers nobody from its next append on.
     ///
     /// # Errors
-    /// [`ReplicaError::Role`] if it is no standby; otherwise why it cannot. It is a standby then, or
-    /// [`Role::Failed`].
+    /// [`ReplicaError::Role`] if it is no standby; otherwise why it cannot. It is a standby then,
+    /// or [`Role::Failed`].
     pub fn promote(&self) -> Result<(), ReplicaError> {
         let (answer, answered) = oneshot::channel();
         self.commands.blocking_send(Command::Promote(answer)).map_err(|_| ReplicaError::Stopped)?;

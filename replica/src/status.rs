@@ -57,8 +57,8 @@ pub struct NodeStatus {
     pub failure: Option<String>,
 }
 
-/// What a log had beyond the stream: epochs of a term that ended before. Nobody was told of them, or
-/// only by the word of one disk ([`Ack::Durable`](freehold::Ack)).
+/// What a log had beyond the stream: epochs of a term that ended before. Nobody was told of them,
+/// or only by the word of one disk ([`Ack::Durable`](freehold::Ack)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SetAside {

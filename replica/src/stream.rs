@@ -16,6 +16,7 @@ use async_nats::jetstream::stream::{
     self, DiscardPolicy, PersistenceMode, RawMessageErrorKind, RetentionPolicy, StorageType,
 };
 use async_nats::{Client, ConnectOptions};
+use freehold_shard::log::appends::Appended;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt, StreamExt};
@@ -48,17 +49,6 @@ pub(crate) struct EntryStream {
 pub(crate) struct Ends {
     pub(crate) first: u64,
     pub(crate) last: u64,
-}
-
-/// What came of an append.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Appended {
-    /// It is in the stream, on as many servers as it takes, for ever.
-    Done,
-    /// Another entry stood where it was to stand.
-    Refused,
-    /// Nobody knows.
-    Unknown(String),
 }
 
 /// An append that is under way.
@@ -123,7 +113,7 @@ impl EntryStream {
             .timeout(config.answer_within)
             .ack_timeout(config.answer_within)
             // More than are ever under way: those that were given up count for a while.
-            .max_ack_inflight(16 * config.in_flight_max)
+            .max_ack_inflight(1024)
             .build(client.clone());
         let wanted = stream::Config {
             name: config.stream(),
@@ -143,7 +133,13 @@ impl EntryStream {
             SyncCheck::Assumed => {
                 tracing::warn!("nobody asks the servers whether they sync each write: it is assumed");
             }
-            SyncCheck::By(login) => check_syncs(config, login, found.num_replicas).await?,
+            SyncCheck::By(login) => {
+                let cluster = got.cached_info().cluster.as_ref();
+                let replicas = cluster.into_iter().flat_map(|cluster| &cluster.replicas);
+                let leader = cluster.and_then(|cluster| cluster.leader.clone());
+                let keepers = replicas.map(|replica| replica.name.clone()).chain(leader).collect();
+                check_syncs(config, login, found.num_replicas, keepers).await?;
+            }
         }
         if found.num_replicas < 3 {
             tracing::warn!(
@@ -206,22 +202,22 @@ impl EntryStream {
         Ok(entries)
     }
 
-    /// Sends an entry that is to stand behind message `last`. What is sent first arrives first.
+    /// Sends an entry that is to stand behind message `last`. What comes of it is what is returned.
     pub(crate) async fn append(&self, entry: Vec<u8>, last: u64) -> Appending {
         let message = PublishMessage::build().payload(entry.into()).expected_last_sequence(last);
         let sent = timeout(self.answer_within, self.context.send_publish(self.subject.clone(), message));
         let acknowledgement = match sent.await {
             Ok(Ok(acknowledgement)) => acknowledgement,
-            Ok(Err(error)) => return std::future::ready(Appended::Unknown(error.to_string())).boxed(),
-            Err(_) => return std::future::ready(Appended::Unknown("it was not sent".into())).boxed(),
+            Ok(Err(error)) => return std::future::ready(unknown(error)).boxed(),
+            Err(error) => return std::future::ready(unknown(error)).boxed(),
         };
         let sequence = last + 1;
         async move {
             match acknowledgement.into_future().await {
                 Ok(ack) if ack.sequence == sequence && !ack.duplicate => Appended::Done,
-                Ok(ack) => Appended::Unknown(format!("it became message {}", ack.sequence)),
+                Ok(ack) => unknown(format!("it became message {}", ack.sequence)),
                 Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Appended::Refused,
-                Err(error) => Appended::Unknown(error.to_string()),
+                Err(error) => unknown(error),
             }
         }
         .boxed()
@@ -272,6 +268,12 @@ impl Hearing {
     }
 }
 
+/// Nobody knows what came of an append, for this reason.
+fn unknown(why: impl std::fmt::Display) -> Appended {
+    tracing::debug!(%why, "what came of an append is not known");
+    Appended::Unknown
+}
+
 /// Whether a stream keeps what it acknowledged.
 fn check(config: &ReplicaConfig, found: &stream::Config) -> Result<(), ReplicaError> {
     let must = |is_so: bool, field, found: String, must: &str| {
@@ -302,8 +304,14 @@ fn check(config: &ReplicaConfig, found: &stream::Config) -> Result<(), ReplicaEr
     must(persists, "persist mode", "async".to_string(), "default")
 }
 
-/// Asks all servers whether they sync each write.
-async fn check_syncs(config: &ReplicaConfig, login: &Login, replicas: usize) -> Result<(), ReplicaError> {
+/// Asks all servers whether they sync each write. Each of the `keepers`, which keep the stream, has
+/// to say so; a server alone does not know its name, and it is one of `replicas`.
+async fn check_syncs(
+    config: &ReplicaConfig,
+    login: &Login,
+    replicas: usize,
+    mut keepers: Vec<String>,
+) -> Result<(), ReplicaError> {
     let doing = "asking the servers whether they sync";
     let client = connect(config, login).await?;
     let inbox = client.new_inbox();
@@ -313,7 +321,7 @@ async fn check_syncs(config: &ReplicaConfig, login: &Login, replicas: usize) -> 
     asked.map_err(|error| failed(error.into()))?;
     let mut said = 0;
     let mut wait = config.answer_within;
-    while said < replicas {
+    while said < replicas || !keepers.is_empty() {
         let Ok(Some(answer)) = timeout(wait, answers.next()).await else { break };
         // Nobody listens there, for this login.
         if answer.status.is_some() {
@@ -327,11 +335,17 @@ async fn check_syncs(config: &ReplicaConfig, login: &Login, replicas: usize) -> 
             continue;
         };
         let says = jetstream.get("sync_always").and_then(serde_json::Value::as_bool);
+        let server = answer.pointer("/server/name").and_then(serde_json::Value::as_str);
+        let server = server.unwrap_or("without a name");
         if says != Some(true) {
-            let server = answer.pointer("/server/name").and_then(serde_json::Value::as_str);
-            return Err(ReplicaError::NotSynced { server: server.unwrap_or("without a name").to_string() });
+            return Err(ReplicaError::NotSynced { server: server.to_string() });
         }
+        keepers.retain(|keeper| keeper != server);
         said += 1;
     }
-    if said < replicas { Err(ReplicaError::SyncUnknown { said, needed: replicas }) } else { Ok(()) }
+    if said < replicas || !keepers.is_empty() {
+        Err(ReplicaError::SyncUnknown { said, needed: replicas })
+    } else {
+        Ok(())
+    }
 }

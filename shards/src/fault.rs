@@ -41,12 +41,6 @@ pub(crate) enum Fault {
     KeepCancelled,
     /// An answer does not wait until it is durable.
     AnswerEarly,
-    /// Answers do not wait until a replicated log has acknowledged what they say.
-    IgnoreStream,
-    /// An answer that only read something does not wait for a later append.
-    UnfencedReads,
-    /// Who reads a chain does not look whether an entry continues it.
-    TrustChain,
     /// A log closes an epoch although something of it is in doubt.
     CloseInDoubt,
     /// A log closes an epoch and names nobody it awaits.
@@ -83,6 +77,17 @@ pub(crate) enum Fault {
     CancelUnlogged,
     /// A batch is not ended before a record would make it longer than readers take.
     LongBatch,
+    /// Answers do not wait until a replicated log has acknowledged what they say.
+    IgnoreStream,
+    /// An answer that only read something does not wait for a later append.
+    UnfencedReads,
+    /// Who reads a chain does not look whether an entry continues it.
+    TrustChain,
+    /// A replicated log appends whatever its writer expects to be the last entry.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what appends is the simulator's log"))]
+    AppendBlind,
+    /// An owner sends entries before those before them were acknowledged.
+    SendMany,
 }
 
 #[cfg(test)]
@@ -118,7 +123,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 35] = [
+    pub(crate) const ALL: [Fault; 40] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -154,10 +159,21 @@ impl Fault {
         Fault::NoSync,
         Fault::CancelUnlogged,
         Fault::LongBatch,
+        Fault::IgnoreStream,
+        Fault::UnfencedReads,
+        Fault::TrustChain,
+        Fault::AppendBlind,
+        Fault::SendMany,
     ];
 
     /// Whether it matters only to those who have logs. These come last.
     pub(crate) fn is_of_logs(self) -> bool {
         self as u8 >= Fault::AnswerEarly as u8
+    }
+
+    /// Whether it matters only to those whose epochs leave for a replicated log. These come last of
+    /// all.
+    pub(crate) fn is_of_replicas(self) -> bool {
+        self as u8 >= Fault::IgnoreStream as u8
     }
 }

@@ -1,5 +1,5 @@
-//! What a node refuses: servers that lose what they acknowledge, streams that are not the database's,
-//! and directories that are not the stream's.
+//! What a node refuses: servers that lose what they acknowledge, streams that are not the
+//! database's, and directories that are not the stream's.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use async_nats::jetstream;
 use freehold_replica::{Login, ReplicaConfig, ReplicaError, Role, SyncCheck};
 
 use super::servers::Servers;
+use super::support::Watchdog;
 use super::{is, open, pay, until};
 
 /// Does something to the servers as another of their clients.
@@ -24,6 +25,7 @@ fn as_another<R>(
 
 #[test]
 fn servers_and_streams_that_lose_what_they_acknowledge_are_refused() {
+    let _watchdog = Watchdog::new("servers_and_streams_that_lose_what_they_acknowledge_are_refused");
     let test = "servers_and_streams_that_lose_what_they_acknowledge_are_refused";
     let Some(servers) = Servers::start(test, 1) else { return };
     let place = tempfile::tempdir().expect("a place");
@@ -71,6 +73,7 @@ fn servers_and_streams_that_lose_what_they_acknowledge_are_refused() {
 
 #[test]
 fn a_stream_that_lost_something_and_one_of_another_database_are_named() {
+    let _watchdog = Watchdog::new("a_stream_that_lost_something_and_one_of_another_database_are_named");
     let test = "a_stream_that_lost_something_and_one_of_another_database_are_named";
     let Some(servers) = Servers::start(test, 1) else { return };
     let places = [(); 3].map(|()| tempfile::tempdir().expect("a place"));
@@ -101,6 +104,7 @@ fn a_stream_that_lost_something_and_one_of_another_database_are_named() {
 // Somebody else publishes to the subject. What is behind that cannot be trusted.
 #[test]
 fn what_a_stranger_appends_is_named() {
+    let _watchdog = Watchdog::new("what_a_stranger_appends_is_named");
     let Some(servers) = Servers::start("what_a_stranger_appends_is_named", 1) else { return };
     let places = [(); 3].map(|()| tempfile::tempdir().expect("a place"));
     let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");

@@ -1,5 +1,5 @@
-//! Three servers: one at a time is killed, stopped, or comes back with an empty disk, while an owner
-//! pays. Nothing acknowledged is lost.
+//! Three servers: one at a time is killed, stopped, or comes back with an empty disk, while an
+//! owner pays. Nothing acknowledged is lost.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -8,10 +8,12 @@ use rustix::process::Signal;
 
 use super::bank::Message;
 use super::servers::Servers;
+use super::support::Watchdog;
 use super::{assert_has, open, until};
 
 #[test]
 fn one_of_three_servers_may_be_lost_at_any_time() {
+    let _watchdog = Watchdog::new("one_of_three_servers_may_be_lost_at_any_time");
     let Some(mut servers) = Servers::start("one_of_three_servers_may_be_lost_at_any_time", 3) else { return };
     let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
     let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");

@@ -9,8 +9,8 @@ mod processes;
 mod servers;
 mod takeovers;
 
-#[path = "../../../tests/support/skip.rs"]
-mod skip;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;

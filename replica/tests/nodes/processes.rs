@@ -1,4 +1,5 @@
-//! Owners that are processes of their own: killed, stopped and continued, with takeovers in between.
+//! Owners that are processes of their own: killed, stopped and continued, with takeovers in
+//! between.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -12,6 +13,7 @@ use rustix::process::Signal;
 
 use super::bank::{Bank, Message, PAYMENTS};
 use super::servers::{Servers, config, send};
+use super::support::Watchdog;
 use super::{LONG, assert_has, is, open, until};
 
 /// In the environment of a process that is to be a node: its directory and the servers.
@@ -19,8 +21,8 @@ const NODE: &str = "FREEHOLD_TEST_NODE";
 /// How many payments a node has under way at once.
 const UNDER_WAY: usize = 16;
 
-/// Not a test: the life of a node in a process of its own. It pays when it is told to, and says what
-/// was acknowledged.
+/// Not a test: the life of a node in a process of its own. It pays when it is told to, and says
+/// what was acknowledged.
 #[test]
 fn a_node() {
     let Ok(told) = std::env::var(NODE) else { return };
@@ -143,6 +145,7 @@ fn vigilant(servers: &Servers) -> ReplicaConfig {
 
 #[test]
 fn an_owner_is_killed_and_a_standby_takes_over_by_itself() {
+    let _watchdog = Watchdog::new("an_owner_is_killed_and_a_standby_takes_over_by_itself");
     let test = "an_owner_is_killed_and_a_standby_takes_over_by_itself";
     let Some(servers) = Servers::start(test, 1) else { return };
     let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
@@ -163,6 +166,7 @@ fn an_owner_is_killed_and_a_standby_takes_over_by_itself() {
 // The worst of former owners: it does not know that it was asleep, and believes what it has.
 #[test]
 fn an_owner_that_was_stopped_answers_nobody_when_it_goes_on() {
+    let _watchdog = Watchdog::new("an_owner_that_was_stopped_answers_nobody_when_it_goes_on");
     let test = "an_owner_that_was_stopped_answers_nobody_when_it_goes_on";
     let Some(servers) = Servers::start(test, 1) else { return };
     let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::skip::skip;
+use crate::support::skip::skip;
 
 const VERSION: &str = "2.15.1";
 /// Of the wheel for this kind of machine.

@@ -7,10 +7,12 @@ use freehold_replica::{ReplicaConfig, ReplicaError, Role};
 
 use super::bank::Message;
 use super::servers::Servers;
+use super::support::Watchdog;
 use super::{assert_has, is, is_unanswered, open, open_with, pay, shown, until};
 
 #[test]
 fn a_database_moves_from_node_to_node() {
+    let _watchdog = Watchdog::new("a_database_moves_from_node_to_node");
     let Some(servers) = Servers::start("a_database_moves_from_node_to_node", 1) else { return };
     let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
     let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
@@ -52,6 +54,7 @@ fn a_database_moves_from_node_to_node() {
 // The same node is started again, after a stop and after what is as bad as a crash.
 #[test]
 fn an_owner_that_starts_again_goes_on() {
+    let _watchdog = Watchdog::new("an_owner_that_starts_again_goes_on");
     let Some(servers) = Servers::start("an_owner_that_starts_again_goes_on", 1) else { return };
     let place = tempfile::tempdir().expect("a place");
     for term in 1..4 {
@@ -66,10 +69,11 @@ fn an_owner_that_starts_again_goes_on() {
     }
 }
 
-// With `Ack::Durable` a node's own disk is enough. What the stream has not is then that node's alone:
-// it brings it along when it owns the database still, and sets it aside when it does not.
+// With `Ack::Durable` a node's own disk is enough. What the stream has not is then that node's
+// alone: it brings it along when it owns the database still, and sets it aside when it does not.
 #[test]
 fn what_only_one_disk_has_comes_along_or_is_set_aside() {
+    let _watchdog = Watchdog::new("what_only_one_disk_has_comes_along_or_is_set_aside");
     let Some(mut servers) = Servers::start("what_only_one_disk_has_comes_along_or_is_set_aside", 1) else {
         return;
     };

@@ -12,13 +12,14 @@
 //! Each is a [`ChainError`] that names the entry.
 //!
 //! *Ownership is the log.* A [`Body::Takeover`] begins a *term*, and what comes after it is of that
-//! term until the next one. The log appends an entry only where its writer expects to append it, so
-//! a former owner's entries are refused from the takeover on.
+//! term until the next one. The log appends an entry only where its writer expects to append it,
+//! and a writer sends one at a time (`appends` says why), so a former owner's entries are refused
+//! from the takeover on.
 //!
 //! An entry of [`Body::Epochs`] has what the database committed up to an epoch, since the one
 //! before. A batch that is longer than a message may be comes in *parts*, one entry each, cut
-//! anywhere. It counts when its last part is there; a takeover lets go of parts without a last one,
-//! because nobody was told of them.
+//! anywhere. It counts when its last part is there. A takeover lets go of parts without a last one,
+//! because nobody was told of them, and so does a [`Body::Still`].
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -93,7 +94,7 @@ pub enum Body {
     },
     /// The owner has stopped, and whoever wants to may take over.
     Resigned,
-    /// Nothing: the owner wants to know whether it still is.
+    /// Nothing: the owner wants to know whether it still is the owner.
     Still,
 }
 
@@ -435,7 +436,7 @@ impl Chain {
         if !is_later {
             return Err(ChainError::NotLater { number, found: head.epoch, before: epoch });
         }
-        if let (Body::Still | Body::Resigned, Some((expected, parts, _))) = (&head.body, self.parts) {
+        if let (Body::Resigned, Some((expected, parts, _))) = (&head.body, self.parts) {
             return Err(ChainError::Part { number, part: 0, parts, expected });
         }
         if let Body::Epochs { part, parts } = head.body {
@@ -492,12 +493,9 @@ impl Chain {
         self.write(term, epoch, time, Body::Resigned, &[])
     }
 
-    /// The entry by which the owner finds out whether it still is.
-    ///
-    /// # Panics
-    /// If a batch has begun whose last part has not been written.
+    /// The entry by which the owner finds out whether it still is. It lets go of parts without a
+    /// last one.
     pub fn still(&mut self) -> Vec<u8> {
-        assert!(!self.is_inside(), "the parts of a batch come one after another");
         let ChainPlace { epoch, time, term, .. } = self.place;
         self.write(term, epoch, time, Body::Still, &[])
     }

@@ -1,6 +1,7 @@
 //! A shard's log in bytes, checkpoints and the manifest beside it, and what recovery makes of them.
 //! `batch` has the format.
 
+pub mod appends;
 pub(crate) mod batch;
 pub(crate) mod bounds;
 pub mod chain;
