@@ -51,6 +51,12 @@ pub enum ConfigError {
         /// What it must be a multiple of.
         of: usize,
     },
+    /// Answers are to wait for a replicated log, and nothing says which.
+    #[error("`ack` is `Replicated`, and `leaving` is `None`: open the database with `freehold-replica`")]
+    NotReplicated,
+    /// The epochs of another runtime leave there.
+    #[error("`leaving` is of another runtime: make another `epoch_channel`")]
+    LeavingTaken,
 }
 
 /// Why a runtime did not start. Whatever had been started was stopped again.
@@ -117,6 +123,9 @@ pub enum DeathCause {
     /// Its log could not be written, for this reason. What was not acknowledged may be on disk or
     /// not; opening the directory again shows.
     Log(String),
+    /// Its database belongs to somebody else, as a replicated log says. What was not acknowledged
+    /// may be in that log or not; reading it shows.
+    Fenced(String),
 }
 
 impl fmt::Display for Death {
@@ -124,6 +133,7 @@ impl fmt::Display for Death {
         match &self.cause {
             DeathCause::Panicked(message) => write!(f, "{} died of a panic: {message}", self.shard),
             DeathCause::Log(error) => write!(f, "{} could not write its log: {error}", self.shard),
+            DeathCause::Fenced(why) => write!(f, "the database is no longer this runtime's: {why}"),
         }
     }
 }

@@ -95,6 +95,17 @@ pub(crate) enum Fault {
     LongBatch,
     /// A log says nothing of an entry that was removed from a collection.
     RemovalUnlogged,
+    /// Answers do not wait until a replicated log has acknowledged what they say.
+    IgnoreStream,
+    /// An answer that only read something does not wait for a later append.
+    UnfencedReads,
+    /// Who reads a chain does not look whether an entry continues it.
+    TrustChain,
+    /// A replicated log appends whatever its writer expects to be the last entry.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what appends is the simulator's log"))]
+    AppendBlind,
+    /// An owner sends entries before those before them were acknowledged.
+    SendMany,
 }
 
 #[cfg(test)]
@@ -130,7 +141,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 44] = [
+    pub(crate) const ALL: [Fault; 49] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -175,10 +186,21 @@ impl Fault {
         Fault::ForgetErrands,
         Fault::LongBatch,
         Fault::RemovalUnlogged,
+        Fault::IgnoreStream,
+        Fault::UnfencedReads,
+        Fault::TrustChain,
+        Fault::AppendBlind,
+        Fault::SendMany,
     ];
 
     /// Whether it matters only to those who have logs. These come last.
     pub(crate) fn is_of_logs(self) -> bool {
         self as u8 >= Fault::AnswerEarly as u8
+    }
+
+    /// Whether it matters only to those whose epochs leave for a replicated log. These come last of
+    /// all.
+    pub(crate) fn is_of_replicas(self) -> bool {
+        self as u8 >= Fault::IgnoreStream as u8
     }
 }

@@ -161,13 +161,15 @@ impl<A: Actor> LocalShard<A> {
         if core.resumes {
             self.forget_resumed(core);
         }
-        self.shared.tell_durable(self.index);
+        self.shared.tell_durable(Some(self.index));
     }
 
-    /// Whether something has still to be written, or waits for others to write it.
+    /// Whether something has still to be written, or waits for others to write it: other shards,
+    /// and not a replicated log, for which the draining has waited.
     pub(crate) fn has_unwritten(&self) -> bool {
         let core = self.core.borrow();
-        core.is_logged && !core.shard.is_log_settled()
+        let leaves = self.shared.logs.as_ref().is_some_and(|logs| logs.config.leaving.is_some());
+        core.is_logged && !if leaves { core.shard.is_log_written() } else { core.shard.is_log_settled() }
     }
 
     /// Whether something goes on beside the pump that the runtime itself has begun.

@@ -19,6 +19,7 @@ use crate::embedding::Embedding;
 use crate::error::{Death, DeathCause};
 use crate::fork::Birth;
 use crate::log::SharedLogs;
+use crate::log::leaving::EpochSender;
 use crate::route::GateCounts;
 use crate::stats::hot::{Heat, HotObject, SharedHot, hottest};
 use crate::stats::{Hot, Latency, Phase, PublishedStats, ShardStats, Stats};
@@ -153,7 +154,7 @@ impl<A: Actor> Shared<A> {
 
     /// Whether answers wait until what they say is durable.
     pub(crate) fn answers_when_durable(&self) -> bool {
-        self.logs.as_ref().is_some_and(|logs| logs.config.ack == Ack::Durable)
+        self.logs.as_ref().is_some_and(|logs| logs.config.ack != Ack::Applied)
     }
 
     /// The latest state of a published object that may be shown.
@@ -166,11 +167,21 @@ impl<A: Actor> Shared<A> {
     }
 
     /// More may be durable: those who wait for it are told.
-    pub(crate) fn tell_durable(&self, by: ShardIndex) {
+    pub(crate) fn tell_durable(&self, by: Option<ShardIndex>) {
         let Some(logs) = &self.logs else { return };
-        for shard in logs.durability.waiting(logs.durability.durable()).filter(|shard| *shard != by) {
+        for shard in logs.durability.waiting(logs.durability.durable()).filter(|shard| Some(*shard) != by) {
             self.mailboxes[shard.index()].signal(DURABLE, &self.replies);
         }
+        if let Some(sender) = &logs.config.leaving {
+            self.tell_leaving(logs, sender);
+        }
+    }
+
+    /// More may be complete, or awaited, of what leaves for another log.
+    #[cold]
+    pub(crate) fn tell_leaving(&self, logs: &SharedLogs, sender: &EpochSender) {
+        let handed = logs.durability.handed(self.mvcc.epochs());
+        sender.tell(handed, |left| logs.durability.is_awaited(left, handed));
     }
 
     /// How long the turn has been going on that a shard is in.

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use freehold_shard::{Actor, Write};
 
@@ -15,7 +16,12 @@ use super::LocalShard;
 use crate::disk::error::LogError;
 use crate::disk::file::LogFile;
 use crate::error::{Death, DeathCause};
+use crate::log::leaving::hand_over;
 use crate::log::{SharedLogs, segment_name};
+use crate::stats::Phase;
+
+/// How often a batch that has no room on its way to another log tries again.
+const ROOM_EVERY: Duration = Duration::from_micros(200);
 
 /// The next segment, being made.
 type Next = Rc<RefCell<Option<Result<LogFile, LogError>>>>;
@@ -71,11 +77,26 @@ impl<A: Actor> Writing<A> {
         let bytes = write.batch.sealed();
         self.logs.count_written(bytes.len() as u64);
         self.end = write.offset + bytes.len() as u64;
+        self.hand_over(write).await;
         self.file.write(bytes, write.offset).await?;
         if self.next.is_none() && write.offset + bytes.len() as u64 > self.file.bytes() / 2 {
             self.prepare();
         }
         Ok(())
+    }
+
+    /// If epochs leave for another log, puts the batch on its way there. While there is no room for
+    /// it the disk waits.
+    async fn hand_over(&self, write: &Write) {
+        let Some(sender) = &self.logs.config.leaving else { return };
+        let shared = &self.here.shared;
+        let pause = || glommio::timer::sleep(ROOM_EVERY);
+        let is_over = || shared.phase() >= Phase::Stopping;
+        hand_over(sender, write.batch.sealed(), pause, is_over, || {
+            self.logs.durability.hand(self.here.index, write.closed);
+            shared.tell_leaving(&self.logs, sender);
+        })
+        .await;
     }
 
     /// Closes what is open. An executor that ends does not: the files would stay open, and their
@@ -113,7 +134,7 @@ impl<A: Actor> Writing<A> {
             }
             // The log has filled half a segment while the other was being made: it waits for the
             // disk anyway.
-            glommio::timer::sleep(std::time::Duration::from_micros(200)).await;
+            glommio::timer::sleep(Duration::from_micros(200)).await;
         }
     }
 }

@@ -244,6 +244,36 @@ impl LocalLog {
         Ok(log)
     }
 
+    /// Gives `each` record that counts, of the checkpoint and of all complete epochs, in order: all
+    /// that the database is. Of one object the last counts.
+    ///
+    /// ```no_run
+    /// use freehold::LocalLog;
+    /// use freehold::inspect::Record;
+    ///
+    /// let (log, mut puts) = (LocalLog::open("/var/lib/ledger")?, 0);
+    /// log.restore(|record| puts += u64::from(matches!(Record::read(record), Some(Record::Put { .. }))))?;
+    /// println!("{puts} states, of which some were overwritten");
+    /// # Ok::<(), freehold::CommitLogError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Why it cannot be read; something may have been given.
+    pub fn restore(&self, mut each: impl FnMut(&[u8])) -> Result<(), CommitLogError> {
+        let contents = contents(&self.directory, self.manifest.clone())?;
+        for part in contents.sources.iter().filter(|source| source.run.is_none()) {
+            let give = |_: &SegmentPlace<'_>, batch: &Batch<'_>| {
+                batch.records().for_each(&mut each);
+                Ok(())
+            };
+            read(&self.directory, &self.manifest, part, give, Err, |_| {})?;
+        }
+        for batch in self.read(self.first().unwrap_or_default())? {
+            batch?.records.iter().for_each(|record| each(record));
+        }
+        Ok(())
+    }
+
     /// The first epoch that is not in the checkpoint, if there is one.
     fn first(&self) -> Option<Epoch> {
         self.manifest.checkpoint.as_ref().map(|checkpoint| checkpoint.epoch)

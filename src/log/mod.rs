@@ -24,6 +24,7 @@ pub(crate) mod contents;
 pub(crate) mod demands;
 pub(crate) mod growth;
 pub mod inspect;
+pub(crate) mod leaving;
 pub(crate) mod manifest_file;
 pub(crate) mod open;
 pub mod owed;
@@ -39,7 +40,7 @@ use std::time::Duration;
 
 use freehold_shard::log::{Bounds, SegmentId};
 use freehold_shard::manifest::Manifest;
-use freehold_shard::{Ack, Debt, Durability, Migrated, Migration, Migrations, SchemaTypes, Time};
+use freehold_shard::{Ack, Debt, Durability, Epoch, Migrated, Migration, Migrations, SchemaTypes, Time};
 
 use manifest_file::ManifestFile;
 
@@ -49,6 +50,7 @@ use crate::disk::faults::{WriteFault, WriteFaults};
 use crate::disk::name::FileName;
 pub(crate) use crate::disk::name::{MANIFEST, MANIFEST_OLD};
 use crate::error::ConfigError;
+use leaving::EpochSender;
 use under_way::UnderWay;
 
 /// What a runtime is told of a recovery that takes its time.
@@ -97,6 +99,9 @@ pub struct LogConfig {
     pub poison_lives_max: u32,
     /// Is called, from several threads, as a recovery goes on.
     pub progress: Option<Progress>,
+    /// Where its epochs leave for another log while it runs: see
+    /// [`epoch_channel`](crate::epoch_channel). Default: `None`.
+    pub leaving: Option<EpochSender>,
     /// From earlier versions of the actor's types to this one: see [`LogConfig::migrate_from`].
     /// Default: none.
     pub migrations: Migrations,
@@ -179,6 +184,7 @@ impl LogConfig {
             backlog_bytes: 32 << 20,
             poison_lives_max: 3,
             progress: None,
+            leaving: None,
             migrations: Migrations::default(),
             disk: DiskOptions::default(),
         }
@@ -276,6 +282,9 @@ impl LogConfig {
     /// The first field out of its range, with its value and the range.
     pub fn check(&self) -> Result<(), ConfigError> {
         use crate::config::{in_range, lasts};
+        if self.ack == Ack::Replicated && self.leaving.is_none() {
+            return Err(ConfigError::NotReplicated);
+        }
         in_range("segment_bytes", self.segment_bytes, 64 << 10..=1 << 30)?;
         if !self.segment_bytes.is_multiple_of(freehold_shard::log::BLOCK) {
             return Err(ConfigError::NotAMultiple {
@@ -344,6 +353,8 @@ pub(crate) struct SharedLogs {
     pub(crate) config: LogConfig,
     pub(crate) directory: Directory,
     pub(crate) durability: Arc<Durability>,
+    /// All up to this epoch is of earlier runs.
+    pub(crate) began_after: Epoch,
     /// As it is on disk.
     manifest: Mutex<Manifest>,
     manifest_file: Mutex<ManifestFile>,

@@ -14,8 +14,8 @@ use freehold_shard::log::{Batch, SegmentId};
 use freehold_shard::manifest::{Blamed, Fate, Manifest, Run, RunEnd};
 use freehold_shard::recovery::{Home, Migrating, NotUnderstood, OldReplay, Owed, Replay, Share};
 use freehold_shard::{
-    Actor, Codec, Debt, Durability, Epoch, LogStart, OwnerId, PlacementKey, Prefetch, Reading, Router, Shard,
-    Time, WrittenSchema,
+    Ack, Actor, Codec, Debt, Durability, Epoch, LogStart, OwnerId, PlacementKey, Prefetch, Reading, Router,
+    Shard, Time, WrittenSchema,
 };
 
 use super::contents::{
@@ -419,7 +419,11 @@ pub(crate) fn open<A: Actor, P: Prefetch>(
 
     let logs = SharedLogs {
         config: LogConfig { segment_bytes: manifest.segment_bytes as usize, ..config.clone() },
-        durability: Arc::new(Durability::new(shards, latest)),
+        durability: Arc::new(match config.ack {
+            Ack::Replicated => Durability::replicated(shards, latest),
+            Ack::Durable | Ack::Applied => Durability::new(shards, latest),
+        }),
+        began_after: latest,
         manifest: Mutex::new(manifest),
         manifest_file: Mutex::new(file),
         began: time,

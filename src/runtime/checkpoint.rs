@@ -110,6 +110,12 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) -> Result<Checkpoi
     let snapshot = snapshot::open_for_checkpoint(shared).wait()?;
     let epoch = snapshot.epoch();
     let time = shared.time();
+    // What another log never gets is to be told from what it has, so it stays out of checkpoints.
+    if let Some(sender) = &logs.config.leaving
+        && !sender.wait_for(Epoch(epoch.0 - 1), || !logs.checkpoints.is_over())
+    {
+        return Err(SnapshotError::Stopped.into());
+    }
     let first = reserve(logs, shards)?;
     let given_up = |error| {
         (first..).take(shards).for_each(|log| drop(logs.directory.remove(&checkpoint_name(log))));

@@ -44,6 +44,7 @@ use crate::transport::waiting;
 pub(crate) mod checkpoint;
 mod drain;
 mod gates;
+mod leaving;
 pub(crate) mod report;
 mod start;
 mod stop;

@@ -15,7 +15,7 @@ use freehold_shard::{Actor, Codec, Mvcc, PlacementKey, Router, SHARDS_MAX, Shard
 
 use super::thread::bring_up;
 use super::watch::watch;
-use super::{Runtime, checkpoint};
+use super::{Runtime, checkpoint, leaving};
 use crate::config::{Config, Shards};
 use crate::core::LocalShard;
 use crate::core::command::Command;
@@ -24,7 +24,7 @@ use crate::core::setup::ShardSetup;
 use crate::core::shared::Shared;
 use crate::doctor::{Examination, examine};
 use crate::embedding::Embedding;
-use crate::error::StartError;
+use crate::error::{ConfigError, StartError};
 use crate::fork::Birth;
 use crate::log::open::{Opened, Restored};
 use crate::log::{self, LogConfig, SharedLogs};
@@ -94,6 +94,9 @@ fn open_log<A: Actor>(
         let key = config.placement_key.unwrap_or_else(|| PlacementKey(random()));
         return Ok((None, Router::new(key, shards), (0..shards).map(|_| None).collect()));
     };
+    if log.leaving.as_ref().is_some_and(|sender| !sender.take()) {
+        return Err(ConfigError::LeavingTaken.into());
+    }
     let Opened { logs, router, restored } =
         log::open::open::<A, Processor>(&log, &codec, config.placement_key, shards, random)?;
     tracing::info!(recovery = %logs.recovery, directory = %logs.directory.path().display(), "the log is open");
@@ -169,6 +172,7 @@ impl<A: Actor> Runtime<A> {
         let (logs, router, restored) = open_log(log, &config, shards)?;
         let embedding = embedding.begin().map_err(StartError::System)?;
         let shared = Arc::new(build_shared(config, embedding, &topology, &placement, seats, logs, router)?);
+        leaving::attach(&shared);
         let mut runtime = Self::spawn(shared, restored)?;
         tracing::info!(shards, cpus = ?runtime.shared.cpus, took = ?begun.elapsed(), "the runtime is ready");
         runtime.begin()?;

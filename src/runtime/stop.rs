@@ -149,7 +149,7 @@ fn write_ends<A: Actor>(shared: &Shared<A>, logs: &SharedLogs, exits: &[ShardExi
             "the logs were not brought to an end: the next start recovers as from a crash"
         );
     };
-    let cut = logs.durability.advance(shared.mvcc.epochs());
+    let cut = logs.durability.on_disk(shared.mvcc.epochs());
     let ended = logs.store(|manifest| {
         if let Some(run) = manifest.runs.last_mut() {
             run.end = Some(RunEnd { cut, logs: ends });

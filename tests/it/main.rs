@@ -28,6 +28,7 @@ mod guide;
 mod histories;
 mod jobs;
 mod layers;
+mod leaving;
 mod let_go;
 mod migrations;
 mod mistakes;

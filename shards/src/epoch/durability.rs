@@ -35,7 +35,12 @@ const CLOSED: u32 = 2;
 pub struct Durability {
     words: Box<[ShardWords]>,
     durable: AtomicU64,
+    /// Nothing later is durable, whatever the disks have: a replicated log has not acknowledged it.
+    ceiling: AtomicU64,
 }
+
+/// Where no other log has to acknowledge anything.
+const NO_CEILING: u64 = u64::MAX;
 
 #[derive(Debug)]
 #[repr(align(128))]
@@ -46,6 +51,8 @@ struct ShardWords {
     named_for: AtomicU64,
     /// The first epoch somebody on it waits for.
     wanted: AtomicU64,
+    /// The epoch that it has closed in what it has handed over for a replicated log.
+    handed: AtomicU64,
 }
 
 impl Durability {
@@ -55,8 +62,19 @@ impl Durability {
             state: AtomicU64::new(durable.0 << CLOSED),
             named_for: AtomicU64::new(0),
             wanted: AtomicU64::new(u64::MAX),
+            handed: AtomicU64::new(durable.0),
         };
-        Durability { words: (0..shards).map(|_| words()).collect(), durable: AtomicU64::new(durable.0) }
+        Durability {
+            words: (0..shards).map(|_| words()).collect(),
+            durable: AtomicU64::new(durable.0),
+            ceiling: AtomicU64::new(NO_CEILING),
+        }
+    }
+
+    /// The same where nothing is durable before a replicated log has it, too: see
+    /// [`Durability::acknowledge`].
+    pub fn replicated(shards: usize, durable: Epoch) -> Self {
+        Durability { ceiling: AtomicU64::new(durable.0), ..Durability::new(shards, durable) }
     }
 
     /// The shard may commit something from now on. It is to load the epoch afterwards.
@@ -120,13 +138,47 @@ impl Durability {
 
     /// Finds out how far everything is durable.
     pub fn advance(&self, epochs: &Epochs) -> Epoch {
+        let mut durable = self.on_disk(epochs).0;
+        if !fault::is_on(Fault::IgnoreStream) {
+            durable = durable.min(self.ceiling.load(Ordering::SeqCst));
+        }
+        Epoch(self.durable.fetch_max(durable, Ordering::SeqCst).max(durable))
+    }
+
+    /// How far everything is on this runtime's own disks, whatever another log has acknowledged.
+    pub fn on_disk(&self, epochs: &Epochs) -> Epoch {
         fence(Ordering::SeqCst);
         let ended = epochs.epoch().0 - 1;
         fence(Ordering::SeqCst);
         let closed = self.words.iter().map(|words| words.state.load(Ordering::SeqCst));
         let closed = closed.filter(|state| state & ACTIVE != 0).map(|state| state >> CLOSED);
-        let durable = closed.fold(ended, u64::min);
-        Epoch(self.durable.fetch_max(durable, Ordering::SeqCst).max(durable))
+        Epoch(closed.fold(ended, u64::min))
+    }
+
+    /// The shard has handed over all that it committed up to this epoch.
+    pub fn hand(&self, shard: ShardIndex, closed: Epoch) {
+        self.words[shard.index()].handed.store(closed.0, Ordering::SeqCst);
+    }
+
+    /// Finds out up to which epoch everything was handed over. What is handed over is to be looked
+    /// at afterwards.
+    ///
+    /// It is as with [`Durability::on_disk`]: a shard that is idle has handed over all there is of
+    /// what has ended, because it hands a batch over before it writes it.
+    pub fn handed(&self, epochs: &Epochs) -> Epoch {
+        fence(Ordering::SeqCst);
+        let ended = epochs.epoch().0 - 1;
+        fence(Ordering::SeqCst);
+        let handed = self.words.iter().filter_map(|words| {
+            let is_active = words.state.load(Ordering::SeqCst) & ACTIVE != 0;
+            is_active.then(|| words.handed.load(Ordering::SeqCst))
+        });
+        Epoch(handed.fold(ended, u64::min))
+    }
+
+    /// A replicated log has acknowledged everything up to this epoch.
+    pub fn acknowledge(&self, epoch: Epoch) {
+        self.ceiling.fetch_max(epoch.0, Ordering::SeqCst);
     }
 
     /// How far everything was durable when somebody last found out.
@@ -140,6 +192,14 @@ impl Durability {
     pub fn want(&self, shard: ShardIndex, epoch: Option<Epoch>) {
         let wanted = epoch.map_or(u64::MAX, |epoch| epoch.0);
         self.words[shard.index()].wanted.store(wanted, Ordering::SeqCst);
+    }
+
+    /// Whether somebody waits for an epoch after `after`, up to `until`, and on the shard for none
+    /// before.
+    pub fn is_awaited(&self, after: Epoch, until: Epoch) -> bool {
+        fence(Ordering::SeqCst);
+        let awaited = after.next().0..=until.0;
+        self.words.iter().any(|words| awaited.contains(&words.wanted.load(Ordering::SeqCst)))
     }
 
     /// The shards on which somebody waits for an epoch up to `durable`.
@@ -189,6 +249,27 @@ mod tests {
             assert_eq!(durability.named_for(B), None);
             assert!(durability.go_idle(B));
             assert_eq!(durability.name(A, first).iter().count(), 0, "one who is idle is not named");
+        });
+    }
+
+    #[test]
+    fn what_is_handed_over_may_leave_before_it_is_on_disk() {
+        explore(|| {
+            let (epochs, durability) = (Epochs::new(), Durability::replicated(2, Epoch(0)));
+            durability.activate(A);
+            let first = epochs.epoch();
+            epochs.advance(first);
+            assert_eq!(durability.handed(&epochs), Epoch(0), "A has committed in it, perhaps");
+            durability.hand(A, first);
+            assert_eq!(durability.handed(&epochs), first, "B is idle");
+            assert_eq!(durability.on_disk(&epochs), Epoch(0));
+            durability.close(A, first);
+            assert_eq!(durability.on_disk(&epochs), first);
+            assert_eq!(durability.advance(&epochs), Epoch(0), "the other log has not got it");
+            durability.acknowledge(first.next());
+            assert_eq!(durability.advance(&epochs), first, "the disks have no more");
+            durability.acknowledge(first);
+            assert_eq!(durability.advance(&epochs), first, "what was acknowledged stays so");
         });
     }
 

@@ -248,6 +248,16 @@ fn segment_of(header: &[u8]) -> SegmentId {
     }
 }
 
+/// The batch that a writer has just sealed, whichever segment it is of: for what leaves for another
+/// log while the disk writes it.
+///
+/// # Errors
+/// It is no whole batch of a database with these bounds.
+pub fn sealed(bytes: &[u8], bounds: Bounds) -> Result<Batch<'_>, Invalid> {
+    let id = claimed_identity(bytes).ok_or(Invalid::NotABatch)?;
+    read(bytes, 0, id, bounds).map(|(batch, ..)| batch)
+}
+
 /// The batch that begins here, at `offset` in its segment, whatever its place in the log, with its
 /// crc and that of the one before it.
 fn read(

@@ -1,10 +1,13 @@
 //! A shard's log in bytes, checkpoints and the manifest beside it, and what recovery makes of them.
 //! `batch` has the format.
 
+pub mod appends;
 pub(crate) mod batch;
 pub(crate) mod bounds;
+pub mod chain;
 pub(crate) mod encoder;
 pub(crate) mod fixed;
+pub(crate) mod gathering;
 pub mod manifest;
 pub(crate) mod migration;
 pub mod part;
@@ -19,7 +22,8 @@ pub(crate) mod writer;
 
 pub use batch::{
     Batch, Damage, End, Invalid, Marks, Pieces, SegmentId, Tail, VERSION, VERSION_MIN, batch_bytes,
-    claimed_identity, identity, scan, scan_pieces,
+    claimed_identity, identity, scan, scan_pieces, sealed,
 };
 pub use bounds::{BATCH_MAX, BLOCK, Bounds, HEADER, TooLong};
+pub use gathering::{Gathered, Gathering};
 pub use writer::{BatchWriter, Records};

@@ -41,6 +41,11 @@ pub enum Ack {
     /// When it and everything it saw is on disk, in all logs: no crash takes it back.
     #[default]
     Durable,
+    /// When that is so, and a replicated log has acknowledged it as well: then it outlives the
+    /// machine. An answer that only read something leaves when that log has acknowledged an append
+    /// made after the read. So an owner that was replaced without knowing it answers nobody. It is
+    /// for runtimes whose epochs leave for such a log, and the default there.
+    Replicated,
     /// When it has run. A crash takes back what was not on disk yet, of all objects the last part
     /// of one and the same history.
     Applied,
@@ -68,6 +73,8 @@ pub struct Write {
     pub segment: u64,
     /// Where in it.
     pub offset: u64,
+    /// The epoch that it closes.
+    pub closed: Epoch,
     /// The batch, sealed.
     pub batch: BatchWriter,
 }
@@ -216,7 +223,7 @@ impl<A: Actor> Journal<A> {
     /// Whether answers wait.
     #[inline]
     pub(crate) fn holds(&self) -> bool {
-        self.ack == Ack::Durable && !fault::is_on(Fault::AnswerEarly)
+        self.ack != Ack::Applied && !fault::is_on(Fault::AnswerEarly)
     }
 
     /// The shard may commit something from now on. The state of the epochs is loaded afterwards.
@@ -235,6 +242,15 @@ impl<A: Actor> Journal<A> {
 
     pub(crate) fn shown(&self) -> Epoch {
         self.shown
+    }
+
+    /// Something was read in `epoch`, and may have been overwritten elsewhere without this runtime
+    /// knowing. The other log acknowledges this epoch only when it has ended, and by then the read
+    /// was over: so it was this runtime's database still.
+    pub(crate) fn show_read(&mut self, epoch: Epoch) {
+        if self.ack == Ack::Replicated && !fault::is_on(Fault::UnfencedReads) {
+            self.show(epoch);
+        }
     }
 
     /// Word has come that a debt of this shard's was delivered in `epoch`.
@@ -302,8 +318,11 @@ impl<A: Actor> Journal<A> {
         self.filling.is_empty() && self.full.is_empty() && self.in_flight.is_none()
     }
 
-    /// At the end of a turn: what it answered waits, if it has to.
-    pub(crate) fn hold(&mut self, effects: &mut Effects<A>) {
+    /// At the end of a turn in `epoch`: what it answered waits, if it has to.
+    pub(crate) fn hold(&mut self, epoch: Epoch, effects: &mut Effects<A>) {
+        if self.ack == Ack::Replicated && !(effects.answers.is_empty() && effects.batches.is_empty()) {
+            self.show_read(epoch);
+        }
         if !self.holds() {
             // Answers for other shards are in their outboxes.
         } else if self.shown > self.durable {
@@ -400,6 +419,6 @@ impl<A: Actor> Journal<A> {
         begun.through = self.recorded.max(marks.closed);
         self.bytes += batch.padded() as u64;
         self.batches += 1;
-        Write { segment: self.id.segment, offset, batch }
+        Write { segment: self.id.segment, offset, closed: marks.closed, batch }
     }
 }

@@ -148,6 +148,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.engine.journal.as_ref().is_none_or(|journal| !journal.is_active && journal.held.is_empty())
     }
 
+    /// Whether all it committed is in its own log, whoever waits for other logs.
+    pub fn is_log_written(&self) -> bool {
+        self.engine.journal.as_ref().is_none_or(|journal| journal.is_written())
+    }
+
     /// The latest epoch that something was committed in which this shard may have shown.
     pub fn shown(&self) -> Epoch {
         self.engine.journal.as_ref().map_or(Epoch(0), |journal| journal.shown)
@@ -163,8 +168,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// The epoch that has to be durable before anything may be said of what this shard has run;
     /// `None` if it is, or if answers do not wait.
-    pub fn undurable(&self) -> Option<Epoch> {
-        let journal = self.engine.journal.as_ref().filter(|journal| journal.holds())?;
+    pub fn undurable(&mut self) -> Option<Epoch> {
+        let epoch = self.engine.run.epoch_state.epoch;
+        let journal = self.engine.journal.as_mut().filter(|journal| journal.holds())?;
+        journal.show_read(epoch);
         (journal.shown > journal.durable).then_some(journal.shown)
     }
 
@@ -180,7 +187,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// that leaves delivers what it has come to, and that may not be durable.
     pub fn hold_back(&mut self, effects: &mut Effects<A>) {
         if let Some(journal) = &mut self.engine.journal {
-            journal.hold(effects);
+            journal.hold(self.engine.run.epoch_state.epoch, effects);
         }
     }
 

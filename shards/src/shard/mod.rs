@@ -212,7 +212,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.engine.sweep();
         self.engine.run.partition.grow();
         if let Some(journal) = &mut self.engine.journal {
-            journal.hold(effects);
+            journal.hold(self.engine.run.epoch_state.epoch, effects);
         }
     }
 

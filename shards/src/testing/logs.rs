@@ -143,7 +143,7 @@ impl<A: Actor> Logs<A> {
 
     /// A disk has written what it was given.
     pub(super) fn complete(&mut self, at: usize, shard: &mut Shard<A>) {
-        let Some(Write { segment, offset, batch }) = self.writing[at].take() else { return };
+        let Some(Write { segment, offset, batch, .. }) = self.writing[at].take() else { return };
         let life = self.lives.last_mut().expect("a life has begun");
         let file = life.disks[at].entry(segment).or_insert_with(|| vec![0; SEGMENT_BYTES]);
         let bytes = batch.sealed();

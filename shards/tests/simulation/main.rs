@@ -4,9 +4,10 @@
 //! way there is, open snapshots and read them slowly; every decision comes from the seed. `checker`
 //! knows the order the protocol claims, and demands that it explains everything anyone has seen and
 //! everything that is left. `lives` gives the shards logs on disks that lose power (`disks`), and
-//! recovers what is left by the crate's own code, again and again. A failure prints the seed and
-//! the command that replays it; the seed then joins [`FAILED`]. And the other way round: with one
-//! rule of the protocol broken (`fault.rs`), some seed must fail.
+//! recovers what is left by the crate's own code, again and again. In `replicated` the epochs of
+//! several nodes leave for one log, and owners are paused while others take over. A failure prints
+//! the seed and the command that replays it; the seed then joins [`FAILED`]. And the other way
+//! round: with one rule of the protocol broken (`fault.rs`), some seed must fail.
 //!
 //! It is a unit test of the crate, so that it can break those rules. By hand:
 //! `FREEHOLD_SEEDS=100000 cargo test --release -p freehold-shard --lib simulation -- --nocapture`.
@@ -14,6 +15,7 @@
 mod checker;
 mod disks;
 mod lives;
+mod replicated;
 mod script;
 mod world;
 
@@ -25,6 +27,7 @@ use std::time::Duration;
 use freehold_shard::Limits;
 
 use crate::fault::{self, Fault};
+use replicated::ReplicatedWorld;
 use world::{Shape, World};
 
 /// Seeds that once failed, with what they found.
@@ -56,12 +59,15 @@ enum Kind {
     Memory,
     /// With logs on disks, over several lives.
     Disks,
+    /// With a log that several nodes share.
+    Replicated,
 }
 
 fn live(seed: u64, kind: Kind) -> Result<u64, String> {
     match kind {
         Kind::Memory => World::new(seed, shape_of(seed)).run(),
         Kind::Disks => World::with_disks(seed, shape_of(seed)).run_lives(),
+        Kind::Replicated => ReplicatedWorld::new(seed).run(),
     }
 }
 
@@ -80,6 +86,7 @@ fn replay(seed: u64, kind: Kind) -> String {
     let test = match kind {
         Kind::Memory => "replay_one",
         Kind::Disks => "replay_lives",
+        Kind::Replicated => "replay_replicated",
     };
     format!(
         "replay: FREEHOLD_SEED={seed} cargo test -p freehold-shard --lib simulation::{test} -- --nocapture"
@@ -150,6 +157,11 @@ fn what_was_acknowledged_survives_any_crash() {
 }
 
 #[test]
+fn an_owner_that_was_replaced_is_none() {
+    run_many(Kind::Replicated, &[]);
+}
+
+#[test]
 #[cfg_attr(miri, ignore = "needs many seeds")]
 fn every_fault_is_found() {
     quiet_panics();
@@ -175,6 +187,7 @@ fn every_fault_is_found() {
 
 fn seed_that_finds(fault: Fault, first: u64) -> Option<u64> {
     let (kind, seeds) = match fault.is_of_logs() {
+        _ if fault.is_of_replicas() => (Kind::Replicated, SEEDS_PER_FAULT),
         true => (Kind::Disks, SEEDS_PER_LOGGED_FAULT),
         false => (Kind::Memory, SEEDS_PER_FAULT),
     };
@@ -200,9 +213,16 @@ fn replay_lives() {
 }
 
 #[test]
+fn replay_replicated() {
+    if let Some(seed) = number("FREEHOLD_SEED") {
+        println!("seed {seed}: {} steps", run(seed, Kind::Replicated));
+    }
+}
+
+#[test]
 fn a_seed_decides_everything() {
     quiet_panics();
-    for kind in [Kind::Memory, Kind::Disks] {
+    for kind in [Kind::Memory, Kind::Disks, Kind::Replicated] {
         assert_eq!(live(12, kind), live(12, kind));
     }
 }

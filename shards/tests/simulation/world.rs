@@ -23,6 +23,10 @@ pub(crate) struct Shape {
 pub(super) struct Dice(u64);
 
 impl Dice {
+    pub(super) fn of(seed: u64) -> Self {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
     pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -110,7 +114,7 @@ impl World {
 
     pub(super) fn over(seed: u64, shape: Shape, router: Router, mvcc: Arc<Mvcc<Simulated>>) -> Self {
         let mut world = World {
-            dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            dice: Dice::of(seed),
             shape,
             router,
             mvcc: mvcc.clone(),

@@ -1,0 +1,193 @@
+//! What can be wrong with a replicated database. Each sentence says what happened and what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+use freehold::{CommitLogError, Epoch, StartError};
+use freehold_shard::log::chain::ChainError;
+use thiserror::Error;
+
+/// Why a node cannot join, take over or go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReplicaError {
+    /// A field of the configuration that cannot be. Nothing was started.
+    #[error("`{field}` must be {must}")]
+    Config {
+        /// Which field.
+        field: &'static str,
+        /// What it must be.
+        must: &'static str,
+    },
+    /// The servers do not answer, or refuse. Nothing was changed.
+    #[error(
+        "{doing}: {why}; see whether the servers run, and whether `servers`, `login` and `tls` are right"
+    )]
+    Servers {
+        /// What was tried.
+        doing: &'static str,
+        /// What came of it.
+        why: String,
+    },
+    /// The stream is not one that a database can rely on. Nothing was changed.
+    #[error("the stream {stream} has {field} {found}, and it must be {must}: mend it by `nats stream edit`")]
+    Stream {
+        /// Which stream.
+        stream: String,
+        /// What of it.
+        field: &'static str,
+        /// What it is.
+        found: String,
+        /// What it must be.
+        must: String,
+    },
+    /// A server acknowledges before a write is on its disk. Nothing was changed.
+    #[error(
+        "the server {server} does not say that it syncs each write: give it `sync_interval: always` in its `jetstream` block, and start it anew"
+    )]
+    NotSynced {
+        /// Which server.
+        server: String,
+    },
+    /// Not all servers said whether they sync.
+    #[error(
+        "{said} servers said whether they sync, and the stream is on {needed}: see whether all run, and whether `sync_check` is a login of their system account"
+    )]
+    SyncUnknown {
+        /// How many said so.
+        said: usize,
+        /// On how many the stream is.
+        needed: usize,
+    },
+    /// An entry of the stream does not continue the database. Nothing after it was taken over.
+    #[error("message {sequence} of the stream: {error}; bring the stream back from a backup of a node")]
+    Chain {
+        /// The number of the message in the stream.
+        sequence: u64,
+        /// What is wrong.
+        error: ChainError,
+    },
+    /// The stream is of another database than this node's directory.
+    #[error(
+        "{} is of database {ours:#x}, and the stream is of {found:#x}: name the right one, or an empty directory",
+        .directory.display()
+    )]
+    OtherDatabase {
+        /// The node's directory.
+        directory: PathBuf,
+        /// Its database.
+        ours: u64,
+        /// The stream's.
+        found: u64,
+    },
+    /// The stream has less than this node has seen in it: it lost what it had acknowledged.
+    #[error(
+        "the stream ends with message {last}, and this node has seen message {seen}: it has lost what it acknowledged; bring it back from a backup, \
+         or found the database anew from the node with the most epochs"
+    )]
+    Lost {
+        /// The last message there is.
+        last: u64,
+        /// A message that there was.
+        seen: u64,
+    },
+    /// A message in the middle of the stream is not there. Nothing after it was taken over.
+    #[error(
+        "message {sequence} of the stream is not there, and later ones are: bring the stream back from a backup of a node"
+    )]
+    Missing {
+        /// The number of the message.
+        sequence: u64,
+    },
+    /// What this node needs of the stream was let go of.
+    #[error(
+        "the stream begins with message {first}, and this node needs message {needed}: join with an empty directory"
+    )]
+    Trimmed {
+        /// The first message there is.
+        first: u64,
+        /// The one that is needed.
+        needed: u64,
+    },
+    /// The directory has a database that is not of this stream, or not known to be.
+    #[error(
+        "{} has a database, and nothing says that it is the stream's: name an empty directory",
+        .directory.display()
+    )]
+    NotAMember {
+        /// The directory of the log.
+        directory: PathBuf,
+    },
+    /// The database that a stream is to begin with is in a checkpoint in part.
+    #[error(
+        "what was committed before {first} is in a checkpoint, so a stream cannot begin with it: begin with an empty database"
+    )]
+    InACheckpoint {
+        /// The first epoch that is not.
+        first: Epoch,
+    },
+    /// The database belongs to another node. Whether what was not acknowledged is in the stream,
+    /// reading it shows.
+    #[error("{owner} took the database over in term {term}: join again, as its standby")]
+    Fenced {
+        /// The other node.
+        owner: String,
+        /// The term that began.
+        term: u64,
+    },
+    /// Something that is not this database's was appended to its stream.
+    #[error("message {sequence} of the stream is not this database's: see who else publishes to its subject")]
+    Foreign {
+        /// The number of the message.
+        sequence: u64,
+    },
+    /// It can be done by a standby only, or by the owner only.
+    #[error("the node is not {needed}")]
+    Role {
+        /// What it would have to be.
+        needed: &'static str,
+    },
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+    /// Another node was quicker, again and again.
+    #[error(
+        "other nodes appended to the stream whenever this one tried to take over: try again, or leave it to them"
+    )]
+    Contended,
+    /// The node's own file cannot be read or written.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The node's own file is not what was written.
+    #[error("{} is damaged: {why}; move the directory away and join with an empty one", .path.display())]
+    NodeFile {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The node's own log.
+    #[error("the node's own log: {0}")]
+    Log(#[from] CommitLogError),
+    /// The runtime did not start.
+    #[error("{0}")]
+    Start(#[from] StartError),
+}
+
+impl ReplicaError {
+    pub(crate) fn servers(doing: &'static str, why: impl ToString) -> ReplicaError {
+        ReplicaError::Servers { doing, why: why.to_string() }
+    }
+
+    /// Whether trying again may help: the servers did not answer.
+    pub(crate) fn is_passing(&self) -> bool {
+        use ReplicaError::{Missing, Servers, SyncUnknown};
+        // A server that has just come back may not have all of it yet.
+        matches!(self, Servers { .. } | SyncUnknown { .. } | Missing { .. })
+    }
+}

@@ -1,0 +1,168 @@
+//! A node's own log, brought on by the entries of the stream, and what it shows of them.
+//!
+//! Several batches that come together go to the disk as one: the tail of the log is then the epoch
+//! of the last.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use freehold::{Actor, CommitLog, CommitLogError, Epoch, EpochBatch, LocalLog, SchemaTypes, WrittenSchema};
+use freehold_shard::log::chain::{Chain, ChainPlace, Followed};
+
+use crate::error::ReplicaError;
+use crate::objects::Objects;
+
+/// What is put together for one write of the disk.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// The directory of the log, in a node's.
+pub(crate) fn log_directory(directory: &Path) -> PathBuf {
+    directory.join("log")
+}
+
+/// A node's log and its place in the chain.
+pub(crate) struct Follower<A: Actor> {
+    chain: Chain,
+    /// The message of the stream that comes next.
+    sequence: u64,
+    log: LocalLog,
+    schema: WrittenSchema,
+    shows: Arc<Mutex<Objects<A>>>,
+}
+
+/// What became of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Took {
+    /// The log has them.
+    All,
+    /// Another node took over behind this epoch, and the log has more of the term before: what
+    /// nobody was told of, or only by this node's own disk.
+    Strayed { after: Epoch, until: Epoch },
+}
+
+impl<A: Actor + SchemaTypes> Follower<A> {
+    /// Opens the log, which goes on at this place of the chain.
+    pub(crate) fn open(
+        directory: &Path,
+        place: ChainPlace,
+        sequence: u64,
+        shows: Arc<Mutex<Objects<A>>>,
+    ) -> Result<Self, ReplicaError> {
+        let log = LocalLog::open(log_directory(directory))?;
+        let schema = WrittenSchema::of::<A>();
+        let follower = Follower { chain: Chain::at(place), sequence, log, schema, shows };
+        follower.restore()?;
+        Ok(follower)
+    }
+
+    /// Shows what the log has.
+    fn restore(&self) -> Result<(), ReplicaError> {
+        let mut objects = Objects::new();
+        self.log.restore(|record| objects.note(record))?;
+        objects.is_of(self.log.tail(), &self.schema, self.chain.place().schema.as_ref());
+        *self.shows.lock().unwrap_or_else(PoisonError::into_inner) = objects;
+        Ok(())
+    }
+
+    /// Shows nothing any more: the runtime does.
+    pub(crate) fn let_go_of_shows(&self) {
+        *self.shows.lock().unwrap_or_else(PoisonError::into_inner) = Objects::new();
+    }
+
+    pub(crate) fn place(&self) -> &ChainPlace {
+        self.chain.place()
+    }
+
+    pub(crate) fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// The message that comes next.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The last epoch of the log.
+    pub(crate) fn tail(&self) -> Epoch {
+        self.log.tail()
+    }
+
+    /// Takes over entries. `ours` is the term that this node owned last: the log may have more of
+    /// it than the stream.
+    ///
+    /// # Errors
+    /// An entry that does not continue the chain, or the log cannot be written. The entries before
+    /// have been taken over.
+    pub(crate) fn take(&mut self, entries: &[Vec<u8>], ours: u64) -> Result<Took, ReplicaError> {
+        let mut together: Option<EpochBatch> = None;
+        let mut bytes = 0;
+        for entry in entries {
+            let (term, epoch) = (self.place().term, self.place().epoch);
+            let followed = match self.chain.follow(entry) {
+                Ok(followed) => followed,
+                Err(error) => {
+                    self.write(together.take())?;
+                    return Err(ReplicaError::Chain { sequence: self.sequence, error });
+                }
+            };
+            self.sequence += 1;
+            let (next, time, records) = match followed {
+                Followed::Part | Followed::Resigned | Followed::Still => continue,
+                Followed::Takeover => {
+                    self.write(together.take())?;
+                    if term == ours && term > 0 && self.has_after(epoch)? {
+                        return Ok(Took::Strayed { after: epoch, until: self.tail() });
+                    }
+                    (self.place().epoch, self.place().time, Vec::new())
+                }
+                Followed::Epochs(gathered) => (gathered.epoch, gathered.time, gathered.records),
+            };
+            if next <= self.log.tail() {
+                continue;
+            }
+            bytes += records.iter().map(|record| record.len()).sum::<usize>();
+            match &mut together {
+                Some(together) => {
+                    (together.epoch, together.time) = (next, together.time.max(time));
+                    together.records.extend(records);
+                }
+                None => {
+                    let schema = Arc::new(self.place().schema.clone().unwrap_or(WrittenSchema::UNSTATED));
+                    together = Some(EpochBatch { epoch: next, time, schema, records });
+                }
+            }
+            if bytes >= WRITE_BYTES {
+                self.write(together.take())?;
+                bytes = 0;
+            }
+        }
+        self.write(together.take())?;
+        Ok(Took::All)
+    }
+
+    fn write(&mut self, batch: Option<EpochBatch>) -> Result<(), ReplicaError> {
+        let Some(batch) = batch else { return Ok(()) };
+        self.log.append(self.log.tail(), &batch)?;
+        let mut shows = self.shows.lock().unwrap_or_else(PoisonError::into_inner);
+        batch.records.iter().for_each(|record| shows.note(record));
+        shows.is_of(batch.epoch, &self.schema, Some(&batch.schema));
+        Ok(())
+    }
+
+    /// Whether the log has records of epochs after this one.
+    pub(crate) fn has_after(&self, epoch: Epoch) -> Result<bool, ReplicaError> {
+        Ok(self.log.tail() > epoch && self.after(epoch)?.next().transpose()?.is_some())
+    }
+
+    /// The epochs of the log after this one.
+    pub(crate) fn after(
+        &self,
+        epoch: Epoch,
+    ) -> Result<impl Iterator<Item = Result<EpochBatch, CommitLogError>>, ReplicaError> {
+        match self.log.read(epoch.next()) {
+            Ok(batches) => Ok(batches),
+            Err(CommitLogError::LetGo { first }) => Err(ReplicaError::InACheckpoint { first }),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,728 @@
+//! The life of a node: it joins, follows, takes over, owns, and stops.
+//!
+//! ```text
+//! join ──> Standby ──promote, or silence──> Owner ──refused──> Fenced
+//!      └──────nobody owns it, or it did──────┘
+//! ```
+//! A node takes over in this order: it follows the stream to its end, appends a takeover behind
+//! what it has read, remembers its term, and only then starts the runtime on its log.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use freehold::{
+    Actor, Config, EpochReceiver, LogConfig, Phase, Report, Runtime, SchemaTypes, WrittenSchema,
+    epoch_channel,
+};
+use freehold_shard::log::appends::NotOurs;
+use freehold_shard::log::chain::{ChainPlace, hash_entry, read_entry};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+
+use crate::appender::{Appender, not_ours};
+use crate::config::ReplicaConfig;
+use crate::error::ReplicaError;
+use crate::follower::{Follower, Took, log_directory};
+use crate::node_file::NodeFile;
+use crate::objects::Objects;
+use crate::replicated::{Command, NodeShared};
+use crate::status::{Role, SetAside};
+use crate::stream::{EntryStream, Heard, Hearing, PAUSE};
+
+/// How many messages are read at once.
+const READ_MAX: usize = 64;
+/// How often a takeover that others were quicker than is tried again.
+const TRIES_MAX: usize = 20;
+/// A standby looks at the stream so often, whatever it hears.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After so many entries a standby writes down where it is.
+const REMEMBER_EVERY: u64 = 10_000;
+
+/// What a node is made of.
+pub(crate) struct Setup<A: Actor> {
+    pub(crate) config: Config,
+    pub(crate) log: LogConfig,
+    pub(crate) replica: ReplicaConfig,
+    pub(crate) shared: Arc<NodeShared<A>>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+}
+
+/// What an owner says of itself now and then.
+#[derive(Debug, Serialize, Deserialize)]
+struct Beat {
+    term: u64,
+    node: String,
+}
+
+/// A node that has joined.
+pub(crate) struct Node<A: Actor> {
+    config: Config,
+    log: LogConfig,
+    replica: ReplicaConfig,
+    shared: Arc<NodeShared<A>>,
+    commands: mpsc::Receiver<Command>,
+    stream: EntryStream,
+    file: NodeFile,
+    state: State<A>,
+}
+
+enum State<A: Actor> {
+    /// It follows.
+    Standby(Box<Follower<A>>),
+    /// It owns the database; the runtime is in what the node shares.
+    Owner(Box<Appender>, Box<EpochReceiver>, Arc<Notify>),
+    /// It does nothing any more.
+    Over,
+}
+
+/// From whom a node takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whom {
+    /// Whoever owns it: somebody has decided so.
+    Anybody,
+    /// The owner that it knows of, which is gone or was this node; and not from another since.
+    Known,
+}
+
+/// Why a standby ceases to be one.
+enum Ceases {
+    TakesOver(Option<oneshot::Sender<Result<(), ReplicaError>>>),
+    Stops(oneshot::Sender<Option<Report>>),
+    Fails(ReplicaError),
+    /// Nobody holds the node any more.
+    IsLetGo,
+}
+
+impl<A: Actor> Node<A>
+where
+    <A as Actor>::Message: Serialize + DeserializeOwned,
+{
+    /// Reaches the stream, follows it to its end, and takes over if nobody else owns the database.
+    pub(crate) async fn join(setup: Setup<A>) -> Result<Self, ReplicaError> {
+        let Setup { config, log, replica, shared, commands } = setup;
+        let stream = EntryStream::open(&replica).await?;
+        make(&log.directory)?;
+        let (file, follower) = open(&stream, &log.directory, &replica, &shared).await?;
+        let state = State::Over;
+        let mut node = Node { config, log, replica, shared, commands, stream, file, state };
+        let follower = node.catch_up(follower).await?;
+        let place = follower.place();
+        let is_ours = place.owner.is_none() || place.owner.as_ref() == Some(&node.file.node);
+        node.shared.say(|status| {
+            (status.term, status.owner, status.epoch) = (place.term, place.owner.clone(), place.epoch);
+        });
+        if is_ours {
+            let mut follower = follower;
+            let begun = Instant::now();
+            match node.append_takeover(&mut follower, Whom::Known).await {
+                Ok(appender) => node.begin_to_own(follower, appender, begun).await?,
+                Err(ReplicaError::Contended) => node.stand_by(follower),
+                Err(error) => return Err(error),
+            }
+        } else {
+            node.stand_by(follower);
+        }
+        Ok(node)
+    }
+
+    fn stand_by(&mut self, follower: Follower<A>) {
+        self.shared.say(|status| status.role = Role::Standby);
+        self.state = State::Standby(Box::new(follower));
+    }
+
+    /// Follows the stream to its end as it is now. If the log has strayed from it, the log is set
+    /// aside, and the node begins from nothing.
+    async fn catch_up(&mut self, mut follower: Follower<A>) -> Result<Follower<A>, ReplicaError> {
+        let until = Instant::now() + self.replica.patience;
+        loop {
+            let ends = match self.stream.ends().await {
+                Err(error) if error.is_passing() && Instant::now() < until => {
+                    sleep(PAUSE).await;
+                    continue;
+                }
+                ends => ends?,
+            };
+            if follower.sequence() > ends.last {
+                if follower.sequence() > ends.last + 1 {
+                    return Err(ReplicaError::Lost { last: ends.last, seen: follower.sequence() - 1 });
+                }
+                return Ok(follower);
+            }
+            let entries = match self.stream.read(follower.sequence(), ends.last, READ_MAX).await {
+                Err(error) if error.is_passing() && Instant::now() < until => {
+                    sleep(PAUSE).await;
+                    continue;
+                }
+                entries => entries?,
+            };
+            if let Took::Strayed { after, until } = follower.take(&entries, self.file.term)? {
+                let term = self.file.term;
+                drop(follower);
+                let directory = set_aside(&self.log.directory, term, after.0)?;
+                tracing::warn!(
+                    directory = %directory.display(), term, after = after.0, until = until.0,
+                    "this node's log has epochs that are not in the stream, of a term that ended before: it was set aside"
+                );
+                self.shared.say(|status| {
+                    status.set_aside.push(SetAside { directory, term, after, until });
+                });
+                self.file = begin(&self.stream, &self.file.node).await?;
+                self.file.write(&self.log.directory)?;
+                follower = self.follower(&self.file)?;
+            }
+        }
+    }
+
+    fn follower(&self, file: &NodeFile) -> Result<Follower<A>, ReplicaError> {
+        Follower::open(&self.log.directory, file.place.clone(), file.sequence, self.shared.shows.clone())
+    }
+
+    /// Appends a takeover behind all that there is, and follows it. What the log has of this node's
+    /// own term, and the stream has not, comes first.
+    ///
+    /// After an error that is passing it is not known whether the database is this node's; it may
+    /// follow on, and sees.
+    async fn append_takeover(
+        &mut self,
+        follower: &mut Follower<A>,
+        whom: Whom,
+    ) -> Result<Appender, ReplicaError> {
+        let owner = follower.place().owner.clone();
+        for _ in 0..TRIES_MAX {
+            self.bring_on(follower).await?;
+            if whom == Whom::Known && follower.place().owner != owner {
+                break;
+            }
+            match self.try_to_append_takeover(follower).await {
+                Ok(appender) => return Ok(appender),
+                // Somebody has appended since this node looked.
+                Err(ReplicaError::Fenced { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ReplicaError::Contended)
+    }
+
+    async fn try_to_append_takeover(&self, follower: &Follower<A>) -> Result<Appender, ReplicaError> {
+        let place = follower.place();
+        let last = follower.sequence() - 1;
+        let mut appender = Appender::new(self.stream.clone(), follower.chain().clone(), last);
+        let is_first = place.term == 0;
+        let is_ours = place.owner.as_ref() == Some(&self.file.node) && place.term == self.file.term;
+        let (node, schema) = (&self.file.node, WrittenSchema::of::<A>());
+        if is_first {
+            appender.take_over(node, schema.clone(), follower.tail());
+        }
+        if is_first || is_ours && follower.has_after(place.epoch)? {
+            if follower.chain().is_inside() {
+                appender.still();
+            }
+            for batch in follower.after(place.epoch)? {
+                appender.put_batch(&batch?);
+                self.settle(&mut appender).await?;
+            }
+        }
+        if !is_first {
+            appender.take_over(node, schema, follower.tail());
+        }
+        self.settle(&mut appender).await?;
+        Ok(appender)
+    }
+
+    /// The takeover is in the stream: remembers the term, and starts the runtime on the log.
+    async fn begin_to_own(
+        &mut self,
+        mut follower: Follower<A>,
+        appender: Appender,
+        decided: Instant,
+    ) -> Result<(), ReplicaError> {
+        self.shared.say(|status| status.role = Role::Joining);
+        // So that what the runtime writes is known to be of this term, whatever becomes of it.
+        self.file.term = appender.chain().place().term;
+        self.file.write(&self.log.directory)?;
+        self.bring_on(&mut follower).await?;
+        if follower.place() != appender.chain().place() {
+            let owner = follower.place().owner.clone().unwrap_or_default();
+            return Err(ReplicaError::Fenced { owner, term: follower.place().term });
+        }
+        follower.let_go_of_shows();
+        (self.file.sequence, self.file.place) = (follower.sequence(), follower.place().clone());
+        self.file.write(&self.log.directory)?;
+        drop(follower);
+        self.start(appender, decided).await
+    }
+
+    /// Waits until nothing is under way, and not longer than the node's patience.
+    async fn settle(&self, appender: &mut Appender) -> Result<(), ReplicaError> {
+        let settled = async {
+            appender.send_next().await;
+            while !appender.is_quiet() {
+                let came = appender.wait().await;
+                appender.go_on(came).await?;
+            }
+            Ok(())
+        };
+        match timeout(self.replica.patience, settled).await {
+            Ok(settled) => settled,
+            Err(_) => Err(ReplicaError::servers("appending to the stream", "no acknowledgement in time")),
+        }
+    }
+
+    /// Starts the runtime on the log.
+    async fn start(&mut self, appender: Appender, decided: Instant) -> Result<(), ReplicaError> {
+        let wake = Arc::new(Notify::new());
+        let waker = wake.clone();
+        let (sender, receiver) = epoch_channel(self.replica.backlog_bytes, move || waker.notify_one());
+        let log = LogConfig {
+            directory: log_directory(&self.log.directory),
+            leaving: Some(sender),
+            ..self.log.clone()
+        };
+        let config = self.config.clone();
+        let mut opening = tokio::task::spawn_blocking(move || Runtime::<A>::open(config, log));
+        let term = appender.chain().place().term;
+        let runtime = loop {
+            tokio::select! {
+                opened = &mut opening => break opened.map_err(|_| ReplicaError::Stopped)??,
+                () = sleep(self.replica.beat_every) => self.beat(term).await,
+            }
+        };
+        *self.shared.runtime.write().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
+        let place = appender.chain().place();
+        let took = decided.elapsed();
+        tracing::info!(term, epoch = place.epoch.0, ?took, "this node owns the database");
+        self.shared.say(|status| {
+            (status.role, status.term) = (Role::Owner, term);
+            (status.owner, status.epoch) = (place.owner.clone(), place.epoch);
+            status.takeovers += 1;
+            status.takeover_took = Some(took);
+        });
+        self.state = State::Owner(Box::new(appender), Box::new(receiver), wake);
+        Ok(())
+    }
+
+    async fn beat(&self, term: u64) {
+        let beat = Beat { term, node: self.file.node.clone() };
+        self.stream.beat(serde_json::to_vec(&beat).expect("all of it can be JSON")).await;
+    }
+
+    /// The rest of the node's life.
+    pub(crate) async fn live(mut self) {
+        loop {
+            match std::mem::replace(&mut self.state, State::Over) {
+                State::Standby(follower) => self.live_as_standby(*follower).await,
+                State::Owner(appender, receiver, wake) => self.own(*appender, *receiver, &wake).await,
+                State::Over => match self.commands.recv().await {
+                    Some(Command::Promote(answer)) => {
+                        let _ = answer.send(Err(ReplicaError::Role { needed: "a standby" }));
+                    }
+                    Some(Command::Stop(answer)) => {
+                        self.shared.say(|status| status.role = Role::Stopped);
+                        let _ = answer.send(None);
+                        return;
+                    }
+                    None => return,
+                },
+            }
+        }
+    }
+
+    async fn live_as_standby(&mut self, mut follower: Follower<A>) {
+        match self.follow(&mut follower).await {
+            Ceases::TakesOver(answer) => {
+                let whom = if answer.is_some() { Whom::Anybody } else { Whom::Known };
+                let taken = self.try_to_own(follower, whom).await;
+                if let Some(answer) = answer {
+                    let _ = answer.send(taken);
+                }
+            }
+            Ceases::Stops(answer) => {
+                self.remember(&follower);
+                self.shared.say(|status| status.role = Role::Stopped);
+                let _ = answer.send(None);
+                // Nobody sends anything any more.
+                self.commands.close();
+            }
+            Ceases::Fails(error) => self.fail(&error),
+            Ceases::IsLetGo => {}
+        }
+    }
+
+    /// Takes over; after an error that is passing, the node is a standby still.
+    async fn try_to_own(&mut self, mut follower: Follower<A>, whom: Whom) -> Result<(), ReplicaError> {
+        let decided = Instant::now();
+        let appender = match self.append_takeover(&mut follower, whom).await {
+            Ok(appender) => appender,
+            Err(error) if error.is_passing() || matches!(error, ReplicaError::Contended) => {
+                tracing::warn!(%error, "this node did not take over, and is a standby still");
+                self.stand_by(follower);
+                return Err(error);
+            }
+            Err(error) => {
+                self.fail(&error);
+                return Err(error);
+            }
+        };
+        self.begin_to_own(follower, appender, decided).await.inspect_err(|error| self.fail(error))
+    }
+
+    /// The node cannot go on: it says why, and answers nobody.
+    fn fail(&mut self, error: &ReplicaError) {
+        let role = if matches!(error, ReplicaError::Fenced { .. }) { Role::Fenced } else { Role::Failed };
+        tracing::error!(%error, ?role, "this node does not go on");
+        self.shared.say(|status| (status.role, status.failure) = (role, Some(error.to_string())));
+    }
+
+    fn remember(&mut self, follower: &Follower<A>) {
+        if follower.chain().is_inside() {
+            return;
+        }
+        (self.file.sequence, self.file.place) = (follower.sequence(), follower.place().clone());
+        if let Err(error) = self.file.write(&self.log.directory) {
+            tracing::warn!(%error, "where this node is was not written down: it reads more when it starts again");
+        }
+    }
+
+    /// Follows the stream until something ends that.
+    async fn follow(&mut self, follower: &mut Follower<A>) -> Ceases {
+        let mut hearing: Option<Hearing> = None;
+        let (mut heard, mut remembered) = (Instant::now(), follower.sequence());
+        let mut all_at = Instant::now();
+        loop {
+            if hearing.is_none() {
+                hearing = self.stream.hear().await.ok();
+            }
+            hearing.iter_mut().for_each(Hearing::forget_appends);
+            let before = (follower.sequence(), follower.place().term);
+            match self.bring_on(follower).await {
+                Ok(()) => {
+                    all_at = Instant::now();
+                    self.say_of(follower, 0, Duration::ZERO);
+                    if (follower.sequence(), follower.place().term) != before {
+                        heard = Instant::now();
+                    }
+                }
+                Err(error @ ReplicaError::Missing { .. }) if all_at.elapsed() > self.replica.patience => {
+                    return Ceases::Fails(error);
+                }
+                Err(error) if error.is_passing() => {
+                    tracing::debug!(%error, "the stream does not answer");
+                    // As long as nobody can append, silence means nothing.
+                    heard = Instant::now();
+                    let entries = self.shared.status().lag.entries;
+                    self.say_of(follower, entries, all_at.elapsed());
+                }
+                Err(error) => return Ceases::Fails(error),
+            }
+            if follower.place().owner.as_ref() == Some(&self.file.node) {
+                // A takeover of this node's, of which it had not heard that it was appended.
+                return Ceases::TakesOver(None);
+            }
+            if follower.sequence() - remembered >= REMEMBER_EVERY {
+                remembered = follower.sequence();
+                self.remember(follower);
+            }
+            if let Some(silence) = self.replica.takeover_after
+                && (heard.elapsed() >= silence || follower.place().owner.is_none())
+            {
+                tracing::warn!(silent_for = ?heard.elapsed(), "nothing is heard of the owner: this node takes over");
+                return Ceases::TakesOver(None);
+            }
+            let silent = self.replica.takeover_after.map(|silence| silence.saturating_sub(heard.elapsed()));
+            let wait = silent.unwrap_or(LOOK_EVERY).clamp(Duration::from_millis(1), LOOK_EVERY);
+            let next = async {
+                match &mut hearing {
+                    Some(hearing) => hearing.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(Command::Promote(answer)) => return Ceases::TakesOver(Some(answer)),
+                    Some(Command::Stop(answer)) => return Ceases::Stops(answer),
+                    None => return Ceases::IsLetGo,
+                },
+                came = next => if let Heard::Beat(beat) = came {
+                    let beat: Option<Beat> = serde_json::from_slice(&beat).ok();
+                    if beat.is_some_and(|beat| beat.term >= follower.place().term) {
+                        heard = Instant::now();
+                    }
+                },
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Takes over what there is behind the last entry.
+    async fn bring_on(&self, follower: &mut Follower<A>) -> Result<(), ReplicaError> {
+        let ends = self.stream.ends().await?;
+        while follower.sequence() <= ends.last {
+            let entries = self.stream.read(follower.sequence(), ends.last, READ_MAX).await?;
+            if let Took::Strayed { .. } = follower.take(&entries, self.file.term)? {
+                // It was the owner until just now, and is to join again.
+                let owner = follower.place().owner.clone().unwrap_or_default();
+                return Err(ReplicaError::Fenced { owner, term: follower.place().term });
+            }
+            let left = (ends.last + 1).saturating_sub(follower.sequence());
+            self.say_of(follower, left, Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    fn say_of(&self, follower: &Follower<A>, entries: u64, since: Duration) {
+        let place = follower.place();
+        self.shared.say(|status| {
+            (status.term, status.epoch) = (place.term, place.epoch);
+            status.owner.clone_from(&place.owner);
+            (status.lag.entries, status.lag.since) = (entries, since);
+        });
+    }
+
+    /// Owns the database, until it is somebody else's or the node stops.
+    async fn own(&mut self, mut appender: Appender, mut receiver: EpochReceiver, wake: &Notify) {
+        let term = appender.chain().place().term;
+        let mut beats = tokio::time::interval(self.replica.beat_every);
+        let (stop, lost) = loop {
+            appender.send(&mut receiver).await;
+            self.say_of_owner(&appender, &receiver);
+            tokio::select! {
+                () = wake.notified() => {}
+                came = appender.wait() => match appender.go_on(came).await {
+                    Ok(Some(epoch)) => receiver.acknowledge(epoch),
+                    Ok(None) => {}
+                    Err(error) => break (None, Some(error)),
+                },
+                _ = beats.tick() => {
+                    if self.is_dead() {
+                        break (None, None);
+                    }
+                    self.beat(term).await;
+                }
+                command = self.commands.recv() => match command {
+                    Some(Command::Promote(answer)) => {
+                        let _ = answer.send(Err(ReplicaError::Role { needed: "a standby: it is the owner" }));
+                    }
+                    Some(Command::Stop(answer)) => break (Some(answer), None),
+                    None => break (None, None),
+                },
+            }
+        };
+        if let Some(error) = &lost {
+            // From here on nothing is answered.
+            receiver.fence(&error.to_string());
+            self.fail(error);
+        }
+        let is_dead = lost.is_some() || self.is_dead();
+        let (report, appender, receiver) = self.stop_runtime(appender, receiver, wake, is_dead).await;
+        if !is_dead {
+            self.leave(appender, receiver).await;
+        } else if lost.is_none() {
+            let why = "the runtime died, and its log says why";
+            self.shared.say(|status| (status.role, status.failure) = (Role::Failed, Some(why.into())));
+        }
+        if let Some(answer) = stop {
+            self.shared.say(|status| status.role = Role::Stopped);
+            let _ = answer.send(report);
+            self.commands.close();
+        }
+    }
+
+    /// Whether the runtime has died.
+    fn is_dead(&self) -> bool {
+        let runtime = self.shared.runtime.read().unwrap_or_else(PoisonError::into_inner);
+        runtime.as_ref().is_some_and(|runtime| runtime.stats().phase == Phase::Dead)
+    }
+
+    fn say_of_owner(&self, appender: &Appender, receiver: &EpochReceiver) {
+        self.shared.say(|status| {
+            status.epoch = appender.acknowledged();
+            status.latency = appender.latency();
+            (status.bytes_under_way, status.bytes_waiting) = (appender.bytes_under_way(), receiver.backlog());
+        });
+    }
+
+    /// Shuts the runtime down, and goes on appending what that needs.
+    async fn stop_runtime(
+        &mut self,
+        mut appender: Appender,
+        mut receiver: EpochReceiver,
+        wake: &Notify,
+        is_dead: bool,
+    ) -> (Option<Report>, Appender, EpochReceiver) {
+        let shared = self.shared.clone();
+        let mut stopping = tokio::task::spawn_blocking(move || {
+            let runtime = shared.runtime.write().unwrap_or_else(PoisonError::into_inner).take();
+            runtime.map(Runtime::shutdown)
+        });
+        let mut is_lost = is_dead;
+        loop {
+            if !is_lost {
+                appender.send(&mut receiver).await;
+            }
+            tokio::select! {
+                stopped = &mut stopping => return (stopped.ok().flatten(), appender, receiver),
+                () = wake.notified(), if !is_lost => {}
+                came = appender.wait(), if !is_lost => match appender.go_on(came).await {
+                    Ok(Some(epoch)) => receiver.acknowledge(epoch),
+                    Ok(None) => {}
+                    Err(error) => {
+                        is_lost = true;
+                        receiver.fence(&error.to_string());
+                    }
+                },
+            }
+        }
+    }
+
+    /// Brings the last epochs to the stream, and gives the database up.
+    async fn leave(&mut self, mut appender: Appender, mut receiver: EpochReceiver) {
+        let patience = self.replica.patience;
+        let left = async {
+            loop {
+                appender.send(&mut receiver).await;
+                if appender.is_quiet() {
+                    break;
+                }
+                let came = appender.wait().await;
+                appender.go_on(came).await?;
+            }
+            // Of what did not leave only this node's log knows.
+            if !receiver.is_cut() {
+                appender.resign();
+                self.settle(&mut appender).await?;
+            }
+            Ok::<(), ReplicaError>(())
+        };
+        match timeout(patience, left).await {
+            Ok(Ok(())) => {
+                (self.file.sequence, self.file.place) =
+                    (appender.next_sequence(), appender.chain().place().clone());
+                if let Err(error) = self.file.write(&self.log.directory) {
+                    tracing::warn!(%error, "where this node is was not written down: it reads more when it starts again");
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the database was not given up"),
+            Err(_) => {
+                tracing::warn!("the last epochs are in this node's log only: the stream does not answer")
+            }
+        }
+    }
+}
+
+/// Makes the node's directory, for its owner alone.
+fn make(directory: &Path) -> Result<(), ReplicaError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|source| ReplicaError::File { path: directory.to_path_buf(), source })
+}
+
+/// Moves the log away as a whole.
+fn set_aside(directory: &Path, term: u64, after: u64) -> Result<PathBuf, ReplicaError> {
+    let (from, mut number) = (log_directory(directory), 0);
+    loop {
+        let more = if number == 0 { String::new() } else { format!("-{number}") };
+        let to = directory.join(format!("aside-term-{term}-after-{after}{more}"));
+        if to.exists() {
+            number += 1;
+            continue;
+        }
+        std::fs::rename(&from, &to).map_err(|source| ReplicaError::File { path: from.clone(), source })?;
+        return Ok(to);
+    }
+}
+
+/// A random number.
+fn random() -> Result<u64, ReplicaError> {
+    getrandom::u64().map_err(|error| ReplicaError::servers("drawing a number", error))
+}
+
+/// What a node begins with that has nothing: the begin of the stream, or of a database that there
+/// is not yet.
+async fn begin(stream: &EntryStream, node: &str) -> Result<NodeFile, ReplicaError> {
+    let ends = stream.ends().await?;
+    if ends.first > ends.last {
+        if ends.last > 0 {
+            return Err(ReplicaError::Trimmed { first: ends.first, needed: 1 });
+        }
+        return Ok(NodeFile::new(node.to_string(), 1, ChainPlace::first(random()?)));
+    }
+    let first = stream.get(ends.first).await?;
+    let first = first.ok_or(ReplicaError::Trimmed { first: ends.first + 1, needed: ends.first })?;
+    let sequence = ends.first;
+    let error = |error| {
+        let error = freehold_shard::log::chain::ChainError::Damaged { number: 0, error };
+        ReplicaError::Chain { sequence, error }
+    };
+    let (head, _) = read_entry(&first).map_err(error)?;
+    if head.number > 0 {
+        return Err(ReplicaError::Trimmed { first: ends.first, needed: 1 });
+    }
+    Ok(NodeFile::new(node.to_string(), sequence, ChainPlace::first(head.database)))
+}
+
+/// What the node remembers, checked against the stream, and its log.
+async fn open<A: Actor + SchemaTypes>(
+    stream: &EntryStream,
+    directory: &Path,
+    replica: &ReplicaConfig,
+    shared: &NodeShared<A>,
+) -> Result<(NodeFile, Follower<A>), ReplicaError> {
+    let file = match NodeFile::read(directory)? {
+        Some(file) => {
+            check_place(stream, directory, &file).await?;
+            file
+        }
+        None => {
+            let ends = stream.ends().await?;
+            let log = log_directory(directory);
+            if ends.last > 0 && log.join("manifest").exists() {
+                return Err(ReplicaError::NotAMember { directory: log });
+            }
+            let file = begin(stream, &format!("{}/{:016x}", replica.node, random()?)).await?;
+            file.write(directory)?;
+            file
+        }
+    };
+    *shared.shows.lock().unwrap_or_else(PoisonError::into_inner) = Objects::new();
+    let follower = Follower::open(directory, file.place.clone(), file.sequence, shared.shows.clone())?;
+    Ok((file, follower))
+}
+
+/// Whether the stream still has what the node has seen, and goes on from there.
+async fn check_place(stream: &EntryStream, directory: &Path, file: &NodeFile) -> Result<(), ReplicaError> {
+    let ends = stream.ends().await?;
+    let seen = file.sequence - 1;
+    if file.place.next == 0 {
+        // It has seen nothing. If others began meanwhile, it follows them.
+        let Some(first) = stream.get(1).await? else { return Ok(()) };
+        return match read_entry(&first) {
+            Ok((head, _)) if head.database != file.place.database => Err(ReplicaError::OtherDatabase {
+                directory: directory.to_path_buf(),
+                ours: file.place.database,
+                found: head.database,
+            }),
+            _ => Ok(()),
+        };
+    }
+    if seen > ends.last {
+        return Err(ReplicaError::Lost { last: ends.last, seen });
+    }
+    if seen < ends.first {
+        return Err(ReplicaError::Trimmed { first: ends.first, needed: seen });
+    }
+    match stream.get(seen).await? {
+        Some(entry) if hash_entry(&entry) == file.place.previous => Ok(()),
+        Some(entry) => match read_entry(&entry) {
+            Ok((head, _)) if head.database != file.place.database => Err(ReplicaError::OtherDatabase {
+                directory: directory.to_path_buf(),
+                ours: file.place.database,
+                found: head.database,
+            }),
+            _ => Err(not_ours(NotOurs::of(seen, &entry))),
+        },
+        None => Err(ReplicaError::Lost { last: ends.last, seen }),
+    }
+}

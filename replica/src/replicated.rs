@@ -1,0 +1,218 @@
+//! The node as a program sees it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use freehold::{Actor, Config, Handle, LogConfig, Report, Runtime};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc as commands, oneshot};
+
+use crate::config::ReplicaConfig;
+use crate::error::ReplicaError;
+use crate::node::{Node, Setup};
+use crate::objects::{Objects, StandbySnapshot};
+use crate::status::{NodeStatus, Role};
+
+/// How many requests may wait for the node's thread.
+const COMMANDS_MAX: usize = 64;
+
+/// What a program asks of the node's thread.
+pub(crate) enum Command {
+    Promote(oneshot::Sender<Result<(), ReplicaError>>),
+    Stop(oneshot::Sender<Option<Report>>),
+}
+
+/// What the node's thread and the program share.
+pub(crate) struct NodeShared<A: Actor> {
+    status: Mutex<NodeStatus>,
+    changed: Condvar,
+    pub(crate) runtime: RwLock<Option<Runtime<A>>>,
+    pub(crate) shows: Arc<Mutex<Objects<A>>>,
+}
+
+impl<A: Actor> NodeShared<A> {
+    pub(crate) fn status(&self) -> MutexGuard<'_, NodeStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says something else of the node.
+    pub(crate) fn say(&self, change: impl FnOnce(&mut NodeStatus)) {
+        change(&mut self.status());
+        self.changed.notify_all();
+    }
+}
+
+/// A node of a replicated database: its owner, or a standby. Dropping it shuts it down.
+pub struct Replicated<A: Actor> {
+    shared: Arc<NodeShared<A>>,
+    commands: commands::Sender<Command>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<A: Actor> Replicated<A>
+where
+    <A as Actor>::Message: Serialize + DeserializeOwned,
+{
+    /// Joins the database. The node becomes its owner if nobody owns it, or if it was the owner
+    /// itself and nobody took over since. Otherwise it becomes a standby, and this returns when it
+    /// has all that the stream had.
+    ///
+    /// `log` says where the node keeps its log and what it remembers: in [`LogConfig::directory`]
+    /// are then a directory `log`, a file `node.json`, and what was set aside. [`LogConfig::ack`]
+    /// counts when the node is the owner; [`Ack::Durable`](freehold::Ack) waits for its own disk
+    /// alone, and a takeover loses what the stream did not have. [`LogConfig::leaving`] is this
+    /// package's to set.
+    ///
+    /// # Errors
+    /// See [`ReplicaError`]; whatever was started is stopped again.
+    pub fn open(config: Config, log: LogConfig, replica: ReplicaConfig) -> Result<Self, ReplicaError> {
+        replica.check()?;
+        let shared = Arc::new(NodeShared {
+            status: Mutex::default(),
+            changed: Condvar::new(),
+            runtime: RwLock::new(None),
+            shows: Arc::new(Mutex::new(Objects::new())),
+        });
+        let (sender, receiver) = commands::channel(COMMANDS_MAX);
+        let (ready, is_ready) = mpsc::channel();
+        let setup = Setup { config, log, replica, shared: shared.clone(), commands: receiver };
+        let thread = std::thread::Builder::new().name("freehold-replica".into());
+        let thread = thread
+            .spawn(move || live(setup, &ready))
+            .map_err(|source| ReplicaError::File { path: PathBuf::from("a thread of its own"), source })?;
+        let node = Replicated { shared, commands: sender, thread: Some(thread) };
+        match is_ready.recv() {
+            Ok(Ok(())) => Ok(node),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(ReplicaError::Stopped),
+        }
+    }
+}
+
+impl<A: Actor> Replicated<A> {
+    /// What the node is to its database.
+    pub fn role(&self) -> Role {
+        self.shared.status().role
+    }
+
+    /// What the node says of itself.
+    pub fn status(&self) -> NodeStatus {
+        self.shared.status().clone()
+    }
+
+    /// Waits until the node's status is so, or for `at_most`. Says whether it is.
+    pub fn wait_until(&self, is_so: impl Fn(&NodeStatus) -> bool, at_most: Duration) -> bool {
+        let until = Instant::now() + at_most;
+        let mut status = self.shared.status();
+        loop {
+            if is_so(&status) {
+                return true;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.shared.changed.wait_timeout(status, left);
+            status = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// A handle of the owner's runtime; `None` if the node is not the owner.
+    pub fn handle(&self) -> Option<Handle<A>> {
+        self.with_runtime(Runtime::handle)
+    }
+
+    /// Calls `with` with the owner's runtime; `None` if the node is not the owner. The node does
+    /// not stop before `with` returns.
+    pub fn with_runtime<R>(&self, with: impl FnOnce(&Runtime<A>) -> R) -> Option<R> {
+        self.shared.runtime.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(with)
+    }
+
+    /// What a standby has, at once: all objects as of the last epoch that it took over. It is as
+    /// old as it says.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Role`] if the node is no standby, or what it has is of other types.
+    pub fn snapshot(&self) -> Result<StandbySnapshot<A>, ReplicaError> {
+        let (role, lag) = {
+            let status = self.shared.status();
+            (status.role, status.lag)
+        };
+        if role != Role::Standby {
+            return Err(ReplicaError::Role { needed: "a standby: ask the owner's runtime for a snapshot" });
+        }
+        let shows = self.shared.shows.lock().unwrap_or_else(PoisonError::into_inner);
+        shows.snapshot(lag).map_err(|needed| ReplicaError::Role { needed })
+    }
+
+    /// Has a standby take the database over, and waits until its runtime takes messages. The former
+    /// owner, if it lives, answers nobody from its next append on.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Role`] if it is no standby; otherwise why it cannot. It is a standby then,
+    /// or [`Role::Failed`].
+    pub fn promote(&self) -> Result<(), ReplicaError> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.blocking_send(Command::Promote(answer)).map_err(|_| ReplicaError::Stopped)?;
+        answered.blocking_recv().map_err(|_| ReplicaError::Stopped)?
+    }
+
+    /// Shuts the node down. An owner stops its runtime, brings the last epochs to the stream and
+    /// gives the database up, so that a standby may take it over at once. Returns how the runtime
+    /// ended, if there was one.
+    pub fn shutdown(mut self) -> Option<Report> {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Option<Report> {
+        let thread = self.thread.take()?;
+        let (answer, answered) = oneshot::channel();
+        let report = match self.commands.blocking_send(Command::Stop(answer)) {
+            Ok(()) => answered.blocking_recv().ok().flatten(),
+            Err(_) => None,
+        };
+        let _ = thread.join();
+        report
+    }
+}
+
+impl<A: Actor> Drop for Replicated<A> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl<A: Actor> fmt::Debug for Replicated<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replicated").field("status", &*self.shared.status()).finish()
+    }
+}
+
+/// The life of the node's thread.
+fn live<A: Actor>(setup: Setup<A>, ready: &mpsc::Sender<Result<(), ReplicaError>>)
+where
+    <A as Actor>::Message: Serialize + DeserializeOwned,
+{
+    let executor = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(executor) => executor,
+        Err(error) => return drop(ready.send(Err(ReplicaError::servers("making an executor", error)))),
+    };
+    executor.block_on(async {
+        let shared = setup.shared.clone();
+        match Node::join(setup).await {
+            Ok(node) => {
+                let _ = ready.send(Ok(()));
+                node.live().await;
+            }
+            Err(error) => {
+                shared.say(|status| status.role = Role::Failed);
+                let _ = ready.send(Err(error));
+            }
+        }
+    });
+}

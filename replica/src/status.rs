@@ -1,0 +1,73 @@
+//! What a node says of itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use freehold::Epoch;
+
+use crate::appender::Latency;
+use crate::objects::Lag;
+
+/// What a node is to its database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// It reads what there is, or takes over.
+    #[default]
+    Joining,
+    /// It has what the owner wrote, and waits.
+    Standby,
+    /// It owns the database: messages run here.
+    Owner,
+    /// It owned the database, and another node took over. It answers nobody.
+    Fenced,
+    /// It cannot go on; [`NodeStatus::failure`] says why.
+    Failed,
+    /// It was shut down.
+    Stopped,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct NodeStatus {
+    /// What it is.
+    pub role: Role,
+    /// The term that it knows of.
+    pub term: u64,
+    /// The owner of that term; `None` if it has resigned.
+    pub owner: Option<String>,
+    /// The last epoch that this node knows to be in the stream.
+    pub epoch: Epoch,
+    /// Of a standby: how far it is behind.
+    pub lag: Lag,
+    /// Of an owner: bytes of entries that are on their way to the stream.
+    pub bytes_under_way: usize,
+    /// Of an owner: bytes of batches that wait for that.
+    pub bytes_waiting: usize,
+    /// Of an owner: how long appends took.
+    pub latency: Latency,
+    /// How often this node took over since it was opened.
+    pub takeovers: u64,
+    /// How long the last of these took, from the decision until messages ran.
+    pub takeover_took: Option<Duration>,
+    /// What this node's log had beyond the stream, and was moved away.
+    pub set_aside: Vec<SetAside>,
+    /// Why it is fenced, or has failed.
+    pub failure: Option<String>,
+}
+
+/// What a log had beyond the stream: epochs of a term that ended before. Nobody was told of them,
+/// or only by the word of one disk ([`Ack::Durable`](freehold::Ack)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SetAside {
+    /// Where the log is now, as a whole. `freehold log dump` shows it.
+    pub directory: PathBuf,
+    /// The term that it is of.
+    pub term: u64,
+    /// All up to this epoch is in the stream.
+    pub after: Epoch,
+    /// The last epoch that is not.
+    pub until: Epoch,
+}

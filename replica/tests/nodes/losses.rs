@@ -1,0 +1,60 @@
+//! Three servers: one at a time is killed, stopped, or comes back with an empty disk, while an
+//! owner pays. Nothing acknowledged is lost.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use freehold_replica::Role;
+use rustix::process::Signal;
+
+use super::bank::Message;
+use super::servers::Servers;
+use super::support::Watchdog;
+use super::{assert_has, open, until};
+
+#[test]
+fn one_of_three_servers_may_be_lost_at_any_time() {
+    let _watchdog = Watchdog::new("one_of_three_servers_may_be_lost_at_any_time");
+    let Some(mut servers) = Servers::start("one_of_three_servers_may_be_lost_at_any_time", 3) else { return };
+    let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
+    let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
+    let b = open(places[1].path(), servers.config("b")).expect("it joins");
+    let bank = a.handle().expect("it is the owner");
+    let (paid, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0;
+            while !is_over.load(Ordering::SeqCst) {
+                // No server that is lost makes an answer fail: it only comes later.
+                let made = bank.ask(Message::Pay { number }).wait();
+                assert_eq!(made, Ok(1), "payment {number}");
+                number += 1;
+                paid.store(number, Ordering::SeqCst);
+            }
+        });
+        let more = |payments: u64| {
+            let enough = paid.load(Ordering::SeqCst) + payments;
+            let is_paying = || paid.load(Ordering::SeqCst) < enough && a.role() == Role::Owner;
+            while is_paying() {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            assert_eq!(a.role(), Role::Owner, "{a:?}");
+        };
+        more(20);
+        for at in 0..servers.count() {
+            servers.kill(at);
+            more(20);
+            servers.run(at);
+            more(20);
+        }
+        servers.signal(1, Signal::STOP);
+        more(20);
+        servers.signal(1, Signal::CONT);
+        more(20);
+        is_over.store(true, Ordering::SeqCst);
+    });
+    let paid = paid.load(Ordering::SeqCst);
+    assert!(a.status().latency.appends > 0);
+    b.promote().expect("it can");
+    until(&b, super::is(Role::Owner));
+    assert_has(&b, 0..paid);
+}

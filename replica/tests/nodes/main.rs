@@ -1,0 +1,87 @@
+//! Nodes over real servers: takeovers, fences, what is set aside, and nothing acknowledged lost.
+//!
+//! Each test waits for progress, and not for a time to pass.
+
+mod bank;
+mod joining;
+mod losses;
+mod processes;
+mod servers;
+mod takeovers;
+
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use bank::{ACCOUNTS, Bank, Message, PAYMENTS};
+use freehold::{Ack, AskError, Config, Handle, Idle, LogConfig, Shards};
+use freehold_replica::{NodeStatus, ReplicaConfig, ReplicaError, Replicated, Role};
+
+/// How long a test waits for what is to come, on a machine however busy.
+const LONG: Duration = Duration::from_secs(120);
+
+/// Opens a node that keeps what it has in this directory.
+fn open(directory: &Path, replica: ReplicaConfig) -> Result<Replicated<Bank>, ReplicaError> {
+    open_with(directory, replica, Ack::Replicated)
+}
+
+fn open_with(directory: &Path, replica: ReplicaConfig, ack: Ack) -> Result<Replicated<Bank>, ReplicaError> {
+    let config = Config {
+        shards: Shards::Count(1),
+        idle: Idle::Spin(Duration::ZERO),
+        drain_max: Duration::from_millis(500),
+        ..Config::default()
+    };
+    let log = LogConfig { segment_bytes: 64 << 10, ack, ..LogConfig::at(directory) };
+    Replicated::open(config, log, replica)
+}
+
+/// Waits until the node's status is so.
+#[track_caller]
+fn until(node: &Replicated<Bank>, is_so: impl Fn(&NodeStatus) -> bool) {
+    assert!(node.wait_until(is_so, LONG), "it does not come to that: {node:?}");
+}
+
+/// Pays so many times, one after the other.
+fn pay(bank: &Handle<Bank>, numbers: impl IntoIterator<Item = u64>) {
+    for number in numbers {
+        assert_eq!(bank.ask(Message::Pay { number }).wait(), Ok(1), "payment {number}");
+    }
+}
+
+/// Whether an owner has just these payments, each once, and the sum is right.
+#[track_caller]
+fn assert_has(node: &Replicated<Bank>, paid: impl IntoIterator<Item = u64>) {
+    let bank = node.handle().expect("it is the owner");
+    let read = |id| bank.ask(Message::Read(id)).wait().expect("the owner answers");
+    assert_eq!((0..ACCOUNTS).map(read).sum::<i64>(), 0, "no coin is made or lost");
+    for number in paid {
+        assert_eq!(read(PAYMENTS + number), 1, "payment {number} is there once");
+    }
+}
+
+/// Which payments a standby shows.
+fn shown(node: &Replicated<Bank>) -> BTreeSet<u64> {
+    let snapshot = node.snapshot().expect("it is a standby");
+    assert_eq!(snapshot.iter().filter(|(id, _)| **id < ACCOUNTS).map(|(_, coins)| coins).sum::<i64>(), 0);
+    let payments = snapshot.iter().filter(|(id, _)| **id >= PAYMENTS);
+    payments
+        .map(|(id, times)| (*id - PAYMENTS, *times))
+        .map(|(number, times)| {
+            assert_eq!(times, 1);
+            number
+        })
+        .collect()
+}
+
+/// What an owner answers that does not know yet that it is none.
+fn is_unanswered(outcome: &Result<i64, AskError<freehold::AccessError<u64>>>) -> bool {
+    matches!(outcome, Err(AskError::Unknown | AskError::Stopped))
+}
+
+fn is(role: Role) -> impl Fn(&NodeStatus) -> bool {
+    move |status| status.role == role
+}

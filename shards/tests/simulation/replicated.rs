@@ -1,0 +1,501 @@
+//! A database whose epochs leave for a replicated log: owners that are paused for any time and come
+//! back, standbys that take over meanwhile, and a log whose acknowledgements come late, never, or
+//! say no. Some logs lose a message.
+//!
+//! Counters only grow, which makes judging simple. A count that was answered is an upper bound for
+//! nothing and a lower bound for whatever is asked later: of any node, owner or not any more. Each
+//! count is answered once. Two counters that grow together are never seen apart.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use freehold_shard::log::appends::{Appended, Appends};
+use freehold_shard::log::chain::{Chain, ChainPlace, ENTRY_BYTES_MIN, Followed, read_entry};
+use freehold_shard::log::{Bounds, Gathering, SegmentId, sealed};
+use freehold_shard::record::Record;
+use freehold_shard::recovery::Home;
+use freehold_shard::*;
+use serde::{Deserialize, Serialize};
+
+use crate::fault::{self, Fault};
+
+use super::world::Dice;
+
+const SEGMENT_BYTES: usize = 1 << 20;
+const DATABASE: u64 = 0xdb;
+const NODES: usize = 3;
+/// Counters 0 and 1 grow together, 2 and 3, and so on.
+const PAIRS: u64 = 3;
+
+struct Counters;
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Message {
+    Grow(u64),
+    Read(u64),
+}
+
+impl Actor for Counters {
+    type Id = u64;
+    type State = u64;
+    type Message = Message;
+    type Reply = u64;
+    type Error = AccessError<u64>;
+
+    fn addressees(message: &Message, to: &mut Addressees<u64>) {
+        match *message {
+            Message::Grow(pair) => {
+                to.write(2 * pair);
+                to.write(2 * pair + 1);
+            }
+            Message::Read(id) => to.read(id),
+        }
+    }
+
+    fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<u64, AccessError<u64>> {
+        match *message {
+            Message::Grow(pair) => {
+                *objects.get_or_insert_with(2 * pair, || 0)? += 1;
+                let count = objects.get_or_insert_with(2 * pair + 1, || 0)?;
+                *count += 1;
+                Ok(*count)
+            }
+            Message::Read(id) => Ok(objects.get(id)?.copied().unwrap_or_default()),
+        }
+    }
+}
+
+/// The replicated log: what its leader has. A message that was lost is empty.
+#[derive(Default)]
+struct Stream {
+    messages: Vec<Vec<u8>>,
+    /// A message was lost, or another is in its place.
+    is_damaged: bool,
+}
+
+impl Stream {
+    fn last(&self) -> u64 {
+        self.messages.len() as u64
+    }
+
+    fn append(&mut self, entry: &[u8], behind: u64) -> Appended {
+        if behind != self.last() && !fault::is_on(Fault::AppendBlind) {
+            return Appended::Refused;
+        }
+        self.messages.push(entry.to_vec());
+        Appended::Done
+    }
+}
+
+/// A node's shards and what it has on its way.
+struct Owner {
+    router: Router,
+    mvcc: Arc<Mvcc<Counters>>,
+    durability: Arc<Durability>,
+    shards: Vec<Shard<Counters>>,
+    inboxes: Vec<Inbox<Counters>>,
+    effects: Vec<Effects<Counters>>,
+    writing: Vec<Option<Write>>,
+    gathering: Gathering,
+    appends: Appends,
+    /// On their way to the log, in order; `false` if the owner has given up the answer.
+    sent: VecDeque<(Vec<u8>, u64, bool)>,
+    came: VecDeque<Appended>,
+}
+
+#[derive(Default)]
+struct Node {
+    owner: Option<Owner>,
+    /// It does nothing until this step.
+    paused_until: u64,
+}
+
+/// A message that was sent.
+struct Asked {
+    message: Message,
+    /// The least that its answer can be.
+    least: u64,
+    is_answered: bool,
+}
+
+pub(super) struct ReplicatedWorld {
+    dice: Dice,
+    steps: u64,
+    stream: Stream,
+    nodes: Vec<Node>,
+    asked: Vec<Asked>,
+    /// By pair: the largest count that was answered, and how many were asked for.
+    answered: BTreeMap<u64, u64>,
+    grown: BTreeMap<u64, u64>,
+    counts: BTreeSet<(u64, u64)>,
+    damages: bool,
+    /// Of a thousand steps, how many begin a pause.
+    pauses: usize,
+    /// Of a thousand entries, how many are lost, answered late, or come twice.
+    loses: usize,
+}
+
+/// What a reader of the log finds: the chain behind it, and the counters.
+type Found = (Chain, BTreeMap<u64, u64>);
+
+impl ReplicatedWorld {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut dice = Dice::of(seed);
+        let damages = dice.chance(20);
+        let pauses = [1, 3, 10][dice.below(3)];
+        let loses = [0, 5, 30][dice.below(3)];
+        ReplicatedWorld {
+            dice,
+            steps: 0,
+            stream: Stream::default(),
+            nodes: (0..NODES).map(|_| Node::default()).collect(),
+            asked: Vec::new(),
+            answered: BTreeMap::new(),
+            grown: BTreeMap::new(),
+            counts: BTreeSet::new(),
+            damages,
+            pauses,
+            loses,
+        }
+    }
+
+    /// Lives, and is judged.
+    pub(super) fn run(mut self) -> Result<u64, String> {
+        for _ in 0..3_000 {
+            self.steps += 1;
+            let at = self.dice.below(NODES);
+            if self.damages && self.stream.messages.len() > 3 && self.dice.chance(1) {
+                self.damage();
+            }
+            if self.nodes[at].paused_until > self.steps {
+                // What it had sent goes on.
+                self.move_network(at);
+                continue;
+            }
+            if self.dice.below(1000) < self.pauses {
+                let pause = [10, 100, 600][self.dice.below(3)];
+                self.nodes[at].paused_until = self.steps + self.dice.below(pause) as u64;
+                continue;
+            }
+            match &self.nodes[at].owner {
+                None if self.dice.below(100) < 2 => {
+                    if !self.take_over(at)? {
+                        return Ok(self.steps);
+                    }
+                }
+                None => {}
+                Some(_) => self.step(at)?,
+            }
+        }
+        if self.stream.is_damaged {
+            return match self.read() {
+                Err(_) => Ok(self.steps),
+                Ok(_) => Err("a log that has lost a message reads as whole".to_string()),
+            };
+        }
+        let (_, counters) = self.read()?;
+        for (pair, least) in &self.answered {
+            let found = counters.get(&(2 * pair)).copied().unwrap_or_default();
+            if found < *least || found > self.grown.get(pair).copied().unwrap_or_default() {
+                return Err(format!("pair {pair} was answered {least}, and the log has {found}"));
+            }
+        }
+        Ok(self.steps)
+    }
+
+    /// A server loses a message of the log, or has another in its place.
+    fn damage(&mut self) {
+        let at = 1 + self.dice.below(self.stream.messages.len() - 2);
+        let lost = self.dice.chance(50);
+        self.stream.messages[at] = if lost { Vec::new() } else { self.stream.messages[at - 1].clone() };
+        self.stream.is_damaged = true;
+        self.damages = false;
+    }
+
+    /// Reads all of the log.
+    fn read(&self) -> Result<Found, String> {
+        let mut chain = Chain::at(ChainPlace::first(DATABASE));
+        let mut counters = BTreeMap::new();
+        let is_there = |message: &&Vec<u8>| !message.is_empty() || !fault::is_on(Fault::TrustChain);
+        for message in self.stream.messages.iter().filter(is_there) {
+            let Followed::Epochs(gathered) = chain.follow(message).map_err(|error| error.to_string())? else {
+                continue;
+            };
+            for record in &gathered.records {
+                if let Some(Record::Put { id, state, .. }) = Record::read(record) {
+                    let (id, count) = (id.decode::<u64>(), state.decode::<u64>());
+                    counters.insert(id.ok_or("an id")?, count.ok_or("a count")?);
+                }
+            }
+            if let Some(pair) =
+                (0..PAIRS).find(|pair| counters.get(&(2 * pair)) != counters.get(&(2 * pair + 1)))
+            {
+                return Err(format!("pair {pair} is torn in {}: {counters:?}", gathered.epoch));
+            }
+        }
+        Ok((chain, counters))
+    }
+
+    /// A standby takes over behind all that it has read. Says whether the log could be read.
+    fn take_over(&mut self, at: usize) -> Result<bool, String> {
+        let read = self.read();
+        if self.stream.is_damaged && read.is_err() {
+            return Ok(false);
+        }
+        let (chain, counters) = read?;
+        for (pair, least) in &self.answered {
+            if counters.get(&(2 * pair)).copied().unwrap_or_default() < *least {
+                return Err(format!("pair {pair} was answered {least}, and a standby has {counters:?}"));
+            }
+        }
+        let last = self.stream.last();
+        let mut appends = Appends::new(chain, last);
+        appends.take_over(&format!("node {at}"), WrittenSchema::UNSTATED, Epoch(0));
+        let (entry, behind) = appends.next_to_send().expect("a takeover is to be sent");
+        // At that instant, as the log takes it: what came first is what counts.
+        if self.stream.append(entry, behind) == Appended::Done {
+            appends.came(Appended::Done);
+            let shards = 1 + self.dice.below(2);
+            self.nodes[at].owner = Some(Owner::new(shards, counters, appends));
+        }
+        Ok(true)
+    }
+
+    /// Moves what a node has on its way to the log.
+    fn move_network(&mut self, at: usize) {
+        let (lost, late, twice) = (self.loses, self.loses, self.loses);
+        let Some(owner) = &mut self.nodes[at].owner else { return };
+        let Some((entry, behind, is_awaited)) = owner.sent.pop_front() else { return };
+        if self.dice.below(1000) < lost {
+            if is_awaited {
+                owner.came.push_back(Appended::Unknown);
+            }
+            return;
+        }
+        let mut came = self.stream.append(&entry, behind);
+        if self.dice.below(1000) < twice {
+            // The second time it is refused, and nobody hears of it.
+            self.stream.append(&entry, behind);
+        }
+        if self.dice.below(1000) < late {
+            came = Appended::Unknown;
+        }
+        if is_awaited {
+            owner.came.push_back(came);
+        }
+    }
+
+    fn step(&mut self, at: usize) -> Result<(), String> {
+        match self.dice.below(10) {
+            0 | 1 => self.ask(at),
+            2 => self.move_network(at),
+            3 => self.hear(at),
+            4 => self.look(at),
+            5 => {
+                // It gives up an answer that may still come.
+                let owner = self.nodes[at].owner.as_mut().expect("it is one");
+                if self.dice.below(1000) < self.loses && owner.sent.iter().any(|(.., is_awaited)| *is_awaited)
+                {
+                    owner.sent.iter_mut().for_each(|(.., is_awaited)| *is_awaited = false);
+                    owner.came.push_back(Appended::Unknown);
+                }
+            }
+            _ => {
+                let owner = self.nodes[at].owner.as_mut().expect("it is one");
+                let shard = self.dice.below(owner.shards.len());
+                owner.step(shard, self.steps, self.dice.below(4));
+                owner.leave();
+            }
+        }
+        self.judge(at)
+    }
+
+    fn ask(&mut self, at: usize) {
+        let pair = self.dice.below(PAIRS as usize) as u64;
+        let message = if self.dice.chance(60) {
+            *self.grown.entry(pair).or_default() += 1;
+            Message::Grow(pair)
+        } else {
+            Message::Read(2 * pair + self.dice.below(2) as u64)
+        };
+        let least = self.answered.get(&pair).copied().unwrap_or_default();
+        let slot = self.asked.len() as u32;
+        self.asked.push(Asked { message, least, is_answered: false });
+        self.nodes[at].owner.as_mut().expect("it is one").ask(slot, message);
+    }
+
+    /// The owner hears what came of an entry.
+    fn hear(&mut self, at: usize) {
+        let owner = self.nodes[at].owner.as_mut().expect("it is one");
+        let Some(came) = owner.came.pop_front() else { return };
+        let counts = owner.appends.came(came);
+        if came != Appended::Done {
+            // It waits for no other answer, and what it sent may still arrive.
+            owner.came.clear();
+            owner.sent.iter_mut().for_each(|(.., is_awaited)| *is_awaited = false);
+        }
+        if let Some(epoch) = counts {
+            owner.durability.acknowledge(epoch);
+            (0..owner.shards.len()).for_each(|shard| owner.release(shard));
+        }
+    }
+
+    /// An owner that does not know what became of its entries looks.
+    fn look(&mut self, at: usize) {
+        let owner = self.nodes[at].owner.as_mut().expect("it is one");
+        if !owner.appends.must_look() {
+            return;
+        }
+        let looked = owner.appends.look(self.stream.last()).and_then(|()| {
+            while let Some(sequence) = owner.appends.unread() {
+                owner.appends.read(&self.stream.messages[sequence as usize - 1])?;
+            }
+            Ok(())
+        });
+        match looked {
+            Ok(()) => {}
+            // It answers nobody, and drops what it has.
+            Err(_) => self.nodes[at].owner = None,
+        }
+    }
+
+    /// Whether what was answered could be.
+    fn judge(&mut self, at: usize) -> Result<(), String> {
+        let Some(owner) = &mut self.nodes[at].owner else { return Ok(()) };
+        let answers: Vec<_> =
+            owner.effects.iter_mut().flat_map(|effects| effects.answers.drain(..)).collect();
+        for (to, outcome) in answers {
+            let ReturnAddress::Outside { slot, .. } = to else { return Err(format!("an answer to {to:?}")) };
+            let asked = &mut self.asked[slot as usize];
+            if std::mem::replace(&mut asked.is_answered, true) {
+                return Err(format!("message {slot} is answered twice"));
+            }
+            let count = outcome.map_err(|error| format!("message {slot}: {error:?}"))?;
+            let pair = match asked.message {
+                Message::Grow(pair) => {
+                    if !self.counts.insert((pair, count)) {
+                        return Err(format!("two owners answered {count} for pair {pair}"));
+                    }
+                    pair
+                }
+                Message::Read(id) => id / 2,
+            };
+            let is_grow = matches!(asked.message, Message::Grow(_));
+            let most = self.grown.get(&pair).copied().unwrap_or_default();
+            if count < asked.least + u64::from(is_grow) || count > most {
+                let least = asked.least;
+                return Err(format!(
+                    "stale: {:?} is answered {count} by node {at}, after {least}",
+                    asked.message
+                ));
+            }
+            let answered = self.answered.entry(pair).or_default();
+            *answered = count.max(*answered);
+        }
+        Ok(())
+    }
+}
+
+impl Owner {
+    fn new(shards: usize, counters: BTreeMap<u64, u64>, appends: Appends) -> Owner {
+        let router = Router::new(PlacementKey(5), shards);
+        let (place, term) = (appends.chain().place(), appends.chain().place().term);
+        let durability = Arc::new(Durability::replicated(shards, place.epoch));
+        let mvcc = Arc::new(Mvcc::logged(shards, durability.clone()));
+        let mut homes: Vec<Home<Counters>> = (0..shards).map(|shard| Home::new(shard as u64)).collect();
+        for (id, count) in counters {
+            let change = (id, Some((Ownership::Owned(OwnerId(0)), count)));
+            homes[router.home(&id).index()].apply([change]);
+        }
+        let shard = |(at, home): (usize, Home<Counters>)| {
+            let first = SegmentId { database: DATABASE, log: at as u64, segment: 0, start: term };
+            Shard::new(ShardIndex(at as u16), router, Limits::default(), 3, mvcc.clone())
+                .with_objects(home)
+                .with_log(LogStart {
+                    codec: Codec::new(),
+                    ack: Ack::Replicated,
+                    first,
+                    segment_bytes: SEGMENT_BYTES,
+                    first_debt: 0,
+                    durability: durability.clone(),
+                })
+        };
+        Owner {
+            router,
+            shards: homes.into_iter().enumerate().map(shard).collect(),
+            inboxes: (0..shards).map(|_| Inbox::new()).collect(),
+            effects: (0..shards).map(|_| Effects::new(shards)).collect(),
+            writing: (0..shards).map(|_| None).collect(),
+            gathering: Gathering::new(place.epoch),
+            mvcc: mvcc.clone(),
+            durability: durability.clone(),
+            appends,
+            sent: VecDeque::new(),
+            came: VecDeque::new(),
+        }
+    }
+
+    fn ask(&mut self, slot: u32, message: Message) {
+        let to = match self.router.destination::<Counters>(&message, &mut Addressees::new()) {
+            Destination::One(shard) | Destination::Several(shard) => shard.index(),
+            Destination::Nowhere => 0,
+        };
+        let answer_to = ReturnAddress::Outside { slot, generation: 0 };
+        self.inboxes[to].envelopes.push(Envelope::Message { message, sender: OwnerId(0), answer_to });
+    }
+
+    /// A shard takes a turn, its disk writes, or a lane moves.
+    fn step(&mut self, shard: usize, now: u64, what: usize) {
+        match what {
+            0 | 1 => {
+                self.shards[shard].turn(Time(now), &mut self.inboxes[shard], &mut self.effects[shard]);
+                self.write(shard, now);
+                self.release(shard);
+            }
+            2 => {
+                if let Some(write) = self.writing[shard].take() {
+                    self.shards[shard].written(write.batch);
+                    self.write(shard, now);
+                    (0..self.shards.len()).for_each(|shard| self.release(shard));
+                }
+            }
+            _ => {
+                for to in 0..self.shards.len() {
+                    let sent: Vec<_> = self.effects[shard].outboxes[to].drain(..).collect();
+                    self.inboxes[to].envelopes.extend(sent);
+                }
+            }
+        }
+    }
+
+    /// Hands the next batch over, and gives it to the disk.
+    fn write(&mut self, shard: usize, now: u64) {
+        if let Some(write) = self.shards[shard].next_write(Time(now)) {
+            let bounds = Bounds::of_segments(SEGMENT_BYTES);
+            let batch = sealed(write.batch.sealed(), bounds).expect("it was just sealed");
+            self.gathering.add(&batch);
+            self.durability.hand(ShardIndex(shard as u16), write.closed);
+            self.writing[shard] = Some(write);
+        }
+    }
+
+    fn release(&mut self, shard: usize) {
+        self.shards[shard].release(&mut self.effects[shard]);
+    }
+
+    /// Sends what is complete, or awaited.
+    fn leave(&mut self) {
+        let handed = self.durability.handed(self.mvcc.epochs());
+        let left = self.gathering.left();
+        let awaited = handed > left && self.durability.is_awaited(left, handed);
+        let gathered = self.gathering.take(handed, 1 << 20);
+        let gathered = gathered.or_else(|| awaited.then(|| self.gathering.leave_empty(handed)));
+        if let Some(gathered) = gathered {
+            self.appends.append(gathered.epoch, gathered.time, &gathered.records, ENTRY_BYTES_MIN);
+        }
+        while let Some((entry, behind)) = self.appends.next_to_send() {
+            debug_assert!(read_entry(entry).is_ok());
+            self.sent.push_back((entry.to_vec(), behind, true));
+        }
+    }
+}

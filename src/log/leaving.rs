@@ -1,0 +1,334 @@
+//! How the epochs of a runtime that runs leave for another log: what all shards committed in an
+//! epoch comes out as one [`EpochBatch`], and answers wait until the other log has acknowledged it.
+//!
+//! ```text
+//! shards ──sealed batches──> a bounded queue ──> EpochReceiver ──epochs, in order──> another log
+//! answers wait for the ceiling <── acknowledge ─────┘
+//! ```
+//! A shard's writer puts a copy of each batch into the queue before it writes it, so the two go on
+//! at once. When the queue is full the writer waits, and with it all that waits for the disk: so
+//! memory is bounded, and messages from outside wait as if the disk were slow.
+//!
+//! [`Durability::handed`](freehold_shard::Durability::handed) says which epochs are complete in the
+//! queue. An epoch in which nothing was committed leaves as well if an answer waits for it: an
+//! answer that only read something ([`Ack::Replicated`](crate::Ack::Replicated)).
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+use freehold_shard::log::{Bounds, Gathering, sealed};
+use freehold_shard::{Epoch, WrittenSchema};
+
+use super::commit::EpochBatch;
+
+/// How many batches the queue holds. Each is at most 16 MiB; together they are bounded by bytes.
+const BATCHES_MAX: usize = 4096;
+/// How often a checkpoint that waits for another log looks whether it is to end.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The two ends of the way that a runtime's epochs leave by. At most `bytes_max` bytes, and a batch
+/// more for each shard, wait in between. `wake` is called, from any thread, when the receiver may
+/// have something new: it must not block.
+///
+/// ```
+/// use freehold::{Ack, LogConfig, epoch_channel};
+///
+/// let (sender, mut receiver) = epoch_channel(8 << 20, || {});
+/// let log = LogConfig { ack: Ack::Replicated, leaving: Some(sender), ..LogConfig::at("/var/lib/ledger") };
+/// assert!(log.check().is_ok());
+/// // A runtime that is opened with it has its epochs leave here.
+/// assert!(receiver.try_next(1 << 20).is_none());
+/// ```
+pub fn epoch_channel(
+    bytes_max: usize,
+    wake: impl Fn() + Send + Sync + 'static,
+) -> (EpochSender, EpochReceiver) {
+    let way = Arc::new(Way {
+        queue: ArrayQueue::new(BATCHES_MAX),
+        bytes: AtomicUsize::new(0),
+        bytes_max,
+        wake: Box::new(wake),
+        left: AtomicU64::new(0),
+        is_cut: AtomicBool::new(false),
+        wanted: AtomicU64::new(0),
+        acknowledged: Mutex::new(Epoch(0)),
+        moved: Condvar::new(),
+        source: Mutex::new(None),
+        is_taken: AtomicBool::new(false),
+    });
+    let receiver = EpochReceiver { way: way.clone(), source: None, gathering: Gathering::default() };
+    (EpochSender { way }, receiver)
+}
+
+/// What the receiver needs of the runtime: see `runtime::leaving`.
+pub(crate) trait Leaves: Send + Sync {
+    /// Up to which epoch everything was handed over.
+    fn handed(&self) -> Epoch;
+    /// Whether an answer waits for an epoch after `after`, up to `until`.
+    fn is_awaited(&self, after: Epoch, until: Epoch) -> bool;
+    /// The other log has everything up to this epoch.
+    fn acknowledge(&self, epoch: Epoch);
+    /// Nothing will be acknowledged any more, for this reason.
+    fn end(&self, why: &str);
+    /// Where the run began: all up to this epoch is of earlier runs.
+    fn began(&self) -> Epoch;
+    /// Of which types its records are.
+    fn schema(&self) -> Arc<WrittenSchema>;
+    /// How long batches may be.
+    fn bounds(&self) -> Bounds;
+}
+
+struct Way {
+    /// Sealed batches, those of one shard in their order.
+    queue: ArrayQueue<Vec<u8>>,
+    bytes: AtomicUsize,
+    bytes_max: usize,
+    wake: Box<dyn Fn() + Send + Sync>,
+    /// The last epoch that has come out.
+    left: AtomicU64,
+    /// Something did not leave, so nothing after it may.
+    is_cut: AtomicBool,
+    /// A checkpoint waits for this epoch.
+    wanted: AtomicU64,
+    acknowledged: Mutex<Epoch>,
+    moved: Condvar,
+    /// Until the receiver has taken it.
+    source: Mutex<Option<Arc<dyn Leaves>>>,
+    is_taken: AtomicBool,
+}
+
+impl Way {
+    fn acknowledged(&self) -> MutexGuard<'_, Epoch> {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The end that belongs into [`LogConfig::leaving`](crate::LogConfig::leaving). It is of one
+/// runtime: another that is opened with it is refused.
+#[derive(Clone)]
+pub struct EpochSender {
+    way: Arc<Way>,
+}
+
+impl EpochSender {
+    /// A runtime is opened with it. Says whether it is the first.
+    pub(crate) fn take(&self) -> bool {
+        !self.way.is_taken.swap(true, Ordering::SeqCst)
+    }
+
+    /// The runtime is there.
+    pub(crate) fn attach(&self, source: Arc<dyn Leaves>) {
+        *self.way.acknowledged() = source.began();
+        self.way.left.store(source.began().0, Ordering::SeqCst);
+        *self.way.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+        (self.way.wake)();
+    }
+
+    /// Puts a sealed batch on its way, if there is room for it. A batch after one that was
+    /// [cut](EpochSender::cut) goes nowhere.
+    pub(crate) fn put(&self, batch: &[u8]) -> Put {
+        let way = &self.way;
+        if way.is_cut.load(Ordering::SeqCst) {
+            return Put::Cut;
+        }
+        if way.bytes.load(Ordering::SeqCst) >= way.bytes_max || way.queue.is_full() {
+            return Put::Full;
+        }
+        way.bytes.fetch_add(batch.len(), Ordering::SeqCst);
+        if way.queue.push(batch.to_vec()).is_err() {
+            way.bytes.fetch_sub(batch.len(), Ordering::SeqCst);
+            return Put::Full;
+        }
+        Put::Done
+    }
+
+    /// A batch does not leave: nothing more is handed over.
+    pub(crate) fn cut(&self) {
+        self.way.is_cut.store(true, Ordering::SeqCst);
+    }
+
+    /// More may be complete, or awaited.
+    pub(crate) fn tell(&self, handed: Epoch, is_awaited: impl FnOnce(Epoch) -> bool) {
+        let left = Epoch(self.way.left.load(Ordering::SeqCst));
+        if left < handed && (!self.way.queue.is_empty() || is_awaited(left)) {
+            (self.way.wake)();
+        }
+    }
+
+    /// Waits until the other log has everything up to `epoch`; or says no, if `goes_on` does.
+    pub(crate) fn wait_for(&self, epoch: Epoch, goes_on: impl Fn() -> bool) -> bool {
+        self.way.wanted.fetch_max(epoch.0, Ordering::SeqCst);
+        (self.way.wake)();
+        let mut acknowledged = self.way.acknowledged();
+        while *acknowledged < epoch {
+            if !goes_on() {
+                return false;
+            }
+            let waited = self.way.moved.wait_timeout(acknowledged, LOOK_EVERY);
+            acknowledged = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+/// What became of a batch that was to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Put {
+    Done,
+    /// There is no room.
+    Full,
+    /// One before it did not leave.
+    Cut,
+}
+
+impl fmt::Debug for EpochSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EpochSender").finish_non_exhaustive()
+    }
+}
+
+/// The end at which a runtime's epochs come out, in order, and where they are acknowledged.
+///
+/// When it is dropped nothing more is acknowledged: answers that wait for it are `Unknown` when the
+/// runtime is shut down.
+pub struct EpochReceiver {
+    way: Arc<Way>,
+    source: Option<Arc<dyn Leaves>>,
+    gathering: Gathering,
+}
+
+impl EpochReceiver {
+    /// The next epochs that are complete and have something in them, or that an answer waits for:
+    /// as many as have at most `bytes_max` bytes, and one at least, as one batch. `None` if there
+    /// are none yet; `wake` says when to look again.
+    ///
+    /// # Panics
+    /// If a batch in the queue is not what the shard sealed (*whole-epochs-leave*).
+    pub fn try_next(&mut self, bytes_max: usize) -> Option<EpochBatch> {
+        let source = self.attached()?;
+        let handed = source.handed();
+        self.drain(source.bounds());
+        let left = self.gathering.left();
+        let awaits = handed > left
+            && (source.is_awaited(left, handed) || self.way.wanted.load(Ordering::SeqCst) > left.0);
+        let gathered = self.gathering.take(handed, bytes_max);
+        let gathered = gathered.or_else(|| awaits.then(|| self.gathering.leave_empty(handed)))?;
+        self.way.left.store(gathered.epoch.0, Ordering::SeqCst);
+        let (epoch, time, records) = (gathered.epoch, gathered.time, gathered.records);
+        Some(EpochBatch { epoch, time, schema: source.schema(), records })
+    }
+
+    /// Another log has all epochs up to this one, for ever: answers that wait for nothing else
+    /// leave.
+    pub fn acknowledge(&mut self, epoch: Epoch) {
+        let Some(source) = self.attached() else { return };
+        {
+            let mut acknowledged = self.way.acknowledged();
+            *acknowledged = epoch.max(*acknowledged);
+        }
+        self.way.moved.notify_all();
+        source.acknowledge(epoch);
+    }
+
+    /// Nothing will be acknowledged any more, because the database belongs to somebody else: the
+    /// runtime dies of that ([`DeathCause::Fenced`](crate::DeathCause::Fenced)), and all that wait
+    /// are answered `Unknown`.
+    pub fn fence(&mut self, why: &str) {
+        self.way.is_cut.store(true, Ordering::SeqCst);
+        if let Some(source) = self.attached() {
+            source.end(why);
+        }
+    }
+
+    /// How many bytes wait to be taken.
+    pub fn backlog(&self) -> usize {
+        self.way.bytes.load(Ordering::SeqCst)
+    }
+
+    /// Whether a batch did not leave, because the runtime stopped while there was no room: what
+    /// was committed from there on is in its own log only.
+    pub fn is_cut(&self) -> bool {
+        self.way.is_cut.load(Ordering::SeqCst)
+    }
+
+    fn drain(&mut self, bounds: Bounds) {
+        while let Some(batch) = self.way.queue.pop() {
+            self.way.bytes.fetch_sub(batch.len(), Ordering::SeqCst);
+            let batch = sealed(&batch, bounds).expect("whole-epochs-leave: a shard sealed it");
+            self.gathering.add(&batch);
+        }
+    }
+
+    /// The runtime, if one was opened.
+    fn attached(&mut self) -> Option<Arc<dyn Leaves>> {
+        if self.source.is_none() {
+            let source = self.way.source.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+            self.gathering = Gathering::new(source.began());
+            self.source = Some(source);
+        }
+        self.source.clone()
+    }
+}
+
+impl Drop for EpochReceiver {
+    fn drop(&mut self) {
+        // Nobody makes room any more, and the disk is not to wait for it.
+        self.way.is_cut.store(true, Ordering::SeqCst);
+    }
+}
+
+impl fmt::Debug for EpochReceiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EpochReceiver").field("left", &self.gathering.left()).finish_non_exhaustive()
+    }
+}
+
+/// Puts a batch of a shard on its way, when there is room. `is_over` says that the runtime stops,
+/// and room may never come.
+pub(crate) async fn hand_over<F: Future<Output = ()>>(
+    sender: &EpochSender,
+    batch: &[u8],
+    mut pause: impl FnMut() -> F,
+    is_over: impl Fn() -> bool,
+    handed: impl FnOnce(),
+) {
+    loop {
+        match sender.put(batch) {
+            Put::Done => return handed(),
+            Put::Cut => return,
+            Put::Full if is_over() => return sender.cut(),
+            Put::Full => pause().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_is_bounded_by_bytes_and_after_a_cut_nothing_leaves() {
+        let (sender, receiver) = epoch_channel(100, || {});
+        assert_eq!(sender.put(&[0; 70]), Put::Done);
+        assert_eq!(sender.put(&[0; 70]), Put::Done, "a batch more than fits, so that any fits");
+        assert_eq!((sender.put(&[0; 1]), receiver.backlog()), (Put::Full, 140));
+        sender.cut();
+        assert!(sender.put(&[0; 1]) == Put::Cut && receiver.is_cut());
+    }
+
+    #[test]
+    fn one_runtime_takes_it() {
+        let (sender, _receiver) = epoch_channel(100, || {});
+        assert!(sender.take() && !sender.clone().take());
+    }
+
+    #[test]
+    fn who_waits_for_the_other_log_can_be_called_off() {
+        let (sender, _receiver) = epoch_channel(100, || {});
+        assert!(sender.wait_for(Epoch(0), || true));
+        assert!(!sender.wait_for(Epoch(1), || false));
+    }
+}
