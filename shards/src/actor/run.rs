@@ -195,7 +195,7 @@ pub(crate) struct BeforeImage<A: Actor> {
 
 impl<A: Actor> BeforeImage<A> {
     /// What the object in `slot`, number `index`, is before `sender` writes it, if it may.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of(
         slot: &ObjectSlot<A>,
         index: SlotIndex,
