@@ -136,7 +136,7 @@ fn run_many(kind: Kind, failed: &[u64]) {
     let seeds = number("FREEHOLD_SEEDS").unwrap_or(if cfg!(miri) {
         1
     } else if cfg!(debug_assertions) {
-        300
+        120
     } else {
         3_000
     });
