@@ -63,6 +63,10 @@ use crate::store::slot::{NO_SLOT, SlotIndex};
 ///
 /// Each call that finds, adds or removes one entry takes time as the logarithm of their number, and
 /// memory for the entries that it changes.
+///
+/// A message may run on another shard than the collection lives on, and not have what it asks for.
+/// Then it runs again with that, whatever it does or returns: see [`Actor::needs`]. Until it has
+/// ended, `get` and its like answer [`AccessError::Undeclared`], `len` is 0, and ranges end.
 pub struct Collection<'c, 'a, A: Actor> {
     objects: &'c mut Objects<'a, A>,
     id: A::Id,
@@ -85,7 +89,8 @@ enum Standing {
 
 impl<'a, A: Actor> Objects<'a, A> {
     /// The collection `id`: its entries, and its header if there is one. It need not exist: a
-    /// collection without a header belongs to nobody, and anyone adds entries to it.
+    /// collection without a header belongs to nobody, and anyone adds entries to it. To remove the
+    /// header leaves the entries: [`clear`](Collection::clear) removes them.
     ///
     /// See [`Collection`] for an example.
     ///
@@ -381,7 +386,7 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         if before.is_some() {
             let run = &mut *self.objects.run;
             run.commit_work.add(CommitWork::CHANGES);
-            run.partition.place(slot, &self.id, Place::Apart);
+            run.partition.place(slot, &self.id, Place::Removed);
         }
         Ok(before)
     }

@@ -161,10 +161,15 @@ impl<'c, 'a, A: Actor, E: Entry<A>> Entries<'c, 'a, A, E> {
     /// # Errors
     /// [`AccessError::WrongKind`] as [`Objects::read`]; otherwise as [`Collection::remove`].
     pub fn take(&mut self, key: E::Key) -> Found<A, Option<E>> {
-        if self.read(key)?.is_none() {
-            return Ok(None);
+        let id = E::id(key);
+        match self.collection.remove(id)?.map(E::from_state) {
+            None => Ok(None),
+            Some(Ok(entry)) => Ok(Some(entry)),
+            Some(Err(other)) => {
+                self.collection.insert(id, other)?;
+                Err(wrong_kind::<A, E>(id))
+            }
         }
-        Ok(self.collection.remove(E::id(key))?.and_then(|state| E::from_state(state).ok()))
     }
 
     /// The entry with the lowest key.

@@ -278,14 +278,15 @@ impl<I: ObjectId, S> Partition<I, S> {
         }
     }
 
-    /// Puts an entry into one of the two maps of its collection.
+    /// Puts an entry where it belongs in the order of its collection.
     #[inline]
     pub(crate) fn place(&mut self, index: SlotIndex, collection: &I, place: Place) {
         let slot = self.slot_mut(index);
-        if slot.place() != place && !fault::is_on(Fault::DisagreeingOrder) {
+        let before = slot.place();
+        if before != place && !fault::is_on(Fault::DisagreeingOrder) {
             slot.set_place(place);
             let id = slot.id;
-            self.orders.place(collection, id, index, place);
+            self.orders.place(collection, id, index, before, place);
         }
     }
 

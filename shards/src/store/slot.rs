@@ -200,11 +200,15 @@ impl<I: ObjectId, S> Slot<I, S> {
     /// Of an entry: where in the order of its collection it is.
     #[inline]
     pub(crate) fn place(&self) -> Place {
-        if self.heat == 0 { Place::Live } else { Place::Apart }
+        match self.heat {
+            0 => Place::Live,
+            1 => Place::Apart,
+            _ => Place::Removed,
+        }
     }
 
     pub(crate) fn set_place(&mut self, place: Place) {
-        self.heat = (place == Place::Apart).into();
+        self.heat = place as u8;
     }
 
     /// When it was last written, as far as a snapshot needs to know; never, if it does not exist.
