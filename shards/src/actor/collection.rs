@@ -22,7 +22,7 @@ use crate::actor::run::{BeforeImage, CommitWork, Need, ObjectSlot};
 use crate::actor::{AccessError, Actor};
 use crate::fault::{self, Fault};
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
-use crate::store::order::{IdBounds, OrderIndex, Place, begins_before, ends_behind, is_range};
+use crate::store::order::{EntryPlace, IdBounds, OrderIndex, begins_before, ends_behind, is_range};
 use crate::store::slot::{NO_SLOT, SlotIndex};
 
 /// A collection, while a message runs that has it: its header, and its entries in the order of
@@ -87,8 +87,8 @@ enum Standing {
     Guest(Option<usize>),
 }
 
-/// Whether `sender` may write the object in `slot`: what [`BeforeImage::of`] asks too. (One function
-/// for both cost an order of an exchange 74 instructions.)
+/// Whether `sender` may write the object in `slot`: what [`BeforeImage::of`] asks too. (One
+/// function for both cost an order of an exchange 74 instructions.)
 fn check_writer<A: Actor>(slot: &ObjectSlot<A>, sender: OwnerId) -> Result<(), AccessError<A::Id>> {
     let id = slot.id;
     match slot.ownership() {
@@ -226,7 +226,7 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         }
         let before = self.writable(slot)?.state.replace(state);
         if before.is_none() {
-            self.objects.run.partition.place(slot, &self.id, Place::Live);
+            self.objects.run.partition.place(slot, &self.id, EntryPlace::Live);
         }
         Ok(before)
     }
@@ -398,7 +398,7 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         if before.is_some() {
             let run = &mut *self.objects.run;
             run.commit_work.add(CommitWork::CHANGES);
-            run.partition.place(slot, &self.id, Place::Removed);
+            run.partition.place(slot, &self.id, EntryPlace::Removed);
         }
         Ok(before)
     }

@@ -34,7 +34,7 @@ pub(crate) type OrderIndex = u32;
 type Map<I> = BTreeMap<I, SlotIndex>;
 
 /// The entries of one collection.
-struct Order<I> {
+struct CollectionOrder<I> {
     live: Map<I>,
     apart: Map<I>,
 }
@@ -42,7 +42,7 @@ struct Order<I> {
 /// The orders of all collections of a shard that have entries.
 pub(crate) struct Orders<I> {
     numbers: HashMap<I, OrderIndex, RandomState>,
-    orders: Slab<Order<I>>,
+    orders: Slab<CollectionOrder<I>>,
     /// The collection that was looked for last, and its number.
     recent: Cell<Option<(I, OrderIndex)>>,
     /// What the running message has removed. (In a map by order, each removal allocated.)
@@ -51,7 +51,7 @@ pub(crate) struct Orders<I> {
 
 /// Where an entry's slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum EntryPlace {
     /// Among those that exist.
     Live,
     /// Among those that only snapshots see.
@@ -133,11 +133,11 @@ impl<I: ObjectId> Orders<I> {
     }
 
     /// The order of a collection, made if there is none.
-    fn order_mut(&mut self, collection: &I) -> &mut Order<I> {
+    fn order_mut(&mut self, collection: &I) -> &mut CollectionOrder<I> {
         let number = match self.number(collection) {
             Some(number) => number,
             None => {
-                let order = Order { live: Map::new(), apart: Map::new() };
+                let order = CollectionOrder { live: Map::new(), apart: Map::new() };
                 let number = self.orders.insert(order);
                 let number = u32::try_from(number).expect("2^32 collections outgrow memory first");
                 self.numbers.insert(*collection, number);
@@ -155,7 +155,7 @@ impl<I: ObjectId> Orders<I> {
     /// As [`Orders::find`], by the order's number.
     #[inline]
     pub(crate) fn find_in(&self, number: OrderIndex, id: &I) -> SlotIndex {
-        let Order { live, apart } = &self.orders[number as usize];
+        let CollectionOrder { live, apart } = &self.orders[number as usize];
         let is_apart = || if apart.is_empty() { None } else { apart.get(id) };
         let is_removed = || if self.removed.is_empty() { None } else { self.removed.get(id) };
         live.get(id).or_else(is_apart).or_else(is_removed).copied().unwrap_or(NO_SLOT)
@@ -174,31 +174,31 @@ impl<I: ObjectId> Orders<I> {
     }
 
     /// Moves an entry from one place to another.
-    pub(crate) fn place(&mut self, collection: &I, id: I, slot: SlotIndex, from: Place, to: Place) {
-        let Order { live, apart } = self.order_mut(collection);
+    pub(crate) fn place(&mut self, collection: &I, id: I, slot: SlotIndex, from: EntryPlace, to: EntryPlace) {
+        let CollectionOrder { live, apart } = self.order_mut(collection);
         let moved = match from {
-            Place::Live => live.remove(&id),
-            Place::Apart => apart.remove(&id),
-            Place::Removed => self.removed.remove(&id),
+            EntryPlace::Live => live.remove(&id),
+            EntryPlace::Apart => apart.remove(&id),
+            EntryPlace::Removed => self.removed.remove(&id),
         };
         debug_assert_eq!(moved, Some(slot), "order-agrees: the slot of {id:?} says where it is");
-        let Order { live, apart } = self.order_mut(collection);
+        let CollectionOrder { live, apart } = self.order_mut(collection);
         match to {
-            Place::Live => live.insert(id, slot),
-            Place::Apart => apart.insert(id, slot),
-            Place::Removed => self.removed.insert(id, slot),
+            EntryPlace::Live => live.insert(id, slot),
+            EntryPlace::Apart => apart.insert(id, slot),
+            EntryPlace::Removed => self.removed.insert(id, slot),
         };
     }
 
     /// Takes an entry out. The order of a collection that has no more of them is dropped.
-    pub(crate) fn remove(&mut self, collection: &I, id: &I, from: Place) -> bool {
-        let was_removed = from == Place::Removed && self.removed.remove(id).is_some();
+    pub(crate) fn remove(&mut self, collection: &I, id: &I, from: EntryPlace) -> bool {
+        let was_removed = from == EntryPlace::Removed && self.removed.remove(id).is_some();
         let Some(number) = self.number(collection) else { return was_removed };
-        let Order { live, apart } = &mut self.orders[number as usize];
+        let CollectionOrder { live, apart } = &mut self.orders[number as usize];
         let was_there = match from {
-            Place::Live => live.remove(id).is_some(),
-            Place::Apart => apart.remove(id).is_some(),
-            Place::Removed => was_removed,
+            EntryPlace::Live => live.remove(id).is_some(),
+            EntryPlace::Apart => apart.remove(id).is_some(),
+            EntryPlace::Removed => was_removed,
         };
         if live.is_empty() && apart.is_empty() {
             self.drop_order(collection);
@@ -206,7 +206,7 @@ impl<I: ObjectId> Orders<I> {
         was_there
     }
 
-    fn drop_order(&mut self, collection: &I) -> Option<Order<I>> {
+    fn drop_order(&mut self, collection: &I) -> Option<CollectionOrder<I>> {
         self.recent.set(None);
         let number = self.numbers.remove(collection)?;
         Some(self.orders.remove(number as usize))
@@ -228,7 +228,7 @@ impl<I: ObjectId> Orders<I> {
     pub(crate) fn take(&mut self, collection: &I) -> Vec<SlotIndex> {
         let removed = self.removed.extract_if(|id, _| id.collection().as_ref() == Some(collection));
         let mut slots: Vec<SlotIndex> = removed.map(|(_, slot)| slot).collect();
-        if let Some(Order { live, apart }) = self.drop_order(collection) {
+        if let Some(CollectionOrder { live, apart }) = self.drop_order(collection) {
             slots.extend(live.into_values().chain(apart.into_values()));
         }
         slots
@@ -240,7 +240,7 @@ impl<I: ObjectId> Orders<I> {
         number: OrderIndex,
         bounds: IdBounds<I>,
     ) -> impl Iterator<Item = SlotIndex> {
-        let Order { live, apart } = &self.orders[number as usize];
+        let CollectionOrder { live, apart } = &self.orders[number as usize];
         let (mut live, mut apart) = (peekable(live, bounds), peekable(apart, bounds));
         std::iter::from_fn(move || {
             let is_of_apart = match (live.peek(), apart.peek()) {
@@ -254,14 +254,14 @@ impl<I: ObjectId> Orders<I> {
 
     /// All entries there are, with their collections: for the checks of tests.
     #[cfg(test)]
-    pub(crate) fn all(&self) -> impl Iterator<Item = (I, I, SlotIndex, Place)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (I, I, SlotIndex, EntryPlace)> {
         self.numbers.iter().flat_map(|(collection, number)| {
-            let Order { live, apart } = &self.orders[*number as usize];
+            let CollectionOrder { live, apart } = &self.orders[*number as usize];
             let of = |map: &'_ Map<I>, place| {
                 Vec::from_iter(map.iter().map(|(id, slot)| (*collection, *id, *slot, place)))
             };
             assert!(self.removed.is_empty(), "order-agrees: no message runs");
-            of(live, Place::Live).into_iter().chain(of(apart, Place::Apart))
+            of(live, EntryPlace::Live).into_iter().chain(of(apart, EntryPlace::Apart))
         })
     }
 }

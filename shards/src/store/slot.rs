@@ -8,7 +8,7 @@
 use crate::epoch::{Epoch, EpochState};
 use crate::fault::{self, Fault};
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
-use crate::store::order::Place;
+use crate::store::order::EntryPlace;
 
 /// The number of a slot.
 pub(crate) type SlotIndex = u32;
@@ -199,15 +199,15 @@ impl<I: ObjectId, S> Slot<I, S> {
 
     /// Of an entry: where in the order of its collection it is.
     #[inline]
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> EntryPlace {
         match self.heat {
-            0 => Place::Live,
-            1 => Place::Apart,
-            _ => Place::Removed,
+            0 => EntryPlace::Live,
+            1 => EntryPlace::Apart,
+            _ => EntryPlace::Removed,
         }
     }
 
-    pub(crate) fn set_place(&mut self, place: Place) {
+    pub(crate) fn set_place(&mut self, place: EntryPlace) {
         self.heat = place as u8;
     }
 
