@@ -72,7 +72,8 @@ fn to_ids<A: Actor, E: Kind<A>>(keys: &impl RangeBounds<E::Key>) -> (Bound<A::Id
 }
 
 impl<'a, A: Actor> Objects<'a, A> {
-    /// The entries of the kind `E` of the collection whose header has this key: see [`KindEntries`].
+    /// The entries of the kind `E` of the collection whose header has this key: see
+    /// [`KindEntries`].
     ///
     /// # Errors
     /// As [`Objects::collection`].
@@ -188,7 +189,8 @@ impl<'c, 'a, A: Actor, E: EntryKind<A>> KindEntries<'c, 'a, A, E> {
         self.collection.range(to_ids::<A, E>(&keys)).filter_map(of)
     }
 
-    /// Walks a range of keys, and changes or takes what it finds: see [`KindEntries`] for an example.
+    /// Walks a range of keys, and changes or takes what it finds: see [`KindEntries`] for an
+    /// example.
     pub fn walk(&mut self, keys: impl RangeBounds<E::Key>) -> KindWalk<'_, 'c, 'a, A, E> {
         KindWalk { walk: self.collection.walk(to_ids::<A, E>(&keys)), kind: std::marker::PhantomData }
     }
