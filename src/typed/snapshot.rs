@@ -100,6 +100,10 @@ impl<A: Actor> Snapshot<A> {
 /// Entries of a kind, with their ids or keys.
 type FoundEntries<K, E> = Vec<(K, E)>;
 
+/// Entries of the kind `E` that are being read.
+type EntriesRead<A, E> =
+    KindRead<FoundEntries<<A as Actor>::Id, <A as Actor>::State>, FoundEntries<<E as Kind<A>>::Key, E>>;
+
 impl<A: Actor> Snapshot<A> {
     /// The entries of the kind `E` of a collection in a range of keys as they were, in their order,
     /// and no more than the first `most`: as [`Snapshot::range`].
@@ -111,7 +115,7 @@ impl<A: Actor> Snapshot<A> {
         collection: <E::Header as Kind<A>>::Key,
         keys: impl RangeBounds<E::Key>,
         most: usize,
-    ) -> KindRead<FoundEntries<A::Id, A::State>, FoundEntries<E::Key, E>> {
+    ) -> EntriesRead<A, E> {
         let ids = (keys.start_bound().map(|key| E::id(*key)), keys.end_bound().map(|key| E::id(*key)));
         let turn = |found: FoundEntries<A::Id, A::State>| {
             let of = |(id, state)| match E::key(id) {

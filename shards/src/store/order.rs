@@ -1,7 +1,7 @@
 //! The order of a shard's entries: for each collection, from the id of an entry to its slot.
 //!
 //! An entry is an object whose id says that it belongs to a collection
-//! ([`ObjectId::COLLECTION`](crate::ObjectId::COLLECTION)). It has an ordinary slot, but is not in
+//! ([`ObjectId::COLLECTION`]). It has an ordinary slot, but is not in
 //! the index by hash: it is found here, and ranges are too. Shards without collections have an
 //! empty list, and code for ids without entries never looks at it.
 //!
