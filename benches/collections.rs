@@ -5,10 +5,11 @@
 //! cargo bench --bench collections
 //! ```
 //! Pure shards on one thread. An entry has a key of two numbers and a state of two. First one entry
-//! is removed and one inserted, at random places, over and over: in a `BTreeMap` in a plain loop, by
-//! one message for each such pair, and by messages of 64 pairs. Then orders come to a book: one
-//! rests anywhere in it, the next takes the best, and so on; in memory, and with a log whose batches
-//! of 64 messages are encoded, checksummed and closed, and given to no disk.
+//! is removed and one inserted, at random places, over and over: in a `BTreeMap` in a plain loop,
+//! by one message for each such pair, and by messages of 64 pairs. Then orders come to a book: one
+//! rests anywhere in it, the next takes the best, and so on; in memory, and with a log whose
+//! batches of 64 messages are encoded, checksummed and closed, and given to no disk. At last a
+//! shard-to-be takes over entries, as recovery reads them, and as many objects that are no entries.
 //!
 //! The work is checked: both ways end with the same entries, and every order is answered.
 
@@ -23,9 +24,10 @@ use std::time::{Duration, Instant};
 
 use freehold::{AccessError, Limits, Objects, PlacementKey, Receive, ShardIndex, To};
 use freehold_shard::log::SegmentId;
+use freehold_shard::recovery::Home;
 use freehold_shard::{
     Ack, Batch, BatchEntry, Codec, Durability, Effects, Epoch, Inbox, LogStart, Mvcc, NoPrefetch, OwnerId,
-    Router, Shard, Time,
+    Ownership, Router, Shard, Time,
 };
 use report::{Conditions, Spread, millions_per_second};
 use serde::{Deserialize, Serialize};
@@ -277,13 +279,24 @@ fn orders(first: &[Place], count: usize, logged: bool) -> (Duration, usize) {
     (time, bytes)
 }
 
+/// A shard-to-be takes over what a log has; the time.
+fn recover(ids: impl Iterator<Item = (Id, State)>) -> Duration {
+    let mut home = Home::<Market>::new(7);
+    let mut changes: Vec<_> = ids.map(|(id, state)| (id, Some((Ownership::default(), state)))).collect();
+    let (begin, count) = (Instant::now(), changes.len());
+    home.apply_all::<NoPrefetch>(&mut changes);
+    let time = begin.elapsed();
+    assert_eq!(home.len(), count, "each is there");
+    time
+}
+
 fn rates(count: usize, mut round: impl FnMut() -> Duration) -> Spread {
     Spread::of((0..ROUNDS).map(|_| millions_per_second(count as u64, round())))
 }
 
 fn main() {
     let is_test = !std::env::args().any(|argument| argument == "--bench");
-    let (sizes, swaps) =
+    let (sizes, swaps): (Vec<usize>, usize) =
         if is_test { (vec![100, 1_000], 1_000) } else { (vec![10_000, 1_000_000], 1_000_000) };
     println!("{}", Conditions::now());
     println!("settings    a key of 24 bytes, a state of 16, {ROUNDS} rounds\n");
@@ -306,6 +319,14 @@ fn main() {
         line("messages of 64", &|| collection(&first, &changes, TOGETHER));
         assert!(sums.windows(2).all(|two| two[0] == two[1]), "all ways find the same");
         sums.clear();
+    }
+    for entries in sizes.clone() {
+        let (first, _) = draw(entries, 0);
+        println!("{entries} to recover: millions a second");
+        let entry = |place: &Place| (Id::Order((BOOK, place.0, place.1)), State::Order(order(*place)));
+        println!("  {:<28}{}", "entries", rates(entries, || recover(first.iter().map(entry))));
+        let object = |place: &Place| (Id::Book(place.1), State::Book(Book { changes: place.0 }));
+        println!("  {:<28}{}", "plain objects", rates(entries, || recover(first.iter().map(object))));
     }
     for entries in sizes {
         let (first, _) = draw(entries, 0);

@@ -88,8 +88,8 @@ pub use error::{
 pub use freehold_shard::testing;
 pub use freehold_shard::{
     ADDRESSEES_MAX, Access, AccessError, Ack, Actor, ActorPanic, Addressees, AskError, Collection,
-    CollectionOf, Counters, Entries, Entry, EntryMut, EntryWalk, Epoch, ErrandId, ErrandOf, FAILURES_MAX,
-    Failure, Key, Kind, KindEntry, KindPair, KindWalk, Limits, MessageOf, Migrated, Migration,
+    CollectionOf, Counters, EntryKind, EntryMut, EntryWalk, Epoch, ErrandId, ErrandOf, FAILURES_MAX, Failure,
+    Key, Kind, KindEntries, KindEntry, KindPair, KindWalk, Limits, MessageOf, Migrated, Migration,
     MigrationError, Migrations, Named, Needs, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership,
     PANICS_KEPT_MAX, PlacementKey, Receive, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart,
     SchemaTypes, Shape, ShapeChange, Shapes, ShardIndex, TimerId, To, TransactionId, Unreadable, Value,

@@ -40,7 +40,7 @@ pub use actor::addressees::{ADDRESSEES_MAX, Addressees};
 pub use actor::codec::Codec;
 pub use actor::collection::{Collection, EntryMut, EntryWalk};
 pub use actor::destination::Destination;
-pub use actor::entries::{Entries, Entry, KindEntry, KindWalk};
+pub use actor::entries::{EntryKind, KindEntries, KindEntry, KindWalk};
 pub use actor::kind::{Kind, KindPair};
 pub use actor::limits::Limits;
 pub use actor::needs::Needs;

@@ -198,84 +198,106 @@ fn model(world: &World, script: &Script) -> Option<(World, Vec<Seen>)> {
     let (mut written, book) = (BTreeSet::new(), script.book);
     for step in &script.steps {
         let orders = &mut world.1;
-        let of = |(key, value): (&(u8, u8), &u64)| (key.1, *value);
-        let all = (book, 0)..=(book, u8::MAX);
         seen.push(match *step {
-            Step::Get(key) => orders.get(&(book, key)).map(|value| (key, *value)).into_iter().collect(),
-            Step::Set(key, to) => match orders.get_mut(&(book, key)) {
-                Some(value) => {
-                    written.insert(key);
-                    vec![(key, std::mem::replace(value, to))]
-                }
-                None => vec![],
-            },
-            Step::Insert(key, value) => {
-                written.insert(key);
-                orders.insert((book, key), value).map(|value| (key, value)).into_iter().collect()
-            }
-            Step::Remove(key) => {
-                written.insert(key);
-                orders.remove(&(book, key)).map(|value| (key, value)).into_iter().collect()
-            }
-            Step::Ends => {
-                let of_book = || orders.range(all.clone()).map(of);
-                of_book().next().into_iter().chain(of_book().next_back()).collect()
-            }
-            Step::Range(from, to) if from < to => orders.range((book, from)..(book, to)).map(of).collect(),
-            Step::Backwards(from, to) if from <= to => {
-                orders.range((book, from)..=(book, to)).rev().map(of).collect()
-            }
-            Step::Range(..) | Step::Backwards(..) => vec![],
-            Step::Len => {
-                let len = orders.range(all).count();
-                vec![((len == 0).into(), len as u64)]
-            }
-            Step::Retain(from, most, by) => {
-                let range: Vec<_> = orders.range((book, from)..=(book, u8::MAX)).map(of).collect();
-                for (key, value) in range.iter().take(most.into()) {
-                    if value.is_multiple_of(by.max(1)) {
-                        orders.remove(&(book, *key));
-                        written.insert(*key);
-                    }
-                }
-                range.get(usize::from(most)).map(|(key, _)| (*key, 0)).into_iter().collect()
-            }
-            Step::Clear(most) => {
-                let keys: Vec<u8> = orders.range(all).map(|((_, key), _)| *key).collect();
-                for key in keys.iter().take(most.into()) {
-                    orders.remove(&(book, *key));
-                    written.insert(*key);
-                }
-                vec![((keys.len() <= most.into()).into(), 0)]
-            }
-            Step::Walk(from, to, is_back) => {
-                let mut range: Vec<_> = match from < to {
-                    true => orders.range((book, from)..(book, to)).map(of).collect(),
-                    false => vec![],
-                };
-                if is_back {
-                    range.reverse();
-                }
-                for (key, value) in &range {
-                    written.insert(*key);
-                    match value.is_multiple_of(2) {
-                        true => orders.insert((book, *key), value + 3),
-                        false => orders.remove(&(book, *key)),
-                    };
-                }
-                range
-            }
-            Step::ClonePanics(key) => {
-                if orders.contains_key(&(book, key)) && !written.contains(&key) {
-                    return None;
-                }
-                vec![]
+            Step::ClonePanics(key) if orders.contains_key(&(book, key)) && !written.contains(&key) => {
+                return None;
             }
             Step::Header(value) => world.0.insert(book, value).map(|value| (0, value)).into_iter().collect(),
-            Step::Share => vec![],
+            ref step => model_orders(book, step, orders, &mut written),
         });
     }
     (script.end == End::Reply).then_some((world, seen))
+}
+
+/// What a step does to the entries of a book, and sees.
+fn model_orders(
+    book: u8,
+    step: &Step,
+    orders: &mut BTreeMap<(u8, u8), u64>,
+    written: &mut BTreeSet<u8>,
+) -> Seen {
+    let of = |(key, value): (&(u8, u8), &u64)| (key.1, *value);
+    let all = (book, 0)..=(book, u8::MAX);
+    match *step {
+        Step::Get(key) => orders.get(&(book, key)).map(|value| (key, *value)).into_iter().collect(),
+        Step::Set(key, to) => match orders.get_mut(&(book, key)) {
+            Some(value) => {
+                written.insert(key);
+                vec![(key, std::mem::replace(value, to))]
+            }
+            None => vec![],
+        },
+        Step::Insert(key, value) => {
+            written.insert(key);
+            orders.insert((book, key), value).map(|value| (key, value)).into_iter().collect()
+        }
+        Step::Remove(key) => {
+            written.insert(key);
+            orders.remove(&(book, key)).map(|value| (key, value)).into_iter().collect()
+        }
+        Step::Ends => {
+            let of_book = || orders.range(all.clone()).map(of);
+            of_book().next().into_iter().chain(of_book().next_back()).collect()
+        }
+        Step::Range(from, to) if from < to => orders.range((book, from)..(book, to)).map(of).collect(),
+        Step::Backwards(from, to) if from <= to => {
+            orders.range((book, from)..=(book, to)).rev().map(of).collect()
+        }
+        Step::Range(..) | Step::Backwards(..) => vec![],
+        Step::Len => {
+            let len = orders.range(all).count();
+            vec![((len == 0).into(), len as u64)]
+        }
+        _ => model_many(book, step, orders, written),
+    }
+}
+
+/// The same of a step that changes several.
+fn model_many(
+    book: u8,
+    step: &Step,
+    orders: &mut BTreeMap<(u8, u8), u64>,
+    written: &mut BTreeSet<u8>,
+) -> Seen {
+    let of = |(key, value): (&(u8, u8), &u64)| (key.1, *value);
+    match *step {
+        Step::Retain(from, most, by) => {
+            let range: Vec<_> = orders.range((book, from)..=(book, u8::MAX)).map(of).collect();
+            for (key, value) in range.iter().take(most.into()) {
+                if value.is_multiple_of(by.max(1)) {
+                    orders.remove(&(book, *key));
+                    written.insert(*key);
+                }
+            }
+            range.get(usize::from(most)).map(|(key, _)| (*key, 0)).into_iter().collect()
+        }
+        Step::Clear(most) => {
+            let keys: Vec<u8> = orders.range((book, 0)..=(book, u8::MAX)).map(|((_, key), _)| *key).collect();
+            for key in keys.iter().take(most.into()) {
+                orders.remove(&(book, *key));
+                written.insert(*key);
+            }
+            vec![((keys.len() <= most.into()).into(), 0)]
+        }
+        Step::Walk(from, to, is_back) => {
+            let mut range: Vec<_> = match from < to {
+                true => orders.range((book, from)..(book, to)).map(of).collect(),
+                false => vec![],
+            };
+            if is_back {
+                range.reverse();
+            }
+            for (key, value) in &range {
+                written.insert(*key);
+                match value.is_multiple_of(2) {
+                    true => orders.insert((book, *key), value + 3),
+                    false => orders.remove(&(book, *key)),
+                };
+            }
+            range
+        }
+        _ => vec![],
+    }
 }
 
 fn script() -> impl Strategy<Value = Script> {

@@ -380,7 +380,7 @@ macro_rules! __actor_kinds {
                 }
             }
             $(
-                impl $crate::Entry<$Actor> for $Kind {
+                impl $crate::EntryKind<$Actor> for $Kind {
                     type Header = $Header;
                 }
             )?

@@ -6,7 +6,7 @@ use std::ops::RangeBounds;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use freehold_shard::{Actor, Entry, Kind};
+use freehold_shard::{Actor, EntryKind, Kind};
 
 use crate::api::snapshot::{Snapshot, SnapshotRead};
 use crate::error::SnapshotError;
@@ -98,7 +98,11 @@ impl<A: Actor> Snapshot<A> {
 }
 
 /// Entries of a kind, with their ids or keys.
-type Found<K, E> = Vec<(K, E)>;
+type FoundEntries<K, E> = Vec<(K, E)>;
+
+/// Entries of the kind `E` that are being read.
+type EntriesRead<A, E> =
+    KindRead<FoundEntries<<A as Actor>::Id, <A as Actor>::State>, FoundEntries<<E as Kind<A>>::Key, E>>;
 
 impl<A: Actor> Snapshot<A> {
     /// The entries of the kind `E` of a collection in a range of keys as they were, in their order,
@@ -106,14 +110,14 @@ impl<A: Actor> Snapshot<A> {
     ///
     /// # Errors
     /// As [`Snapshot::read`].
-    pub fn read_entries<E: Entry<A>>(
+    pub fn read_entries<E: EntryKind<A>>(
         &self,
         collection: <E::Header as Kind<A>>::Key,
         keys: impl RangeBounds<E::Key>,
         most: usize,
-    ) -> KindRead<Found<A::Id, A::State>, Found<E::Key, E>> {
+    ) -> EntriesRead<A, E> {
         let ids = (keys.start_bound().map(|key| E::id(*key)), keys.end_bound().map(|key| E::id(*key)));
-        let turn = |found: Found<A::Id, A::State>| {
+        let turn = |found: FoundEntries<A::Id, A::State>| {
             let of = |(id, state)| match E::key(id) {
                 Some(key) => of_kind::<A, E>(state).map(|entry| (key, entry)),
                 None => Err(SnapshotError::WrongKind { kind: E::NAME }),

@@ -150,10 +150,10 @@ impl Receive<Market> for Stray {
     fn receive(&self, objects: &mut Objects<'_, Market>) -> Result<(), Refused> {
         let key = (self.symbol, 1, 1);
         match self.how {
-            0 => drop(objects.read::<Order>(key)?),
-            1 => drop(objects.write::<Order>(key)?),
-            2 => drop(objects.put(key, Order { quantity: 1 })?),
-            3 => drop(objects.collection(Id::Order(key)).map(|_| ())?),
+            0 => objects.read::<Order>(key).map(|_| ())?,
+            1 => objects.write::<Order>(key).map(|_| ())?,
+            2 => objects.put(key, Order { quantity: 1 }).map(|_| ())?,
+            3 => objects.collection(Id::Order(key)).map(|_| ())?,
             _ => drop(objects.entries::<Order>(self.symbol)?.read((self.symbol + 1, 1, 1))?),
         }
         Ok(())

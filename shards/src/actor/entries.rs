@@ -20,7 +20,7 @@ use crate::actor::{AccessError, Actor};
     label = "not entries of a collection",
     note = "say of which it is in `kinds {{ .. }}` of the `actor!` that declares `{A}`: `{Self}(book: u64, price: u64) in Book(book)`"
 )]
-pub trait Entry<A: Actor>: Kind<A> {
+pub trait EntryKind<A: Actor>: Kind<A> {
     /// The kind of the header of the collection.
     type Header: Kind<A>;
 }
@@ -29,7 +29,7 @@ pub trait Entry<A: Actor>: Kind<A> {
 /// [`Collection`], which is the layer beneath.
 ///
 /// ```
-/// use freehold_shard::{AccessError, Actor, Entry, Kind, Objects};
+/// use freehold_shard::{AccessError, Actor, EntryKind, Kind, Objects};
 /// # trait Quantity { fn quantity(&mut self) -> &mut u64; }
 ///
 /// /// Takes what is asked from the cheapest orders of the book 7.
@@ -41,7 +41,7 @@ pub trait Entry<A: Actor>: Kind<A> {
 ///     A: Actor,
 ///     Book: Kind<A, Key = u64>,
 ///     // The book, a price, a number.
-///     Order: Entry<A, Header = Book, Key = (u64, u64, u64)> + Quantity,
+///     Order: EntryKind<A, Header = Book, Key = (u64, u64, u64)> + Quantity,
 /// {
 ///     let mut orders = objects.entries::<Order>(7)?;
 ///     let mut walk = orders.walk((7, 0, 0)..(7, 500, 0));
@@ -57,13 +57,13 @@ pub trait Entry<A: Actor>: Kind<A> {
 ///     Ok(wanted)
 /// }
 /// ```
-pub struct Entries<'c, 'a, A: Actor, E: Entry<A>> {
+pub struct KindEntries<'c, 'a, A: Actor, E: EntryKind<A>> {
     collection: Collection<'c, 'a, A>,
     key: <E::Header as Kind<A>>::Key,
 }
 
 /// What a key leads to, or why it does not.
-type Found<A, T> = Result<T, AccessError<<A as Actor>::Id>>;
+type Reached<A, T> = Result<T, AccessError<<A as Actor>::Id>>;
 
 /// A range of keys as one of ids.
 #[inline]
@@ -72,19 +72,20 @@ fn to_ids<A: Actor, E: Kind<A>>(keys: &impl RangeBounds<E::Key>) -> (Bound<A::Id
 }
 
 impl<'a, A: Actor> Objects<'a, A> {
-    /// The entries of the kind `E` of the collection whose header has this key: see [`Entries`].
+    /// The entries of the kind `E` of the collection whose header has this key: see
+    /// [`KindEntries`].
     ///
     /// # Errors
     /// As [`Objects::collection`].
-    pub fn entries<E: Entry<A>>(
+    pub fn entries<E: EntryKind<A>>(
         &mut self,
         key: <E::Header as Kind<A>>::Key,
-    ) -> Found<A, Entries<'_, 'a, A, E>> {
-        Ok(Entries { collection: self.collection(E::Header::id(key))?, key })
+    ) -> Reached<A, KindEntries<'_, 'a, A, E>> {
+        Ok(KindEntries { collection: self.collection(E::Header::id(key))?, key })
     }
 }
 
-impl<'c, 'a, A: Actor, E: Entry<A>> Entries<'c, 'a, A, E> {
+impl<'c, 'a, A: Actor, E: EntryKind<A>> KindEntries<'c, 'a, A, E> {
     /// The header's key.
     pub fn key(&self) -> <E::Header as Kind<A>>::Key {
         self.key
@@ -94,7 +95,7 @@ impl<'c, 'a, A: Actor, E: Entry<A>> Entries<'c, 'a, A, E> {
     ///
     /// # Errors
     /// [`AccessError::WrongKind`] as [`Objects::read`]; otherwise as [`Collection::header`].
-    pub fn header(&self) -> Found<A, Option<&E::Header>> {
+    pub fn header(&self) -> Reached<A, Option<&E::Header>> {
         let (state, id) = (self.collection.header()?, self.collection.id());
         state.map(|state| E::Header::of(state).ok_or_else(|| wrong_kind::<A, E::Header>(id))).transpose()
     }
@@ -103,7 +104,7 @@ impl<'c, 'a, A: Actor, E: Entry<A>> Entries<'c, 'a, A, E> {
     ///
     /// # Errors
     /// [`AccessError::WrongKind`] as [`Objects::read`]; otherwise as [`Collection::header_mut`].
-    pub fn header_mut(&mut self) -> Found<A, Option<&mut E::Header>> {
+    pub fn header_mut(&mut self) -> Reached<A, Option<&mut E::Header>> {
         let id = self.collection.id();
         let state = self.collection.header_mut()?;
         state.map(|state| E::Header::of_mut(state).ok_or_else(|| wrong_kind::<A, E::Header>(id))).transpose()
@@ -124,7 +125,7 @@ impl<'c, 'a, A: Actor, E: Entry<A>> Entries<'c, 'a, A, E> {
     /// # Errors
     /// [`AccessError::WrongKind`] as [`Objects::read`]; otherwise as [`Collection::get`].
     #[inline]
-    pub fn read(&self, key: E::Key) -> Found<A, Option<&E>> {
+    pub fn read(&self, key: E::Key) -> Reached<A, Option<&E>> {
         let id = E::id(key);
         self.collection.get(id)?.map(|state| E::of(state).ok_or_else(|| wrong_kind::<A, E>(id))).transpose()
     }
@@ -134,7 +135,7 @@ impl<'c, 'a, A: Actor, E: Entry<A>> Entries<'c, 'a, A, E> {
     /// # Errors
     /// [`AccessError::WrongKind`] as [`Objects::read`]; otherwise as [`Collection::get_mut`].
     #[inline]
-    pub fn write(&mut self, key: E::Key) -> Found<A, Option<&mut E>> {
+    pub fn write(&mut self, key: E::Key) -> Reached<A, Option<&mut E>> {
         let id = E::id(key);
         let state = self.collection.get_mut(id)?;
         state.map(|state| E::of_mut(state).ok_or_else(|| wrong_kind::<A, E>(id))).transpose()
@@ -144,7 +145,7 @@ impl<'c, 'a, A: Actor, E: Entry<A>> Entries<'c, 'a, A, E> {
     ///
     /// # Errors
     /// [`AccessError::WrongKind`] as [`Objects::read`]; otherwise as [`Collection::insert`].
-    pub fn put(&mut self, key: E::Key, entry: E) -> Found<A, Option<E>> {
+    pub fn put(&mut self, key: E::Key, entry: E) -> Reached<A, Option<E>> {
         let id = E::id(key);
         match self.collection.insert(id, entry.into_state())?.map(E::from_state) {
             None => Ok(None),
@@ -160,11 +161,16 @@ impl<'c, 'a, A: Actor, E: Entry<A>> Entries<'c, 'a, A, E> {
     ///
     /// # Errors
     /// [`AccessError::WrongKind`] as [`Objects::read`]; otherwise as [`Collection::remove`].
-    pub fn take(&mut self, key: E::Key) -> Found<A, Option<E>> {
-        if self.read(key)?.is_none() {
-            return Ok(None);
+    pub fn take(&mut self, key: E::Key) -> Reached<A, Option<E>> {
+        let id = E::id(key);
+        match self.collection.remove(id)?.map(E::from_state) {
+            None => Ok(None),
+            Some(Ok(entry)) => Ok(Some(entry)),
+            Some(Err(other)) => {
+                self.collection.insert(id, other)?;
+                Err(wrong_kind::<A, E>(id))
+            }
         }
-        Ok(self.collection.remove(E::id(key))?.and_then(|state| E::from_state(state).ok()))
     }
 
     /// The entry with the lowest key.
@@ -183,7 +189,8 @@ impl<'c, 'a, A: Actor, E: Entry<A>> Entries<'c, 'a, A, E> {
         self.collection.range(to_ids::<A, E>(&keys)).filter_map(of)
     }
 
-    /// Walks a range of keys, and changes or takes what it finds: see [`Entries`] for an example.
+    /// Walks a range of keys, and changes or takes what it finds: see [`KindEntries`] for an
+    /// example.
     pub fn walk(&mut self, keys: impl RangeBounds<E::Key>) -> KindWalk<'_, 'c, 'a, A, E> {
         KindWalk { walk: self.collection.walk(to_ids::<A, E>(&keys)), kind: std::marker::PhantomData }
     }
@@ -199,7 +206,7 @@ impl<'c, 'a, A: Actor, E: Entry<A>> Entries<'c, 'a, A, E> {
         keys: impl RangeBounds<E::Key>,
         most: usize,
         mut keeps: impl FnMut(E::Key, &E) -> bool,
-    ) -> Found<A, Option<E::Key>> {
+    ) -> Reached<A, Option<E::Key>> {
         let keeps = |id, state: &A::State| match (E::key(id), E::of(state)) {
             (Some(key), Some(entry)) => keeps(key, entry),
             _ => true,
@@ -211,25 +218,25 @@ impl<'c, 'a, A: Actor, E: Entry<A>> Entries<'c, 'a, A, E> {
     ///
     /// # Errors
     /// As [`Collection::clear`].
-    pub fn clear(&mut self, most: usize) -> Found<A, bool> {
+    pub fn clear(&mut self, most: usize) -> Reached<A, bool> {
         self.collection.clear(most)
     }
 }
 
-/// A walk through entries of one kind: see [`Entries::walk`].
-pub struct KindWalk<'w, 'c, 'a, A: Actor, E: Entry<A>> {
+/// A walk through entries of one kind: see [`KindEntries::walk`].
+pub struct KindWalk<'w, 'c, 'a, A: Actor, E: EntryKind<A>> {
     walk: EntryWalk<'w, 'c, 'a, A>,
     kind: std::marker::PhantomData<E>,
 }
 
-impl<'c, 'a, A: Actor, E: Entry<A>> KindWalk<'_, 'c, 'a, A, E> {
+impl<'c, 'a, A: Actor, E: EntryKind<A>> KindWalk<'_, 'c, 'a, A, E> {
     /// The next entry of the range.
     ///
     /// # Errors
     /// [`AccessError::WrongKind`] if the next is of another kind: it was put there past the kinds,
     /// or the collection has entries of several.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend what it walks")]
-    pub fn next(&mut self) -> Found<A, Option<KindEntry<'_, 'c, 'a, A, E>>> {
+    pub fn next(&mut self) -> Reached<A, Option<KindEntry<'_, 'c, 'a, A, E>>> {
         self.walk.next().map(KindEntry::new).transpose()
     }
 
@@ -237,19 +244,19 @@ impl<'c, 'a, A: Actor, E: Entry<A>> KindWalk<'_, 'c, 'a, A, E> {
     ///
     /// # Errors
     /// As [`KindWalk::next`].
-    pub fn next_back(&mut self) -> Found<A, Option<KindEntry<'_, 'c, 'a, A, E>>> {
+    pub fn next_back(&mut self) -> Reached<A, Option<KindEntry<'_, 'c, 'a, A, E>>> {
         self.walk.next_back().map(KindEntry::new).transpose()
     }
 }
 
 /// An entry of a kind that a walk has come to.
-pub struct KindEntry<'e, 'c, 'a, A: Actor, E: Entry<A>> {
+pub struct KindEntry<'e, 'c, 'a, A: Actor, E: EntryKind<A>> {
     entry: EntryMut<'e, 'c, 'a, A>,
     key: E::Key,
 }
 
-impl<'e, 'c, 'a, A: Actor, E: Entry<A>> KindEntry<'e, 'c, 'a, A, E> {
-    fn new(entry: EntryMut<'e, 'c, 'a, A>) -> Found<A, Self> {
+impl<'e, 'c, 'a, A: Actor, E: EntryKind<A>> KindEntry<'e, 'c, 'a, A, E> {
+    fn new(entry: EntryMut<'e, 'c, 'a, A>) -> Reached<A, Self> {
         match E::key(entry.id()).filter(|_| E::of(entry.state()).is_some()) {
             Some(key) => Ok(KindEntry { entry, key }),
             None => Err(wrong_kind::<A, E>(entry.id())),
@@ -276,7 +283,7 @@ impl<'e, 'c, 'a, A: Actor, E: Entry<A>> KindEntry<'e, 'c, 'a, A, E> {
     ///
     /// # Panics
     /// As [`KindEntry::read`].
-    pub fn write(&mut self) -> Found<A, &mut E> {
+    pub fn write(&mut self) -> Reached<A, &mut E> {
         Ok(E::of_mut(self.entry.state_mut()?).expect("its kind was looked at"))
     }
 
@@ -284,7 +291,7 @@ impl<'e, 'c, 'a, A: Actor, E: Entry<A>> KindEntry<'e, 'c, 'a, A, E> {
     ///
     /// # Errors
     /// As [`Collection::get_mut`].
-    pub fn take(&mut self) -> Found<A, Option<E>> {
+    pub fn take(&mut self) -> Reached<A, Option<E>> {
         Ok(self.entry.remove()?.and_then(|state| E::from_state(state).ok()))
     }
 }

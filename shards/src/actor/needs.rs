@@ -3,7 +3,7 @@
 use std::ops::{Bound, RangeBounds};
 
 use crate::actor::Actor;
-use crate::actor::entries::Entry;
+use crate::actor::entries::EntryKind;
 use crate::actor::kind::Kind;
 use crate::actor::run::Need;
 use crate::object::ObjectId;
@@ -48,12 +48,12 @@ impl<A: Actor> Needs<A> {
     }
 
     /// As [`Needs::entry`], by kind and key.
-    pub fn entry_of<E: Entry<A>>(&mut self, key: E::Key) {
+    pub fn entry_of<E: EntryKind<A>>(&mut self, key: E::Key) {
         self.entry(E::id(key));
     }
 
     /// As [`Needs::range`], by kind and keys.
-    pub fn range_of<E: Entry<A>>(
+    pub fn range_of<E: EntryKind<A>>(
         &mut self,
         collection: <E::Header as Kind<A>>::Key,
         keys: impl RangeBounds<E::Key>,
@@ -64,7 +64,7 @@ impl<A: Actor> Needs<A> {
     }
 
     /// As [`Needs::range_back`], by kind and keys.
-    pub fn range_back_of<E: Entry<A>>(
+    pub fn range_back_of<E: EntryKind<A>>(
         &mut self,
         collection: <E::Header as Kind<A>>::Key,
         keys: impl RangeBounds<E::Key>,

@@ -60,8 +60,8 @@ pub trait Receive<A: Actor>: MessageOf<A> {
     /// [`Actor::needs`].
     ///
     /// ```
-    /// # use freehold_shard::{Actor, Entry, Kind, Needs};
-    /// # fn needs<A: Actor, Book: Kind<A, Key = u64>, Order: Entry<A, Header = Book, Key = (u64, u64)>>(to: &mut Needs<A>) {
+    /// # use freehold_shard::{Actor, EntryKind, Kind, Needs};
+    /// # fn needs<A: Actor, Book: Kind<A, Key = u64>, Order: EntryKind<A, Header = Book, Key = (u64, u64)>>(to: &mut Needs<A>) {
     /// // The ten cheapest orders of the book 7.
     /// to.range_of::<Order>(7, .., 10);
     /// # }

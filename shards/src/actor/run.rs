@@ -202,7 +202,14 @@ impl<A: Actor> BeforeImage<A> {
         sender: OwnerId,
     ) -> Result<BeforeImage<A>, AccessError<A::Id>> {
         let ownership = slot.ownership();
-        check_writer::<A>(slot, ownership, sender)?;
+        match ownership {
+            Ownership::Owned(owner) if owner == sender => {}
+            Ownership::Shared => {}
+            // What does not exist belongs to nobody; it has a slot to be locked.
+            _ if slot.state.is_none() => {}
+            Ownership::Owned(owner) => return Err(AccessError::NotOwner { id: slot.id, owner, sender }),
+            Ownership::Immutable => return Err(AccessError::Immutable { id: slot.id }),
+        }
         Ok(BeforeImage { slot: index, ownership, state: slot.state.clone() })
     }
 
@@ -210,23 +217,6 @@ impl<A: Actor> BeforeImage<A> {
     #[inline]
     pub(crate) fn written(&self) -> Written {
         (self.slot, self.state.is_some())
-    }
-}
-
-/// Whether `sender` may write the object in `slot`, which is of this ownership.
-#[inline(always)]
-pub(crate) fn check_writer<A: Actor>(
-    slot: &ObjectSlot<A>,
-    ownership: Ownership,
-    sender: OwnerId,
-) -> Result<(), AccessError<A::Id>> {
-    match ownership {
-        Ownership::Owned(owner) if owner == sender => Ok(()),
-        Ownership::Shared => Ok(()),
-        // What does not exist belongs to nobody; it has a slot to be locked.
-        _ if slot.state.is_none() => Ok(()),
-        Ownership::Owned(owner) => Err(AccessError::NotOwner { id: slot.id, owner, sender }),
-        Ownership::Immutable => Err(AccessError::Immutable { id: slot.id }),
     }
 }
 

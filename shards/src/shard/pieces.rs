@@ -11,7 +11,7 @@ use crate::object::{ObjectId, Ownership};
 use crate::shard::engine::Engine;
 use crate::store::slot::NO_SLOT;
 use crate::transaction::Transaction;
-use crate::transaction::pieces::{AT_FIRST, CarriedEntry, Piece, add_need};
+use crate::transaction::pieces::{AT_FIRST, CarriedEntry, MORE, Piece, Wanted, add_need};
 
 impl<A: Actor> Engine<A> {
     /// Whether the actor has collections at all: code for pieces is behind it.
@@ -41,10 +41,13 @@ impl<A: Actor> Engine<A> {
         let partition = &self.run.partition;
         let order = partition.orders.number(&piece.collection);
         piece.len = order.map_or(0, |order| partition.orders.len(order));
-        for (Need { bounds, is_back }, most) in &piece.needs {
+        for Wanted { need: Need { bounds, is_back }, most, has_grown } in &piece.needs {
+            // The message did not say how many. The last that there is room for may do.
+            let is_last = *has_grown && *most > *room && most / MORE < *room;
+            let most = if is_last { *room } else { *most };
             let mut range = order.map(|order| partition.orders.range(order, *bounds)).unwrap_or_default();
             let (mut seen, mut last) = (0, None);
-            while seen < *most
+            while seen < most
                 && let Some((id, slot)) = if *is_back { range.next_back() } else { range.next() }
             {
                 (seen, last) = (seen + 1, Some(*id));
@@ -55,7 +58,7 @@ impl<A: Actor> Engine<A> {
                 let state = partition.slot(*slot).state.clone();
                 piece.entries.push(CarriedEntry { id: *id, state, record: 0..0, is_written: false });
             }
-            piece.known.push(match last.filter(|_| seen == *most) {
+            piece.known.push(match last.filter(|_| seen == most) {
                 None => *bounds,
                 Some(last) if *is_back => (Bound::Included(last), bounds.1),
                 Some(last) => (bounds.0, Bound::Included(last)),

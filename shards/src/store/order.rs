@@ -1,18 +1,21 @@
 //! The order of a shard's entries: for each collection, from the id of an entry to its slot.
 //!
 //! An entry is an object whose id says that it belongs to a collection
-//! ([`ObjectId::COLLECTION`](crate::ObjectId::COLLECTION)). It has an ordinary slot, but is not in
+//! ([`ObjectId::COLLECTION`]). It has an ordinary slot, but is not in
 //! the index by hash: it is found here, and ranges are too. Shards without collections have an
 //! empty list, and code for ids without entries never looks at it.
 //!
-//! Each collection has two maps. `live` has its entries, and what the running message has removed
-//! of them; so a walk skips no more than that. `apart` has slots of entries that do not exist any
-//! more, and that a snapshot still sees. Were they in one map, taking from the front of a queue
-//! would walk past all that was taken before, for as long as a snapshot is open.
+//! Each collection has two maps. `live` has its entries. `apart` has slots of entries that do not
+//! exist any more, and that a snapshot still sees. Were they in one map, taking from the front of a
+//! queue would walk past all that was taken before, for as long as a snapshot is open. What the
+//! running message has removed is in neither: one table has it for all collections, until the
+//! message has ended.
 //!
-//! Invariant *order-agrees*: between messages `live` has exactly the entries that have a state, and
-//! [`Slot::place`](crate::store::slot::Slot::place) says in which of the two an entry's slot is.
+//! Invariant *order-agrees*: `live` has exactly the entries that have a state, and
+//! [`Slot::place`](crate::store::slot::Slot::place) says where an entry's slot is. Between messages
+//! the table of removed ones is empty.
 
+use std::cell::Cell;
 use std::collections::btree_map::Range;
 use std::collections::{BTreeMap, HashMap};
 use std::iter::Peekable;
@@ -31,7 +34,7 @@ pub(crate) type OrderIndex = u32;
 type Map<I> = BTreeMap<I, SlotIndex>;
 
 /// The entries of one collection.
-struct Order<I> {
+struct CollectionOrder<I> {
     live: Map<I>,
     apart: Map<I>,
 }
@@ -39,14 +42,22 @@ struct Order<I> {
 /// The orders of all collections of a shard that have entries.
 pub(crate) struct Orders<I> {
     numbers: HashMap<I, OrderIndex, RandomState>,
-    orders: Slab<Order<I>>,
+    orders: Slab<CollectionOrder<I>>,
+    /// The collection that was looked for last, and its number.
+    recent: Cell<Option<(I, OrderIndex)>>,
+    /// What the running message has removed. (In a map by order, each removal allocated.)
+    removed: HashMap<I, SlotIndex, RandomState>,
 }
 
-/// Whether an entry's slot was put aside for snapshots.
+/// Where an entry's slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum EntryPlace {
+    /// Among those that exist.
     Live,
+    /// Among those that only snapshots see.
     Apart,
+    /// Among those that the running message has removed.
+    Removed,
 }
 
 /// A range of ids.
@@ -99,14 +110,41 @@ pub(crate) fn ends_behind<I: Ord>(one: &Bound<I>, other: &Bound<I>) -> bool {
 impl<I: ObjectId> Orders<I> {
     /// No collections. `hasher` is keyed at random, as the index's is.
     pub(crate) fn new(hasher: RandomState) -> Self {
-        Orders { numbers: HashMap::with_hasher(hasher), orders: Slab::new() }
+        Orders {
+            numbers: HashMap::with_hasher(hasher.clone()),
+            orders: Slab::new(),
+            recent: Cell::new(None),
+            removed: HashMap::with_hasher(hasher),
+        }
     }
 
     /// The number of a collection's order; `None` while it has no entries. It stays the same while
     /// a message runs.
     #[inline]
     pub(crate) fn number(&self, collection: &I) -> Option<OrderIndex> {
-        self.numbers.get(collection).copied()
+        match self.recent.get() {
+            Some((recent, number)) if recent == *collection => Some(number),
+            _ => {
+                let number = self.numbers.get(collection).copied()?;
+                self.recent.set(Some((*collection, number)));
+                Some(number)
+            }
+        }
+    }
+
+    /// The order of a collection, made if there is none.
+    fn order_mut(&mut self, collection: &I) -> &mut CollectionOrder<I> {
+        let number = match self.number(collection) {
+            Some(number) => number,
+            None => {
+                let order = CollectionOrder { live: Map::new(), apart: Map::new() };
+                let number = self.orders.insert(order);
+                let number = u32::try_from(number).expect("2^32 collections outgrow memory first");
+                self.numbers.insert(*collection, number);
+                number
+            }
+        };
+        &mut self.orders[number as usize]
     }
 
     /// The slot of the entry `id` of this collection, or [`NO_SLOT`].
@@ -117,9 +155,10 @@ impl<I: ObjectId> Orders<I> {
     /// As [`Orders::find`], by the order's number.
     #[inline]
     pub(crate) fn find_in(&self, number: OrderIndex, id: &I) -> SlotIndex {
-        let Order { live, apart } = &self.orders[number as usize];
+        let CollectionOrder { live, apart } = &self.orders[number as usize];
         let is_apart = || if apart.is_empty() { None } else { apart.get(id) };
-        live.get(id).or_else(is_apart).copied().unwrap_or(NO_SLOT)
+        let is_removed = || if self.removed.is_empty() { None } else { self.removed.get(id) };
+        live.get(id).or_else(is_apart).or_else(is_removed).copied().unwrap_or(NO_SLOT)
     }
 
     /// The slot of the entry `id` if it exists, or [`NO_SLOT`].
@@ -128,62 +167,71 @@ impl<I: ObjectId> Orders<I> {
         self.orders[number as usize].live.get(id).copied().unwrap_or(NO_SLOT)
     }
 
-    /// Adds an entry, which is in none of the maps.
+    /// Adds an entry, which is nowhere yet.
     pub(crate) fn insert(&mut self, collection: I, id: I, slot: SlotIndex) {
-        let orders = &mut self.orders;
-        let number = *self.numbers.entry(collection).or_insert_with(|| {
-            let order = Order { live: Map::new(), apart: Map::new() };
-            u32::try_from(orders.insert(order)).expect("2^32 collections outgrow memory first")
-        });
-        let before = self.orders[number as usize].live.insert(id, slot);
+        let before = self.order_mut(&collection).live.insert(id, slot);
         debug_assert!(before.is_none(), "one-slot-per-object: {id:?} has one already");
     }
 
-    /// Moves an entry from one map to the other.
-    pub(crate) fn place(&mut self, collection: &I, id: I, slot: SlotIndex, to: Place) {
-        let Some(number) = self.number(collection) else { return };
-        let Order { live, apart } = &mut self.orders[number as usize];
-        let (from, to) = match to {
-            Place::Live => (apart, live),
-            Place::Apart => (live, apart),
+    /// Moves an entry from one place to another.
+    pub(crate) fn place(&mut self, collection: &I, id: I, slot: SlotIndex, from: EntryPlace, to: EntryPlace) {
+        let CollectionOrder { live, apart } = self.order_mut(collection);
+        let moved = match from {
+            EntryPlace::Live => live.remove(&id),
+            EntryPlace::Apart => apart.remove(&id),
+            EntryPlace::Removed => self.removed.remove(&id),
         };
-        let moved = from.remove(&id);
         debug_assert_eq!(moved, Some(slot), "order-agrees: the slot of {id:?} says where it is");
-        to.insert(id, slot);
+        let CollectionOrder { live, apart } = self.order_mut(collection);
+        match to {
+            EntryPlace::Live => live.insert(id, slot),
+            EntryPlace::Apart => apart.insert(id, slot),
+            EntryPlace::Removed => self.removed.insert(id, slot),
+        };
     }
 
     /// Takes an entry out. The order of a collection that has no more of them is dropped.
-    pub(crate) fn remove(&mut self, collection: &I, id: &I, from: Place) -> bool {
-        let Some(number) = self.number(collection) else { return false };
-        let Order { live, apart } = &mut self.orders[number as usize];
+    pub(crate) fn remove(&mut self, collection: &I, id: &I, from: EntryPlace) -> bool {
+        let was_removed = from == EntryPlace::Removed && self.removed.remove(id).is_some();
+        let Some(number) = self.number(collection) else { return was_removed };
+        let CollectionOrder { live, apart } = &mut self.orders[number as usize];
         let was_there = match from {
-            Place::Live => live.remove(id).is_some(),
-            Place::Apart => apart.remove(id).is_some(),
+            EntryPlace::Live => live.remove(id).is_some(),
+            EntryPlace::Apart => apart.remove(id).is_some(),
+            EntryPlace::Removed => was_removed,
         };
         if live.is_empty() && apart.is_empty() {
-            self.numbers.remove(collection);
-            self.orders.remove(number as usize);
+            self.drop_order(collection);
         }
         was_there
     }
 
-    /// How many entries a collection has; those that the running message removed count as well.
+    fn drop_order(&mut self, collection: &I) -> Option<CollectionOrder<I>> {
+        self.recent.set(None);
+        let number = self.numbers.remove(collection)?;
+        Some(self.orders.remove(number as usize))
+    }
+
+    /// How many entries a collection has.
     pub(crate) fn len(&self, number: OrderIndex) -> usize {
         self.orders[number as usize].live.len()
     }
 
-    /// The entries in this range, in order, with their slots; those that the running message
-    /// removed are among them.
+    /// The entries in this range, in order, with their slots.
     pub(crate) fn range(&self, number: OrderIndex, bounds: IdBounds<I>) -> Range<'_, I, SlotIndex> {
         let live = &self.orders[number as usize].live;
         if is_range(&bounds) { live.range(bounds) } else { Range::default() }
     }
 
-    /// Takes a collection out that is at home elsewhere: the slots of all its entries.
+    /// Takes a collection out that is at home elsewhere: the slots of all its entries, and of those
+    /// that the message has removed.
     pub(crate) fn take(&mut self, collection: &I) -> Vec<SlotIndex> {
-        let Some(number) = self.numbers.remove(collection) else { return Vec::new() };
-        let Order { live, apart } = self.orders.remove(number as usize);
-        live.into_values().chain(apart.into_values()).collect()
+        let removed = self.removed.extract_if(|id, _| id.collection().as_ref() == Some(collection));
+        let mut slots: Vec<SlotIndex> = removed.map(|(_, slot)| slot).collect();
+        if let Some(CollectionOrder { live, apart }) = self.drop_order(collection) {
+            slots.extend(live.into_values().chain(apart.into_values()));
+        }
+        slots
     }
 
     /// The entries in this range that there are, and those that a snapshot may see, in order.
@@ -192,7 +240,7 @@ impl<I: ObjectId> Orders<I> {
         number: OrderIndex,
         bounds: IdBounds<I>,
     ) -> impl Iterator<Item = SlotIndex> {
-        let Order { live, apart } = &self.orders[number as usize];
+        let CollectionOrder { live, apart } = &self.orders[number as usize];
         let (mut live, mut apart) = (peekable(live, bounds), peekable(apart, bounds));
         std::iter::from_fn(move || {
             let is_of_apart = match (live.peek(), apart.peek()) {
@@ -206,13 +254,14 @@ impl<I: ObjectId> Orders<I> {
 
     /// All entries there are, with their collections: for the checks of tests.
     #[cfg(test)]
-    pub(crate) fn all(&self) -> impl Iterator<Item = (I, I, SlotIndex, Place)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (I, I, SlotIndex, EntryPlace)> {
         self.numbers.iter().flat_map(|(collection, number)| {
-            let Order { live, apart } = &self.orders[*number as usize];
+            let CollectionOrder { live, apart } = &self.orders[*number as usize];
             let of = |map: &'_ Map<I>, place| {
                 Vec::from_iter(map.iter().map(|(id, slot)| (*collection, *id, *slot, place)))
             };
-            of(live, Place::Live).into_iter().chain(of(apart, Place::Apart))
+            assert!(self.removed.is_empty(), "order-agrees: no message runs");
+            of(live, EntryPlace::Live).into_iter().chain(of(apart, EntryPlace::Apart))
         })
     }
 }

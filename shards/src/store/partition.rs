@@ -10,7 +10,7 @@ use crate::fault::{self, Fault};
 use crate::object::{ObjectId, Ownership};
 use crate::prefetch::Prefetch;
 use crate::store::index::{IdHash, Index};
-use crate::store::order::{Orders, Place};
+use crate::store::order::{EntryPlace, Orders};
 use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 
 /// Up to about this size of a partition prefetching costs more than it saves: it does at 4 MB and
@@ -273,19 +273,20 @@ impl<I: ObjectId, S> Partition<I, S> {
         if let Some(collection) = slot.id.collection()
             && slot.live
         {
-            let place = if slot.state.is_some() { Place::Live } else { Place::Apart };
+            let place = if slot.state.is_some() { EntryPlace::Live } else { EntryPlace::Apart };
             self.place(index, &collection, place);
         }
     }
 
-    /// Puts an entry into one of the two maps of its collection.
+    /// Puts an entry where it belongs in the order of its collection.
     #[inline]
-    pub(crate) fn place(&mut self, index: SlotIndex, collection: &I, place: Place) {
+    pub(crate) fn place(&mut self, index: SlotIndex, collection: &I, place: EntryPlace) {
         let slot = self.slot_mut(index);
-        if slot.place() != place && !fault::is_on(Fault::DisagreeingOrder) {
+        let before = slot.place();
+        if before != place && !fault::is_on(Fault::DisagreeingOrder) {
             slot.set_place(place);
             let id = slot.id;
-            self.orders.place(collection, id, index, place);
+            self.orders.place(collection, id, index, before, place);
         }
     }
 

@@ -9,7 +9,7 @@
 use crate::epoch::{Epoch, EpochState};
 use crate::fault::{self, Fault};
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
-use crate::store::order::Place;
+use crate::store::order::EntryPlace;
 
 /// The number of a slot.
 pub(crate) type SlotIndex = u32;
@@ -222,12 +222,16 @@ impl<I: ObjectId, S> Slot<I, S> {
 
     /// Of an entry: where in the order of its collection it is.
     #[inline]
-    pub(crate) fn place(&self) -> Place {
-        if self.heat == 0 { Place::Live } else { Place::Apart }
+    pub(crate) fn place(&self) -> EntryPlace {
+        match self.heat {
+            0 => EntryPlace::Live,
+            1 => EntryPlace::Apart,
+            _ => EntryPlace::Removed,
+        }
     }
 
-    pub(crate) fn set_place(&mut self, place: Place) {
-        self.heat = (place == Place::Apart).into();
+    pub(crate) fn set_place(&mut self, place: EntryPlace) {
+        self.heat = place as u8;
     }
 
     /// When it was last written, as far as a snapshot needs to know; never, if it does not exist.

@@ -3,8 +3,8 @@
 //! A collection is too large for a box. So the box has *pieces*: for a collection that is at home
 //! on a shard before the last, the ranges that the message needs, and the entries in them. The home
 //! fills a piece when it passes the transaction on, while the header is locked there; at the lock
-//! point the entries are lent slots and an order, as objects are lent slots; and on the way back the
-//! home takes over those that were written.
+//! point the entries are lent slots and an order, as objects are lent slots; and on the way back
+//! the home takes over those that were written.
 //!
 //! A range that the message needs and the box has not is a miss, like an object that was not
 //! declared: the message is undone, and runs again with it. A need says how many entries it wants
@@ -24,19 +24,28 @@ use crate::store::order::IdBounds;
 /// How many entries a range wants at first that the message has not spoken of.
 pub(crate) const AT_FIRST: usize = 16;
 /// By how much it grows with each miss.
-const MORE: usize = 8;
+pub(crate) const MORE: usize = 4;
 
 /// What a transaction takes along of one collection.
 pub(crate) struct Piece<A: Actor> {
     pub(crate) collection: A::Id,
     pub(crate) home: ShardIndex,
-    pub(crate) needs: Vec<(Need<A::Id>, usize)>,
+    pub(crate) needs: Vec<Wanted<A::Id>>,
     /// The ranges of which all entries are here, once the home has filled it.
     pub(crate) known: Vec<IdBounds<A::Id>>,
     /// How many entries the collection had then.
     pub(crate) len: usize,
     /// In no particular order; each once.
     pub(crate) entries: Vec<CarriedEntry<A>>,
+}
+
+/// A range of a collection that the message needs.
+pub(crate) struct Wanted<I> {
+    pub(crate) need: Need<I>,
+    /// How many of its entries.
+    pub(crate) most: usize,
+    /// It was missed with fewer.
+    pub(crate) has_grown: bool,
 }
 
 /// An entry of a collection in a box.
@@ -86,8 +95,8 @@ pub(crate) fn add_need<A: Actor>(
         pieces.len() - 1
     });
     let needs = &mut pieces[at].needs;
-    match needs.iter_mut().find(|(other, _)| *other == need) {
-        Some((_, most)) => *most = most.saturating_mul(MORE),
-        None => needs.push((need, most)),
+    match needs.iter_mut().find(|wanted| wanted.need == need) {
+        Some(wanted) => (wanted.most, wanted.has_grown) = (wanted.most.saturating_mul(MORE), true),
+        None => needs.push(Wanted { need, most, has_grown: false }),
     }
 }

@@ -295,7 +295,13 @@ impl World {
         } else {
             auditor.audit.is_whole = true;
         }
+        self.close(one);
+    }
+
+    /// Closes a snapshot that was read to its end, or has expired.
+    fn close(&mut self, one: usize) {
         let auditor = &self.audits[one];
+        let epoch = auditor.audit.epoch;
         if auditor.audit.is_expired || auditor.audit.is_whole {
             self.mvcc.epochs().close(epoch);
             // While an older one is open it could be read; afterwards not.
