@@ -126,5 +126,7 @@ pub use typed::watch::KindWatch;
 pub mod __typed {
     pub use serde;
 
-    pub use crate::typed::codec::{HashPlace, OfVariants, Own, PlaceOf, Ref, number_of, read};
+    pub use crate::typed::codec::{
+        HashPlace, OfVariants, Own, PlaceOf, Ref, number_of, read, refuse_to_read, refuse_to_write,
+    };
 }

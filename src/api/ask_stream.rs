@@ -50,8 +50,8 @@ enum StreamOrder {
     AsTheyCome,
 }
 
-/// The outcomes of a stream's messages as they come, each with the number of its message, from 0 on;
-/// made by [`AskStream::as_they_come`].
+/// The outcomes of a stream's messages as they come, each with the number of its message, from 0
+/// on; made by [`AskStream::as_they_come`].
 #[must_use = "messages are taken and sent while the outcomes are awaited"]
 pub struct AskStreamAsTheyCome<A: Actor, S>(AskStream<A, S>);
 

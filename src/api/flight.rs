@@ -1,7 +1,7 @@
 //! Many asks of one task on a shard, answered as they come.
 //!
-//! An ask of its own costs a task a future, a waker and a wake. Those of a flight share one of each:
-//! what comes back lies in one queue, and the task is woken once for all that a turn brings.
+//! An ask of its own costs a task a future, a waker and a wake. Those of a flight share one of
+//! each: what comes back lies in one queue, and the task is woken once for all that a turn brings.
 
 use std::fmt;
 use std::pin::Pin;
