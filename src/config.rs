@@ -74,8 +74,8 @@ pub struct Config {
     /// and [`Local::spawn`](crate::Local::spawn) finish before it cancels them. At most an hour.
     /// Default: 100 milliseconds.
     pub tasks_grace: Duration,
-    /// A turn at least this long is reported by a warning. At least a microsecond. Default: 10
-    /// milliseconds.
+    /// A turn at least this long is reported by a warning, and so are tasks that keep a shard from
+    /// its messages for as long. At least a microsecond. Default: 10 milliseconds.
     pub slow_turn: Duration,
     /// A shard that takes no turn for so long though it is awake, because a message or a task of it
     /// does not come back, is warned of while that lasts: then, and each time it has lasted twice

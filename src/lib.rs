@@ -69,9 +69,10 @@ mod typed;
 
 pub use self::core::tasks::Stopping;
 pub use api::ask_all::AskAll;
-pub use api::ask_stream::AskStream;
+pub use api::ask_stream::{AskStream, AskStreamAsTheyCome};
 pub use api::ask_waiting::AskWaiting;
 pub use api::deadline::AskUntil;
+pub use api::flight::Flight;
 pub use api::handle::Handle;
 pub use api::local::{Local, LocalAsk};
 pub use api::snapshot::{Snapshot, SnapshotRead};
@@ -127,5 +128,7 @@ pub use typed::watch::KindWatch;
 pub mod __typed {
     pub use serde;
 
-    pub use crate::typed::codec::{HashPlace, OfVariants, Own, PlaceOf, Ref, number_of, read};
+    pub use crate::typed::codec::{
+        HashPlace, OfVariants, Own, PlaceOf, Ref, number_of, read, refuse_to_read, refuse_to_write,
+    };
 }

@@ -80,6 +80,8 @@ numbers! {
         parked_ns,
         /// Turns that took at least `slow_turn`.
         slow_turns,
+        /// How often tasks kept the shard from its messages for at least `slow_turn`.
+        slow_tasks,
         /// Bytes given to the disk for the log, padding and all.
         log_bytes,
         /// Writes of the log: each is one batch, and one sync.

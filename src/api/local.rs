@@ -27,8 +27,8 @@ use crate::transport::each_shard::EachShard;
 ///
 /// See [`Runtime::on_each_shard`](crate::Runtime::on_each_shard) for where it comes from.
 pub struct Local<A: Actor> {
-    here: Rc<LocalShard<A>>,
-    sender: OwnerId,
+    pub(super) here: Rc<LocalShard<A>>,
+    pub(super) sender: OwnerId,
 }
 
 impl<A: Actor> Local<A> {
@@ -276,7 +276,7 @@ impl<A: Actor> Local<A> {
 
     /// Runs a message for objects of this shard at once, if that can be; otherwise says where to
     /// send it.
-    fn run_or_route(&self, message: &A::Message) -> Routed<A> {
+    pub(super) fn run_or_route(&self, message: &A::Message) -> Routed<A> {
         if self.here.has_left() {
             return Routed::Done(Err(AskError::Stopped));
         }
@@ -372,7 +372,7 @@ impl<A: Actor> Local<A> {
 }
 
 /// What became of a message of a task.
-enum Routed<A: Actor> {
+pub(super) enum Routed<A: Actor> {
     /// It has run here, or will not run anywhere.
     Done(Outcome<A>),
     To(Destination),

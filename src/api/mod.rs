@@ -4,6 +4,7 @@ pub(crate) mod ask_all;
 pub(crate) mod ask_stream;
 pub(crate) mod ask_waiting;
 pub(crate) mod deadline;
+pub(crate) mod flight;
 pub(crate) mod handle;
 pub(crate) mod local;
 pub(crate) mod snapshot;

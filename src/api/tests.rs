@@ -6,11 +6,12 @@ use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use freehold_shard::{AskError, Outcome};
+use freehold_shard::{AccessError, Actor, Addressees, AskError, Objects, Outcome};
 use futures::{Stream, StreamExt};
 
 use super::handle::Handle;
 use crate::config::{Config, Shards};
+use crate::log::LogConfig;
 use crate::runtime::Runtime;
 use crate::test_actor::{Accounts, Message};
 
@@ -348,4 +349,114 @@ fn a_stream_that_is_dropped_or_stopped_loses_nothing_that_was_sent() {
     assert_eq!(rest.len(), 15);
     assert_eq!(rest[..7].iter().filter(|outcome| outcome.is_ok()).count(), 7, "they had been sent");
     assert!(rest[7..].iter().all(|outcome| *outcome == Err(AskError::Stopped)), "{rest:?}");
+}
+
+/// An account of shard 0 and one of shard 1.
+fn one_each<A: Actor<Id = u64>>(handle: &Handle<A>) -> [u64; 2] {
+    [0, 1].map(|shard| (0..).find(|id| handle.home(id).index() == shard).expect("both have some"))
+}
+
+#[test]
+fn outcomes_that_come_as_they_come_do_not_wait_for_a_shard_that_is_held_up() {
+    let config = Config { shards: Shards::Count(2), ..Config::default() };
+    let runtime = Runtime::<Accounts>::start(config).expect("it starts");
+    let handle = runtime.handle();
+    let [held, free] = one_each(&handle);
+    let (end, until) = mpsc::channel::<()>();
+    let (begin, begun) = mpsc::channel();
+    let held_up = std::sync::Arc::new(std::sync::Mutex::new((until, begin)));
+    drop(runtime.on_each_shard(move |local| {
+        let held_up = held_up.clone();
+        async move {
+            if local.shard().index() == 0 {
+                let (until, begin) = &*held_up.lock().expect("one task");
+                begin.send(()).expect("the test waits for it");
+                assert!(until.recv().is_err(), "nothing is sent");
+            }
+        }
+    }));
+    begun.recv().expect("it begins");
+    let (send, receive) = futures::channel::mpsc::unbounded();
+    let mut outcomes = handle.ask_stream(64, receive).as_they_come();
+    for (account, coins) in [(held, 1), (free, 2), (free, 3)] {
+        send.unbounded_send(Message::Add { account, coins }).expect("it is taken");
+        if account == held {
+            assert!(poll(&mut outcomes.next()).is_pending());
+        }
+    }
+    let mut next = || futures::executor::block_on(outcomes.next());
+    assert_eq!([next(), next()], [Some((1, Ok(2))), Some((2, Ok(5)))]);
+    drop((end, send));
+    assert_eq!([next(), next()], [Some((0, Ok(1))), None]);
+    // Each once, with its own number.
+    let many = handle.ask_stream(100, futures::stream::iter((0..1000).map(|_| add(1)))).as_they_come();
+    let mut many: Vec<_> = futures::executor::block_on(many.collect());
+    many.sort_by_key(|(number, _)| *number);
+    assert!(many.into_iter().eq((0..1000).map(|at| (at, Ok(at + 1)))), "in the order sent, to one account");
+}
+
+/// Counts how often each object was named.
+struct Sums;
+
+impl Actor for Sums {
+    type Id = u64;
+    type State = u64;
+    type Message = Vec<u64>;
+    type Reply = usize;
+    type Error = AccessError<u64>;
+
+    fn addressees(ids: &Vec<u64>, to: &mut Addressees<u64>) {
+        ids.iter().for_each(|id| to.write(*id));
+    }
+
+    fn receive(ids: &Vec<u64>, objects: &mut Objects<'_, Self>) -> Result<usize, AccessError<u64>> {
+        for id in ids {
+            *objects.get_or_insert_with(*id, || 0)? += 1;
+        }
+        Ok(ids.len())
+    }
+}
+
+#[test]
+fn a_flight_has_many_transactions_under_way_for_one_task() {
+    let directory = tempfile::tempdir().expect("there is room");
+    for is_logged in [false, true] {
+        let config = Config { shards: Shards::Count(2), ..Config::default() };
+        let runtime = match is_logged {
+            false => Runtime::<Sums>::start(config),
+            true => Runtime::<Sums>::open(config, LogConfig::at(directory.path())),
+        };
+        let runtime = runtime.expect("it starts");
+        let [a, b] = one_each(&runtime.handle());
+        let counts = runtime.on_each_shard(move |local| async move {
+            let (mut flight, mut asked, mut sum) = (local.flight(1000), 0, 0);
+            loop {
+                // To here, to the other shard, and to both.
+                while flight.has_room() && asked < 3000 {
+                    let objects = [vec![a], vec![b], vec![a, b]][asked % 3].clone();
+                    if flight.ask(asked as u64, objects).is_err() {
+                        break;
+                    }
+                    asked += 1;
+                }
+                let Some((tag, outcome)) = flight.next().await else { break };
+                assert_eq!(outcome, Ok(if tag % 3 == 2 { 2 } else { 1 }), "{tag}");
+                sum += tag;
+            }
+            assert_eq!((asked, sum), (3000, 3000 * 2999 / 2), "each came once");
+            // One that is dropped cancels nothing.
+            let mut dropped = local.flight(2);
+            dropped.ask(0, vec![a, b]).expect("there is room");
+            dropped.ask(1, vec![a, b]).expect("there is room");
+            assert!(matches!(dropped.ask(2, vec![a]), Err(crate::TellError::Overloaded(of)) if of == [a]));
+        });
+        assert!(counts.wait().iter().all(Result::is_ok));
+        let expected = 2 * (3000 / 3 * 2 + 2);
+        let count =
+            |id| runtime.handle().snapshot().wait().expect("it runs").get(id).wait().expect("it is open");
+        while [a, b].map(count) != [Some(expected); 2] {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(runtime.shutdown().drained);
+    }
 }

@@ -1,6 +1,8 @@
 //! What the pump and the tasks of a shard do for its log: they hand batches to its writer, let go
 //! of what is durable, and hold what is not.
 
+use std::task::Waker;
+
 use freehold_shard::log::BatchWriter;
 use freehold_shard::{Actor, AskError, Debt, Outcome, ReturnAddress, Time};
 
@@ -81,6 +83,22 @@ impl<A: Actor> LocalShard<A> {
         let Some(call) = self.in_flight.borrow_mut().begin() else { return Ok(Err(AskError::Unknown)) };
         core.shard.hold(ReturnAddress::Shard { shard: self.index, call }, outcome);
         Err(call)
+    }
+
+    /// Gives a flight the answer to a message that has run here: at once, or when it is durable.
+    pub(crate) fn answer_flight_when_durable(&self, flight: u32, tag: u64, outcome: Outcome<A>) {
+        let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
+        let mut in_flight = self.in_flight.borrow_mut();
+        let mut outcome = outcome;
+        if core.shard.undurable().is_some() {
+            if let Some(call) = in_flight.begin_in_flight(flight, tag) {
+                return core.shard.hold(ReturnAddress::Shard { shard: self.index, call }, outcome);
+            }
+            outcome = Err(AskError::Unknown);
+        }
+        let waker = in_flight.answer_in_flight(flight, tag, outcome);
+        drop((in_flight, core));
+        waker.into_iter().for_each(Waker::wake);
     }
 
     /// Whether another ask of this shard's own tasks can wait for its answer.

@@ -115,6 +115,9 @@ struct Core<A: Actor> {
     /// `counters().handled()` as of the last publication.
     handled_published: u64,
     clock: Clock,
+    /// When the last round ended, if it found something to do. Otherwise what time passes is
+    /// nobody's.
+    round_ended: Option<Instant>,
     activity: Activity,
     /// Latencies to be recorded, and messages of batches not yet counted as a sample.
     samples: Vec<(AskBegun, u64)>,
@@ -193,6 +196,7 @@ impl<A: Actor> LocalShard<A> {
                 told_flushed: 0,
                 handled_published: 0,
                 clock: Clock::new(shared.started, shared.began()),
+                round_ended: None,
                 activity: Activity::default(),
                 samples: Vec::new(),
                 unsampled: 0,

@@ -59,10 +59,16 @@ impl<A: Actor> LocalShard<A> {
         let backlog = core.backlog;
         let taken = self.take(core);
         if taken == 0 && backlog == 0 && !core.has_own_work(publish) {
+            core.round_ended = None;
             return Found::Nothing;
         }
         let begin = core.clock.read();
         let began = core.clock.last;
+        if let Some(ended) = core.round_ended
+            && began.saturating_duration_since(ended) >= self.shared.config.slow_turn
+        {
+            self.tasks_were_slow(core, began - ended, taken);
+        }
         let pulse = &self.shared.pulses[self.index.index()];
         pulse.turn_begins(core.clock.real().0);
         core.arrived += taken as u64;
@@ -82,6 +88,7 @@ impl<A: Actor> LocalShard<A> {
         }
         self.account(core, core.clock.last - began, taken);
         self.publish(core);
+        core.round_ended = Some(core.clock.last);
         pulse.turn_ends();
         // A round that could only try full lanes again did nothing.
         if taken > 0 || backlog == 0 || core.backlog < backlog { Found::Work } else { Found::FullLanes }
@@ -130,6 +137,13 @@ impl<A: Actor> LocalShard<A> {
             core.revoked_told = core.shard.counters().revoked;
             self.shared.tell_epochs();
         }
+    }
+
+    /// Between two rounds, of which the second found work, tasks took as long as a slow turn.
+    #[cold]
+    fn tasks_were_slow(&self, core: &mut Core<A>, took: Duration, messages: usize) {
+        core.activity.slow_tasks += 1;
+        tracing::warn!(shard = self.index.0, ?took, messages, "tasks kept a shard from its messages");
     }
 
     /// Counts a turn, and how long its sampled messages took.

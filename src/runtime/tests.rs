@@ -298,3 +298,26 @@ fn what_crosses_threads_may_and_futures_can_be_moved() {
     moves::<crate::AskAll<Accounts>>();
     moves::<EachShard<u64>>();
 }
+
+/// A task that blocked for less than `stall_warning` was seen by nobody, though messages waited.
+#[test]
+fn tasks_that_keep_a_shard_from_its_messages_are_counted() {
+    let runtime = start_with(Config {
+        shards: Shards::Count(1),
+        slow_turn: Duration::from_millis(5),
+        ..Config::default()
+    });
+    let handle = runtime.handle();
+    let tasks = runtime.on_each_shard(|local| async move {
+        while local.handle().stats().shards[0].activity.slow_tasks == 0 {
+            std::thread::sleep(Duration::from_millis(6));
+            glommio::yield_if_needed().await;
+            glommio::timer::sleep(Duration::from_micros(1)).await;
+        }
+    });
+    eventually("a task was slow while messages waited", || {
+        handle.ask(Message::Add { account: 1, coins: 1 }).wait().expect("it runs");
+        handle.stats().shards[0].activity.slow_tasks > 0
+    });
+    assert_eq!(tasks.wait(), [Ok(())]);
+}

@@ -141,6 +141,7 @@ const BY_SHARD: &[(Family, &[ByShard])] = families! {
     }
     "batches" Counter Things "Batches answered." { [] |s| Whole(s.activity.batches), }
     "turns" Counter Things "Turns that had something to do." { [] |s| Whole(s.activity.turns), }
+    "slow_tasks" Counter Things "How often tasks kept a shard from its messages for at least `slow_turn`." { [] |s| Whole(s.activity.slow_tasks), }
     "slow_turns" Counter Things "Turns that took at least `slow_turn`." { [] |s| Whole(s.activity.slow_turns), }
     "busy" Counter Seconds "Time in turns." { [] |s| from_ns(s.activity.busy_ns), }
     "parked" Counter Seconds "Time asleep." { [] |s| from_ns(s.activity.parked_ns), }

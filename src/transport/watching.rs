@@ -112,9 +112,7 @@ mod tests {
         let waker = Waker::from(wakes.clone());
         let cx = &mut Context::from_waker(&waker);
         assert_eq!(receiver.poll(cx), Poll::Pending);
-        for state in [1, 2, 3] {
-            sender.put(state).into_iter().for_each(Waker::wake);
-        }
+        (1..=3).for_each(|state| sender.put(state).into_iter().for_each(Waker::wake));
         assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
         assert_eq!((receiver.poll(cx), receiver.poll(cx)), (Poll::Ready(Some(3)), Poll::Pending));
         assert!(sender.put(4).is_some());

@@ -100,6 +100,45 @@
 ///
 /// **Error.** One type for all messages; it is `From<AccessError<Id>>`.
 ///
+/// **Memory.** `memory: only,` behind `error` is for an actor that never has a log. Then kinds need
+/// not be `Serialize`: they may hold channels, sockets, an `Instant`. In a runtime that is opened
+/// with a log every message that writes an object would be undone (`NotRecorded`).
+///
+/// ```
+/// use std::sync::mpsc::Sender;
+/// use std::time::Instant;
+/// # use freehold::{AccessError, Config, Objects, Receive, Runtime, Shards, To};
+///
+/// freehold::actor! {
+///     actor Sessions {
+///         id: Id, state: State, message: Message, reply: Reply, error: AccessError<Id>,
+///         memory: only,
+///         kinds { Session(user: u64) }
+///         messages { Connect -> () }
+///     }
+/// }
+///
+/// #[derive(Clone)]
+/// struct Session { since: Instant, out: Sender<String> }
+///
+/// struct Connect { user: u64, out: Sender<String> }
+/// # impl Receive<Sessions> for Connect {
+/// #     fn addressees(&self, to: &mut To<'_, Sessions>) {
+/// #         to.write::<Session>(self.user);
+/// #     }
+/// #     fn receive(&self, objects: &mut Objects<'_, Sessions>) -> Result<(), AccessError<Id>> {
+/// #         let session = Session { since: Instant::now(), out: self.out.clone() };
+/// #         session.out.send(format!("{:?}", session.since.elapsed())).expect("it listens");
+/// #         objects.put(self.user, session).map(|_| ())
+/// #     }
+/// # }
+/// # let (out, listens) = std::sync::mpsc::channel();
+/// # let config = Config { shards: Shards::Count(1), ..Config::default() };
+/// # let runtime = Runtime::<Sessions>::start(config).expect("it starts");
+/// # assert_eq!(runtime.handle().call(Connect { user: 7, out }).wait(), Ok(()));
+/// # assert!(listens.recv().is_ok());
+/// ```
+///
 /// **Logs.** With a log ([`Runtime::open`](crate::Runtime::open)) messages must be `Serialize` and
 /// `Deserialize`; without one they need not be. Add kinds and messages behind the others, and state
 /// a new version when the types in a log change: `schema: Schema::new(2),` behind `error`.
@@ -114,6 +153,7 @@ macro_rules! actor {
             $(#[$reply_attribute:meta])* reply: $Reply:ident,
             error: $Error:ty,
             $(schema: $schema:expr,)?
+            $(memory: $memory:ident,)?
             kinds {
                 $($Kind:ident($($field:ident: $Key:ty),+ $(,)?)
                     $(in $Header:ident($($of:expr),+ $(,)?))?
@@ -169,7 +209,7 @@ macro_rules! actor {
         }
 
         $crate::__actor_codec! { $Id { $($Kind(($($Key),+))),+ } }
-        $crate::__actor_codec! { $State { $($Kind($Kind)),+ } }
+        $crate::__actor_state! { ($($memory)?) $State { $($Kind($Kind)),+ } }
         $crate::__actor_codec! { $Message { $($Sent($Sent)),+ } }
         $crate::__actor_kinds! {
             $Actor $Id $State
@@ -290,6 +330,31 @@ macro_rules! __actor_codec {
                 deserializer: __Deserializer,
             ) -> ::core::result::Result<Self, __Deserializer::Error> {
                 $crate::__typed::read(deserializer)
+            }
+        }
+    };
+}
+
+/// How the states of an actor are written and read: not at all, if it is for memory only.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __actor_state {
+    (() $($codec:tt)+) => { $crate::__actor_codec! { $($codec)+ } };
+    ((only) $State:ident $kinds:tt) => {
+        impl $crate::__typed::serde::Serialize for $State {
+            fn serialize<__Serializer: $crate::__typed::serde::Serializer>(
+                &self,
+                _: __Serializer,
+            ) -> ::core::result::Result<__Serializer::Ok, __Serializer::Error> {
+                $crate::__typed::refuse_to_write()
+            }
+        }
+
+        impl<'de> $crate::__typed::serde::Deserialize<'de> for $State {
+            fn deserialize<__Deserializer: $crate::__typed::serde::Deserializer<'de>>(
+                _: __Deserializer,
+            ) -> ::core::result::Result<Self, __Deserializer::Error> {
+                $crate::__typed::refuse_to_read()
             }
         }
     };

@@ -31,6 +31,22 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Own<'_, T> {
     }
 }
 
+/// What a state says that `actor!` was told to keep in memory only.
+const MEMORY_ONLY: &str =
+    "its actor is declared with `memory: only`: take that out, and derive `Serialize` for its kinds";
+
+/// A state is not to be written.
+#[cold]
+pub fn refuse_to_write<T, E: serde::ser::Error>() -> Result<T, E> {
+    Err(E::custom(MEMORY_ONLY))
+}
+
+/// A state is not to be read.
+#[cold]
+pub fn refuse_to_read<T, E: Error>() -> Result<T, E> {
+    Err(E::custom(MEMORY_ONLY))
+}
+
 /// An enum each of whose variants holds one value.
 pub trait OfVariants<'de>: Sized {
     /// What it is called.

@@ -537,3 +537,65 @@ fn a_log_brings_objects_and_timers_of_an_actor_of_kinds_back() {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// States that cannot be written, of an actor that has no log.
+mod in_memory {
+    use super::*;
+    use std::sync::mpsc::Sender;
+
+    crate::actor! {
+        pub(super) actor Sessions {
+            id: Id, state: State, message: Message, reply: Reply, error: AccessError<Id>,
+            memory: only,
+            kinds { Session(user: u64) }
+            messages { Connect -> (), Say -> bool }
+        }
+    }
+
+    #[derive(Clone)]
+    pub(super) struct Session {
+        since: Instant,
+        out: Sender<u64>,
+    }
+
+    pub(super) struct Connect(pub(super) u64, pub(super) Sender<u64>);
+    pub(super) struct Say(pub(super) u64, pub(super) u64);
+
+    impl Receive<Sessions> for Connect {
+        fn addressees(&self, to: &mut To<'_, Sessions>) {
+            to.write::<Session>(self.0);
+        }
+
+        fn receive(&self, objects: &mut Objects<'_, Sessions>) -> Result<(), AccessError<Id>> {
+            objects.put(self.0, Session { since: Instant::now(), out: self.1.clone() }).map(|_| ())
+        }
+    }
+
+    impl Receive<Sessions> for Say {
+        fn addressees(&self, to: &mut To<'_, Sessions>) {
+            to.read::<Session>(self.0);
+        }
+
+        fn receive(&self, objects: &mut Objects<'_, Sessions>) -> Result<bool, AccessError<Id>> {
+            let Some(session) = objects.read::<Session>(self.0)? else { return Ok(false) };
+            Ok(session.since <= Instant::now() && session.out.send(self.1).is_ok())
+        }
+    }
+}
+
+#[test]
+fn states_of_an_actor_in_memory_need_not_be_written() {
+    use in_memory::{Connect, Say, Sessions, State};
+
+    let config = Config { shards: Shards::Count(2), ..Config::default() };
+    let runtime = Runtime::<Sessions>::start(config).expect("it starts");
+    let sessions = runtime.handle();
+    let (out, listens) = std::sync::mpsc::channel();
+    assert_eq!(sessions.call(Connect(7, out)).wait(), Ok(()));
+    assert_eq!((sessions.call(Say(7, 5)).wait(), listens.recv()), (Ok(true), Ok(5)));
+    assert_eq!(sessions.call(Say(8, 5)).wait(), Ok(false));
+    drop(listens);
+    assert_eq!(sessions.call(Say(7, 6)).wait(), Ok(false), "nobody listens");
+    let refused = postcard::from_bytes::<State>(&[0]).err().expect("it is not read");
+    assert_eq!(refused, postcard::Error::SerdeDeCustom);
+}

@@ -284,6 +284,7 @@ mod kinds {
 mod shop {
     use super::*;
     use freehold::{Embedding, Errand, ErrandOf, Receive, To};
+    use futures::StreamExt;
 
     freehold::actor! {
         actor Shop {
@@ -351,11 +352,17 @@ mod shop {
         let runtime = Runtime::<Shop>::start_with(Config::default(), embedding)?;
         let shop = runtime.handle();
         shop.call(Place { order: 7 }).wait()?;
-        let is_shipped = || {
-            let snapshot = shop.snapshot().wait().expect("it runs");
-            snapshot.read::<Order>(7).wait().expect("it is open") == Some(Order { shipped: true })
-        };
-        crate::support::until(is_shipped);
+        let _watchdog = crate::support::Watchdog::new("guide::an_order_is_shipped_by_an_errand");
+        tokio.block_on(wait_until_shipped(&shop))
+    }
+
+    async fn wait_until_shipped(shop: &Handle<Shop>) -> Result<(), Box<dyn Error>> {
+        let mut watch = shop.watch::<Order>(7)?;
+        while let Some(order) = watch.next().await {
+            if order?.is_some_and(|order| order.shipped) {
+                break;
+            }
+        }
         Ok(())
     }
 }

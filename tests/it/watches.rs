@@ -228,7 +228,12 @@ fn a_watch_ends_with_a_runtime_that_dies() {
     // The first are all there, so all have begun.
     watches.iter_mut().for_each(|watch| drop(block_on(seen_until(watch, None))));
     drop(runtime.on_each_shard(|_| async {
-        glommio::spawn_local(async { panic!("on purpose") }).detach();
+        // The first step would be this task's.
+        glommio::spawn_local(async {
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+            panic!("on purpose");
+        })
+        .detach();
     }));
     watches.iter_mut().for_each(|watch| assert_eq!(block_on(watch.next()), None));
 }

@@ -40,17 +40,41 @@ type StatePair<'a, A> = (Option<&'a mut <A as Actor>::State>, Option<&'a mut <A 
 
 impl<A: Actor> Objects<'_, A> {
     /// Who sent the message.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// // The object says who wrote it last.
+    /// objects.insert(7, objects.sender().0)?;
+    /// # Ok(()) }
+    /// ```
     pub fn sender(&self) -> OwnerId {
         self.sender
     }
 
     /// The name of this message, if it takes effect: no other has it. A run that is undone leaves
     /// its name to another.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// let name = objects.transaction_id();
+    /// println!("{name:?}");
+    /// # Ok(()) }
+    /// ```
     pub fn transaction_id(&self) -> TransactionId {
         self.run.transaction_id()
     }
 
     /// The state of the object `id`; `None` if it does not exist.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// let balance: u64 = objects.get(7)?.copied().unwrap_or(0);
+    /// # let _ = balance;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`AccessError::Undeclared`] if it was not declared and lives on another shard or is locked:
@@ -63,6 +87,15 @@ impl<A: Actor> Objects<'_, A> {
 
     /// Whether the object `id` exists.
     ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// if !objects.contains(7)? {
+    ///     objects.insert(7, 0)?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`Objects::get`].
     pub fn contains(&self, id: A::Id) -> Result<bool, AccessError<A::Id>> {
@@ -70,6 +103,15 @@ impl<A: Actor> Objects<'_, A> {
     }
 
     /// The state of the object `id`, to change it; `None` if it does not exist.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// if let Some(balance) = objects.get_mut(7)? {
+    ///     *balance += 5;
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`AccessError::NotOwner`] and [`AccessError::Immutable`] if the sender may not write it;
@@ -80,6 +122,16 @@ impl<A: Actor> Objects<'_, A> {
     }
 
     /// The states of two different objects, to change both; `None` for one that does not exist.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// if let (Some(payer), Some(payee)) = objects.get_pair_mut(7, 8)? {
+    ///     *payer -= 5;
+    ///     *payee += 5;
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`AccessError::SameObject`] if the ids are equal; otherwise as [`Objects::get_mut`] for
@@ -243,6 +295,13 @@ impl<A: Actor> Objects<'_, A> {
     /// The state of the object `id`, to change it; if there is none, it is first inserted with the
     /// state `make` returns, owned by the sender.
     ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// *objects.get_or_insert_with(7, || 0)? += 5;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`Objects::get_mut`]; [`AccessError::TooManyObjects`] if an undeclared object would be
     /// one too many.
@@ -263,6 +322,14 @@ impl<A: Actor> Objects<'_, A> {
     /// Gives the object `id` this state, and returns the one it had. A new object is owned by the
     /// sender.
     ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// let before: Option<u64> = objects.insert(7, 100)?;
+    /// # let _ = before;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`Objects::get_or_insert_with`].
     pub fn insert(&mut self, id: A::Id, state: A::State) -> Result<Option<A::State>, AccessError<A::Id>> {
@@ -276,6 +343,14 @@ impl<A: Actor> Objects<'_, A> {
 
     /// Removes the object `id` and returns its state; `None` if there is none.
     ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// let was: Option<u64> = objects.remove(7)?;
+    /// # let _ = was;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`Objects::get_mut`].
     pub fn remove(&mut self, id: A::Id) -> Result<Option<A::State>, AccessError<A::Id>> {
@@ -284,6 +359,14 @@ impl<A: Actor> Objects<'_, A> {
     }
 
     /// Who may write the object `id`; `None` if it does not exist.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects, Ownership};
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// let is_shared = objects.ownership(7)? == Some(Ownership::Shared);
+    /// # let _ = is_shared;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`Objects::get`].
@@ -298,6 +381,14 @@ impl<A: Actor> Objects<'_, A> {
 
     /// Gives the object `id` to another owner. From the next message on only that owner writes it.
     ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects, OwnerId};
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// // From now on only owner 3 writes it.
+    /// objects.transfer(7, OwnerId(3))?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`AccessError::Absent`] if it does not exist; otherwise as [`Objects::get_mut`].
     pub fn transfer(&mut self, id: A::Id, to: OwnerId) -> Result<(), AccessError<A::Id>> {
@@ -305,6 +396,14 @@ impl<A: Actor> Objects<'_, A> {
     }
 
     /// Lets anyone write the object `id`.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// objects.insert(7, 100)?;
+    /// objects.share(7)?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`Objects::transfer`].
@@ -314,6 +413,14 @@ impl<A: Actor> Objects<'_, A> {
 
     /// Makes the object `id` immutable, for good: nobody writes, removes or transfers it again.
     ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// objects.insert(7, 100)?;
+    /// objects.freeze(7)?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`Objects::transfer`].
     pub fn freeze(&mut self, id: A::Id) -> Result<(), AccessError<A::Id>> {
@@ -322,6 +429,13 @@ impl<A: Actor> Objects<'_, A> {
 
     /// Sends `message` as this message's sender, if this message succeeds. Nobody hears of its
     /// outcome.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(notify: A::Message, objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// objects.tell(notify)?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`AccessError::NoRoom`] if its queue is full, [`AccessError::Unaddressed`] if it names no
@@ -335,6 +449,16 @@ impl<A: Actor> Objects<'_, A> {
 
     /// Sends `message` as [`Objects::tell`] does, once `delay` has passed. Until then it waits in
     /// this shard, and [`Objects::cancel`] takes it back.
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = u64>>(remind: A::Message, objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// use std::time::Duration;
+    ///
+    /// let timer = objects.tell_after(Duration::from_secs(60), remind)?;
+    /// # let _ = timer;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`Objects::tell`].

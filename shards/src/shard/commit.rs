@@ -108,6 +108,9 @@ impl<A: Actor> Engine<A> {
     fn commit_change(&mut self, before: BeforeImage<A>) {
         // What is lent is stamped at home.
         if self.run.partition.slot(before.slot).live {
+            if self.run.partition.slot(before.slot).is_watched() {
+                self.watches.note(before.slot);
+            }
             self.stamp(before.slot, self.run.epoch_state.epoch, before.ownership, before.state);
             self.run.partition.settle(before.slot);
         }
@@ -133,9 +136,6 @@ impl<A: Actor> Engine<A> {
     ) {
         let slot = self.run.partition.slot_mut(index);
         let (existed, exists) = (state.is_some(), slot.state.is_some());
-        if slot.is_watched() {
-            self.watches.note(index);
-        }
         if !exists {
             slot.set_ownership(Ownership::default());
         }

@@ -481,6 +481,9 @@ impl<A: Actor> Engine<A> {
                     );
                     journal.record_applied(&transaction.records[record], epoch);
                 }
+                if slot.is_watched() {
+                    self.watches.note(object.slot);
+                }
                 self.stamp(object.slot, epoch, ownership, state);
             }
             if !fault::is_on(Fault::EarlyRelease) {

@@ -128,7 +128,7 @@ pub(crate) struct Engine<A: Actor> {
     /// How many of them are due by the wall clock.
     pub(super) wall_timers: usize,
     /// The objects of this shard that somebody watches.
-    pub(super) watches: Watches<A>,
+    pub(super) watches: Box<Watches<A>>,
     /// What the program does for objects of this shard.
     pub(super) errands: Errands<A>,
     pub(crate) locks: Locks<A>,
@@ -170,7 +170,7 @@ impl<A: Actor> Engine<A> {
             own: VecDeque::new(),
             timers: Timers::new(),
             wall_timers: 0,
-            watches: Watches::new(),
+            watches: Box::default(),
             errands: Errands::new(),
             locks: Locks::new(),
             in_doubt: VecDeque::new(),

@@ -2,7 +2,7 @@
 //!
 //! A watched object has a bit in its lock word. So it is never simply free, and the fast path finds
 //! that out by the comparison that it makes anyway; it goes on by [`Engine::admit`]. Each write of
-//! such an object goes through [`Engine::stamp`], which notes it here.
+//! such an object goes by [`Engine::commit`] or [`Engine::apply`], which note it here.
 //!
 //! What is shown is the latest committed state when it is shown. Steps in between are left out, so
 //! the work and the memory do not depend on how often an object is written. With a log whose
@@ -42,11 +42,13 @@ pub(crate) struct Watches<A: Actor> {
     waiting: Vec<SlotIndex>,
 }
 
-impl<A: Actor> Watches<A> {
-    pub(crate) fn new() -> Self {
+impl<A: Actor> Default for Watches<A> {
+    fn default() -> Self {
         Watches { objects: BTreeMap::new(), changed: Vec::new(), waiting: Vec::new() }
     }
+}
 
+impl<A: Actor> Watches<A> {
     /// The object in this slot, which is watched, was written.
     #[cold]
     pub(super) fn note(&mut self, slot: SlotIndex) {
@@ -76,7 +78,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             slot => slot,
         };
         partition.slot_mut(slot).set_watched(true);
-        let Watches { objects, .. } = &mut self.engine.watches;
+        let Watches { objects, .. } = &mut *self.engine.watches;
         let object = objects.entry(slot).or_insert(WatchedObject {
             id,
             watchers: 0,

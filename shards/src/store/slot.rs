@@ -133,7 +133,8 @@ impl<I: ObjectId, S> Slot<I, S> {
     }
 
     pub(crate) fn set_watched(&mut self, is_watched: bool) {
-        self.lock = self.lock & !WATCHED | u32::from(is_watched) * WATCHED;
+        self.lock &= !WATCHED;
+        self.lock |= u32::from(is_watched) * WATCHED;
     }
 
     /// Whether its writes are more than changes of its state, whoever holds it: it is shared, or
