@@ -91,6 +91,12 @@ pub enum ReplicaError {
         /// A message that there was.
         seen: u64,
     },
+    /// There is no such stream, and none was to be made.
+    #[error("there is no stream {stream}: see whether `database` and the account are right")]
+    NoStream {
+        /// Its name.
+        stream: String,
+    },
     /// A message in the middle of the stream is not there. Nothing after it was taken over.
     #[error(
         "message {sequence} of the stream is not there, and later ones are: bring the stream back from a backup of a node"

@@ -105,7 +105,7 @@ where
         let Setup { config, log, replica, shared, commands } = setup;
         let stream = EntryStream::open(&replica).await?;
         make(&log.directory)?;
-        let (file, follower) = open(&stream, &log.directory, &replica, &shared).await?;
+        let (file, follower) = open(&stream, &log, &replica, &shared).await?;
         let state = State::Over;
         let mut node = Node { config, log, replica, shared, commands, stream, file, state };
         let follower = node.catch_up(follower).await?;
@@ -177,7 +177,7 @@ where
     }
 
     fn follower(&self, file: &NodeFile) -> Result<Follower<A>, ReplicaError> {
-        Follower::open(&self.log.directory, file.place.clone(), file.sequence, self.shared.shows.clone())
+        Follower::open(&self.log, file.place.clone(), file.sequence, self.shared.shows.clone())
     }
 
     /// Appends a takeover behind all that there is, and follows it. What the log has of this node's
@@ -279,6 +279,7 @@ where
         let log = LogConfig {
             directory: log_directory(&self.log.directory),
             leaving: Some(sender),
+            ack: self.replica.ack,
             ..self.log.clone()
         };
         let config = self.config.clone();
@@ -666,10 +667,11 @@ async fn begin(stream: &EntryStream, node: &str) -> Result<NodeFile, ReplicaErro
 /// What the node remembers, checked against the stream, and its log.
 async fn open<A: Actor + SchemaTypes>(
     stream: &EntryStream,
-    directory: &Path,
+    config: &LogConfig,
     replica: &ReplicaConfig,
     shared: &NodeShared<A>,
 ) -> Result<(NodeFile, Follower<A>), ReplicaError> {
+    let directory = &config.directory;
     let file = match NodeFile::read(directory)? {
         Some(file) => {
             check_place(stream, directory, &file).await?;
@@ -687,7 +689,7 @@ async fn open<A: Actor + SchemaTypes>(
         }
     };
     *shared.shows.lock().unwrap_or_else(PoisonError::into_inner) = Objects::new();
-    let follower = Follower::open(directory, file.place.clone(), file.sequence, shared.shows.clone())?;
+    let follower = Follower::open(config, file.place.clone(), file.sequence, shared.shows.clone())?;
     Ok((file, follower))
 }
 
