@@ -132,6 +132,15 @@ pub enum ReplicaError {
         /// The first epoch that is not.
         first: Epoch,
     },
+    /// What only this node's log has is of other types than its program's, so it cannot be brought
+    /// to the stream.
+    #[error(
+        "what this node's log has of {epoch} is of other types than its program's: open it with the program that wrote it first"
+    )]
+    OlderTypes {
+        /// The first epoch of them.
+        epoch: Epoch,
+    },
     /// The database belongs to another node. Whether what was not acknowledged is in the stream,
     /// reading it shows.
     #[error("{owner} took the database over in term {term}: join again, as its standby")]

@@ -220,13 +220,18 @@ where
             if follower.chain().is_inside() {
                 appender.still();
             }
+            let written = if is_first { Some(&schema) } else { place.schema.as_ref() };
             for batch in follower.after(place.epoch)? {
-                appender.put_batch(&batch?);
+                let batch = batch?;
+                if Some(&*batch.schema) != written {
+                    return Err(ReplicaError::OlderTypes { epoch: batch.epoch });
+                }
+                appender.put_batch(&batch);
                 self.settle(&mut appender).await?;
             }
         }
         if !is_first {
-            appender.take_over(node, schema, follower.tail());
+            appender.take_over(node, schema.clone(), follower.tail());
         }
         self.settle(&mut appender).await?;
         Ok(appender)
@@ -272,10 +277,10 @@ where
     }
 
     /// Starts the runtime on the log.
-    async fn start(&mut self, appender: Appender, decided: Instant) -> Result<(), ReplicaError> {
+    async fn start(&mut self, mut appender: Appender, decided: Instant) -> Result<(), ReplicaError> {
         let wake = Arc::new(Notify::new());
         let waker = wake.clone();
-        let (sender, receiver) = epoch_channel(self.replica.backlog_bytes, move || waker.notify_one());
+        let (sender, mut receiver) = epoch_channel(self.replica.backlog_bytes, move || waker.notify_one());
         let log = LogConfig {
             directory: log_directory(&self.log.directory),
             leaving: Some(sender),
@@ -285,12 +290,31 @@ where
         let config = self.config.clone();
         let mut opening = tokio::task::spawn_blocking(move || Runtime::<A>::open(config, log));
         let term = appender.chain().place().term;
-        let runtime = loop {
+        let mut lost = None;
+        // It runs messages before it is open, those that are owed, and may make a checkpoint. Both
+        // wait for the stream.
+        let opened = loop {
+            if lost.is_none() {
+                appender.send(&mut receiver).await;
+            }
             tokio::select! {
-                opened = &mut opening => break opened.map_err(|_| ReplicaError::Stopped)??,
+                opened = &mut opening => break opened.map_err(|_| ReplicaError::Stopped)?,
+                () = wake.notified(), if lost.is_none() => {}
+                came = appender.wait(), if lost.is_none() => match appender.go_on(came).await {
+                    Ok(Some(epoch)) => receiver.acknowledge(epoch),
+                    Ok(None) => {}
+                    Err(error) => {
+                        receiver.fence(&error.to_string());
+                        lost = Some(error);
+                    }
+                },
                 () = sleep(self.replica.beat_every) => self.beat(term).await,
             }
         };
+        if let Some(error) = lost {
+            return Err(error);
+        }
+        let runtime = opened?;
         *self.shared.runtime.write().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
         let place = appender.chain().place();
         let took = decided.elapsed();

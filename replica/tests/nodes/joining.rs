@@ -49,7 +49,10 @@ fn servers_and_streams_that_lose_what_they_acknowledge_are_refused() {
             };
             change(&mut config);
             let _ = context.delete_stream("FREEHOLD_bank").await;
-            context.create_stream(config).await.expect("it can be made");
+            // A server may still be removing the one before.
+            while context.create_stream(config.clone()).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         });
     };
     type Change = fn(&mut jetstream::stream::Config);

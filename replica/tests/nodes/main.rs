@@ -31,7 +31,9 @@ fn open(directory: &Path, replica: ReplicaConfig) -> Result<Replicated<Bank>, Re
         drain_max: Duration::from_millis(500),
         ..Config::default()
     };
-    let log = LogConfig { segment_bytes: 64 << 10, ..LogConfig::at(directory) };
+    // So little that a start makes a checkpoint before it returns.
+    let checkpoint_bytes = 64 << 10;
+    let log = LogConfig { segment_bytes: 64 << 10, checkpoint_bytes, ..LogConfig::at(directory) };
     Replicated::open(config, log, replica)
 }
 
