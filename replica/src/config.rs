@@ -153,7 +153,7 @@ pub enum Login {
         /// The password.
         password: String,
     },
-    /// Whoever has this token.
+    /// The holder of this token.
     Token(String),
     /// The owner of the key with this seed.
     Nkey(String),

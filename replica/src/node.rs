@@ -81,7 +81,7 @@ enum State<A: Actor> {
 /// From whom a node takes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whom {
-    /// Whoever owns it: somebody has decided so.
+    /// Any owner: somebody has decided so.
     Anybody,
     /// The owner that it knows of, which is gone or was this node; and not from another since.
     Known,

@@ -9,12 +9,12 @@
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{ContextBuilder, GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{
     self, DiscardPolicy, PersistenceMode, RawMessageErrorKind, RetentionPolicy, StorageType,
 };
+use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, ConnectOptions};
 use freehold_shard::log::appends::Appended;
 use futures_util::future::BoxFuture;
@@ -112,9 +112,7 @@ impl EntryStream {
         let stream = EntryStream::connect(config).await?;
         match stream.context.get_stream(&stream.name).await {
             Ok(_) => Ok(stream),
-            Err(error) if matches!(error.kind(), GetStreamErrorKind::JetStream(_)) => {
-                Err(ReplicaError::NoStream { stream: stream.name })
-            }
+            Err(error) if is_missing(&error.kind()) => Err(ReplicaError::NoStream { stream: stream.name }),
             Err(error) => Err(ReplicaError::servers("asking for the stream", error)),
         }
     }
@@ -279,7 +277,7 @@ impl Hearing {
         }
     }
 
-    /// Forgets the appends that were heard: whoever looks now sees them all.
+    /// Forgets the appends that were heard: a look from now on sees them all.
     pub(crate) fn forget_appends(&mut self) {
         while self.appends.next().now_or_never().flatten().is_some() {}
     }
@@ -289,6 +287,11 @@ impl Hearing {
 fn unknown(why: impl std::fmt::Display) -> Appended {
     tracing::debug!(%why, "what came of an append is not known");
     Appended::Unknown
+}
+
+/// Whether there is no such stream.
+fn is_missing(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 /// Whether a stream keeps what it acknowledged.

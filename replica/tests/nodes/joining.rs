@@ -90,7 +90,7 @@ fn a_stream_that_lost_something_and_one_of_another_database_are_named() {
     assert!(found.batches >= 5 && found.records >= 15, "{found:?}");
     let elsewhere = ReplicaConfig { database: "none".into(), ..servers.config("looks") };
     assert!(matches!(verify(&elsewhere), Err(ReplicaError::NoStream { .. })));
-    // A message in the middle is gone: who reads all of it sees that.
+    // A message in the middle is gone: a reader of all of it sees that.
     as_another(&servers, async |context, _| {
         let stream = context.get_stream("FREEHOLD_bank").await.expect("it is there");
         assert!(stream.delete_message(3).await.expect("it can be deleted"));

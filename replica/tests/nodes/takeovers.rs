@@ -1,4 +1,4 @@
-//! One server, two nodes: who owns the database, and who does not any more.
+//! One server, two nodes: which owns the database, and which does not any more.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ fn a_database_moves_from_node_to_node() {
     let a = open(places[0].path(), servers.config("a")).expect("it joins");
     assert_eq!((a.role(), a.status().set_aside), (Role::Standby, Vec::new()));
     assert_eq!(shown(&a), (0..70).collect());
-    // Who stops gives it up, and whoever waits takes over.
+    // A node that stops gives it up, and one that waits takes over.
     let waits = ReplicaConfig { takeover_after: Some(Duration::from_secs(3600)), ..servers.config("a") };
     drop(a);
     let a = open(places[0].path(), waits).expect("it joins");
