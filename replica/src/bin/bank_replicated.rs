@@ -106,6 +106,9 @@ fn run(directory: &str, replica: ReplicaConfig) -> Result<(), ReplicaError> {
                     println!("standby in term {term}, at {epoch}: the sum is {sum:?}");
                     node.wait_until(|status| status.role != Role::Standby, Duration::from_secs(1));
                 }
+                (Role::Joining | Role::Owner, None) => {
+                    node.wait_until(|status| status.role != role, Duration::from_secs(1));
+                }
                 _ => {
                     println!("{role:?}: {}", status.failure.unwrap_or_default());
                     break;
