@@ -102,7 +102,7 @@ impl Appender {
     /// meanwhile.
     pub(crate) async fn send(&mut self, receiver: &mut EpochReceiver) {
         let most = self.stream.entry_bytes_max;
-        if self.appends.len() == 0
+        if self.appends.is_empty()
             && let Some(batch) = receiver.try_next(most)
         {
             self.appends.append(batch.epoch, batch.time, &batch.records, most);

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use freehold::Ack;
+
 use crate::error::ReplicaError;
 
 /// How a node joins a database. Start from [`ReplicaConfig::new`] and change what matters:
@@ -29,6 +31,9 @@ pub struct ReplicaConfig {
     /// The servers, `nats://host:port` or `tls://host:port`; one is enough to find the others.
     /// Names and passwords do not belong in here.
     pub servers: Vec<String>,
+    /// When messages are answered. [`Ack::Durable`] waits for the owner's own disk alone, and a
+    /// takeover then loses what the stream did not have. Default: [`Ack::Replicated`].
+    pub ack: Ack,
     /// Who the node is to the servers. Default: [`Login::None`].
     pub login: Login,
     /// How the connection is kept from others. Default: as the servers ask.
@@ -71,6 +76,7 @@ impl ReplicaConfig {
             database: database.into(),
             node: node.into(),
             servers: servers.into_iter().map(Into::into).collect(),
+            ack: Ack::Replicated,
             login: Login::None,
             tls: Tls::default(),
             sync_check: SyncCheck::Missing,
@@ -147,7 +153,7 @@ pub enum Login {
         /// The password.
         password: String,
     },
-    /// Whoever has this token.
+    /// The holder of this token.
     Token(String),
     /// The owner of the key with this seed.
     Nkey(String),

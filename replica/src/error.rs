@@ -91,6 +91,12 @@ pub enum ReplicaError {
         /// A message that there was.
         seen: u64,
     },
+    /// There is no such stream, and none was to be made.
+    #[error("there is no stream {stream}: see whether `database` and the account are right")]
+    NoStream {
+        /// Its name.
+        stream: String,
+    },
     /// A message in the middle of the stream is not there. Nothing after it was taken over.
     #[error(
         "message {sequence} of the stream is not there, and later ones are: bring the stream back from a backup of a node"
@@ -125,6 +131,15 @@ pub enum ReplicaError {
     InACheckpoint {
         /// The first epoch that is not.
         first: Epoch,
+    },
+    /// What only this node's log has is of other types than its program's, so it cannot be brought
+    /// to the stream.
+    #[error(
+        "what this node's log has of {epoch} is of other types than its program's: open it with the program that wrote it first"
+    )]
+    OlderTypes {
+        /// The first epoch of them.
+        epoch: Epoch,
     },
     /// The database belongs to another node. Whether what was not acknowledged is in the stream,
     /// reading it shows.

@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use freehold::{Actor, CommitLog, CommitLogError, Epoch, EpochBatch, LocalLog, SchemaTypes, WrittenSchema};
+use freehold::{
+    Actor, CommitLog, CommitLogError, Epoch, EpochBatch, LocalLog, LogConfig, SchemaTypes, WrittenSchema,
+};
 use freehold_shard::log::chain::{Chain, ChainPlace, Followed};
 
 use crate::error::ReplicaError;
@@ -43,12 +45,13 @@ pub(crate) enum Took {
 impl<A: Actor + SchemaTypes> Follower<A> {
     /// Opens the log, which goes on at this place of the chain.
     pub(crate) fn open(
-        directory: &Path,
+        log: &LogConfig,
         place: ChainPlace,
         sequence: u64,
         shows: Arc<Mutex<Objects<A>>>,
     ) -> Result<Self, ReplicaError> {
-        let log = LocalLog::open(log_directory(directory))?;
+        let directory = log_directory(&log.directory);
+        let log = LocalLog::open_with(&LogConfig { directory, ..log.clone() })?;
         let schema = WrittenSchema::of::<A>();
         let follower = Follower { chain: Chain::at(place), sequence, log, schema, shows };
         follower.restore()?;

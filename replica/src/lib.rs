@@ -29,9 +29,9 @@
 //! #         Ok(*objects.get_or_insert_with(*id, || 0)?)
 //! #     }
 //! # }
-//! use freehold::{Ack, Config, LogConfig};
+//! use freehold::{Config, LogConfig};
 //!
-//! let log = LogConfig { ack: Ack::Replicated, ..LogConfig::at("/var/lib/counters") };
+//! let log = LogConfig::at("/var/lib/counters");
 //! let replica = ReplicaConfig {
 //!     sync_check: SyncCheck::By(Login::User { user: "sys".into(), password: "secret".into() }),
 //!     ..ReplicaConfig::new("counters", "host-a", ["nats://10.0.0.1:4222"])
@@ -56,6 +56,7 @@ mod objects;
 mod replicated;
 mod status;
 mod stream;
+mod verify;
 
 pub use appender::Latency;
 pub use config::{Login, ReplicaConfig, SyncCheck, Tls};
@@ -63,3 +64,4 @@ pub use error::ReplicaError;
 pub use objects::{Lag, StandbySnapshot};
 pub use replicated::Replicated;
 pub use status::{NodeStatus, Role, SetAside};
+pub use verify::{Verified, verify};

@@ -81,7 +81,7 @@ enum State<A: Actor> {
 /// From whom a node takes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whom {
-    /// Whoever owns it: somebody has decided so.
+    /// Any owner: somebody has decided so.
     Anybody,
     /// The owner that it knows of, which is gone or was this node; and not from another since.
     Known,
@@ -105,7 +105,7 @@ where
         let Setup { config, log, replica, shared, commands } = setup;
         let stream = EntryStream::open(&replica).await?;
         make(&log.directory)?;
-        let (file, follower) = open(&stream, &log.directory, &replica, &shared).await?;
+        let (file, follower) = open(&stream, &log, &replica, &shared).await?;
         let state = State::Over;
         let mut node = Node { config, log, replica, shared, commands, stream, file, state };
         let follower = node.catch_up(follower).await?;
@@ -177,7 +177,7 @@ where
     }
 
     fn follower(&self, file: &NodeFile) -> Result<Follower<A>, ReplicaError> {
-        Follower::open(&self.log.directory, file.place.clone(), file.sequence, self.shared.shows.clone())
+        Follower::open(&self.log, file.place.clone(), file.sequence, self.shared.shows.clone())
     }
 
     /// Appends a takeover behind all that there is, and follows it. What the log has of this node's
@@ -220,13 +220,18 @@ where
             if follower.chain().is_inside() {
                 appender.still();
             }
+            let written = if is_first { Some(&schema) } else { place.schema.as_ref() };
             for batch in follower.after(place.epoch)? {
-                appender.put_batch(&batch?);
+                let batch = batch?;
+                if Some(&*batch.schema) != written {
+                    return Err(ReplicaError::OlderTypes { epoch: batch.epoch });
+                }
+                appender.put_batch(&batch);
                 self.settle(&mut appender).await?;
             }
         }
         if !is_first {
-            appender.take_over(node, schema, follower.tail());
+            appender.take_over(node, schema.clone(), follower.tail());
         }
         self.settle(&mut appender).await?;
         Ok(appender)
@@ -272,24 +277,44 @@ where
     }
 
     /// Starts the runtime on the log.
-    async fn start(&mut self, appender: Appender, decided: Instant) -> Result<(), ReplicaError> {
+    async fn start(&mut self, mut appender: Appender, decided: Instant) -> Result<(), ReplicaError> {
         let wake = Arc::new(Notify::new());
         let waker = wake.clone();
-        let (sender, receiver) = epoch_channel(self.replica.backlog_bytes, move || waker.notify_one());
+        let (sender, mut receiver) = epoch_channel(self.replica.backlog_bytes, move || waker.notify_one());
         let log = LogConfig {
             directory: log_directory(&self.log.directory),
             leaving: Some(sender),
+            ack: self.replica.ack,
             ..self.log.clone()
         };
         let config = self.config.clone();
         let mut opening = tokio::task::spawn_blocking(move || Runtime::<A>::open(config, log));
         let term = appender.chain().place().term;
-        let runtime = loop {
+        let mut lost = None;
+        // It runs messages before it is open, those that are owed, and may make a checkpoint. Both
+        // wait for the stream.
+        let opened = loop {
+            if lost.is_none() {
+                appender.send(&mut receiver).await;
+            }
             tokio::select! {
-                opened = &mut opening => break opened.map_err(|_| ReplicaError::Stopped)??,
+                opened = &mut opening => break opened.map_err(|_| ReplicaError::Stopped)?,
+                () = wake.notified(), if lost.is_none() => {}
+                came = appender.wait(), if lost.is_none() => match appender.go_on(came).await {
+                    Ok(Some(epoch)) => receiver.acknowledge(epoch),
+                    Ok(None) => {}
+                    Err(error) => {
+                        receiver.fence(&error.to_string());
+                        lost = Some(error);
+                    }
+                },
                 () = sleep(self.replica.beat_every) => self.beat(term).await,
             }
         };
+        if let Some(error) = lost {
+            return Err(error);
+        }
+        let runtime = opened?;
         *self.shared.runtime.write().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
         let place = appender.chain().place();
         let took = decided.elapsed();
@@ -666,10 +691,11 @@ async fn begin(stream: &EntryStream, node: &str) -> Result<NodeFile, ReplicaErro
 /// What the node remembers, checked against the stream, and its log.
 async fn open<A: Actor + SchemaTypes>(
     stream: &EntryStream,
-    directory: &Path,
+    config: &LogConfig,
     replica: &ReplicaConfig,
     shared: &NodeShared<A>,
 ) -> Result<(NodeFile, Follower<A>), ReplicaError> {
+    let directory = &config.directory;
     let file = match NodeFile::read(directory)? {
         Some(file) => {
             check_place(stream, directory, &file).await?;
@@ -687,7 +713,7 @@ async fn open<A: Actor + SchemaTypes>(
         }
     };
     *shared.shows.lock().unwrap_or_else(PoisonError::into_inner) = Objects::new();
-    let follower = Follower::open(directory, file.place.clone(), file.sequence, shared.shows.clone())?;
+    let follower = Follower::open(config, file.place.clone(), file.sequence, shared.shows.clone())?;
     Ok((file, follower))
 }
 

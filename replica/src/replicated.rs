@@ -63,10 +63,9 @@ where
     /// has all that the stream had.
     ///
     /// `log` says where the node keeps its log and what it remembers: in [`LogConfig::directory`]
-    /// are then a directory `log`, a file `node.json`, and what was set aside. [`LogConfig::ack`]
-    /// counts when the node is the owner; [`Ack::Durable`](freehold::Ack) waits for its own disk
-    /// alone, and a takeover loses what the stream did not have. [`LogConfig::leaving`] is this
-    /// package's to set.
+    /// are then a directory `log`, a file `node.json`, and what was set aside.
+    /// [`LogConfig::leaving`] and [`LogConfig::ack`] are this package's to set:
+    /// [`ReplicaConfig::ack`] counts.
     ///
     /// # Errors
     /// See [`ReplicaError`]; whatever was started is stopped again.

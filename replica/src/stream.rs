@@ -9,12 +9,12 @@
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use async_nats::jetstream::Context;
-use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
+use async_nats::jetstream::context::{ContextBuilder, GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{
     self, DiscardPolicy, PersistenceMode, RawMessageErrorKind, RetentionPolicy, StorageType,
 };
+use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, ConnectOptions};
 use freehold_shard::log::appends::Appended;
 use futures_util::future::BoxFuture;
@@ -107,7 +107,17 @@ impl EntryStream {
         }
     }
 
-    async fn try_open(config: &ReplicaConfig) -> Result<EntryStream, ReplicaError> {
+    /// Reaches a stream that is there, as it is.
+    pub(crate) async fn open_existing(config: &ReplicaConfig) -> Result<EntryStream, ReplicaError> {
+        let stream = EntryStream::connect(config).await?;
+        match stream.context.get_stream(&stream.name).await {
+            Ok(_) => Ok(stream),
+            Err(error) if is_missing(&error.kind()) => Err(ReplicaError::NoStream { stream: stream.name }),
+            Err(error) => Err(ReplicaError::servers("asking for the stream", error)),
+        }
+    }
+
+    async fn connect(config: &ReplicaConfig) -> Result<EntryStream, ReplicaError> {
         let client = connect(config, &config.login).await?;
         let context = ContextBuilder::new()
             .timeout(config.answer_within)
@@ -115,6 +125,20 @@ impl EntryStream {
             // More than are ever under way: those that were given up count for a while.
             .max_ack_inflight(1024)
             .build(client.clone());
+        let most = client.server_info().max_payload.saturating_sub(BESIDE_MAX);
+        Ok(EntryStream {
+            client,
+            context,
+            name: config.stream(),
+            subject: config.subject(),
+            beat_subject: config.beat_subject(),
+            answer_within: config.answer_within,
+            entry_bytes_max: config.entry_bytes_max.min(most).max(4 << 10),
+        })
+    }
+
+    async fn try_open(config: &ReplicaConfig) -> Result<EntryStream, ReplicaError> {
+        let opened = EntryStream::connect(config).await?;
         let wanted = stream::Config {
             name: config.stream(),
             subjects: vec![config.subject()],
@@ -124,7 +148,7 @@ impl EntryStream {
             num_replicas: config.replicas,
             ..stream::Config::default()
         };
-        let got = context.get_or_create_stream(wanted).await;
+        let got = opened.context.get_or_create_stream(wanted).await;
         let got = got.map_err(|error| ReplicaError::servers("making the stream, or finding it", error))?;
         let found = got.cached_info().config.clone();
         check(config, &found)?;
@@ -147,16 +171,7 @@ impl EntryStream {
                 "the stream is on fewer than three servers: the database does not survive the loss of one"
             );
         }
-        let most = client.server_info().max_payload.saturating_sub(BESIDE_MAX);
-        Ok(EntryStream {
-            client,
-            context,
-            name: config.stream(),
-            subject: config.subject(),
-            beat_subject: config.beat_subject(),
-            answer_within: config.answer_within,
-            entry_bytes_max: config.entry_bytes_max.min(most).max(4 << 10),
-        })
+        Ok(opened)
     }
 
     /// The stream as its leader has it.
@@ -262,7 +277,7 @@ impl Hearing {
         }
     }
 
-    /// Forgets the appends that were heard: whoever looks now sees them all.
+    /// Forgets the appends that were heard: a look from now on sees them all.
     pub(crate) fn forget_appends(&mut self) {
         while self.appends.next().now_or_never().flatten().is_some() {}
     }
@@ -272,6 +287,11 @@ impl Hearing {
 fn unknown(why: impl std::fmt::Display) -> Appended {
     tracing::debug!(%why, "what came of an append is not known");
     Appended::Unknown
+}
+
+/// Whether there is no such stream.
+fn is_missing(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 /// Whether a stream keeps what it acknowledged.

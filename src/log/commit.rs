@@ -223,10 +223,18 @@ impl LocalLog {
     /// # Errors
     /// As [`open`](LocalLog::open), and as `create` says.
     pub fn open_as(directory: impl AsRef<Path>, create: Create) -> Result<LocalLog, CommitLogError> {
-        let config = LogConfig { create, ..LogConfig::at(directory.as_ref()) };
+        LocalLog::open_with(&LogConfig { create, ..LogConfig::at(directory.as_ref()) })
+    }
+
+    /// [`open`](LocalLog::open) where and how `config` says: a database that is made has its
+    /// segments' size.
+    ///
+    /// # Errors
+    /// As [`open_as`](LocalLog::open_as).
+    pub fn open_with(config: &LogConfig) -> Result<LocalLog, CommitLogError> {
         let directory = Directory::open_with(&config.directory, config.options())?;
         let (file, manifest) =
-            ManifestFile::open(&directory, create, config.segment_bytes as u64, None, random)?;
+            ManifestFile::open(&directory, config.create, config.segment_bytes as u64, None, random)?;
         let (tail, time, run, has_failed) = (Epoch(0), Time(0), None, false);
         let mut log = LocalLog { directory, file, manifest, tail, time, run, has_failed };
         let (contents, surveyed) = log.survey()?;

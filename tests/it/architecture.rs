@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Where the source is.
-const ROOTS: [&str; 14] = [
+const ROOTS: [&str; 15] = [
     "src",
     "shards",
     "models",
@@ -14,6 +14,7 @@ const ROOTS: [&str; 14] = [
     "cli",
     "metrics",
     "private",
+    "replica",
     "apps",
     "bench",
     "examples",

@@ -77,7 +77,9 @@ fn replicated(directory: &Path, sender: EpochSender) -> LogConfig {
 /// A way for epochs, and where a wake is heard of.
 fn way(bytes_max: usize) -> (EpochSender, EpochReceiver, mpsc::Receiver<()>) {
     let (wake, woken) = mpsc::channel();
-    let (sender, receiver) = epoch_channel(bytes_max, move || wake.send(()).unwrap_or(()));
+    let (sender, receiver) = epoch_channel(bytes_max, move || {
+        let _ = wake.send(());
+    });
     (sender, receiver, woken)
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
-use freehold_replica::{Login, ReplicaConfig, ReplicaError, Role, SyncCheck};
+use freehold_replica::{Login, ReplicaConfig, ReplicaError, Role, SyncCheck, verify};
 
 use super::servers::Servers;
 use super::support::Watchdog;
@@ -49,10 +49,14 @@ fn servers_and_streams_that_lose_what_they_acknowledge_are_refused() {
             };
             change(&mut config);
             let _ = context.delete_stream("FREEHOLD_bank").await;
-            context.create_stream(config).await.expect("it can be made");
+            // A server may still be removing the one before.
+            while context.create_stream(config.clone()).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         });
     };
-    let changes: [(&str, fn(&mut jetstream::stream::Config)); 4] = [
+    type Change = fn(&mut jetstream::stream::Config);
+    let changes: [(&str, Change); 4] = [
         ("storage", |config| config.storage = jetstream::stream::StorageType::Memory),
         ("max age", |config| config.max_age = Duration::from_secs(3600)),
         ("max messages", |config| config.max_messages = 1000),
@@ -76,12 +80,17 @@ fn a_stream_that_lost_something_and_one_of_another_database_are_named() {
     let _watchdog = Watchdog::new("a_stream_that_lost_something_and_one_of_another_database_are_named");
     let test = "a_stream_that_lost_something_and_one_of_another_database_are_named";
     let Some(servers) = Servers::start(test, 1) else { return };
-    let places = [(); 3].map(|()| tempfile::tempdir().expect("a place"));
+    let places = [(); 4].map(|()| tempfile::tempdir().expect("a place"));
     let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
     pay(&a.handle().expect("it is the owner"), 0..5);
     let b = open(places[1].path(), servers.config("b")).expect("it joins");
     drop((b, a));
-    // A message in the middle is gone: who reads all of it sees that.
+    let found = verify(&servers.config("looks")).expect("it is whole");
+    assert_eq!((found.term, found.owner.clone()), (1, None), "{found:?}");
+    assert!(found.batches >= 5 && found.records >= 15, "{found:?}");
+    let elsewhere = ReplicaConfig { database: "none".into(), ..servers.config("looks") };
+    assert!(matches!(verify(&elsewhere), Err(ReplicaError::NoStream { .. })));
+    // A message in the middle is gone: a reader of all of it sees that.
     as_another(&servers, async |context, _| {
         let stream = context.get_stream("FREEHOLD_bank").await.expect("it is there");
         assert!(stream.delete_message(3).await.expect("it can be deleted"));
@@ -89,13 +98,15 @@ fn a_stream_that_lost_something_and_one_of_another_database_are_named() {
     let patience = Duration::from_millis(300);
     let error = open(places[2].path(), ReplicaConfig { patience, ..servers.config("c") }).expect_err("a gap");
     assert!(matches!(error, ReplicaError::Missing { sequence: 3 }), "{error}");
+    let found = verify(&servers.config("looks")).expect_err("a gap");
+    assert!(matches!(found, ReplicaError::Missing { sequence: 3 }), "{found}");
     // All of it is gone, and a node remembers more.
     as_another(&servers, async |context, _| {
         context.delete_stream("FREEHOLD_bank").await.expect("it can be deleted");
     });
     let error = open(places[0].path(), servers.config("a")).expect_err("it is lost");
     assert!(matches!(error, ReplicaError::Lost { last: 0, seen } if seen > 5), "{error}");
-    let c = open(tempfile::tempdir().expect("a place").path(), servers.config("c")).expect("a new database");
+    let c = open(places[3].path(), servers.config("c")).expect("a new database");
     pay(&c.handle().expect("it is the owner"), 0..20);
     let error = open(places[0].path(), servers.config("a")).expect_err("it is another");
     assert!(matches!(error, ReplicaError::OtherDatabase { .. }), "{error}");

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bank::{ACCOUNTS, Bank, Message, PAYMENTS};
-use freehold::{Ack, AskError, Config, Handle, Idle, LogConfig, Shards};
+use freehold::{AskError, Config, Handle, Idle, LogConfig, Shards};
 use freehold_replica::{NodeStatus, ReplicaConfig, ReplicaError, Replicated, Role};
 
 /// How long a test waits for what is to come, on a machine however busy.
@@ -25,17 +25,15 @@ const LONG: Duration = Duration::from_secs(120);
 
 /// Opens a node that keeps what it has in this directory.
 fn open(directory: &Path, replica: ReplicaConfig) -> Result<Replicated<Bank>, ReplicaError> {
-    open_with(directory, replica, Ack::Replicated)
-}
-
-fn open_with(directory: &Path, replica: ReplicaConfig, ack: Ack) -> Result<Replicated<Bank>, ReplicaError> {
     let config = Config {
         shards: Shards::Count(1),
         idle: Idle::Spin(Duration::ZERO),
         drain_max: Duration::from_millis(500),
         ..Config::default()
     };
-    let log = LogConfig { segment_bytes: 64 << 10, ack, ..LogConfig::at(directory) };
+    // So little that a start makes a checkpoint before it returns.
+    let checkpoint_bytes = 64 << 10;
+    let log = LogConfig { segment_bytes: 64 << 10, checkpoint_bytes, ..LogConfig::at(directory) };
     Replicated::open(config, log, replica)
 }
 

@@ -200,3 +200,52 @@ fn an_owner_that_was_stopped_answers_nobody_when_it_goes_on() {
     let paid = owner.ended();
     assert_has(&standby, paid.into_iter().chain(0..20));
 }
+
+/// The program to try it with, as a node of these servers.
+fn bank_replicated(servers: &Servers, directory: &Path, node: &str) -> (Child, mpsc::Receiver<String>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bank_replicated"))
+        .args([&*directory.to_string_lossy(), node, "1"])
+        .args(servers.urls())
+        .env("NATS_USER", "app")
+        .env("NATS_PASSWORD", "secret")
+        .env("NATS_SYS_USER", "sys")
+        .env("NATS_SYS_PASSWORD", "secret")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it can be started");
+    let out = child.stdout.take().expect("a pipe");
+    let (say, says) = mpsc::channel();
+    std::thread::spawn(move || {
+        BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| say.send(line))
+    });
+    (child, says)
+}
+
+/// Waits for a line with these words.
+fn hear(says: &mpsc::Receiver<String>, words: &str) -> String {
+    loop {
+        let line = says.recv_timeout(LONG).expect("it goes on");
+        if line.contains(words) {
+            return line;
+        }
+    }
+}
+
+#[test]
+fn the_program_to_try_it_with_goes_on_when_its_owner_is_killed() {
+    let test = "the_program_to_try_it_with_goes_on_when_its_owner_is_killed";
+    let _watchdog = Watchdog::new(test);
+    let Some(servers) = Servers::start(test, 1) else { return };
+    let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
+    let (mut a, a_says) = bank_replicated(&servers, places[0].path(), "a");
+    hear(&a_says, "owner of term 1");
+    let (mut b, b_says) = bank_replicated(&servers, places[1].path(), "b");
+    assert!(hear(&b_says, "standby in term 1").contains("the sum is Some(0)"));
+    a.kill().and_then(|()| a.wait().map(drop)).expect("it can be killed");
+    let owns = hear(&b_says, "owner of term 2");
+    assert!(!owns.contains(": 0 payments"), "{owns}");
+    // It ends when its input does, in good order.
+    drop(b.stdin.take());
+    assert!(b.wait().expect("it ends").success());
+}

@@ -1,4 +1,4 @@
-//! One server, two nodes: who owns the database, and who does not any more.
+//! One server, two nodes: which owns the database, and which does not any more.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use freehold_replica::{ReplicaConfig, ReplicaError, Role};
 use super::bank::Message;
 use super::servers::Servers;
 use super::support::Watchdog;
-use super::{assert_has, is, is_unanswered, open, open_with, pay, shown, until};
+use super::{assert_has, is, is_unanswered, open, pay, shown, until};
 
 #[test]
 fn a_database_moves_from_node_to_node() {
@@ -41,7 +41,7 @@ fn a_database_moves_from_node_to_node() {
     let a = open(places[0].path(), servers.config("a")).expect("it joins");
     assert_eq!((a.role(), a.status().set_aside), (Role::Standby, Vec::new()));
     assert_eq!(shown(&a), (0..70).collect());
-    // Who stops gives it up, and whoever waits takes over.
+    // A node that stops gives it up, and one that waits takes over.
     let waits = ReplicaConfig { takeover_after: Some(Duration::from_secs(3600)), ..servers.config("a") };
     drop(a);
     let a = open(places[0].path(), waits).expect("it joins");
@@ -78,12 +78,13 @@ fn what_only_one_disk_has_comes_along_or_is_set_aside() {
         return;
     };
     let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
+    let durable = |config| ReplicaConfig { ack: Ack::Durable, ..config };
     let alone = |servers: &mut Servers, numbers: std::ops::Range<u64>| {
         let (patience, answer_within) = (Duration::from_millis(300), Duration::from_millis(100));
-        let a = open_with(places[0].path(), servers.config("a"), Ack::Durable).expect("it is its own");
+        let a = open(places[0].path(), durable(servers.config("a"))).expect("it is its own");
         drop(a);
         let hasty = ReplicaConfig { patience, answer_within, ..servers.config("a") };
-        let a = open_with(places[0].path(), hasty, Ack::Durable).expect("it is its own");
+        let a = open(places[0].path(), durable(hasty)).expect("it is its own");
         assert_eq!(a.role(), Role::Owner);
         servers.kill(0);
         pay(&a.handle().expect("it is the owner"), numbers);
@@ -91,7 +92,7 @@ fn what_only_one_disk_has_comes_along_or_is_set_aside() {
         servers.run(0);
     };
     alone(&mut servers, 0..5);
-    let a = open_with(places[0].path(), servers.config("a"), Ack::Durable).expect("it is its own still");
+    let a = open(places[0].path(), durable(servers.config("a"))).expect("it is its own still");
     let b = open(places[1].path(), servers.config("b")).expect("it joins");
     assert_eq!(shown(&b), (0..5).collect(), "a brought along what it had");
     drop((a, b));

@@ -214,9 +214,10 @@ impl Appends {
     /// The database is not this owner's any more: nothing more counts.
     pub fn read(&mut self, there: &[u8]) -> Result<(), NotOurs> {
         let sequence = self.last + 1;
-        let Some(ours) = self.entries.pop_front_if(|sent| sent.entry == there) else {
+        if self.entries.front().is_none_or(|sent| sent.entry != there) {
             return Err(NotOurs::of(sequence, there));
-        };
+        }
+        let ours = self.entries.pop_front().expect("it was just looked at");
         self.found = self.found.max(ours.epoch);
         self.last = sequence;
         self.look_on();

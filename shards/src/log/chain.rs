@@ -7,7 +7,7 @@
 //!    records, or a piece of them: each its length as u32, then so many bytes
 //! ```
 //! All numbers are little-endian. An entry says which database it is of, its *number* (0, 1, 2 ..
-//! without a gap) and the SHA-256 of the entry before it. So whoever reads in order finds damage, a
+//! without a gap) and the SHA-256 of the entry before it. So a reader finds damage, a
 //! gap, an entry that was written twice, and a fork: two histories that went on from one entry.
 //! Each is a [`ChainError`] that names the entry.
 //!
@@ -92,7 +92,7 @@ pub enum Body {
         /// How many there are.
         parts: u32,
     },
-    /// The owner has stopped, and whoever wants to may take over.
+    /// The owner has stopped, and any node may take over.
     Resigned,
     /// Nothing: the owner wants to know whether it still is the owner.
     Still,

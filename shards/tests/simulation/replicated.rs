@@ -177,14 +177,10 @@ impl ReplicatedWorld {
                 self.nodes[at].paused_until = self.steps + self.dice.below(pause) as u64;
                 continue;
             }
-            match &self.nodes[at].owner {
-                None if self.dice.below(100) < 2 => {
-                    if !self.take_over(at)? {
-                        return Ok(self.steps);
-                    }
-                }
-                None => {}
-                Some(_) => self.step(at)?,
+            if self.nodes[at].owner.is_some() {
+                self.step(at)?;
+            } else if self.dice.below(100) < 2 && !self.take_over(at)? {
+                return Ok(self.steps);
             }
         }
         if self.stream.is_damaged {
