@@ -389,7 +389,9 @@ fn outcomes_that_come_as_they_come_do_not_wait_for_a_shard_that_is_held_up() {
     drop((end, send));
     assert_eq!([next(), next()], [Some((0, Ok(1))), None]);
     // Each once, with its own number.
-    let many = handle.ask_stream(100, futures::stream::iter((0..1000).map(|_| add(1)))).as_they_come();
+    let fresh = held + free + 1;
+    let add = |_| Message::Add { account: fresh, coins: 1 };
+    let many = handle.ask_stream(100, futures::stream::iter((0..1000).map(add))).as_they_come();
     let mut many: Vec<_> = futures::executor::block_on(many.collect());
     many.sort_by_key(|(number, _)| *number);
     assert!(many.into_iter().eq((0..1000).map(|at| (at, Ok(at + 1)))), "in the order sent, to one account");

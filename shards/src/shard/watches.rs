@@ -1,8 +1,8 @@
 //! Objects that somebody watches: after a turn they are shown as they are.
 //!
 //! A watched object has a bit in its lock word. So it is never simply free, and the fast path finds
-//! that out by the comparison that it makes anyway; it goes on by [`Engine::admit`]. Each write of
-//! such an object goes by [`Engine::commit`] or [`Engine::apply`], which note it here.
+//! that out by the comparison that it makes anyway; it goes on by `Engine::admit`. Each write of
+//! such an object goes by `Engine::commit` or `Engine::apply`, which note it here.
 //!
 //! What is shown is the latest committed state when it is shown. Steps in between are left out, so
 //! the work and the memory do not depend on how often an object is written. With a log whose
