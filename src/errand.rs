@@ -104,8 +104,10 @@ impl<A: Actor> Errand<A> {
     /// }
     /// ```
     pub fn done(mut self, outcome: impl Into<A::Message>) {
+        // The program's code: if it panics, the errand is dropped as it is.
+        let outcome = outcome.into();
         if let Some(BegunErrand { id, sender, .. }) = self.begun.take() {
-            self.shard.end(id, sender, outcome.into());
+            self.shard.end(id, sender, outcome);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Messages that wait for a time of the wall clock, which goes on while the process is down; and
 //! messages that are told to more than a queue has room for.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use freehold_shard::testing::Bench;
@@ -136,4 +137,23 @@ fn what_is_published_to_more_than_the_queues_hold_goes_in_slices() {
     assert_eq!((bench.timers(), bench.snapshot().len()), (0, 0));
     assert_eq!(bench.ask(Message::Announce(0, 55, false)), Ok(()));
     assert!((1..=55).all(|id| heard(&bench, id) == [3, 4]));
+}
+
+/// What a publisher found no room for was due when it was told. A runtime that stopped had stopped
+/// its timers before, and such messages were lost.
+#[test]
+fn what_is_published_while_the_runtime_stops_goes_too() {
+    let limits = Limits { own_messages_max: 10, ..Limits::default() };
+    let router = Router::new(PlacementKey(1), 1);
+    let mut shard =
+        Shard::<Auctions, NoPrefetch>::new(ShardIndex(0), router, limits, 7, Arc::new(Mvcc::new(1)));
+    let (mut inbox, mut effects) = (Inbox::new(), Effects::new(1));
+    let message = Message::Announce(0, 100, false);
+    let answer_to = ReturnAddress::Outside { slot: 0, generation: 0 };
+    inbox.envelopes.push(Envelope::Message { message, sender: OwnerId(0), answer_to });
+    shard.stop_timers();
+    (1..50).for_each(|turn| drop(shard.turn(Time(turn * 1000), &mut inbox, &mut effects)));
+    assert_eq!(shard.timers(), 0);
+    let heard: Vec<_> = shard.objects().map(|(_, _, auction)| auction.heard.clone()).collect();
+    assert_eq!(heard, vec![vec![3, 4]; 100]);
 }

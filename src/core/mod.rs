@@ -503,6 +503,8 @@ impl<A: Actor> LocalShard<A> {
     pub(crate) fn count_park(&self, since: Instant) {
         let mut core = self.core.borrow_mut();
         core.clock.read();
+        // It slept: its tasks have not kept it.
+        core.round_ended = None;
         core.activity.parks += 1;
         core.activity.parked_ns += (core.clock.last - since).as_nanos() as u64;
     }

@@ -1,12 +1,14 @@
 //! The watchers of a shard's objects: who they are, and how they see what was written.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use freehold_shard::Actor;
 
 use super::LocalShard;
 use super::jobs::Permit;
+use crate::error::panic_message;
 use crate::transport::watching::{WatchSender, WatchToken};
 
 /// What a watcher sees of an object: its state, if it exists.
@@ -60,17 +62,35 @@ impl<A: Actor> LocalShard<A> {
         if !self.has_watchers.get() {
             return;
         }
-        let mut core = self.core.borrow_mut();
-        let core = &mut *core;
-        let watchers = self.watchers.borrow();
-        core.shard.show_watched(|id, state| {
-            let of_object = watchers.get(&id).map(Vec::as_slice).unwrap_or_default();
-            core.wakers.extend(of_object.iter().filter_map(|watcher| watcher.sender.put(state.clone())));
-        });
-        drop(watchers);
-        if core.is_logged {
-            // What waits for the log is shown when that has got further.
-            self.let_go(core);
+        let mut befores = Vec::new();
+        {
+            let mut core = self.core.borrow_mut();
+            let core = &mut *core;
+            let watchers = self.watchers.borrow();
+            core.shard.show_watched(|id, state| {
+                let of_object = watchers.get(&id).map(Vec::as_slice).unwrap_or_default();
+                for watcher in of_object {
+                    let (waker, before) = watcher.sender.put(state.clone());
+                    core.wakers.extend(waker);
+                    befores.extend(before.flatten());
+                }
+            });
+            drop(watchers);
+            if core.is_logged {
+                // What waits for the log is shown when that has got further.
+                self.let_go(core);
+            }
+        }
+        // A user's `Drop` may panic, and may use what was borrowed.
+        for before in befores {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(before))) {
+                let panic = panic_message(payload);
+                tracing::warn!(
+                    shard = self.index.0,
+                    panic,
+                    "a state that was watched panicked when it was dropped"
+                );
+            }
         }
     }
 

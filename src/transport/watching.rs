@@ -38,15 +38,12 @@ pub(crate) fn watch_place<T>() -> (WatchSender<T>, WatchReceiver<T>) {
 }
 
 impl<T> WatchSender<T> {
-    /// This is the latest now. Returns whom to wake.
-    pub(crate) fn put(&self, latest: T) -> Option<Waker> {
+    /// This is the latest now. Returns whom to wake, and what was the latest and nobody has taken:
+    /// to drop it may be a user's code.
+    pub(crate) fn put(&self, latest: T) -> (Option<Waker>, Option<T>) {
         let mut state = self.0.lock();
         let before = state.latest.replace(latest);
-        let waker = state.waker.take();
-        drop(state);
-        // It may be a user's.
-        drop(before);
-        waker
+        (state.waker.take(), before)
     }
 
     /// Whether this is its other end.
@@ -112,10 +109,15 @@ mod tests {
         let waker = Waker::from(wakes.clone());
         let cx = &mut Context::from_waker(&waker);
         assert_eq!(receiver.poll(cx), Poll::Pending);
-        (1..=3).for_each(|state| sender.put(state).into_iter().for_each(Waker::wake));
+        let befores = [1, 2, 3].map(|state| {
+            let (waker, before) = sender.put(state);
+            waker.into_iter().for_each(Waker::wake);
+            before
+        });
+        assert_eq!(befores, [None, Some(1), Some(2)]);
         assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
         assert_eq!((receiver.poll(cx), receiver.poll(cx)), (Poll::Ready(Some(3)), Poll::Pending));
-        assert!(sender.put(4).is_some());
+        assert!(sender.put(4).0.is_some());
         drop(sender);
         assert_eq!((receiver.poll(cx), receiver.poll(cx)), (Poll::Ready(Some(4)), Poll::Ready(None)));
         let (sender, receiver) = watch_place::<u8>();

@@ -171,6 +171,8 @@ impl<A: Actor> Engine<A> {
             || higher.home == self.run.shard
             || transaction.detours >= DETOURS_MAX
             || !self.run.partition.slot(lower.slot).is_hot()
+            // One that is watched is locked when the pair comes back: the way was in vain.
+            || self.run.partition.slot(lower.slot).is_watched()
             || self.run.partition.slot(lower.slot).state.is_none()
         {
             return Some(transaction);

@@ -58,6 +58,14 @@ impl<A: Actor> Watches<A> {
         self.list(slot);
     }
 
+    /// Nobody watches the object in this slot any more. A slot that stayed in a list would be there
+    /// to be shown for ever.
+    fn forget(&mut self, slot: SlotIndex) {
+        self.objects.remove(&slot);
+        self.changed.retain(|of| *of != slot);
+        self.waiting.retain(|of| *of != slot);
+    }
+
     fn list(&mut self, slot: SlotIndex) {
         let Some(object) = self.objects.get_mut(&slot) else { return };
         object.has_changed = true;
@@ -97,7 +105,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let Some(object) = self.engine.watches.objects.get_mut(&slot) else { return };
         object.watchers -= 1;
         if object.watchers == 0 {
-            self.engine.watches.objects.remove(&slot);
+            self.engine.watches.forget(slot);
             partition.slot_mut(slot).set_watched(false);
             if partition.slot(slot).is_left() {
                 partition.release(slot);
