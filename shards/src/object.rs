@@ -49,8 +49,8 @@ pub trait ObjectId:
     ///
     /// An entry is an object that belongs to another, its collection. It is reached by
     /// `Objects::collection` only. A message that has the collection has its entries, in the order
-    /// of their ids. The function must be pure; an entry has the placement of its collection; and a
-    /// collection is no entry.
+    /// of their ids. The function must be pure, and a collection is no entry. An entry lives with its
+    /// collection, whatever [`placement`](Self::placement) says of it.
     ///
     /// ```
     /// use freehold_shard::{CollectionOf, ObjectId};
@@ -64,13 +64,6 @@ pub trait ObjectId:
     ///         Id::Book(_) => None,
     ///         Id::Order { book, .. } => Some(Id::Book(book)),
     ///     });
-    ///
-    ///     // A book and its orders live on one shard.
-    ///     fn placement(&self) -> impl std::hash::Hash {
-    ///         match *self {
-    ///             Id::Book(book) | Id::Order { book, .. } => book,
-    ///         }
-    ///     }
     /// }
     /// assert_eq!(Id::Order { book: 7, price: 100, number: 1 }.collection(), Some(Id::Book(7)));
     /// ```

@@ -115,7 +115,8 @@ impl Router {
 #[inline]
 pub fn placement_hash<I: ObjectId>(key: PlacementKey, id: &I) -> u64 {
     let mut hasher = PlacementHasher { hash: key.0 };
-    id.placement().hash(&mut hasher);
+    // An entry lives with its collection, so that nobody can have it elsewhere.
+    id.collection().unwrap_or(*id).placement().hash(&mut hasher);
     hasher.hash
 }
 

@@ -152,7 +152,7 @@ fn what_is_published_while_the_runtime_stops_goes_too() {
     let answer_to = ReturnAddress::Outside { slot: 0, generation: 0 };
     inbox.envelopes.push(Envelope::Message { message, sender: OwnerId(0), answer_to });
     shard.stop_timers();
-    (1..50).for_each(|turn| drop(shard.turn(Time(turn * 1000), &mut inbox, &mut effects)));
+    (1..50).for_each(|turn| shard.turn(Time(turn * 1000), &mut inbox, &mut effects));
     assert_eq!(shard.timers(), 0);
     let heard: Vec<_> = shard.objects().map(|(_, _, auction)| auction.heard.clone()).collect();
     assert_eq!(heard, vec![vec![3, 4]; 100]);

@@ -25,6 +25,9 @@ use crate::object::{Access, ObjectId, OwnerId, Ownership};
 use crate::store::order::{EntryPlace, IdBounds, OrderIndex, begins_before, ends_behind, is_range};
 use crate::store::slot::{NO_SLOT, SlotIndex};
 
+/// Ranges that one run of a message may miss; those beyond are missed by the next.
+const MISSED_MAX: usize = 256;
+
 /// A collection, while a message runs that has it: its header, and its entries in the order of
 /// their ids.
 ///
@@ -339,7 +342,12 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     #[cold]
     fn miss(&self, need: Need<A::Id>) -> AccessError<A::Id> {
         let missing = &self.objects.run.missing;
-        missing.pieces.borrow_mut().push((self.id, need));
+        let mut pieces = missing.pieces.borrow_mut();
+        // What is missed twice in one run is not wanted in greater number.
+        if pieces.len() < MISSED_MAX && !pieces.contains(&(self.id, need)) {
+            pieces.push((self.id, need));
+        }
+        drop(pieces);
         missing.miss(self.id, Access::Read)
     }
 

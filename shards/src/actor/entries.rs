@@ -13,8 +13,9 @@ use crate::actor::{AccessError, Actor};
 /// A kind of entries of a collection, implemented by `freehold::actor!`. The type that implements
 /// it is what an entry holds.
 ///
-/// A collection should have entries of one kind. If there are several, a walk of one kind passes
-/// by those of the others; two collections at one place serve better.
+/// A collection should have entries of one kind. If there are several, `range`, `retain` and `clear`
+/// of one kind pass by those of the others, `walk` refuses them, and `len` counts all. Two
+/// collections at one place serve better.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no kind of entries of `{A}`",
     label = "not entries of a collection",
@@ -207,19 +208,28 @@ impl<'c, 'a, A: Actor, E: EntryKind<A>> KindEntries<'c, 'a, A, E> {
         most: usize,
         mut keeps: impl FnMut(E::Key, &E) -> bool,
     ) -> Reached<A, Option<E::Key>> {
-        let keeps = |id, state: &A::State| match (E::key(id), E::of(state)) {
+        let mut keeps = |id, state: &A::State| match (E::key(id), E::of(state)) {
             (Some(key), Some(entry)) => keeps(key, entry),
             _ => true,
         };
-        Ok(self.collection.retain(to_ids::<A, E>(&keys), most, keeps)?.and_then(E::key))
+        let (mut from, to) = to_ids::<A, E>(&keys);
+        loop {
+            let next = self.collection.retain((from, to), most, &mut keeps)?;
+            match next.map(|id| (id, E::key(id))) {
+                // It is of another kind: that is not the end.
+                Some((id, None)) if most > 0 => from = Bound::Included(id),
+                next => return Ok(next.and_then(|(_, key)| key)),
+            }
+        }
     }
 
-    /// Removes the first `most` entries, and says whether none is left: as [`Collection::clear`].
+    /// Removes the first `most` entries, and says whether none of this kind is left: as
+    /// [`Collection::clear`].
     ///
     /// # Errors
     /// As [`Collection::clear`].
     pub fn clear(&mut self, most: usize) -> Reached<A, bool> {
-        self.collection.clear(most)
+        Ok(self.retain(.., most, |_, _| false)?.is_none())
     }
 }
 

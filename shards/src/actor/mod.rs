@@ -62,7 +62,7 @@ pub trait Actor: Sized + 'static {
     /// What the message needs of collections among its addressees if it runs on another shard than
     /// they live on. By default nothing is said: then such a message runs once more for each range
     /// that it turns out to need. It must be a pure function of the message. It is asked only when
-    /// a message becomes a transaction.
+    /// a message becomes a transaction; if it panics, it has said what it came to say.
     fn needs(message: &Self::Message, to: &mut Needs<Self>) {
         let _ = (message, to);
     }

@@ -118,6 +118,15 @@ impl Lent {
         begin..self.ends[at].1
     }
 
+    /// Where the record of each is, by slot: for many.
+    pub(crate) fn by_slot(&self) -> Vec<(SlotIndex, Range<usize>)> {
+        let mut begin = 0;
+        let ranges = self.ends.iter().map(|(slot, end)| (*slot, std::mem::replace(&mut begin, *end)..*end));
+        let mut ranges: Vec<_> = ranges.collect();
+        ranges.sort_unstable_by_key(|(slot, _)| *slot);
+        ranges
+    }
+
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();

@@ -27,6 +27,7 @@ use crate::shard::engine::{CallSite, Engine, Prepared, Start};
 use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
+use crate::transaction::pieces::Piece;
 use crate::transaction::{Carried, Transaction};
 
 /// How often a transaction gives a lock back that it waited for. Then it keeps it, so that it does
@@ -142,6 +143,8 @@ impl<A: Actor> Engine<A> {
             return;
         }
         transaction.is_reverse = false;
+        // They are filled again at the higher home.
+        transaction.pieces.iter_mut().for_each(Piece::empty);
         let higher = &mut transaction.objects[1];
         let Carried { id, home, access, slot, passed_in, .. } = *higher;
         *higher = Carried::new(id, home, access, NO_SLOT);
@@ -155,6 +158,7 @@ impl<A: Actor> Engine<A> {
         debug_assert!(transaction.is_reverse, "no-cycle: a detour is to the higher home");
         transaction.detours += 1;
         transaction.objects.iter_mut().for_each(|object| object.slot = NO_SLOT);
+        transaction.pieces.iter_mut().for_each(Piece::empty);
         let higher = transaction.objects[1].home;
         effects.outboxes[higher.index()].push_back(Envelope::Lock(transaction));
     }

@@ -2,6 +2,7 @@
 //! [`pieces`](crate::transaction::pieces).
 
 use std::ops::{Bound, RangeBounds};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::actor::needs::Needs;
 use crate::actor::run::Need;
@@ -11,7 +12,7 @@ use crate::object::{ObjectId, Ownership};
 use crate::shard::engine::Engine;
 use crate::store::slot::NO_SLOT;
 use crate::transaction::Transaction;
-use crate::transaction::pieces::{AT_FIRST, CarriedEntry, MORE, Piece, Wanted, add_need};
+use crate::transaction::pieces::{CarriedEntry, Piece, Wanted, need_in};
 
 impl<A: Actor> Engine<A> {
     /// Whether the actor has collections at all: code for pieces is behind it.
@@ -25,10 +26,11 @@ impl<A: Actor> Engine<A> {
     pub(super) fn fill_pieces(&self, transaction: &mut Transaction<A>) -> Result<(), AccessError<A::Id>> {
         let Transaction { pieces, objects, .. } = transaction;
         let max = self.run.limits.carried_bytes_max;
+        // What they were filled with before, on a way that led back here, is not taken along.
+        pieces.iter_mut().filter(|piece| piece.home == self.run.shard).for_each(Piece::empty);
         let carried: usize = pieces.iter().map(|piece| piece.entries.len()).sum();
         let mut room = (max / size_of::<(A::Id, Option<A::State>)>()).saturating_sub(carried);
         for piece in pieces.iter_mut().filter(|piece| piece.home == self.run.shard) {
-            piece.empty();
             if objects.iter().any(|object| object.id == piece.collection) {
                 self.fill(piece, &mut room).ok_or(AccessError::TooMuchCarried { max })?;
             }
@@ -41,9 +43,10 @@ impl<A: Actor> Engine<A> {
         let partition = &self.run.partition;
         let order = partition.orders.number(&piece.collection);
         piece.len = order.map_or(0, |order| partition.orders.len(order));
-        for Wanted { need: Need { bounds, is_back }, most, has_grown } in &piece.needs {
-            // The message did not say how many. The last that there is room for may do.
-            let is_last = *has_grown && *most > *room && most / MORE < *room;
+        for Wanted { need: Need { bounds, is_back }, most, missed_with } in &piece.needs {
+            // The message did not say how many. As many as there is room for may do, if they are
+            // more than it had.
+            let is_last = *most > *room && missed_with.is_some_and(|fewer| fewer < *room);
             let most = if is_last { *room } else { *most };
             let mut range = order.map(|order| partition.orders.range(order, *bounds)).unwrap_or_default();
             let (mut seen, mut last) = (0, None);
@@ -88,14 +91,14 @@ impl<A: Actor> Engine<A> {
             let Some(piece) = pieces.iter_mut().find(|piece| piece.collection == guest.collection) else {
                 continue;
             };
+            let lent = self.journal.as_ref().map(|journal| journal.lent.by_slot()).unwrap_or_default();
             for slot in self.run.partition.orders.take(&guest.collection) {
-                let lent = self.run.partition.slot(slot);
-                let (id, is_written) = (lent.id, lent.has_image());
+                let entry = self.run.partition.slot(slot);
+                let (id, is_written) = (entry.id, entry.has_image());
                 let (_, state) = self.run.partition.take_back(slot);
                 if is_written {
-                    let record = self.journal.as_ref().map_or(0..0, |journal| journal.lent.of(slot));
-                    // A transaction's records are at most 64 of at most 16 MiB, and entries.
-                    let record = record.start as u32..record.end as u32;
+                    let at = lent.binary_search_by_key(&slot, |(of, _)| *of);
+                    let record = at.map_or(0..0, |at| lent[at].1.clone());
                     piece.entries.push(CarriedEntry { id, state, record, is_written });
                 }
             }
@@ -122,7 +125,6 @@ impl<A: Actor> Engine<A> {
                 if let Some(journal) = &mut self.journal
                     && (is_there || before.is_some())
                 {
-                    let record = record.start as usize..record.end as usize;
                     assert!(!record.is_empty(), "recorded-at-the-lock-point: {id:?} was written");
                     journal.record_applied(&records[record], epoch);
                 }
@@ -137,10 +139,11 @@ impl<A: Actor> Engine<A> {
     pub(super) fn begin_pieces(&mut self, message: &A::Message, transaction: &mut Transaction<A>) {
         transaction.pieces.clear();
         let mut needs = Needs::new();
-        A::needs(message, &mut needs);
+        // The user's code. What it did not come to say is found by running the message.
+        let _said = catch_unwind(AssertUnwindSafe(|| A::needs(message, &mut needs)));
         for (collection, need, most) in needs.all {
             let home = self.run.router.home(&collection);
-            add_need(&mut transaction.pieces, collection, home, need, most.max(1));
+            need_in(&mut transaction.pieces, collection, home, need).say(most.max(1));
         }
     }
 
@@ -149,7 +152,7 @@ impl<A: Actor> Engine<A> {
         transaction.pieces.iter_mut().for_each(Piece::empty);
         for (collection, need) in self.run.missing.pieces.get_mut().drain(..) {
             let home = self.run.router.home(&collection);
-            add_need(&mut transaction.pieces, collection, home, need, AT_FIRST);
+            need_in(&mut transaction.pieces, collection, home, need).miss();
         }
     }
 }

@@ -226,8 +226,12 @@ impl<I: ObjectId> Orders<I> {
     /// Takes a collection out that is at home elsewhere: the slots of all its entries, and of those
     /// that the message has removed.
     pub(crate) fn take(&mut self, collection: &I) -> Vec<SlotIndex> {
-        let removed = self.removed.extract_if(|id, _| id.collection().as_ref() == Some(collection));
-        let mut slots: Vec<SlotIndex> = removed.map(|(_, slot)| slot).collect();
+        let mut slots: Vec<SlotIndex> = Vec::new();
+        // Its places are looked at one by one, also where nothing is in them any more.
+        if !self.removed.is_empty() {
+            let removed = self.removed.extract_if(|id, _| id.collection().as_ref() == Some(collection));
+            slots.extend(removed.map(|(_, slot)| slot));
+        }
         if let Some(CollectionOrder { live, apart }) = self.drop_order(collection) {
             slots.extend(live.into_values().chain(apart.into_values()));
         }

@@ -44,8 +44,8 @@ pub(crate) struct Wanted<I> {
     pub(crate) need: Need<I>,
     /// How many of its entries.
     pub(crate) most: usize,
-    /// It was missed with fewer.
-    pub(crate) has_grown: bool,
+    /// With how many it was missed before; `None` as long as the message itself said how many.
+    pub(crate) missed_with: Option<usize>,
 }
 
 /// An entry of a collection in a box.
@@ -53,7 +53,7 @@ pub(crate) struct CarriedEntry<A: Actor> {
     pub(crate) id: A::Id,
     pub(crate) state: Option<A::State>,
     /// Where in the box's records its record is; empty if it needs none.
-    pub(crate) record: Range<u32>,
+    pub(crate) record: Range<usize>,
     /// The transaction wrote it.
     pub(crate) is_written: bool,
 }
@@ -81,22 +81,35 @@ impl<A: Actor> Piece<A> {
     }
 }
 
-/// Adds a need to the pieces of a box.
-pub(crate) fn add_need<A: Actor>(
+impl<I> Wanted<I> {
+    /// The message said that it needs so many.
+    pub(crate) fn say(&mut self, most: usize) {
+        self.most = self.most.max(most);
+    }
+
+    /// The message ran, and had too few, or none.
+    pub(crate) fn miss(&mut self) {
+        self.missed_with = Some(self.most);
+        self.most = if self.most == 0 { AT_FIRST } else { self.most.saturating_mul(MORE) };
+    }
+}
+
+/// A need in the pieces of a box: a new one wants nothing yet.
+pub(crate) fn need_in<A: Actor>(
     pieces: &mut Vec<Piece<A>>,
     collection: A::Id,
     home: ShardIndex,
     need: Need<A::Id>,
-    most: usize,
-) {
+) -> &mut Wanted<A::Id> {
     let at = pieces.iter().position(|piece| piece.collection == collection).unwrap_or_else(|| {
         let (known, entries) = (Vec::new(), Vec::new());
         pieces.push(Piece { collection, home, needs: Vec::new(), known, len: 0, entries });
         pieces.len() - 1
     });
     let needs = &mut pieces[at].needs;
-    match needs.iter_mut().find(|wanted| wanted.need == need) {
-        Some(wanted) => (wanted.most, wanted.has_grown) = (wanted.most.saturating_mul(MORE), true),
-        None => needs.push(Wanted { need, most, has_grown: false }),
-    }
+    let at = needs.iter().position(|wanted| wanted.need == need).unwrap_or_else(|| {
+        needs.push(Wanted { need, most: 0, missed_with: None });
+        needs.len() - 1
+    });
+    &mut needs[at]
 }
