@@ -403,16 +403,16 @@ impl<A: Actor> Engine<A> {
             return Admission::Later(Reason::Shared);
         }
         // Who only reads goes together with others who only read.
+        let mut is_watched = false;
         let may_run = |target: &Target<A::Id>| {
-            target.slot == NO_SLOT
-                || !target.is_reserved
-                || self.run.partition.slot(target.slot).may_lock(target.access)
+            if target.slot == NO_SLOT || !target.is_reserved {
+                return true;
+            }
+            let slot = self.run.partition.slot(target.slot);
+            is_watched |= slot.is_watched();
+            slot.may_lock(target.access)
         };
         if first.iter().chain(others).all(may_run) {
-            let is_watched = |target: &Target<A::Id>| {
-                target.slot != NO_SLOT && self.run.partition.slot(target.slot).is_watched()
-            };
-            let is_watched = first.iter().chain(others).any(is_watched);
             self.run.commit_work.add_if(is_watched, CommitWork::CHANGES);
             Admission::Runs
         } else {
