@@ -83,7 +83,7 @@ pub enum Body {
         /// Its name.
         node: String,
         /// Of which types the records of its term are.
-        schema: WrittenSchema,
+        schema: Box<WrittenSchema>,
     },
     /// What the database committed up to the entry's epoch, or a part of that.
     Epochs {
@@ -459,7 +459,7 @@ impl Chain {
             }
             Body::Epochs { .. } | Body::Still => {}
             Body::Takeover { node, schema } => {
-                (place.owner, place.schema) = (Some(node), Some(schema));
+                (place.owner, place.schema) = (Some(node), Some(*schema));
             }
             Body::Resigned => place.owner = None,
         }
@@ -483,7 +483,7 @@ impl Chain {
     pub fn take_over(&mut self, node: &str, schema: WrittenSchema, seen: Epoch) -> Vec<u8> {
         let ChainPlace { next, epoch, time, term, .. } = self.place;
         let begins = if next == 0 { Epoch(0) } else { Epoch(epoch.max(seen).0 + EPOCHS_APART) };
-        let body = Body::Takeover { node: node.to_string(), schema };
+        let body = Body::Takeover { node: node.to_string(), schema: Box::new(schema) };
         self.write(term + 1, begins, time, body, &[])
     }
 

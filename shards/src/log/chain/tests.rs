@@ -162,7 +162,7 @@ fn an_owner_that_was_replaced_does_not_go_on() {
     let stale_entry = write_entry(&stale, &[]);
     let refusal = ChainError::Term { number: 2, found: 1, expected: 2 };
     assert_eq!(refused(&[entries.clone(), vec![stale_entry]].concat()), refusal);
-    let takeover = Body::Takeover { node: "c".to_string(), schema: schema() };
+    let takeover = Body::Takeover { node: "c".to_string(), schema: Box::new(schema()) };
     let skips = write_entry(&Head { term: 4, body: takeover, ..stale.clone() }, &[]);
     let refusal = ChainError::Term { number: 2, found: 4, expected: 3 };
     assert_eq!(refused(&[entries.clone(), vec![skips]].concat()), refusal);
