@@ -1,4 +1,4 @@
-//! A shop that tells a web service of every order, by errands on tokio.
+//! A shop that tells a web service of every order, by actions on tokio.
 //!
 //! `webhooks DIRECTORY [ORDERS]` opens the shop in that directory, places so many orders, and waits
 //! until the service has heard of all orders that there are. Kill it and start it again: what it
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use freehold::{
-    AccessError, Config, Embedding, Errand, ErrandOf, LogConfig, Objects, Receive, Runtime, Shards, To,
+    AccessError, Action, ActionOf, Config, Embedding, LogConfig, Objects, Receive, Runtime, Shards, To,
 };
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -44,7 +44,7 @@ struct Place {
     cents: u64,
 }
 
-/// The errand: tells the service of an order.
+/// The action: tells the service of an order.
 #[derive(Serialize, Deserialize)]
 struct Notify {
     order: u64,
@@ -64,7 +64,7 @@ struct Retry {
     order: u64,
 }
 
-impl ErrandOf<Shop> for Notify {}
+impl ActionOf<Shop> for Notify {}
 
 impl Receive<Shop> for Place {
     fn addressees(&self, to: &mut To<'_, Shop>) {
@@ -88,7 +88,7 @@ impl Receive<Shop> for Notified {
         to.write::<Order>(self.order);
     }
 
-    // It takes effect once for each errand, whatever crashes between.
+    // It takes effect once for each action, whatever crashes between.
     fn receive(&self, objects: &mut Objects<'_, Shop>) -> Result<(), AccessError<Id>> {
         let Some(order) = objects.write::<Order>(self.order)? else { return Ok(()) };
         order.answers += 1;
@@ -113,19 +113,19 @@ impl Receive<Shop> for Retry {
     }
 }
 
-/// Performs an errand: calls the service, and says what it answered. In your program this is a
+/// Performs an action: calls the service, and says what it answered. In your program this is a
 /// client such as `reqwest`.
-async fn notify(service: std::net::SocketAddr, errand: Errand<Shop>) {
-    let Message::Notify(Notify { order, cents }) = *errand.message() else {
-        unreachable!("it is the only errand")
+async fn notify(service: std::net::SocketAddr, action: Action<Shop>) {
+    let Message::Notify(Notify { order, cents }) = *action.message() else {
+        unreachable!("it is the only action")
     };
-    let key = errand.id().number();
+    let key = action.id().number();
     let request = format!(
         "POST /orders/{order}?cents={cents} HTTP/1.1\r\nHost: shop\r\nIdempotency-Key: {key}\r\nConnection: close\r\n\r\n"
     );
     // An error of the network is an outcome like any other.
     let status = call(service, &request).await.ok().flatten();
-    errand.done(Notified { order, status });
+    action.done(Notified { order, status });
 }
 
 /// Sends a request; returns the status of the answer.
@@ -173,10 +173,10 @@ fn run(directory: &Path, orders: u64) -> Result<(), Box<dyn std::error::Error>> 
     let (service, requests) = (listener.local_addr()?, Arc::new(AtomicU64::new(0)));
     tokio.spawn(serve(listener, requests.clone()));
 
-    // Each errand is a task on tokio; a shard has 32 of them under way.
+    // Each action is a task on tokio; a shard has 32 of them under way.
     let spawner = tokio.handle().clone();
-    let embedding = Embedding::new().perform_with(move |errand| drop(spawner.spawn(notify(service, errand))));
-    let config = Config { shards: Shards::Count(2), errands_max: 32, ..Config::default() };
+    let embedding = Embedding::new().perform_with(move |action| drop(spawner.spawn(notify(service, action))));
+    let config = Config { shards: Shards::Count(2), actions_max: 32, ..Config::default() };
     let runtime = Runtime::<Shop>::open_with(config, LogConfig::at(directory), embedding)?;
     let (found, known, _) = count(&runtime)?;
     println!("found: {found} orders, and the service knows {known}");

@@ -65,8 +65,8 @@ pub struct Config {
     pub jobs_max: usize,
     /// Watches of the whole runtime that are open at once. 0 to 16,777,216. Default: 65,536.
     pub watches_max: usize,
-    /// Errands of one shard that are performed at once; others wait. 1 to 1,048,576. Default: 256.
-    pub errands_max: usize,
+    /// Actions of one shard that are performed at once; others wait. 1 to 1,048,576. Default: 256.
+    pub actions_max: usize,
     /// How long `shutdown` lets messages that were accepted run to their end. At most an hour.
     /// Default: 10 seconds.
     pub drain_max: Duration,
@@ -132,7 +132,7 @@ impl Default for Config {
             calls_max: 1 << 16,
             jobs_max: 1 << 16,
             watches_max: 1 << 16,
-            errands_max: 256,
+            actions_max: 256,
             drain_max: Duration::from_secs(10),
             tasks_grace: Duration::from_millis(100),
             stall_warning: Duration::from_secs(1),
@@ -171,7 +171,7 @@ impl Config {
         in_range("limits.timers_max", self.limits.timers_max, 0..=1 << 32)?;
         in_range("limits.carried_bytes_max", self.limits.carried_bytes_max, 4 << 10..=64 << 20)?;
         in_range("limits.entries_max", self.limits.entries_max, 64..=1 << 24)?;
-        in_range("limits.errands_owed_max", self.limits.errands_owed_max, 0..=1 << 24)?;
+        in_range("limits.actions_owed_max", self.limits.actions_owed_max, 0..=1 << 24)?;
         in_range("limits.outbox_messages_max", self.limits.outbox_messages_max, 1..=1 << 24)?;
         in_range("limits.own_messages_max", self.limits.own_messages_max, 1..=1 << 24)?;
         in_range("limits.versions_max", self.limits.versions_max, 0..=1 << 30)?;
@@ -183,7 +183,7 @@ impl Config {
         in_range("asks_in_flight_max", self.asks_in_flight_max, 1..=1 << 24)?;
         in_range("jobs_max", self.jobs_max, 16..=1 << 24)?;
         in_range("watches_max", self.watches_max, 0..=1 << 24)?;
-        in_range("errands_max", self.errands_max, 1..=1 << 20)?;
+        in_range("actions_max", self.actions_max, 1..=1 << 20)?;
         in_range("calls_max", self.calls_max, 1..=1 << 20)?;
         lasts("drain_max", self.drain_max, Duration::ZERO..=HOUR)?;
         lasts("tasks_grace", self.tasks_grace, Duration::ZERO..=HOUR)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use freehold_shard::{Actor, Failure};
 
-use crate::errand::{Errand, Performer};
+use crate::action::{Action, Performer};
 
 /// What a program gives to its runtime at the start, for
 /// [`Runtime::start_with`](crate::Runtime::start_with) and
@@ -81,72 +81,72 @@ impl<A: Actor> Embedding<A> {
         self
     }
 
-    /// A function that gets every [`Errand`] of the objects and sees to it that it is performed: it
-    /// spawns a task on an async runtime of the program's, or sends the errand to somebody. It is
+    /// A function that gets every [`Action`] of the objects and sees to it that it is performed: it
+    /// spawns a task on an async runtime of the program's, or sends the action to somebody. It is
     /// called on the shard's thread, so it must not block.
     ///
     /// ```
     /// # use freehold_example::*;
     /// # tokio::runtime::Builder::new_multi_thread().build().unwrap().block_on(async {
-    /// use freehold::{Embedding, Errand};
+    /// use freehold::{Embedding, Action};
     ///
     /// let tokio = tokio::runtime::Handle::current();
-    /// let embedding = Embedding::new().perform_with(move |errand: Errand<Bank>| {
+    /// let embedding = Embedding::new().perform_with(move |action: Action<Bank>| {
     ///     tokio.spawn(async move {
     ///         // Here a web service is called.
-    ///         errand.done(Deposit { account: 7, cents: 5 });
+    ///         action.done(Deposit { account: 7, cents: 5 });
     ///     });
     /// });
     /// # drop(embedding);
     /// # });
     /// ```
     #[must_use]
-    pub fn perform_with(mut self, perform: impl Fn(Errand<A>) + Send + Sync + 'static) -> Self {
+    pub fn perform_with(mut self, perform: impl Fn(Action<A>) + Send + Sync + 'static) -> Self {
         self.performer = Some(Performer::With(Arc::new(perform)));
         self
     }
 
-    /// Performs every [`Errand`] as a task on the shard that owes it, beside the shard's messages;
+    /// Performs every [`Action`] as a task on the shard that owes it, beside the shard's messages;
     /// the task may use [`freehold::glommio`](crate::glommio) freely.
     ///
     /// ```
     /// # use freehold_example::*;
     /// use std::time::Duration;
     ///
-    /// use freehold::{Embedding, Errand};
+    /// use freehold::{Embedding, Action};
     ///
-    /// let embedding = Embedding::new().perform_on_shards(|errand: Errand<Bank>| async move {
+    /// let embedding = Embedding::new().perform_on_shards(|action: Action<Bank>| async move {
     ///     freehold::glommio::timer::sleep(Duration::from_millis(5)).await;
-    ///     errand.done(Deposit { account: 7, cents: 5 });
+    ///     action.done(Deposit { account: 7, cents: 5 });
     /// });
     /// ```
     #[must_use]
     pub fn perform_on_shards<F, Fut>(mut self, perform: F) -> Self
     where
-        F: Fn(Errand<A>) -> Fut + Send + Sync + 'static,
+        F: Fn(Action<A>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + 'static,
     {
-        self.performer = Some(Performer::OnShards(Arc::new(move |errand| Box::pin(perform(errand)))));
+        self.performer = Some(Performer::OnShards(Arc::new(move |action| Box::pin(perform(action)))));
         self
     }
 
-    /// Performs every [`Errand`] on one of so many threads, where it may block. They are spawned
+    /// Performs every [`Action`] on one of so many threads, where it may block. They are spawned
     /// when the runtime starts, and end when nothing of it is left.
     ///
     /// ```
     /// # use freehold_example::*;
-    /// use freehold::{Embedding, Errand};
+    /// use freehold::{Embedding, Action};
     ///
-    /// let embedding = Embedding::new().perform_on_threads(4, |errand: Errand<Bank>| {
+    /// let embedding = Embedding::new().perform_on_threads(4, |action: Action<Bank>| {
     ///     // Here something takes its time.
-    ///     errand.done(Deposit { account: 7, cents: 5 });
+    ///     action.done(Deposit { account: 7, cents: 5 });
     /// });
     /// ```
     #[must_use]
     pub fn perform_on_threads(
         mut self,
         threads: usize,
-        perform: impl Fn(Errand<A>) + Send + Sync + 'static,
+        perform: impl Fn(Action<A>) + Send + Sync + 'static,
     ) -> Self {
         self.performer = Some(Performer::OnThreads(threads.max(1), Arc::new(perform)));
         self

@@ -46,13 +46,13 @@
 //! What one core decides is in the crate `freehold-shard`, which is pure; this crate carries it
 //! out. `docs/ARCHITECTURE.md` names every folder.
 
+mod action;
 mod api;
 mod config;
 mod core;
 mod disk;
 pub mod doctor;
 mod embedding;
-mod errand;
 mod error;
 mod fork;
 mod gate;
@@ -68,6 +68,7 @@ mod transport;
 mod typed;
 
 pub use self::core::tasks::Stopping;
+pub use action::Action;
 pub use api::ask_all::AskAll;
 pub use api::ask_stream::{AskStream, AskStreamAsTheyCome};
 pub use api::ask_waiting::AskWaiting;
@@ -80,7 +81,6 @@ pub use api::watch::Watch;
 pub use config::{Config, Idle, Shards};
 pub use disk::error::LogError;
 pub use embedding::Embedding;
-pub use errand::Errand;
 pub use error::{
     CheckpointError, ConfigError, Death, DeathCause, SnapshotError, StartError, TaskError, TellError,
     WatchError,
@@ -88,13 +88,12 @@ pub use error::{
 /// Actors under test, without io_uring, threads or a clock.
 pub use freehold_shard::testing;
 pub use freehold_shard::{
-    ADDRESSEES_MAX, Access, AccessError, Ack, Actor, ActorPanic, Addressees, AskError, Collection,
-    CollectionOf, Counters, EntryKind, EntryMut, EntryWalk, Epoch, ErrandId, ErrandOf, FAILURES_MAX, Failure,
-    Key, Kind, KindEntries, KindEntry, KindPair, KindWalk, Limits, MessageOf, Migrated, Migration,
-    MigrationError, Migrations, Named, Needs, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership,
-    PANICS_KEPT_MAX, PlacementKey, Receive, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart,
-    SchemaTypes, Shape, ShapeChange, Shapes, ShardIndex, TimerId, To, TransactionId, Unreadable, Value,
-    Width, WrittenSchema,
+    ADDRESSEES_MAX, Access, AccessError, Ack, ActionId, ActionOf, Actor, ActorPanic, Addressees, AskError,
+    Collection, CollectionOf, Counters, EntryKind, EntryMut, EntryWalk, Epoch, FAILURES_MAX, Failure, Key,
+    Kind, KindEntries, KindEntry, KindPair, KindWalk, Limits, MessageOf, Migrated, Migration, MigrationError,
+    Migrations, Named, Needs, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership, PANICS_KEPT_MAX,
+    PlacementKey, Receive, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape,
+    ShapeChange, Shapes, ShardIndex, TimerId, To, TransactionId, Unreadable, Value, Width, WrittenSchema,
 };
 pub use gate::config::{GateConfig, GateStartError, Workers};
 pub use gate::ticket::GateAsk;

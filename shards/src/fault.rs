@@ -85,12 +85,12 @@ pub(crate) enum Fault {
     CancelUnlogged,
     /// Whoever watches an object sees what is not on disk.
     ShowEarly,
-    /// An errand begins before the message that told it is on disk.
-    ErrandEarly,
-    /// The outcome of an errand runs, and the errand is owed still.
-    ErrandUnpaid,
-    /// An errand that is owed does not outlive a crash.
-    ForgetErrands,
+    /// An action begins before the message that told it is on disk.
+    ActionEarly,
+    /// The outcome of an action runs, and the action is owed still.
+    ActionUnpaid,
+    /// An action that is owed does not outlive a crash.
+    ForgetActions,
     /// A batch is not ended before a record would make it longer than readers take.
     LongBatch,
     /// A log says nothing of an entry that was removed from a collection.
@@ -181,9 +181,9 @@ impl Fault {
         Fault::NoSync,
         Fault::CancelUnlogged,
         Fault::ShowEarly,
-        Fault::ErrandEarly,
-        Fault::ErrandUnpaid,
-        Fault::ForgetErrands,
+        Fault::ActionEarly,
+        Fault::ActionUnpaid,
+        Fault::ForgetActions,
         Fault::LongBatch,
         Fault::RemovalUnlogged,
         Fault::IgnoreStream,

@@ -128,10 +128,10 @@ impl<A: Actor> LocalShard<A> {
         self.wake_answered();
     }
 
-    /// Errands wait until they are durable, if there are any: the log is told.
-    pub(super) fn want_errands(&self) {
+    /// Actions wait until they are durable, if there are any: the log is told.
+    pub(super) fn want_actions(&self) {
         let mut core = self.core.borrow_mut();
-        if core.is_logged && core.shard.errands().0 > 0 {
+        if core.is_logged && core.shard.actions().0 > 0 {
             self.let_go(&mut core);
             drop(core);
             self.wake_answered();

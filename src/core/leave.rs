@@ -14,8 +14,8 @@ use crate::transport::mailbox::{Ingress, refuse, unknown};
 /// What a shard reports when it has left.
 pub(crate) struct ShardExit<A: Actor> {
     pub(crate) timers: u64,
-    /// Errands that have not ended.
-    pub(crate) errands: u64,
+    /// Actions that have not ended.
+    pub(crate) actions: u64,
     pub(crate) tasks_cancelled: u64,
     pub(crate) messages_unrun: u64,
     /// Transactions that began here and have not ended.
@@ -30,7 +30,7 @@ impl<A: Actor> Default for ShardExit<A> {
     fn default() -> Self {
         ShardExit {
             timers: 0,
-            errands: 0,
+            actions: 0,
             tasks_cancelled: 0,
             messages_unrun: 0,
             transactions_unfinished: 0,
@@ -114,7 +114,7 @@ impl<A: Actor> LocalShard<A> {
         self.publish(core);
         ShardExit {
             timers: core.shard.timers() as u64,
-            errands: (core.shard.errands().0 + core.shard.errands().1) as u64,
+            actions: (core.shard.actions().0 + core.shard.actions().1) as u64,
             tasks_cancelled: self.tasks.cancelled() + self.tasks.live(),
             messages_unrun: unrun as u64,
             transactions_unfinished: core.shard.transactions().0 as u64,

@@ -4,10 +4,10 @@
 //! dies of a panic (of a task spawned past the runtime, or of a bug), the thread still has
 //! everything it needs to answer those who wait: see [`LocalShard::leave`].
 
+mod actions;
 pub(crate) mod clock;
 pub(crate) mod command;
 mod durability;
-mod errands;
 mod failures;
 mod gauge;
 pub(crate) mod handoff;

@@ -65,7 +65,7 @@ pub(crate) async fn pump<A: Actor>(
     let is_pinned = here.shared.is_pinned();
     let mut pace = Pace::new();
     // Those of earlier runs.
-    here.begin_errands();
+    here.begin_actions();
     loop {
         here.beat();
         if here.mailbox().has_signals() && here.poll_signals().is_break() {

@@ -97,7 +97,7 @@ impl<A: Actor> LocalShard<A> {
     /// While the shard drains: whether it has nothing to do, which it then says.
     #[cold]
     pub(super) fn has_drained(&self, core: &Core<A>) -> bool {
-        let is_at_rest = core.shard.has_come_to_rest() && core.shard.errands().1 == 0;
+        let is_at_rest = core.shard.has_come_to_rest() && core.shard.actions().1 == 0;
         if !self.has_work(core) && is_at_rest {
             self.shared.progress(self.index).idle(core.lanes.sent, core.lanes.received);
             return true;

@@ -43,8 +43,8 @@ pub struct Report {
     pub messages_unrun: u64,
     /// Messages whose time had not come.
     pub timers_unfinished: u64,
-    /// Errands that had not ended. With a log the next run performs them once more.
-    pub errands_unfinished: u64,
+    /// Actions that had not ended. With a log the next run performs them once more.
+    pub actions_unfinished: u64,
     /// Tasks that had not finished and were cancelled.
     pub tasks_cancelled: u64,
     /// Transactions that had begun and have not ended. If anyone waited for one, it was answered
@@ -69,7 +69,7 @@ impl Report {
             && self.deaths.is_empty()
             && self.stuck.is_empty()
             && self.transactions_unfinished == 0
-            && (is_logged || self.timers_unfinished + self.errands_unfinished == 0)
+            && (is_logged || self.timers_unfinished + self.actions_unfinished == 0)
     }
 }
 
@@ -82,7 +82,7 @@ impl Default for Report {
             transactions_unfinished: 0,
             stuck: Vec::new(),
             timers_unfinished: 0,
-            errands_unfinished: 0,
+            actions_unfinished: 0,
             tasks_cancelled: 0,
             deaths: Vec::new(),
             took: Duration::ZERO,
@@ -99,8 +99,8 @@ impl fmt::Display for Report {
         write!(f, "{} messages on {} shards, {drained}", stats.handled(), stats.shards.len())?;
         write!(f, "; {messages_unrun} accepted but never run, {timers_unfinished} before their time")?;
         write!(f, ", {tasks_cancelled} tasks cancelled; stopped in {took:?}")?;
-        if self.errands_unfinished > 0 {
-            write!(f, "; {} errands did not end", self.errands_unfinished)?;
+        if self.actions_unfinished > 0 {
+            write!(f, "; {} actions did not end", self.actions_unfinished)?;
         }
         if self.transactions_unfinished > 0 {
             write!(f, "; {} transactions did not end", self.transactions_unfinished)?;

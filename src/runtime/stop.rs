@@ -76,7 +76,7 @@ pub(super) fn stop<A: Actor>(
         transactions_unfinished,
         stuck,
         messages_unrun: in_lanes + exits.iter().map(|shard| shard.messages_unrun).sum::<u64>(),
-        errands_unfinished: exits.iter().map(|shard| shard.errands).sum(),
+        actions_unfinished: exits.iter().map(|shard| shard.actions).sum(),
         timers_unfinished: exits.iter().map(|shard| shard.timers).sum(),
         tasks_cancelled: exits.iter().map(|shard| shard.tasks_cancelled).sum(),
         deaths: shared.deaths.lock().unwrap_or_else(PoisonError::into_inner).clone(),

@@ -248,9 +248,9 @@ macro_rules! actor {
             }
 
             #[inline]
-            fn is_errand(message: &$Message) -> bool {
+            fn is_action(message: &$Message) -> bool {
                 match message {
-                    $($Message::$Sent(_) => <$Sent as $crate::Receive<$Actor>>::IS_ERRAND,)+
+                    $($Message::$Sent(_) => <$Sent as $crate::Receive<$Actor>>::IS_ACTION,)+
                 }
             }
 

@@ -283,7 +283,7 @@ mod kinds {
 
 mod shop {
     use super::*;
-    use freehold::{Embedding, Errand, ErrandOf, Receive, To};
+    use freehold::{Action, ActionOf, Embedding, Receive, To};
     use futures::StreamExt;
 
     freehold::actor! {
@@ -311,7 +311,7 @@ mod shop {
         order: u64,
     }
 
-    impl ErrandOf<Shop> for Ship {}
+    impl ActionOf<Shop> for Ship {}
 
     impl Receive<Shop> for Place {
         fn addressees(&self, to: &mut To<'_, Shop>) {
@@ -337,22 +337,22 @@ mod shop {
     }
 
     #[test]
-    fn an_order_is_shipped_by_an_errand() -> Result<(), Box<dyn Error>> {
+    fn an_order_is_shipped_by_an_action() -> Result<(), Box<dyn Error>> {
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?;
         let spawner = tokio.handle().clone();
-        let embedding = Embedding::new().perform_with(move |errand: Errand<Shop>| {
+        let embedding = Embedding::new().perform_with(move |action: Action<Shop>| {
             spawner.spawn(async move {
-                let Message::Ship(Ship { order }) = *errand.message() else { return };
+                let Message::Ship(Ship { order }) = *action.message() else { return };
                 // The same whenever it is performed: the outside knows it again by that.
-                let _key = errand.id().number();
+                let _key = action.id().number();
                 tokio::time::sleep(Duration::from_millis(1)).await;
-                errand.done(Shipped { order });
+                action.done(Shipped { order });
             });
         });
         let runtime = Runtime::<Shop>::start_with(Config::default(), embedding)?;
         let shop = runtime.handle();
         shop.call(Place { order: 7 }).wait()?;
-        let _watchdog = crate::support::Watchdog::new("guide::an_order_is_shipped_by_an_errand");
+        let _watchdog = crate::support::Watchdog::new("guide::an_order_is_shipped_by_an_action");
         tokio.block_on(wait_until_shipped(&shop))
     }
 

@@ -29,7 +29,7 @@ const RUNTIME: Layers = "
     doctor
     error
     config
-    errand
+    action
     embedding
     log
     route

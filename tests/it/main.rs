@@ -11,6 +11,7 @@
 //! - keep the CPUs, or judge by time who has them (`executors`, `placement`, `stalls`, `bulk_load`,
 //!   `lost_wakes`).
 
+mod actions;
 mod architecture;
 mod backups;
 mod bounds;
@@ -20,7 +21,6 @@ mod commit_log;
 mod directory;
 mod durability;
 mod embedding;
-mod errands;
 mod faults;
 mod formats;
 mod founding_defects;

@@ -16,9 +16,9 @@ pub struct Limits {
     pub reruns_max: u32,
     /// Messages waiting in a shard for their time. 0 to 4,294,967,296. Default: 1,048,576.
     pub timers_max: usize,
-    /// Errands that a shard owes: those that wait, and those that are being performed. 0 to
+    /// Actions that a shard owes: those that wait, and those that are being performed. 0 to
     /// 16,777,216. Default: 65,536.
-    pub errands_owed_max: usize,
+    pub actions_owed_max: usize,
     /// Messages told to one other shard and not yet taken by its lane. 1 to 16,777,216.
     /// Default: 16,384.
     pub outbox_messages_max: usize,
@@ -49,7 +49,7 @@ impl Default for Limits {
             transactions_max: 4096,
             reruns_max: 8,
             timers_max: 1 << 20,
-            errands_owed_max: 1 << 16,
+            actions_owed_max: 1 << 16,
             outbox_messages_max: 1 << 14,
             own_messages_max: 1 << 14,
             entries_max: 1 << 16,

@@ -74,13 +74,13 @@ pub trait Actor: Sized + 'static {
         type_name::<Self::Message>()
     }
 
-    /// Whether the message is an *errand*: it goes to the program, which does something outside for
+    /// Whether the message is an *action*: it goes to the program, which does something outside for
     /// its objects, and not to `receive`. A message hands it over by
     /// [`Objects::perform`](crate::Objects::perform), which says more.
     ///
-    /// It must be a pure function of the message. An errand has no addressees, so one that is asked
+    /// It must be a pure function of the message. An action has no addressees, so one that is asked
     /// or told is refused.
-    fn is_errand(message: &Self::Message) -> bool {
+    fn is_action(message: &Self::Message) -> bool {
         let _ = message;
         false
     }
@@ -207,14 +207,14 @@ pub enum AccessError<Id: Debug> {
         /// The type that was asked for.
         wanted: &'static str,
     },
-    /// A message for [`Objects::perform`](crate::Objects::perform) that is no errand.
-    #[error("the message is no errand: `Actor::is_errand` must say so, or `impl ErrandOf` for its type")]
-    NotAnErrand,
-    /// An errand in a runtime that has nobody to perform it.
-    #[error("the runtime has nobody to perform errands: give it one by `Embedding::perform_with`")]
+    /// A message for [`Objects::perform`](crate::Objects::perform) that is no action.
+    #[error("the message is no action: `Actor::is_action` must say so, or `impl ActionOf` for its type")]
+    NotAnAction,
+    /// An action in a runtime that has nobody to perform it.
+    #[error("the runtime has nobody to perform actions: give it one by `Embedding::perform_with`")]
     NoPerformer,
     /// A `tell`, `tell_after`, `cancel` or `perform` that found its queue, the timers or the
-    /// errands full.
+    /// actions full.
     #[error("no room to send: {waiting} messages already wait; try again later, or raise the limit")]
     NoRoom {
         /// How many wait.

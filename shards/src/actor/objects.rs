@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use crate::actor::addressees::{ADDRESSEES_MAX, Others, Target};
 use crate::actor::destination::Destination;
 use crate::actor::run::{BeforeImage, CommitWork, ObjectSlot, Outboxes, RunState};
-use crate::actor::told::{ErrandId, QueuedSend, TimerId};
+use crate::actor::told::{ActionId, QueuedSend, TimerId};
 use crate::actor::{AccessError, Actor};
 use crate::epoch::TransactionId;
 use crate::log::record::Debt;
@@ -534,51 +534,51 @@ impl<A: Actor> Objects<'_, A> {
         Ok(())
     }
 
-    /// Hands an errand to the program, if this message succeeds; with a log, once that is on disk.
+    /// Hands an action to the program, if this message succeeds; with a log, once that is on disk.
     /// The program calls a web service, say, and what came of it is told to objects as a message:
-    /// the errand's *outcome*. It is sent as this message's sender.
+    /// the action's *outcome*. It is sent as this message's sender.
     ///
-    /// With a log an errand is owed until its outcome has run. If the process ends before, the next
+    /// With a log an action is owed until its outcome has run. If the process ends before, the next
     /// run hands it out once more, with the same id. So it is performed at least once, and its
     /// outcome takes effect once, in one step with its payment.
     ///
     /// ```
-    /// # use freehold_shard::{AccessError, Actor, ErrandId, Objects};
-    /// # fn receive<A: Actor<Id = u64, State = Option<ErrandId>>>(ship: A::Message, objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
+    /// # use freehold_shard::{AccessError, Actor, ActionId, Objects};
+    /// # fn receive<A: Actor<Id = u64, State = Option<ActionId>>>(ship: A::Message, objects: &mut Objects<'_, A>) -> Result<(), AccessError<u64>> {
     /// // The order 7 remembers what it waits for.
-    /// let errand = objects.perform(ship)?;
-    /// objects.insert(7, Some(errand))?;
+    /// let action = objects.perform(ship)?;
+    /// objects.insert(7, Some(action))?;
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
-    /// [`AccessError::NoRoom`] if this shard owes `errands_owed_max` already: refuse the message,
-    /// and its sender tries again later. [`AccessError::NotAnErrand`] if [`Actor::is_errand`] does
+    /// [`AccessError::NoRoom`] if this shard owes `actions_owed_max` already: refuse the message,
+    /// and its sender tries again later. [`AccessError::NotAnAction`] if [`Actor::is_action`] does
     /// not say that it is one, [`AccessError::NoPerformer`] if the runtime was started without
     /// anybody to perform it.
-    pub fn perform(&self, errand: impl Into<A::Message>) -> Result<ErrandId, AccessError<A::Id>> {
-        let errand = errand.into();
-        if !A::is_errand(&errand) {
-            return Err(AccessError::NotAnErrand);
+    pub fn perform(&self, action: impl Into<A::Message>) -> Result<ActionId, AccessError<A::Id>> {
+        let action = action.into();
+        if !A::is_action(&action) {
+            return Err(AccessError::NotAnAction);
         }
         if !self.run.has_performer {
             return Err(AccessError::NoPerformer);
         }
-        let waiting = self.run.errands_owed + self.run.told.borrow().errands;
-        if waiting >= self.run.limits.errands_owed_max {
+        let waiting = self.run.actions_owed + self.run.told.borrow().actions;
+        if waiting >= self.run.limits.actions_owed_max {
             return Err(AccessError::NoRoom { waiting });
         }
         let number = self.run.number();
         self.run.told.borrow_mut().send(QueuedSend {
-            message: errand,
+            message: action,
             to: self.run.shard,
             sender: self.sender,
             due: None,
-            is_errand: true,
+            is_action: true,
             staged: None,
             number: Some(number),
         });
-        Ok(ErrandId(number.0))
+        Ok(ActionId(number.0))
     }
 
     /// Takes a message back that waits for its time, if this message succeeds: it is gone from
@@ -671,7 +671,7 @@ impl<A: Actor> Objects<'_, A> {
             to,
             sender: self.sender,
             due: timer.map(|(due, _)| due),
-            is_errand: false,
+            is_action: false,
             staged: None,
             number: timer.map(|(_, number)| number),
         });

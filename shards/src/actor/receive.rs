@@ -49,9 +49,9 @@ pub trait MessageOf<A: Actor>: Sized {
     note = "write `impl Receive<{A}> for {Self}`, with `addressees` and `receive`"
 )]
 pub trait Receive<A: Actor>: MessageOf<A> {
-    /// Whether it is an errand: see [`ErrandOf`].
+    /// Whether it is an action: see [`ActionOf`].
     #[doc(hidden)]
-    const IS_ERRAND: bool = false;
+    const IS_ACTION: bool = false;
 
     /// The objects the message is addressed to, at least one: see [`Actor::addressees`].
     fn addressees(&self, to: &mut To<'_, A>);
@@ -74,26 +74,26 @@ pub trait Receive<A: Actor>: MessageOf<A> {
     fn receive(&self, objects: &mut Objects<'_, A>) -> Result<Self::Reply, A::Error>;
 }
 
-/// An errand of the actor `A`: a message that goes to the program, which does something outside for
+/// An action of the actor `A`: a message that goes to the program, which does something outside for
 /// the objects, and not to the objects. It is listed in `messages` of `freehold::actor!`, with the
 /// reply `()`, and needs no `impl Receive`. [`Objects::perform`] hands it over, and says more.
 ///
 /// ```
-/// use freehold_shard::{AccessError, Actor, ErrandId, ErrandOf, Objects};
+/// use freehold_shard::{AccessError, Actor, ActionId, ActionOf, Objects};
 ///
-/// /// Hands the same errand over, so many times.
-/// fn repeat<A: Actor, E: ErrandOf<A> + Into<A::Message> + Clone>(
+/// /// Hands the same action over, so many times.
+/// fn repeat<A: Actor, E: ActionOf<A> + Into<A::Message> + Clone>(
 ///     objects: &mut Objects<'_, A>,
-///     errand: E,
+///     action: E,
 ///     times: usize,
-/// ) -> Result<Vec<ErrandId>, AccessError<A::Id>> {
-///     (0..times).map(|_| objects.perform(errand.clone())).collect()
+/// ) -> Result<Vec<ActionId>, AccessError<A::Id>> {
+///     (0..times).map(|_| objects.perform(action.clone())).collect()
 /// }
 /// ```
-pub trait ErrandOf<A: Actor>: MessageOf<A> {}
+pub trait ActionOf<A: Actor>: MessageOf<A> {}
 
-impl<A: Actor, E: ErrandOf<A>> Receive<A> for E {
-    const IS_ERRAND: bool = true;
+impl<A: Actor, E: ActionOf<A>> Receive<A> for E {
+    const IS_ACTION: bool = true;
 
     fn addressees(&self, _: &mut To<'_, A>) {}
 

@@ -41,8 +41,8 @@ pub(crate) struct RunState<A: Actor> {
     pub(crate) wall_clock_began: Duration,
     /// How many messages wait for their time: as many as the engine has.
     pub(crate) timers_waiting: usize,
-    /// How many errands this shard owes: as many as the engine has.
-    pub(crate) errands_owed: usize,
+    /// How many actions this shard owes: as many as the engine has.
+    pub(crate) actions_owed: usize,
     /// Whether there is somebody to perform them.
     pub(crate) has_performer: bool,
     /// For routing what is told; kept for its memory.
@@ -89,7 +89,7 @@ impl<A: Actor> RunState<A> {
             counters: Counters::default(),
             own_waiting: 0,
             timers_waiting: 0,
-            errands_owed: 0,
+            actions_owed: 0,
             has_performer: false,
             scratch: RefCell::new(Addressees::new()),
             before: Vec::with_capacity(8),

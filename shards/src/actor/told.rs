@@ -36,15 +36,15 @@ impl TimerId {
     }
 }
 
-/// An errand, as [`Objects::perform`](crate::Objects::perform) names it.
+/// An action, as [`Objects::perform`](crate::Objects::perform) names it.
 ///
-/// With a log no other errand of the database has its number, in any of its runs; without one no
-/// other of this run has. An errand that is performed once more, after a crash, has the number that
+/// With a log no other action of the database has its number, in any of its runs; without one no
+/// other of this run has. An action that is performed once more, after a crash, has the number that
 /// it had. So it serves the outside as an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ErrandId(pub(crate) u64);
+pub struct ActionId(pub(crate) u64);
 
-impl ErrandId {
+impl ActionId {
     /// Its number.
     pub fn number(self) -> u64 {
         self.0
@@ -55,9 +55,9 @@ impl ErrandId {
     }
 }
 
-impl fmt::Display for ErrandId {
+impl fmt::Display for ActionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "errand {}", self.0)
+        write!(f, "action {}", self.0)
     }
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct QueuedSend<A: Actor> {
     /// When, if later.
     pub(crate) due: Option<Time>,
     /// It goes to the program. `to` is the shard that hands it over.
-    pub(crate) is_errand: bool,
+    pub(crate) is_action: bool,
     /// While it is staged for the log: it in bytes.
     pub(crate) staged: Option<Box<[u8]>>,
     /// Its number. One that waits for its time has one, and one that a log has.
@@ -90,15 +90,15 @@ pub(crate) struct Told<A: Actor> {
     to: Box<[usize]>,
     /// How many messages wait for their time.
     pub(crate) timed: usize,
-    /// How many errands there are.
-    pub(crate) errands: usize,
+    /// How many actions there are.
+    pub(crate) actions: usize,
     /// How many timers are cancelled.
     pub(crate) cancelled: usize,
 }
 
 impl<A: Actor> Told<A> {
     pub(crate) fn new(shards: usize) -> Self {
-        Told { queued: Vec::new(), to: vec![0; shards].into(), timed: 0, errands: 0, cancelled: 0 }
+        Told { queued: Vec::new(), to: vec![0; shards].into(), timed: 0, actions: 0, cancelled: 0 }
     }
 
     /// In place of one that is being emptied. Nothing can be told to it.
@@ -118,7 +118,7 @@ impl<A: Actor> Told<A> {
 
     pub(crate) fn send(&mut self, send: QueuedSend<A>) {
         match send.due {
-            _ if send.is_errand => self.errands += 1,
+            _ if send.is_action => self.actions += 1,
             Some(_) => self.timed += 1,
             None => self.to[send.to.index()] += 1,
         }
@@ -142,7 +142,7 @@ impl<A: Actor> Told<A> {
     pub(crate) fn drain(&mut self) -> Drain<'_, Queued<A>> {
         if !self.queued.is_empty() {
             self.to.fill(0);
-            (self.timed, self.errands, self.cancelled) = (0, 0, 0);
+            (self.timed, self.actions, self.cancelled) = (0, 0, 0);
         }
         self.queued.drain(..)
     }

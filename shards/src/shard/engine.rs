@@ -25,8 +25,8 @@ use crate::object::{Access, OwnerId, Ownership};
 use crate::panics::{ActorPanic, drop_quietly};
 use crate::placement::{Router, ShardIndex};
 use crate::prefetch::Prefetch;
+use crate::shard::actions::Actions;
 use crate::shard::batches::Batches;
-use crate::shard::errands::Errands;
 use crate::shard::journal::Journal;
 use crate::shard::timers::{Timer, Timers};
 use crate::shard::watches::Watches;
@@ -130,7 +130,7 @@ pub(crate) struct Engine<A: Actor> {
     /// The objects of this shard that somebody watches.
     pub(super) watches: Box<Watches<A>>,
     /// What the program does for objects of this shard.
-    pub(super) errands: Errands<A>,
+    pub(super) actions: Actions<A>,
     pub(crate) locks: Locks<A>,
     /// Transactions that this shard passed on and that have not come back, counted by the epoch it
     /// was then; oldest first.
@@ -171,7 +171,7 @@ impl<A: Actor> Engine<A> {
             timers: Timers::new(),
             wall_timers: 0,
             watches: Box::default(),
-            errands: Errands::new(),
+            actions: Actions::new(),
             locks: Locks::new(),
             in_doubt: VecDeque::new(),
             versions: Versions::new(),
@@ -476,10 +476,10 @@ impl<A: Actor> Engine<A> {
         let mut told = std::mem::replace(self.run.told.get_mut(), Told::empty());
         for queued in told.drain() {
             let QueuedSend { message, to, due, sender, number, .. } = match queued {
-                Queued::Send(send) if send.is_errand => {
+                Queued::Send(send) if send.is_action => {
                     // As of a cancelled timer: there is something to see to.
                     self.run.counters.told += 1;
-                    self.owe_errand(send);
+                    self.owe_action(send);
                     continue;
                 }
                 Queued::Send(send) => send,

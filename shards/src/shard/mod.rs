@@ -7,13 +7,13 @@
 //! index entries, finds those of another, [`AHEAD`] messages nearer, and prefetches their slots,
 //! and runs a third.
 
+pub(crate) mod actions;
 mod answers;
 mod batches;
 mod checkpoint;
 mod commit;
 mod coordinator;
 mod engine;
-pub(crate) mod errands;
 pub(crate) mod journal;
 mod logging;
 pub(crate) mod pair;

@@ -24,8 +24,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         bytes: &[u8],
     ) {
         self.keep_debt(debt, sender, due, bytes);
-        if A::is_errand(&message) {
-            return self.engine.keep_errand(debt, sender, message);
+        if A::is_action(&message) {
+            return self.engine.keep_action(debt, sender, message);
         }
         if let Some(journal) = &mut self.engine.journal {
             let due = due.map(|due| due.in_run(self.engine.run.wall_clock_began));
@@ -104,7 +104,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 to,
                 sender,
                 due: None,
-                is_errand: false,
+                is_action: false,
                 staged: None,
                 number: Some(debt),
             });

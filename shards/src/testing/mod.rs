@@ -23,13 +23,13 @@ use crate::actor::kind::Kind;
 use crate::actor::limits::Limits;
 use crate::actor::outcome::{AskError, Failure, Outcome, ReturnAddress};
 use crate::actor::receive::MessageOf;
-use crate::actor::told::ErrandId;
+use crate::actor::told::ActionId;
 use crate::counters::Counters;
 use crate::epoch::published::Mvcc;
 use crate::object::{OwnerId, Ownership};
 use crate::placement::{PlacementKey, Router, ShardIndex};
 use crate::shard::Shard;
-use crate::shard::errands::BegunErrand;
+use crate::shard::actions::BegunAction;
 use crate::store::slot::NO_SLOT;
 use crate::time::Time;
 use crate::transaction::effects::{Effects, Inbox};
@@ -105,12 +105,12 @@ pub struct Bench<A: Actor> {
     failures: Vec<Failure<A>>,
     logs: Option<Logs<A>>,
     performer: Option<BenchPerformer<A>>,
-    /// Errands that have begun, with their shards.
-    errands: Vec<(usize, BegunErrand<A>)>,
+    /// Actions that have begun, with their shards.
+    actions: Vec<(usize, BegunAction<A>)>,
 }
 
-/// What performs errands.
-type BenchPerformer<A> = Box<dyn FnMut(ErrandId, &<A as Actor>::Message) -> <A as Actor>::Message>;
+/// What performs actions.
+type BenchPerformer<A> = Box<dyn FnMut(ActionId, &<A as Actor>::Message) -> <A as Actor>::Message>;
 
 /// Something that may happen next.
 #[derive(Clone, Copy)]
@@ -119,8 +119,8 @@ enum Step {
     Deliver(usize, usize),
     /// The disk of a shard has written what it was given, or is given something.
     Disk(usize),
-    /// An errand that has begun is performed.
-    Errand(usize),
+    /// An action that has begun is performed.
+    Action(usize),
 }
 
 impl<A: Actor> Bench<A> {
@@ -155,7 +155,7 @@ impl<A: Actor> Bench<A> {
             failures: Vec::new(),
             logs: None,
             performer: None,
-            errands: Vec::new(),
+            actions: Vec::new(),
         };
         bench.begin();
         bench
@@ -231,22 +231,22 @@ impl<A: Actor> Bench<A> {
         self
     }
 
-    /// The same with somebody who performs errands, and with no objects. What it returns is the
-    /// errand's outcome.
+    /// The same with somebody who performs actions, and with no objects. What it returns is the
+    /// action's outcome.
     ///
     /// ```
     /// # use freehold_shard::{Actor, testing::Bench};
     /// # fn test<A: Actor>(shipped: impl Fn(&A::Message) -> A::Message + 'static) {
-    /// let bench = Bench::<A>::shards(2).with_performer(move |id, errand| {
+    /// let bench = Bench::<A>::shards(2).with_performer(move |id, action| {
     ///     println!("{id} is performed");
-    ///     shipped(errand)
+    ///     shipped(action)
     /// });
     /// # }
     /// ```
     #[must_use]
     pub fn with_performer(
         mut self,
-        performer: impl FnMut(ErrandId, &A::Message) -> A::Message + 'static,
+        performer: impl FnMut(ActionId, &A::Message) -> A::Message + 'static,
     ) -> Self {
         self.performer = Some(Box::new(performer));
         self.begin();
@@ -626,29 +626,29 @@ impl<A: Actor> Bench<A> {
         self.shards = made;
         self.inboxes = (0..shards).map(|_| Inbox::new()).collect();
         self.effects = (0..shards).map(|_| Effects::new(shards)).collect();
-        self.errands.clear();
-        (0..shards).for_each(|shard| self.begin_errands(shard));
+        self.actions.clear();
+        (0..shards).for_each(|shard| self.begin_actions(shard));
     }
 
-    /// Begins the errands of a shard that may begin.
-    fn begin_errands(&mut self, at: usize) {
+    /// Begins the actions of a shard that may begin.
+    fn begin_actions(&mut self, at: usize) {
         let (shard, effects) = (&mut self.shards[at], &mut self.effects[at]);
         loop {
-            while let Some(errand) = shard.begin_errand() {
-                self.errands.push((at, errand));
+            while let Some(action) = shard.begin_action() {
+                self.actions.push((at, action));
             }
-            if self.logs.is_none() || shard.errands().0 == 0 || !shard.release(effects) {
+            if self.logs.is_none() || shard.actions().0 == 0 || !shard.release(effects) {
                 return self.hand_out(at);
             }
         }
     }
 
-    /// Performs an errand, and tells its outcome.
+    /// Performs an action, and tells its outcome.
     fn perform(&mut self, at: usize) {
-        let (shard, BegunErrand { id, sender, message }) = self.errands.swap_remove(at);
-        let performer = self.performer.as_mut().expect("without it no errand begins");
+        let (shard, BegunAction { id, sender, message }) = self.actions.swap_remove(at);
+        let performer = self.performer.as_mut().expect("without it no action begins");
         let outcome = performer(id, &message);
-        self.shards[shard].end_errand(id, sender, outcome, &mut self.effects[shard]);
+        self.shards[shard].end_action(id, sender, outcome, &mut self.effects[shard]);
     }
 
     /// Puts a message into its home's inbox. Returns the number of its ask.
@@ -692,8 +692,8 @@ impl<A: Actor> Bench<A> {
         let lanes = lanes.filter(|(from, to)| !self.effects[*from].outboxes[*to].is_empty());
         let disks = (0..shards).filter(|shard| self.has_log_work(*shard)).map(Step::Disk);
         let lanes = lanes.map(|(from, to)| Step::Deliver(from, to));
-        let errands = (0..self.errands.len()).map(Step::Errand);
-        let steps: Vec<Step> = turns.chain(lanes).chain(disks).chain(errands).collect();
+        let actions = (0..self.actions.len()).map(Step::Action);
+        let steps: Vec<Step> = turns.chain(lanes).chain(disks).chain(actions).collect();
         let Some(step) = steps.get(self.dice.below(steps.len().max(1))) else { return false };
         match *step {
             Step::Turn(shard) => self.turn(shard),
@@ -704,7 +704,7 @@ impl<A: Actor> Bench<A> {
                 }
                 self.write(shard);
             }
-            Step::Errand(errand) => self.perform(errand),
+            Step::Action(action) => self.perform(action),
         }
         true
     }
@@ -721,7 +721,7 @@ impl<A: Actor> Bench<A> {
         }
         for at in 0..self.shards.len() {
             self.shards[at].release(&mut self.effects[at]);
-            self.begin_errands(at);
+            self.begin_actions(at);
         }
     }
 
@@ -751,7 +751,7 @@ impl<A: Actor> Bench<A> {
         self.shards[shard].turn(self.now, inbox, &mut self.effects[shard]);
         inbox.envelopes = later;
         self.failures.append(&mut self.effects[shard].failures);
-        self.begin_errands(shard);
+        self.begin_actions(shard);
         self.write(shard);
     }
 

@@ -342,7 +342,7 @@ impl World {
     /// Everybody with a reason for a turn gets one in the end.
     fn drain_step(&mut self) {
         self.steps += 1;
-        self.end_errand();
+        self.end_action();
         let shards = self.shape.shards;
         let (from, to) = (self.steps as usize % shards, self.steps as usize / shards % shards);
         let outbox = &mut self.effects[from].outboxes[to];
@@ -449,7 +449,7 @@ impl World {
         for waiting in lives.durability.waiting(lives.durability.durable()) {
             lives.woken[waiting.index()] = true;
         }
-        self.begin_errands(shard);
+        self.begin_actions(shard);
         self.show(shard);
         self.hand_out(shard);
     }
@@ -503,14 +503,14 @@ impl World {
             self.history.audits.push(auditor.audit);
         }
         let cut = matches!(ended, Ended::Crashed).then_some(found.cut);
-        self.judge_errands(found)?;
+        self.judge_actions(found)?;
         self.judge_watched(found)?;
         judge_found(&self.history, &self.told, cut, found)
     }
 
     /// Whatever has begun outside was told by a message that no crash takes back: it is owed still,
     /// or its outcome has run.
-    fn judge_errands(&self, found: &Recovered) -> Result<(), String> {
+    fn judge_actions(&self, found: &Recovered) -> Result<(), String> {
         let owed: BTreeSet<u32> = found.owed.values().filter_map(|(.., bytes)| message_of(bytes)).collect();
         let has_run = |message| {
             let mut runs = self.history.runs.iter();
@@ -518,7 +518,7 @@ impl World {
         };
         match self.begun.iter().find(|message| !owed.contains(message) && !has_run(**message)) {
             None => Ok(()),
-            Some(lost) => Err(format!("the errand of message {lost} began, and nothing is left of it")),
+            Some(lost) => Err(format!("the action of message {lost} began, and nothing is left of it")),
         }
     }
 
@@ -579,7 +579,7 @@ impl World {
             let message = Codec::<Simulated>::new().decode(&bytes).expect("it was just read");
             self.shards[at].restore_debt(debt, sender, due, message, &bytes);
         }
-        (0..shards).for_each(|shard| self.begin_errands(shard));
+        (0..shards).for_each(|shard| self.begin_actions(shard));
     }
 }
 

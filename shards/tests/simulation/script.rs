@@ -128,8 +128,8 @@ pub(crate) struct Script {
     pub(crate) cancels: Option<u32>,
     /// If it is told: how much later it is to run.
     pub(crate) delay: u64,
-    /// It is told as an errand, whose outcome is the same script without this.
-    pub(crate) is_errand: bool,
+    /// It is told as an action, whose outcome is the same script without this.
+    pub(crate) is_action: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -387,8 +387,8 @@ impl Actor for Simulated {
         }
     }
 
-    fn is_errand(script: &Script) -> bool {
-        script.is_errand
+    fn is_action(script: &Script) -> bool {
+        script.is_action
     }
 
     fn receive(script: &Script, objects: &mut Objects<'_, Self>) -> Result<Vec<Seen>, Refusal> {
@@ -405,7 +405,7 @@ impl Actor for Simulated {
             }
             match script.tells.as_ref().map(|told| (told, told.delay)) {
                 None => {}
-                Some((told, _)) if told.is_errand => drop(objects.perform((**told).clone())?),
+                Some((told, _)) if told.is_action => drop(objects.perform((**told).clone())?),
                 Some((told, 0)) => objects.tell((**told).clone())?,
                 Some((told, delay)) => {
                     let timer = objects.tell_after(Duration::from_nanos(delay), (**told).clone())?;

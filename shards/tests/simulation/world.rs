@@ -55,8 +55,8 @@ pub(crate) struct World {
     pub(super) lanes: Vec<Vec<VecDeque<Envelope<Simulated>>>>,
     pub(super) ingress: Vec<VecDeque<Ingress>>,
     batches: BTreeMap<u32, Vec<u32>>,
-    /// Errands that have begun and not ended, with their shards.
-    errands: Vec<(usize, BegunErrand<Simulated>)>,
+    /// Actions that have begun and not ended, with their shards.
+    actions: Vec<(usize, BegunAction<Simulated>)>,
     /// Objects that somebody watches, and what was seen of each in this life.
     pub(super) watched: BTreeMap<u64, Vec<Option<Value>>>,
     /// The messages of those that have begun in this life.
@@ -125,7 +125,7 @@ impl World {
             ingress: Vec::new(),
             batches: BTreeMap::new(),
             watched: BTreeMap::new(),
-            errands: Vec::new(),
+            actions: Vec::new(),
             begun: BTreeSet::new(),
             history: History::default(),
             audits: Vec::new(),
@@ -157,7 +157,7 @@ impl World {
         self.ingress = (0..shards).map(|_| VecDeque::new()).collect();
         self.batches = BTreeMap::new();
         self.watched = BTreeMap::new();
-        (self.errands, self.begun) = (Vec::new(), BTreeSet::new());
+        (self.actions, self.begun) = (Vec::new(), BTreeSet::new());
         self.history = History::default();
         self.audits = Vec::new();
         self.shape.shards = shards;
@@ -204,7 +204,7 @@ impl World {
         if self.lives.is_some() && self.disk_step() {
             return;
         }
-        if self.end_errand() {
+        if self.end_action() {
             return;
         }
         match self.dice.below(20) {
@@ -353,7 +353,7 @@ impl World {
             && self.lanes.iter().flatten().all(VecDeque::is_empty)
             && self.effects.iter().all(|effects| effects.outboxes.iter().all(VecDeque::is_empty))
             && self.shards.iter().all(|shard| {
-                shard.own_messages() == 0 && shard.next_timer().is_none() && shard.errands() == (0, 0)
+                shard.own_messages() == 0 && shard.next_timer().is_none() && shard.actions() == (0, 0)
             })
     }
 
@@ -411,7 +411,7 @@ impl World {
             let long = if often == 60 { 4_000 } else { 300 };
             let how = self.dice.below(6);
             let delay = [0, 0, 1, 20, 300, long][how];
-            let told = Script { sender, delay, is_errand: how == 1, ..self.script(false) };
+            let told = Script { sender, delay, is_action: how == 1, ..self.script(false) };
             self.told.insert(told.message);
             // When it is sent, nobody knows.
             self.history.sent.remove(&told.message);
@@ -419,7 +419,7 @@ impl World {
         });
         let back = self.dice.below(4);
         let cancels = self.told.iter().rev().nth(back).copied().filter(|_| self.dice.chance(often));
-        Script { message, sender, declared, steps, end, objects, tells, cancels, delay: 0, is_errand: false }
+        Script { message, sender, declared, steps, end, objects, tells, cancels, delay: 0, is_action: false }
     }
 
     fn destination(&self, script: &Script) -> usize {
@@ -535,7 +535,7 @@ impl World {
         self.shards[shard].revoke_old(now);
         self.keep_runs(shard);
         self.write_and_release(shard);
-        self.begin_errands(shard);
+        self.begin_actions(shard);
         self.show(shard);
         self.hand_out(shard);
     }
@@ -566,34 +566,34 @@ impl World {
         }
     }
 
-    /// Begins all errands that may begin.
-    pub(super) fn begin_errands(&mut self, shard: usize) {
+    /// Begins all actions that may begin.
+    pub(super) fn begin_actions(&mut self, shard: usize) {
         loop {
-            while let Some(errand) = self.shards[shard].begin_errand() {
-                self.begun.insert(errand.message.message);
-                self.errands.push((shard, errand));
+            while let Some(action) = self.shards[shard].begin_action() {
+                self.begun.insert(action.message.message);
+                self.actions.push((shard, action));
             }
-            let waits = self.lives.is_some() && self.shards[shard].errands().0 > 0;
+            let waits = self.lives.is_some() && self.shards[shard].actions().0 > 0;
             if !waits || !self.shards[shard].release(&mut self.effects[shard]) {
                 return;
             }
         }
     }
 
-    /// An errand ends, or is put back, if there is one and the dice say so.
-    pub(super) fn end_errand(&mut self) -> bool {
-        if self.errands.is_empty() || !self.dice.chance(20) {
+    /// An action ends, or is put back, if there is one and the dice say so.
+    pub(super) fn end_action(&mut self) -> bool {
+        if self.actions.is_empty() || !self.dice.chance(20) {
             return false;
         }
-        let one = self.dice.below(self.errands.len());
-        let (shard, errand) = self.errands.swap_remove(one);
+        let one = self.dice.below(self.actions.len());
+        let (shard, action) = self.actions.swap_remove(one);
         if self.dice.chance(20) {
-            self.shards[shard].put_errand_back(errand);
-            self.begin_errands(shard);
+            self.shards[shard].put_action_back(action);
+            self.begin_actions(shard);
         } else {
-            let BegunErrand { id, sender, message } = errand;
-            let outcome = Script { is_errand: false, ..message };
-            self.shards[shard].end_errand(id, sender, outcome, &mut self.effects[shard]);
+            let BegunAction { id, sender, message } = action;
+            let outcome = Script { is_action: false, ..message };
+            self.shards[shard].end_action(id, sender, outcome, &mut self.effects[shard]);
         }
         true
     }

@@ -1,4 +1,4 @@
-//! Errands are performed outside, in any of three places, and their outcomes come back as messages:
+//! Actions are performed outside, in any of three places, and their outcomes come back as messages:
 //! once each, whatever becomes of the runtime between.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::support::{Watchdog, hush, until};
 use freehold::{
-    AccessError, AskError, Config, Embedding, Errand, ErrandId, ErrandOf, Limits, LogConfig, Objects, Phase,
+    AccessError, Action, ActionId, ActionOf, AskError, Config, Embedding, Limits, LogConfig, Objects, Phase,
     Receive, Runtime, Shards, To, owed,
 };
 use serde::{Deserialize, Serialize};
@@ -18,13 +18,13 @@ freehold::actor! {
     actor Shop {
         id: Id, state: State, message: Message, reply: Reply, error: AccessError<Id>,
         kinds { Order(number: u64) }
-        messages { Place -> ErrandId, Ship -> (), Shipped -> u32, Look -> Order }
+        messages { Place -> ActionId, Ship -> (), Shipped -> u32, Look -> Order }
     }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Order {
-    errand: Option<ErrandId>,
+    action: Option<ActionId>,
     shipped: u32,
 }
 
@@ -32,7 +32,7 @@ struct Order {
 #[derive(Serialize, Deserialize)]
 struct Place(u64);
 
-/// The errand.
+/// The action.
 #[derive(Serialize, Deserialize)]
 struct Ship(u64);
 
@@ -48,14 +48,14 @@ impl Receive<Shop> for Place {
         to.write::<Order>(self.0);
     }
 
-    fn receive(&self, objects: &mut Objects<'_, Shop>) -> Result<ErrandId, AccessError<Id>> {
-        let errand = objects.perform(Ship(self.0))?;
-        objects.put(self.0, Order { errand: Some(errand), shipped: 0 })?;
-        Ok(errand)
+    fn receive(&self, objects: &mut Objects<'_, Shop>) -> Result<ActionId, AccessError<Id>> {
+        let action = objects.perform(Ship(self.0))?;
+        objects.put(self.0, Order { action: Some(action), shipped: 0 })?;
+        Ok(action)
     }
 }
 
-impl ErrandOf<Shop> for Ship {}
+impl ActionOf<Shop> for Ship {}
 
 impl Receive<Shop> for Shipped {
     fn addressees(&self, to: &mut To<'_, Shop>) {
@@ -79,8 +79,8 @@ impl Receive<Shop> for Look {
     }
 }
 
-fn order(errand: &Errand<Shop>) -> u64 {
-    let Message::Ship(Ship(order)) = errand.message() else { panic!("it is no errand") };
+fn order(action: &Action<Shop>) -> u64 {
+    let Message::Ship(Ship(order)) = action.message() else { panic!("it is no action") };
     *order
 }
 
@@ -108,16 +108,16 @@ impl AtOnce {
         self.most.fetch_max(1 + self.now.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
     }
 
-    fn end(&self, errand: Errand<Shop>) {
+    fn end(&self, action: Action<Shop>) {
         self.now.fetch_sub(1, Ordering::SeqCst);
-        let order = order(&errand);
-        errand.done(Shipped(order));
+        let order = order(&action);
+        action.done(Shipped(order));
     }
 }
 
 #[test]
-fn errands_are_performed_on_tokio_on_threads_and_on_shards() {
-    let _watchdog = Watchdog::new("errands::errands_are_performed");
+fn actions_are_performed_on_tokio_on_threads_and_on_shards() {
+    let _watchdog = Watchdog::new("actions::actions_are_performed");
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
     let tokio = tokio.expect("it starts");
     let directory = tempfile::tempdir().expect("there is room");
@@ -126,28 +126,28 @@ fn errands_are_performed_on_tokio_on_threads_and_on_shards() {
         let (spawner, counts) = (tokio.handle().clone(), at_once.clone());
         let embedding = Embedding::new();
         let embedding = match way {
-            0 => embedding.perform_with(move |errand| {
+            0 => embedding.perform_with(move |action| {
                 let counts = counts.clone();
                 spawner.spawn(async move {
                     counts.begin();
                     tokio::time::sleep(Duration::from_millis(1)).await;
-                    counts.end(errand);
+                    counts.end(action);
                 });
             }),
-            1 => embedding.perform_on_threads(3, move |errand| {
+            1 => embedding.perform_on_threads(3, move |action| {
                 counts.begin();
-                counts.end(errand);
+                counts.end(action);
             }),
-            _ => embedding.perform_on_shards(move |errand| {
+            _ => embedding.perform_on_shards(move |action| {
                 let counts = counts.clone();
                 async move {
                     counts.begin();
                     glommio::timer::sleep(Duration::from_millis(1)).await;
-                    counts.end(errand);
+                    counts.end(action);
                 }
             }),
         };
-        let config = Config { errands_max: 4, ..config(2) };
+        let config = Config { actions_max: 4, ..config(2) };
         let log = LogConfig::at(directory.path().join(way.to_string()));
         let runtime = match is_logged {
             false => Runtime::start_with(config, embedding),
@@ -159,43 +159,43 @@ fn errands_are_performed_on_tokio_on_threads_and_on_shards() {
         assert_eq!(ids.len(), 100, "each has a number of its own");
         until(|| (0..100).all(|order| shipped(&runtime, order) == 1));
         let report = runtime.shutdown();
-        assert_eq!((report.drained, report.errands_unfinished), (true, 0), "{report}");
+        assert_eq!((report.drained, report.actions_unfinished), (true, 0), "{report}");
         let (most, max) = (at_once.most.load(Ordering::SeqCst), if way == 1 { 3 } else { 8 });
         assert!((1..=max).contains(&most), "{most} at once");
     }
 }
 
-/// Nobody ends an errand in the first life; the next ends each once, under the same number.
+/// Nobody ends an action in the first life; the next ends each once, under the same number.
 #[test]
-fn an_errand_that_did_not_end_is_performed_by_the_next_run_under_the_same_id() {
-    let _watchdog = Watchdog::new("errands::an_errand_that_did_not_end");
+fn an_action_that_did_not_end_is_performed_by_the_next_run_under_the_same_id() {
+    let _watchdog = Watchdog::new("actions::an_action_that_did_not_end");
     let directory = tempfile::tempdir().expect("there is room");
     let kept = Arc::new(Mutex::new(Vec::new()));
     let keep = kept.clone();
     let embedding =
-        Embedding::new().perform_with(move |errand| keep.lock().expect("nobody panics with it").push(errand));
-    let config = Config { errands_max: 3, drain_max: Duration::from_millis(1), ..config(2) };
+        Embedding::new().perform_with(move |action| keep.lock().expect("nobody panics with it").push(action));
+    let config = Config { actions_max: 3, drain_max: Duration::from_millis(1), ..config(2) };
     let log = LogConfig::at(directory.path());
     let runtime = Runtime::open_with(config, log, embedding).expect("it opens");
     let first: Vec<_> = (0..20).map(|order| runtime.handle().call(Place(order)).wait()).collect();
     until(|| kept.lock().expect("nobody panics with it").len() == 6);
     let report = runtime.shutdown();
-    assert_eq!((report.drained, report.errands_unfinished), (false, 20), "{report}");
+    assert_eq!((report.drained, report.actions_unfinished), (false, 20), "{report}");
     // Too late: the shards have left.
-    kept.lock().expect("nobody panics with it").drain(..).for_each(|errand| errand.done(Shipped(99)));
+    kept.lock().expect("nobody panics with it").drain(..).for_each(|action| action.done(Shipped(99)));
     assert_eq!(owed::list(directory.path()).expect("it can be read").len(), 20);
 
     // Without anybody to perform them they wait.
     let runtime = open(3, directory.path(), Embedding::new());
     let refused = runtime.handle().call(Place(20)).wait();
     assert_eq!(refused, Err(AskError::Aborted(AccessError::NoPerformer)));
-    assert_eq!(runtime.shutdown().errands_unfinished, 20);
+    assert_eq!(runtime.shutdown().actions_unfinished, 20);
 
     let (send, performed) = mpsc::channel();
-    let embedding = Embedding::new().perform_on_threads(2, move |errand| {
-        let order = order(&errand);
-        send.send((order, errand.id())).expect("the test waits");
-        errand.done(Shipped(order));
+    let embedding = Embedding::new().perform_on_threads(2, move |action| {
+        let order = order(&action);
+        send.send((order, action.id())).expect("the test waits");
+        action.done(Shipped(order));
     });
     let runtime = open(1, directory.path(), embedding);
     let mut again: Vec<_> = (0..20).map(|_| performed.recv().expect("it is performed")).collect();
@@ -209,17 +209,17 @@ fn an_errand_that_did_not_end_is_performed_by_the_next_run_under_the_same_id() {
 }
 
 #[test]
-fn an_errand_that_is_dropped_is_performed_once_more() {
-    let _watchdog = Watchdog::new("errands::an_errand_that_is_dropped");
+fn an_action_that_is_dropped_is_performed_once_more() {
+    let _watchdog = Watchdog::new("actions::an_action_that_is_dropped");
     hush();
     let tries = Arc::new(AtomicUsize::new(0));
     let counts = tries.clone();
-    let embedding = Embedding::new().perform_on_shards(move |errand| {
+    let embedding = Embedding::new().perform_on_shards(move |action| {
         let nth = counts.fetch_add(1, Ordering::SeqCst);
         async move {
             assert!(nth > 0, "on purpose");
-            let order = order(&errand);
-            errand.done(Shipped(order));
+            let order = order(&action);
+            action.done(Shipped(order));
         }
     });
     let runtime = Runtime::start_with(config(1), embedding).expect("it starts");
@@ -230,51 +230,51 @@ fn an_errand_that_is_dropped_is_performed_once_more() {
 }
 
 #[test]
-fn a_message_is_refused_while_too_many_errands_are_owed() {
-    let _watchdog = Watchdog::new("errands::a_message_is_refused");
+fn a_message_is_refused_while_too_many_actions_are_owed() {
+    let _watchdog = Watchdog::new("actions::a_message_is_refused");
     let (send, begun) = mpsc::channel();
-    let embedding = Embedding::new().perform_with(move |errand| send.send(errand).expect("the test waits"));
-    let limits = Limits { errands_owed_max: 2, ..Limits::default() };
-    let config = Config { limits, errands_max: 1, ..config(1) };
+    let embedding = Embedding::new().perform_with(move |action| send.send(action).expect("the test waits"));
+    let limits = Limits { actions_owed_max: 2, ..Limits::default() };
+    let config = Config { limits, actions_max: 1, ..config(1) };
     let runtime = Runtime::start_with(config, embedding).expect("it starts");
     let bank = runtime.handle();
     let placed: Vec<_> = (0..3).map(|order| bank.call(Place(order)).wait().err()).collect();
     assert_eq!(placed, [None, None, Some(AskError::Aborted(AccessError::NoRoom { waiting: 2 }))]);
     assert_eq!(bank.call(Look(2)).wait(), Ok(Order::default()), "nothing of it is left");
     // One is performed, and there is room.
-    let errand: Errand<Shop> = begun.recv().expect("one has begun");
+    let action: Action<Shop> = begun.recv().expect("one has begun");
     assert!(begun.try_recv().is_err(), "one at once");
-    let order = order(&errand);
-    errand.done(Shipped(order));
+    let order = order(&action);
+    action.done(Shipped(order));
     until(|| bank.call(Place(2)).wait().is_ok());
-    begun.iter().take(2).for_each(|errand| errand.done(Shipped(0)));
+    begun.iter().take(2).for_each(|action| action.done(Shipped(0)));
     assert!(runtime.shutdown().drained);
-    // An errand is not for objects.
+    // An action is not for objects.
     assert_eq!(bank.call(Ship(7)).wait(), Err(AskError::Stopped));
 }
 
 #[test]
 fn a_runtime_that_stops_waits_for_what_is_performed() {
-    let _watchdog = Watchdog::new("errands::a_runtime_that_stops");
+    let _watchdog = Watchdog::new("actions::a_runtime_that_stops");
     let (send, begun) = mpsc::channel();
-    let embedding = Embedding::new().perform_with(move |errand| send.send(errand).expect("the test waits"));
+    let embedding = Embedding::new().perform_with(move |action| send.send(action).expect("the test waits"));
     let runtime = Runtime::start_with(config(2), embedding).expect("it starts");
     let shop = runtime.handle();
     shop.call(Place(7)).wait().expect("it runs");
-    let errand = begun.recv().expect("it is performed");
+    let action = begun.recv().expect("it is performed");
     let stops = std::thread::spawn(|| runtime.shutdown());
     until(|| shop.stats().phase != Phase::Running);
     // It would have left long before.
     std::thread::sleep(Duration::from_millis(50));
-    errand.done(Shipped(7));
+    action.done(Shipped(7));
     let report = stops.join().expect("it stops");
-    assert_eq!((report.drained, report.errands_unfinished, report.stats.handled()), (true, 0, 2), "{report}");
+    assert_eq!((report.drained, report.actions_unfinished, report.stats.handled()), (true, 0, 2), "{report}");
 }
 
 #[test]
-fn an_errand_is_for_the_program_and_a_message_for_objects() {
-    let _watchdog = Watchdog::new("errands::an_errand_is_for_the_program");
-    let embedding = Embedding::new().perform_with(|errand| errand.done(Ship(1)));
+fn an_action_is_for_the_program_and_a_message_for_objects() {
+    let _watchdog = Watchdog::new("actions::an_action_is_for_the_program");
+    let embedding = Embedding::new().perform_with(|action| action.done(Ship(1)));
     let (send, heard) = mpsc::channel();
     let embedding = embedding.on_failed(move |failure| {
         let _ = send.send((failure.message, failure.error.clone()));
@@ -282,7 +282,7 @@ fn an_errand_is_for_the_program_and_a_message_for_objects() {
     let runtime = Runtime::start_with(config(1), embedding).expect("it starts");
     let shop = runtime.handle();
     assert_eq!(shop.call(Ship(7)).wait(), Err(AskError::Unaddressed));
-    // An outcome that is no message to objects ends the errand, and the program hears of it.
+    // An outcome that is no message to objects ends the action, and the program hears of it.
     shop.call(Place(7)).wait().expect("it runs");
     assert_eq!(heard.recv(), Ok(("Ship", AskError::Unaddressed)));
     assert!(runtime.shutdown().drained);

@@ -1,4 +1,4 @@
-//! An errand in the hands of the program: it ends with an outcome, or goes back to its shard.
+//! An action in the hands of the program: it ends with an outcome, or goes back to its shard.
 
 use std::fmt;
 use std::future::Future;
@@ -9,56 +9,56 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use freehold_shard::{Actor, BegunErrand, ErrandId, OwnerId};
+use freehold_shard::{ActionId, Actor, BegunAction, OwnerId};
 
 use crate::error::panic_message;
 
 /// Something that the program does outside for its objects: see
 /// [`Objects::perform`](crate::Objects::perform).
 ///
-/// It ends by [`Errand::done`]. One that is dropped before that, because its task panicked or was
-/// cancelled, say, is performed once more after [a second](Errand::AGAIN_AFTER). An errand that ends
+/// It ends by [`Action::done`]. One that is dropped before that, because its task panicked or was
+/// cancelled, say, is performed once more after [a second](Action::AGAIN_AFTER). An action that ends
 /// the process is performed once more in every run, until [`owed::drop_message`] gives it up.
 ///
 /// [`owed::drop_message`]: crate::owed::drop_message
-#[must_use = "an errand that is dropped is performed once more"]
-pub struct Errand<A: Actor> {
+#[must_use = "an action that is dropped is performed once more"]
+pub struct Action<A: Actor> {
     /// `None` once it has ended.
-    begun: Option<BegunErrand<A>>,
+    begun: Option<BegunAction<A>>,
     shard: Arc<dyn OwingShard<A>>,
 }
 
-/// The shard that owes an errand, for any thread.
+/// The shard that owes an action, for any thread.
 pub(crate) trait OwingShard<A: Actor>: Send + Sync {
     /// It has ended.
-    fn end(&self, id: ErrandId, sender: OwnerId, outcome: A::Message);
+    fn end(&self, id: ActionId, sender: OwnerId, outcome: A::Message);
 
     /// It was let go of.
-    fn put_back(&self, begun: BegunErrand<A>);
+    fn put_back(&self, begun: BegunAction<A>);
 }
 
-impl<A: Actor> Errand<A> {
-    /// How long an errand waits that was dropped without an outcome: a second.
+impl<A: Actor> Action<A> {
+    /// How long an action waits that was dropped without an outcome: a second.
     pub const AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
-    pub(crate) fn new(begun: BegunErrand<A>, shard: Arc<dyn OwingShard<A>>) -> Self {
-        Errand { begun: Some(begun), shard }
+    pub(crate) fn new(begun: BegunAction<A>, shard: Arc<dyn OwingShard<A>>) -> Self {
+        Action { begun: Some(begun), shard }
     }
 
-    fn begun(&self) -> &BegunErrand<A> {
-        self.begun.as_ref().expect("`done` takes the errand itself")
+    fn begun(&self) -> &BegunAction<A> {
+        self.begun.as_ref().expect("`done` takes the action itself")
     }
 
     /// Its name, the same whenever it is performed.
     ///
     /// ```
     /// # use freehold_example::*;
-    /// # use freehold::Errand;
-    /// fn idempotency_key(errand: &Errand<Bank>) -> String {
-    ///     format!("bank-{}", errand.id().number())
+    /// # use freehold::Action;
+    /// fn idempotency_key(action: &Action<Bank>) -> String {
+    ///     format!("bank-{}", action.id().number())
     /// }
     /// ```
-    pub fn id(&self) -> ErrandId {
+    pub fn id(&self) -> ActionId {
         self.begun().id
     }
 
@@ -66,9 +66,9 @@ impl<A: Actor> Errand<A> {
     ///
     /// ```
     /// # use freehold_example::*;
-    /// # use freehold::{Errand, OwnerId};
-    /// fn is_the_bank_s(errand: &Errand<Bank>) -> bool {
-    ///     errand.sender() == OwnerId(0)
+    /// # use freehold::{Action, OwnerId};
+    /// fn is_the_bank_s(action: &Action<Bank>) -> bool {
+    ///     action.sender() == OwnerId(0)
     /// }
     /// ```
     pub fn sender(&self) -> OwnerId {
@@ -79,9 +79,9 @@ impl<A: Actor> Errand<A> {
     ///
     /// ```
     /// # use freehold_example::*;
-    /// # use freehold::Errand;
-    /// fn cents(errand: &Errand<Bank>) -> u64 {
-    ///     let Message::Deposit(deposit) = errand.message();
+    /// # use freehold::Action;
+    /// fn cents(action: &Action<Bank>) -> u64 {
+    ///     let Message::Deposit(deposit) = action.message();
     ///     deposit.cents
     /// }
     /// ```
@@ -90,29 +90,29 @@ impl<A: Actor> Errand<A> {
     }
 
     /// It has ended, and this is its outcome: a message to objects, which is sent as
-    /// [`Errand::sender`]. Should that fail, nothing of it takes effect, and the errand is paid all
+    /// [`Action::sender`]. Should that fail, nothing of it takes effect, and the action is paid all
     /// the same: [`Embedding::on_failed`](crate::Embedding::on_failed) hears of it.
     ///
-    /// If the runtime has stopped, the outcome is dropped. With a log the errand is then owed
+    /// If the runtime has stopped, the outcome is dropped. With a log the action is then owed
     /// still, and the next run performs it once more.
     ///
     /// ```
     /// # use freehold_example::*;
-    /// # use freehold::Errand;
-    /// fn perform(errand: Errand<Bank>) {
-    ///     errand.done(Deposit { account: 7, cents: 5 });
+    /// # use freehold::Action;
+    /// fn perform(action: Action<Bank>) {
+    ///     action.done(Deposit { account: 7, cents: 5 });
     /// }
     /// ```
     pub fn done(mut self, outcome: impl Into<A::Message>) {
-        // The program's code: if it panics, the errand is dropped as it is.
+        // The program's code: if it panics, the action is dropped as it is.
         let outcome = outcome.into();
-        if let Some(BegunErrand { id, sender, .. }) = self.begun.take() {
+        if let Some(BegunAction { id, sender, .. }) = self.begun.take() {
             self.shard.end(id, sender, outcome);
         }
     }
 }
 
-impl<A: Actor> Drop for Errand<A> {
+impl<A: Actor> Drop for Action<A> {
     fn drop(&mut self) {
         if let Some(begun) = self.begun.take() {
             self.shard.put_back(begun);
@@ -120,19 +120,19 @@ impl<A: Actor> Drop for Errand<A> {
     }
 }
 
-impl<A: Actor> fmt::Debug for Errand<A> {
+impl<A: Actor> fmt::Debug for Action<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Errand").field("id", &self.id()).finish_non_exhaustive()
+        f.debug_struct("Action").field("id", &self.id()).finish_non_exhaustive()
     }
 }
 
-/// Performs errands, or sees to it.
-type Perform<A> = Arc<dyn Fn(Errand<A>) + Send + Sync>;
+/// Performs actions, or sees to it.
+type Perform<A> = Arc<dyn Fn(Action<A>) + Send + Sync>;
 
-/// Makes a task of an errand.
-type Task<A> = Arc<dyn Fn(Errand<A>) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync>;
+/// Makes a task of an action.
+type Task<A> = Arc<dyn Fn(Action<A>) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync>;
 
-/// Where errands are performed.
+/// Where actions are performed.
 pub(crate) enum Performer<A: Actor> {
     With(Perform<A>),
     OnShards(Task<A>),
@@ -149,24 +149,24 @@ impl<A: Actor> Performer<A> {
         let receiver = Arc::new(Mutex::new(receiver));
         for at in 0..threads {
             let (receiver, perform) = (receiver.clone(), perform.clone());
-            let thread = thread::Builder::new().name(format!("freehold-errand-{at}"));
+            let thread = thread::Builder::new().name(format!("freehold-action-{at}"));
             thread.spawn(move || perform_all(&receiver, &perform))?;
         }
-        Ok(Performer::With(Arc::new(move |errand| drop(sender.send(errand)))))
+        Ok(Performer::With(Arc::new(move |action| drop(sender.send(action)))))
     }
 }
 
-fn perform_all<A: Actor>(errands: &Mutex<Receiver<Errand<A>>>, perform: &Perform<A>) {
+fn perform_all<A: Actor>(actions: &Mutex<Receiver<Action<A>>>, perform: &Perform<A>) {
     loop {
-        let next = errands.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(errand) = next else { return };
-        call(|| perform(errand));
+        let next = actions.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(action) = next else { return };
+        call(|| perform(action));
     }
 }
 
-/// Calls what performs an errand. If it panics, it has let go of the errand.
+/// Calls what performs an action. If it panics, it has let go of the action.
 pub(crate) fn call(perform: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(perform)) {
-        tracing::error!(panic = panic_message(payload), "what performs errands panicked");
+        tracing::error!(panic = panic_message(payload), "what performs actions panicked");
     }
 }
