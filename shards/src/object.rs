@@ -49,8 +49,8 @@ pub trait ObjectId:
     ///
     /// An entry is an object that belongs to another, its collection. It is reached by
     /// `Objects::collection` only. A message that has the collection has its entries, in the order
-    /// of their ids. The function must be pure, and a collection is no entry. An entry lives with its
-    /// collection, whatever [`placement`](Self::placement) says of it.
+    /// of their ids. The function must be pure, and a collection is no entry. An entry lives with
+    /// its collection, whatever [`placement`](Self::placement) says of it.
     ///
     /// ```
     /// use freehold_shard::{CollectionOf, ObjectId};

@@ -1,5 +1,5 @@
-//! What transactions over several shards take along of collections: little things that were refused,
-//! lost, or ended a shard.
+//! What transactions over several shards take along of collections: little things that were
+//! refused, lost, or ended a shard.
 
 use freehold_shard::testing::Bench;
 use freehold_shard::*;
@@ -100,8 +100,8 @@ fn shelves(bench: &mut Bench<Library>, books: u64) -> [u64; 2] {
     [0, other]
 }
 
-/// A message that looked twice at a range it had not taken along counted as two that had too little:
-/// after a few looks more was wanted than there is room for, and it was refused for good.
+/// A message that looked twice at a range it had not taken along counted as two that had too
+/// little: after a few looks more was wanted than there is room for, and it was refused for good.
 #[test]
 fn a_range_that_is_missed_often_is_wanted_once() {
     let limits = Limits { carried_bytes_max: 4 << 10, ..Limits::default() };

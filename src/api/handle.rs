@@ -305,8 +305,8 @@ impl<A: Actor> Handle<A> {
     /// log and [`Ack::Durable`](crate::Ack) what it sees is on disk, and no crash takes it back.
     /// Two watches may be of different instants.
     ///
-    /// A watched object is never simply free: a message to it costs some ten nanoseconds more, and a
-    /// transaction over two shards may need a way there and back more. Messages should name it
+    /// A watched object is never simply free: a message to it costs some ten nanoseconds more, and
+    /// a transaction over two shards may need a way there and back more. Messages should name it
     /// among their addressees. One that does not begins anew with it.
     ///
     /// ```

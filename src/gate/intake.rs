@@ -52,7 +52,7 @@ impl Suspects {
 
 /// How many claims of one sender wait.
 #[derive(Default)]
-struct Waiting {
+struct SenderClaims {
     together: usize,
     apart: usize,
 }
@@ -62,7 +62,7 @@ pub(super) struct Intake<A: Actor, V: Verifier<A>> {
     queues: Box<[Queue<A, V>]>,
     suspects: Suspects,
     /// By sender, of those that have some.
-    waiting: HashMap<u64, Waiting>,
+    waiting: HashMap<u64, SenderClaims>,
     /// How many wait apart.
     apart: usize,
     apart_max: usize,

@@ -20,24 +20,24 @@ impl Senders {
     }
 
     /// One more claim of this sender; `None` if it has as many as it may have.
-    pub(super) fn enter(self: &Arc<Self>, sender: u64) -> Option<Share> {
+    pub(super) fn enter(self: &Arc<Self>, sender: u64) -> Option<SenderShare> {
         let mut claims = self.lock();
         let of_sender = claims.entry(sender).or_default();
         if *of_sender >= self.max {
             return None;
         }
         *of_sender += 1;
-        Some(Share { senders: self.clone(), sender })
+        Some(SenderShare { senders: self.clone(), sender })
     }
 }
 
 /// One claim's part of its sender's share, until it is dropped.
-pub(super) struct Share {
+pub(super) struct SenderShare {
     senders: Arc<Senders>,
     sender: u64,
 }
 
-impl Drop for Share {
+impl Drop for SenderShare {
     fn drop(&mut self) {
         let mut claims = self.senders.lock();
         if let Some(of_sender) = claims.get_mut(&self.sender) {

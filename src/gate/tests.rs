@@ -246,8 +246,8 @@ fn a_suspect_that_is_forgotten_does_not_overtake_itself() {
     asks.extend([3, 4].map(|line| bench.gate.ask(of(50, line, Kind::Good))));
     asks.push(bench.gate.ask(of(60, 5, Kind::Bad)));
     (0..3).for_each(|_| bench.go_on());
-    // Of 2 to 5 the first half is 2 and 3, of which 2 is bad: now 3 and 4 wait apart. The batch of 5
-    // makes 60 the suspect that is remembered, instead of 50.
+    // Of 2 to 5 the first half is 2 and 3, of which 2 is bad: now 3 and 4 wait apart. The batch of
+    // 5 makes 60 the suspect that is remembered, instead of 50.
     assert_eq!([bench.begun(), bench.begun(), bench.begun()], [vec![2, 3, 4, 5], vec![2, 3], vec![2]]);
     bench.go_on();
     assert_eq!(bench.begun(), [5]);

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use freehold_shard::{Actor, AskError};
 use futures_channel::oneshot;
 
-use super::senders::Share;
+use super::senders::SenderShare;
 use super::{GateError, GateOutcome};
 use crate::error::panic_message;
 use crate::fork::Birth;
@@ -28,7 +28,7 @@ pub(super) struct Ticket<A: Actor, R> {
     is_passed: bool,
     counts: Arc<GateCounts>,
     /// Until it is answered.
-    share: Option<Share>,
+    share: Option<SenderShare>,
 }
 
 /// Takes a place in the gate; `None` if `claims_max` are in it.
@@ -38,12 +38,12 @@ fn enter(waiting: &AtomicU64, claims_max: usize) -> Option<()> {
 }
 
 impl<A: Actor, R> Ticket<A, R> {
-    /// Both ends, for a claim that has this part of its sender's share; `None` if `claims_max` claims
-    /// are in the gate.
+    /// Both ends, for a claim that has this part of its sender's share; `None` if `claims_max`
+    /// claims are in the gate.
     pub(super) fn new(
         counts: &Arc<GateCounts>,
         claims_max: usize,
-        share: Share,
+        share: SenderShare,
     ) -> Option<(Self, GateAsk<A, R>)> {
         enter(&counts.waiting, claims_max)?;
         let (to, answer) = oneshot::channel();

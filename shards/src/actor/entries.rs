@@ -13,8 +13,8 @@ use crate::actor::{AccessError, Actor};
 /// A kind of entries of a collection, implemented by `freehold::actor!`. The type that implements
 /// it is what an entry holds.
 ///
-/// A collection should have entries of one kind. If there are several, `range`, `retain` and `clear`
-/// of one kind pass by those of the others, `walk` refuses them, and `len` counts all. Two
+/// A collection should have entries of one kind. If there are several, `range`, `retain` and
+/// `clear` of one kind pass by those of the others, `walk` refuses them, and `len` counts all. Two
 /// collections at one place serve better.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no kind of entries of `{A}`",

@@ -507,8 +507,8 @@ impl<A: Actor> Objects<'_, A> {
     /// Sends all these messages, if this message succeeds. As many as there is room for go at once,
     /// as [`Objects::tell`] sends them. The others wait among the timers and go in later turns, so
     /// many in each, beside whatever else comes: a publisher may have more subscribers than its
-    /// queues have room. Messages to one object run in the order of this list. What is told later, by
-    /// this message or another, may overtake those that wait.
+    /// queues have room. Messages to one object run in the order of this list. What is told later,
+    /// by this message or another, may overtake those that wait.
     ///
     /// ```
     /// # use freehold_shard::{AccessError, Actor, Objects};
