@@ -59,7 +59,8 @@ pub fn epoch_channel(
         source: Mutex::new(None),
         is_taken: AtomicBool::new(false),
     });
-    let receiver = EpochReceiver { way: way.clone(), source: None, gathering: Gathering::default() };
+    let (gathering, complete) = (Gathering::default(), Epoch(0));
+    let receiver = EpochReceiver { way: way.clone(), source: None, gathering, complete };
     (EpochSender { way }, receiver)
 }
 
@@ -198,6 +199,8 @@ pub struct EpochReceiver {
     way: Arc<Way>,
     source: Option<Arc<dyn Leaves>>,
     gathering: Gathering,
+    /// All up to this epoch has been handed over, and has been taken out of the queue.
+    complete: Epoch,
 }
 
 impl EpochReceiver {
@@ -209,13 +212,12 @@ impl EpochReceiver {
     /// If a batch in the queue is not what the shard sealed (*whole-epochs-leave*).
     pub fn try_next(&mut self, bytes_max: usize) -> Option<EpochBatch> {
         let source = self.attached()?;
-        let handed = source.handed();
-        self.drain(source.bounds());
-        let left = self.gathering.left();
-        let awaits = handed > left
-            && (source.is_awaited(left, handed) || self.way.wanted.load(Ordering::SeqCst) > left.0);
-        let gathered = self.gathering.take(handed, bytes_max);
-        let gathered = gathered.or_else(|| awaits.then(|| self.gathering.leave_empty(handed)))?;
+        self.look(&*source);
+        let (left, complete) = (self.gathering.left(), self.complete);
+        let awaits = complete > left
+            && (source.is_awaited(left, complete) || self.way.wanted.load(Ordering::SeqCst) > left.0);
+        let gathered = self.gathering.take(complete, bytes_max);
+        let gathered = gathered.or_else(|| awaits.then(|| self.gathering.leave_empty(complete)))?;
         self.way.left.store(gathered.epoch.0, Ordering::SeqCst);
         let (epoch, time, records) = (gathered.epoch, gathered.time, gathered.records);
         Some(EpochBatch { epoch, time, schema: source.schema(), records })
@@ -254,6 +256,20 @@ impl EpochReceiver {
         self.way.is_cut.load(Ordering::SeqCst)
     }
 
+    /// Finds out what is complete now, and takes it out of the queue.
+    ///
+    /// A shard whose batch was cut is idle once it has written it, and then seems to have handed
+    /// all over. It said that the batch was cut before: so it is seen here, and nothing more is
+    /// complete (*whole-epochs-leave*).
+    fn look(&mut self, source: &dyn Leaves) {
+        let handed = source.handed();
+        if self.is_cut() {
+            return;
+        }
+        self.drain(source.bounds());
+        self.complete = handed;
+    }
+
     fn drain(&mut self, bounds: Bounds) {
         while let Some(batch) = self.way.queue.pop() {
             self.way.bytes.fetch_sub(batch.len(), Ordering::SeqCst);
@@ -266,7 +282,7 @@ impl EpochReceiver {
     fn attached(&mut self) -> Option<Arc<dyn Leaves>> {
         if self.source.is_none() {
             let source = self.way.source.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-            self.gathering = Gathering::new(source.began());
+            (self.gathering, self.complete) = (Gathering::new(source.began()), source.began());
             self.source = Some(source);
         }
         self.source.clone()
