@@ -240,7 +240,7 @@ where
         let is_first = place.term == 0;
         let is_ours = place.owner.as_ref() == Some(&self.file.node) && place.term == self.file.term;
         if is_first && self.file.term == 0 {
-            // If the node ends before all of its log is in the stream, it goes on at its next start.
+            // If it ends before all of its log is in the stream, it goes on when it starts again.
             self.file.term = 1;
             self.file.write(&self.log.directory)?;
         }

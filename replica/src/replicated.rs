@@ -69,9 +69,9 @@ where
     /// [`LogConfig::leaving`] and [`LogConfig::ack`] are this package's to set:
     /// [`ReplicaConfig::ack`] counts.
     ///
-    /// It blocks its thread. While a runtime starts it may have to wait for the stream: for messages
-    /// that are owed, and for a checkpoint. If the servers are away then, it waits until they are
-    /// back, for longer than [`ReplicaConfig::patience`].
+    /// It blocks its thread. While a runtime starts it may wait for the stream: with messages that
+    /// are owed, and with a checkpoint. If the servers are away then, it waits until they are back,
+    /// for longer than [`ReplicaConfig::patience`].
     ///
     /// # Errors
     /// See [`ReplicaError`]; whatever was started is stopped again.
