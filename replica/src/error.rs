@@ -205,4 +205,10 @@ impl ReplicaError {
         // A server that has just come back may not have all of it yet.
         matches!(self, Servers { .. } | SyncUnknown { .. } | Missing { .. })
     }
+
+    /// Whether the stream has what is not of this node's chain.
+    pub(crate) fn is_of_another(&self) -> bool {
+        use ReplicaError::{Chain, Fenced, Foreign, OtherDatabase};
+        matches!(self, Chain { .. } | Fenced { .. } | Foreign { .. } | OtherDatabase { .. })
+    }
 }

@@ -22,6 +22,11 @@ pub(crate) fn log_directory(directory: &Path) -> PathBuf {
     directory.join("log")
 }
 
+/// How a node's log is opened, for what says where the node keeps things.
+pub(crate) fn at_log(config: &LogConfig) -> LogConfig {
+    LogConfig { directory: log_directory(&config.directory), ..config.clone() }
+}
+
 /// A node's log and its place in the chain.
 pub(crate) struct Follower<A: Actor> {
     chain: Chain,
@@ -50,8 +55,7 @@ impl<A: Actor + SchemaTypes> Follower<A> {
         sequence: u64,
         shows: Arc<Mutex<Objects<A>>>,
     ) -> Result<Self, ReplicaError> {
-        let directory = log_directory(&log.directory);
-        let log = LocalLog::open_with(&LogConfig { directory, ..log.clone() })?;
+        let log = LocalLog::open_with(&at_log(log))?;
         let schema = WrittenSchema::of::<A>();
         let follower = Follower { chain: Chain::at(place), sequence, log, schema, shows };
         follower.restore()?;

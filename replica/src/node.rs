@@ -8,24 +8,26 @@
 //! what it has read, remembers its term, and only then starts the runtime on its log.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use freehold::{
-    Actor, Config, EpochReceiver, LogConfig, Phase, Report, Runtime, SchemaTypes, WrittenSchema,
-    epoch_channel,
+    Actor, CommitLog, Config, Epoch, EpochReceiver, LocalLog, LogConfig, Phase, Report, Runtime, SchemaTypes,
+    WrittenSchema, epoch_channel,
 };
 use freehold_shard::log::appends::NotOurs;
 use freehold_shard::log::chain::{ChainPlace, hash_entry, read_entry};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 
 use crate::appender::{Appender, not_ours};
 use crate::config::ReplicaConfig;
 use crate::error::ReplicaError;
-use crate::follower::{Follower, Took, log_directory};
+use crate::follower::{Follower, Took, at_log, log_directory};
 use crate::node_file::NodeFile;
 use crate::objects::Objects;
 use crate::replicated::{Command, NodeShared};
@@ -89,11 +91,22 @@ enum Whom {
 
 /// Why a standby ceases to be one.
 enum Ceases {
-    TakesOver(Option<oneshot::Sender<Result<(), ReplicaError>>>),
-    Stops(oneshot::Sender<Option<Report>>),
+    TakesOver(Option<SyncSender<Result<(), ReplicaError>>>),
+    Stops(SyncSender<Option<Report>>),
     Fails(ReplicaError),
     /// Nobody holds the node any more.
     IsLetGo,
+}
+
+impl Ceases {
+    /// Because of a command, or of the end of commands.
+    fn by(command: Option<Command>) -> Self {
+        match command {
+            Some(Command::Promote(answer)) => Ceases::TakesOver(Some(answer)),
+            Some(Command::Stop(answer)) => Ceases::Stops(answer),
+            None => Ceases::IsLetGo,
+        }
+    }
 }
 
 impl<A: Actor> Node<A>
@@ -108,24 +121,38 @@ where
         let (file, follower) = open(&stream, &log, &replica, &shared).await?;
         let state = State::Over;
         let mut node = Node { config, log, replica, shared, commands, stream, file, state };
-        let follower = node.catch_up(follower).await?;
+        match node.take_its_place(follower).await {
+            // Another node founded the database at the same time, and was quicker. This node has
+            // nothing, and joins that one.
+            Err(error) if node.file.place.next == 0 && error.is_of_another() => {
+                tracing::info!(%error, "another node founded the database: this one joins it");
+                let (file, follower) = open(&node.stream, &node.log, &node.replica, &node.shared).await?;
+                node.file = file;
+                node.take_its_place(follower).await?;
+            }
+            taken => taken?,
+        }
+        Ok(node)
+    }
+
+    /// Follows the stream to its end, and becomes the owner if nobody else is, or a standby.
+    async fn take_its_place(&mut self, follower: Follower<A>) -> Result<(), ReplicaError> {
+        let mut follower = self.catch_up(follower).await?;
         let place = follower.place();
-        let is_ours = place.owner.is_none() || place.owner.as_ref() == Some(&node.file.node);
-        node.shared.say(|status| {
+        let is_ours = place.owner.is_none() || place.owner.as_ref() == Some(&self.file.node);
+        self.shared.say(|status| {
             (status.term, status.owner, status.epoch) = (place.term, place.owner.clone(), place.epoch);
         });
         if is_ours {
-            let mut follower = follower;
             let begun = Instant::now();
-            match node.append_takeover(&mut follower, Whom::Known).await {
-                Ok(appender) => node.begin_to_own(follower, appender, begun).await?,
-                Err(ReplicaError::Contended) => node.stand_by(follower),
+            match self.append_takeover(&mut follower, Whom::Known).await {
+                Ok(appender) => return self.begin_to_own(follower, appender, begun).await,
+                Err(ReplicaError::Contended) => {}
                 Err(error) => return Err(error),
             }
-        } else {
-            node.stand_by(follower);
         }
-        Ok(node)
+        self.stand_by(follower);
+        Ok(())
     }
 
     fn stand_by(&mut self, follower: Follower<A>) {
@@ -206,12 +233,17 @@ where
         Err(ReplicaError::Contended)
     }
 
-    async fn try_to_append_takeover(&self, follower: &Follower<A>) -> Result<Appender, ReplicaError> {
+    async fn try_to_append_takeover(&mut self, follower: &Follower<A>) -> Result<Appender, ReplicaError> {
         let place = follower.place();
         let last = follower.sequence() - 1;
         let mut appender = Appender::new(self.stream.clone(), follower.chain().clone(), last);
         let is_first = place.term == 0;
         let is_ours = place.owner.as_ref() == Some(&self.file.node) && place.term == self.file.term;
+        if is_first && self.file.term == 0 {
+            // If it ends before all of its log is in the stream, it goes on when it starts again.
+            self.file.term = 1;
+            self.file.write(&self.log.directory)?;
+        }
         let (node, schema) = (&self.file.node, WrittenSchema::of::<A>());
         if is_first {
             appender.take_over(node, schema.clone(), follower.tail());
@@ -422,9 +454,10 @@ where
             }
             hearing.iter_mut().for_each(Hearing::forget_appends);
             let before = (follower.sequence(), follower.place().term);
+            let mut is_all_there = false;
             match self.bring_on(follower).await {
                 Ok(()) => {
-                    all_at = Instant::now();
+                    (is_all_there, all_at) = (true, Instant::now());
                     self.say_of(follower, 0, Duration::ZERO);
                     if (follower.sequence(), follower.place().term) != before {
                         heard = Instant::now();
@@ -442,7 +475,11 @@ where
                 }
                 Err(error) => return Ceases::Fails(error),
             }
-            if follower.place().owner.as_ref() == Some(&self.file.node) {
+            // A takeover that fails ends here again, and others are to be heard in between.
+            if let Some(ceases) = self.asked() {
+                return ceases;
+            }
+            if is_all_there && follower.place().owner.as_ref() == Some(&self.file.node) {
                 // A takeover of this node's, of which it had not heard that it was appended.
                 return Ceases::TakesOver(None);
             }
@@ -451,7 +488,7 @@ where
                 self.remember(follower);
             }
             if let Some(silence) = self.replica.takeover_after
-                && (heard.elapsed() >= silence || follower.place().owner.is_none())
+                && (heard.elapsed() >= silence || is_all_there && follower.place().owner.is_none())
             {
                 tracing::warn!(silent_for = ?heard.elapsed(), "nothing is heard of the owner: this node takes over");
                 return Ceases::TakesOver(None);
@@ -465,11 +502,7 @@ where
                 }
             };
             tokio::select! {
-                command = self.commands.recv() => match command {
-                    Some(Command::Promote(answer)) => return Ceases::TakesOver(Some(answer)),
-                    Some(Command::Stop(answer)) => return Ceases::Stops(answer),
-                    None => return Ceases::IsLetGo,
-                },
+                command = self.commands.recv() => return Ceases::by(command),
                 came = next => if let Heard::Beat(beat) = came {
                     let beat: Option<Beat> = serde_json::from_slice(&beat).ok();
                     if beat.is_some_and(|beat| beat.term >= follower.place().term) {
@@ -478,6 +511,15 @@ where
                 },
                 () = sleep(wait) => {}
             }
+        }
+    }
+
+    /// What has been asked of the node meanwhile.
+    fn asked(&mut self) -> Option<Ceases> {
+        match self.commands.try_recv() {
+            Ok(command) => Some(Ceases::by(Some(command))),
+            Err(TryRecvError::Disconnected) => Some(Ceases::by(None)),
+            Err(TryRecvError::Empty) => None,
         }
     }
 
@@ -696,15 +738,32 @@ async fn open<A: Actor + SchemaTypes>(
     shared: &NodeShared<A>,
 ) -> Result<(NodeFile, Follower<A>), ReplicaError> {
     let directory = &config.directory;
+    let log = log_directory(directory);
+    let has_log = log.join("manifest").exists();
     let file = match NodeFile::read(directory)? {
         Some(file) => {
-            check_place(stream, directory, &file).await?;
-            file
+            let checked = check_place(stream, directory, &file).await;
+            let is_other = matches!(checked, Err(ReplicaError::OtherDatabase { .. }));
+            let begins = if file.place.next > 0 {
+                // It ended when its log had been set aside, or the log was taken away: it reads all
+                // of the stream again.
+                checked.is_ok() && !has_log
+            } else {
+                // It drew a number for a database that another node founded then.
+                is_other && (!has_log || LocalLog::open_with(&at_log(config))?.tail() == Epoch(0))
+            };
+            if begins {
+                let file = begin(stream, &file.node).await?;
+                file.write(directory)?;
+                file
+            } else {
+                checked?;
+                file
+            }
         }
         None => {
             let ends = stream.ends().await?;
-            let log = log_directory(directory);
-            if ends.last > 0 && log.join("manifest").exists() {
+            if ends.last > 0 && has_log {
                 return Err(ReplicaError::NotAMember { directory: log });
             }
             let file = begin(stream, &format!("{}/{:016x}", replica.node, random()?)).await?;

@@ -10,21 +10,23 @@ use std::time::{Duration, Instant};
 use freehold::{Actor, Config, Handle, LogConfig, Report, Runtime};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc as commands, oneshot};
+use tokio::sync::mpsc as commands;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::config::ReplicaConfig;
 use crate::error::ReplicaError;
 use crate::node::{Node, Setup};
 use crate::objects::{Objects, StandbySnapshot};
 use crate::status::{NodeStatus, Role};
+use crate::stream::PAUSE;
 
 /// How many requests may wait for the node's thread.
 const COMMANDS_MAX: usize = 64;
 
 /// What a program asks of the node's thread.
 pub(crate) enum Command {
-    Promote(oneshot::Sender<Result<(), ReplicaError>>),
-    Stop(oneshot::Sender<Option<Report>>),
+    Promote(mpsc::SyncSender<Result<(), ReplicaError>>),
+    Stop(mpsc::SyncSender<Option<Report>>),
 }
 
 /// What the node's thread and the program share.
@@ -66,6 +68,10 @@ where
     /// are then a directory `log`, a file `node.json`, and what was set aside.
     /// [`LogConfig::leaving`] and [`LogConfig::ack`] are this package's to set:
     /// [`ReplicaConfig::ack`] counts.
+    ///
+    /// It blocks its thread. While a runtime starts it may wait for the stream: with messages that
+    /// are owed, and with a checkpoint. If the servers are away then, it waits until they are back,
+    /// for longer than [`ReplicaConfig::patience`].
     ///
     /// # Errors
     /// See [`ReplicaError`]; whatever was started is stopped again.
@@ -150,15 +156,14 @@ impl<A: Actor> Replicated<A> {
     }
 
     /// Has a standby take the database over, and waits until its runtime takes messages. The former
-    /// owner, if it lives, answers nobody from its next append on.
+    /// owner, if it lives, answers nobody from its next append on. It blocks its thread, and waits
+    /// for servers that are away as [`Replicated::open`] does while its runtime starts.
     ///
     /// # Errors
     /// [`ReplicaError::Role`] if it is no standby; otherwise why it cannot. It is a standby then,
     /// or [`Role::Failed`].
     pub fn promote(&self) -> Result<(), ReplicaError> {
-        let (answer, answered) = oneshot::channel();
-        self.commands.blocking_send(Command::Promote(answer)).map_err(|_| ReplicaError::Stopped)?;
-        answered.blocking_recv().map_err(|_| ReplicaError::Stopped)?
+        self.ask(Command::Promote).ok_or(ReplicaError::Stopped)?
     }
 
     /// Shuts the node down. An owner stops its runtime, brings the last epochs to the stream and
@@ -168,13 +173,26 @@ impl<A: Actor> Replicated<A> {
         self.stop()
     }
 
+    /// Asks the node's thread, and waits for its answer; `None` if it has ended. It may be called
+    /// on a thread of an executor, whose other tasks wait then: nothing here is of one.
+    fn ask<T>(&self, command: impl FnOnce(mpsc::SyncSender<T>) -> Command) -> Option<T> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let mut command = command(answer);
+        loop {
+            match self.commands.try_send(command) {
+                Ok(()) => return answered.recv().ok(),
+                Err(TrySendError::Closed(_)) => return None,
+                Err(TrySendError::Full(again)) => {
+                    command = again;
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        }
+    }
+
     fn stop(&mut self) -> Option<Report> {
         let thread = self.thread.take()?;
-        let (answer, answered) = oneshot::channel();
-        let report = match self.commands.blocking_send(Command::Stop(answer)) {
-            Ok(()) => answered.blocking_recv().ok().flatten(),
-            Err(_) => None,
-        };
+        let report = self.ask(Command::Stop).flatten();
         let _ = thread.join();
         report
     }

@@ -27,6 +27,8 @@ use crate::error::ReplicaError;
 
 /// How long a step waits before it is tried again.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
+/// How many bytes of entries are asked for at once, at most.
+const READ_BYTES_MAX: usize = 16 << 20;
 /// For how long servers may say whether they sync, once the first has.
 const SAY_WITHIN: Duration = Duration::from_millis(500);
 /// What a message takes beside its entry: subject, headers, and room to spare.
@@ -151,7 +153,7 @@ impl EntryStream {
         let got = opened.context.get_or_create_stream(wanted).await;
         let got = got.map_err(|error| ReplicaError::servers("making the stream, or finding it", error))?;
         let found = got.cached_info().config.clone();
-        check(config, &found)?;
+        check(config, opened.entry_bytes_max, &found)?;
         match &config.sync_check {
             SyncCheck::Missing => config.check()?,
             SyncCheck::Assumed => {
@@ -202,13 +204,16 @@ impl EntryStream {
 
     /// The messages from `from` on, up to `until`, which are there: some, and no more than `max`.
     pub(crate) async fn read(&self, from: u64, until: u64, max: usize) -> Result<Vec<Vec<u8>>, ReplicaError> {
+        let max = max.min((READ_BYTES_MAX / self.entry_bytes_max).max(1));
         let sequences = (from..=until).take(max);
         let mut reads: FuturesOrdered<_> = sequences.map(|sequence| self.get(sequence)).collect();
         let mut entries = Vec::new();
         while let Some(read) = reads.next().await {
-            match read? {
-                Some(entry) => entries.push(entry),
-                None => break,
+            match read {
+                Ok(Some(entry)) => entries.push(entry),
+                // What has come is a step forward.
+                Err(error) if entries.is_empty() => return Err(error),
+                Ok(None) | Err(_) => break,
             }
         }
         if entries.is_empty() {
@@ -294,8 +299,8 @@ fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
-/// Whether a stream keeps what it acknowledged.
-fn check(config: &ReplicaConfig, found: &stream::Config) -> Result<(), ReplicaError> {
+/// Whether a stream takes entries of so many bytes, and keeps what it acknowledged.
+fn check(config: &ReplicaConfig, entry_bytes_max: usize, found: &stream::Config) -> Result<(), ReplicaError> {
     let must = |is_so: bool, field, found: String, must: &str| {
         let stream = config.stream();
         if is_so {
@@ -315,6 +320,13 @@ fn check(config: &ReplicaConfig, found: &stream::Config) -> Result<(), ReplicaEr
     must(age.is_zero(), "max age", format!("{age:?}"), "none: entries are let go of by their owner")?;
     must(found.max_messages <= 0, "max messages", found.max_messages.to_string(), "none")?;
     must(found.max_bytes <= 0, "max bytes", found.max_bytes.to_string(), "none")?;
+    let each = found.max_messages_per_subject;
+    must(each <= 0, "max messages per subject", each.to_string(), "none")?;
+    let (longest, entry) = (found.max_message_size, entry_bytes_max + BESIDE_MAX);
+    let is_enough = longest <= 0 || longest as usize >= entry;
+    must(is_enough, "max message size", longest.to_string(), &format!("none, or {entry} at least"))?;
+    must(!found.no_ack, "acknowledgements", "none".to_string(), "given")?;
+    must(!found.sealed, "sealed", "so".to_string(), "open to appends")?;
     must(!found.allow_rollup, "rollup", "allowed".to_string(), "denied")?;
     let is_alone = found.mirror.is_none() && found.sources.as_ref().is_none_or(Vec::is_empty);
     must(is_alone, "sources", "others".to_string(), "none")?;

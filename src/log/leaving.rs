@@ -30,8 +30,9 @@ const BATCHES_MAX: usize = 4096;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The two ends of the way that a runtime's epochs leave by. At most `bytes_max` bytes, and a batch
-/// more for each shard, wait in between. `wake` is called, from any thread, when the receiver may
-/// have something new: it must not block.
+/// more for each shard, wait in between. The receiver takes so much out at once, and more only when
+/// what is complete of that has left. `wake` is called, from any thread, when the receiver may have
+/// something new: it must not block.
 ///
 /// ```
 /// use freehold::{Ack, LogConfig, epoch_channel};
@@ -53,13 +54,15 @@ pub fn epoch_channel(
         wake: Box::new(wake),
         left: AtomicU64::new(0),
         is_cut: AtomicBool::new(false),
+        is_gathered: AtomicBool::new(false),
         wanted: AtomicU64::new(0),
         acknowledged: Mutex::new(Epoch(0)),
         moved: Condvar::new(),
         source: Mutex::new(None),
         is_taken: AtomicBool::new(false),
     });
-    let receiver = EpochReceiver { way: way.clone(), source: None, gathering: Gathering::default() };
+    let (gathering, complete) = (Gathering::default(), Epoch(0));
+    let receiver = EpochReceiver { way: way.clone(), source: None, gathering, complete };
     (EpochSender { way }, receiver)
 }
 
@@ -91,6 +94,8 @@ struct Way {
     left: AtomicU64,
     /// Something did not leave, so nothing after it may.
     is_cut: AtomicBool,
+    /// Of what was taken out of the queue something has not left.
+    is_gathered: AtomicBool,
     /// A checkpoint waits for this epoch.
     wanted: AtomicU64,
     acknowledged: Mutex<Epoch>,
@@ -152,9 +157,12 @@ impl EpochSender {
 
     /// More may be complete, or awaited.
     pub(crate) fn tell(&self, handed: Epoch, is_awaited: impl FnOnce(Epoch) -> bool) {
-        let left = Epoch(self.way.left.load(Ordering::SeqCst));
-        if left < handed && (!self.way.queue.is_empty() || is_awaited(left)) {
-            (self.way.wake)();
+        let way = &self.way;
+        let left = Epoch(way.left.load(Ordering::SeqCst));
+        let has_some = || !way.queue.is_empty() || way.is_gathered.load(Ordering::SeqCst);
+        let is_wanted = || way.wanted.load(Ordering::SeqCst) > left.0;
+        if left < handed && (has_some() || is_wanted() || is_awaited(left)) {
+            (way.wake)();
         }
     }
 
@@ -198,6 +206,8 @@ pub struct EpochReceiver {
     way: Arc<Way>,
     source: Option<Arc<dyn Leaves>>,
     gathering: Gathering,
+    /// All up to this epoch has been handed over, and has been taken out of the queue.
+    complete: Epoch,
 }
 
 impl EpochReceiver {
@@ -209,13 +219,17 @@ impl EpochReceiver {
     /// If a batch in the queue is not what the shard sealed (*whole-epochs-leave*).
     pub fn try_next(&mut self, bytes_max: usize) -> Option<EpochBatch> {
         let source = self.attached()?;
-        let handed = source.handed();
-        self.drain(source.bounds());
-        let left = self.gathering.left();
-        let awaits = handed > left
-            && (source.is_awaited(left, handed) || self.way.wanted.load(Ordering::SeqCst) > left.0);
-        let gathered = self.gathering.take(handed, bytes_max);
-        let gathered = gathered.or_else(|| awaits.then(|| self.gathering.leave_empty(handed)))?;
+        // What is out of the queue leaves first. So what is out is bounded, as the queue is.
+        if !self.gathering.has(self.complete) {
+            self.look(&*source);
+        }
+        let (left, complete) = (self.gathering.left(), self.complete);
+        let awaits = complete > left
+            && (source.is_awaited(left, complete) || self.way.wanted.load(Ordering::SeqCst) > left.0);
+        let gathered = self.gathering.take(complete, bytes_max);
+        let gathered = gathered.or_else(|| awaits.then(|| self.gathering.leave_empty(complete)));
+        self.way.is_gathered.store(!self.gathering.is_empty(), Ordering::SeqCst);
+        let gathered = gathered?;
         self.way.left.store(gathered.epoch.0, Ordering::SeqCst);
         let (epoch, time, records) = (gathered.epoch, gathered.time, gathered.records);
         Some(EpochBatch { epoch, time, schema: source.schema(), records })
@@ -243,9 +257,10 @@ impl EpochReceiver {
         }
     }
 
-    /// How many bytes wait to be taken.
+    /// How many bytes wait to be taken: at most twice what the way was given, and what its shards
+    /// have of epochs that are not complete.
     pub fn backlog(&self) -> usize {
-        self.way.bytes.load(Ordering::SeqCst)
+        self.way.bytes.load(Ordering::SeqCst) + self.gathering.bytes()
     }
 
     /// Whether a batch did not leave, because the runtime stopped while there was no room: what
@@ -254,7 +269,23 @@ impl EpochReceiver {
         self.way.is_cut.load(Ordering::SeqCst)
     }
 
+    /// Finds out what is complete now, and takes it out of the queue.
+    ///
+    /// A shard whose batch was cut is idle once it has written it, and then seems to have handed
+    /// all over. It said that the batch was cut before: so it is seen here, and nothing more is
+    /// complete (*whole-epochs-leave*).
+    fn look(&mut self, source: &dyn Leaves) {
+        let handed = source.handed();
+        if self.is_cut() {
+            return;
+        }
+        self.drain(source.bounds());
+        self.complete = handed;
+    }
+
     fn drain(&mut self, bounds: Bounds) {
+        // Before anything is out of the queue: a shard that sees the queue empty is to see this.
+        self.way.is_gathered.store(true, Ordering::SeqCst);
         while let Some(batch) = self.way.queue.pop() {
             self.way.bytes.fetch_sub(batch.len(), Ordering::SeqCst);
             let batch = sealed(&batch, bounds).expect("whole-epochs-leave: a shard sealed it");
@@ -266,7 +297,7 @@ impl EpochReceiver {
     fn attached(&mut self) -> Option<Arc<dyn Leaves>> {
         if self.source.is_none() {
             let source = self.way.source.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-            self.gathering = Gathering::new(source.began());
+            (self.gathering, self.complete) = (Gathering::new(source.began()), source.began());
             self.source = Some(source);
         }
         self.source.clone()
@@ -308,6 +339,7 @@ pub(crate) async fn hand_over<F: Future<Output = ()>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use freehold_shard::log::{BatchWriter, Marks, SegmentId, Tail};
 
     #[test]
     fn the_queue_is_bounded_by_bytes_and_after_a_cut_nothing_leaves() {
@@ -317,6 +349,94 @@ mod tests {
         assert_eq!((sender.put(&[0; 1]), receiver.backlog()), (Put::Full, 140));
         sender.cut();
         assert!(sender.put(&[0; 1]) == Put::Cut && receiver.is_cut());
+    }
+
+    /// A runtime that has handed over so much as a test says.
+    struct Handed(Arc<AtomicU64>);
+
+    impl Leaves for Handed {
+        fn handed(&self) -> Epoch {
+            Epoch(self.0.load(Ordering::SeqCst))
+        }
+
+        fn is_awaited(&self, _after: Epoch, _until: Epoch) -> bool {
+            false
+        }
+
+        fn acknowledge(&self, _epoch: Epoch) {}
+
+        fn end(&self, _why: &str) {}
+
+        fn began(&self) -> Epoch {
+            Epoch(1)
+        }
+
+        fn schema(&self) -> Arc<WrittenSchema> {
+            Arc::new(WrittenSchema::UNSTATED)
+        }
+
+        fn bounds(&self) -> Bounds {
+            BOUNDS
+        }
+    }
+
+    const BOUNDS: Bounds = Bounds::of_segments(1 << 20);
+
+    /// A batch with a record in each of these epochs.
+    fn batch(epochs: impl IntoIterator<Item = u64>) -> Vec<u8> {
+        let mut writer = BatchWriter::new(BOUNDS);
+        for epoch in epochs {
+            assert!(writer.push(Epoch(epoch), &[9; 100]));
+        }
+        let id = SegmentId { database: 1, log: 0, segment: 1, start: 1 };
+        writer.seal(id, &mut Tail::default(), &Marks::default()).to_vec()
+    }
+
+    /// A way, how far it is handed over, and how often the receiver was woken.
+    fn attached() -> (EpochSender, EpochReceiver, Arc<AtomicU64>, Arc<AtomicU64>) {
+        let (handed, woken) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicU64::new(0)));
+        let counts = woken.clone();
+        let (sender, receiver) = epoch_channel(100, move || {
+            counts.fetch_add(1, Ordering::SeqCst);
+        });
+        sender.attach(Arc::new(Handed(handed.clone())));
+        (sender, receiver, handed, woken)
+    }
+
+    #[test]
+    fn what_is_out_of_the_queue_leaves_before_more_comes_out() {
+        let (sender, mut receiver, handed, _) = attached();
+        assert_eq!(sender.put(&batch(2..6)), Put::Done);
+        handed.store(5, Ordering::SeqCst);
+        for epoch in 2..6 {
+            assert_eq!(receiver.try_next(1).map(|batch| batch.epoch), Some(Epoch(epoch)));
+            if epoch == 2 {
+                assert_eq!(sender.put(&batch(6..10)), Put::Done, "there is room again");
+            }
+            assert_eq!(sender.put(&batch(10..11)), Put::Full, "and no more than that");
+            assert!(receiver.backlog() >= batch(6..10).len() + 100 * (5 - epoch as usize));
+        }
+        // An epoch that is not complete may need a batch for which there is no room yet.
+        assert!(receiver.try_next(1).is_none());
+        assert_eq!(sender.put(&batch(10..11)), Put::Done);
+    }
+
+    #[test]
+    fn who_has_gathered_what_is_complete_now_is_woken() {
+        let (sender, mut receiver, handed, woken) = attached();
+        let tells = |epoch: u64| {
+            let before = woken.load(Ordering::SeqCst);
+            handed.store(epoch, Ordering::SeqCst);
+            sender.tell(Epoch(epoch), |_| false);
+            woken.load(Ordering::SeqCst) > before
+        };
+        assert!(!tells(2), "there is nothing");
+        assert_eq!(sender.put(&batch([3])), Put::Done);
+        assert!(receiver.try_next(1).is_none(), "it is not complete");
+        assert!(tells(3));
+        assert!(receiver.try_next(1).is_some() && !tells(4));
+        assert!(!sender.wait_for(Epoch(6), || false));
+        assert!(tells(5), "a checkpoint waits");
     }
 
     #[test]

@@ -229,7 +229,7 @@ fn who_is_fenced_answers_nobody() {
 fn a_way_that_is_full_holds_up_and_does_not_keep_the_runtime_from_stopping() {
     let _watchdog = Watchdog::new("a_way_that_is_full_holds_up_and_does_not_keep_the_runtime_from_stopping");
     let here = tempfile::tempdir().expect("a place");
-    let (sender, receiver, _woken) = way(10_000);
+    let (sender, mut receiver, _woken) = way(10_000);
     let config =
         Config { shards: Shards::Count(1), drain_max: Duration::from_millis(50), ..Config::default() };
     let runtime = Runtime::<Purses>::open(config, replicated(here.path(), sender)).expect("it opens");
@@ -241,6 +241,7 @@ fn a_way_that_is_full_holds_up_and_does_not_keep_the_runtime_from_stopping() {
     let report = runtime.shutdown();
     assert!(!report.drained && receiver.backlog() <= most && receiver.is_cut());
     assert!(asked.into_iter().all(|asked| asked.wait() == Err(AskError::Unknown)));
+    assert!(receiver.try_next(1 << 20).is_none(), "of what is there a batch may lack");
     // Its own log has all of it. (What waits, and how far it is, is the runtime's still.)
     drop((receiver, handle));
     let runtime = open(1, LogConfig { segment_bytes: 64 << 10, ..LogConfig::at(here.path()) });

@@ -1,14 +1,18 @@
 //! What a node refuses: servers that lose what they acknowledge, streams that are not the
 //! database's, and directories that are not the stream's.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
+use freehold::{CommitLog, Config, Epoch, EpochBatch, LocalLog, LogConfig, Runtime, Shards, WrittenSchema};
 use freehold_replica::{Login, ReplicaConfig, ReplicaError, Role, SyncCheck, verify};
 
+use super::bank::Bank;
 use super::servers::Servers;
 use super::support::Watchdog;
-use super::{is, open, pay, until};
+use super::{is, open, pay, shown, until};
 
 /// Does something to the servers as another of their clients.
 fn as_another<R>(
@@ -56,17 +60,29 @@ fn servers_and_streams_that_lose_what_they_acknowledge_are_refused() {
         });
     };
     type Change = fn(&mut jetstream::stream::Config);
-    let changes: [(&str, Change); 4] = [
+    let changes: [(&str, Change); 7] = [
         ("storage", |config| config.storage = jetstream::stream::StorageType::Memory),
         ("max age", |config| config.max_age = Duration::from_secs(3600)),
         ("max messages", |config| config.max_messages = 1000),
         ("max bytes", |config| config.max_bytes = 1 << 20),
+        ("max messages per subject", |config| config.max_messages_per_subject = 1000),
+        ("max message size", |config| config.max_message_size = 10_000),
+        ("acknowledgements", |config| config.no_ack = true),
     ];
     for (named, change) in changes {
         make(change);
         let error = refused(servers.config("a"));
         assert!(matches!(error, ReplicaError::Stream { field, .. } if field == named), "{named}: {error}");
     }
+    make(|_| {});
+    as_another(&servers, async |context, _| {
+        let mut stream = context.get_stream("FREEHOLD_bank").await.expect("it is there");
+        let config = stream.info().await.expect("it says so").config.clone();
+        let sealed = jetstream::stream::Config { sealed: true, ..config };
+        context.update_stream(sealed).await.expect("it can be sealed");
+    });
+    let error = refused(servers.config("a"));
+    assert!(matches!(error, ReplicaError::Stream { field: "sealed", .. }), "{error}");
     drop(servers);
     let Some(hasty) = Servers::start_with(test, 1, "2m") else { return };
     let error = refused(hasty.config("a"));
@@ -110,6 +126,124 @@ fn a_stream_that_lost_something_and_one_of_another_database_are_named() {
     pay(&c.handle().expect("it is the owner"), 0..20);
     let error = open(places[0].path(), servers.config("a")).expect_err("it is another");
     assert!(matches!(error, ReplicaError::OtherDatabase { .. }), "{error}");
+}
+
+// Whoever is quicker founds it, and the others have nothing that could get lost.
+#[test]
+fn nodes_that_found_a_database_at_once_agree_on_one() {
+    let _watchdog = Watchdog::new("nodes_that_found_a_database_at_once_agree_on_one");
+    let Some(servers) = Servers::start("nodes_that_found_a_database_at_once_agree_on_one", 1) else { return };
+    for round in 0..3 {
+        let at = |node: &str| {
+            let config = servers.config(node);
+            ReplicaConfig { database: format!("bank-{round}"), ..config }
+        };
+        let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
+        let nodes = std::thread::scope(|scope| {
+            let [a, b] = [("a", &places[0]), ("b", &places[1])].map(|(node, place)| {
+                let config = at(node);
+                scope.spawn(move || open(place.path(), config))
+            });
+            [a, b].map(|opened| opened.join().expect("nobody panics").expect("it joins"))
+        });
+        let mut roles = nodes.each_ref().map(|node| node.role());
+        roles.sort_by_key(|role| *role == Role::Owner);
+        assert_eq!(roles, [Role::Standby, Role::Owner]);
+    }
+    // One that has drawn a number, and then ended, joins as well.
+    let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
+    let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
+    pay(&a.handle().expect("it is the owner"), 0..5);
+    let place = serde_json::to_value(freehold_shard::log::chain::ChainPlace::first(7)).expect("it is JSON");
+    let drawn = serde_json::json!({ "version": 1, "node": "b/1", "term": 1, "sequence": 1, "place": place });
+    std::fs::write(places[1].path().join("node.json"), drawn.to_string()).expect("it is written");
+    let b = open(places[1].path(), servers.config("b")).expect("it joins");
+    assert_eq!((b.role(), shown(&b)), (Role::Standby, (0..5).collect()));
+}
+
+// Between the renaming of its log and what it remembers then, a node may end.
+#[test]
+fn a_node_without_its_log_reads_all_of_the_stream() {
+    let _watchdog = Watchdog::new("a_node_without_its_log_reads_all_of_the_stream");
+    let Some(servers) = Servers::start("a_node_without_its_log_reads_all_of_the_stream", 1) else { return };
+    let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
+    let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
+    pay(&a.handle().expect("it is the owner"), 0..5);
+    drop(open(places[1].path(), servers.config("b")).expect("it joins"));
+    std::fs::rename(places[1].path().join("log"), places[1].path().join("aside")).expect("it is moved");
+    pay(&a.handle().expect("it is the owner"), 5..10);
+    let b = open(places[1].path(), servers.config("b")).expect("it joins");
+    assert_eq!((b.role(), shown(&b)), (Role::Standby, (0..10).collect()));
+    // On a thread of an executor they only wait.
+    as_another(&servers, async |_, _| {
+        b.promote().expect("it can");
+        drop(a);
+        assert!(b.shutdown().expect("there was a runtime").drained);
+    });
+}
+
+// A log that was there before becomes a database's first. The first start ends in the middle.
+#[test]
+fn a_founding_that_was_interrupted_goes_on() {
+    let _watchdog = Watchdog::new("a_founding_that_was_interrupted_goes_on");
+    let Some(servers) = Servers::start("a_founding_that_was_interrupted_goes_on", 1) else { return };
+    let [place, whole] = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
+    let runs = |directory: &Path, numbers: std::ops::Range<u64>| {
+        let config = Config { shards: Shards::Count(1), ..Config::default() };
+        let runtime = Runtime::<Bank>::open(config, LogConfig::at(directory)).expect("it opens");
+        pay(&runtime.handle(), numbers);
+        runtime.shutdown();
+    };
+    let log = place.path().join("log");
+    runs(&log, 0..5);
+    copy(&log, &whole.path().join("log"));
+    let mut odd = LocalLog::open(&log).expect("it is a log");
+    let (tail, schema) = (odd.tail(), Arc::new(WrittenSchema::UNSTATED));
+    let last = odd.read(Epoch(0)).expect("it can be read").last().expect("it has some").expect("it is whole");
+    let batch = EpochBatch { epoch: tail.next(), schema, ..last };
+    odd.append(tail, &batch).expect("it is written");
+    drop(odd);
+    let error = open(place.path(), servers.config("a")).expect_err("it ends there");
+    assert!(matches!(error, ReplicaError::OlderTypes { .. }), "{error}");
+    std::fs::remove_dir_all(&log).expect("it can be removed");
+    runs(&whole.path().join("log"), 5..10);
+    copy(&whole.path().join("log"), &log);
+    let a = open(place.path(), servers.config("a")).expect("it goes on");
+    assert_eq!(a.role(), Role::Owner);
+    let b = open(whole.path(), servers.config("b")).expect_err("it has a log of its own");
+    assert!(matches!(b, ReplicaError::NotAMember { .. }), "{b}");
+    let place = tempfile::tempdir().expect("a place");
+    let c = open(place.path(), servers.config("c")).expect("it joins");
+    assert_eq!(shown(&c), (0..10).collect());
+}
+
+/// Copies the files of a directory.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("it can be made");
+    for file in std::fs::read_dir(from).expect("it is there").flatten() {
+        std::fs::copy(file.path(), to.join(file.file_name())).expect("it can be copied");
+    }
+}
+
+// It may read the stream and not append: so it fails to take over again and again.
+#[test]
+fn a_node_that_cannot_take_over_can_be_stopped() {
+    let _watchdog = Watchdog::new("a_node_that_cannot_take_over_can_be_stopped");
+    let Some(servers) = Servers::start("a_node_that_cannot_take_over_can_be_stopped", 1) else { return };
+    let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
+    let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
+    let b = ReplicaConfig {
+        login: Login::User { user: "reads".into(), password: "secret".into() },
+        takeover_after: Some(Duration::from_secs(3600)),
+        patience: Duration::from_millis(300),
+        ..servers.config("b")
+    };
+    let b = open(places[1].path(), b).expect("it joins");
+    a.shutdown().expect("there was a runtime");
+    until(&b, |status| status.owner.is_none());
+    let error = b.promote().expect_err("it cannot append");
+    assert!(matches!(error, ReplicaError::Servers { .. }), "{error}");
+    assert_eq!((b.role(), b.shutdown().is_none()), (Role::Standby, true));
 }
 
 // Somebody else publishes to the subject. What is behind that cannot be trusted.

@@ -105,7 +105,10 @@ impl Servers {
                 "server_name: s{at}\nlisten: \"127.0.0.1:{port}\"\nmax_payload: 1MB\n\
                  jetstream {{ store_dir: \"{}\", sync_interval: {syncs} }}\n\
                  accounts {{\n  SYS {{ users: [{{ user: sys, password: secret }}] }}\n  \
-                 APP {{ jetstream: enabled, users: [{{ user: app, password: secret }}] }}\n}}\nsystem_account: SYS\n",
+                 APP {{ jetstream: enabled, users: [\n    \
+                 {{ user: app, password: secret }},\n    \
+                 {{ user: reads, password: secret, permissions: {{ publish: {{ deny: \"freehold.bank.log\" }} }} }}\n  \
+                 ] }}\n}}\nsystem_account: SYS\n",
                 store.display()
             );
             if count > 1 {

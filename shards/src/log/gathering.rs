@@ -28,6 +28,8 @@ pub struct Gathered {
 #[derive(Debug, Default)]
 pub struct Gathering {
     epochs: BTreeMap<Epoch, OfEpoch>,
+    /// How many bytes their records have.
+    bytes: usize,
     /// What of `epochs` has left.
     left: Epoch,
     time: Time,
@@ -51,6 +53,21 @@ impl Gathering {
         self.left
     }
 
+    /// How many bytes the records have that have not left.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether nothing is left of what was taken over.
+    pub fn is_empty(&self) -> bool {
+        self.epochs.is_empty()
+    }
+
+    /// Whether something was committed in an epoch up to `complete` that has not left.
+    pub fn has(&self, complete: Epoch) -> bool {
+        self.epochs.first_key_value().is_some_and(|(first, _)| *first <= complete)
+    }
+
     /// Takes over a batch of a shard. The batches of one shard come in their order.
     ///
     /// # Panics
@@ -66,6 +83,7 @@ impl Gathering {
             }
             let of_epoch = self.epochs.entry(epoch).or_default();
             of_epoch.bytes += record.len();
+            self.bytes += record.len();
             of_epoch.records.push(record.into());
         }
     }
@@ -83,6 +101,7 @@ impl Gathering {
                 break;
             }
             let (epoch, of_epoch) = first.remove_entry();
+            self.bytes -= of_epoch.bytes;
             match &mut gathered {
                 None => gathered = Some(Gathered { epoch, time: self.time, records: of_epoch.records }),
                 Some(gathered) => {
