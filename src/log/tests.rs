@@ -480,7 +480,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 fn another_version_is_named(patient: &Patient) {
     let error = patient.hurt("manifest", |bytes| bytes[8] += 1, state).unwrap_err();
     assert!(
-        matches!(&error, LogError::Version { file, found: 4, known: 3 } if file.ends_with("manifest")),
+        matches!(&error, LogError::Version { file, found: 5, known: 4 } if file.ends_with("manifest")),
         "{error}"
     );
     for batch in &patient.batches {
