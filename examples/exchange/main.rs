@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use freehold::{
-    AccessError, AskError, Config, Handle, LogConfig, Needs, Objects, Receive, Runtime, TimerId, To,
+    AccessError, AskError, Config, Handle, Limits, LogConfig, Needs, Objects, Receive, Runtime, TimerId, To,
 };
 use serde::{Deserialize, Serialize};
 
@@ -311,7 +311,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let directory = arguments.next().ok_or("name a directory: exchange DIRECTORY [ORDERS]")?;
     let orders = arguments.next().map_or(Ok(100_000), |orders| orders.parse())?;
-    let runtime = Runtime::<Exchange>::open(Config::default(), LogConfig::at(directory))?;
+    // While an order begins anew, a busy book changes, and the order finds others there.
+    let limits = Limits { reruns_max: 64, ..Limits::default() };
+    let runtime =
+        Runtime::<Exchange>::open(Config { limits, ..Config::default() }, LogConfig::at(directory))?;
     let exchange = runtime.handle();
     println!("found: {}", audit(&exchange.snapshot().wait()?)?);
     exchange.call_all((0..USERS).map(Join)).wait().into_iter().collect::<Result<Vec<_>, _>>()?;
