@@ -330,3 +330,114 @@ fn orders_move_between_books_of_two_shards() {
     let too_much = AccessError::TooMuchCarried { max: 4 << 10 };
     assert_eq!(refused, Err(AskError::Aborted(Refused::Access(too_much))));
 }
+
+/// A collection with entries of two kinds.
+mod halls {
+    use freehold::testing::Bench;
+    use freehold::{AccessError, Objects, Receive, To};
+    use serde::{Deserialize, Serialize};
+
+    freehold::actor! {
+        actor Halls {
+            id: Id, state: State, message: Message, reply: Reply, error: AccessError<Id>,
+            kinds {
+                Hall(number: u64),
+                Chair(hall: u64, number: u64) in Hall(hall),
+                Lamp(hall: u64, number: u64) in Hall(hall),
+            }
+            messages { Furnish -> (), Dim -> bool, Clear -> bool, Count -> (usize, usize) }
+        }
+    }
+
+    #[derive(Clone, Serialize, Deserialize)]
+    struct Hall;
+
+    #[derive(Clone, Serialize, Deserialize)]
+    struct Chair;
+
+    #[derive(Clone, Serialize, Deserialize)]
+    struct Lamp {
+        is_on: bool,
+    }
+
+    struct Furnish;
+
+    /// Removes lamps that are off, four looks at a time. Whether it came to the end.
+    struct Dim {
+        from: Option<u64>,
+    }
+
+    /// Removes chairs, eight at a time. Whether none is left.
+    struct Clear;
+
+    /// Chairs and lamps.
+    struct Count;
+
+    impl Receive<Halls> for Furnish {
+        fn addressees(&self, to: &mut To<'_, Halls>) {
+            to.write::<Hall>(1);
+        }
+
+        fn receive(&self, objects: &mut Objects<'_, Halls>) -> Result<(), AccessError<Id>> {
+            for number in 0..20 {
+                objects.entries::<Chair>(1)?.put((1, number), Chair)?;
+            }
+            for number in 0..6 {
+                objects.entries::<Lamp>(1)?.put((1, number), Lamp { is_on: number % 2 == 0 })?;
+            }
+            Ok(())
+        }
+    }
+
+    impl Receive<Halls> for Dim {
+        fn addressees(&self, to: &mut To<'_, Halls>) {
+            to.write::<Hall>(1);
+        }
+
+        fn receive(&self, objects: &mut Objects<'_, Halls>) -> Result<bool, AccessError<Id>> {
+            let mut lamps = objects.entries::<Lamp>(1)?;
+            let next = match self.from {
+                // All of the collection: its chairs come first.
+                None => lamps.retain(.., 4, |_, lamp| lamp.is_on)?,
+                Some(from) => lamps.retain((1, from).., 4, |_, lamp| lamp.is_on)?,
+            };
+            match next {
+                None => Ok(true),
+                Some((_, from)) => objects.send(Dim { from: Some(from) }).map(|_| false),
+            }
+        }
+    }
+
+    impl Receive<Halls> for Clear {
+        fn addressees(&self, to: &mut To<'_, Halls>) {
+            to.write::<Hall>(1);
+        }
+
+        fn receive(&self, objects: &mut Objects<'_, Halls>) -> Result<bool, AccessError<Id>> {
+            objects.entries::<Chair>(1)?.clear(8)
+        }
+    }
+
+    impl Receive<Halls> for Count {
+        fn addressees(&self, to: &mut To<'_, Halls>) {
+            to.read::<Hall>(1);
+        }
+
+        fn receive(&self, objects: &mut Objects<'_, Halls>) -> Result<(usize, usize), AccessError<Id>> {
+            let chairs = objects.entries::<Chair>(1)?.range(..).count();
+            Ok((chairs, objects.entries::<Lamp>(1)?.range(..).count()))
+        }
+    }
+
+    /// `retain` of one kind ended where entries of another began, and `clear` removed those, too.
+    #[test]
+    fn entries_of_two_kinds_are_told_apart() {
+        let mut bench = Bench::<Halls>::shards(1);
+        bench.call(Furnish).expect("there is room");
+        assert_eq!(bench.call(Count), Ok((20, 6)));
+        bench.call(Dim { from: None }).expect("it runs");
+        assert_eq!(bench.call(Count), Ok((20, 3)), "the lamps that are off are gone");
+        assert_eq!([(); 3].map(|()| bench.call(Clear)), [Ok(false), Ok(false), Ok(true)]);
+        assert_eq!(bench.call(Count), Ok((0, 3)));
+    }
+}
