@@ -12,6 +12,7 @@ pub(crate) mod objects;
 pub(crate) mod outcome;
 pub(crate) mod receive;
 pub(crate) mod run;
+mod sending;
 pub(crate) mod told;
 
 use std::any::type_name;
