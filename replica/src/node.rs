@@ -5,31 +5,29 @@
 //!      └──────nobody owns it, or it did──────┘
 //! ```
 //! A node takes over in this order: it follows the stream to its end, appends a takeover behind
-//! what it has read, remembers its term, and only then starts the runtime on its log.
+//! what it has read, remembers its term, and only then starts the runtime on its log. A node that
+//! founds a database remembers its term first: if it stops between, it goes on with what it has.
 
-use std::path::{Path, PathBuf};
+mod opening;
+mod owning;
+
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use freehold::{
-    Actor, CommitLog, Config, Epoch, EpochReceiver, LocalLog, LogConfig, Phase, Report, Runtime, SchemaTypes,
-    WrittenSchema, epoch_channel,
-};
-use freehold_shard::log::appends::NotOurs;
-use freehold_shard::log::chain::{ChainPlace, hash_entry, read_entry};
+use freehold::{Actor, Config, EpochReceiver, LogConfig, Report, Runtime, WrittenSchema, epoch_channel};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 
-use crate::appender::{Appender, not_ours};
+use self::opening::{begin, make, open, set_aside};
+use crate::appender::Appender;
 use crate::config::ReplicaConfig;
 use crate::error::ReplicaError;
-use crate::follower::{Follower, Took, at_log, log_directory};
+use crate::follower::{Follower, Took, log_directory};
 use crate::node_file::NodeFile;
-use crate::objects::Objects;
 use crate::replicated::{Command, NodeShared};
 use crate::status::{Role, SetAside};
 use crate::stream::{EntryStream, Heard, Hearing, PAUSE};
@@ -546,268 +544,5 @@ where
             status.owner.clone_from(&place.owner);
             (status.lag.entries, status.lag.since) = (entries, since);
         });
-    }
-
-    /// Owns the database, until it is somebody else's or the node stops.
-    async fn own(&mut self, mut appender: Appender, mut receiver: EpochReceiver, wake: &Notify) {
-        let term = appender.chain().place().term;
-        let mut beats = tokio::time::interval(self.replica.beat_every);
-        let (stop, lost) = loop {
-            appender.send(&mut receiver).await;
-            self.say_of_owner(&appender, &receiver);
-            tokio::select! {
-                () = wake.notified() => {}
-                came = appender.wait() => match appender.go_on(came).await {
-                    Ok(Some(epoch)) => receiver.acknowledge(epoch),
-                    Ok(None) => {}
-                    Err(error) => break (None, Some(error)),
-                },
-                _ = beats.tick() => {
-                    if self.is_dead() {
-                        break (None, None);
-                    }
-                    self.beat(term).await;
-                }
-                command = self.commands.recv() => match command {
-                    Some(Command::Promote(answer)) => {
-                        let _ = answer.send(Err(ReplicaError::Role { needed: "a standby: it is the owner" }));
-                    }
-                    Some(Command::Stop(answer)) => break (Some(answer), None),
-                    None => break (None, None),
-                },
-            }
-        };
-        if let Some(error) = &lost {
-            // From here on nothing is answered.
-            receiver.fence(&error.to_string());
-            self.fail(error);
-        }
-        let is_dead = lost.is_some() || self.is_dead();
-        let (report, appender, receiver) = self.stop_runtime(appender, receiver, wake, is_dead).await;
-        if !is_dead {
-            self.leave(appender, receiver).await;
-        } else if lost.is_none() {
-            let why = "the runtime died, and its log says why";
-            self.shared.say(|status| (status.role, status.failure) = (Role::Failed, Some(why.into())));
-        }
-        if let Some(answer) = stop {
-            self.shared.say(|status| status.role = Role::Stopped);
-            let _ = answer.send(report);
-            self.commands.close();
-        }
-    }
-
-    /// Whether the runtime has died.
-    fn is_dead(&self) -> bool {
-        let runtime = self.shared.runtime.read().unwrap_or_else(PoisonError::into_inner);
-        runtime.as_ref().is_some_and(|runtime| runtime.stats().phase == Phase::Dead)
-    }
-
-    fn say_of_owner(&self, appender: &Appender, receiver: &EpochReceiver) {
-        self.shared.say(|status| {
-            status.epoch = appender.acknowledged();
-            status.latency = appender.latency();
-            (status.bytes_under_way, status.bytes_waiting) = (appender.bytes_under_way(), receiver.backlog());
-        });
-    }
-
-    /// Shuts the runtime down, and goes on appending what that needs.
-    async fn stop_runtime(
-        &mut self,
-        mut appender: Appender,
-        mut receiver: EpochReceiver,
-        wake: &Notify,
-        is_dead: bool,
-    ) -> (Option<Report>, Appender, EpochReceiver) {
-        let shared = self.shared.clone();
-        let mut stopping = tokio::task::spawn_blocking(move || {
-            let runtime = shared.runtime.write().unwrap_or_else(PoisonError::into_inner).take();
-            runtime.map(Runtime::shutdown)
-        });
-        let mut is_lost = is_dead;
-        loop {
-            if !is_lost {
-                appender.send(&mut receiver).await;
-            }
-            tokio::select! {
-                stopped = &mut stopping => return (stopped.ok().flatten(), appender, receiver),
-                () = wake.notified(), if !is_lost => {}
-                came = appender.wait(), if !is_lost => match appender.go_on(came).await {
-                    Ok(Some(epoch)) => receiver.acknowledge(epoch),
-                    Ok(None) => {}
-                    Err(error) => {
-                        is_lost = true;
-                        receiver.fence(&error.to_string());
-                    }
-                },
-            }
-        }
-    }
-
-    /// Brings the last epochs to the stream, and gives the database up.
-    async fn leave(&mut self, mut appender: Appender, mut receiver: EpochReceiver) {
-        let patience = self.replica.patience;
-        let left = async {
-            loop {
-                appender.send(&mut receiver).await;
-                if appender.is_quiet() {
-                    break;
-                }
-                let came = appender.wait().await;
-                appender.go_on(came).await?;
-            }
-            // Of what did not leave only this node's log knows.
-            if !receiver.is_cut() {
-                appender.resign();
-                self.settle(&mut appender).await?;
-            }
-            Ok::<(), ReplicaError>(())
-        };
-        match timeout(patience, left).await {
-            Ok(Ok(())) => {
-                (self.file.sequence, self.file.place) =
-                    (appender.next_sequence(), appender.chain().place().clone());
-                if let Err(error) = self.file.write(&self.log.directory) {
-                    tracing::warn!(%error, "where this node is was not written down: it reads more when it starts again");
-                }
-            }
-            Ok(Err(error)) => tracing::warn!(%error, "the database was not given up"),
-            Err(_) => {
-                tracing::warn!("the last epochs are in this node's log only: the stream does not answer")
-            }
-        }
-    }
-}
-
-/// Makes the node's directory, for its owner alone.
-fn make(directory: &Path) -> Result<(), ReplicaError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.map_err(|source| ReplicaError::File { path: directory.to_path_buf(), source })
-}
-
-/// Moves the log away as a whole.
-fn set_aside(directory: &Path, term: u64, after: u64) -> Result<PathBuf, ReplicaError> {
-    let (from, mut number) = (log_directory(directory), 0);
-    loop {
-        let more = if number == 0 { String::new() } else { format!("-{number}") };
-        let to = directory.join(format!("aside-term-{term}-after-{after}{more}"));
-        if to.exists() {
-            number += 1;
-            continue;
-        }
-        std::fs::rename(&from, &to).map_err(|source| ReplicaError::File { path: from.clone(), source })?;
-        return Ok(to);
-    }
-}
-
-/// A random number.
-fn random() -> Result<u64, ReplicaError> {
-    getrandom::u64().map_err(|error| ReplicaError::servers("drawing a number", error))
-}
-
-/// What a node begins with that has nothing: the begin of the stream, or of a database that there
-/// is not yet.
-async fn begin(stream: &EntryStream, node: &str) -> Result<NodeFile, ReplicaError> {
-    let ends = stream.ends().await?;
-    if ends.first > ends.last {
-        if ends.last > 0 {
-            return Err(ReplicaError::Trimmed { first: ends.first, needed: 1 });
-        }
-        return Ok(NodeFile::new(node.to_string(), 1, ChainPlace::first(random()?)));
-    }
-    let first = stream.get(ends.first).await?;
-    let first = first.ok_or(ReplicaError::Trimmed { first: ends.first + 1, needed: ends.first })?;
-    let sequence = ends.first;
-    let error = |error| {
-        let error = freehold_shard::log::chain::ChainError::Damaged { number: 0, error };
-        ReplicaError::Chain { sequence, error }
-    };
-    let (head, _) = read_entry(&first).map_err(error)?;
-    if head.number > 0 {
-        return Err(ReplicaError::Trimmed { first: ends.first, needed: 1 });
-    }
-    Ok(NodeFile::new(node.to_string(), sequence, ChainPlace::first(head.database)))
-}
-
-/// What the node remembers, checked against the stream, and its log.
-async fn open<A: Actor + SchemaTypes>(
-    stream: &EntryStream,
-    config: &LogConfig,
-    replica: &ReplicaConfig,
-    shared: &NodeShared<A>,
-) -> Result<(NodeFile, Follower<A>), ReplicaError> {
-    let directory = &config.directory;
-    let log = log_directory(directory);
-    let has_log = log.join("manifest").exists();
-    let file = match NodeFile::read(directory)? {
-        Some(file) => {
-            let checked = check_place(stream, directory, &file).await;
-            let is_other = matches!(checked, Err(ReplicaError::OtherDatabase { .. }));
-            let begins = if file.place.next > 0 {
-                // It ended when its log had been set aside, or the log was taken away: it reads all
-                // of the stream again.
-                checked.is_ok() && !has_log
-            } else {
-                // It drew a number for a database that another node founded then.
-                is_other && (!has_log || LocalLog::open_with(&at_log(config))?.tail() == Epoch(0))
-            };
-            if begins {
-                let file = begin(stream, &file.node).await?;
-                file.write(directory)?;
-                file
-            } else {
-                checked?;
-                file
-            }
-        }
-        None => {
-            let ends = stream.ends().await?;
-            if ends.last > 0 && has_log {
-                return Err(ReplicaError::NotAMember { directory: log });
-            }
-            let file = begin(stream, &format!("{}/{:016x}", replica.node, random()?)).await?;
-            file.write(directory)?;
-            file
-        }
-    };
-    *shared.shows.lock().unwrap_or_else(PoisonError::into_inner) = Objects::new();
-    let follower = Follower::open(config, file.place.clone(), file.sequence, shared.shows.clone())?;
-    Ok((file, follower))
-}
-
-/// Whether the stream still has what the node has seen, and goes on from there.
-async fn check_place(stream: &EntryStream, directory: &Path, file: &NodeFile) -> Result<(), ReplicaError> {
-    let ends = stream.ends().await?;
-    let seen = file.sequence - 1;
-    if file.place.next == 0 {
-        // It has seen nothing. If others began meanwhile, it follows them.
-        let Some(first) = stream.get(1).await? else { return Ok(()) };
-        return match read_entry(&first) {
-            Ok((head, _)) if head.database != file.place.database => Err(ReplicaError::OtherDatabase {
-                directory: directory.to_path_buf(),
-                ours: file.place.database,
-                found: head.database,
-            }),
-            _ => Ok(()),
-        };
-    }
-    if seen > ends.last {
-        return Err(ReplicaError::Lost { last: ends.last, seen });
-    }
-    if seen < ends.first {
-        return Err(ReplicaError::Trimmed { first: ends.first, needed: seen });
-    }
-    match stream.get(seen).await? {
-        Some(entry) if hash_entry(&entry) == file.place.previous => Ok(()),
-        Some(entry) => match read_entry(&entry) {
-            Ok((head, _)) if head.database != file.place.database => Err(ReplicaError::OtherDatabase {
-                directory: directory.to_path_buf(),
-                ours: file.place.database,
-                found: head.database,
-            }),
-            _ => Err(not_ours(NotOurs::of(seen, &entry))),
-        },
-        None => Err(ReplicaError::Lost { last: ends.last, seen }),
     }
 }

@@ -1,0 +1,150 @@
+//! A node that owns the database: it brings epochs to the stream, until it stops or is replaced.
+
+use std::sync::PoisonError;
+
+use freehold::{Actor, EpochReceiver, Phase, Report, Runtime};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::Node;
+use crate::appender::Appender;
+use crate::error::ReplicaError;
+use crate::replicated::Command;
+use crate::status::Role;
+
+impl<A: Actor> Node<A>
+where
+    <A as Actor>::Message: Serialize + DeserializeOwned,
+{
+    /// Owns the database, until it is somebody else's or the node stops.
+    pub(super) async fn own(&mut self, mut appender: Appender, mut receiver: EpochReceiver, wake: &Notify) {
+        let term = appender.chain().place().term;
+        let mut beats = tokio::time::interval(self.replica.beat_every);
+        let (stop, lost) = loop {
+            appender.send(&mut receiver).await;
+            self.say_of_owner(&appender, &receiver);
+            tokio::select! {
+                () = wake.notified() => {}
+                came = appender.wait() => match appender.go_on(came).await {
+                    Ok(Some(epoch)) => receiver.acknowledge(epoch),
+                    Ok(None) => {}
+                    Err(error) => break (None, Some(error)),
+                },
+                _ = beats.tick() => {
+                    if self.is_dead() {
+                        break (None, None);
+                    }
+                    self.beat(term).await;
+                }
+                command = self.commands.recv() => match command {
+                    Some(Command::Promote(answer)) => {
+                        let _ = answer.send(Err(ReplicaError::Role { needed: "a standby: it is the owner" }));
+                    }
+                    Some(Command::Stop(answer)) => break (Some(answer), None),
+                    None => break (None, None),
+                },
+            }
+        };
+        if let Some(error) = &lost {
+            // From here on nothing is answered.
+            receiver.fence(&error.to_string());
+            self.fail(error);
+        }
+        let is_dead = lost.is_some() || self.is_dead();
+        let (report, appender, receiver) = self.stop_runtime(appender, receiver, wake, is_dead).await;
+        if !is_dead {
+            self.leave(appender, receiver).await;
+        } else if lost.is_none() {
+            let why = "the runtime died, and its log says why";
+            self.shared.say(|status| (status.role, status.failure) = (Role::Failed, Some(why.into())));
+        }
+        if let Some(answer) = stop {
+            self.shared.say(|status| status.role = Role::Stopped);
+            let _ = answer.send(report);
+            self.commands.close();
+        }
+    }
+
+    /// Whether the runtime has died.
+    fn is_dead(&self) -> bool {
+        let runtime = self.shared.runtime.read().unwrap_or_else(PoisonError::into_inner);
+        runtime.as_ref().is_some_and(|runtime| runtime.stats().phase == Phase::Dead)
+    }
+
+    fn say_of_owner(&self, appender: &Appender, receiver: &EpochReceiver) {
+        self.shared.say(|status| {
+            status.epoch = appender.acknowledged();
+            status.latency = appender.latency();
+            (status.bytes_under_way, status.bytes_waiting) = (appender.bytes_under_way(), receiver.backlog());
+        });
+    }
+
+    /// Shuts the runtime down, and goes on appending what that needs.
+    async fn stop_runtime(
+        &mut self,
+        mut appender: Appender,
+        mut receiver: EpochReceiver,
+        wake: &Notify,
+        is_dead: bool,
+    ) -> (Option<Report>, Appender, EpochReceiver) {
+        let shared = self.shared.clone();
+        let mut stopping = tokio::task::spawn_blocking(move || {
+            let runtime = shared.runtime.write().unwrap_or_else(PoisonError::into_inner).take();
+            runtime.map(Runtime::shutdown)
+        });
+        let mut is_lost = is_dead;
+        loop {
+            if !is_lost {
+                appender.send(&mut receiver).await;
+            }
+            tokio::select! {
+                stopped = &mut stopping => return (stopped.ok().flatten(), appender, receiver),
+                () = wake.notified(), if !is_lost => {}
+                came = appender.wait(), if !is_lost => match appender.go_on(came).await {
+                    Ok(Some(epoch)) => receiver.acknowledge(epoch),
+                    Ok(None) => {}
+                    Err(error) => {
+                        is_lost = true;
+                        receiver.fence(&error.to_string());
+                    }
+                },
+            }
+        }
+    }
+
+    /// Brings the last epochs to the stream, and gives the database up.
+    async fn leave(&mut self, mut appender: Appender, mut receiver: EpochReceiver) {
+        let patience = self.replica.patience;
+        let left = async {
+            loop {
+                appender.send(&mut receiver).await;
+                if appender.is_quiet() {
+                    break;
+                }
+                let came = appender.wait().await;
+                appender.go_on(came).await?;
+            }
+            // Of what did not leave only this node's log knows.
+            if !receiver.is_cut() {
+                appender.resign();
+                self.settle(&mut appender).await?;
+            }
+            Ok::<(), ReplicaError>(())
+        };
+        match timeout(patience, left).await {
+            Ok(Ok(())) => {
+                (self.file.sequence, self.file.place) =
+                    (appender.next_sequence(), appender.chain().place().clone());
+                if let Err(error) = self.file.write(&self.log.directory) {
+                    tracing::warn!(%error, "where this node is was not written down: it reads more when it starts again");
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the database was not given up"),
+            Err(_) => {
+                tracing::warn!("the last epochs are in this node's log only: the stream does not answer")
+            }
+        }
+    }
+}
