@@ -44,10 +44,10 @@ impl<A: Actor> LocalShard<A> {
     #[inline]
     pub(crate) fn whole_round(self: &Rc<Self>, publish: Publish) -> Found {
         let found = self.round(publish);
-        if found == Found::Work && self.has_watchers.get() {
+        if found != Found::Nothing && self.has_watchers.get() {
             self.show_watched();
         }
-        if found == Found::Work && self.shared.embedding.performer.is_some() {
+        if found != Found::Nothing && self.shared.embedding.performer.is_some() {
             self.begin_actions();
         }
         found

@@ -35,6 +35,7 @@ use std::future::Future;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -89,8 +90,17 @@ pub(crate) struct LocalShard<A: Actor> {
     next_look: Cell<Instant>,
     /// Tasks of users have been let in, and some may still be here even if none is watched.
     may_have_user_tasks: Cell<bool>,
-    is_draining: Cell<bool>,
+    drain: Cell<Drain>,
     has_left: Cell<bool>,
+}
+
+/// How far a shard is with ending what was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    NotYet,
+    Begun,
+    /// Nothing is taken from the ingress any more.
+    Shut,
 }
 
 /// The shard and what goes in and out of it.
@@ -222,7 +232,7 @@ impl<A: Actor> LocalShard<A> {
             next_look: Cell::new(shared.started),
             pump: PumpState { is_parked: Cell::new(false), waker: RefCell::new(None) },
             may_have_user_tasks: Cell::new(false),
-            is_draining: Cell::new(false),
+            drain: Cell::new(Drain::NotYet),
             has_left: Cell::new(false),
             shared,
         };
@@ -448,7 +458,7 @@ impl<A: Actor> LocalShard<A> {
     /// Whether the shard drains.
     #[inline]
     pub(crate) fn is_draining(&self) -> bool {
-        self.is_draining.get()
+        self.drain.get() != Drain::NotYet
     }
 
     /// From now on there may be tasks of users.
@@ -533,15 +543,23 @@ impl<A: Actor> LocalShard<A> {
         if signals & PHASE != 0 {
             match self.shared.phase() {
                 Phase::Running => {}
-                Phase::Draining => {
-                    self.core.borrow_mut().shard.stop_timers();
-                    self.is_draining.set(true);
-                    self.tasks.stopping.happen();
-                }
+                Phase::Draining => self.drain(),
                 Phase::Stopping | Phase::Dead => return ControlFlow::Break(()),
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// The runtime drains, or shuts its ingresses after that.
+    fn drain(&self) {
+        if self.drain.replace(Drain::Begun) == Drain::NotYet {
+            self.core.borrow_mut().shard.stop_timers();
+            self.tasks.stopping.happen();
+        }
+        if self.shared.ingresses_shut.load(Ordering::Acquire) {
+            self.drain.set(Drain::Shut);
+            self.shared.progress(self.index).is_shut = true;
+        }
     }
 
     /// Ends the tasks that are left.

@@ -73,7 +73,7 @@ pub(crate) async fn pump<A: Actor>(
         }
         let found = here.whole_round(pace.publishes());
         let around = Around {
-            woke: found == Found::Work && here.wake_answered(),
+            woke: found != Found::Nothing && here.wake_answered(),
             has_tasks: here.tasks.live() > 0,
             // While the disk writes, the executor is to look at its ring, which it does when it has
             // nothing else to do.
@@ -115,16 +115,30 @@ pub(crate) async fn pump<A: Actor>(
                 glommio::executor().yield_task_queue_now().await;
             }
             Step::Look => std::hint::spin_loop(),
-            Step::Park => {
-                if here.whole_round(Publish::Always) == Found::Work {
-                    here.wake_answered();
-                }
-                let woken = park(&here, &mut park_state, &mut stall_timer).await;
-                pace.parked(woken.then(|| here.last_clock()));
-            }
+            Step::Park => rest(&here, &mut pace, &mut park_state, &mut stall_timer).await,
         }
     }
     wind_down(&here, stall_timer, park_state).await;
+}
+
+/// Has the last round before a park, and parks if that found nothing.
+async fn rest<A: Actor>(
+    here: &Rc<LocalShard<A>>,
+    pace: &mut Pace,
+    park_state: &mut ParkState,
+    stall_timer: &mut StallTimer,
+) {
+    let found = here.whole_round(Publish::Always);
+    if found != Found::Nothing {
+        here.wake_answered();
+    }
+    if pace.parks_after(found, || here.last_clock()) {
+        let woken = park(here, park_state, stall_timer).await;
+        pace.parked(woken.then(|| here.last_clock()));
+    } else {
+        stall_timer.keep(Instant::now());
+        glommio::executor().yield_task_queue_now().await;
+    }
 }
 
 /// What the pump does last: it ends the tasks, and waits until all that the shard committed is

@@ -19,7 +19,7 @@ use freehold_shard::{Actor, ReturnAddress, Time};
 
 use super::command::Command;
 use super::slice::Slice;
-use super::{Core, LocalShard};
+use super::{Core, Drain, LocalShard};
 use crate::stats::{AnswerPath, AskBegun, LATENCY_STRIDE};
 use crate::transport::mailbox::{Ingress, Mailbox};
 use crate::transport::parking::publish;
@@ -53,7 +53,7 @@ impl<A: Actor> LocalShard<A> {
     pub(crate) fn round(&self, publish: Publish) -> Found {
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
-        if self.is_draining.get() && self.has_drained(core) {
+        if self.is_draining() && self.has_drained(core) {
             return Found::Nothing;
         }
         let backlog = core.backlog;
@@ -112,7 +112,8 @@ impl<A: Actor> LocalShard<A> {
         let max = self.shared.config.turn_messages_max;
         let mut taken = core.lanes.drain(&mut core.inbox.envelopes, max);
         if self.has_ingress(core) && !self.holds_back(core) {
-            taken += core.take_ingress(self.mailbox(), max);
+            // Of an ingress that is shut there is one message at most: the one that was held.
+            taken += core.take_ingress(self.mailbox(), if self.is_shut() { 1 } else { max });
         }
         taken
     }
@@ -170,10 +171,16 @@ impl<A: Actor> LocalShard<A> {
         self.shared.published[self.index.index()].sample(now, &mut core.samples);
     }
 
-    /// Whether messages from outside wait.
+    /// Whether nothing is taken from the ingress any more.
+    #[inline]
+    fn is_shut(&self) -> bool {
+        self.drain.get() == Drain::Shut
+    }
+
+    /// Whether messages from outside wait, and are not refused when the shard leaves.
     #[inline]
     pub(super) fn has_ingress(&self, core: &Core<A>) -> bool {
-        self.mailbox().has_ingress() || core.held.is_some()
+        self.mailbox().has_ingress() && !self.is_shut() || core.held.is_some()
     }
 
     /// Whether none of them is taken for now. Each reason ends by an event that wakes a parked

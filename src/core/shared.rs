@@ -4,7 +4,7 @@
 //! A shard keeps [`DrainProgress`] only while it drains, and marks itself busy before it takes
 //! anything from anywhere.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ use crate::transport::waiting::Patience;
 pub(crate) struct DrainProgress {
     /// It had nothing to do when it last looked. False until it has looked while draining.
     pub(crate) is_idle: bool,
+    /// It takes nothing from its ingress any more.
+    pub(crate) is_shut: bool,
     /// How often it took up work.
     pub(crate) begun: u64,
     pub(crate) sent: u64,
@@ -84,6 +86,8 @@ pub(crate) struct Shared<A: Actor> {
     /// By shard.
     pub(crate) pulses: Box<[CachePadded<Pulse>]>,
     pub(crate) phase: CachePadded<AtomicU8>,
+    /// The shards are to take nothing from their ingresses any more.
+    pub(crate) ingresses_shut: AtomicBool,
     pub(crate) progress: Box<[Mutex<DrainProgress>]>,
     pub(crate) deaths: Mutex<Vec<Death>>,
     /// What its gates count, in the order they were opened.
@@ -117,6 +121,14 @@ impl<A: Actor> Shared<A> {
     /// Goes on to `phase`, if it is not there or beyond, and tells every shard.
     pub(crate) fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+        for mailbox in &self.mailboxes {
+            mailbox.signal(PHASE, &self.replies);
+        }
+    }
+
+    /// Tells every shard, while they drain, to take nothing from its ingress any more.
+    pub(crate) fn shut_ingresses(&self) {
+        self.ingresses_shut.store(true, Ordering::Release);
         for mailbox in &self.mailboxes {
             mailbox.signal(PHASE, &self.replies);
         }

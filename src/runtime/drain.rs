@@ -4,7 +4,13 @@
 //! detection", Distributed Computing 2, 1987): in two rounds of asking, one after the other, every
 //! shard was idle both times, none had worked in between, and as many envelopes had been taken from
 //! lanes as put in.
+//!
+//! A caller may have seen an open runtime and put its message into an ingress after all was quiet.
+//! A shard that ran it then left in the middle of what it had begun on other shards. So the
+//! ingresses are shut once all is quiet, and it is asked again. What was taken before has run to
+//! its end then; what lies in an ingress is refused when its shard leaves.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use freehold_shard::{Actor, ShardIndex};
@@ -29,7 +35,8 @@ pub(super) fn wait_until_quiet<A: Actor>(shared: &Shared<A>, deadline: Instant) 
     loop {
         std::thread::sleep(pause);
         let after = ask();
-        if is_quiet(&before, &after) {
+        let is_shut = shared.ingresses_shut.load(Ordering::Relaxed);
+        if is_quiet(&before, &after) && after.iter().all(|shard| shard.is_shut == is_shut) {
             return true;
         }
         if Instant::now() >= deadline || shared.phase() == Phase::Dead {

@@ -4,7 +4,7 @@
 //! All shards come up, or those that did are stopped again.
 
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU8, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -143,6 +143,7 @@ fn build_shared<A: Actor>(
         birth: Birth::now(),
         pulses: (0..shards).map(|_| CachePadded::default()).collect(),
         phase: CachePadded::new(AtomicU8::new(Phase::Running as u8)),
+        ingresses_shut: AtomicBool::new(false),
         progress: (0..shards).map(|_| Mutex::default()).collect(),
         deaths: Mutex::default(),
         gates: Mutex::default(),

@@ -50,6 +50,10 @@ pub(super) fn stop<A: Actor>(
         // They may have sent messages to the last.
         drained = wait_until_quiet(shared, deadline.max(grace));
     }
+    if drained {
+        shared.shut_ingresses();
+        drained = wait_until_quiet(shared, deadline.max(grace));
+    }
     shared.advance(Phase::Stopping);
     let gives_up = begun + shared.config.drain_max + shared.config.tasks_grace;
     let (mut exits, stuck) = join(shared, threads, standstills, gives_up);

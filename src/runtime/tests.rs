@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 
-use super::drain::is_quiet;
+use super::drain::{is_quiet, wait_until_quiet};
 use super::*;
 use crate::config::{Idle, Shards};
 use crate::core::shared::DrainProgress;
 use crate::error::{ConfigError, Death, DeathCause, TaskError, TellError};
+use crate::stats::{AnswerPath, Phase};
 use crate::test_actor::{Accounts, Message};
-use freehold_shard::{AskError, PlacementKey, ShardIndex};
+use crate::transport::mailbox::Ingress;
+use crate::transport::replies::Ask;
+use freehold_shard::{AskError, Envelope, OwnerId, PlacementKey, ReturnAddress, ShardIndex};
 
 fn start(shards: usize) -> Runtime<Accounts> {
     start_with(Config { shards: Shards::Count(shards), ..Config::default() })
@@ -272,7 +275,7 @@ fn more_shards_than_cpus_run_unpinned() {
 
 #[test]
 fn quiet_is_what_does_not_change_and_adds_up() {
-    let idle = |begun, sent, received| DrainProgress { is_idle: true, begun, sent, received };
+    let idle = |begun, sent, received| DrainProgress { is_idle: true, is_shut: false, begun, sent, received };
     let quiet = [idle(1, 5, 2), idle(3, 1, 4)];
     assert!(is_quiet(&quiet, &quiet));
     assert!(!is_quiet(&[idle(1, 5, 2), idle(2, 1, 4)], &quiet), "a shard worked in between");
@@ -287,6 +290,37 @@ fn quiet_is_what_does_not_change_and_adds_up() {
     );
 }
 
+/// The story: a caller saw an open runtime, and was late with its message. A shard ran it after all
+/// had been quiet, and what it told another shard was never run.
+#[test]
+fn a_message_that_comes_late_runs_to_its_end_or_not_at_all() {
+    let runtime = start(2);
+    let (handle, shared) = (runtime.handle(), runtime.shared.clone());
+    let [a, b] = accounts(&handle)[..] else { panic!("two shards") };
+    let ask_late = || {
+        let claim = shared.replies.claim(AnswerPath::Fast).unwrap();
+        let answer_to = ReturnAddress::Outside { slot: claim.slot, generation: claim.generation };
+        let message = Message::Pass { account: a, to: b, coins: 4 };
+        let mailbox = &shared.mailboxes[handle.home(&a).index()];
+        let envelope = Envelope::Message { message, sender: OwnerId(0), answer_to };
+        assert!(mailbox.put(Ingress::One(envelope, 0)).is_ok());
+        mailbox.notify(&shared.replies);
+        Ask::<Accounts>::sent(shared.replies.clone(), claim)
+    };
+    let far = Instant::now() + Duration::from_secs(60);
+    shared.advance(Phase::Draining);
+    assert!(wait_until_quiet(&shared, far));
+    assert_eq!(ask_late().wait(), Ok(4), "the ingresses are open");
+    shared.shut_ingresses();
+    assert!(wait_until_quiet(&shared, far));
+    let handled = shared.stats().handled();
+    assert_eq!(handled, 2, "what it told the other shard has run");
+    let refused = ask_late();
+    let report = runtime.shutdown();
+    assert_eq!(refused.wait(), Err(AskError::Stopped));
+    assert_eq!((report.drained, report.messages_unrun, report.stats.handled()), (true, 1, handled));
+}
+
 /// Checked by the compiler.
 #[test]
 fn what_crosses_threads_may_and_futures_can_be_moved() {
@@ -294,7 +328,7 @@ fn what_crosses_threads_may_and_futures_can_be_moved() {
     fn moves<T: Send + Unpin>() {}
     crosses::<Runtime<Accounts>>();
     crosses::<Handle<Accounts>>();
-    moves::<crate::Ask<Accounts>>();
+    moves::<Ask<Accounts>>();
     moves::<crate::AskAll<Accounts>>();
     moves::<EachShard<u64>>();
 }

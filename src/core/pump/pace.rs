@@ -33,7 +33,7 @@ pub(super) enum Step {
     SpinOn,
     /// It looks again at once.
     Look,
-    /// It waits for an event.
+    /// It has a last round, and then waits for an event, if [`Pace::parks_after`] says so.
     Park,
 }
 
@@ -109,6 +109,21 @@ impl Pace {
         }
     }
 
+    /// Whether the pump parks after the last round before a park. `now` reads a clock.
+    ///
+    /// The story: it parked whatever that round had found, if there was nothing left to do. But a
+    /// shard that drains says in a round that finds nothing that it is at rest. A message that came
+    /// just before the last round was run in it, the shard parked, and never said so: the shutdown
+    /// waited for as long as it may. Invariant *rests-before-it-parks*: a pump parks after a round
+    /// that found nothing, and after no other.
+    #[inline]
+    pub(super) fn parks_after(&mut self, found: Found, now: impl FnOnce() -> Instant) -> bool {
+        if found == Found::Work {
+            self.spins_since = Some(now());
+        }
+        found == Found::Nothing
+    }
+
     /// The pump has parked. It spins afterwards if there may be work, from `since` on, and not if
     /// only time has passed.
     pub(super) fn parked(&mut self, since: Option<Instant>) {
@@ -176,17 +191,42 @@ mod tests {
         writing: bool,
         /// It has written, and the executor has not seen it yet.
         written: bool,
+        /// The runtime stops, and waits until the shard says that it is at rest.
+        drains: bool,
+        /// The last round said so.
+        at_rest: bool,
+        /// The pump is about to have its last round before a park.
+        parks: bool,
         looks: u32,
         parked: bool,
     }
 
+    impl Model {
+        /// A round: what it finds, and what is so after it.
+        fn round(self) -> (Found, Model) {
+            let works = self.ingress && !self.behind;
+            let found = if works { Found::Work } else { Found::Nothing };
+            (found, Model { ingress: self.ingress && !works, at_rest: !self.ingress, ..self })
+        }
+
+        /// The executor looks at its ring.
+        fn sees(self) -> Model {
+            match self.written {
+                // The write's end wakes a parked pump.
+                true => Model { behind: false, writing: false, written: false, parked: false, ..self },
+                false => self,
+            }
+        }
+    }
+
     /// Every state that can be reached, and what the pump does in it. While the disk writes and the
     /// shard is behind, the pump may wait; it may not go on for ever without letting the executor
-    /// see that the write has ended.
+    /// see that the write has ended. While the shard drains, the pump may not wait before it has
+    /// said that it is at rest.
     #[test]
     fn a_pump_that_is_held_back_is_neither_busy_and_blind_nor_asleep_with_work() {
         let mut seen = std::collections::BTreeSet::new();
-        let mut open: Vec<Model> = (0..8)
+        let mut open: Vec<Model> = (0..16)
             .map(|bits: u32| {
                 let writing = bits & 4 != 0;
                 // The log is behind only while the disk writes: what waits is the next batch.
@@ -194,6 +234,7 @@ mod tests {
                     ingress: bits & 1 != 0,
                     behind: bits & 2 != 0 && writing,
                     writing,
+                    drains: bits & 8 != 0,
                     ..Model::default()
                 }
             })
@@ -202,40 +243,41 @@ mod tests {
             if !seen.insert(state) {
                 continue;
             }
-            // Another thread sends; the disk finishes.
+            // Another shard sends; the disk finishes.
             open.push(Model { ingress: true, parked: false, ..state });
             if state.writing && !state.written {
                 open.push(Model { written: true, ..state });
             }
-            let sees = |state: Model| match state.written {
-                // The write's end wakes a parked pump.
-                true => Model { behind: false, writing: false, written: false, parked: false, ..state },
-                false => state,
-            };
             if state.parked {
                 assert!(!state.ingress || state.behind, "asleep with work: {state:?}");
                 assert!(!state.behind || state.writing, "nothing would wake it: {state:?}");
+                assert!(state.ingress || state.at_rest, "rests-before-it-parks: {state:?}");
                 // An executor whose tasks all wait looks at its ring.
-                open.push(sees(state));
+                open.push(state.sees());
                 continue;
             }
             let begun = Instant::now();
             let mut pace = Pace { looks: state.looks, rounds: 0, spins_since: Some(begun) };
-            let works = state.ingress && !state.behind;
-            let found = if works { Found::Work } else { Found::Nothing };
-            let spin = Duration::from_secs(3600);
-            let around = Around { woke: false, has_tasks: false, may_spin: !state.writing, spin };
-            let step = pace.next(found, around, || begun);
-            let mut next = Model { looks: pace.looks % LOOKS_PER_CLOCK, ..state };
-            if works {
-                next.ingress = false;
+            let (found, mut next) = state.round();
+            if found == Found::Work {
                 // What it ran may put the log behind.
-                open.push(Model { behind: true, writing: true, ..next });
+                open.push(Model { behind: true, writing: true, parks: false, ..next });
             }
+            if state.parks {
+                next.parks = false;
+                // Unless something has come meanwhile.
+                next.parked = pace.parks_after(found, || begun) && (!next.ingress || next.behind);
+                open.push(if next.parked { next } else { next.sees() });
+                continue;
+            }
+            let spin = Duration::from_secs(3600);
+            let may_spin = !state.writing && !state.drains;
+            let step = pace.next(found, Around { woke: false, has_tasks: false, may_spin, spin }, || begun);
+            next.looks = pace.looks % LOOKS_PER_CLOCK;
             match step {
                 Step::Look => assert!(pace.looks > state.looks, "gives-way: {state:?}"),
-                Step::Park => next.parked = true,
-                _ => next = sees(next),
+                Step::Park => next.parks = true,
+                _ => next = next.sees(),
             }
             open.push(next);
         }
