@@ -79,13 +79,14 @@ impl<A: Actor> Drop for Open<A> {
 
 /// Opens a snapshot. Where answers wait until they are durable, so does it.
 pub(crate) fn open<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A>> {
-    open_with(shared, shared.answers_when_durable(), Whose::User)
+    let readable = if shared.answers_when_durable() { Readable::Durable } else { Readable::Closed };
+    open_when(shared, readable, Whose::User)
 }
 
 /// Begins a checkpoint, and waits until what it sees is durable. There is one at a time; it ends
 /// when this is dropped.
 pub(crate) fn open_for_checkpoint<A: Actor>(shared: &Arc<Shared<A>>) -> SnapshotRead<Snapshot<A>> {
-    open_with(shared, true, Whose::Checkpoint)
+    open_when(shared, Readable::Durable, Whose::Checkpoint)
 }
 
 /// Who asks shards for something.
@@ -97,7 +98,20 @@ enum Whose {
     Checkpoint,
 }
 
-fn open_with<A: Actor>(shared: &Arc<Shared<A>>, is_durable: bool, whose: Whose) -> SnapshotRead<Snapshot<A>> {
+/// When a snapshot may be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readable {
+    /// All shards have closed the epochs it sees.
+    Closed,
+    /// What it sees is durable, too.
+    Durable,
+}
+
+fn open_when<A: Actor>(
+    shared: &Arc<Shared<A>>,
+    readable: Readable,
+    whose: Whose,
+) -> SnapshotRead<Snapshot<A>> {
     if !shared.is_open() {
         return SnapshotRead::known(Err(SnapshotError::Stopped));
     }
@@ -115,7 +129,7 @@ fn open_with<A: Actor>(shared: &Arc<Shared<A>>, is_durable: bool, whose: Whose) 
         move |shard: &mut freehold_shard::Shard<A, _>| {
             if !shard.has_closed(epoch) {
                 Progress::Waits(Wait::Closed(epoch))
-            } else if is_durable && !shard.want_durable(before) {
+            } else if readable == Readable::Durable && !shard.want_durable(before) {
                 Progress::Waits(Wait::Durable(before))
             } else {
                 Progress::Done(())

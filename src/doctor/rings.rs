@@ -51,7 +51,10 @@ impl Rings {
     /// What came of the attempts. Operations are asked of a ring, so without one there is nothing
     /// to say of them.
     pub(super) fn attempts(&self) -> Vec<Check> {
-        let mut checks = vec![judge_ring(&self.ring, self.switch.forbids(), self.seccomp_filter)];
+        let mut checks = vec![judge_ring(
+            &self.ring,
+            Confined { by_switch: self.switch.forbids(), by_filter: self.seccomp_filter },
+        )];
         if let Ring::Works { missing } = &self.ring {
             checks.push(judge_operations(missing));
         }
@@ -219,11 +222,20 @@ fn has_seccomp_filter(status: &str) -> bool {
     status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
 }
 
-fn judge_ring(ring: &Ring, switch_forbids: bool, seccomp_filter: bool) -> Check {
+/// What confines this process, and may be why a ring is refused.
+#[derive(Clone, Copy, Debug)]
+struct Confined {
+    /// `kernel.io_uring_disabled` applies to it.
+    by_switch: bool,
+    /// A seccomp filter is in force.
+    by_filter: bool,
+}
+
+fn judge_ring(ring: &Ring, confined: Confined) -> Check {
     let (verdict, found, fix) = match ring {
         Ring::Works { .. } => (Verdict::Passed, "rings can be made, set up and used".into(), String::new()),
         Ring::Refused { call, errno } => {
-            let (cause, fix) = refusal(*errno, switch_forbids, seccomp_filter);
+            let (cause, fix) = refusal(*errno, confined);
             (Verdict::Failed, format!("{call} was refused: {errno}. {cause}"), fix)
         }
     };
@@ -233,12 +245,12 @@ fn judge_ring(ring: &Ring, switch_forbids: bool, seccomp_filter: bool) -> Check 
 }
 
 /// The likely cause of a refused ring, without a full stop, and what to do about it.
-fn refusal(errno: Errno, switch_forbids: bool, seccomp_filter: bool) -> (&'static str, String) {
+fn refusal(errno: Errno, confined: Confined) -> (&'static str, String) {
     match errno {
-        Errno::PERM if switch_forbids => {
+        Errno::PERM if confined.by_switch => {
             ("The cause is kernel.io_uring_disabled, see there", switch_fix(false))
         }
-        Errno::PERM if seccomp_filter => (
+        Errno::PERM if confined.by_filter => (
             "A seccomp filter is in force, and the default profiles of Docker (25 and later) and containerd \
              (2 and later) forbid io_uring",
             seccomp_fix(),
@@ -250,7 +262,7 @@ fn refusal(errno: Errno, switch_forbids: bool, seccomp_filter: bool) -> (&'stati
              container: docker run --security-opt label=disable --security-opt apparmor=unconfined IMAGE"
                 .into(),
         ),
-        Errno::NOSYS if seccomp_filter => (
+        Errno::NOSYS if confined.by_filter => (
             "Either the seccomp filter in force answers so, or this kernel was built without io_uring",
             format!("{}\n{}", seccomp_fix(), no_io_uring_fix()),
         ),
@@ -356,9 +368,9 @@ mod tests {
 
     #[test]
     fn a_refused_ring_names_its_cause() {
-        let judge = |errno, switch_forbids, seccomp_filter| {
+        let judge = |errno, by_switch, by_filter| {
             let ring = Ring::Refused { call: "io_uring_setup", errno };
-            let check = judge_ring(&ring, switch_forbids, seccomp_filter);
+            let check = judge_ring(&ring, Confined { by_switch, by_filter });
             assert_eq!(verdict(&check), Verdict::Failed);
             assert!(check.found.contains("io_uring_setup was refused"));
             check
@@ -377,7 +389,13 @@ mod tests {
         assert!(fix(&judge(Errno::NOMEM, false, false)).contains("memlock"));
         assert!(fix(&judge(Errno::MFILE, false, false)).contains("nofile"));
         assert!(fix(&judge(Errno::INVAL, false, false)).contains("strace"));
-        assert_eq!(verdict(&judge_ring(&Ring::Works { missing: vec![] }, false, true)), Verdict::Passed);
+        assert_eq!(
+            verdict(&judge_ring(
+                &Ring::Works { missing: vec![] },
+                Confined { by_switch: false, by_filter: true }
+            )),
+            Verdict::Passed
+        );
     }
 
     #[test]
