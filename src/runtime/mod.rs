@@ -300,7 +300,8 @@ impl<A: Actor> Runtime<A> {
         if waiting::on_shard_thread() {
             let report = Report { stats: shared.stats(), ..Report::default() };
             tracing::warn!("a runtime is stopped by a shard's thread, which cannot wait for it");
-            // If no thread can be had, the shards are told at least.
+            // If no thread can be had, gates and shards are told at least.
+            gates.iter().for_each(GateThreads::close);
             let stopping = shared.clone();
             if std::thread::Builder::new()
                 .name("freehold-stop".into())
