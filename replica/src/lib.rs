@@ -47,6 +47,8 @@
 //! [NATS JetStream]: https://docs.nats.io/nats-concepts/jetstream
 
 mod appender;
+mod archive;
+mod checkpoint_store;
 mod config;
 mod error;
 mod follower;
@@ -63,5 +65,5 @@ pub use config::{Login, ReplicaConfig, SyncCheck, Tls};
 pub use error::ReplicaError;
 pub use objects::{Lag, StandbySnapshot};
 pub use replicated::Replicated;
-pub use status::{NodeStatus, Role, SetAside};
+pub use status::{NodeStatus, Role, SetAside, StreamCheckpoint};
 pub use verify::{Verified, verify};

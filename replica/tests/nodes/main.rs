@@ -3,6 +3,7 @@
 //! Each test waits for progress, and not for a time to pass.
 
 mod bank;
+mod checkpoints;
 mod joining;
 mod losses;
 mod processes;

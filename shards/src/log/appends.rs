@@ -129,6 +129,11 @@ impl Appends {
         self.entries.iter().map(|sent| sent.entry.len()).sum()
     }
 
+    /// How many bytes the oldest entry has that is on its way, or is to be sent.
+    pub fn bytes_of_first(&self) -> usize {
+        self.entries.front().map_or(0, |sent| sent.entry.len())
+    }
+
     fn put(&mut self, entry: Vec<u8>, epoch: Option<Epoch>) {
         self.entries.push_back(Sent { entry, epoch });
     }
