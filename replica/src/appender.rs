@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use freehold::{Epoch, EpochBatch, EpochReceiver, WrittenSchema};
+use freehold::{Distribution, Epoch, EpochBatch, EpochReceiver, WrittenSchema};
 use freehold_shard::log::appends::{Appended, Appends, NotOurs};
 use freehold_shard::log::chain::{Chain, NamedCheckpoint};
 use tokio::time::sleep_until;
@@ -51,6 +51,8 @@ pub struct Latency {
     pub appends: u64,
     /// How long they took together.
     pub total: Duration,
+    /// How many took how long.
+    pub times: Distribution,
     /// How long the last took.
     pub last: Duration,
     /// How often the stream had to be looked at, because an append was not acknowledged.
@@ -188,6 +190,7 @@ impl Appender {
                     let took = since.map_or(Duration::ZERO, |since| since.elapsed());
                     self.latency.appends += 1;
                     self.latency.total += took;
+                    self.latency.times.note(took);
                     self.latency.last = took;
                 } else {
                     tracing::debug!(?appended, "an append was not acknowledged: the stream is looked at");

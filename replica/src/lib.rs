@@ -52,6 +52,7 @@ mod checkpoint_store;
 mod config;
 mod error;
 mod follower;
+mod metrics;
 mod node;
 mod node_file;
 mod objects;

@@ -59,6 +59,9 @@ pub(crate) struct Setup<A: Actor> {
 struct Beat {
     term: u64,
     node: String,
+    /// The last epoch that the stream has acknowledged.
+    #[serde(default)]
+    epoch: u64,
 }
 
 /// A node that has joined.
@@ -386,7 +389,7 @@ where
     }
 
     async fn beat(&self, term: u64) {
-        let beat = Beat { term, node: self.file.node.clone() };
+        let beat = Beat { term, node: self.file.node.clone(), epoch: self.shared.status().epoch.0 };
         self.stream.beat(serde_json::to_vec(&beat).expect("all of it can be JSON")).await;
     }
 
@@ -519,7 +522,7 @@ where
             match self.bring_on(follower).await {
                 Ok(()) => {
                     (is_all_there, all_at) = (true, Instant::now());
-                    self.say_of(follower, 0, Duration::ZERO);
+                    self.say_of(follower, 0, 0);
                     if (follower.sequence(), follower.place().term) != before {
                         heard = Instant::now();
                     }
@@ -531,8 +534,7 @@ where
                     tracing::debug!(%error, "the stream does not answer");
                     // As long as nobody can append, silence means nothing.
                     heard = Instant::now();
-                    let entries = self.shared.status().lag.entries;
-                    self.say_of(follower, entries, all_at.elapsed());
+                    self.shared.say(|status| status.lag.since = all_at.elapsed());
                 }
                 Err(ReplicaError::Trimmed { .. }) => return Ceases::IsBehind,
                 Err(error) => return Ceases::Fails(error),
@@ -569,8 +571,12 @@ where
                 },
                 came = next => if let Heard::Beat(beat) = came {
                     let beat: Option<Beat> = serde_json::from_slice(&beat).ok();
-                    if beat.is_some_and(|beat| beat.term >= follower.place().term) {
+                    if let Some(beat) = beat.filter(|beat| beat.term >= follower.place().term) {
                         heard = Instant::now();
+                        if beat.term == follower.place().term {
+                            let epochs = beat.epoch.saturating_sub(follower.place().epoch.0);
+                            self.shared.say(|status| status.lag.epochs = epochs);
+                        }
                     }
                 },
                 () = sleep(wait) => {}
@@ -594,6 +600,7 @@ where
             return Err(ReplicaError::Trimmed { first: ends.first, needed: follower.sequence() });
         }
         self.shared.say(|status| status.stream_bytes = ends.bytes);
+        let mean = ends.bytes / (ends.last + 1).saturating_sub(ends.first).max(1);
         while follower.sequence() <= ends.last {
             let entries = self.stream.read(follower.sequence(), ends.last, READ_MAX).await?;
             if let Took::Strayed { .. } = follower.take(&entries, self.file.term)? {
@@ -606,17 +613,21 @@ where
                 self.shared.say(|status| status.checkpoint = Some(named));
             }
             let left = (ends.last + 1).saturating_sub(follower.sequence());
-            self.say_of(follower, left, Duration::ZERO);
+            self.say_of(follower, left, left * mean);
         }
         Ok(())
     }
 
-    fn say_of(&self, follower: &Follower<A>, entries: u64, since: Duration) {
+    /// Says how far the follower is; so many entries of so many bytes are known and to come.
+    fn say_of(&self, follower: &Follower<A>, entries: u64, bytes: u64) {
         let place = follower.place();
         self.shared.say(|status| {
             (status.term, status.epoch) = (place.term, place.epoch);
             status.owner.clone_from(&place.owner);
-            (status.lag.entries, status.lag.since) = (entries, since);
+            (status.lag.entries, status.lag.bytes, status.lag.since) = (entries, bytes, Duration::ZERO);
+            if entries == 0 {
+                status.lag.epochs = 0;
+            }
         });
     }
 }

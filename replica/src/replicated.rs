@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use freehold::{Actor, Config, Handle, LogConfig, Report, Runtime};
+use freehold::{Actor, Config, Handle, LogConfig, Metric, Report, Runtime};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc as commands;
@@ -109,6 +109,17 @@ impl<A: Actor> Replicated<A> {
     /// What the node says of itself.
     pub fn status(&self) -> NodeStatus {
         self.shared.status().clone()
+    }
+
+    /// Gives the node's numbers to what it is given, whenever it is called: for
+    /// `freehold_metrics::Server::also`, and other tools that take [`NodeStatus::visit`]'s numbers. It
+    /// does not keep the node alive.
+    pub fn metrics(&self) -> impl Fn(&mut dyn FnMut(&Metric<'_>)) + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move |to| {
+            let status = shared.status().clone();
+            status.visit(to);
+        }
     }
 
     /// Waits until the node's status is so, or for `at_most`. Says whether it is.

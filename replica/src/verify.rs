@@ -1,5 +1,7 @@
 //! Reads all of a database's stream, and says what there is and what is wrong with it.
 
+use std::fmt;
+
 use freehold::Epoch;
 use freehold_shard::log::chain::{Chain, ChainError, ChainPlace, Followed, hash_entry, read_entry};
 
@@ -38,6 +40,25 @@ pub struct Verified {
     pub owner: Option<String>,
     /// The last complete epoch.
     pub epoch: Epoch,
+}
+
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Verified { database, first, entries, bytes, batches, records, term, epoch, .. } = self;
+        writeln!(f, "database {database:#x}, term {term}, up to {epoch}")?;
+        match &self.owner {
+            Some(owner) => writeln!(f, "owned by {owner}")?,
+            None => writeln!(f, "its owner has given it up")?,
+        }
+        match &self.checkpoint {
+            Some((object, bytes)) => writeln!(f, "checkpoint {object}: {bytes} bytes, whole")?,
+            None => writeln!(f, "no checkpoint")?,
+        }
+        write!(
+            f,
+            "{entries} entries from message {first} on, {bytes} bytes; {batches} batches, {records} records"
+        )
+    }
 }
 
 /// Reads all of a database's stream, without joining it: each entry's checksum, that it follows the

@@ -6,6 +6,7 @@ mod bank;
 mod checkpoints;
 mod joining;
 mod losses;
+mod numbers;
 mod processes;
 mod servers;
 mod takeovers;
