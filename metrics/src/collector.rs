@@ -11,10 +11,14 @@ use prometheus_client::registry::{Registry, Unit};
 /// The longest value of a label, in characters: an id is as long as its `Debug` makes it.
 const LABEL_CHARACTERS_MAX: usize = 120;
 
-/// Collects the statistics of a runtime each time that a registry is encoded.
+/// Collects numbers each time that a registry is encoded: those of a runtime, or of something else
+/// that has its numbers visited as a runtime does.
 pub struct StatsCollector<F> {
-    stats: F,
+    visit: F,
 }
+
+/// Gives all numbers of something to what it is given.
+type To<'a> = &'a mut dyn FnMut(&Metric<'_>);
 
 impl StatsCollector<()> {
     /// Of the runtime that `handle` leads to, for a registry of your own.
@@ -31,8 +35,16 @@ impl StatsCollector<()> {
     ///     registry
     /// }
     /// ```
-    pub fn of<A: Actor>(handle: Handle<A>) -> StatsCollector<impl Fn() -> Stats + Send + Sync + 'static> {
-        StatsCollector { stats: move || handle.stats() }
+    pub fn of<A: Actor>(handle: Handle<A>) -> StatsCollector<impl Fn(To<'_>) + Send + Sync + 'static> {
+        StatsCollector { visit: move |to: To<'_>| handle.stats().visit(to) }
+    }
+}
+
+impl<F: Fn(To<'_>) + Send + Sync + 'static> StatsCollector<F> {
+    /// Of what `visit` goes through: numbers of one name one after another. The node of a replicated
+    /// database has such a function.
+    pub fn visiting(visit: F) -> Self {
+        StatsCollector { visit }
     }
 }
 
@@ -42,12 +54,42 @@ impl<F> fmt::Debug for StatsCollector<F> {
     }
 }
 
-impl<F: Fn() -> Stats + Send + Sync + 'static> Collector for StatsCollector<F> {
+impl<F: Fn(To<'_>) + Send + Sync + 'static> Collector for StatsCollector<F> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for family in Family::all(&(self.stats)()) {
-            family.encode(&mut encoder)?;
-        }
-        Ok(())
+        Family::all(&self.visit).iter().try_for_each(|family| family.encode(&mut encoder))
+    }
+}
+
+/// Numbers that were visited.
+#[derive(Default)]
+pub(crate) struct Families(Vec<Family>);
+
+impl Families {
+    /// Those that `visit` goes through, too.
+    pub(crate) fn with(mut self, visit: &dyn Fn(To<'_>)) -> Self {
+        self.0.extend(Family::all(&visit));
+        self
+    }
+
+    /// As OpenMetrics text.
+    pub(crate) fn text(self) -> String {
+        let mut registry = Registry::default();
+        registry.sub_registry_with_prefix("freehold").register_collector(Box::new(self));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("a `String` takes any text");
+        text
+    }
+}
+
+impl fmt::Debug for Families {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Families").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Families {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|family| family.encode(&mut encoder))
     }
 }
 
@@ -59,13 +101,7 @@ impl<F: Fn() -> Stats + Send + Sync + 'static> Collector for StatsCollector<F> {
 /// assert!(text.ends_with("# EOF\n"));
 /// ```
 pub fn text(stats: &Stats) -> String {
-    let stats = stats.clone();
-    let mut registry = Registry::default();
-    let of_runtime = registry.sub_registry_with_prefix("freehold");
-    of_runtime.register_collector(Box::new(StatsCollector { stats: move || stats.clone() }));
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).expect("a `String` takes any text");
-    text
+    Families::default().with(&|to| stats.visit(to)).text()
 }
 
 /// The numbers of one name.
@@ -84,9 +120,9 @@ enum Number {
 }
 
 impl Family {
-    fn all(stats: &Stats) -> Vec<Family> {
+    fn all(visit: &dyn Fn(To<'_>)) -> Vec<Family> {
         let mut families: Vec<Family> = Vec::new();
-        stats.visit(|&Metric { name, kind, unit, help, labels, value, .. }| {
+        visit(&mut |&Metric { name, kind, unit, help, labels, value, .. }| {
             if families.last().is_none_or(|last| last.name != name) {
                 families.push(Family { name, kind, unit, help, numbers: Vec::new() });
             }

@@ -20,9 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use freehold::{Actor, Handle, Phase, Progress, Recovery, Stats};
+use freehold::{Actor, Handle, Metric, Phase, Progress, Recovery, Stats};
 
-use crate::collector::text;
+use crate::collector::Families;
 
 /// Requests that are answered at a time; more are refused.
 const CONNECTIONS_MAX: usize = 16;
@@ -47,8 +47,13 @@ enum Source {
     Runtime(Box<dyn Fn() -> Stats + Send>),
 }
 
+/// Gives all its numbers to what it is given.
+type Visit = Box<dyn Fn(&mut dyn FnMut(&Metric<'_>)) + Send>;
+
 struct Shared {
     source: Mutex<Source>,
+    /// What else has numbers.
+    others: Mutex<Vec<Visit>>,
     connections: AtomicUsize,
     stops: AtomicBool,
 }
@@ -56,6 +61,20 @@ struct Shared {
 impl Shared {
     fn source(&self) -> MutexGuard<'_, Source> {
         self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The page of numbers, with those of a runtime if there is one; `None` if there are none.
+    fn numbers(&self, stats: Option<&Stats>) -> Option<Page> {
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if stats.is_none() && others.is_empty() {
+            return None;
+        }
+        let mut families = Families::default();
+        if let Some(stats) = stats {
+            families = families.with(&|to| stats.visit(to));
+        }
+        let text = others.iter().fold(families, |families, visit| families.with(visit)).text();
+        Some(Page { status: OK, kind: OPEN_METRICS, text })
     }
 }
 
@@ -108,6 +127,7 @@ impl Server {
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
             source: Mutex::new(Source::Starting(None)),
+            others: Mutex::default(),
             connections: AtomicUsize::new(0),
             stops: AtomicBool::new(false),
         });
@@ -130,6 +150,13 @@ impl Server {
     /// The runtime has started: from now on the pages are about it.
     pub fn ready<A: Actor>(&self, handle: Handle<A>) {
         *self.shared.source() = Source::Runtime(Box::new(move || handle.stats()));
+    }
+
+    /// Serves other numbers on `/metrics`, too, from now on: those that `visit` goes through, of one
+    /// name one after another. It is called for each request, and must not block. A standby of a
+    /// replicated database has no runtime, and has these alone.
+    pub fn also(&self, visit: impl Fn(&mut dyn FnMut(&Metric<'_>)) + Send + 'static) {
+        self.shared.others.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(visit));
     }
 
     /// Where it listens: the port that the system chose, if it was asked for port 0.
@@ -247,7 +274,7 @@ struct Page {
 
 fn page(path: &str, shared: &Shared) -> Page {
     let stats = match &*shared.source() {
-        Source::Starting(recovery) => return starting(path, *recovery),
+        Source::Starting(recovery) => return starting(path, *recovery, shared),
         Source::Runtime(stats) => stats(),
     };
     let phase = match stats.phase {
@@ -261,21 +288,22 @@ fn page(path: &str, shared: &Shared) -> Page {
         let _ = writeln!(text_of_phase, "{death}");
     }
     match path {
-        "/metrics" => Page { status: OK, kind: OPEN_METRICS, text: text(&stats) },
+        "/metrics" => shared.numbers(Some(&stats)).unwrap_or_else(not_found),
         "/healthz" => says(stats.phase != Phase::Dead, text_of_phase),
         "/readyz" => says(stats.phase == Phase::Running, text_of_phase),
         _ => not_found(),
     }
 }
 
-fn starting(path: &str, recovery: Option<Recovery>) -> Page {
+fn starting(path: &str, recovery: Option<Recovery>, shared: &Shared) -> Page {
     let text = match recovery {
         None => "starting\n".to_owned(),
         Some(recovery) => format!("starting: {recovery}\n"),
     };
     match path {
         "/healthz" => says(true, text),
-        "/readyz" | "/metrics" => says(false, text),
+        "/readyz" => says(false, text),
+        "/metrics" => shared.numbers(None).unwrap_or_else(|| says(false, text)),
         _ => not_found(),
     }
 }

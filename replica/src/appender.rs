@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use freehold::{Epoch, EpochBatch, EpochReceiver, WrittenSchema};
+use freehold::{Distribution, Epoch, EpochBatch, EpochReceiver, WrittenSchema};
 use freehold_shard::log::appends::{Appended, Appends, NotOurs};
-use freehold_shard::log::chain::Chain;
+use freehold_shard::log::chain::{Chain, NamedCheckpoint};
 use tokio::time::sleep_until;
 
 use crate::error::ReplicaError;
@@ -26,6 +26,8 @@ pub(crate) struct Appender {
     /// What was acknowledged last.
     acknowledged: Epoch,
     latency: Latency,
+    /// Bytes of entries that were acknowledged.
+    appended_bytes: u64,
     /// When the stream is to be looked at, if it is.
     looks_at: Instant,
     pause: Duration,
@@ -49,6 +51,8 @@ pub struct Latency {
     pub appends: u64,
     /// How long they took together.
     pub total: Duration,
+    /// How many took how long.
+    pub times: Distribution,
     /// How long the last took.
     pub last: Duration,
     /// How often the stream had to be looked at, because an append was not acknowledged.
@@ -65,6 +69,7 @@ impl Appender {
             under_way: None,
             acknowledged,
             latency: Latency::default(),
+            appended_bytes: 0,
             looks_at: Instant::now(),
             pause: PAUSE,
             lost: 0,
@@ -86,6 +91,11 @@ impl Appender {
 
     pub(crate) fn latency(&self) -> Latency {
         self.latency
+    }
+
+    /// How many bytes were appended.
+    pub(crate) fn appended_bytes(&self) -> u64 {
+        self.appended_bytes
     }
 
     /// How many bytes are under way, or are to be sent.
@@ -138,6 +148,16 @@ impl Appender {
         self.appends.resign();
     }
 
+    /// Puts down the entry that names a checkpoint.
+    pub(crate) fn name_checkpoint(&mut self, named: NamedCheckpoint) {
+        self.appends.name_checkpoint(named);
+    }
+
+    /// The message below which the stream may be trimmed, once: the checkpoint is named for ever.
+    pub(crate) fn trims_below(&mut self) -> Option<u64> {
+        self.appends.trims_below()
+    }
+
     /// Waits for something to do: what comes of the entry under way, or that it is time to look at
     /// the stream. It waits for ever if there is nothing, and may be given up.
     pub(crate) async fn wait(&mut self) -> Came {
@@ -166,9 +186,11 @@ impl Appender {
             Came::Appended(appended) => {
                 let since = self.under_way.take().map(|(_, since)| since);
                 if appended == Appended::Done {
+                    self.appended_bytes += self.appends.bytes_of_first() as u64;
                     let took = since.map_or(Duration::ZERO, |since| since.elapsed());
                     self.latency.appends += 1;
                     self.latency.total += took;
+                    self.latency.times.note(took);
                     self.latency.last = took;
                 } else {
                     tracing::debug!(?appended, "an append was not acknowledged: the stream is looked at");
@@ -205,9 +227,14 @@ impl Appender {
     }
 
     async fn settle(&mut self) -> Result<(), ReplicaError> {
-        self.appends.look(self.stream.ends().await?.last).map_err(not_ours)?;
+        let ends = self.stream.ends().await?;
+        self.appends.look(ends.last).map_err(not_ours)?;
         while let Some(sequence) = self.appends.unread() {
-            let there = self.stream.get(sequence).await?;
+            let there = match self.stream.get(sequence).await? {
+                // Only another owner has let go of what this one had not read.
+                None if sequence < ends.first => self.stream.get(ends.first).await?,
+                there => there,
+            };
             let there = there.ok_or(ReplicaError::Missing { sequence })?;
             self.appends.read(&there).map_err(not_ours)?;
         }

@@ -54,6 +54,10 @@ pub struct ReplicaConfig {
     /// (`max_payload`, by default 1 MiB). One is on its way at a time, so this bounds how much
     /// leaves in a second. Default: 8 MiB.
     pub entry_bytes_max: usize,
+    /// When the stream has grown by so many bytes, the owner makes a checkpoint and trims the stream:
+    /// 64 KiB to 1 TiB. A node that joins reads the checkpoint and at most about twice as much of the
+    /// stream. Default: 1 GiB.
+    pub checkpoint_bytes: u64,
     /// How many bytes of batches may wait for the stream before messages wait. 64 KiB to 1 GiB.
     /// Default: 32 MiB.
     pub backlog_bytes: usize,
@@ -84,6 +88,7 @@ impl ReplicaConfig {
             takeover_after: None,
             beat_every: Duration::from_millis(250),
             entry_bytes_max: 8 << 20,
+            checkpoint_bytes: 1 << 30,
             backlog_bytes: 32 << 20,
             answer_within: Duration::from_secs(2),
             patience: Duration::from_secs(10),
@@ -116,6 +121,8 @@ impl ReplicaConfig {
         must(within(self.beat_every, 10, 60_000), "beat_every", "10 ms to a minute")?;
         let entry = 4 << 10..=8 << 20;
         must(entry.contains(&self.entry_bytes_max), "entry_bytes_max", "4 KiB to 8 MiB")?;
+        let between = 64 << 10..=1 << 40;
+        must(between.contains(&self.checkpoint_bytes), "checkpoint_bytes", "64 KiB to 1 TiB")?;
         let backlog = 64 << 10..=1 << 30;
         must(backlog.contains(&self.backlog_bytes), "backlog_bytes", "64 KiB to 1 GiB")?;
         must(within(self.answer_within, 10, 60_000), "answer_within", "10 ms to a minute")?;
@@ -132,6 +139,16 @@ impl ReplicaConfig {
     /// The subject of its entries.
     pub(crate) fn subject(&self) -> String {
         format!("freehold.{}.log", self.database)
+    }
+
+    /// The subject of the entries that name a checkpoint.
+    pub(crate) fn checkpoint_subject(&self) -> String {
+        format!("freehold.{}.checkpoint", self.database)
+    }
+
+    /// How the names of the database's checkpoints begin.
+    pub(crate) fn checkpoint_prefix(&self, database: u64) -> String {
+        format!("FREEHOLD_{}_checkpoint_{database:016x}_", self.database)
     }
 
     /// The subject on which the owner says that it is there.
@@ -226,6 +243,7 @@ mod tests {
             ("takeover_after", ReplicaConfig { takeover_after: Some(Duration::ZERO), ..config() }),
             ("beat_every", ReplicaConfig { beat_every: long, ..config() }),
             ("entry_bytes_max", ReplicaConfig { entry_bytes_max: 4095, ..config() }),
+            ("checkpoint_bytes", ReplicaConfig { checkpoint_bytes: 1, ..config() }),
             ("backlog_bytes", ReplicaConfig { backlog_bytes: 1, ..config() }),
             ("answer_within", ReplicaConfig { answer_within: long, ..config() }),
             ("patience", ReplicaConfig { patience: long, ..config() }),

@@ -105,15 +105,34 @@ pub enum ReplicaError {
         /// The number of the message.
         sequence: u64,
     },
-    /// What this node needs of the stream was let go of.
+    /// What this node needs of the stream was let go of, and the stream names no checkpoint.
     #[error(
-        "the stream begins with message {first}, and this node needs message {needed}: join with an empty directory"
+        "the stream begins with message {first} and names no checkpoint, and this node needs message {needed}: \
+         open a node that has more of the database, or bring the stream back from a backup"
     )]
     Trimmed {
         /// The first message there is.
         first: u64,
         /// The one that is needed.
         needed: u64,
+    },
+    /// The checkpoint that the stream names cannot be had, or is not what was named. The node's own
+    /// log is as it was.
+    #[error(
+        "the checkpoint {object} of the stream: {why}; have the owner make another (`Replicated::checkpoint`), \
+         and join again"
+    )]
+    Checkpoint {
+        /// Which one: the bucket of the object store that keeps it.
+        object: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A checkpoint was not made. The stream was not trimmed, and the owner goes on.
+    #[error("no checkpoint was made: {why}; it is tried again")]
+    NotCheckpointed {
+        /// Why.
+        why: String,
     },
     /// The directory has a database that is not of this stream, or not known to be.
     #[error(

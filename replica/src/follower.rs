@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use freehold::{
     Actor, CommitLog, CommitLogError, Epoch, EpochBatch, LocalLog, LogConfig, SchemaTypes, WrittenSchema,
 };
-use freehold_shard::log::chain::{Chain, ChainPlace, Followed};
+use freehold_shard::log::chain::{Chain, ChainPlace, Followed, NamedCheckpoint};
 
 use crate::error::ReplicaError;
 use crate::objects::Objects;
@@ -35,6 +35,8 @@ pub(crate) struct Follower<A: Actor> {
     log: LocalLog,
     schema: WrittenSchema,
     shows: Arc<Mutex<Objects<A>>>,
+    /// The last checkpoint that came by, until somebody asks.
+    named: Option<Box<NamedCheckpoint>>,
 }
 
 /// What became of entries.
@@ -57,7 +59,7 @@ impl<A: Actor + SchemaTypes> Follower<A> {
     ) -> Result<Self, ReplicaError> {
         let log = LocalLog::open_with(&at_log(log))?;
         let schema = WrittenSchema::of::<A>();
-        let follower = Follower { chain: Chain::at(place), sequence, log, schema, shows };
+        let follower = Follower { chain: Chain::at(place), sequence, log, schema, shows, named: None };
         follower.restore()?;
         Ok(follower)
     }
@@ -82,6 +84,11 @@ impl<A: Actor + SchemaTypes> Follower<A> {
 
     pub(crate) fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    /// The checkpoint that came by since this was asked.
+    pub(crate) fn take_named(&mut self) -> Option<Box<NamedCheckpoint>> {
+        self.named.take()
     }
 
     /// The message that comes next.
@@ -115,6 +122,10 @@ impl<A: Actor + SchemaTypes> Follower<A> {
             self.sequence += 1;
             let (next, time, records) = match followed {
                 Followed::Part | Followed::Resigned | Followed::Still => continue,
+                Followed::Checkpoint(named) => {
+                    self.named = Some(named);
+                    continue;
+                }
                 Followed::Takeover => {
                     self.write(together.take())?;
                     if term == ours && term > 0 && self.has_after(epoch)? {

@@ -47,9 +47,12 @@
 //! [NATS JetStream]: https://docs.nats.io/nats-concepts/jetstream
 
 mod appender;
+mod archive;
+mod checkpoint_store;
 mod config;
 mod error;
 mod follower;
+mod metrics;
 mod node;
 mod node_file;
 mod objects;
@@ -63,5 +66,5 @@ pub use config::{Login, ReplicaConfig, SyncCheck, Tls};
 pub use error::ReplicaError;
 pub use objects::{Lag, StandbySnapshot};
 pub use replicated::Replicated;
-pub use status::{NodeStatus, Role, SetAside};
+pub use status::{NodeStatus, Role, SetAside, StreamCheckpoint};
 pub use verify::{Verified, verify};

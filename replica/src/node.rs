@@ -8,8 +8,10 @@
 //! what it has read, remembers its term, and only then starts the runtime on its log. A node that
 //! founds a database remembers its term first: if it stops between, it goes on with what it has.
 
+mod checkpointing;
 mod opening;
 mod owning;
+mod restoring;
 
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
@@ -22,15 +24,17 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 
+use self::checkpointing::Asker;
 use self::opening::{begin, make, open, set_aside};
+use self::restoring::{clean, fetch};
 use crate::appender::Appender;
 use crate::config::ReplicaConfig;
 use crate::error::ReplicaError;
 use crate::follower::{Follower, Took, log_directory};
 use crate::node_file::NodeFile;
 use crate::replicated::{Command, NodeShared};
-use crate::status::{Role, SetAside};
-use crate::stream::{EntryStream, Heard, Hearing, PAUSE};
+use crate::status::{Role, SetAside, StreamCheckpoint};
+use crate::stream::{EntryStream, Heard, Hearing, Named, PAUSE};
 
 /// How many messages are read at once.
 const READ_MAX: usize = 64;
@@ -55,6 +59,9 @@ pub(crate) struct Setup<A: Actor> {
 struct Beat {
     term: u64,
     node: String,
+    /// The last epoch that the stream has acknowledged.
+    #[serde(default)]
+    epoch: u64,
 }
 
 /// A node that has joined.
@@ -91,6 +98,8 @@ enum Whom {
 enum Ceases {
     TakesOver(Option<SyncSender<Result<(), ReplicaError>>>),
     Stops(SyncSender<Option<Report>>),
+    /// The stream was trimmed behind it.
+    IsBehind,
     Fails(ReplicaError),
     /// Nobody holds the node any more.
     IsLetGo,
@@ -98,13 +107,22 @@ enum Ceases {
 
 impl Ceases {
     /// Because of a command, or of the end of commands.
-    fn by(command: Option<Command>) -> Self {
+    fn by(command: Option<Command>) -> Option<Self> {
         match command {
-            Some(Command::Promote(answer)) => Ceases::TakesOver(Some(answer)),
-            Some(Command::Stop(answer)) => Ceases::Stops(answer),
-            None => Ceases::IsLetGo,
+            Some(Command::Promote(answer)) => Some(Ceases::TakesOver(Some(answer))),
+            Some(Command::Stop(answer)) => Some(Ceases::Stops(answer)),
+            Some(Command::Checkpoint(asker)) => {
+                refuse_checkpoint(&asker);
+                None
+            }
+            None => Some(Ceases::IsLetGo),
         }
     }
+}
+
+/// A node that is not the owner makes no checkpoint.
+fn refuse_checkpoint(asker: &Asker) {
+    let _ = asker.send(Err(ReplicaError::Role { needed: "the owner, which makes checkpoints" }));
 }
 
 impl<A: Actor> Node<A>
@@ -117,6 +135,8 @@ where
         let stream = EntryStream::open(&replica).await?;
         make(&log.directory)?;
         let (file, follower) = open(&stream, &log, &replica, &shared).await?;
+        // The log is open, so no other process uses the directory.
+        clean(&log.directory)?;
         let state = State::Over;
         let mut node = Node { config, log, replica, shared, commands, stream, file, state };
         match node.take_its_place(follower).await {
@@ -136,6 +156,11 @@ where
     /// Follows the stream to its end, and becomes the owner if nobody else is, or a standby.
     async fn take_its_place(&mut self, follower: Follower<A>) -> Result<(), ReplicaError> {
         let mut follower = self.catch_up(follower).await?;
+        if let Ok(Some(Named { checkpoint, time, .. })) = self.stream.named().await {
+            let ago = Duration::from_nanos(follower.place().time.0.saturating_sub(time.0));
+            let named = StreamCheckpoint::of(&checkpoint, ago);
+            self.shared.say(|status| status.checkpoint = Some(named));
+        }
         let place = follower.place();
         let is_ours = place.owner.is_none() || place.owner.as_ref() == Some(&self.file.node);
         self.shared.say(|status| {
@@ -170,6 +195,10 @@ where
                 }
                 ends => ends?,
             };
+            if follower.sequence() < ends.first {
+                follower = self.restore(follower).await?;
+                continue;
+            }
             if follower.sequence() > ends.last {
                 if follower.sequence() > ends.last + 1 {
                     return Err(ReplicaError::Lost { last: ends.last, seen: follower.sequence() - 1 });
@@ -360,7 +389,7 @@ where
     }
 
     async fn beat(&self, term: u64) {
-        let beat = Beat { term, node: self.file.node.clone() };
+        let beat = Beat { term, node: self.file.node.clone(), epoch: self.shared.status().epoch.0 };
         self.stream.beat(serde_json::to_vec(&beat).expect("all of it can be JSON")).await;
     }
 
@@ -374,6 +403,7 @@ where
                     Some(Command::Promote(answer)) => {
                         let _ = answer.send(Err(ReplicaError::Role { needed: "a standby" }));
                     }
+                    Some(Command::Checkpoint(asker)) => refuse_checkpoint(&asker),
                     Some(Command::Stop(answer)) => {
                         self.shared.say(|status| status.role = Role::Stopped);
                         let _ = answer.send(None);
@@ -386,7 +416,17 @@ where
     }
 
     async fn live_as_standby(&mut self, mut follower: Follower<A>) {
-        match self.follow(&mut follower).await {
+        let mut ceases = self.follow(&mut follower).await;
+        if matches!(ceases, Ceases::IsBehind) {
+            ceases = match self.fetch_or_be_asked(follower.sequence()).await {
+                Ok(named) => match self.replace_log(follower, &named) {
+                    Ok(follower) => return self.stand_by(follower),
+                    Err(error) => return self.fail(&error),
+                },
+                Err(ceases) => ceases,
+            };
+        }
+        match ceases {
             Ceases::TakesOver(answer) => {
                 let whom = if answer.is_some() { Whom::Anybody } else { Whom::Known };
                 let taken = self.try_to_own(follower, whom).await;
@@ -402,7 +442,27 @@ where
                 self.commands.close();
             }
             Ceases::Fails(error) => self.fail(&error),
-            Ceases::IsLetGo => {}
+            Ceases::IsBehind | Ceases::IsLetGo => {}
+        }
+    }
+
+    /// Fetches a checkpoint, and hears meanwhile what is asked of the node.
+    async fn fetch_or_be_asked(&mut self, needed: u64) -> Result<Named, Ceases> {
+        let fetching = fetch(&self.stream, &self.log, self.replica.patience, needed);
+        let mut fetching = std::pin::pin!(fetching);
+        loop {
+            tokio::select! {
+                fetched = &mut fetching => return fetched.map_err(Ceases::Fails),
+                command = self.commands.recv() => match command {
+                    Some(Command::Promote(answer)) => {
+                        let needed = "up to date: it takes a checkpoint, and can be promoted then";
+                        let _ = answer.send(Err(ReplicaError::Role { needed }));
+                    }
+                    command => if let Some(ceases) = Ceases::by(command) {
+                        return Err(ceases);
+                    },
+                },
+            }
         }
     }
 
@@ -411,7 +471,13 @@ where
         let decided = Instant::now();
         let appender = match self.append_takeover(&mut follower, whom).await {
             Ok(appender) => appender,
-            Err(error) if error.is_passing() || matches!(error, ReplicaError::Contended) => {
+            // If the stream was trimmed behind it, it takes a checkpoint first.
+            Err(error @ (ReplicaError::Contended | ReplicaError::Trimmed { .. })) => {
+                tracing::warn!(%error, "this node did not take over, and is a standby still");
+                self.stand_by(follower);
+                return Err(error);
+            }
+            Err(error) if error.is_passing() => {
                 tracing::warn!(%error, "this node did not take over, and is a standby still");
                 self.stand_by(follower);
                 return Err(error);
@@ -456,7 +522,7 @@ where
             match self.bring_on(follower).await {
                 Ok(()) => {
                     (is_all_there, all_at) = (true, Instant::now());
-                    self.say_of(follower, 0, Duration::ZERO);
+                    self.say_of(follower, 0, 0);
                     if (follower.sequence(), follower.place().term) != before {
                         heard = Instant::now();
                     }
@@ -468,9 +534,9 @@ where
                     tracing::debug!(%error, "the stream does not answer");
                     // As long as nobody can append, silence means nothing.
                     heard = Instant::now();
-                    let entries = self.shared.status().lag.entries;
-                    self.say_of(follower, entries, all_at.elapsed());
+                    self.shared.say(|status| status.lag.since = all_at.elapsed());
                 }
+                Err(ReplicaError::Trimmed { .. }) => return Ceases::IsBehind,
                 Err(error) => return Ceases::Fails(error),
             }
             // A takeover that fails ends here again, and others are to be heard in between.
@@ -500,11 +566,17 @@ where
                 }
             };
             tokio::select! {
-                command = self.commands.recv() => return Ceases::by(command),
+                command = self.commands.recv() => if let Some(ceases) = Ceases::by(command) {
+                    return ceases;
+                },
                 came = next => if let Heard::Beat(beat) = came {
                     let beat: Option<Beat> = serde_json::from_slice(&beat).ok();
-                    if beat.is_some_and(|beat| beat.term >= follower.place().term) {
+                    if let Some(beat) = beat.filter(|beat| beat.term >= follower.place().term) {
                         heard = Instant::now();
+                        if beat.term == follower.place().term {
+                            let epochs = beat.epoch.saturating_sub(follower.place().epoch.0);
+                            self.shared.say(|status| status.lag.epochs = epochs);
+                        }
                     }
                 },
                 () = sleep(wait) => {}
@@ -515,8 +587,8 @@ where
     /// What has been asked of the node meanwhile.
     fn asked(&mut self) -> Option<Ceases> {
         match self.commands.try_recv() {
-            Ok(command) => Some(Ceases::by(Some(command))),
-            Err(TryRecvError::Disconnected) => Some(Ceases::by(None)),
+            Ok(command) => Ceases::by(Some(command)),
+            Err(TryRecvError::Disconnected) => Some(Ceases::IsLetGo),
             Err(TryRecvError::Empty) => None,
         }
     }
@@ -524,6 +596,11 @@ where
     /// Takes over what there is behind the last entry.
     async fn bring_on(&self, follower: &mut Follower<A>) -> Result<(), ReplicaError> {
         let ends = self.stream.ends().await?;
+        if follower.sequence() < ends.first {
+            return Err(ReplicaError::Trimmed { first: ends.first, needed: follower.sequence() });
+        }
+        self.shared.say(|status| status.stream_bytes = ends.bytes);
+        let mean = ends.bytes / (ends.last + 1).saturating_sub(ends.first).max(1);
         while follower.sequence() <= ends.last {
             let entries = self.stream.read(follower.sequence(), ends.last, READ_MAX).await?;
             if let Took::Strayed { .. } = follower.take(&entries, self.file.term)? {
@@ -531,18 +608,26 @@ where
                 let owner = follower.place().owner.clone().unwrap_or_default();
                 return Err(ReplicaError::Fenced { owner, term: follower.place().term });
             }
+            if let Some(named) = follower.take_named() {
+                let named = StreamCheckpoint::of(&named, Duration::ZERO);
+                self.shared.say(|status| status.checkpoint = Some(named));
+            }
             let left = (ends.last + 1).saturating_sub(follower.sequence());
-            self.say_of(follower, left, Duration::ZERO);
+            self.say_of(follower, left, left * mean);
         }
         Ok(())
     }
 
-    fn say_of(&self, follower: &Follower<A>, entries: u64, since: Duration) {
+    /// Says how far the follower is; so many entries of so many bytes are known and to come.
+    fn say_of(&self, follower: &Follower<A>, entries: u64, bytes: u64) {
         let place = follower.place();
         self.shared.say(|status| {
             (status.term, status.epoch) = (place.term, place.epoch);
             status.owner.clone_from(&place.owner);
-            (status.lag.entries, status.lag.since) = (entries, since);
+            (status.lag.entries, status.lag.bytes, status.lag.since) = (entries, bytes, Duration::ZERO);
+            if entries == 0 {
+                status.lag.epochs = 0;
+            }
         });
     }
 }

@@ -59,6 +59,10 @@ impl<A: Actor> Objects<A> {
 pub struct Lag {
     /// Entries of the stream that it knows of and has not taken over.
     pub entries: u64,
+    /// About how many bytes those have: so many entries of the stream's mean length.
+    pub bytes: u64,
+    /// How many epochs the owner had acknowledged beyond the standby's last, when it last said so.
+    pub epochs: u64,
     /// How long ago it had all that there was.
     pub since: std::time::Duration,
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use freehold::{Actor, Config, Handle, LogConfig, Report, Runtime};
+use freehold::{Actor, Config, Handle, LogConfig, Metric, Report, Runtime};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc as commands;
@@ -17,7 +17,7 @@ use crate::config::ReplicaConfig;
 use crate::error::ReplicaError;
 use crate::node::{Node, Setup};
 use crate::objects::{Objects, StandbySnapshot};
-use crate::status::{NodeStatus, Role};
+use crate::status::{NodeStatus, Role, StreamCheckpoint};
 use crate::stream::PAUSE;
 
 /// How many requests may wait for the node's thread.
@@ -26,6 +26,7 @@ const COMMANDS_MAX: usize = 64;
 /// What a program asks of the node's thread.
 pub(crate) enum Command {
     Promote(mpsc::SyncSender<Result<(), ReplicaError>>),
+    Checkpoint(mpsc::SyncSender<Result<StreamCheckpoint, ReplicaError>>),
     Stop(mpsc::SyncSender<Option<Report>>),
 }
 
@@ -110,6 +111,17 @@ impl<A: Actor> Replicated<A> {
         self.shared.status().clone()
     }
 
+    /// Gives the node's numbers to what it is given, whenever it is called: for
+    /// `freehold_metrics::Server::also`, and other tools that take [`NodeStatus::visit`]'s numbers. It
+    /// does not keep the node alive.
+    pub fn metrics(&self) -> impl Fn(&mut dyn FnMut(&Metric<'_>)) + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move |to| {
+            let status = shared.status().clone();
+            status.visit(to);
+        }
+    }
+
     /// Waits until the node's status is so, or for `at_most`. Says whether it is.
     pub fn wait_until(&self, is_so: impl Fn(&NodeStatus) -> bool, at_most: Duration) -> bool {
         let until = Instant::now() + at_most;
@@ -164,6 +176,18 @@ impl<A: Actor> Replicated<A> {
     /// or [`Role::Failed`].
     pub fn promote(&self) -> Result<(), ReplicaError> {
         self.ask(Command::Promote).ok_or(ReplicaError::Stopped)?
+    }
+
+    /// Has the owner make a checkpoint, put it into the object store, name it in the stream, and trim
+    /// the stream below it; waits until that is done. If one is being made, it waits for that one. The
+    /// owner makes them by itself, too: see
+    /// [`ReplicaConfig::checkpoint_bytes`](crate::ReplicaConfig::checkpoint_bytes).
+    ///
+    /// # Errors
+    /// [`ReplicaError::Role`] if the node is not the owner; [`ReplicaError::NotCheckpointed`] and
+    /// others say why there is none. The owner goes on, and nothing is lost.
+    pub fn checkpoint(&self) -> Result<StreamCheckpoint, ReplicaError> {
+        self.ask(Command::Checkpoint).ok_or(ReplicaError::Stopped)?
     }
 
     /// Shuts the node down. An owner stops its runtime, brings the last epochs to the stream and

@@ -1,9 +1,11 @@
 //! What a node says of itself.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use freehold::Epoch;
+
+use freehold_shard::log::chain::NamedCheckpoint;
 
 use crate::appender::Latency;
 use crate::objects::Lag;
@@ -47,6 +49,15 @@ pub struct NodeStatus {
     pub bytes_waiting: usize,
     /// Of an owner: how long appends took.
     pub latency: Latency,
+    /// How many bytes the stream takes on each of its servers, as far as this node knows.
+    pub stream_bytes: u64,
+    /// The last checkpoint that this node knows the stream to name.
+    pub checkpoint: Option<StreamCheckpoint>,
+    /// Of an owner: how many checkpoints it has made since it was opened, and how many were given
+    /// up.
+    pub checkpoints: (u64, u64),
+    /// How often this node took a checkpoint in place of entries that were trimmed.
+    pub restored: u64,
     /// How often this node took over since it was opened.
     pub takeovers: u64,
     /// How long the last of these took, from the decision until messages ran.
@@ -55,6 +66,34 @@ pub struct NodeStatus {
     pub set_aside: Vec<SetAside>,
     /// Why it is fenced, or has failed.
     pub failure: Option<String>,
+}
+
+/// A checkpoint in the object store that the stream names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamCheckpoint {
+    /// The bucket that has it.
+    pub object: String,
+    /// Everything up to this epoch is in it, and nothing later.
+    pub epoch: Epoch,
+    /// How long it is.
+    pub bytes: u64,
+    named_at: Instant,
+}
+
+impl StreamCheckpoint {
+    /// A checkpoint that was named so long ago.
+    pub(crate) fn of(named: &NamedCheckpoint, ago: Duration) -> Self {
+        let (object, epoch, bytes) = (named.object.clone(), named.epoch, named.bytes);
+        let now = Instant::now();
+        StreamCheckpoint { object, epoch, bytes, named_at: now.checked_sub(ago).unwrap_or(now) }
+    }
+
+    /// How long ago it was named, by the database's time, which stands still while nobody owns the
+    /// database.
+    pub fn age(&self) -> Duration {
+        self.named_at.elapsed()
+    }
 }
 
 /// What a log had beyond the stream: epochs of a term that ended before. Nobody was told of them,

@@ -5,6 +5,9 @@
 //! writer expects to be the last (`Nats-Expected-Last-Sequence`): the leader refuses it if another
 //! came first. Reading is no proof that nothing else was appended; an append that was acknowledged
 //! is.
+//!
+//! Entries that name a checkpoint have a subject of their own, so that the last of them is found
+//! without reading the rest.
 
 use std::future::IntoFuture;
 use std::time::Duration;
@@ -12,11 +15,13 @@ use std::time::Duration;
 use async_nats::jetstream::context::{ContextBuilder, GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{
-    self, DiscardPolicy, PersistenceMode, RawMessageErrorKind, RetentionPolicy, StorageType,
+    self, DiscardPolicy, LastRawMessageErrorKind, PersistenceMode, RawMessageErrorKind, RetentionPolicy,
+    StorageType,
 };
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, ConnectOptions};
 use freehold_shard::log::appends::Appended;
+use freehold_shard::log::chain::{Body, ChainError, NamedCheckpoint, names_checkpoint, read_entry};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt, StreamExt};
@@ -38,11 +43,12 @@ const BESIDE_MAX: usize = 1024;
 #[derive(Clone)]
 pub(crate) struct EntryStream {
     client: Client,
-    context: Context,
+    pub(crate) context: Context,
     name: String,
     subject: String,
+    checkpoint_subject: String,
     beat_subject: String,
-    answer_within: Duration,
+    pub(crate) answer_within: Duration,
     pub(crate) entry_bytes_max: usize,
 }
 
@@ -51,6 +57,18 @@ pub(crate) struct EntryStream {
 pub(crate) struct Ends {
     pub(crate) first: u64,
     pub(crate) last: u64,
+    /// How many bytes the stream takes, on each of its servers.
+    pub(crate) bytes: u64,
+}
+
+/// A checkpoint that the stream names.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) checkpoint: NamedCheckpoint,
+    /// The message from which its reader goes on.
+    pub(crate) sequence: u64,
+    /// The database's time when it was named.
+    pub(crate) time: freehold_shard::Time,
 }
 
 /// An append that is under way.
@@ -133,6 +151,7 @@ impl EntryStream {
             context,
             name: config.stream(),
             subject: config.subject(),
+            checkpoint_subject: config.checkpoint_subject(),
             beat_subject: config.beat_subject(),
             answer_within: config.answer_within,
             entry_bytes_max: config.entry_bytes_max.min(most).max(4 << 10),
@@ -143,7 +162,7 @@ impl EntryStream {
         let opened = EntryStream::connect(config).await?;
         let wanted = stream::Config {
             name: config.stream(),
-            subjects: vec![config.subject()],
+            subjects: vec![config.subject(), config.checkpoint_subject()],
             retention: RetentionPolicy::Limits,
             storage: StorageType::File,
             discard: DiscardPolicy::New,
@@ -186,7 +205,50 @@ impl EntryStream {
     pub(crate) async fn ends(&self) -> Result<Ends, ReplicaError> {
         let stream = self.stream().await?;
         let state = &stream.cached_info().state;
-        Ok(Ends { first: state.first_sequence.max(1), last: state.last_sequence })
+        Ok(Ends { first: state.first_sequence.max(1), last: state.last_sequence, bytes: state.bytes })
+    }
+
+    /// The checkpoint that was named last, if one was and its message was not let go of.
+    pub(crate) async fn named(&self) -> Result<Option<Named>, ReplicaError> {
+        let doing = "asking for the last checkpoint";
+        let stream = self.context.get_stream_no_info(&self.name).await;
+        let stream = stream.map_err(|error| ReplicaError::servers(doing, error))?;
+        let got =
+            timeout(self.answer_within, stream.get_last_raw_message_by_subject(&self.checkpoint_subject));
+        let message = match got.await.map_err(|_| ReplicaError::servers(doing, "no answer in time"))? {
+            Ok(message) => message,
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
+            Err(error) => return Err(ReplicaError::servers(doing, error)),
+        };
+        let at = message.sequence;
+        let (head, _) = read_entry(&message.payload).map_err(|error| {
+            let error = ChainError::Damaged { number: 0, error };
+            ReplicaError::Chain { sequence: at, error }
+        })?;
+        let time = head.time;
+        match head.body {
+            Body::Checkpoint(named) if named.place.next <= head.number && head.number < at => {
+                let sequence = at - (head.number - named.place.next);
+                Ok(Some(Named { checkpoint: *named, sequence, time }))
+            }
+            _ => Err(ReplicaError::Foreign { sequence: at }),
+        }
+    }
+
+    /// Lets go of the messages before message `below`.
+    pub(crate) async fn trim(&self, below: u64) -> Result<(), ReplicaError> {
+        // Without a number, which 0 would be, a server lets go of everything.
+        if below <= 1 {
+            return Ok(());
+        }
+        let doing = "trimming the stream";
+        let purged = async {
+            let stream = self.context.get_stream_no_info(&self.name).await?;
+            stream.purge().sequence(below).await?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+        };
+        let purged = timeout(self.answer_within, purged).await;
+        purged.map_err(|_| ReplicaError::servers(doing, "no answer in time"))?.map_err(servers(doing))
     }
 
     /// One message; `None` if there is none of this sequence.
@@ -224,8 +286,9 @@ impl EntryStream {
 
     /// Sends an entry that is to stand behind message `last`. What comes of it is what is returned.
     pub(crate) async fn append(&self, entry: Vec<u8>, last: u64) -> Appending {
+        let subject = if names_checkpoint(&entry) { &self.checkpoint_subject } else { &self.subject };
         let message = PublishMessage::build().payload(entry.into()).expected_last_sequence(last);
-        let sent = timeout(self.answer_within, self.context.send_publish(self.subject.clone(), message));
+        let sent = timeout(self.answer_within, self.context.send_publish(subject.clone(), message));
         let acknowledgement = match sent.await {
             Ok(Ok(acknowledgement)) => acknowledgement,
             Ok(Err(error)) => return std::future::ready(unknown(error)).boxed(),
@@ -330,8 +393,8 @@ fn check(config: &ReplicaConfig, entry_bytes_max: usize, found: &stream::Config)
     must(!found.allow_rollup, "rollup", "allowed".to_string(), "denied")?;
     let is_alone = found.mirror.is_none() && found.sources.as_ref().is_none_or(Vec::is_empty);
     must(is_alone, "sources", "others".to_string(), "none")?;
-    let subjects = format!("{:?}", found.subjects);
-    must(found.subjects == [config.subject()], "subjects", subjects, &config.subject())?;
+    let (subjects, ours) = (format!("{:?}", found.subjects), [config.subject(), config.checkpoint_subject()]);
+    must(found.subjects == ours, "subjects", subjects, &format!("{ours:?}"))?;
     let persists = !matches!(found.persist_mode, Some(PersistenceMode::Async));
     must(persists, "persist mode", "async".to_string(), "default")
 }

@@ -106,6 +106,8 @@ pub(crate) enum Fault {
     AppendBlind,
     /// An owner sends entries before those before them were acknowledged.
     SendMany,
+    /// A replicated log is trimmed below a checkpoint before the entry that names it counts.
+    TrimUnnamed,
 }
 
 #[cfg(test)]
@@ -141,7 +143,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 49] = [
+    pub(crate) const ALL: [Fault; 50] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -191,6 +193,7 @@ impl Fault {
         Fault::TrustChain,
         Fault::AppendBlind,
         Fault::SendMany,
+        Fault::TrimUnnamed,
     ];
 
     /// Whether it matters only to those who have logs. These come last.

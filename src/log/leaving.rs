@@ -235,6 +235,12 @@ impl EpochReceiver {
         Some(EpochBatch { epoch, time, schema: source.schema(), records })
     }
 
+    /// Has everything up to `epoch` come out of [`try_next`](EpochReceiver::try_next), as soon as it is
+    /// complete, also if nothing was committed in it and no answer waits for it.
+    pub fn want(&mut self, epoch: Epoch) {
+        self.way.wanted.fetch_max(epoch.0, Ordering::SeqCst);
+    }
+
     /// Another log has all epochs up to this one, for ever: answers that wait for nothing else
     /// leave.
     pub fn acknowledge(&mut self, epoch: Epoch) {
@@ -401,6 +407,18 @@ mod tests {
         });
         sender.attach(Arc::new(Handed(handed.clone())));
         (sender, receiver, handed, woken)
+    }
+
+    #[test]
+    fn an_empty_epoch_leaves_if_it_is_wanted() {
+        let (_sender, mut receiver, handed, _) = attached();
+        receiver.want(Epoch(3));
+        assert_eq!(receiver.try_next(1), None, "it is not complete");
+        handed.store(4, Ordering::SeqCst);
+        let batch = receiver.try_next(1).expect("it is wanted");
+        assert_eq!((batch.epoch, batch.records.len()), (Epoch(4), 0));
+        handed.store(5, Ordering::SeqCst);
+        assert_eq!(receiver.try_next(1), None, "nobody wants more");
     }
 
     #[test]

@@ -36,6 +36,12 @@ impl Distribution {
         self.counts.iter().sum()
     }
 
+    /// Another took so long.
+    pub fn note(&mut self, took: Duration) {
+        self.counts[Distribution::BOUNDS.partition_point(|bound| *bound < took)] += 1;
+        self.sum += took;
+    }
+
     /// Adds those of another.
     pub fn add(&mut self, other: &Distribution) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
@@ -108,6 +114,12 @@ mod tests {
         let mut all = shared.read();
         assert_eq!((all.counts[0], all.counts[1], all.counts[BOUNDED]), (2, 3, 1));
         all.add(&shared.read());
+        let mut noted = Distribution::default();
+        for micros in [1, 1, 60_000_000] {
+            noted.note(Duration::from_micros(micros));
+        }
+        assert_eq!((noted.counts[0], noted.counts[BOUNDED], noted.count()), (2, 1, 3));
+        assert_eq!(noted.sum, Duration::from_micros(60_000_002));
         assert_eq!(all.count(), 12);
         assert_eq!(all.sum, Duration::from_nanos(2 * (2_000 + 3_003) + 120_000_000_000));
     }

@@ -65,6 +65,28 @@ pub struct Metric<'a> {
     pub value: MetricValue<'a>,
 }
 
+impl<'a> Metric<'a> {
+    /// A number of another package than this one, for the same tools.
+    ///
+    /// ```
+    /// use freehold::{Metric, MetricKind, MetricUnit, MetricValue};
+    ///
+    /// let value = MetricValue::Whole(7);
+    /// let number = Metric::new("replica_term", MetricKind::Gauge, MetricUnit::Things, "the term", &[], value);
+    /// assert_eq!(number.value, value);
+    /// ```
+    pub const fn new(
+        name: &'static str,
+        kind: MetricKind,
+        unit: MetricUnit,
+        help: &'static str,
+        labels: &'a [Label<'a>],
+        value: MetricValue<'a>,
+    ) -> Self {
+        Metric { name, kind, unit, help, labels, value }
+    }
+}
+
 use MetricKind::{Counter, Gauge, Histogram};
 use MetricUnit::{Bytes, Seconds, Things};
 use MetricValue::{Real, Whole};

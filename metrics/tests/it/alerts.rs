@@ -106,7 +106,7 @@ fn a_real_prometheus_scrapes_a_runtime_and_raises_the_alert_of_a_stuck_handler()
     });
     prometheus.until("/api/v1/rules", "it evaluates the rules", |data| {
         let rules = data["groups"][0]["rules"].as_array();
-        rules.is_some_and(|rules| rules.len() == 11 && rules.iter().all(|rule| rule["health"] == "ok"))
+        rules.is_some_and(|rules| rules.len() == 14 && rules.iter().all(|rule| rule["health"] == "ok"))
     });
     prometheus.until("/api/v1/alerts", "a healthy run has no alert", |data| {
         data["alerts"].is_array() && firing(data).is_empty()

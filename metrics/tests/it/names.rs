@@ -37,7 +37,12 @@ fn in_code() -> BTreeSet<String> {
 /// Every word in `text` that begins as our names do.
 fn named(text: &str) -> BTreeSet<String> {
     let words = text.split(|character: char| !character.is_ascii_lowercase() && character != '_');
-    words.filter(|word| word.starts_with("freehold_")).map(str::to_owned).collect()
+    words.filter(|word| is_of_a_runtime(word)).map(str::to_owned).collect()
+}
+
+/// Numbers of a node are that package's, whose own test looks at these files, too.
+fn is_of_a_runtime(name: &str) -> bool {
+    name.starts_with("freehold_") && !name.starts_with("freehold_replica_")
 }
 
 /// The same, of a histogram by its own name.
@@ -53,8 +58,8 @@ fn in_queries(text: &str) -> BTreeSet<String> {
 fn the_document_has_each_number_in_a_row_of_its_own_and_no_other() {
     let page = read("docs/METRICS.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `freehold_"));
-    let documented: Vec<String> =
-        rows.map(|row| format!("freehold_{}", row.split('`').next().unwrap_or_default())).collect();
+    let documented = rows.map(|row| format!("freehold_{}", row.split('`').next().unwrap_or_default()));
+    let documented: Vec<String> = documented.filter(|name| is_of_a_runtime(name)).collect();
     let once: BTreeSet<String> = documented.iter().cloned().collect();
     assert_eq!(once.len(), documented.len(), "a row comes twice");
     let in_code = in_code();
@@ -76,7 +81,10 @@ fn dashboard_and_rules_ask_for_numbers_that_there_are() {
         let targets = panel["targets"].as_array().expect("a panel asks for something");
         for target in targets {
             let names = in_queries(target["expr"].as_str().expect("it has a query"));
-            assert!(!names.is_empty(), "{target}");
+            assert!(
+                !names.is_empty() || target["expr"].to_string().contains("freehold_replica_"),
+                "{target}"
+            );
             asked.extend(names);
         }
     }

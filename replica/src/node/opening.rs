@@ -61,10 +61,10 @@ pub(super) async fn begin(stream: &EntryStream, node: &str) -> Result<NodeFile, 
         ReplicaError::Chain { sequence, error }
     };
     let (head, _) = read_entry(&first).map_err(error)?;
-    if head.number > 0 {
-        return Err(ReplicaError::Trimmed { first: ends.first, needed: 1 });
-    }
-    Ok(NodeFile::new(node.to_string(), sequence, ChainPlace::first(head.database)))
+    // If the first entries were trimmed, the node takes a checkpoint when it looks for them.
+    let begins = sequence.checked_sub(head.number).filter(|begins| *begins > 0);
+    let begins = begins.ok_or(ReplicaError::Foreign { sequence })?;
+    Ok(NodeFile::new(node.to_string(), begins, ChainPlace::first(head.database)))
 }
 
 /// What the node remembers, checked against the stream, and its log.
@@ -121,9 +121,10 @@ pub(super) async fn check_place(
 ) -> Result<(), ReplicaError> {
     let ends = stream.ends().await?;
     let seen = file.sequence - 1;
-    if file.place.next == 0 {
-        // It has seen nothing. If others began meanwhile, it follows them.
-        let Some(first) = stream.get(1).await? else { return Ok(()) };
+    if file.place.next == 0 || seen < ends.first && ends.first <= ends.last {
+        // It has seen nothing, or nothing that is there still. If others began meanwhile, it follows
+        // them; and if what it needs was trimmed, it takes a checkpoint.
+        let Some(first) = stream.get(ends.first).await? else { return Ok(()) };
         return match read_entry(&first) {
             Ok((head, _)) if head.database != file.place.database => Err(ReplicaError::OtherDatabase {
                 directory: directory.to_path_buf(),

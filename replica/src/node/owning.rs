@@ -9,10 +9,11 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::Node;
+use super::checkpointing::Checkpointing;
 use crate::appender::Appender;
 use crate::error::ReplicaError;
 use crate::replicated::Command;
-use crate::status::Role;
+use crate::status::{Role, StreamCheckpoint};
 
 impl<A: Actor> Node<A>
 where
@@ -22,9 +23,12 @@ where
     pub(super) async fn own(&mut self, mut appender: Appender, mut receiver: EpochReceiver, wake: &Notify) {
         let term = appender.chain().place().term;
         let mut beats = tokio::time::interval(self.replica.beat_every);
+        // If the servers do not say, the first checkpoint comes later.
+        let mut checkpointing = Checkpointing::new(self.stream.ends().await.map_or(0, |ends| ends.bytes));
         let (stop, lost) = loop {
+            self.checkpoint(&mut checkpointing, &mut appender, &mut receiver);
             appender.send(&mut receiver).await;
-            self.say_of_owner(&appender, &receiver);
+            self.say_of_owner(&appender, &receiver, checkpointing.stream_bytes(&appender));
             tokio::select! {
                 () = wake.notified() => {}
                 came = appender.wait() => match appender.go_on(came).await {
@@ -32,6 +36,10 @@ where
                     Ok(None) => {}
                     Err(error) => break (None, Some(error)),
                 },
+                done = checkpointing.wait() => {
+                    let made = checkpointing.came(done, &appender);
+                    self.say_of_checkpoint(made);
+                }
                 _ = beats.tick() => {
                     if self.is_dead() {
                         break (None, None);
@@ -42,11 +50,13 @@ where
                     Some(Command::Promote(answer)) => {
                         let _ = answer.send(Err(ReplicaError::Role { needed: "a standby: it is the owner" }));
                     }
+                    Some(Command::Checkpoint(asker)) => checkpointing.ask(asker),
                     Some(Command::Stop(answer)) => break (Some(answer), None),
                     None => break (None, None),
                 },
             }
         };
+        drop(checkpointing);
         if let Some(error) = &lost {
             // From here on nothing is answered.
             receiver.fence(&error.to_string());
@@ -73,8 +83,21 @@ where
         runtime.as_ref().is_some_and(|runtime| runtime.stats().phase == Phase::Dead)
     }
 
-    fn say_of_owner(&self, appender: &Appender, receiver: &EpochReceiver) {
+    /// Says that a checkpoint was made, or given up.
+    fn say_of_checkpoint(&self, done: Option<Result<StreamCheckpoint, ()>>) {
+        self.shared.say(|status| match done {
+            Some(Ok(made)) => {
+                status.checkpoints.0 += 1;
+                status.checkpoint = Some(made);
+            }
+            Some(Err(())) => status.checkpoints.1 += 1,
+            None => {}
+        });
+    }
+
+    fn say_of_owner(&self, appender: &Appender, receiver: &EpochReceiver, stream_bytes: u64) {
         self.shared.say(|status| {
+            status.stream_bytes = stream_bytes;
             status.epoch = appender.acknowledged();
             status.latency = appender.latency();
             (status.bytes_under_way, status.bytes_waiting) = (appender.bytes_under_way(), receiver.backlog());

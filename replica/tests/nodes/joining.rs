@@ -15,7 +15,7 @@ use super::support::Watchdog;
 use super::{is, open, pay, shown, until};
 
 /// Does something to the servers as another of their clients.
-fn as_another<R>(
+pub fn as_another<R>(
     servers: &Servers,
     with: impl AsyncFnOnce(jetstream::Context, async_nats::Client) -> R,
 ) -> R {
@@ -48,7 +48,7 @@ fn servers_and_streams_that_lose_what_they_acknowledge_are_refused() {
         as_another(&servers, async |context, _| {
             let mut config = jetstream::stream::Config {
                 name: "FREEHOLD_bank".into(),
-                subjects: vec!["freehold.bank.log".into()],
+                subjects: vec!["freehold.bank.log".into(), "freehold.bank.checkpoint".into()],
                 ..Default::default()
             };
             change(&mut config);

@@ -3,8 +3,10 @@
 //! Each test waits for progress, and not for a time to pass.
 
 mod bank;
+mod checkpoints;
 mod joining;
 mod losses;
+mod numbers;
 mod processes;
 mod servers;
 mod takeovers;

@@ -107,6 +107,7 @@ impl Servers {
                  accounts {{\n  SYS {{ users: [{{ user: sys, password: secret }}] }}\n  \
                  APP {{ jetstream: enabled, users: [\n    \
                  {{ user: app, password: secret }},\n    \
+                 {{ user: notrim, password: secret, permissions: {{ publish: {{ deny: \"$JS.API.STREAM.PURGE.FREEHOLD_bank\" }} }} }},\n    \
                  {{ user: reads, password: secret, permissions: {{ publish: {{ deny: \"freehold.bank.log\" }} }} }}\n  \
                  ] }}\n}}\nsystem_account: SYS\n",
                 store.display()
@@ -200,6 +201,8 @@ pub fn config(urls: &[String], node: &str) -> ReplicaConfig {
         sync_check: SyncCheck::By(login("sys")),
         replicas: if urls.len() < 3 { 1 } else { 3 },
         beat_every: Duration::from_millis(50),
+        // So little that those who pay much make checkpoints while they are killed.
+        checkpoint_bytes: 64 << 10,
         answer_within: Duration::from_millis(500),
         patience: Duration::from_secs(60),
         ..ReplicaConfig::new("bank", node, urls.to_vec())

@@ -15,6 +15,9 @@
 //! again. It counts only when an append behind it was acknowledged, because that proves that the
 //! database was this owner's still. Any other entry there means that the database is somebody
 //! else's, and nothing counts any more.
+//!
+//! The log may be trimmed below a checkpoint when the entry that names the checkpoint counts, and not
+//! before (*named-before-trimmed*): the next owner's readers have nothing else to begin with.
 
 use std::collections::VecDeque;
 
@@ -22,7 +25,7 @@ use thiserror::Error;
 
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::log::chain::{Body, Chain, read_entry};
+use crate::log::chain::{Body, Chain, NamedCheckpoint, read_entry};
 use crate::log::schema::WrittenSchema;
 use crate::time::Time;
 
@@ -89,13 +92,16 @@ pub struct Appends {
     until: u64,
     /// What is in the log, and counts when an append behind it was acknowledged.
     found: Option<Epoch>,
+    /// The message that names a checkpoint and does not count yet, and the message below which
+    /// nothing is needed when it does.
+    naming: Option<(u64, u64)>,
 }
 
 impl Appends {
     /// Nothing yet; the chain goes on behind message `last` of the log.
     pub fn new(chain: Chain, last: u64) -> Self {
         let entries = VecDeque::new();
-        Appends { chain, last, entries, sent: 0, must_look: false, until: 0, found: None }
+        Appends { chain, last, entries, sent: 0, must_look: false, until: 0, found: None, naming: None }
     }
 
     /// The chain, with all that is on its way.
@@ -121,6 +127,11 @@ impl Appends {
     /// How many bytes are on their way, or are to be sent.
     pub fn bytes(&self) -> usize {
         self.entries.iter().map(|sent| sent.entry.len()).sum()
+    }
+
+    /// How many bytes the oldest entry has that is on its way, or is to be sent.
+    pub fn bytes_of_first(&self) -> usize {
+        self.entries.front().map_or(0, |sent| sent.entry.len())
     }
 
     fn put(&mut self, entry: Vec<u8>, epoch: Option<Epoch>) {
@@ -156,6 +167,33 @@ impl Appends {
     pub fn resign(&mut self) {
         let entry = self.chain.resign();
         self.put(entry, None);
+    }
+
+    /// Appends the entry that names a checkpoint. When it counts, [`Appends::trims_below`] says so.
+    ///
+    /// # Panics
+    /// As [`Chain::name_checkpoint`].
+    pub fn name_checkpoint(&mut self, named: NamedCheckpoint) {
+        let place = self.chain.place();
+        let (epoch, since) = (place.epoch, place.next - named.place.next);
+        let entry = self.chain.name_checkpoint(named);
+        // It counts as a batch does: what is only found in the log may be another owner's past.
+        self.put(entry, Some(epoch));
+        let message = self.last + self.entries.len() as u64;
+        // The message before the place stays: a node that was there compares it with what it knows.
+        self.naming = Some((message, (message - since).saturating_sub(1)));
+    }
+
+    /// The message below which the log may be trimmed, once: when the last checkpoint that was
+    /// named counts.
+    pub fn trims_below(&mut self) -> Option<u64> {
+        let (message, below) = self.naming?;
+        let counts = self.last >= message && self.found.is_none();
+        if counts || fault::is_on(Fault::TrimUnnamed) {
+            self.naming = None;
+            return Some(below);
+        }
+        None
     }
 
     /// The next entry to be sent, and the message that it is to stand behind. It counts as sent.
@@ -255,7 +293,7 @@ impl NotOurs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::chain::{ChainPlace, ENTRY_BYTES_MIN};
+    use crate::log::chain::{ChainPlace, ENTRY_BYTES_MIN, names_checkpoint};
 
     /// An owner in term 1, whose takeover is message 1.
     fn owner() -> (Appends, Vec<Vec<u8>>) {
@@ -273,6 +311,33 @@ mod tests {
 
     fn send(owner: &mut Appends) -> Vec<(Vec<u8>, u64)> {
         std::iter::from_fn(|| owner.next_to_send().map(|(entry, behind)| (entry.to_vec(), behind))).collect()
+    }
+
+    #[test]
+    fn a_log_is_trimmed_when_the_entry_that_names_a_checkpoint_counts() {
+        let (mut owner, _) = owner();
+        (1..3).for_each(|epoch| append(&mut owner, epoch));
+        for _ in 0..2 {
+            send(&mut owner);
+            owner.came(Appended::Done);
+        }
+        let place = owner.chain().place().clone();
+        append(&mut owner, 3);
+        let (object, hash) = ("one".to_string(), [1; 32]);
+        owner.name_checkpoint(NamedCheckpoint { object, epoch: Epoch(2), bytes: 1, hash, place });
+        assert_eq!(owner.trims_below(), None, "the batch is on its way, and the name is not");
+        send(&mut owner);
+        owner.came(Appended::Done);
+        let name = send(&mut owner).pop().expect("it is to be sent").0;
+        assert!(names_checkpoint(&name));
+        assert_eq!((owner.came(Appended::Unknown), owner.trims_below()), (None, None));
+        owner.look(5).expect("it is there");
+        owner.read(&name).expect("it is its own");
+        assert_eq!(owner.trims_below(), None, "it is found, and does not count yet");
+        send(&mut owner);
+        assert_eq!(owner.came(Appended::Done), Some(Epoch(3)));
+        // The next message at the place is 4, and the one before it stays.
+        assert_eq!((owner.trims_below(), owner.trims_below()), (Some(3), None));
     }
 
     #[test]

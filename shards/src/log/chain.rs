@@ -20,6 +20,10 @@
 //! before. A batch that is longer than a message may be comes in *parts*, one entry each, cut
 //! anywhere. It counts when its last part is there. A takeover lets go of parts without a last one,
 //! because nobody was told of them, and so does a [`Body::Still`].
+//!
+//! A [`Body::Checkpoint`] names a copy of the whole database that is kept elsewhere, and the place in
+//! the chain from which a reader of the copy goes on. When that entry is in the log for ever, the log
+//! may be trimmed below that place.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -96,6 +100,24 @@ pub enum Body {
     Resigned,
     /// Nothing: the owner wants to know whether it still is the owner.
     Still,
+    /// A checkpoint is kept elsewhere, whole.
+    Checkpoint(Box<NamedCheckpoint>),
+}
+
+/// A checkpoint of the database, as its chain names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedCheckpoint {
+    /// What it is called where it is kept.
+    pub object: String,
+    /// Everything up to this epoch is in it, and nothing later.
+    pub epoch: Epoch,
+    /// How long it is.
+    pub bytes: u64,
+    /// The SHA-256 of its bytes.
+    pub hash: EntryHash,
+    /// Where a reader that has it goes on. What follows there may be in the checkpoint already, up
+    /// to `epoch`: of one object the last record counts, so it does no harm twice.
+    pub place: ChainPlace,
 }
 
 /// What is wrong with the bytes of an entry.
@@ -225,6 +247,14 @@ pub enum ChainError {
         /// Its term.
         term: u64,
     },
+    /// It names a checkpoint of what the chain does not have before it.
+    #[error("entry {number} names a checkpoint of {epoch}, which is not of what the chain has before it")]
+    Checkpoint {
+        /// Its number.
+        number: u64,
+        /// The checkpoint's epoch.
+        epoch: Epoch,
+    },
     /// The owner has resigned, and nobody else may append but by a takeover.
     #[error("entry {number} comes after the owner of term {term} had resigned")]
     Resigned {
@@ -275,6 +305,12 @@ fn write_entry(head: &Head, records: &[u8]) -> Vec<u8> {
 /// The crc of all of an entry but the crc itself.
 fn checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[FRAME..])
+}
+
+/// Whether an entry names a checkpoint. Its checksum is not looked at: this is for its writer.
+pub fn names_checkpoint(bytes: &[u8]) -> bool {
+    let head = bytes.get(FRAME..).and_then(|head| postcard::take_from_bytes::<Head>(head).ok());
+    head.is_some_and(|(head, _)| matches!(head.body, Body::Checkpoint(_)))
 }
 
 /// The hash that the entry after this one has.
@@ -333,6 +369,8 @@ pub enum Followed {
     Resigned,
     /// The owner still was the owner.
     Still,
+    /// A checkpoint is kept elsewhere.
+    Checkpoint(Box<NamedCheckpoint>),
 }
 
 /// A chain, read or written up to a place.
@@ -373,6 +411,7 @@ impl Chain {
             Body::Takeover { .. } => Followed::Takeover,
             Body::Resigned => Followed::Resigned,
             Body::Still => Followed::Still,
+            Body::Checkpoint(ref named) => Followed::Checkpoint(named.clone()),
             Body::Epochs { part, parts } => {
                 let so_far = if part == 0 { &[] } else { &self.pieces[..] };
                 if so_far.len() + records.len() > CHAINED_BATCH_MAX {
@@ -431,13 +470,20 @@ impl Chain {
         let is_later = match head.body {
             Body::Takeover { .. } => next == 0 || head.epoch > epoch,
             Body::Epochs { .. } => head.epoch > epoch,
-            Body::Resigned | Body::Still => head.epoch == epoch,
+            Body::Resigned | Body::Still | Body::Checkpoint(_) => head.epoch == epoch,
         };
         if !is_later {
             return Err(ChainError::NotLater { number, found: head.epoch, before: epoch });
         }
-        if let (Body::Resigned, Some((expected, parts, _))) = (&head.body, self.parts) {
+        if let (Body::Resigned | Body::Checkpoint(_), Some((expected, parts, _))) = (&head.body, self.parts) {
             return Err(ChainError::Part { number, part: 0, parts, expected });
+        }
+        if let Body::Checkpoint(named) = &head.body {
+            let NamedCheckpoint { epoch: of, place, .. } = &**named;
+            let is_before = place.database == database && place.next <= number && place.term <= term;
+            if !is_before || *of > epoch || *of < place.epoch {
+                return Err(ChainError::Checkpoint { number, epoch: *of });
+            }
         }
         if let Body::Epochs { part, parts } = head.body {
             let (expected, of, of_epoch) = self.parts.unwrap_or((0, parts, head.epoch));
@@ -457,7 +503,7 @@ impl Chain {
                 self.parts = Some((part + 1, parts, head.epoch));
                 return;
             }
-            Body::Epochs { .. } | Body::Still => {}
+            Body::Epochs { .. } | Body::Still | Body::Checkpoint(_) => {}
             Body::Takeover { node, schema } => {
                 (place.owner, place.schema) = (Some(node), Some(*schema));
             }
@@ -498,6 +544,15 @@ impl Chain {
     pub fn still(&mut self) -> Vec<u8> {
         let ChainPlace { epoch, time, term, .. } = self.place;
         self.write(term, epoch, time, Body::Still, &[])
+    }
+
+    /// The entry by which the owner names a checkpoint.
+    ///
+    /// # Panics
+    /// If the checkpoint is not of what the chain has so far, in a debug build.
+    pub fn name_checkpoint(&mut self, named: NamedCheckpoint) -> Vec<u8> {
+        let ChainPlace { epoch, time, term, .. } = self.place;
+        self.write(term, epoch, time, Body::Checkpoint(Box::new(named)), &[])
     }
 
     /// The entries of a batch, each of at most `entry_bytes_max` bytes.

@@ -1,6 +1,7 @@
 //! A database whose epochs leave for a replicated log: owners that are paused for any time and come
 //! back, standbys that take over meanwhile, and a log whose acknowledgements come late, never, or
-//! say no. Some logs lose a message.
+//! say no. Some logs lose a message. In some worlds owners make checkpoints, name them in the log, and
+//! trim it; each of these steps may come late, or never.
 //!
 //! Counters only grow, which makes judging simple. A count that was answered is an upper bound for
 //! nothing and a lower bound for whatever is asked later: of any node, owner or not any more. Each
@@ -10,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use freehold_shard::log::appends::{Appended, Appends};
-use freehold_shard::log::chain::{Chain, ChainPlace, ENTRY_BYTES_MIN, Followed, read_entry};
+use freehold_shard::log::chain::{
+    Body, Chain, ChainPlace, ENTRY_BYTES_MIN, Followed, NamedCheckpoint, hash_entry, read_entry,
+};
 use freehold_shard::log::{Bounds, Gathering, SegmentId, sealed};
 use freehold_shard::record::Record;
 use freehold_shard::recovery::Home;
@@ -71,7 +74,14 @@ struct Stream {
     messages: Vec<Vec<u8>>,
     /// A message was lost, or another is in its place.
     is_damaged: bool,
+    /// How many of the first messages were let go of.
+    trimmed: usize,
+    /// Checkpoints that were put beside it, by term and number: what the counters were.
+    checkpoints: BTreeMap<(u64, u64), Counts>,
 }
+
+/// What the counters are.
+type Counts = BTreeMap<u64, u64>;
 
 impl Stream {
     fn last(&self) -> u64 {
@@ -84,6 +94,24 @@ impl Stream {
         }
         self.messages.push(entry.to_vec());
         Appended::Done
+    }
+
+    /// The checkpoint that was named last, and the message from which its reader goes on.
+    fn named(&self) -> Option<(u64, NamedCheckpoint)> {
+        let named = |at: usize| {
+            let (head, _) = read_entry(&self.messages[at]).ok()?;
+            let Body::Checkpoint(named) = head.body else { return None };
+            Some((at as u64 + 1 - (head.number - named.place.next), *named))
+        };
+        (self.trimmed..self.messages.len()).rev().find_map(named)
+    }
+
+    /// Lets go of the messages before message `below`, and of checkpoints that an owner of this term
+    /// knows to be replaced.
+    fn trim(&mut self, below: u64, named: (u64, u64)) {
+        self.trimmed = self.trimmed.max((below as usize).saturating_sub(1));
+        self.messages[..self.trimmed].iter_mut().for_each(Vec::clear);
+        self.checkpoints.retain(|checkpoint, _| *checkpoint == named || checkpoint.0 > named.0);
     }
 }
 
@@ -101,6 +129,20 @@ struct Owner {
     /// On their way to the log, in order; `false` if the owner has given up the answer.
     sent: VecDeque<(Vec<u8>, u64, bool)>,
     came: VecDeque<Appended>,
+    checkpoint: Checkpointing,
+}
+
+/// How far an owner is with a checkpoint: its term and number.
+#[derive(Default)]
+enum Checkpointing {
+    #[default]
+    No,
+    /// It is beside the log.
+    Put(NamedCheckpoint, (u64, u64)),
+    /// The entry that names it is on its way.
+    Named((u64, u64)),
+    /// The log may be trimmed below this message.
+    Counts(u64, (u64, u64)),
 }
 
 #[derive(Default)]
@@ -133,10 +175,14 @@ pub(super) struct ReplicatedWorld {
     pauses: usize,
     /// Of a thousand entries, how many are lost, answered late, or come twice.
     loses: usize,
+    /// Of a hundred steps of an owner, how many are for checkpoints.
+    checkpoints: usize,
+    /// How many were made.
+    made: u64,
 }
 
 /// What a reader of the log finds: the chain behind it, and the counters.
-type Found = (Chain, BTreeMap<u64, u64>);
+type Found = (Chain, Counts);
 
 impl ReplicatedWorld {
     pub(super) fn new(seed: u64) -> Self {
@@ -144,6 +190,8 @@ impl ReplicatedWorld {
         let damages = dice.chance(20);
         let pauses = [1, 3, 10][dice.below(3)];
         let loses = [0, 5, 30][dice.below(3)];
+        // Where a message is lost, nothing is to hide that.
+        let checkpoints = if damages { 0 } else { [0, 2, 10][dice.below(3)] };
         ReplicatedWorld {
             dice,
             steps: 0,
@@ -156,6 +204,8 @@ impl ReplicatedWorld {
             damages,
             pauses,
             loses,
+            checkpoints,
+            made: 0,
         }
     }
 
@@ -208,12 +258,26 @@ impl ReplicatedWorld {
         self.damages = false;
     }
 
+    /// Where a reader that has nothing begins: with the log, or with a checkpoint.
+    fn begins(&self) -> Result<(usize, Chain, Counts), String> {
+        let Stream { messages, trimmed, checkpoints, .. } = &self.stream;
+        if *trimmed == 0 {
+            return Ok((0, Chain::at(ChainPlace::first(DATABASE)), BTreeMap::new()));
+        }
+        let (message, named) = self.stream.named().ok_or("the log was trimmed, and names no checkpoint")?;
+        let counters = checkpoints.get(&(named.place.term, named.bytes));
+        let counters = counters.ok_or(format!("{named:?} is not there"))?.clone();
+        if hash_entry(&messages[message as usize - 2]) != named.place.previous {
+            return Err(format!("message {message} is not where {named:?} goes on"));
+        }
+        Ok((message as usize - 1, Chain::at(named.place), counters))
+    }
+
     /// Reads all of the log.
     fn read(&self) -> Result<Found, String> {
-        let mut chain = Chain::at(ChainPlace::first(DATABASE));
-        let mut counters = BTreeMap::new();
+        let (begin, mut chain, mut counters) = self.begins()?;
         let is_there = |message: &&Vec<u8>| !message.is_empty() || !fault::is_on(Fault::TrustChain);
-        for message in self.stream.messages.iter().filter(is_there) {
+        for message in self.stream.messages[begin..].iter().filter(is_there) {
             let Followed::Epochs(gathered) = chain.follow(message).map_err(|error| error.to_string())? else {
                 continue;
             };
@@ -230,6 +294,42 @@ impl ReplicatedWorld {
             }
         }
         Ok((chain, counters))
+    }
+
+    /// An owner goes on with a checkpoint: makes one, names it, or trims the log.
+    fn checkpoint(&mut self, at: usize) -> Result<(), String> {
+        let owner = self.nodes[at].owner.as_ref().expect("it is one");
+        let place = owner.appends.chain().place().clone();
+        let is_quiet = owner.appends.is_empty() && owner.appends.last() == self.stream.last();
+        let copies = is_quiet && matches!(owner.checkpoint, Checkpointing::No);
+        // What it has in its own log: the same.
+        let copied = if copies { Some(self.read()?) } else { None };
+        let (made, stream) = (&mut self.made, &mut self.stream);
+        let owner = self.nodes[at].owner.as_mut().expect("it is one");
+        owner.checkpoint = match (std::mem::take(&mut owner.checkpoint), copied) {
+            (Checkpointing::No, Some((chain, counters))) if *chain.place() == place => {
+                *made += 1;
+                let (key, epoch) = ((place.term, *made), place.epoch);
+                stream.checkpoints.insert(key, counters);
+                let object = format!("{key:?}");
+                let named = NamedCheckpoint { object, epoch, bytes: *made, hash: [0; 32], place };
+                Checkpointing::Put(named, key)
+            }
+            (Checkpointing::No, _) => Checkpointing::No,
+            (Checkpointing::Put(named, key), _) => {
+                owner.appends.name_checkpoint(named);
+                Checkpointing::Named(key)
+            }
+            (Checkpointing::Named(key), _) => match owner.appends.trims_below() {
+                Some(below) => Checkpointing::Counts(below, key),
+                None => Checkpointing::Named(key),
+            },
+            (Checkpointing::Counts(below, key), _) => {
+                stream.trim(below, key);
+                Checkpointing::No
+            }
+        };
+        Ok(())
     }
 
     /// A standby takes over behind all that it has read. Says whether the log could be read.
@@ -282,6 +382,9 @@ impl ReplicatedWorld {
     }
 
     fn step(&mut self, at: usize) -> Result<(), String> {
+        if self.dice.below(100) < self.checkpoints {
+            return self.checkpoint(at);
+        }
         match self.dice.below(10) {
             0 | 1 => self.ask(at),
             2 => self.move_network(at),
@@ -393,7 +496,7 @@ impl ReplicatedWorld {
 }
 
 impl Owner {
-    fn new(shards: usize, counters: BTreeMap<u64, u64>, appends: Appends) -> Owner {
+    fn new(shards: usize, counters: Counts, appends: Appends) -> Owner {
         let router = Router::new(PlacementKey(5), shards);
         let (place, term) = (appends.chain().place(), appends.chain().place().term);
         let durability = Arc::new(Durability::replicated(shards, place.epoch));
@@ -428,6 +531,7 @@ impl Owner {
             appends,
             sent: VecDeque::new(),
             came: VecDeque::new(),
+            checkpoint: Checkpointing::No,
         }
     }
 

@@ -37,9 +37,16 @@ fn chain() -> Vec<Vec<u8>> {
     let epoch = writer.place().epoch.next();
     entries.extend(writer.append(epoch, Time(8), &[paid(4)], ENTRY_BYTES_MIN));
     entries.push(writer.still());
+    let place = writer.place().clone();
+    entries.push(writer.name_checkpoint(checkpoint(place)));
     entries.push(writer.resign());
     entries.push(writer.take_over("a", schema(), Epoch(0)));
     entries
+}
+
+/// A checkpoint of all up to a place.
+fn checkpoint(place: ChainPlace) -> NamedCheckpoint {
+    NamedCheckpoint { object: "one".into(), epoch: place.epoch, bytes: 7, hash: [3; 32], place }
 }
 
 fn read(entries: &[Vec<u8>]) -> Result<(ChainPlace, Vec<Followed>), ChainError> {
@@ -174,6 +181,44 @@ fn an_owner_that_was_replaced_does_not_go_on() {
     let refusal = ChainError::Resigned { number: 3, term: 2 };
     assert_eq!(refused(&[entries, vec![write_entry(&resigned, &[])]].concat()), refusal);
     former.append(Epoch(1), Time(0), &[], ENTRY_BYTES_MIN);
+}
+
+#[test]
+fn a_checkpoint_is_of_what_the_chain_has_before_it() {
+    let (mut writer, mut entries) = begun();
+    entries.extend(writer.append(Epoch(3), Time(5), &[paid(1)], ENTRY_BYTES_MIN));
+    let place = writer.place().clone();
+    let named = checkpoint(place.clone());
+    let names = |named: &NamedCheckpoint| {
+        let ChainPlace { database, next, previous, term, epoch, time, .. } = place.clone();
+        let body = Body::Checkpoint(Box::new(named.clone()));
+        let head = Head { database, term, number: next, previous, epoch, time, body };
+        read(&[&entries[..], &[write_entry(&head, &[])]].concat())
+    };
+    let (_, followed) = names(&named).expect("it is whole");
+    assert_eq!(followed.last(), Some(&Followed::Checkpoint(Box::new(named.clone()))));
+    let at = |place| NamedCheckpoint { place, ..named.clone() };
+    for wrong in [
+        NamedCheckpoint { epoch: Epoch(4), ..named.clone() },
+        NamedCheckpoint { epoch: Epoch(2), ..named.clone() },
+        at(ChainPlace { next: 3, ..named.place.clone() }),
+        at(ChainPlace { term: 2, ..named.place.clone() }),
+        at(ChainPlace { database: 9, ..named.place.clone() }),
+    ] {
+        let refusal = ChainError::Checkpoint { number: 2, epoch: wrong.epoch };
+        assert_eq!(names(&wrong).expect_err("it is of something else"), refusal);
+    }
+    // A reader that has it goes on from its place, and it names no batch that is half there.
+    let name = writer.name_checkpoint(named.clone());
+    assert!(names_checkpoint(&name) && !names_checkpoint(&entries[1]) && !names_checkpoint(&[]));
+    assert!(matches!(Chain::at(named.place.clone()).follow(&name), Ok(Followed::Checkpoint(_))));
+    let mut inside = Chain::at(named.place);
+    let parts = inside.clone().append(Epoch(4), Time(5), &[put(5000)], ENTRY_BYTES_MIN);
+    assert_eq!(inside.follow(&parts[0]), Ok(Followed::Part));
+    let early =
+        Head { number: 3, previous: hash_entry(&parts[0]), ..read_entry(&name).expect("it is one").0 };
+    let refusal = ChainError::Part { number: 3, part: 0, parts: 2, expected: 1 };
+    assert_eq!(inside.follow(&write_entry(&early, &[])), Err(refusal));
 }
 
 #[test]

@@ -1,0 +1,294 @@
+//! Checkpoints in the object store, and a stream that is trimmed behind them: how nodes begin with
+//! one, and what a crash or damage leaves.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use freehold::{Ack, CommitLog, LocalLog};
+use freehold_replica::{Login, ReplicaConfig, ReplicaError, Role, verify};
+use futures_util::TryStreamExt;
+
+use super::joining::as_another;
+use super::servers::Servers;
+use super::support::Watchdog;
+use super::{LONG, assert_has, is, open, pay, shown, until};
+
+/// The first message of the stream.
+fn first(servers: &Servers) -> u64 {
+    as_another(servers, async |context, _| {
+        let stream = context.get_stream("FREEHOLD_bank").await.expect("it is there");
+        stream.cached_info().state.first_sequence
+    })
+}
+
+/// The buckets of checkpoints.
+fn buckets(servers: &Servers) -> Vec<String> {
+    as_another(servers, async |context, _| {
+        let all: Vec<String> = context.stream_names().try_collect().await.expect("they are listed");
+        let mut all: Vec<_> =
+            all.iter().filter_map(|name| name.strip_prefix("OBJ_")).map(str::to_string).collect();
+        all.sort();
+        all
+    })
+}
+
+fn bucket(
+    context: &jetstream::Context,
+    name: &str,
+) -> impl Future<Output = jetstream::object_store::ObjectStore> {
+    let config = jetstream::object_store::Config { bucket: name.to_string(), ..Default::default() };
+    let context = context.clone();
+    async move { context.create_object_store(config).await.expect("it is made") }
+}
+
+#[test]
+fn a_node_that_is_behind_begins_with_the_checkpoint() {
+    let _watchdog = Watchdog::new("a_node_that_is_behind_begins_with_the_checkpoint");
+    let Some(servers) = Servers::start("a_node_that_is_behind_begins_with_the_checkpoint", 1) else { return };
+    let places = [(); 4].map(|()| tempfile::tempdir().expect("a place"));
+    let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
+    let bank = a.handle().expect("it is the owner");
+    pay(&bank, 0..30);
+    drop(open(places[1].path(), servers.config("b")).expect("it joins"));
+    let live = open(places[2].path(), servers.config("live")).expect("it joins");
+    assert!(matches!(live.checkpoint(), Err(ReplicaError::Role { .. })));
+    // One that is busy with something else, as long as it is asked for its status.
+    let (busy, is_busy) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let (one, two) = std::thread::scope(|scope| {
+        let live = &live;
+        scope.spawn(move || {
+            live.wait_until(
+                |_| {
+                    let _ = busy.send(());
+                    may_go_on.recv().is_err()
+                },
+                LONG,
+            )
+        });
+        is_busy.recv().expect("it is");
+        let one = a.checkpoint().expect("it is made");
+        pay(&bank, 30..40);
+        let two = a.checkpoint().expect("it is made");
+        drop(go_on);
+        (one, two)
+    });
+    assert!(one.object != two.object && two.epoch > one.epoch && two.bytes > 0);
+    assert_eq!((buckets(&servers), a.status().checkpoints), (vec![two.object.clone()], (2, 0)));
+    assert!(first(&servers) > 30, "all before the second is let go of");
+    pay(&bank, 40..50);
+    let c = open(places[3].path(), servers.config("c")).expect("it begins with the checkpoint");
+    let named = c.status().checkpoint.expect("it has taken it");
+    assert_eq!((named.object, named.bytes, named.epoch), (two.object.clone(), two.bytes, two.epoch));
+    let b = open(places[1].path(), servers.config("b")).expect("it was behind");
+    for node in [&live, &b, &c] {
+        until(node, |status| status.epoch >= a.status().epoch);
+        assert_eq!(shown(node), (0..50).collect());
+        assert_eq!((node.status().restored, node.status().set_aside), (1, Vec::new()), "{node:?}");
+    }
+    let found = verify(&servers.config("looks")).expect("it is whole");
+    assert_eq!((found.checkpoint, found.term), (Some((two.object, two.bytes)), 1));
+    // What was taken is all of the database: its runtime goes on with it.
+    c.promote().expect("it can");
+    pay(&c.handle().expect("it is the owner"), 50..60);
+    c.checkpoint().expect("it is made");
+    assert_has(&c, 0..60);
+    drop((a, b, live));
+    drop(c);
+    for place in [&places[3], &places[0]] {
+        let node = open(place.path(), servers.config("again")).expect("it goes on");
+        until(&node, is(Role::Owner));
+        assert_has(&node, 0..60);
+    }
+}
+
+#[test]
+fn a_stream_that_grows_is_trimmed_by_itself() {
+    let _watchdog = Watchdog::new("a_stream_that_grows_is_trimmed_by_itself");
+    let Some(servers) = Servers::start("a_stream_that_grows_is_trimmed_by_itself", 1) else { return };
+    let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
+    let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
+    let bank = a.handle().expect("it is the owner");
+    let mut paid = 0;
+    while a.status().checkpoints.0 < 2 {
+        pay(&bank, paid..paid + 50);
+        paid += 50;
+        assert_eq!(a.status().failure, None);
+    }
+    assert!(a.status().stream_bytes < 3 * (64 << 10), "{:?}", a.status());
+    let b = open(places[1].path(), servers.config("b")).expect("it joins");
+    assert_eq!((shown(&b), b.status().restored), ((0..paid).collect(), 1));
+}
+
+#[test]
+fn a_checkpoint_that_is_damaged_is_named_and_nothing_is_touched() {
+    let _watchdog = Watchdog::new("a_checkpoint_that_is_damaged_is_named_and_nothing_is_touched");
+    let test = "a_checkpoint_that_is_damaged_is_named_and_nothing_is_touched";
+    let Some(servers) = Servers::start(test, 1) else { return };
+    let places = [(); 4].map(|()| tempfile::tempdir().expect("a place"));
+    let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
+    let bank = a.handle().expect("it is the owner");
+    pay(&bank, 0..10);
+    let b = open(places[1].path(), servers.config("b")).expect("it joins");
+    let epoch = b.status().epoch;
+    drop(b);
+    pay(&bank, 10..20);
+    let hasty = |node: &str| ReplicaConfig { patience: Duration::from_millis(200), ..servers.config(node) };
+    let refused = |place: &Path, object: &str, words: &[&str]| {
+        let error = open(place, hasty("b")).expect_err("it cannot be had");
+        let found = verify(&hasty("looks")).expect_err("it is damaged");
+        for error in [error, found] {
+            let said = error.to_string();
+            assert!(
+                matches!(error, ReplicaError::Checkpoint { object: ref named, .. } if named == object),
+                "{said}"
+            );
+            assert!(
+                words.iter().any(|words| said.contains(words)) && said.contains("make another"),
+                "{said}"
+            );
+        }
+    };
+    type Damage = fn(&jetstream::Context, String) -> futures_util::future::BoxFuture<'static, ()>;
+    let changed: Damage = |context, object| {
+        let context = context.clone();
+        Box::pin(async move {
+            let store = context.get_object_store(&object).await.expect("it is there");
+            let mut was = Vec::new();
+            let mut read = store.get("checkpoint").await.expect("it is there");
+            tokio::io::AsyncReadExt::read_to_end(&mut read, &mut was).await.expect("it is read");
+            let middle = was.len() / 2;
+            was[middle] ^= 1;
+            store.put("checkpoint", &mut was.as_slice()).await.expect("it is put there");
+        })
+    };
+    let cut: Damage = |context, object| {
+        let context = context.clone();
+        Box::pin(async move {
+            let stream = context.get_stream(format!("OBJ_{object}")).await.expect("it is there");
+            assert!(stream.delete_message(1).await.expect("it can be deleted"));
+        })
+    };
+    let gone: Damage = |context, object| {
+        let context = context.clone();
+        Box::pin(async move { context.delete_object_store(&object).await.expect("it can be deleted") })
+    };
+    for (place, damage, words) in [
+        (&places[1], changed, &["SHA-256 is not"][..]),
+        (&places[2], cut, &["does not come", "digest", "bytes, and"]),
+        (&places[3], gone, &["stream not found"]),
+    ] {
+        let object = a.checkpoint().expect("it is made").object;
+        as_another(&servers, async |context, _| damage(&context, object.clone()).await);
+        refused(place.path(), &object, words);
+    }
+    // The node that had something has it still, and joins when there is a checkpoint again.
+    let log = LocalLog::open(places[1].path().join("log")).expect("it is as it was");
+    assert_eq!(log.tail(), epoch);
+    drop(log);
+    pay(&bank, 20..30);
+    a.checkpoint().expect("it is made");
+    for place in &places[1..] {
+        let node = open(place.path(), servers.config("b")).expect("it joins");
+        assert_eq!(shown(&node), (0..30).collect());
+    }
+}
+
+// A crash may come after each step. It is played here by what it leaves.
+#[test]
+fn what_a_crash_leaves_of_a_checkpoint_does_no_harm() {
+    let _watchdog = Watchdog::new("what_a_crash_leaves_of_a_checkpoint_does_no_harm");
+    let Some(servers) = Servers::start("what_a_crash_leaves_of_a_checkpoint_does_no_harm", 1) else { return };
+    let places = [(); 4].map(|()| tempfile::tempdir().expect("a place"));
+    let notrim = Login::User { user: "notrim".into(), password: "secret".into() };
+    let a = ReplicaConfig { login: notrim, ..servers.config("a") };
+    let a = open(places[0].path(), a).expect("nobody owns it");
+    pay(&a.handle().expect("it is the owner"), 0..10);
+    // In part, or whole, and not named; and one of an owner that is to come.
+    let database = verify(&servers.config("looks")).expect("it is whole").database;
+    let left = [(1, 7), (1, 8), (9, 9)]
+        .map(|(term, number)| format!("FREEHOLD_bank_checkpoint_{database:016x}_{term}_{number:016x}"));
+    as_another(&servers, async |context, _| {
+        for (at, name) in left.iter().enumerate() {
+            let store = bucket(&context, name).await;
+            if at > 0 {
+                store.put("checkpoint", &mut &b"some"[..]).await.expect("it is put there");
+            }
+        }
+    });
+    // Named, and nothing is let go of.
+    let error = a.checkpoint().expect_err("it may not trim");
+    assert!(matches!(error, ReplicaError::Servers { doing: "trimming the stream", .. }), "{error}");
+    assert_eq!((a.role(), first(&servers), a.status().checkpoints), (Role::Owner, 1, (0, 1)));
+    pay(&a.handle().expect("it is the owner"), 10..20);
+    let b = open(places[1].path(), servers.config("b")).expect("it joins");
+    assert_eq!((shown(&b), b.status().restored), ((0..20).collect(), 0));
+    drop((a, b));
+    for junk in ["checkpoint-copy", "checkpoint-taken", "log.old"] {
+        let junk = places[0].path().join(junk);
+        std::fs::create_dir(&junk)
+            .and_then(|()| std::fs::write(junk.join("log-1"), "some"))
+            .expect("it is made");
+    }
+    let a = open(places[0].path(), servers.config("a")).expect("it goes on");
+    let there = || std::fs::read_dir(places[0].path()).expect("it is there").count();
+    assert_eq!((a.role(), there()), (Role::Owner, 2), "a log, and what the node remembers");
+    pay(&a.handle().expect("it is the owner"), 20..30);
+    let made = a.checkpoint().expect("it is made");
+    assert!(first(&servers) > 20);
+    let kept = [made.object, left[2].clone()];
+    assert_eq!((buckets(&servers), there()), (kept.to_vec(), 2), "the others were of this term or before");
+    // If it ends now, it goes on with its own log from a place that is there still.
+    let remembers = std::fs::read(places[0].path().join("node.json")).expect("it is there");
+    let remembers: serde_json::Value = serde_json::from_slice(&remembers).expect("it is JSON");
+    assert_eq!(remembers["sequence"].as_u64(), Some(first(&servers) + 1), "and the one before it, too");
+    // A standby ended when its log had given way, and when the checkpoint had taken its place.
+    for at in 0..2 {
+        let place = &places[1 + at];
+        let log = place.path().join("log");
+        let node = open(place.path(), servers.config("b")).expect("it joins");
+        let remembers = std::fs::read(place.path().join("node.json")).expect("it is there");
+        pay(&a.handle().expect("it is the owner"), [100 + at as u64]);
+        until(&node, |status| status.epoch >= a.status().epoch);
+        drop(node);
+        a.checkpoint().expect("it is made");
+        if at == 0 {
+            std::fs::remove_dir_all(&log).expect("it can be removed");
+        } else {
+            std::fs::write(place.path().join("node.json"), remembers).expect("it is written");
+        }
+        let node = open(place.path(), servers.config("b")).expect("it takes it again");
+        assert_eq!(shown(&node), (0..30).chain(100..=100 + at as u64).collect());
+    }
+}
+
+// Its own disk has what nobody else was told of, and the stream was trimmed since.
+#[test]
+fn what_a_former_owner_has_of_its_own_is_set_aside_before_it_takes_a_checkpoint() {
+    let test = "what_a_former_owner_has_of_its_own_is_set_aside_before_it_takes_a_checkpoint";
+    let _watchdog = Watchdog::new(test);
+    let Some(mut servers) = Servers::start(test, 1) else { return };
+    let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
+    let (patience, answer_within) = (Duration::from_millis(300), Duration::from_millis(100));
+    let durable = |servers: &Servers| ReplicaConfig { ack: Ack::Durable, ..servers.config("a") };
+    drop(open(places[0].path(), durable(&servers)).expect("nobody owns it"));
+    let hasty = ReplicaConfig { patience, answer_within, ..durable(&servers) };
+    let a = open(places[0].path(), hasty).expect("it is its own");
+    servers.kill(0);
+    pay(&a.handle().expect("it is the owner"), 0..5);
+    drop(a);
+    servers.run(0);
+    let b = open(places[1].path(), servers.config("b")).expect("it joins");
+    b.promote().expect("it can");
+    pay(&b.handle().expect("it is the owner"), 10..20);
+    b.checkpoint().expect("it is made");
+    let a = open(places[0].path(), servers.config("a")).expect("it takes the checkpoint");
+    let aside = a.status().set_aside;
+    assert_eq!((a.role(), a.status().restored, aside.len()), (Role::Standby, 1, 1), "{aside:?}");
+    let (kept, mut records) = (LocalLog::open(&aside[0].directory).expect("it is whole"), 0);
+    kept.restore(|_| records += 1).expect("it can be read");
+    assert!(records >= 5 && aside[0].until > aside[0].after);
+    assert_eq!(shown(&a), (10..20).collect());
+}
