@@ -5,6 +5,7 @@ use std::time::Duration;
 use freehold::testing::Bench;
 
 use super::audit::{count, judge};
+use super::trade::any_order;
 use super::*;
 
 /// An exchange whose users have joined.

@@ -27,6 +27,12 @@ enum Message {
     /// Its needs panic.
     Careless([u64; 2]),
     Count(u64),
+    /// Moves the first book of a shelf to another, as the book of this number. Says which it was.
+    Shift {
+        from: u64,
+        to: u64,
+        as_book: u64,
+    },
 }
 
 struct Library;
@@ -45,12 +51,18 @@ impl Actor for Library {
                 shelves.into_iter().for_each(|shelf| to.write(Id::Shelf(shelf)));
             }
             Message::Count(shelf) => to.read(Id::Shelf(shelf)),
+            Message::Shift { from, to: other, .. } => {
+                [from, other].into_iter().for_each(|shelf| to.write(Id::Shelf(shelf)));
+            }
         }
     }
 
     fn needs(message: &Message, to: &mut Needs<Self>) {
-        let _ = to;
         assert!(!matches!(message, Message::Careless(_)), "needs that panic");
+        if let Message::Shift { from, to: other, as_book } = *message {
+            to.range(Id::Shelf(from), .., 1);
+            to.entry(Id::Book(other, as_book));
+        }
     }
 
     fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<u64, AccessError<Id>> {
@@ -81,6 +93,13 @@ impl Actor for Library {
                 firsts.into_iter().sum()
             }
             Message::Count(shelf) => Ok(objects.collection(Id::Shelf(shelf))?.len() as u64),
+            Message::Shift { from, to, as_book } => {
+                let mut shelf = objects.collection(Id::Shelf(from))?;
+                let Some((first, _)) = shelf.first() else { return Ok(u64::MAX) };
+                let book = shelf.remove(first)?.unwrap_or(u64::MAX);
+                objects.collection(Id::Shelf(to))?.insert(Id::Book(to, as_book), book)?;
+                Ok(book)
+            }
         }
     }
 }
@@ -128,4 +147,122 @@ fn entries_stay_with_their_collection_over_a_crash() {
     (0..8).for_each(|shelf| assert_eq!(bench.ask(Message::Fill(shelf, 30)), Ok(30)));
     bench.crash();
     assert!((0..8).all(|shelf| bench.ask(Message::Count(shelf)) == Ok(30)));
+}
+
+/// A crowd waits for two shelves, so they are hot: a transaction gives a lock back and goes the
+/// other way round. What it took along before is stale then, and a book would be on both shelves.
+#[test]
+fn pieces_are_taken_anew_on_a_detour() {
+    for seed in 0..4 {
+        let mut bench = Bench::<Library>::shards(2).with_seed(seed);
+        let [one, other] = shelves(&mut bench, 50);
+        let shift = |at: u64| {
+            let (from, to) = if at.is_multiple_of(2) { (one, other) } else { (other, one) };
+            Message::Shift { from, to, as_book: 100 + at }
+        };
+        for crowd in 0..4 {
+            let shifts = (crowd * 200..crowd * 200 + 200).map(shift);
+            assert!(bench.ask_all(shifts).iter().all(|moved| moved.as_ref().is_ok_and(|book| *book < 50)));
+            let of = |shelf| move |id: &Id| matches!(*id, Id::Book(of, _) if of == shelf);
+            let shelves = [one, other].map(|shelf| bench.snapshot().into_keys().filter(of(shelf)).count());
+            assert_eq!(shelves.iter().sum::<usize>(), 100, "{shelves:?}");
+            let mut books: Vec<_> = bench
+                .snapshot()
+                .into_iter()
+                .filter(|(id, _)| of(one)(id) || of(other)(id))
+                .map(|(_, book)| book)
+                .collect();
+            books.sort_unstable();
+            assert!(books.iter().copied().eq((0..50).flat_map(|book| [book; 2])), "{books:?}");
+        }
+    }
+}
+
+/// 8 KiB that point to nothing.
+type Page = [[u64; 32]; 32];
+
+#[derive(Clone, Debug)]
+enum Write {
+    Page(u64, u64),
+    /// Adds up the first words of so many first pages of two albums, and counts one up in each.
+    Sum([u64; 2], usize),
+}
+
+/// Albums of pages.
+struct Albums;
+
+impl Actor for Albums {
+    type Id = Id;
+    type State = Page;
+    type Message = Write;
+    type Reply = u64;
+    type Error = AccessError<Id>;
+
+    fn addressees(message: &Write, to: &mut Addressees<Id>) {
+        match *message {
+            Write::Page(album, _) => to.write(Id::Shelf(album)),
+            Write::Sum(albums, _) => albums.into_iter().for_each(|album| to.write(Id::Shelf(album))),
+        }
+    }
+
+    fn needs(message: &Write, to: &mut Needs<Self>) {
+        if let Write::Sum(albums, most) = *message {
+            albums.into_iter().for_each(|album| to.range(Id::Shelf(album), .., most));
+        }
+    }
+
+    fn receive(message: &Write, objects: &mut Objects<'_, Self>) -> Result<u64, AccessError<Id>> {
+        match *message {
+            Write::Page(album, number) => {
+                objects.collection(Id::Shelf(album))?.insert(Id::Book(album, number), [[number; 32]; 32])?;
+                Ok(0)
+            }
+            Write::Sum(albums, most) => {
+                let mut sum = 0;
+                for album in albums {
+                    let mut pages = objects.collection(Id::Shelf(album))?;
+                    let mut walk = pages.walk(..);
+                    for _ in 0..most {
+                        let Some(page) = walk.next() else { break };
+                        let words = page.into_mut()?;
+                        assert!(words.iter().flatten().all(|word| *word == words[0][0]), "a page is whole");
+                        sum += words[0][0];
+                        words.iter_mut().flatten().for_each(|word| *word += 1);
+                    }
+                }
+                Ok(sum)
+            }
+        }
+    }
+}
+
+/// States that are large in themselves count with their whole size: as many as there is room for
+/// come along, whole, and one more is refused, with nothing changed.
+#[test]
+fn large_inline_states_come_along_as_many_as_fit() {
+    let limits = Limits { carried_bytes_max: 64 << 10, ..Limits::default() };
+    let fit = limits.carried_bytes_max / size_of::<(Id, Option<Page>)>();
+    assert_eq!(fit, 7, "a page has 8 KiB, and an id beside it");
+    let mut bench = Bench::<Albums>::shards(2).with_limits(limits);
+    let pages = (0..8).flat_map(|album| (0..20).map(move |number| Write::Page(album, number)));
+    assert!(bench.ask_all(pages).iter().all(Result::is_ok));
+    let mut rounds = [0; 8];
+    let too_much = AskError::Aborted(AccessError::TooMuchCarried { max: 64 << 10 });
+    for album in 1..8 {
+        let before = bench.counters().consensus;
+        // Each page that was counted up is one more.
+        let sum =
+            |rounds: [u64; 2]| rounds.iter().map(|round| (0..fit as u64).sum::<u64>() + 7 * round).sum();
+        let expected = sum([rounds[0], rounds[album as usize]]);
+        assert_eq!(bench.ask(Write::Sum([0, album], fit)), Ok(expected), "album {album}");
+        (rounds[0], rounds[album as usize]) = (rounds[0] + 1, 1);
+        if bench.counters().consensus == before {
+            continue;
+        }
+        let untouched = bench.snapshot();
+        assert_eq!(bench.ask(Write::Sum([0, album], fit + 1)), Err(too_much.clone()));
+        assert_eq!(bench.snapshot(), untouched);
+        return;
+    }
+    panic!("some album lives on the other shard");
 }

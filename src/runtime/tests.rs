@@ -355,3 +355,20 @@ fn tasks_that_keep_a_shard_from_its_messages_are_counted() {
     });
     assert_eq!(tasks.wait(), [Ok(())]);
 }
+
+/// The time that a shard sleeps is nobody's: a message that wakes it finds no task that kept it.
+#[test]
+fn a_shard_that_sleeps_is_not_blamed_for_slow_tasks() {
+    let slow_turn = Duration::from_millis(5);
+    let idle = Idle::Spin(Duration::ZERO);
+    let runtime = start_with(Config { shards: Shards::Count(1), idle, slow_turn, ..Config::default() });
+    let handle = runtime.handle();
+    for _ in 0..10 {
+        handle.ask(Message::Add { account: 1, coins: 1 }).wait().expect("it runs");
+        // Only then: a shard that is kept from its CPU between two rounds is blamed, and may be.
+        eventually("it sleeps", || runtime.shared.mailboxes[0].parking().is_parked());
+        std::thread::sleep(slow_turn * 2);
+    }
+    let activity = &handle.stats().shards[0].activity;
+    assert!(activity.slow_tasks == 0 && activity.parks >= 9, "{activity:?}");
+}

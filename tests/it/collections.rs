@@ -345,7 +345,7 @@ mod halls {
                 Chair(hall: u64, number: u64) in Hall(hall),
                 Lamp(hall: u64, number: u64) in Hall(hall),
             }
-            messages { Furnish -> (), Dim -> bool, Clear -> bool, Count -> (usize, usize) }
+            messages { Furnish -> (), Dim -> bool, Clear -> bool, Count -> (usize, usize), Look -> (usize, Option<u64>) }
         }
     }
 
@@ -372,6 +372,24 @@ mod halls {
 
     /// Chairs and lamps.
     struct Count;
+
+    /// Looks at so many lamps and keeps all. How many it looked at, and which is next.
+    struct Look(usize);
+
+    impl Receive<Halls> for Look {
+        fn addressees(&self, to: &mut To<'_, Halls>) {
+            to.write::<Hall>(1);
+        }
+
+        fn receive(&self, objects: &mut Objects<'_, Halls>) -> Result<(usize, Option<u64>), AccessError<Id>> {
+            let mut looked = 0;
+            let next = objects.entries::<Lamp>(1)?.retain(.., self.0, |_, _| {
+                looked += 1;
+                true
+            })?;
+            Ok((looked, next.map(|(_, number)| number)))
+        }
+    }
 
     impl Receive<Halls> for Furnish {
         fn addressees(&self, to: &mut To<'_, Halls>) {
@@ -439,5 +457,132 @@ mod halls {
         assert_eq!(bench.call(Count), Ok((20, 3)), "the lamps that are off are gone");
         assert_eq!([(); 3].map(|()| bench.call(Clear)), [Ok(false), Ok(false), Ok(true)]);
         assert_eq!(bench.call(Count), Ok((0, 3)));
+    }
+
+    /// With nothing to look at, `retain` said that no lamp is left. It took chairs for lamps that
+    /// it had looked at: where they came first, `clear` of one lamp at a time removed none.
+    #[test]
+    fn entries_of_another_kind_are_no_end_and_do_not_count() {
+        let mut bench = Bench::<Halls>::shards(1);
+        assert_eq!(bench.call(Look(0)), Ok((0, None)), "there is none");
+        bench.call(Furnish).expect("there is room");
+        let looks = [0, 1, 5, 6, 7, 22, 30].map(|most| bench.call(Look(most)).expect("it runs"));
+        let all = (6, None);
+        assert_eq!(looks, [(0, Some(0)), (1, Some(1)), (5, Some(5)), all, all, all, all]);
+    }
+}
+
+/// An actor of tenants and their sessions, which are declared and begun so.
+macro_rules! tenants {
+    ($module:ident, Session $fields:tt $how:ident $($of:tt)*) => {
+        mod $module {
+            use freehold::{AccessError, Objects, Receive, To};
+            use serde::{Deserialize, Serialize};
+
+            freehold::actor! {
+                pub actor Tenants {
+                    id: Id, state: State, message: Message, reply: Reply, error: AccessError<Id>,
+                    kinds { Tenant(number: u64) at number, Session $fields $how $($of)* }
+                    messages { Begin -> (), List -> Vec<(u64, u64)> }
+                }
+            }
+
+            #[derive(Clone, Serialize, Deserialize)]
+            pub struct Tenant;
+
+            #[derive(Clone, Serialize, Deserialize)]
+            pub struct Session {
+                pub uses: u64,
+            }
+
+            /// Begins a session; answered by nothing.
+            #[derive(Serialize, Deserialize)]
+            pub struct Begin(pub u64, pub u64);
+
+            /// The sessions of a tenant, with their uses.
+            #[derive(Serialize, Deserialize)]
+            pub struct List(pub u64);
+
+            impl Receive<Tenants> for Begin {
+                fn addressees(&self, to: &mut To<'_, Tenants>) {
+                    to.write::<Tenant>(self.0);
+                    to.write::<Session>((self.0, self.1));
+                }
+
+                fn receive(&self, objects: &mut Objects<'_, Tenants>) -> Result<(), AccessError<Id>> {
+                    objects.write_or_insert_with(self.0, || Tenant)?;
+                    begin(objects, (self.0, self.1), Session { uses: self.1 })
+                }
+            }
+
+            impl Receive<Tenants> for List {
+                fn addressees(&self, to: &mut To<'_, Tenants>) {
+                    to.read::<Tenant>(self.0);
+                }
+
+                fn receive(
+                    &self,
+                    objects: &mut Objects<'_, Tenants>,
+                ) -> Result<Vec<(u64, u64)>, AccessError<Id>> {
+                    list(objects, self.0)
+                }
+            }
+
+            tenants! { $how }
+        }
+    };
+    (at) => {
+        fn begin(
+            objects: &mut Objects<'_, Tenants>,
+            key: (u64, u64),
+            session: Session,
+        ) -> Result<(), AccessError<Id>> {
+            objects.put(key, session).map(|_| ())
+        }
+
+        fn list(_: &mut Objects<'_, Tenants>, _: u64) -> Result<Vec<(u64, u64)>, AccessError<Id>> {
+            unreachable!("nothing has them in an order")
+        }
+    };
+    (in) => {
+        fn begin(
+            objects: &mut Objects<'_, Tenants>,
+            key: (u64, u64),
+            session: Session,
+        ) -> Result<(), AccessError<Id>> {
+            objects.entries::<Session>(key.0)?.put(key, session).map(|_| ())
+        }
+
+        fn list(objects: &mut Objects<'_, Tenants>, tenant: u64) -> Result<Vec<(u64, u64)>, AccessError<Id>> {
+            let sessions = objects.entries::<Session>(tenant)?;
+            Ok(sessions.range(..).map(|((_, number), session)| (number, session.uses)).collect())
+        }
+    };
+}
+
+tenants! { spread, Session(tenant: u64, number: u64) at tenant }
+tenants! { listed, Session(tenant: u64, number: u64) in Tenant(tenant) }
+
+/// All objects of a placement are a range if their kind is declared `in`. What was written before
+/// that, as objects `at` the placement, is in the range, too: without a migration.
+#[test]
+fn objects_of_a_placement_become_a_range() {
+    let _watchdog = Watchdog::new("objects_of_a_placement_become_a_range");
+    let directory = tempfile::tempdir().expect("there is room");
+    let config = |shards| Config { shards: Shards::Count(shards), ..Config::default() };
+    let runtime = Runtime::<spread::Tenants>::open(config(2), LogConfig::at(directory.path()));
+    let runtime = runtime.expect("it opens");
+    let begin = (0..40).map(|at| spread::Begin(at % 4, at / 4));
+    assert!(runtime.handle().call_all(begin).wait().iter().all(Result::is_ok));
+    runtime.shutdown();
+
+    let runtime = Runtime::<listed::Tenants>::open(config(3), LogConfig::at(directory.path()));
+    let runtime = runtime.expect("the types are written as before");
+    let handle = runtime.handle();
+    let begin = (0..4).map(|tenant| listed::Begin(tenant, 10));
+    assert!(handle.call_all(begin).wait().iter().all(Result::is_ok));
+    for listed in handle.call_all((0..4).map(listed::List)).wait() {
+        let listed = listed.expect("they are listed");
+        assert!(listed.iter().copied().eq((0..11).map(|number| (number, number))), "{listed:?}");
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use freehold::testing::Bench;
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Handle, LogConfig, Migrated, Migration, ObjectId,
-    Objects, Runtime, Schema, SchemaTypes, Shards,
+    Objects, Runtime, Schema, SchemaTypes, Shards, TaskError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -137,6 +137,34 @@ fn a_payment_with_a_deadline() -> Result<(), Box<dyn Error>> {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let said = tokio.block_on(balance(handle, Order::Open { account: 7, balance: 1 }));
     assert_eq!(said, "paid");
+    Ok(())
+}
+
+#[test]
+fn a_shard_has_no_tokio_and_a_task_asks_it() -> Result<(), Box<dyn Error>> {
+    let _watchdog = crate::support::Watchdog::new("guide::a_shard_has_no_tokio_and_a_task_asks_it");
+    let runtime = Runtime::<Payments>::start(Config { shards: Shards::Count(2), ..Config::default() })?;
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?;
+
+    let slept = runtime.on_each_shard(|_| async { tokio::time::sleep(Duration::from_millis(1)).await });
+    for outcome in slept.wait() {
+        // "there is no reactor running, must be called from the context of a Tokio 1.x runtime"
+        assert!(matches!(outcome, Err(TaskError::Panicked(text)) if text.contains("no reactor running")));
+    }
+
+    let spawner = tokio.handle().clone();
+    let opened = runtime.on_each_shard(move |local| {
+        // It runs on tokio, with tokio's timers and sockets. The shard does other things meanwhile.
+        let fetched = spawner.spawn(async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            100
+        });
+        async move {
+            let balance = fetched.await.expect("it did not panic");
+            local.ask(Order::Open { account: u64::from(local.shard().0), balance }).await
+        }
+    });
+    assert_eq!(opened.wait(), [Ok(Ok(Paid)), Ok(Ok(Paid))]);
     Ok(())
 }
 

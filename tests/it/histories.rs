@@ -409,14 +409,14 @@ fn record(shards: usize, threads: u64, seed: u64) -> (Arc<Run>, Counters) {
     (run, Counters::from_values(sum.expect("there is a shard")))
 }
 
-fn judge(history: &str) -> adya::Report {
+pub(crate) fn judge(history: &str) -> adya::Report {
     let history = History::from_json(history).expect("it is written as Jepsen writes it");
     let opts = Opts { models: vec!["strict-serializable".into()], ..Opts::default() };
     adya::check(&history, Workload::ListAppend, &opts)
 }
 
 /// What is wrong with a history, in words.
-fn complaints(report: &adya::Report) -> String {
+pub(crate) fn complaints(report: &adya::Report) -> String {
     let anomalies = report.anomalies.iter().filter_map(|(kind, found)| Some((kind, found.first()?)));
     anomalies.map(|(kind, anomaly)| format!("{kind}: {}\n", anomaly.explanation)).collect()
 }

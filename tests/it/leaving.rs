@@ -2,7 +2,8 @@
 //! for what that log says.
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::support::{Watchdog, until};
@@ -11,6 +12,7 @@ use freehold::{
     DeathCause, Epoch, EpochBatch, EpochReceiver, EpochSender, Idle, LocalLog, LogConfig, Objects, Phase,
     Runtime, Shards, StartError, epoch_channel,
 };
+use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
 /// Accounts with coins.
@@ -258,4 +260,49 @@ fn a_way_is_of_one_runtime_and_replicated_answers_need_one() {
     let config = Config { shards: Shards::Count(1), ..Config::default() };
     let again = Runtime::<Purses>::open(config, replicated(here.path(), sender));
     assert!(matches!(again, Err(StartError::Config(ConfigError::LeavingTaken))));
+}
+
+/// No answer of a flight leaves before it is durable, whether its message ran here or elsewhere.
+#[test]
+fn a_flight_holds_answers_until_the_other_log_has_them() {
+    let _watchdog = Watchdog::new("a_flight_holds_answers_until_the_other_log_has_them");
+    let here = tempfile::tempdir().expect("a place");
+    let (sender, mut receiver, woken) = way(1 << 20);
+    let runtime = open(2, replicated(here.path(), sender));
+    let (says, heard) = mpsc::channel();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let flights = runtime.on_each_shard({
+        let taken = taken.clone();
+        move |local| {
+            let (says, taken) = (says.clone(), taken.clone());
+            async move {
+                let mut flight = local.flight(8);
+                // Of both shards.
+                (0..8).for_each(|id| flight.ask(id, Message::Put(id, 1)).expect("there is room"));
+                assert!(futures::poll!(flight.next()).is_pending(), "what ran here is not durable");
+                says.send(()).expect("the test listens");
+                while let Some((_, outcome)) = flight.next().await {
+                    assert!(outcome.is_ok());
+                    taken.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    });
+    (0..2).for_each(|_| heard.recv().expect("no flight has answers"));
+    until(|| runtime.stats().handled() == 16);
+    let batch = next(&mut receiver, &woken);
+    until(|| runtime.stats().shards.iter().all(|shard| shard.in_log_write_for.is_none()));
+    // Tasks have had their turns.
+    assert!(runtime.on_each_shard(|_| async {}).wait().iter().all(Result::is_ok));
+    assert_eq!(taken.load(Ordering::Relaxed), 0, "they are on disk, and that is not enough");
+    receiver.acknowledge(batch.epoch);
+    let answered = std::thread::spawn(move || flights.wait());
+    while !answered.is_finished() {
+        if let Some(batch) = receiver.try_next(1 << 20) {
+            receiver.acknowledge(batch.epoch);
+        }
+        let _ = woken.recv_timeout(Duration::from_millis(1));
+    }
+    assert!(answered.join().expect("nobody panics").iter().all(Result::is_ok));
+    assert_eq!(taken.load(Ordering::Relaxed), 16);
 }

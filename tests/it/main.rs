@@ -35,6 +35,7 @@ mod mistakes;
 mod operate;
 mod order;
 mod poison;
+mod ranges;
 mod readme;
 mod restores;
 mod round_trip;

@@ -208,17 +208,22 @@ impl<'c, 'a, A: Actor, E: EntryKind<A>> KindEntries<'c, 'a, A, E> {
         most: usize,
         mut keeps: impl FnMut(E::Key, &E) -> bool,
     ) -> Reached<A, Option<E::Key>> {
-        let mut keeps = |id, state: &A::State| match (E::key(id), E::of(state)) {
-            (Some(key), Some(entry)) => keeps(key, entry),
-            _ => true,
-        };
         let (mut from, to) = to_ids::<A, E>(&keys);
+        let (mut left, mut looks) = (most, most);
         loop {
-            let next = self.collection.retain((from, to), most, &mut keeps)?;
+            let keeps = |id, state: &A::State| match (E::key(id), E::of(state)) {
+                (Some(key), Some(entry)) => {
+                    left = left.saturating_sub(1);
+                    keeps(key, entry)
+                }
+                _ => true,
+            };
+            let next = self.collection.retain((from, to), looks, keeps)?;
             match next.map(|id| (id, E::key(id))) {
-                // It is of another kind: that is not the end.
-                Some((id, None)) if most > 0 => from = Bound::Included(id),
-                next => return Ok(next.and_then(|(_, key)| key)),
+                None => return Ok(None),
+                Some((_, Some(key))) if left == 0 => return Ok(Some(key)),
+                // Entries of other kinds do not count. One look at least passes them by.
+                Some((id, _)) => (from, looks) = (Bound::Included(id), left.max(1)),
             }
         }
     }

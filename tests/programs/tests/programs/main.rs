@@ -8,16 +8,20 @@ use std::process::Command;
 mod exchange;
 mod founding;
 mod hello;
+mod limiter;
 mod signed;
 mod webhooks;
+mod world;
 
 /// The example of this name.
 fn example(name: &str) -> Command {
     Command::new(match name {
         "exchange" => env!("CARGO_BIN_EXE_exchange"),
         "hello" => env!("CARGO_BIN_EXE_hello"),
+        "limiter" => env!("CARGO_BIN_EXE_limiter"),
         "signed" => env!("CARGO_BIN_EXE_signed"),
         "webhooks" => env!("CARGO_BIN_EXE_webhooks"),
+        "world" => env!("CARGO_BIN_EXE_world"),
         "fast_path_bench" => env!("CARGO_BIN_EXE_fast_path_bench"),
         "partitioned_fast_path_bench" => env!("CARGO_BIN_EXE_partitioned_fast_path_bench"),
         "mixed_path_bench" => env!("CARGO_BIN_EXE_mixed_path_bench"),
@@ -39,5 +43,5 @@ fn every_example_is_known() {
         let name = program.file_stem().and_then(|name| name.to_str()).expect("names are plain");
         assert!(example(name).get_program().to_string_lossy().ends_with(name));
     }
-    assert_eq!(programs.len(), 7, "{programs:?}");
+    assert_eq!(programs.len(), 9, "{programs:?}");
 }
