@@ -77,6 +77,11 @@ pub struct Config {
     /// A turn at least this long is reported by a warning, and so are tasks that keep a shard from
     /// its messages for as long. At least a microsecond. Default: 10 milliseconds.
     pub slow_turn: Duration,
+    /// An ask of a thread, or a batch, that takes at least so long stands in
+    /// [`Stats::slow`](crate::Stats::slow), with where its time went. A thread of the runtime looks
+    /// at the asks in flight four times in so long. 4 milliseconds to an hour. Default: 100
+    /// milliseconds.
+    pub slow_message: Duration,
     /// A shard that takes no turn for so long though it is awake, because a message or a task of it
     /// does not come back, is warned of while that lasts: then, and each time it has lasted twice
     /// as long. 10 milliseconds to an hour. Default: 1 second.
@@ -137,6 +142,7 @@ impl Default for Config {
             tasks_grace: Duration::from_millis(100),
             stall_warning: Duration::from_secs(1),
             slow_turn: Duration::from_millis(10),
+            slow_message: Duration::from_millis(100),
             preempt_timer: Duration::from_millis(1),
             io_memory_bytes: 64 << 10,
             ring_depth: 128,
@@ -188,6 +194,7 @@ impl Config {
         lasts("drain_max", self.drain_max, Duration::ZERO..=HOUR)?;
         lasts("tasks_grace", self.tasks_grace, Duration::ZERO..=HOUR)?;
         lasts("stall_warning", self.stall_warning, Duration::from_millis(10)..=HOUR)?;
+        lasts("slow_message", self.slow_message, Duration::from_millis(4)..=HOUR)?;
         lasts("slow_turn", self.slow_turn, Duration::from_micros(1)..=HOUR)?;
         lasts("preempt_timer", self.preempt_timer, Duration::from_micros(100)..=Duration::from_millis(100))?;
         in_range("io_memory_bytes", self.io_memory_bytes, 64 << 10..=1 << 30)?;

@@ -114,6 +114,7 @@ pub use runtime::report::{Report, Stuck};
 pub use stats::distribution::Distribution;
 pub use stats::hot::HotObject;
 pub use stats::metric::{Label, Metric, MetricKind, MetricUnit, MetricValue};
+pub use stats::trace::{MessageTrace, Stage, TracedWait};
 pub use stats::{Activity, AnswerTimes, Gauges, Hot, Latency, Phase, ShardStats, Stats};
 pub use topology::{Cpu, PlaceError, Placement, Topology};
 pub use transport::each_shard::EachShard;

@@ -11,6 +11,7 @@
 pub(crate) mod distribution;
 pub(crate) mod hot;
 pub(crate) mod metric;
+pub(crate) mod trace;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +27,7 @@ use crate::route::{GateStats, Route};
 
 use distribution::{Distribution, SharedDistribution};
 use hot::HotObject;
+use trace::MessageTrace;
 
 /// Of so many messages from outside threads one has its latency taken.
 pub(crate) const LATENCY_STRIDE: u64 = 1024;
@@ -311,6 +313,19 @@ pub struct Stats {
     /// The objects that were touched and waited for most in the last seconds, at most
     /// [`HOT_MAX`](Stats::HOT_MAX) of each; the hottest first.
     pub hot: Hot,
+    /// Asks of threads, and batches, that took at least
+    /// [`slow_message`](crate::Config::slow_message). An ask is counted while it lasts, when the
+    /// runtime's watching thread has seen it for so long: so up to a quarter later than it is slow.
+    pub slow_messages: u64,
+    /// The last [`TRACES_MAX`](Stats::TRACES_MAX) of them that were answered, with where their time
+    /// went; the latest last. Some took a little less, since the watching thread knows the begin of
+    /// an ask to a quarter of that time. Missing are asks beyond 128 that were slow at once, asks
+    /// of a shard's own tasks, messages that were told, and, where more than 4,096 asks were ever
+    /// in flight at once, those in later reply slots.
+    pub slow: Vec<Arc<MessageTrace>>,
+    /// The last asks of threads that were followed from their begin, however long they took: one of
+    /// 1,024, and at most ten in a second.
+    pub sampled: Vec<Arc<MessageTrace>>,
     /// What its gates have done, in the order they were opened.
     pub gates: Vec<GateStats>,
 }
@@ -376,6 +391,9 @@ pub struct ShardStats {
 impl Stats {
     /// The most objects that [`Stats::hot`] has in each of its lists.
     pub const HOT_MAX: usize = 10;
+
+    /// The most traces that [`Stats::slow`] and [`Stats::sampled`] have each.
+    pub const TRACES_MAX: usize = trace::KEPT;
 
     /// Messages handled by all shards, whatever came of them.
     pub fn handled(&self) -> u64 {

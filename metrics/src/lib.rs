@@ -30,6 +30,8 @@
 
 mod collector;
 mod server;
+mod traces;
 
 pub use collector::{StatsCollector, text};
 pub use server::{Server, serve};
+pub use traces::{TraceExporter, slow_json};

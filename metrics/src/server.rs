@@ -1,4 +1,4 @@
-//! Pages about a runtime, over HTTP: `/metrics`, `/healthz` and `/readyz`.
+//! Pages about a runtime, over HTTP: `/metrics`, `/healthz`, `/readyz` and `/slow`.
 //!
 //! One thread takes connections, and each has a thread of its own for one request, at most
 //! [`CONNECTIONS_MAX`] at a time. A client has [`PATIENCE`] for its request and for taking the
@@ -9,6 +9,7 @@
 //! | page | answers |
 //! |---|---|
 //! | `/metrics` | 200 and OpenMetrics text; 503 before the runtime has started |
+//! | `/slow` | 200 and JSON: the last slow messages, and where their time went; 503 before that |
 //! | `/healthz` | 200, also while it starts or stops; 503 with the cause if a shard has died |
 //! | `/readyz` | 200 while messages are taken; else 503: starting, draining, stopping or dead |
 
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 use freehold::{Actor, Handle, Metric, Phase, Progress, Recovery, Stats};
 
 use crate::collector::Families;
+use crate::traces::slow_json;
 
 /// Requests that are answered at a time; more are refused.
 const CONNECTIONS_MAX: usize = 16;
@@ -38,6 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
 const PLAIN: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What the pages are about.
@@ -289,6 +292,7 @@ fn page(path: &str, shared: &Shared) -> Page {
     }
     match path {
         "/metrics" => shared.numbers(Some(&stats)).unwrap_or_else(not_found),
+        "/slow" => Page { status: OK, kind: JSON, text: slow_json(&stats) },
         "/healthz" => says(stats.phase != Phase::Dead, text_of_phase),
         "/readyz" => says(stats.phase == Phase::Running, text_of_phase),
         _ => not_found(),
@@ -302,7 +306,7 @@ fn starting(path: &str, recovery: Option<Recovery>, shared: &Shared) -> Page {
     };
     match path {
         "/healthz" => says(true, text),
-        "/readyz" => says(false, text),
+        "/readyz" | "/slow" => says(false, text),
         "/metrics" => shared.numbers(None).unwrap_or_else(|| says(false, text)),
         _ => not_found(),
     }
@@ -315,6 +319,6 @@ fn says(is_so: bool, text: String) -> Page {
 }
 
 fn not_found() -> Page {
-    let text = "/metrics, /healthz and /readyz are here\n".to_owned();
+    let text = "/metrics, /healthz, /readyz and /slow are here\n".to_owned();
     Page { status: "404 Not Found", kind: PLAIN, text }
 }

@@ -71,4 +71,5 @@ pub use shard::journal::{Ack, Begun, LogStart, Write};
 pub use time::Time;
 pub use transaction::Transaction;
 pub use transaction::effects::{Effects, FAILURES_MAX, Inbox};
+pub use transaction::lock_wait::LockWait;
 pub use transaction::message::{Batch, BatchEntry, Envelope};

@@ -8,6 +8,7 @@ use freehold_shard::{Actor, AskError, Debt, Outcome, ReturnAddress, Time};
 
 use super::jobs::{Progress, Wait, job};
 use super::{Core, LocalShard, reentered};
+use crate::stats::trace::Ran;
 use crate::transport::each_shard::Reporter;
 
 impl<A: Actor> LocalShard<A> {
@@ -140,6 +141,9 @@ impl<A: Actor> LocalShard<A> {
 
     /// Goes on writing and answers what is durable, outside a round.
     pub(super) fn let_go(&self, core: &mut Core<A>) {
+        if self.shared.replies.traces.is_following() {
+            self.follow_run(core, Ran::Held, usize::MAX);
+        }
         self.see_to_log(core);
         self.deliver(core);
         // No round may come for long, and answers were sent: the story is of a latency that was

@@ -9,6 +9,7 @@ pub(crate) mod clock;
 pub(crate) mod command;
 mod durability;
 mod failures;
+mod follow;
 mod gauge;
 pub(crate) mod handoff;
 pub(crate) mod in_flight;
@@ -132,6 +133,8 @@ struct Core<A: Actor> {
     /// Latencies to be recorded, and messages of batches not yet counted as a sample.
     samples: Vec<(AskBegun, u64)>,
     unsampled: u64,
+    /// The shard notes waits for locks, because some message is followed.
+    follows: bool,
     /// Something is to be looked at before a task's message runs: the log, or a sample is taken.
     /// One word for both, so that a shard without a log pays for neither.
     attends: bool,
@@ -210,6 +213,7 @@ impl<A: Actor> LocalShard<A> {
                 activity: Activity::default(),
                 samples: Vec::new(),
                 unsampled: 0,
+                follows: false,
                 attends: shared.logs.is_some(),
                 arrived: 0,
                 touches_next: shared.started,

@@ -20,6 +20,7 @@ use freehold_shard::{Actor, ReturnAddress, Time};
 use super::command::Command;
 use super::slice::Slice;
 use super::{Core, Drain, LocalShard};
+use crate::stats::trace::Ran;
 use crate::stats::{AnswerPath, AskBegun, LATENCY_STRIDE};
 use crate::transport::mailbox::{Ingress, Mailbox};
 use crate::transport::parking::publish;
@@ -75,7 +76,16 @@ impl<A: Actor> LocalShard<A> {
         if began >= core.touches_next {
             self.sample_touched(core);
         }
+        let follows = self.shared.replies.traces.is_following();
+        if follows || core.follows {
+            self.follow_taken(core, follows);
+        }
+        let held = core.shard.held();
         self.turn(core, begin);
+        // A message may be followed since the turn began: it may be what took so long.
+        if core.follows || self.shared.replies.traces.is_following() {
+            self.follow_run(core, Ran::InTurn(began), held);
+        }
         self.see_to_log(core);
         // Only a round has done all that tasks asked for; what is delivered between rounds is the
         // log's.
@@ -206,6 +216,9 @@ impl<A: Actor> LocalShard<A> {
                 self.shared.mailboxes[shard].wake_if_parked(&self.shared.replies);
             }
         }
+        if self.shared.replies.traces.is_following() {
+            self.follow_answers(core);
+        }
         for (to, outcome) in core.effects.answers.drain(..) {
             match to {
                 ReturnAddress::Outside { slot, generation } => {
@@ -232,6 +245,11 @@ impl<A: Actor> LocalShard<A> {
                 let begun = reply.begun().map(|at| AskBegun { at, path: AnswerPath::Batch });
                 core.samples.extend(begun.map(|begun| (begun, core.unsampled / LATENCY_STRIDE)));
                 core.unsampled %= LATENCY_STRIDE;
+            }
+            if let Some(begun) = reply.begun()
+                && self.shared.replies.traces.is_slow(core.clock.last.saturating_duration_since(begun))
+            {
+                self.batch_was_slow(begun, batch.entries.len());
             }
             core.wakers.extend(reply.complete(batch.entries));
         }

@@ -236,6 +236,7 @@ impl<A: Actor> Shared<A> {
         if self.birth.is_elsewhere() {
             return stats;
         }
+        let (slow_messages, slow, sampled) = self.replies.traces.read();
         let (snapshots, oldest) = self.mvcc.epochs().snapshots();
         Stats {
             deaths: self.deaths.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -247,6 +248,9 @@ impl<A: Actor> Shared<A> {
             asks_in_flight: self.replies.in_flight(),
             snapshots: snapshots as u64,
             oldest_snapshot: oldest.map(|opened| uptime.saturating_sub(Duration::from_nanos(opened.0))),
+            slow_messages,
+            slow,
+            sampled,
             hot: Hot { touched: self.hottest(Heat::Touched), waited: self.hottest(Heat::Waited) },
             ..stats
         }

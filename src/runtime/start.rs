@@ -30,6 +30,7 @@ use crate::log::open::{Opened, Restored};
 use crate::log::{self, LogConfig, SharedLogs};
 use crate::random::random;
 use crate::stats::hot::HotWindows;
+use crate::stats::trace::Traces;
 use crate::stats::{Phase, PublishedStats};
 use crate::topology::occupancy::Seats;
 use crate::topology::{Placement, Topology};
@@ -132,7 +133,10 @@ fn build_shared<A: Actor>(
         mailboxes: mailboxes.map_err(StartError::System)?,
         hot: (0..shards).map(|_| CachePadded::new(Mutex::new(HotWindows::new(now)))).collect(),
         published: (0..shards).map(|_| CachePadded::new(PublishedStats::new(shards))).collect(),
-        replies: Arc::new(Replies::new(config.asks_in_flight_max, patience)),
+        replies: {
+            let traces = Traces::new(now, config.slow_message);
+            Arc::new(Replies::new(config.asks_in_flight_max, patience, traces))
+        },
         mvcc: Arc::new(mvcc),
         patience,
         spin: config.spin(placement.is_pinned()),

@@ -1,4 +1,5 @@
-//! Warns while a shard takes no turn, because a message or a task of it does not come back.
+//! Warns while a shard takes no turn, because a message or a task of it does not come back; and
+//! finds asks that have waited for long.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Instant;
@@ -7,13 +8,17 @@ use freehold_shard::Actor;
 
 use crate::core::pulse::Standstill;
 use crate::core::shared::Shared;
+use crate::stats::trace::{LOOKS, Looks};
 
 /// The life of the thread that sees to it that shards take turns. It ends when `stop` is let go of.
 pub(super) fn watch<A: Actor>(shared: &Shared<A>, stop: &mpsc::Receiver<()>) {
     let first = shared.config.stall_warning;
     let now = Instant::now();
     let mut standstills: Vec<_> = shared.pulses.iter().map(|_| Standstill::new(now)).collect();
-    while stop.recv_timeout(first / 2) == Err(RecvTimeoutError::Timeout) {
+    let mut looks = Looks::default();
+    let every = (first / 2).min(shared.config.slow_message / LOOKS);
+    while stop.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+        shared.replies.look_for_slow(&mut looks, Instant::now());
         for (shard, standstill) in standstills.iter_mut().enumerate() {
             let is_parked = shared.mailboxes[shard].parking().is_parked();
             let still = standstill.look(&shared.pulses[shard], is_parked, Instant::now());

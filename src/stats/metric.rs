@@ -218,6 +218,9 @@ const OF_RUNTIME: &[(Family, &[OfRuntime])] = families! {
     "asks_in_flight" Gauge Things "Single asks from outside that are not answered." {
         [] |s| Some(Whole(s.asks_in_flight)),
     }
+    "slow_messages" Counter Things "Asks and batches that took at least `slow_message`." {
+        [] |s| Some(Whole(s.slow_messages)),
+    }
     "epoch" Gauge Things "The epoch now." { [] |s| Some(Whole(s.epoch.0)), }
     "durable_lag" Gauge Things "Epochs that have ended and are not durable." {
         [] |s| s.durable.map(|durable| Whole(s.epoch.0.saturating_sub(1 + durable.0))),

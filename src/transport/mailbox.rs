@@ -313,6 +313,7 @@ mod tests {
 
     use super::*;
     use crate::stats::AnswerPath;
+    use crate::stats::trace::Traces;
     use crate::test_actor::{Accounts, Message};
     use crate::transport::waiting::Patience;
 
@@ -327,7 +328,7 @@ mod tests {
     #[test]
     fn a_closed_mailbox_answers_by_its_sender() {
         let mailbox = Mailbox::<Accounts, ()>::new(16).unwrap();
-        let replies = Arc::new(Replies::new(4, Patience::Park));
+        let replies = Arc::new(Replies::new(4, Patience::Park, Traces::for_tests()));
         assert_eq!(mailbox.close(&replies), 0);
         let claim = replies.claim(AnswerPath::Fast).unwrap();
         let envelope = Envelope::Message {
@@ -346,7 +347,7 @@ mod tests {
     #[test]
     fn a_tell_to_a_closed_mailbox_comes_back_to_its_thread_whoever_finds_it() {
         let mailbox = Mailbox::<Accounts, ()>::new(16).unwrap();
-        let replies = Replies::new(4, Patience::Park);
+        let replies = Replies::new(4, Patience::Park, Traces::for_tests());
         assert!(mailbox.put(Ingress::One(tell(1), 1)).is_ok());
         assert_eq!(mailbox.close(&replies), 1, "accepted, and reported as not run");
         assert!(mailbox.put(Ingress::One(tell(2), 2)).is_ok());
@@ -361,7 +362,7 @@ mod tests {
     #[test]
     fn a_parked_shard_is_rung_for_once() {
         let mailbox = Mailbox::<Accounts, ()>::new(16).unwrap();
-        let replies = Replies::new(4, Patience::Park);
+        let replies = Replies::new(4, Patience::Park, Traces::for_tests());
         assert!(mailbox.parking().park(|| !mailbox.has_ingress()));
         for at in 0..3 {
             assert!(mailbox.put(Ingress::One(tell(at), 0)).is_ok());

@@ -29,6 +29,7 @@ use freehold_shard::{Actor, AskError, Outcome};
 
 use super::sync::AtomicU32;
 use crate::fork::Birth;
+use crate::stats::trace::{Looks, Traces};
 use crate::stats::{AnswerPath, AskBegun, LATENCY_STRIDE};
 use crate::transport::free_list::FreeList;
 use crate::transport::waiting::{self, Patience};
@@ -41,6 +42,8 @@ pub(crate) struct Replies<A: Actor> {
     patience: Patience,
     /// Nobody answers in a child of this process, and a slot may be locked for ever there.
     birth: Birth,
+    /// Asks whose time is looked into.
+    pub(crate) traces: Traces,
 }
 
 /// Made when a slot in it is claimed for the first time.
@@ -91,11 +94,11 @@ pub(crate) struct Handover {
 }
 
 impl<A: Actor> Replies<A> {
-    pub(crate) fn new(asks_in_flight_max: usize, patience: Patience) -> Self {
+    pub(crate) fn new(asks_in_flight_max: usize, patience: Patience, traces: Traces) -> Self {
         let slots = u32::try_from(asks_in_flight_max).expect("the configuration was checked");
         let (last, _) = chunk_of(slots - 1);
         let chunks = (0..=last).map(|_| OnceLock::new()).collect();
-        Replies { chunks, free: FreeList::new(slots), patience, birth: Birth::now() }
+        Replies { chunks, free: FreeList::new(slots), patience, birth: Birth::now(), traces }
     }
 
     /// Where a slot is, which has been claimed at least once.
@@ -128,9 +131,17 @@ impl<A: Actor> Replies<A> {
             u64::from(slot.wrapping_add(generation.wrapping_mul(613))).is_multiple_of(LATENCY_STRIDE);
         claimed.state = ReplyState::Waiting {
             waker: None,
-            begun: is_sampled.then(|| AskBegun { at: Instant::now(), path }),
+            begun: is_sampled.then(|| self.sample(Claim { slot, generation }, path)),
         };
         Some(Claim { slot, generation })
+    }
+
+    /// An ask begins whose latency is taken.
+    #[cold]
+    fn sample(&self, Claim { slot, generation }: Claim, path: AnswerPath) -> AskBegun {
+        let at = Instant::now();
+        self.traces.sample(slot, generation, at);
+        AskBegun { at, path }
     }
 
     /// Hands the outcome over, or drops it if nobody waits any longer.
@@ -164,8 +175,22 @@ impl<A: Actor> Replies<A> {
         (0..used).step_by(stride as usize).filter(is_used).count() as u64 * u64::from(stride)
     }
 
+    /// Looks for asks that have waited for long. Of more slots than it looks at, it sees the first.
+    pub(crate) fn look_for_slow(&self, looks: &mut Looks, now: Instant) {
+        let slots = self.free.ever_taken().min(LOOKS_MAX);
+        let waiting = |slot| {
+            let slot = self.lock(slot);
+            let waits = matches!(slot.state, ReplyState::Waiting { .. } | ReplyState::Abandoned);
+            waits.then_some(slot.generation)
+        };
+        looks.look(&self.traces, slots, waiting, now);
+    }
+
     /// Gives a claim back whose message could not be sent.
     pub(crate) fn unclaim(&self, claim: Claim) {
+        if self.traces.is_following() {
+            self.traces.forget(claim.slot, claim.generation);
+        }
         let unused = self.lock(claim.slot).free();
         self.give_back(claim.slot);
         drop(unused);
@@ -368,7 +393,7 @@ mod tests {
     use crate::test_actor::Accounts;
 
     fn replies(slots: usize) -> Arc<Replies<Accounts>> {
-        Arc::new(Replies::new(slots, Patience::Park))
+        Arc::new(Replies::new(slots, Patience::Park, Traces::for_tests()))
     }
 
     fn poll(ask: &mut Ask<Accounts>) -> Poll<Outcome<Accounts>> {

@@ -5,6 +5,7 @@ mod alerts;
 mod counts;
 mod names;
 mod pages;
+mod slow;
 
 #[path = "../../../tests/support/patience.rs"]
 #[allow(dead_code, reason = "each test uses a part of it")]
@@ -74,8 +75,16 @@ impl Actor for Counter {
     }
 }
 
+/// From here on a message is slow.
+const SLOW: Duration = Duration::from_millis(20);
+
 fn config(shards: usize) -> Config {
-    Config { shards: Shards::Count(shards), placement_key: Some(PlacementKey(16)), ..Config::default() }
+    Config {
+        shards: Shards::Count(shards),
+        placement_key: Some(PlacementKey(16)),
+        slow_message: SLOW,
+        ..Config::default()
+    }
 }
 
 /// A runtime of two shards with a log, which goes with the directory.

@@ -69,7 +69,7 @@ fn what_is_no_request_for_a_page_gets_an_answer_that_says_so() {
     let (runtime, _directory) = open();
     let server = serve(runtime.handle(), "127.0.0.1:0").expect("a port is free");
     let addr = server.addr();
-    assert_eq!(get(addr, "/"), (404, "/metrics, /healthz and /readyz are here\n".into()));
+    assert_eq!(get(addr, "/"), (404, "/metrics, /healthz, /readyz and /slow are here\n".into()));
     assert_eq!(request(addr, "POST /metrics HTTP/1.1\r\n\r\n").0, 405);
     assert_eq!(request(addr, "what is this\r\n\r\n").0, 400);
     // Most of it lies unread when the answer is known, and must not cost the client the answer.

@@ -185,8 +185,9 @@ impl<A: Actor> Engine<A> {
                 object.slot = self.run.partition.insert(hash, object.id, object.ownership);
             }
         }
-        if let Some(transaction) = self.locks.lock(&mut self.run.partition, transaction, at_home.clone()) {
-            self.pass_on(transaction, at_home, effects);
+        match self.locks.lock(&mut self.run.partition, transaction, at_home.clone()) {
+            Some(transaction) => self.pass_on(transaction, at_home, effects),
+            None => self.locks.waits_since(self.run.now),
         }
         self.run_ready(effects);
     }
@@ -217,7 +218,7 @@ impl<A: Actor> Engine<A> {
     /// Goes on with transactions that have got the locks they waited for.
     #[inline]
     pub(super) fn run_ready(&mut self, effects: &mut Effects<A>) {
-        while let Some(transaction) = self.locks.next_ready() {
+        while let Some(transaction) = self.locks.next_ready(self.run.now) {
             let at_home = transaction.at_home(self.run.shard);
             if let Some(transaction) = self.detour_if_hot(transaction, effects) {
                 self.pass_on(transaction, at_home, effects);

@@ -345,6 +345,14 @@ impl<A: Actor> Journal<A> {
         effects.answers.append(&mut self.arrived);
     }
 
+    /// Where the answers go that are held, by their places, the latest first.
+    pub(crate) fn held_answers(&self) -> impl Iterator<Item = (usize, ReturnAddress)> + '_ {
+        self.held.iter().enumerate().rev().filter_map(|(at, (_, held))| match held {
+            Held::Answer(to, _) => Some((at, *to)),
+            Held::Batch(_) => None,
+        })
+    }
+
     /// Puts answers for other shards into their outboxes.
     fn send_abroad(&mut self, effects: &mut Effects<A>) {
         let Effects { answers, outboxes, .. } = effects;

@@ -44,6 +44,7 @@ use crate::shard::engine::{Admission, CallSite, Engine, Reason, RunOutcome};
 use crate::time::Time;
 use crate::transaction::Transaction;
 use crate::transaction::effects::{Effects, Inbox};
+use crate::transaction::lock_wait::LockWait;
 use crate::transaction::message::{Batch, BatchEntry, Envelope};
 
 /// How many messages lie between two stages: enough for a miss to be served, too few for what was
@@ -511,6 +512,29 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// at most 64 waits, one entry each.
     pub fn take_waited_for(&mut self) -> impl Iterator<Item = A::Id> + '_ {
         self.engine.locks.take_remembered()
+    }
+
+    /// From now on the shard notes waits for locks that end, or does not.
+    pub fn note_lock_waits(&mut self, notes: bool) {
+        self.engine.locks.note(notes);
+    }
+
+    /// The waits for locks that were noted since this was last called: at most 64, later ones are
+    /// lost.
+    pub fn take_lock_waits(&mut self) -> impl Iterator<Item = LockWait<A::Id>> + '_ {
+        self.engine.locks.take_noted()
+    }
+
+    /// How many answers and batches wait until they are durable.
+    #[inline]
+    pub fn held(&self) -> usize {
+        self.engine.journal.as_ref().map_or(0, |journal| journal.held.len())
+    }
+
+    /// Where those answers go, with their places among the [`Shard::held`], the latest first.
+    /// Batches are left out.
+    pub fn held_answers(&self) -> impl Iterator<Item = (usize, ReturnAddress)> + '_ {
+        self.engine.journal.iter().flat_map(|journal| journal.held_answers())
     }
 
     /// Whether so many transactions that began here are under way that no more should be let in

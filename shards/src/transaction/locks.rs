@@ -15,6 +15,8 @@ use crate::actor::Actor;
 use crate::object::Access;
 use crate::store::partition::Partition;
 use crate::store::slot::{NO_QUEUE, SlotIndex};
+use crate::time::Time;
+use crate::transaction::lock_wait::LockWait;
 use crate::transaction::{Carried, Transaction};
 
 /// A transaction that waits for some of its locks on this shard.
@@ -22,6 +24,10 @@ struct Waiting<A: Actor> {
     transaction: Box<Transaction<A>>,
     /// How many locks it still waits for. The others it holds.
     missing: u32,
+    /// The first object that it waits for, how many waited for that before it, and since when.
+    object: A::Id,
+    ahead: u32,
+    since: Time,
 }
 
 struct Request {
@@ -32,13 +38,21 @@ struct Request {
 /// Of the waits since somebody asked, so many are remembered by their object.
 const REMEMBERED_MAX: usize = 64;
 
+/// So many waits that ended are noted until somebody takes them.
+const NOTED_MAX: usize = 64;
+
 /// All that waits on a shard.
 pub(crate) struct Locks<A: Actor> {
     /// Locks that had to be waited for since the start.
     waits: u64,
     /// The objects of the last of them.
     remembered: Vec<A::Id>,
+    /// Waits that end are noted, and those that were.
+    notes: bool,
+    noted: Vec<LockWait<A::Id>>,
     waiting: Slab<Waiting<A>>,
+    /// The one that came last.
+    last: usize,
     queues: Slab<VecDeque<Request>>,
     /// Empty queues kept for their memory.
     spare: Vec<VecDeque<Request>>,
@@ -51,7 +65,10 @@ impl<A: Actor> Locks<A> {
         Locks {
             waits: 0,
             remembered: Vec::new(),
+            notes: false,
+            noted: Vec::new(),
             waiting: Slab::new(),
+            last: 0,
             queues: Slab::new(),
             spare: Vec::new(),
             ready: VecDeque::new(),
@@ -74,6 +91,16 @@ impl<A: Actor> Locks<A> {
         self.remembered.drain(..)
     }
 
+    /// From now on waits that end are noted, or are not.
+    pub(crate) fn note(&mut self, notes: bool) {
+        self.notes = notes;
+    }
+
+    /// The waits that were noted since this was last called: the first [`NOTED_MAX`] of them.
+    pub(crate) fn take_noted(&mut self) -> impl Iterator<Item = LockWait<A::Id>> + '_ {
+        self.noted.drain(..)
+    }
+
     /// A transaction has to wait for this object.
     fn remember(&mut self, id: A::Id) {
         if self.remembered.len() < REMEMBERED_MAX {
@@ -85,7 +112,7 @@ impl<A: Actor> Locks<A> {
     }
 
     /// Locks the objects `at_home` of `transaction`, which have slots. Returns it if it has them
-    /// all; otherwise it waits here.
+    /// all; otherwise it waits here: then [`Locks::waits_since`] is to be called.
     pub(crate) fn lock(
         &mut self,
         partition: &mut Partition<A::Id, A::State>,
@@ -99,7 +126,7 @@ impl<A: Actor> Locks<A> {
             return Some(transaction);
         }
         let waiting = self.waiting.vacant_key();
-        let mut missing = 0;
+        let (mut missing, mut first) = (0, None);
         for object in objects {
             let slot = partition.slot_mut(object.slot);
             if slot.may_lock(object.access) {
@@ -111,11 +138,22 @@ impl<A: Actor> Locks<A> {
             if slot.queue == NO_QUEUE {
                 slot.queue = self.queues.insert(self.spare.pop().unwrap_or_default()) as u32;
             }
-            self.queues[slot.queue as usize].push_back(Request { waiting, access: object.access });
+            let queue = &mut self.queues[slot.queue as usize];
+            first = first.or(Some((object.id, queue.len() as u32)));
+            queue.push_back(Request { waiting, access: object.access });
             self.remember(object.id);
         }
-        self.waiting.insert(Waiting { transaction, missing });
+        let (object, ahead) = first.expect("it may not lock one of them");
+        self.waiting.insert(Waiting { transaction, missing, object, ahead, since: Time(0) });
+        self.last = waiting;
         None
+    }
+
+    /// The transaction that [`Locks::lock`] has just kept waits since `now`. Apart from that,
+    /// because a transaction that need not wait is to cost nothing more.
+    #[cold]
+    pub(crate) fn waits_since(&mut self, now: Time) {
+        self.waiting[self.last].since = now;
     }
 
     /// Gives back one lock, and grants what can be granted then.
@@ -155,10 +193,21 @@ impl<A: Actor> Locks<A> {
         }
     }
 
-    /// The next transaction that has got all it waited for.
+    /// The next transaction that has got all it waited for, at `now`.
     #[inline]
-    pub(crate) fn next_ready(&mut self) -> Option<Box<Transaction<A>>> {
+    pub(crate) fn next_ready(&mut self, now: Time) -> Option<Box<Transaction<A>>> {
         let waiting = self.ready.pop_front()?;
-        Some(self.waiting.remove(waiting).transaction)
+        Some(self.ended(waiting, now))
+    }
+
+    #[cold]
+    fn ended(&mut self, waiting: usize, now: Time) -> Box<Transaction<A>> {
+        let Waiting { transaction, object, ahead, since: began, .. } = self.waiting.remove(waiting);
+        if self.notes && self.noted.len() < NOTED_MAX {
+            let message = transaction.message.as_ref().map_or("", A::message_name);
+            let answer_to = transaction.answer_to;
+            self.noted.push(LockWait { answer_to, message, object, ahead, began, ended: now });
+        }
+        transaction
     }
 }

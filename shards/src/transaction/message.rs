@@ -74,6 +74,18 @@ impl<A: Actor> Envelope<A> {
             _ => {}
         }
     }
+
+    /// The message that it brings and that is still to run, in a box or not, and where its answer
+    /// goes.
+    pub fn asks(&self) -> Option<(&A::Message, ReturnAddress)> {
+        match self {
+            Envelope::Message { message, answer_to, .. } => Some((message, *answer_to)),
+            Envelope::Lock(transaction) | Envelope::Restart(transaction) => {
+                Some((transaction.message.as_ref()?, transaction.answer_to))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// One message of a batch; its outcome takes the message's place.

@@ -8,6 +8,7 @@
 //! shards may be visited in the other order: see [`pair`](crate::shard::pair).
 
 pub(crate) mod effects;
+pub(crate) mod lock_wait;
 pub(crate) mod locks;
 pub(crate) mod message;
 pub(crate) mod pieces;
