@@ -65,7 +65,7 @@ enum Step {
 
 /// A step that is done.
 pub(super) enum Done {
-    Made(Result<NamedCheckpoint, ReplicaError>),
+    Made(Result<Box<NamedCheckpoint>, ReplicaError>),
     Trimmed(Result<Ends, ReplicaError>),
 }
 
@@ -99,7 +99,9 @@ impl Checkpointing {
     /// Waits until a step is done. It waits for ever if none is under way, and may be given up.
     pub(super) async fn wait(&mut self) -> Done {
         match &mut self.step {
-            Step::Making(making, _) => Done::Made(making.await.unwrap_or(Err(ReplicaError::Stopped))),
+            Step::Making(making, _) => {
+                Done::Made(making.await.unwrap_or(Err(ReplicaError::Stopped)).map(Box::new))
+            }
             Step::Trimming(trimming, _) => {
                 Done::Trimmed(trimming.await.unwrap_or(Err(ReplicaError::Stopped)))
             }
@@ -111,7 +113,7 @@ impl Checkpointing {
     /// it was given up.
     pub(super) fn came(&mut self, done: Done, appender: &Appender) -> Option<Result<StreamCheckpoint, ()>> {
         match (std::mem::replace(&mut self.step, Step::No), done) {
-            (Step::Making(_, sequence), Done::Made(Ok(named))) => self.step = Step::Made(named, sequence),
+            (Step::Making(_, sequence), Done::Made(Ok(named))) => self.step = Step::Made(*named, sequence),
             (Step::Trimming(_, named), Done::Trimmed(Ok(ends))) => {
                 self.stream_bytes = (ends.bytes, appender.appended_bytes());
                 tracing::info!(

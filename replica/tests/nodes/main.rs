@@ -5,6 +5,7 @@
 mod bank;
 mod checkpoints;
 mod joining;
+mod logins;
 mod losses;
 mod numbers;
 mod processes;

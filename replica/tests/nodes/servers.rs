@@ -125,6 +125,22 @@ impl Servers {
         Some(servers)
     }
 
+    /// One server that lets nodes in as `how` says, in the words of its configuration.
+    pub fn start_as(test: &str, how: &str) -> Option<Servers> {
+        let program = program(test)?;
+        let (directory, ports) = (tempfile::tempdir().expect("a place"), free_ports(1));
+        let (port, store) = (ports[0], directory.path().join("store"));
+        let text = format!(
+            "server_name: s0\nlisten: \"127.0.0.1:{port}\"\nmax_payload: 1MB\n\
+             jetstream {{ store_dir: \"{}\", sync_interval: always }}\n{how}\n",
+            store.display()
+        );
+        fs::write(directory.path().join("s0.conf"), text).expect("it can be written");
+        let mut servers = Servers { program, directory, ports, running: vec![None] };
+        servers.run(0);
+        Some(servers)
+    }
+
     /// Starts a server, with what its directory has.
     pub fn run(&mut self, at: usize) {
         let file = |name: String| self.directory.path().join(name);
