@@ -5,13 +5,14 @@
 //! stay on the screen below the reason, and `top` goes on looking: a process that is started again
 //! is picked up.
 //!
-//! Keys: `q` quits, `p` pauses, `s` sorts the shards by the next column. `--once` looks twice,
-//! prints and ends, with `--json` for programs. The exit status is 0, or 1 if the page could not be
+//! Keys: `q` quits, `p` pauses, `s` sorts the shards by the next column, `l` shows the list of slow
+//! messages and where their time went, or hides it. `--once` looks twice, prints and ends, with `--json` for programs. The exit status is 0, or 1 if the page could not be
 //! read.
 
 mod page;
 mod picture;
 mod screen;
+mod slow;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -134,6 +135,8 @@ struct Top {
     addr: String,
     sort: Sort,
     is_paused: bool,
+    /// The list of slow messages is shown.
+    shows_slow: bool,
     last: Option<Page>,
     picture: Option<Picture>,
     /// Why the last look failed, and since when looks fail.
@@ -146,6 +149,7 @@ impl Top {
             addr: addr.to_owned(),
             sort: Sort::default(),
             is_paused: false,
+            shows_slow: false,
             last: None,
             picture: None,
             trouble: None,
@@ -174,6 +178,7 @@ impl Top {
         match key {
             KeyCode::Char('q') | KeyCode::Esc => return Press::Quits,
             KeyCode::Char('p') => self.is_paused = !self.is_paused,
+            KeyCode::Char('l') => self.shows_slow = !self.shows_slow,
             KeyCode::Char('s') => self.sort = self.sort.next(),
             _ => {}
         }

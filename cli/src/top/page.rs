@@ -10,6 +10,8 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use super::slow::{SlowPicture, slow_of};
+
 /// How long the process may take to answer, for each piece of the page.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest page, in bytes: that of 256 shards is some 10 MiB.
@@ -46,6 +48,8 @@ pub(super) type Labels = BTreeMap<String, String>;
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) read: Instant,
+    /// The last slow messages, the latest first.
+    pub(super) slow: Vec<SlowPicture>,
     numbers: BTreeMap<String, Vec<(Labels, f64)>>,
 }
 
@@ -67,7 +71,12 @@ impl Page {
             let said = text.lines().next().unwrap_or_default();
             return Err(Trouble::Refused(format!("{status}: {said}")));
         }
-        Page::of(text, Instant::now())
+        let page = Page::of(text, Instant::now())?;
+        // Beside the page of the numbers.
+        let beside = format!("{}/slow", path.rsplit_once('/').map_or("", |(folder, _)| folder));
+        let slow = ask(to, host, &beside).unwrap_or_default();
+        let slow = slow.split_once("\r\n\r\n").map_or_else(Vec::new, |(_, text)| slow_of(text));
+        Ok(Page { slow, ..page })
     }
 
     /// The numbers of this text, which was read then.
@@ -82,7 +91,7 @@ impl Page {
         if numbers.is_empty() {
             return Err(Trouble::Other("no name begins with `freehold_`"));
         }
-        Ok(Page { read, numbers })
+        Ok(Page { read, slow: Vec::new(), numbers })
     }
 
     /// The numbers of a name, which is without `freehold_`.

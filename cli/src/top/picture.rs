@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::page::Page;
+use super::slow::SlowPicture;
 
 /// By which column the shards are sorted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +93,9 @@ pub(super) struct Picture {
     pub(super) shards: Vec<ShardPicture>,
     pub(super) touched: Vec<HotPicture>,
     pub(super) waited: Vec<HotPicture>,
+    /// Slow messages since the process started, and the last of them.
+    pub(super) slow_messages: f64,
+    pub(super) slow: Vec<SlowPicture>,
     pub(super) log: Option<LogPicture>,
     pub(super) epoch: f64,
     /// For how long `top` has seen this epoch.
@@ -232,6 +236,8 @@ impl Picture {
             shards: numbers.into_iter().map(|shard| between.shard(shard)).collect(),
             touched: hottest(now, "hot_touches"),
             waited: hottest(now, "hot_waits"),
+            slow_messages: now.sum("slow_messages_total", &[]),
+            slow: now.slow.clone(),
             log: between.log(),
             epoch,
             epoch_age_seconds: now.read.saturating_duration_since(epoch_since).as_secs_f64(),

@@ -10,6 +10,7 @@ use ratatui::widgets::{Block, Paragraph, Row, Table};
 
 use super::Top;
 use super::picture::{HotPicture, Picture, ShardPicture, Sort};
+use super::slow::SlowPicture;
 
 /// Lines of the blocks below the table of shards, with their titles.
 const BLOCK_LINES: u16 = 9;
@@ -29,8 +30,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, top: &Top) {
         Layout::vertical([Constraint::Length(2), Constraint::Min(0), Constraint::Length(1)])
             .areas(frame.area());
     frame.render_widget(Paragraph::new(header(top)), head);
-    frame.render_widget(Paragraph::new("q quit   p pause   s sort"), foot);
+    frame.render_widget(Paragraph::new("q quit   p pause   s sort   l slow messages"), foot);
     let Some(picture) = &top.picture else { return };
+    if top.shows_slow {
+        let title = format!("slow messages, {} since the start", short(picture.slow_messages));
+        frame.render_widget(titled(&title, slow_lines(picture)), body);
+        return;
+    }
     let shards = picture.shards.len() as u16 + 1;
     let is_wide = body.width >= 120;
     let traffic = if is_wide { shards + 2 } else { 0 };
@@ -167,6 +173,36 @@ fn hot_lines(hot: &[HotPicture], area: Rect) -> Vec<Line<'static>> {
         Line::raw(format!("{:>7} {id}", short(hot.per_second)))
     };
     hot.iter().take(usize::from(area.height).saturating_sub(1)).map(line).collect()
+}
+
+/// Two lines for each slow message: which, and where its time went.
+fn slow_lines(picture: &Picture) -> Vec<Line<'static>> {
+    if picture.slow.is_empty() {
+        return vec![Line::raw("none")];
+    }
+    let lines = |slow: &SlowPicture| {
+        let ago = span(picture.uptime_seconds - slow.answered_seconds);
+        let least = if slow.is_exact { "" } else { "at least " };
+        let message = match (&slow.message, slow.messages) {
+            (_, batch @ 2..) => format!("a batch of {batch}"),
+            (None, _) => "a message".into(),
+            // Of a type its last name, which is enough.
+            (Some(name), _) => name.rsplit("::").next().unwrap_or_default().to_owned(),
+        };
+        let object = slow.object.as_ref().map_or_else(String::new, |object| format!(" to {object}"));
+        let took = span(slow.took_seconds);
+        let which = format!("{ago} ago, shard {}: {message}{object} took {least}{took}", slow.shard);
+        let stages = slow.stages.iter();
+        let stages =
+            stages.map(|stage| format!("{} {}", stage.name, span(stage.to_seconds - stage.from_seconds)));
+        let waits = slow.waits.iter().map(|wait| {
+            let took = span(wait.to_seconds - wait.from_seconds);
+            format!("of that {took} for {} on shard {}, {} ahead", wait.object, wait.shard, wait.ahead)
+        });
+        let parts: Vec<String> = stages.chain(waits).collect();
+        [Line::raw(which), Line::raw(format!("    {}", parts.join(", ")))]
+    };
+    picture.slow.iter().flat_map(lines).collect()
 }
 
 fn traffic_lines(picture: &Picture) -> Vec<Line<'static>> {

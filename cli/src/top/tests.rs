@@ -100,7 +100,7 @@ fn a_small_screen_has_shards_queues_latency_log_snapshots_hot_objects_and_stalls
         "2 snapshots, 1.5s, 4.8k old",
         "2.5k Account(9)",
         "40 Account(7)",
-        "q quit   p pause   s sort",
+        "q quit   p pause   s sort   l slow messages",
     ];
     wanted.iter().for_each(|words| assert!(all.contains(words), "{words}: {all}"));
     assert!(!all.contains("traffic"), "there is no room for it");
@@ -142,6 +142,41 @@ fn keys_pause_sort_and_quit() {
     top.press(KeyCode::Char('p'));
     assert!(!top.is_paused);
     assert_eq!(top.press(KeyCode::Char('q')), Press::Quits);
+}
+
+#[test]
+fn a_key_shows_the_slow_messages_and_where_their_time_went() {
+    let mut top = seen(2);
+    let trace = |number: u64, more: &str| {
+        format!(
+            r#"{{"number":{number},"shard":1,"route":"consensus","messages":1,"answered_seconds":3700,
+            "took_seconds":0.5,"stages":[{{"name":"queued","from_seconds":0,"to_seconds":0.1}},
+            {{"name":"durable","from_seconds":0.1,"to_seconds":0.5}}],{more}}}"#
+        )
+    };
+    let known = trace(
+        1,
+        r#""message":"bank::Pay","object":"Account(7)","is_exact":true,
+        "waits":[{"shard":0,"object":"Account(9)","ahead":3,"from_seconds":0.01,"to_seconds":0.05}]"#,
+    );
+    let unknown = trace(2, r#""message":null,"object":null,"is_exact":false,"waits":[]"#);
+    let mut page = page(2, 400_000, Instant::now());
+    page.slow = slow::slow_of(&format!(r#"{{"slow_messages":2,"slow":[{known},{unknown}],"sampled":[]}}"#));
+    assert!(!drawn(&top, 80, 24).join("\n").contains("Account(9) on shard"), "it is hidden at first");
+    top.see(page);
+    top.press(KeyCode::Char('l'));
+    let lines = drawn(&top, 100, 24);
+    let wanted = [
+        "slow messages, 0 since the start",
+        "25.0s ago, shard 1: a message took at least 500.0ms",
+        "    queued 100.0ms, durable 400.0ms",
+        "25.0s ago, shard 1: Pay to Account(7) took 500.0ms",
+        "    queued 100.0ms, durable 400.0ms, of that 40.0ms for Account(9) on shard 0, 3 ahead",
+    ];
+    assert_eq!(lines[2..7], wanted, "the latest first");
+    top.press(KeyCode::Char('l'));
+    assert!(drawn(&top, 100, 24).join("\n").contains("hottest"));
+    assert!(slow::slow_of("/metrics is here").is_empty(), "an earlier version has no such page");
 }
 
 struct Visits;

@@ -7,6 +7,9 @@ use freehold::{AccessError, Actor, Addressees, Config, Objects, Runtime, Shards}
 
 use super::freehold;
 
+/// A visit there takes 40 milliseconds.
+const SLOW_PAGE: u64 = 13;
+
 struct Visits;
 
 impl Actor for Visits {
@@ -21,6 +24,9 @@ impl Actor for Visits {
     }
 
     fn receive(page: &u64, objects: &mut Objects<'_, Self>) -> Result<u64, AccessError<u64>> {
+        if *page == SLOW_PAGE {
+            std::thread::sleep(std::time::Duration::from_millis(40));
+        }
         let visits = objects.get_or_insert_with(*page, || 0)?;
         *visits += 1;
         Ok(*visits)
@@ -29,11 +35,14 @@ impl Actor for Visits {
 
 #[test]
 fn it_prints_what_a_runtime_does_for_people_and_for_programs() {
-    let config = Config { shards: Shards::Count(2), ..Config::default() };
+    let slow_message = std::time::Duration::from_millis(4);
+    let config = Config { shards: Shards::Count(2), slow_message, ..Config::default() };
     let runtime = Runtime::<Visits>::start(config).expect("it starts on this machine");
     let server = freehold_metrics::serve(runtime.handle(), "127.0.0.1:0").expect("a port is free");
     let addr = server.addr().to_string();
     let ends = AtomicBool::new(false);
+    // Long enough for the list of slow messages.
+    assert!(runtime.handle().ask(SLOW_PAGE).wait().is_ok());
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !ends.load(Ordering::Relaxed) {
@@ -49,6 +58,10 @@ fn it_prints_what_a_runtime_does_for_people_and_for_programs() {
         assert!(picture["messages_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{json}");
         assert_eq!(picture["shards"].as_array().map(Vec::len), Some(2), "{json}");
         assert_eq!((&picture["touched"][0]["id"], &picture["log"]), (&"7".into(), &serde_json::Value::Null));
+        // On a busy machine others are slow, too.
+        let slow = picture["slow"].as_array().expect("a list");
+        let is_it = |trace: &serde_json::Value| trace["took_seconds"].as_f64() >= Some(0.03);
+        assert!(slow.iter().any(is_it) && picture["slow_messages"].as_f64() >= Some(1.0), "{json}");
         assert!(paper.contains("messages/s") && paper.contains("no stalls"), "{paper}");
     });
 }
