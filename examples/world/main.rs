@@ -1,6 +1,6 @@
 //! A world of entities: they wander between regions, get hungry, and are fed by a web service.
 //!
-//! `world [ENTITIES [MEALS]]`: 200,000 live until they had 20,000 meals, and snapshots count them.
+//! `world [ENTITIES [MEALS]]`: 200,000 live until they had 5,000 meals, and snapshots count them.
 //!
 //! Each entity lives by a timer. A region has its inhabitants as a collection, and a move is a
 //! transaction over an entity and two regions. A meal is an action: an HTTP request, made on
@@ -77,7 +77,7 @@ struct Inhabitant;
 #[derive(Clone, Copy)]
 struct Pace(Duration);
 
-/// An entity comes into the world.
+/// An entity comes into the world, and sleeps until it hears a bell.
 struct Appear(EntityNo);
 
 /// An entity sends it to itself, as long as it lives.
@@ -115,8 +115,6 @@ impl Receive<World> for Appear {
         objects.put(entity, Entity { region, energy, steps, ..Entity::default() })?;
         objects.write_or_insert_with(region, Region::default)?.population += 1;
         objects.entries::<Inhabitant>(region)?.put((region, entity), Inhabitant)?;
-        let Pace(pace) = *objects.context::<Pace>()?;
-        objects.send_after(pace * (mix(entity) % 1000) as u32 / 1000, Step(entity))?;
         Ok(())
     }
 }
@@ -140,8 +138,8 @@ impl Receive<World> for Step {
                 Err(failed) => return Err(failed),
             }
         }
-        if steps % STEPS_TO_MOVE == 0 {
-            let to = (from + if mix(self.0 + steps) % 2 == 0 { 1 } else { REGIONS - 1 }) % REGIONS;
+        if steps.is_multiple_of(STEPS_TO_MOVE) {
+            let to = (from + if mix(self.0 + steps).is_multiple_of(2) { 1 } else { REGIONS - 1 }) % REGIONS;
             // `publish` finds room later where `send` finds none now. The next step comes after
             // that: so a world that is too large for its machine is slow, and its queues are short.
             return objects.publish([Move { entity: self.0, from, to }.into()]);
@@ -219,10 +217,14 @@ impl Receive<World> for Hear {
     }
 
     fn receive(&self, objects: &mut Objects<'_, World>) -> Result<(), AccessError<Id>> {
-        if let Some(entity) = objects.write::<Entity>(self.0)? {
-            entity.heard += 1;
+        let Some(entity) = objects.write::<Entity>(self.0)? else { return Ok(()) };
+        entity.heard += 1;
+        if entity.heard > 1 {
+            return Ok(());
         }
-        Ok(())
+        // It wakes up, and takes its first step soon.
+        let Pace(pace) = *objects.context()?;
+        objects.send_after(pace * (mix(self.0) % 1000) as u32 / 1000, Step(self.0)).map(|_| ())
     }
 }
 
@@ -244,7 +246,7 @@ async fn subscribe(world: Handle<World>, region: RegionNo) -> (u64, Region) {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let entities = arguments.next().map_or(Ok(200_000), |entities| entities.parse::<u64>())?;
-    let meals = arguments.next().map_or(Ok(20_000), |meals| meals.parse::<u64>())?;
+    let meals = arguments.next().map_or(Ok(5000), |meals| meals.parse::<u64>())?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let service = listener.local_addr()?;
     std::thread::spawn(move || serve(&listener));
@@ -253,8 +255,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let failed = Arc::new(AtomicU64::new(0));
     let failures = failed.clone();
     let embedding = Embedding::new()
-        // 40,000 steps a second, however many they are.
-        .context(Pace(Duration::from_micros(25 * entities.max(1000))))
+        // 10,000 steps a second, however many they are.
+        .context(Pace(Duration::from_micros(100 * entities.max(1000))))
         .on_failed(move |_| {
             failures.fetch_add(1, Ordering::Relaxed);
         })
@@ -274,6 +276,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (0..REGIONS).map(|region| tokio.spawn(subscribe(world.clone(), region))).collect();
 
     world.call_all((0..entities).map(Appear)).wait().into_iter().collect::<Result<Vec<_>, _>>()?;
+    world.call_all((0..REGIONS).map(Ring)).wait().into_iter().collect::<Result<Vec<_>, _>>()?;
     for round in 0.. {
         let census = census(&world.snapshot().wait()?)?;
         println!("{census}");

@@ -18,6 +18,13 @@ fn census(bench: &Bench<World>) -> Census {
     census
 }
 
+/// So many entities appear, and wake up.
+fn populate(bench: &mut Bench<World>, entities: EntityNo) {
+    assert!(bench.call_all((0..entities).map(Appear)).iter().all(Result::is_ok));
+    assert_eq!(bench.timers(), 0, "they sleep");
+    assert!(bench.call_all((0..REGIONS).map(Ring)).iter().all(Result::is_ok));
+}
+
 #[test]
 fn everybody_is_in_one_place_in_whatever_order_they_move() {
     Bench::<World>::explore(0..20, |bench| {
@@ -26,7 +33,7 @@ fn everybody_is_in_one_place_in_whatever_order_they_move() {
                 let Message::Forage(Forage(no)) = *action else { unreachable!("it is the only action") };
                 Fed(no, Some(MEAL)).into()
             });
-        assert!(bench.call_all((0..30).map(Appear)).iter().all(Result::is_ok));
+        populate(bench, 30);
         for _ in 0..10 {
             bench.pass(PACE / 3);
             census(bench);
@@ -44,15 +51,15 @@ fn everybody_is_in_one_place_in_whatever_order_they_move() {
 
 #[test]
 fn who_is_hungry_asks_until_there_is_a_meal() {
-    let asked = Rc::new(Cell::new(0));
+    let asked = Rc::new(Cell::new(0_u64));
     let count = asked.clone();
     let mut bench = Bench::<World>::shards(2).with_context(Pace(PACE)).with_performer(move |_, action| {
         let Message::Forage(Forage(no)) = *action else { unreachable!("it is the only action") };
         count.set(count.get() + 1);
         // The service fails every third time.
-        Fed(no, (count.get() % 3 != 0).then_some(MEAL)).into()
+        Fed(no, (!count.get().is_multiple_of(3)).then_some(MEAL)).into()
     });
-    assert!(bench.call_all((0..10).map(Appear)).iter().all(Result::is_ok));
+    populate(&mut bench, 10);
     for _ in 0..3 * MEAL {
         bench.pass(PACE);
     }
@@ -65,10 +72,12 @@ fn who_is_hungry_asks_until_there_is_a_meal() {
 #[test]
 fn a_bell_is_heard_by_all_of_its_region() {
     let mut bench = Bench::<World>::shards(2).with_context(Pace(PACE));
-    assert!(bench.call_all((0..5).map(|no| Appear(no * REGIONS))).iter().all(Result::is_ok));
+    assert!(bench.call_all((1..=5).map(|no| Appear(no * REGIONS))).iter().all(Result::is_ok));
     assert!(bench.call(Appear(1)).is_ok());
     assert_eq!((bench.call(Ring(0)), bench.call(Ring(1)), bench.call(Ring(2))), (Ok(5), Ok(1), Ok(0)));
-    assert_eq!(census(&bench).heard, 6);
+    assert_eq!((census(&bench).heard, bench.timers()), (6, 6), "each wakes up once");
+    assert_eq!(bench.call(Ring(0)), Ok(5));
+    assert_eq!((census(&bench).heard, bench.timers()), (11, 6));
 }
 
 #[test]
