@@ -41,8 +41,8 @@ impl StatsCollector<()> {
 }
 
 impl<F: Fn(To<'_>) + Send + Sync + 'static> StatsCollector<F> {
-    /// Of what `visit` goes through: numbers of one name one after another. The node of a replicated
-    /// database has such a function.
+    /// Of what `visit` goes through: numbers of one name one after another. The node of a
+    /// replicated database has such a function.
     pub fn visiting(visit: F) -> Self {
         StatsCollector { visit }
     }

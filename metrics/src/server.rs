@@ -155,9 +155,9 @@ impl Server {
         *self.shared.source() = Source::Runtime(Box::new(move || handle.stats()));
     }
 
-    /// Serves other numbers on `/metrics`, too, from now on: those that `visit` goes through, of one
-    /// name one after another. It is called for each request, and must not block. A standby of a
-    /// replicated database has no runtime, and has these alone.
+    /// Serves other numbers on `/metrics`, too, from now on: those that `visit` goes through, of
+    /// one name one after another. It is called for each request, and must not block. A standby of
+    /// a replicated database has no runtime, and has these alone.
     pub fn also(&self, visit: impl Fn(&mut dyn FnMut(&Metric<'_>)) + Send + 'static) {
         self.shared.others.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(visit));
     }

@@ -94,7 +94,8 @@ pub(crate) async fn make(stream: EntryStream, making: Making) -> Result<NamedChe
     Ok(NamedCheckpoint { object, epoch, bytes, hash, place })
 }
 
-/// Puts what a directory has into a bucket of its own. Returns how many bytes it is, and their hash.
+/// Puts what a directory has into a bucket of its own. Returns how many bytes it is, and their
+/// hash.
 async fn put(
     stream: &EntryStream,
     directory: &Path,

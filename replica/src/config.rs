@@ -54,9 +54,9 @@ pub struct ReplicaConfig {
     /// (`max_payload`, by default 1 MiB). One is on its way at a time, so this bounds how much
     /// leaves in a second. Default: 8 MiB.
     pub entry_bytes_max: usize,
-    /// When the stream has grown by so many bytes, the owner makes a checkpoint and trims the stream:
-    /// 64 KiB to 1 TiB. A node that joins reads the checkpoint and at most about twice as much of the
-    /// stream. Default: 1 GiB.
+    /// When the stream has grown by so many bytes, the owner makes a checkpoint and trims the
+    /// stream: 64 KiB to 1 TiB. A node that joins reads the checkpoint and at most about twice as
+    /// much of the stream. Default: 1 GiB.
     pub checkpoint_bytes: u64,
     /// How many bytes of batches may wait for the stream before messages wait. 64 KiB to 1 GiB.
     /// Default: 32 MiB.

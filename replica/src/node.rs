@@ -510,15 +510,13 @@ where
     /// Follows the stream until something ends that.
     async fn follow(&mut self, follower: &mut Follower<A>) -> Ceases {
         let mut hearing: Option<Hearing> = None;
-        let (mut heard, mut remembered) = (Instant::now(), follower.sequence());
-        let mut all_at = Instant::now();
+        let (mut heard, mut all_at, mut remembered) = (Instant::now(), Instant::now(), follower.sequence());
         loop {
             if hearing.is_none() {
                 hearing = self.stream.hear().await.ok();
             }
             hearing.iter_mut().for_each(Hearing::forget_appends);
-            let before = (follower.sequence(), follower.place().term);
-            let mut is_all_there = false;
+            let (before, mut is_all_there) = ((follower.sequence(), follower.place().term), false);
             match self.bring_on(follower).await {
                 Ok(()) => {
                     (is_all_there, all_at) = (true, Instant::now());
@@ -573,10 +571,7 @@ where
                     let beat: Option<Beat> = serde_json::from_slice(&beat).ok();
                     if let Some(beat) = beat.filter(|beat| beat.term >= follower.place().term) {
                         heard = Instant::now();
-                        if beat.term == follower.place().term {
-                            let epochs = beat.epoch.saturating_sub(follower.place().epoch.0);
-                            self.shared.say(|status| status.lag.epochs = epochs);
-                        }
+                        self.say_of_beat(&beat, follower);
                     }
                 },
                 () = sleep(wait) => {}
@@ -616,6 +611,15 @@ where
             self.say_of(follower, left, left * mean);
         }
         Ok(())
+    }
+
+    /// Says how far the owner was when it said that it is there.
+    fn say_of_beat(&self, beat: &Beat, follower: &Follower<A>) {
+        let place = follower.place();
+        if beat.term == place.term {
+            let epochs = beat.epoch.saturating_sub(place.epoch.0);
+            self.shared.say(|status| status.lag.epochs = epochs);
+        }
     }
 
     /// Says how far the follower is; so many entries of so many bytes are known and to come.

@@ -112,8 +112,8 @@ impl<A: Actor> Replicated<A> {
     }
 
     /// Gives the node's numbers to what it is given, whenever it is called: for
-    /// `freehold_metrics::Server::also`, and other tools that take [`NodeStatus::visit`]'s numbers. It
-    /// does not keep the node alive.
+    /// `freehold_metrics::Server::also`, and other tools that take [`NodeStatus::visit`]'s numbers.
+    /// It does not keep the node alive.
     pub fn metrics(&self) -> impl Fn(&mut dyn FnMut(&Metric<'_>)) + Send + Sync + 'static {
         let shared = self.shared.clone();
         move |to| {
@@ -178,9 +178,9 @@ impl<A: Actor> Replicated<A> {
         self.ask(Command::Promote).ok_or(ReplicaError::Stopped)?
     }
 
-    /// Has the owner make a checkpoint, put it into the object store, name it in the stream, and trim
-    /// the stream below it; waits until that is done. If one is being made, it waits for that one. The
-    /// owner makes them by itself, too: see
+    /// Has the owner make a checkpoint, put it into the object store, name it in the stream, and
+    /// trim the stream below it; waits until that is done. If one is being made, it waits for that
+    /// one. The owner makes them by itself, too: see
     /// [`ReplicaConfig::checkpoint_bytes`](crate::ReplicaConfig::checkpoint_bytes).
     ///
     /// # Errors

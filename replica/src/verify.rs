@@ -23,8 +23,8 @@ pub struct Verified {
     pub database: u64,
     /// The first message of the stream; a later one than 1 if it was trimmed.
     pub first: u64,
-    /// The checkpoint that the stream names: the bucket that has it, and its length in bytes. All of
-    /// it was read, and is what was named.
+    /// The checkpoint that the stream names: the bucket that has it, and its length in bytes. All
+    /// of it was read, and is what was named.
     pub checkpoint: Option<(String, u64)>,
     /// How many entries it has.
     pub entries: u64,
@@ -62,8 +62,8 @@ impl fmt::Display for Verified {
 }
 
 /// Reads all of a database's stream, without joining it: each entry's checksum, that it follows the
-/// one before, and that its records are records; and all of the checkpoint that it names. It changes
-/// nothing, and an owner may go on meanwhile.
+/// one before, and that its records are records; and all of the checkpoint that it names. It
+/// changes nothing, and an owner may go on meanwhile.
 ///
 /// ```no_run
 /// use freehold_replica::{ReplicaConfig, SyncCheck, verify};

@@ -235,8 +235,8 @@ impl EpochReceiver {
         Some(EpochBatch { epoch, time, schema: source.schema(), records })
     }
 
-    /// Has everything up to `epoch` come out of [`try_next`](EpochReceiver::try_next), as soon as it is
-    /// complete, also if nothing was committed in it and no answer waits for it.
+    /// Has everything up to `epoch` come out of [`try_next`](EpochReceiver::try_next), as soon as
+    /// it is complete, also if nothing was committed in it and no answer waits for it.
     pub fn want(&mut self, epoch: Epoch) {
         self.way.wanted.fetch_max(epoch.0, Ordering::SeqCst);
     }

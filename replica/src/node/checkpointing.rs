@@ -217,8 +217,8 @@ where
         })
     }
 
-    /// Begins to let go of what is before a checkpoint that was named. The node remembers that place
-    /// first, because what it remembers now may not be in the stream any more then.
+    /// Begins to let go of what is before a checkpoint that was named. The node remembers that
+    /// place first, because what it remembers now may not be in the stream any more then.
     fn trimming(
         &mut self,
         named: &NamedCheckpoint,

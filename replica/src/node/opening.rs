@@ -122,8 +122,8 @@ pub(super) async fn check_place(
     let ends = stream.ends().await?;
     let seen = file.sequence - 1;
     if file.place.next == 0 || seen < ends.first && ends.first <= ends.last {
-        // It has seen nothing, or nothing that is there still. If others began meanwhile, it follows
-        // them; and if what it needs was trimmed, it takes a checkpoint.
+        // It has seen nothing, or nothing that is there still. If others began meanwhile, it
+        // follows them; and if what it needs was trimmed, it takes a checkpoint.
         let Some(first) = stream.get(ends.first).await? else { return Ok(()) };
         return match read_entry(&first) {
             Ok((head, _)) if head.database != file.place.database => Err(ReplicaError::OtherDatabase {

@@ -122,6 +122,38 @@ fn a_stream_that_grows_is_trimmed_by_itself() {
     assert_eq!((shown(&b), b.status().restored), ((0..paid).collect(), 1));
 }
 
+/// What is done to a checkpoint.
+type Damage = fn(&jetstream::Context, String) -> futures_util::future::BoxFuture<'static, ()>;
+
+/// A bit of it flips.
+fn changed(context: &jetstream::Context, object: String) -> futures_util::future::BoxFuture<'static, ()> {
+    let context = context.clone();
+    Box::pin(async move {
+        let store = context.get_object_store(&object).await.expect("it is there");
+        let mut was = Vec::new();
+        let mut read = store.get("checkpoint").await.expect("it is there");
+        tokio::io::AsyncReadExt::read_to_end(&mut read, &mut was).await.expect("it is read");
+        let middle = was.len() / 2;
+        was[middle] ^= 1;
+        store.put("checkpoint", &mut was.as_slice()).await.expect("it is put there");
+    })
+}
+
+/// Its first chunk is not there.
+fn cut(context: &jetstream::Context, object: String) -> futures_util::future::BoxFuture<'static, ()> {
+    let context = context.clone();
+    Box::pin(async move {
+        let stream = context.get_stream(format!("OBJ_{object}")).await.expect("it is there");
+        assert!(stream.delete_message(1).await.expect("it can be deleted"));
+    })
+}
+
+/// It is not there.
+fn gone(context: &jetstream::Context, object: String) -> futures_util::future::BoxFuture<'static, ()> {
+    let context = context.clone();
+    Box::pin(async move { context.delete_object_store(&object).await.expect("it can be deleted") })
+}
+
 #[test]
 fn a_checkpoint_that_is_damaged_is_named_and_nothing_is_touched() {
     let _watchdog = Watchdog::new("a_checkpoint_that_is_damaged_is_named_and_nothing_is_touched");
@@ -151,32 +183,8 @@ fn a_checkpoint_that_is_damaged_is_named_and_nothing_is_touched() {
             );
         }
     };
-    type Damage = fn(&jetstream::Context, String) -> futures_util::future::BoxFuture<'static, ()>;
-    let changed: Damage = |context, object| {
-        let context = context.clone();
-        Box::pin(async move {
-            let store = context.get_object_store(&object).await.expect("it is there");
-            let mut was = Vec::new();
-            let mut read = store.get("checkpoint").await.expect("it is there");
-            tokio::io::AsyncReadExt::read_to_end(&mut read, &mut was).await.expect("it is read");
-            let middle = was.len() / 2;
-            was[middle] ^= 1;
-            store.put("checkpoint", &mut was.as_slice()).await.expect("it is put there");
-        })
-    };
-    let cut: Damage = |context, object| {
-        let context = context.clone();
-        Box::pin(async move {
-            let stream = context.get_stream(format!("OBJ_{object}")).await.expect("it is there");
-            assert!(stream.delete_message(1).await.expect("it can be deleted"));
-        })
-    };
-    let gone: Damage = |context, object| {
-        let context = context.clone();
-        Box::pin(async move { context.delete_object_store(&object).await.expect("it can be deleted") })
-    };
     for (place, damage, words) in [
-        (&places[1], changed, &["SHA-256 is not"][..]),
+        (&places[1], changed as Damage, &["SHA-256 is not"][..]),
         (&places[2], cut, &["does not come", "digest", "bytes, and"]),
         (&places[3], gone, &["stream not found"]),
     ] {

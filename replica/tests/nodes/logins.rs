@@ -1,8 +1,8 @@
 //! How a node shows who it is, by servers that demand it: a token, a key, a file of credentials, a
 //! certificate. The other tests have users with passwords.
 //!
-//! The certificates in `tls/` are of an authority that was made for this, and whose key is gone; they
-//! are good for a hundred years.
+//! The certificates in `tls/` are of an authority that was made for this, and whose key is gone;
+//! they are good for a hundred years.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

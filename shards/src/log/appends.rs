@@ -16,8 +16,8 @@
 //! database was this owner's still. Any other entry there means that the database is somebody
 //! else's, and nothing counts any more.
 //!
-//! The log may be trimmed below a checkpoint when the entry that names the checkpoint counts, and not
-//! before (*named-before-trimmed*): the next owner's readers have nothing else to begin with.
+//! The log may be trimmed below a checkpoint when the entry that names the checkpoint counts, and
+//! not before (*named-before-trimmed*): the next owner's readers have nothing else to begin with.
 
 use std::collections::VecDeque;
 
@@ -172,10 +172,12 @@ impl Appends {
     /// Appends the entry that names a checkpoint. When it counts, [`Appends::trims_below`] says so.
     ///
     /// # Panics
-    /// As [`Chain::name_checkpoint`].
+    /// If the checkpoint is of what the chain does not have yet (*named-before-trimmed*).
     pub fn name_checkpoint(&mut self, named: NamedCheckpoint) {
         let place = self.chain.place();
-        let (epoch, since) = (place.epoch, place.next - named.place.next);
+        let (next, of) = (place.next, named.place.next);
+        assert!(of <= next, "named-before-trimmed: entry {of} is to be the first, and {next} comes next");
+        let (epoch, since) = (place.epoch, next - of);
         let entry = self.chain.name_checkpoint(named);
         // It counts as a batch does: what is only found in the log may be another owner's past.
         self.put(entry, Some(epoch));

@@ -21,9 +21,9 @@
 //! anywhere. It counts when its last part is there. A takeover lets go of parts without a last one,
 //! because nobody was told of them, and so does a [`Body::Still`].
 //!
-//! A [`Body::Checkpoint`] names a copy of the whole database that is kept elsewhere, and the place in
-//! the chain from which a reader of the copy goes on. When that entry is in the log for ever, the log
-//! may be trimmed below that place.
+//! A [`Body::Checkpoint`] names a copy of the whole database that is kept elsewhere, and the place
+//! in the chain from which a reader of the copy goes on. When that entry is in the log for ever,
+//! the log may be trimmed below that place.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

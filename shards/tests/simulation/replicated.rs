@@ -1,7 +1,7 @@
 //! A database whose epochs leave for a replicated log: owners that are paused for any time and come
 //! back, standbys that take over meanwhile, and a log whose acknowledgements come late, never, or
-//! say no. Some logs lose a message. In some worlds owners make checkpoints, name them in the log, and
-//! trim it; each of these steps may come late, or never.
+//! say no. Some logs lose a message. In some worlds owners make checkpoints, name them in the log,
+//! and trim it; each of these steps may come late, or never.
 //!
 //! Counters only grow, which makes judging simple. A count that was answered is an upper bound for
 //! nothing and a lower bound for whatever is asked later: of any node, owner or not any more. Each
@@ -106,8 +106,8 @@ impl Stream {
         (self.trimmed..self.messages.len()).rev().find_map(named)
     }
 
-    /// Lets go of the messages before message `below`, and of checkpoints that an owner of this term
-    /// knows to be replaced.
+    /// Lets go of the messages before message `below`, and of checkpoints that an owner of this
+    /// term knows to be replaced.
     fn trim(&mut self, below: u64, named: (u64, u64)) {
         self.trimmed = self.trimmed.max((below as usize).saturating_sub(1));
         self.messages[..self.trimmed].iter_mut().for_each(Vec::clear);
