@@ -138,7 +138,7 @@ enum Checkpointing {
     #[default]
     No,
     /// It is beside the log.
-    Put(NamedCheckpoint, (u64, u64)),
+    Put(Box<NamedCheckpoint>, (u64, u64)),
     /// The entry that names it is on its way.
     Named((u64, u64)),
     /// The log may be trimmed below this message.
@@ -313,11 +313,11 @@ impl ReplicatedWorld {
                 stream.checkpoints.insert(key, counters);
                 let object = format!("{key:?}");
                 let named = NamedCheckpoint { object, epoch, bytes: *made, hash: [0; 32], place };
-                Checkpointing::Put(named, key)
+                Checkpointing::Put(Box::new(named), key)
             }
             (Checkpointing::No, _) => Checkpointing::No,
             (Checkpointing::Put(named, key), _) => {
-                owner.appends.name_checkpoint(named);
+                owner.appends.name_checkpoint(*named);
                 Checkpointing::Named(key)
             }
             (Checkpointing::Named(key), _) => match owner.appends.trims_below() {
