@@ -26,10 +26,12 @@ use tokio::time::timeout;
 
 use crate::archive::{Unpacking, pack};
 use crate::error::ReplicaError;
-use crate::stream::{Ends, EntryStream};
+use crate::stream::{Ends, EntryStream, PAUSE};
 
 /// The name of the object in its bucket, and the nuid of its chunks.
 const OBJECT: &str = "checkpoint";
+/// How often the log is copied anew, because it does not have yet what the stream has acknowledged.
+const COPIES_MAX: usize = 100;
 /// How long a chunk is, at most.
 const CHUNK_BYTES_MAX: usize = 512 << 10;
 /// How many chunks are on their way at once, and as many wait in memory.
@@ -77,15 +79,16 @@ pub(crate) async fn make(stream: EntryStream, making: Making) -> Result<NamedChe
     let least = place.epoch;
     let to = copy.clone();
     let copied = tokio::task::spawn_blocking(move || {
-        loop {
+        for _ in 0..COPIES_MAX {
             remove(&to)?;
             let made = backup::backup(&log, &to, Files::Linked).map_err(no)?;
             // What the stream has acknowledged is on this disk, or will be at once.
             if made.epoch >= least {
                 return Ok::<_, ReplicaError>(made.epoch);
             }
-            std::thread::sleep(crate::stream::PAUSE);
+            std::thread::sleep(PAUSE);
         }
+        Err(no(format!("this node's log does not come to {least}, which the stream has")))
     });
     let epoch = copied.await.map_err(no)??;
     let object = format!("{prefix}{}_{number:016x}", place.term);

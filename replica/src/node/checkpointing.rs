@@ -180,7 +180,7 @@ where
                         let making = tokio::spawn(make(self.stream.clone(), making));
                         Step::Making(making, appender.next_sequence())
                     }
-                    Err(error) => return checkpointing.give_up(error),
+                    Err(error) => return self.give_up(checkpointing, error),
                 }
             }
             Step::Made(named, sequence) => {
@@ -196,12 +196,17 @@ where
             Step::Named(named, sequence) => match appender.trims_below() {
                 Some(below) => match self.trimming(&named, sequence, below) {
                     Ok(trimming) => Step::Trimming(trimming, named),
-                    Err(error) => return checkpointing.give_up(error),
+                    Err(error) => return self.give_up(checkpointing, error),
                 },
                 None => Step::Named(named, sequence),
             },
             step => step,
         };
+    }
+
+    fn give_up(&self, checkpointing: &mut Checkpointing, error: ReplicaError) {
+        checkpointing.give_up(error);
+        self.shared.say(|status| status.checkpoints.1 += 1);
     }
 
     fn making(&self, appender: &Appender) -> Result<Making, ReplicaError> {

@@ -178,6 +178,8 @@ fn an_owner_that_was_stopped_answers_nobody_when_it_goes_on() {
     send(&owner.child, Signal::STOP);
     standby.promote().expect("it can");
     super::pay(&standby.handle().expect("it is the owner"), 0..10);
+    // The entry that replaced it is trimmed when it looks.
+    standby.checkpoint().expect("it is made");
     // It is asked before it goes on, so it runs that first.
     owner.tell("read 0");
     send(&owner.child, Signal::CONT);
