@@ -27,12 +27,6 @@ enum Message {
     /// Its needs panic.
     Careless([u64; 2]),
     Count(u64),
-    /// Moves the first book of a shelf to another, as the book of this number. Says which it was.
-    Shift {
-        from: u64,
-        to: u64,
-        as_book: u64,
-    },
 }
 
 struct Library;
@@ -51,18 +45,12 @@ impl Actor for Library {
                 shelves.into_iter().for_each(|shelf| to.write(Id::Shelf(shelf)));
             }
             Message::Count(shelf) => to.read(Id::Shelf(shelf)),
-            Message::Shift { from, to: other, .. } => {
-                [from, other].into_iter().for_each(|shelf| to.write(Id::Shelf(shelf)));
-            }
         }
     }
 
     fn needs(message: &Message, to: &mut Needs<Self>) {
+        let _ = to;
         assert!(!matches!(message, Message::Careless(_)), "needs that panic");
-        if let Message::Shift { from, to: other, as_book } = *message {
-            to.range(Id::Shelf(from), .., 1);
-            to.entry(Id::Book(other, as_book));
-        }
     }
 
     fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<u64, AccessError<Id>> {
@@ -93,13 +81,6 @@ impl Actor for Library {
                 firsts.into_iter().sum()
             }
             Message::Count(shelf) => Ok(objects.collection(Id::Shelf(shelf))?.len() as u64),
-            Message::Shift { from, to, as_book } => {
-                let mut shelf = objects.collection(Id::Shelf(from))?;
-                let Some((first, _)) = shelf.first() else { return Ok(u64::MAX) };
-                let book = shelf.remove(first)?.unwrap_or(u64::MAX);
-                objects.collection(Id::Shelf(to))?.insert(Id::Book(to, as_book), book)?;
-                Ok(book)
-            }
         }
     }
 }
@@ -147,35 +128,6 @@ fn entries_stay_with_their_collection_over_a_crash() {
     (0..8).for_each(|shelf| assert_eq!(bench.ask(Message::Fill(shelf, 30)), Ok(30)));
     bench.crash();
     assert!((0..8).all(|shelf| bench.ask(Message::Count(shelf)) == Ok(30)));
-}
-
-/// A crowd waits for two shelves, so they are hot: a transaction gives a lock back and goes the
-/// other way round. What it took along before is stale then, and a book would be on both shelves.
-#[test]
-fn pieces_are_taken_anew_on_a_detour() {
-    for seed in 0..4 {
-        let mut bench = Bench::<Library>::shards(2).with_seed(seed);
-        let [one, other] = shelves(&mut bench, 50);
-        let shift = |at: u64| {
-            let (from, to) = if at.is_multiple_of(2) { (one, other) } else { (other, one) };
-            Message::Shift { from, to, as_book: 100 + at }
-        };
-        for crowd in 0..4 {
-            let shifts = (crowd * 200..crowd * 200 + 200).map(shift);
-            assert!(bench.ask_all(shifts).iter().all(|moved| moved.as_ref().is_ok_and(|book| *book < 50)));
-            let of = |shelf| move |id: &Id| matches!(*id, Id::Book(of, _) if of == shelf);
-            let shelves = [one, other].map(|shelf| bench.snapshot().into_keys().filter(of(shelf)).count());
-            assert_eq!(shelves.iter().sum::<usize>(), 100, "{shelves:?}");
-            let mut books: Vec<_> = bench
-                .snapshot()
-                .into_iter()
-                .filter(|(id, _)| of(one)(id) || of(other)(id))
-                .map(|(_, book)| book)
-                .collect();
-            books.sort_unstable();
-            assert!(books.iter().copied().eq((0..50).flat_map(|book| [book; 2])), "{books:?}");
-        }
-    }
 }
 
 /// 8 KiB that point to nothing.

@@ -356,7 +356,8 @@ fn tasks_that_keep_a_shard_from_its_messages_are_counted() {
     assert_eq!(tasks.wait(), [Ok(())]);
 }
 
-/// The time that a shard sleeps is nobody's: a message that wakes it finds no task that kept it.
+/// The time that a shard sleeps is nobody's: a message that wakes it finds no task that kept it. It
+/// fails if both the round before the park and the park leave the last round's end as it is.
 #[test]
 fn a_shard_that_sleeps_is_not_blamed_for_slow_tasks() {
     let slow_turn = Duration::from_millis(5);
