@@ -124,9 +124,9 @@ fn some_messages_that_are_not_slow_are_followed_from_their_begin_to_their_end() 
     let [[here], [there]] = ids(&bank);
     let route = |wanted: Route| {
         move |stats: &Stats| {
-            let all = stats.sampled.iter();
+            let mut all = stats.sampled.iter();
             let is_it = |it: &&Arc<MessageTrace>| it.route == Some(wanted) && stages(it).len() == 3;
-            all.filter(is_it).cloned().next()
+            all.find(is_it).cloned()
         }
     };
     let ask = |message: &dyn Fn() -> Message, wanted: Route| {
