@@ -6,8 +6,8 @@
 //! is picked up.
 //!
 //! Keys: `q` quits, `p` pauses, `s` sorts the shards by the next column, `l` shows the list of slow
-//! messages and where their time went, or hides it. `--once` looks twice, prints and ends, with `--json` for programs. The exit status is 0, or 1 if the page could not be
-//! read.
+//! messages and where their time went, or hides it. `--once` looks twice, prints and ends, with
+//! `--json` for programs. The exit status is 0, or 1 if the page could not be read.
 
 mod page;
 mod picture;

@@ -25,7 +25,6 @@ impl<A: Actor> LocalShard<A> {
     /// Before a turn: looks at what was taken, if anything is followed.
     #[cold]
     pub(super) fn follow_taken(&self, core: &mut Core<A>, follows: bool) {
-        core.follows = follows;
         core.shard.note_lock_waits(follows);
         if !follows {
             return;

@@ -133,8 +133,6 @@ struct Core<A: Actor> {
     /// Latencies to be recorded, and messages of batches not yet counted as a sample.
     samples: Vec<(AskBegun, u64)>,
     unsampled: u64,
-    /// The shard notes waits for locks, because some message is followed.
-    follows: bool,
     /// Something is to be looked at before a task's message runs: the log, or a sample is taken.
     /// One word for both, so that a shard without a log pays for neither.
     attends: bool,
@@ -213,7 +211,6 @@ impl<A: Actor> LocalShard<A> {
                 activity: Activity::default(),
                 samples: Vec::new(),
                 unsampled: 0,
-                follows: false,
                 attends: shared.logs.is_some(),
                 arrived: 0,
                 touches_next: shared.started,

@@ -77,13 +77,13 @@ impl<A: Actor> LocalShard<A> {
             self.sample_touched(core);
         }
         let follows = self.shared.replies.traces.is_following();
-        if follows || core.follows {
+        if follows || core.shard.notes_lock_waits() {
             self.follow_taken(core, follows);
         }
         let held = core.shard.held();
         self.turn(core, begin);
         // A message may be followed since the turn began: it may be what took so long.
-        if core.follows || self.shared.replies.traces.is_following() {
+        if self.shared.replies.traces.is_following() {
             self.follow_run(core, Ran::InTurn(began), held);
         }
         self.see_to_log(core);

@@ -42,8 +42,9 @@ const LOOKS_TO_FOLLOW: u32 = LOOKS - 1;
 /// A part of the time that a message took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage {
-    /// `queued` until the first shard took it; `running`, which has the waits for locks in it, until it ran
-    /// at its lock point; `durable` until the log had it; `answered` if the parts are not known.
+    /// `queued` until the first shard took it; `running`, which has the waits for locks in it,
+    /// until it ran at its lock point; `durable` until the log had it; `answered` if the parts are
+    /// not known.
     pub name: &'static str,
     /// When it began, since the message was asked.
     pub from: Duration,
@@ -119,7 +120,7 @@ impl MessageTrace {
 
 /// A message that is followed.
 #[derive(Debug)]
-struct Followed {
+struct FollowedAsk {
     slot: u32,
     generation: u32,
     begun: Instant,
@@ -163,13 +164,13 @@ pub(crate) struct Traces {
     slow: AtomicU64,
     slow_from: Duration,
     started: Instant,
-    state: Mutex<State>,
+    state: Mutex<TraceState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct TraceState {
     /// A message is at its slot's number, modulo [`PLACES`].
-    places: Box<[Option<Followed>]>,
+    places: Box<[Option<FollowedAsk>]>,
     last_number: u64,
     slow: VecDeque<Arc<MessageTrace>>,
     sampled: VecDeque<Arc<MessageTrace>>,
@@ -177,11 +178,11 @@ struct State {
 
 /// A message that has ended, and what it is kept as.
 #[derive(Debug)]
-pub(crate) struct Ended(pub(crate) Arc<MessageTrace>);
+pub(crate) struct EndedTrace(pub(crate) Arc<MessageTrace>);
 
 impl Traces {
     pub(crate) fn new(started: Instant, slow_from: Duration) -> Traces {
-        let state = State {
+        let state = TraceState {
             places: (0..PLACES).map(|_| None).collect(),
             last_number: 0,
             slow: VecDeque::with_capacity(KEPT),
@@ -244,7 +245,7 @@ impl Traces {
         if is_taken {
             return;
         }
-        let followed = Followed {
+        let followed = FollowedAsk {
             slot,
             generation,
             begun,
@@ -321,7 +322,7 @@ impl Traces {
         asks: impl Iterator<Item = (u32, u32)>,
         shard: ShardIndex,
         now: Instant,
-    ) -> Vec<Ended> {
+    ) -> Vec<EndedTrace> {
         let mut state = self.lock();
         let mut ended = Vec::new();
         for (slot, generation) in asks {
@@ -346,7 +347,7 @@ impl Traces {
         begun: Instant,
         now: Instant,
         messages: usize,
-    ) -> Ended {
+    ) -> EndedTrace {
         self.count_slow(1);
         let trace = MessageTrace {
             number: 0,
@@ -408,18 +409,18 @@ impl Traces {
         (self.slow.load(Ordering::Relaxed), all(&state.slow), all(&state.sampled))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, TraceState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn followed(&mut self, slot: u32, generation: u32) -> Option<&mut Followed> {
+impl TraceState {
+    fn followed(&mut self, slot: u32, generation: u32) -> Option<&mut FollowedAsk> {
         let place = self.places[slot as usize % PLACES].as_mut();
         place.filter(|followed| followed.slot == slot && followed.generation == generation)
     }
 
-    fn keep(&mut self, mut trace: MessageTrace, as_slow: bool, as_sampled: bool) -> Ended {
+    fn keep(&mut self, mut trace: MessageTrace, as_slow: bool, as_sampled: bool) -> EndedTrace {
         self.last_number += 1;
         trace.number = self.last_number;
         let trace = Arc::new(trace);
@@ -430,11 +431,11 @@ impl State {
             }
             list.push_back(trace.clone());
         }
-        Ended(trace)
+        EndedTrace(trace)
     }
 }
 
-impl Followed {
+impl FollowedAsk {
     fn ends(self, shard: ShardIndex, now: Instant, started: Instant) -> MessageTrace {
         let since_ask = |at: Instant| at.saturating_duration_since(self.begun);
         let wait = |wait: SeenWait| TracedWait {
@@ -461,7 +462,7 @@ impl Followed {
     }
 }
 
-impl Ended {
+impl EndedTrace {
     /// Says it to `tracing`, as a span with a span for each part.
     pub(crate) fn say(&self) {
         let MessageTrace { number, shard, message, object, took, is_exact, .. } = &*self.0;
@@ -482,11 +483,11 @@ impl Ended {
 #[derive(Debug, Default)]
 pub(crate) struct Looks {
     /// By slot.
-    seen: Vec<Option<Seen>>,
+    seen: Vec<Option<SeenAsk>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+struct SeenAsk {
     generation: u32,
     first: Instant,
     /// After the first.
@@ -494,8 +495,8 @@ struct Seen {
 }
 
 impl Looks {
-    /// Looks at those that wait `now`: in each of the first `slots` slots, the generation of the ask
-    /// that waits there.
+    /// Looks at those that wait `now`: in each of the first `slots` slots, the generation of the
+    /// ask that waits there.
     pub(crate) fn look(
         &mut self,
         traces: &Traces,
@@ -505,7 +506,7 @@ impl Looks {
     ) {
         for slot in 0..slots {
             let Some(generation) = waiting(slot) else { continue };
-            let first = Seen { generation, first: now, looks: 0 };
+            let first = SeenAsk { generation, first: now, looks: 0 };
             if slot as usize >= self.seen.len() {
                 self.seen.resize(slot as usize + 1, None);
             }
@@ -565,7 +566,7 @@ mod tests {
         traces.ran([(7, 3)].into_iter(), Ran::InTurn(begun + ms(5)), begun + ms(6));
         traces.ran([(7, 3)].into_iter(), Ran::Held, begun + ms(20));
         let ended = traces.answered([(7, 3)].into_iter(), HERE, begun + ms(30));
-        let [Ended(trace)] = &ended[..] else { panic!("{ended:?}") };
+        let [EndedTrace(trace)] = &ended[..] else { panic!("{ended:?}") };
         assert!(!traces.is_following());
         let (named, object) = (trace.message, trace.object.as_deref());
         assert_eq!((named, object, trace.route), (Some("Pay"), Some("Account(1)"), Some(Route::Consensus)));
@@ -612,7 +613,7 @@ mod tests {
             let traces = Traces::new(begun, T);
             look(&traces, begun, &[(9, from, 101)], from + 100);
             let ended = traces.answered([(9, from as u32)].into_iter(), HERE, begun + ms(from + 101));
-            let [Ended(trace)] = &ended[..] else { panic!("from {from}: {ended:?}") };
+            let [EndedTrace(trace)] = &ended[..] else { panic!("from {from}: {ended:?}") };
             assert!(trace.took >= ms(101 - 25) && trace.took <= ms(101) && !trace.is_exact, "{trace:?}");
             assert_eq!(traces.read().1.len(), 1);
         }

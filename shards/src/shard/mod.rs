@@ -514,6 +514,12 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.engine.locks.take_remembered()
     }
 
+    /// Whether the shard notes waits for locks that end.
+    #[inline]
+    pub fn notes_lock_waits(&self) -> bool {
+        self.engine.locks.notes()
+    }
+
     /// From now on the shard notes waits for locks that end, or does not.
     pub fn note_lock_waits(&mut self, notes: bool) {
         self.engine.locks.note(notes);

@@ -91,6 +91,12 @@ impl<A: Actor> Locks<A> {
         self.remembered.drain(..)
     }
 
+    /// Whether waits that end are noted.
+    #[inline]
+    pub(crate) fn notes(&self) -> bool {
+        self.notes
+    }
+
     /// From now on waits that end are noted, or are not.
     pub(crate) fn note(&mut self, notes: bool) {
         self.notes = notes;
