@@ -4,11 +4,10 @@
 //! ```text
 //! NATS_USER=ledger NATS_PASSWORD=.. freehold-stream verify ledger nats://nats-a:4222
 //! ```
-//! A program of its own, because with a client of NATS the operator's `freehold` would have three
-//! times as many dependencies. The login comes from the environment: `NATS_USER` and
-//! `NATS_PASSWORD`, `NATS_TOKEN`, `NATS_NKEY` (a seed), or `NATS_CREDS` (a file); authorities to
-//! trust from `NATS_CA` (a PEM file). The exit status is 0 if all is well, 1 if something is wrong,
-//! and 2 if the command line is.
+//! A program of its own: the operator's `freehold` has no client of NATS, no tokio and no TLS. The
+//! login comes from the environment: `NATS_USER` and `NATS_PASSWORD`, `NATS_TOKEN`, `NATS_NKEY` (a
+//! seed), or `NATS_CREDS` (a file); authorities to trust from `NATS_CA` (a PEM file). The exit
+//! status is 0 if all is well, 1 if something is wrong, and 2 if the command line is.
 
 use std::env::{args, var};
 use std::process::ExitCode;
