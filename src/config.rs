@@ -78,9 +78,9 @@ pub struct Config {
     /// its messages for as long. At least a microsecond. Default: 10 milliseconds.
     pub slow_turn: Duration,
     /// An ask of a thread, or a batch, that takes at least so long stands in
-    /// [`Stats::slow`](crate::Stats::slow), with where its time went. A thread of the runtime looks
-    /// at the asks in flight four times in so long. 4 milliseconds to an hour. Default: 100
-    /// milliseconds.
+    /// [`Stats::slow`](crate::Stats::slow), with where its time went. A thread of the runtime wakes
+    /// four times in so long and looks at the asks in flight, also while nothing happens: by
+    /// default 40 times a second. 4 milliseconds to an hour. Default: 100 milliseconds.
     pub slow_message: Duration,
     /// A shard that takes no turn for so long though it is awake, because a message or a task of it
     /// does not come back, is warned of while that lasts: then, and each time it has lasted twice

@@ -6,7 +6,9 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Transactions that began on one shard and are under way. Beyond it the shard lets no more in
-    /// from outside. 1 to 1,048,576. Default: 4,096.
+    /// from outside. Those of messages that were told count, and are not held back: an actor whose
+    /// messages keep telling more transactions than this starves its callers. 1 to 1,048,576.
+    /// Default: 4,096.
     pub transactions_max: usize,
     /// How often a message runs again because it touched an object that it had not declared. Beyond
     /// it the answer is [`AskError::Unsettled`](crate::AskError::Unsettled). A rerun has all that
