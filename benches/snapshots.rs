@@ -488,13 +488,15 @@ enum Reads {
 }
 
 fn singles(size: Size) {
-    // With two shards and two CPUs the thread that reads has no CPU of its own.
-    singles_of(1, size);
-    singles_of(2, size);
+    let spins = Config::default().idle;
+    singles_of(1, spins, size);
+    // With two shards on two CPUs the thread that reads has no CPU of its own, spinning or not.
+    singles_of(2, spins, size);
+    singles_of(2, Idle::Spin(Duration::ZERO), size);
 }
 
-fn singles_of(shards: usize, size: Size) {
-    let config = Config { jobs_max: 1 << 17, ..Config::default() };
+fn singles_of(shards: usize, idle: Idle, size: Size) {
+    let config = Config { idle, jobs_max: 1 << 17, ..Config::default() };
     let runtime = start(shards, config);
     let handle = runtime.handle();
     for outcome in handle.ask_all((0..size.singles).map(|object| Message::Open { id: id_of(object) })).wait()
@@ -523,7 +525,7 @@ fn singles_of(shards: usize, size: Size) {
     }
     let ratios = singles.iter().zip(&all).map(|(single, all)| single / all);
     println!(
-        "{} objects of {shards} shard(s) from one thread, ms\n  get, each   {}\n  get_all     {}\n  ratio       {}\n",
+        "{} objects of {shards} shard(s) from one thread, {idle:?}, ms\n  get, each   {}\n  get_all     {}\n  ratio       {}\n",
         size.singles,
         Spread::of(singles.iter().copied()),
         Spread::of(all.iter().copied()),
