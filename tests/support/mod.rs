@@ -27,14 +27,19 @@ pub struct Watchdog {
 
 impl Watchdog {
     pub fn new(test: &'static str) -> Self {
+        Watchdog::with_patience(test, PATIENCE)
+    }
+
+    /// For a test that cannot feed it often enough.
+    pub fn with_patience(test: &'static str, time: Duration) -> Self {
         let (food, eaten) = mpsc::channel();
         std::thread::spawn(move || {
-            let mut patience = Patience::of(PATIENCE);
+            let mut patience = Patience::of(time);
             loop {
                 match eaten.recv_timeout(LOOK_EVERY) {
-                    Ok(()) => patience = Patience::of(PATIENCE),
+                    Ok(()) => patience = Patience::of(time),
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
-                    Err(mpsc::RecvTimeoutError::Timeout) if patience.is_over() => hangs(test),
+                    Err(mpsc::RecvTimeoutError::Timeout) if patience.is_over() => hangs(test, time),
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                 }
             }
@@ -48,9 +53,9 @@ impl Watchdog {
     }
 }
 
-fn hangs(test: &str) -> ! {
+fn hangs(test: &str, time: Duration) -> ! {
     // Not by `eprintln`, which a test's harness would keep to itself.
-    let _ = writeln!(std::io::stderr(), "\n{test}: no sign of life for {PATIENCE:?}, it hangs");
+    let _ = writeln!(std::io::stderr(), "\n{test}: no sign of life for {time:?}, it hangs");
     std::process::abort()
 }
 
