@@ -18,11 +18,12 @@ use freehold_shard::{Actor, ShardIndex};
 use crate::core::shared::{DrainProgress, Shared};
 use crate::stats::Phase;
 
-/// Whether nothing was under way between two rounds of asking.
-pub(super) fn is_quiet(before: &[DrainProgress], after: &[DrainProgress]) -> bool {
+/// Whether nothing was under way between two rounds of asking, and every shard knows whether its
+/// ingress is shut.
+pub(super) fn is_quiet(before: &[DrainProgress], after: &[DrainProgress], is_shut: bool) -> bool {
     let sent: u64 = after.iter().map(|shard| shard.sent).sum();
     let received: u64 = after.iter().map(|shard| shard.received).sum();
-    before == after && after.iter().all(|shard| shard.is_idle) && sent == received
+    before == after && after.iter().all(|shard| shard.is_idle && shard.is_shut == is_shut) && sent == received
 }
 
 /// Waits until nothing is under way, or `deadline`. Says which.
@@ -36,7 +37,7 @@ pub(super) fn wait_until_quiet<A: Actor>(shared: &Shared<A>, deadline: Instant) 
         std::thread::sleep(pause);
         let after = ask();
         let is_shut = shared.ingresses_shut.load(Ordering::Relaxed);
-        if is_quiet(&before, &after) && after.iter().all(|shard| shard.is_shut == is_shut) {
+        if is_quiet(&before, &after, is_shut) {
             return true;
         }
         if Instant::now() >= deadline || shared.phase() == Phase::Dead {

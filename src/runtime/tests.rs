@@ -277,15 +277,16 @@ fn more_shards_than_cpus_run_unpinned() {
 fn quiet_is_what_does_not_change_and_adds_up() {
     let idle = |begun, sent, received| DrainProgress { is_idle: true, is_shut: false, begun, sent, received };
     let quiet = [idle(1, 5, 2), idle(3, 1, 4)];
-    assert!(is_quiet(&quiet, &quiet));
-    assert!(!is_quiet(&[idle(1, 5, 2), idle(2, 1, 4)], &quiet), "a shard worked in between");
+    assert!(is_quiet(&quiet, &quiet, false));
+    assert!(!is_quiet(&quiet, &quiet, true), "no shard knows that its ingress is shut");
+    assert!(!is_quiet(&[idle(1, 5, 2), idle(2, 1, 4)], &quiet, false), "a shard worked in between");
     let under_way = [idle(1, 6, 2), idle(3, 1, 4)];
-    assert!(!is_quiet(&under_way, &under_way), "an envelope is in a lane");
+    assert!(!is_quiet(&under_way, &under_way, false), "an envelope is in a lane");
     let mut works = quiet;
     works[0].begin();
-    assert!(!is_quiet(&works, &works), "a shard is at work");
+    assert!(!is_quiet(&works, &works, false), "a shard is at work");
     assert!(
-        !is_quiet(&[DrainProgress::default()], &[DrainProgress::default()]),
+        !is_quiet(&[DrainProgress::default()], &[DrainProgress::default()], false),
         "a shard has not looked yet"
     );
 }

@@ -178,6 +178,7 @@ mod tests {
         pace.next(Found::Work, around, || begun);
         let writes = Around { may_spin: false, ..around };
         assert_eq!(pace.next(Found::Nothing, writes, || begun), Step::Park);
+        assert!(!pace.parks_after(Found::FullLanes, || begun) && pace.parks_after(Found::Nothing, || begun));
     }
 
     /// A shard, its disk and its executor, as far as they matter to the pump.
