@@ -152,6 +152,9 @@ impl<A: Actor> Snapshot<A> {
 
     /// The state of the object `id` as it was; `None` if it did not exist.
     ///
+    /// Reads of one shard go there together: when one of them is polled, waited for or dropped, or
+    /// when some thousands are under way. Until then the read keeps the snapshot open.
+    ///
     /// # Errors
     /// See [`SnapshotError`].
     pub fn get(&self, id: A::Id) -> SnapshotRead<Option<A::State>> {
@@ -338,9 +341,9 @@ impl From<Expired> for SnapshotError {
     }
 }
 
-/// Something of a snapshot that shards are asked for already: a future, or a wait. Dropped, it is
-/// read no further; what was read until then has been read.
-#[must_use = "the shards are asked, and what they say comes by awaiting this, or by its `wait`"]
+/// Something that is read from a snapshot: a future, or a wait. Dropped, it is read no further;
+/// what was read until then has been read.
+#[must_use = "what the shards say comes by awaiting this, or by its `wait`"]
 pub struct SnapshotRead<T>(ReadState<T>);
 
 enum ReadState<T> {

@@ -548,6 +548,38 @@ fn what_is_read_is_kept_as_long_as_it_is_read() {
     assert_eq!(sum(&older), Ok((0, OBJECTS)));
 }
 
+// Reads of single objects go to their shard when somebody wants one of them. Until then they, too,
+// keep their snapshot, and what it saw.
+#[test]
+fn a_read_that_nobody_polls_keeps_its_snapshot_until_it_is_dropped() {
+    let _watchdog = Watchdog::new("a_read_that_nobody_polls_keeps_its_snapshot_until_it_is_dropped");
+    let runtime = start::<Numbers>(2, Config::default());
+    let handle = runtime.handle();
+    let write_all = |number| {
+        let outcomes = handle.ask_all((0..64).map(|id| Message::Set(id, number))).wait();
+        assert!(outcomes.iter().all(Result::is_ok));
+    };
+    write_all(0);
+    let snapshot = handle.snapshot().wait().expect("the runtime runs");
+    let read_all = || (0..64).map(|id| snapshot.get(id)).collect::<Vec<_>>();
+    let (wanted, unwanted) = (read_all(), read_all());
+    drop(snapshot);
+    write_all(1);
+    assert!(wanted.into_iter().all(|read| read.wait() == Ok(Some(0))), "it was opened before");
+    let snapshot = handle.snapshot().wait().expect("the runtime runs");
+    let unsent: Vec<_> = (0..64).map(|id| snapshot.get(id)).collect();
+    drop((snapshot, unwanted));
+    let until_open = |snapshots| {
+        while handle.stats().snapshots != snapshots {
+            std::thread::yield_now();
+        }
+    };
+    until_open(1);
+    drop(unsent);
+    until_open(0);
+    assert!(runtime.shutdown().drained);
+}
+
 #[test]
 fn a_walk_holds_up_nobody() {
     let _watchdog = Watchdog::new("a_walk_holds_up_nobody");

@@ -27,6 +27,12 @@ impl Places {
     }
 }
 
+/// Reads that are still with their callers' thread.
+pub(super) trait Unsent: Send {
+    /// Sends them to their shard, if nobody has yet.
+    fn send(self: Box<Self>);
+}
+
 enum State<T> {
     /// The shard has not answered yet.
     Waiting {
@@ -34,6 +40,8 @@ enum State<T> {
         dropped: Places,
         /// By place, at most one of each.
         wakers: Vec<(usize, Waker)>,
+        /// `None` once a read was polled or dropped.
+        unsent: Option<Box<dyn Unsent>>,
     },
     /// By place; `None` once it was taken. Empty if the shard has left.
     Answered(Vec<Option<T>>),
@@ -47,9 +55,10 @@ fn lock<T>(state: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {
 pub(super) struct Answers<T>(Arc<Mutex<State<T>>>);
 
 impl<T> Answers<T> {
-    /// Of a group whose reads are still to come.
-    pub(super) fn new() -> Self {
-        Answers(Arc::new(Mutex::new(State::Waiting { dropped: Places::default(), wakers: Vec::new() })))
+    /// Of a group whose reads are still to come, and are sent by `unsent`.
+    pub(super) fn new(unsent: Box<dyn Unsent>) -> Self {
+        let (dropped, wakers) = (Places::default(), Vec::new());
+        Answers(Arc::new(Mutex::new(State::Waiting { dropped, wakers, unsent: Some(unsent) })))
     }
 
     /// The caller's end of the read at this place, which is below [`GROUP_MAX`].
@@ -71,13 +80,15 @@ impl<T> Answers<T> {
     }
 
     fn end(&self, answers: Vec<Option<T>>) {
-        let wakers = match &mut *lock(&self.0) {
+        let (wakers, unsent) = match &mut *lock(&self.0) {
             State::Answered(_) => return,
             state => match std::mem::replace(state, State::Answered(answers)) {
-                State::Waiting { wakers, .. } => wakers,
+                State::Waiting { wakers, unsent, .. } => (wakers, unsent),
                 State::Answered(_) => unreachable!("that was looked at before"),
             },
         };
+        // What is there now needs no sending. It may hold the last clone of its snapshot.
+        drop(unsent);
         // They are anyone's code: they may look at the group, and one that panics must not cost the
         // others their call.
         for (_, waker) in wakers {
@@ -104,25 +115,29 @@ pub(super) struct Answer<T> {
 
 impl<T> Answer<T> {
     /// The answer, if it is there; `Some(None)` if the shard has left. Otherwise `waker`, which is
-    /// made only then, is woken when it is.
+    /// made only then, is woken when it is, and the group is sent if it was not yet.
     pub(super) fn poll(&mut self, waker: impl FnOnce() -> Waker) -> Poll<Option<T>> {
-        let replaced = match &mut *lock(&self.group) {
+        let (replaced, unsent) = match &mut *lock(&self.group) {
             State::Answered(answers) => {
                 self.is_taken = true;
                 return Poll::Ready(answers.get_mut(self.place).and_then(Option::take));
             }
-            State::Waiting { wakers, .. } => {
+            State::Waiting { wakers, unsent, .. } => {
                 let waker = waker();
-                match wakers.iter_mut().find(|(place, _)| *place == self.place) {
+                let replaced = match wakers.iter_mut().find(|(place, _)| *place == self.place) {
                     Some((_, before)) => Some(std::mem::replace(before, waker)),
                     None => {
                         wakers.push((self.place, waker));
                         None
                     }
-                }
+                };
+                (replaced, unsent.take())
             }
         };
         drop(replaced);
+        if let Some(unsent) = unsent {
+            unsent.send();
+        }
         Poll::Pending
     }
 }
@@ -132,11 +147,12 @@ impl<T> Drop for Answer<T> {
         if self.is_taken {
             return;
         }
-        let mut waker = None;
+        let (mut waker, mut unsent_reads) = (None, None);
         let unwanted = match &mut *lock(&self.group) {
             State::Answered(answers) => answers.get_mut(self.place).and_then(Option::take),
-            State::Waiting { dropped, wakers } => {
+            State::Waiting { dropped, wakers, unsent } => {
                 dropped.insert(self.place);
+                unsent_reads = unsent.take();
                 let at = wakers.iter().position(|(place, _)| *place == self.place);
                 waker = at.map(|at| wakers.swap_remove(at));
                 None
@@ -144,6 +160,11 @@ impl<T> Drop for Answer<T> {
         };
         // Both are anyone's code.
         drop((unwanted, take(&mut waker)));
+        // The queue has the group, and the group has what keeps the snapshot open. So somebody must
+        // take it out, even if nobody wants it.
+        if let Some(unsent) = unsent_reads {
+            unsent.send();
+        }
     }
 }
 
@@ -157,6 +178,20 @@ mod tests {
     #[derive(Default)]
     struct Woken(AtomicUsize);
 
+    /// Counts how often a group is sent.
+    #[derive(Default)]
+    struct Sent(Arc<AtomicUsize>);
+
+    impl Unsent for Sent {
+        fn send(self: Box<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn answers<T>() -> Answers<T> {
+        Answers::new(Box::<Sent>::default())
+    }
+
     impl Wake for Woken {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
@@ -169,7 +204,7 @@ mod tests {
 
     #[test]
     fn each_caller_takes_its_own() {
-        let (answers, woken) = (Answers::new(), Arc::new(Woken::default()));
+        let (answers, woken) = (answers(), Arc::new(Woken::default()));
         let mut reads: Vec<_> = (0..GROUP_MAX).map(|place| answers.of(place)).collect();
         for _ in 0..2 {
             assert_eq!(reads[0].poll(|| woken.clone().into()), Poll::Pending);
@@ -185,8 +220,29 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_sent_once_when_a_read_of_it_is_polled_or_dropped() {
+        let sent = Arc::<AtomicUsize>::default();
+        let group = || Answers::new(Box::new(Sent(sent.clone())));
+        let times = || sent.load(Ordering::Relaxed);
+        let polled = group();
+        let (mut one, other) = (polled.of(0), polled.of(1));
+        assert_eq!(times(), 0, "nobody wants them yet");
+        assert_eq!(one.poll(|| Arc::<Woken>::default().into()), Poll::Pending);
+        assert_eq!(one.poll(|| Arc::<Woken>::default().into()), Poll::Pending);
+        drop(other);
+        assert_eq!(times(), 1);
+        let dropped = group();
+        drop(dropped.of(0));
+        assert_eq!(times(), 2, "or the queue would keep it, and its snapshot, for ever");
+        let answered = group();
+        let mut read = answered.of(0);
+        answered.hand_over(vec![Some(7)]);
+        assert_eq!((read.poll(unwanted), times()), (Poll::Ready(Some(7)), 2), "a job came for others");
+    }
+
+    #[test]
     fn a_group_without_answers_says_so() {
-        let (answers, woken) = (Answers::<u8>::new(), Arc::new(Woken::default()));
+        let (answers, woken) = (answers::<u8>(), Arc::new(Woken::default()));
         let (mut one, mut other) = (answers.of(0), answers.of(1));
         assert_eq!(one.poll(|| woken.clone().into()), Poll::Pending);
         drop(answers);
@@ -196,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_nobody_takes_is_let_go_of() {
-        let (answers, held) = (Answers::new(), Arc::new(()));
+        let (answers, held) = (answers(), Arc::new(()));
         let (early, late) = (answers.of(0), answers.of(1));
         let woken = Arc::new(Woken::default());
         let mut polled = answers.of(2);
