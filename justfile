@@ -19,7 +19,7 @@ ci:
 
 # Instructions of the hot paths, against those checked in; needs valgrind
 instructions *arguments:
-    cargo bench -p freehold --bench instructions -- {{arguments}}
+    cargo bench --bench instructions -- {{arguments}}
 
 # Throughput and latency over shards, some minutes; `just bench --quick`, `just bench --peers`
 bench *arguments:

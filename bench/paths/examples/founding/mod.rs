@@ -10,7 +10,7 @@
 //! on the wall from the first start to the last end, never a mean latency turned over.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
-#[path = "../../benches/workload/mod.rs"]
+#[path = "../../../../benches/workload/mod.rs"]
 pub mod workload;
 
 use std::env::{self, VarError};

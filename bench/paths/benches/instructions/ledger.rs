@@ -1,4 +1,4 @@
-//! The counts that are checked in, `benches/instructions.csv`, and what is made of new ones.
+//! The counts that are checked in, `instructions.csv`, and what is made of new ones.
 //!
 //! A line is a path, its instructions for each operation, by how many percent it may need more, and
 //! the compiler it was counted with. Another compiler makes other code, so its counts are compared

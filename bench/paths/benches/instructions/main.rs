@@ -21,11 +21,11 @@
 //!
 //! Why not gungraun (iai-callgrind): it needs a program of its own version installed beside it.
 
-#[path = "../exchange/mod.rs"]
+#[path = "../../../../benches/exchange/mod.rs"]
 mod exchange;
 mod ledger;
 mod paths;
-#[path = "../workload/mod.rs"]
+#[path = "../../../../benches/workload/mod.rs"]
 mod workload;
 
 use std::fs;
@@ -127,12 +127,12 @@ fn count_all(is_update: bool, is_strict: bool) -> Result<bool, String> {
     println!("instructions for each operation, {compiler}\n{shown}");
     if is_update {
         ledger::write(&counted, &compiler)?;
-        println!("benches/instructions.csv is written anew: check it in with what changed it, and say why");
+        println!("bench/paths/benches/instructions.csv is written anew: check it in with what changed it, and say why");
         return Ok(true);
     }
     if verdicts.contains(&Verdict::OtherCompiler) {
         println!(
-            "warning: benches/instructions.csv was counted with another compiler ({}), so paths are compared within {} % only; write it anew with --update",
+            "warning: bench/paths/benches/instructions.csv was counted with another compiler ({}), so paths are compared within {} % only; write it anew with --update",
             before[0].compiler,
             ledger::OTHER_COMPILER_PERCENT
         );
