@@ -186,7 +186,7 @@ fn shard(logged: bool) -> Shard<Market, NoPrefetch> {
         ack: Ack::Durable,
         first: SegmentId { database: 1, log: 0, segment: 0, start: 2 },
         segment_bytes: 16 << 20,
-        first_debt: 0,
+        first_send: 0,
         durability,
     })
 }

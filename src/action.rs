@@ -90,8 +90,8 @@ impl<A: Actor> Action<A> {
     }
 
     /// It has ended, and this is its outcome: a message to objects, which is sent as
-    /// [`Action::sender`]. Should that fail, nothing of it takes effect, and the action is paid all
-    /// the same: [`Embedding::on_failed`](crate::Embedding::on_failed) hears of it.
+    /// [`Action::sender`]. Should that fail, nothing of it takes effect, and the action is
+    /// delivered all the same: [`Embedding::on_failed`](crate::Embedding::on_failed) hears of it.
     ///
     /// If the runtime has stopped, the outcome is dropped. With a log the action is then owed
     /// still, and the next run performs it once more.

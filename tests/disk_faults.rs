@@ -56,7 +56,7 @@ fn open(shards: usize, log: LogConfig) -> Runtime<Payments> {
     Runtime::open(config(shards), log).expect("it opens")
 }
 
-/// What is in a directory, when all that was owed is paid.
+/// What is in a directory, when all that was owed has run.
 fn settled(directory: &Path) -> Books {
     assert_closed(directory);
     let report = open(1, log(directory)).shutdown();

@@ -88,7 +88,7 @@ fn a_life() {
         })
     };
     println!(); // the harness has begun a line
-    // What was owed is paid before anybody looks.
+    // What was owed has run before anybody looks.
     let report = open(1 + seed % 3).shutdown();
     if !report.drained {
         say(&format!("wrong what is left does not come to rest: {report}"));

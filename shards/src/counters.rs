@@ -46,8 +46,8 @@ counters! {
     undeclared,
     /// Transactions that began anew with an object they had not declared.
     reruns,
-    /// Transactions given up because their objects did not settle; nothing changed.
-    unsettled,
+    /// Transactions given up that kept touching undeclared objects; nothing changed.
+    unstable,
     /// Messages refused by their actor; nothing changed.
     aborted,
     /// Messages whose actor panicked; nothing changed.
@@ -75,7 +75,7 @@ impl Counters {
     pub fn handled(&self) -> u64 {
         self.fast
             + self.consensus
-            + self.unsettled
+            + self.unstable
             + self.aborted
             + self.panicked
             + self.unaddressed

@@ -59,7 +59,7 @@ pub(crate) enum Fault {
     TakeAll,
     /// Recovery applies records that are older than the checkpoint.
     ReplayOld,
-    /// A checkpoint does not wait until it knows of all debts that were paid before.
+    /// A checkpoint does not wait until it knows of all pending sends that were delivered before.
     SkipMarks,
     /// A segment of a log is let go of too early.
     TrimEarly,
@@ -88,7 +88,7 @@ pub(crate) enum Fault {
     /// An action begins before the message that told it is on disk.
     ActionEarly,
     /// The outcome of an action runs, and the action is owed still.
-    ActionUnpaid,
+    ActionUndelivered,
     /// An action that is owed does not outlive a crash.
     ForgetActions,
     /// A batch is not ended before a record would make it longer than readers take.
@@ -184,7 +184,7 @@ impl Fault {
         Fault::CancelUnlogged,
         Fault::ShowEarly,
         Fault::ActionEarly,
-        Fault::ActionUnpaid,
+        Fault::ActionUndelivered,
         Fault::ForgetActions,
         Fault::LongBatch,
         Fault::RemovalUnlogged,

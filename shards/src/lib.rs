@@ -55,7 +55,7 @@ pub use epoch::published::{Expired, Mvcc};
 pub use epoch::{Epoch, EpochState, Epochs, TransactionId};
 pub use key::{Key, Named};
 pub use log::migration::{Migrated, Migration, MigrationError, Migrations, NotMigrated, OldTypes, Reading};
-pub use log::record::Debt;
+pub use log::record::SendId;
 pub use log::refused::{RecordError, Unreadable, Value};
 pub use log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, ShapeChange, Shapes, WrittenSchema};
 pub use log::shape::{Shape, Width};

@@ -119,7 +119,7 @@ impl Rig {
             ack: Ack::Applied,
             first: FIRST,
             segment_bytes,
-            first_debt: 0,
+            first_send: 0,
             durability,
         });
         let bounds = Bounds::of_segments(segment_bytes);
@@ -222,8 +222,8 @@ impl Rig {
         self.shard.enter();
         let id = SegmentId { log: 9, ..FIRST };
         let (mut part, mut bytes) = (PartWriter::new(id, self.bounds, enough), Vec::new());
-        let (mut objects, mut debts) = (Some(0), Some(Debt(0)));
-        while objects.is_some() || debts.is_some() {
+        let (mut objects, mut sends) = (Some(0), Some(SendId(0)));
+        while objects.is_some() || sends.is_some() {
             let mut left = slices();
             let goes_on = || {
                 left = left.saturating_sub(1);
@@ -232,9 +232,9 @@ impl Rig {
             if let Some(from) = objects {
                 let next = self.shard.checkpoint_objects(snapshot, from, 4, &mut part, goes_on);
                 objects = next.expect("the snapshot is open");
-            } else if let Some(from) = debts {
-                let next = self.shard.checkpoint_debts(snapshot, from, &mut part, goes_on);
-                debts = next.expect("the snapshot is open");
+            } else if let Some(from) = sends {
+                let next = self.shard.checkpoint_sends(snapshot, from, &mut part, goes_on);
+                sends = next.expect("the snapshot is open");
             }
             while let Some(batch) = part.next_batch() {
                 bytes.extend_from_slice(batch);
@@ -353,11 +353,11 @@ fn an_epoch_that_begins_when_a_batch_is_full_is_said_in_the_next() {
     }
 }
 
-// Debts of a shard were one batch, whatever their number.
+// Pending sends of a shard were one batch, whatever their number.
 #[test]
 fn any_number_of_messages_owed_fits_a_checkpoint() {
-    let debts = if cfg!(miri) { 200 } else { 3_000 };
-    let steps = vec![Step::Later(Length::Short(40)); debts];
+    let sends = if cfg!(miri) { 200 } else { 3_000 };
+    let steps = vec![Step::Later(Length::Short(40)); sends];
     run(BLOCK, &steps, usize::MAX, 1..200);
     let longest = vec![Step::Later(Length::Near(0, 11)); 10];
     let mut rig = Rig::new(BLOCK);

@@ -42,7 +42,7 @@ fn either_end_takes_two_envelopes() {
         let (mut rig, [a, b]) = two_accounts();
         begin(&mut rig, shard, 1, Message::Pay { from: a, to: b, amount: 30 }).expect("it is a pair");
         assert_eq!(rig.shards[shard].transactions(), (1, 0));
-        rig.settle();
+        rig.run_until_idle();
         assert_eq!((outcome(&rig, 1), rig.envelopes), (Ok(vec![70]), 2), "from shard {shard}");
         assert_eq!(rig.shards[1 - shard].counters().pairs, 1, "it ran at its second home");
         assert_eq!(balances(&mut rig, [a, b]), [70, 130]);
@@ -55,9 +55,9 @@ fn an_error_or_a_panic_changes_nothing_at_either_end() {
     for shard in [0, 1] {
         let (mut rig, [a, b]) = two_accounts();
         begin(&mut rig, shard, 1, Message::Pay { from: a, to: b, amount: 101 }).expect("it is a pair");
-        rig.settle();
+        rig.run_until_idle();
         begin(&mut rig, shard, 2, Message::Panic(a, b)).expect("it is a pair");
-        rig.settle();
+        rig.run_until_idle();
         assert_eq!(outcome(&rig, 1), Err(AskError::Aborted(Refusal::Funds)));
         assert!(matches!(outcome(&rig, 2), Err(AskError::Panicked(_))));
         assert_eq!(balances(&mut rig, [a, b]), [100, 100], "from shard {shard}");
@@ -69,7 +69,7 @@ fn whatever_is_removed_is_gone_at_both_ends() {
     for shard in [0, 1] {
         let (mut rig, [a, b]) = two_accounts();
         begin(&mut rig, shard, 1, Message::Remove(a, b)).expect("it is a pair");
-        rig.settle();
+        rig.run_until_idle();
         assert_eq!(outcome(&rig, 1), Ok(vec![100, 100]));
         assert_eq!(rig.shards.iter().map(|shard| shard.objects().count()).sum::<usize>(), 0);
     }
@@ -86,7 +86,7 @@ fn two_that_meet_from_both_ends_both_end() {
     rig.turn(0);
     rig.turn(1);
     assert_eq!(rig.shards.each_waiting(), [1, 1], "each waits for what the other has locked");
-    rig.settle();
+    rig.run_until_idle();
     assert_eq!((outcome(&rig, 1), outcome(&rig, 2)), (Ok(vec![90]), Ok(vec![85])));
     let pairs: u64 = rig.shards.iter().map(|shard| shard.counters().pairs).sum();
     assert_eq!(pairs, 1, "the one that let go came back and found its last object free");
@@ -126,7 +126,7 @@ fn who_waits_at_the_lower_home_holds_nothing_at_the_higher() {
         Ok(vec![105]),
         "and let go of it"
     );
-    rig.settle();
+    rig.run_until_idle();
     assert_eq!(outcome(&rig, 2), Ok(vec![97]));
     assert_eq!(balances(&mut rig, [a, b]), [97, 107]);
 }
@@ -141,7 +141,7 @@ fn nothing_overtakes_a_pair_at_its_lower_home() {
     let message = Message::Pay { from: a, to: rig.account(0, 1), amount: 30 };
     let behind = Envelope::Message { message, sender: OwnerId(0), answer_to: outside(3) };
     rig.effects[1].outboxes[0].push_back(behind);
-    rig.settle();
+    rig.run_until_idle();
     assert_eq!(outcome(&rig, 3), Ok(vec![0]), "it found what the pair had paid in");
 }
 
@@ -163,7 +163,7 @@ fn only_a_free_object_here_and_one_elsewhere_are_a_pair() {
     begin(&mut rig, 0, 1, pay(a, b)).expect("it is a pair");
     assert_eq!(begin(&mut rig, 0, 2, pay(a, b)), Err(pay(a, b)), "one is locked");
     assert_eq!(rig.shards[0].transactions(), (1, 0), "what is refused has not begun");
-    rig.settle();
+    rig.run_until_idle();
     assert_eq!(balances(&mut rig, [a, b]), [99, 101]);
 }
 
@@ -178,7 +178,7 @@ fn a_pair_may_touch_more_than_it_declares() {
         rig.ask(Message::Add(accounts[1], 0)).expect("an account opens");
         let message = Message::FollowBoth(accounts[0], accounts[1]);
         begin(&mut rig, shard, 1, message).expect("it is a pair");
-        rig.settle();
+        rig.run_until_idle();
         assert_eq!(outcome(&rig, 1), Ok(vec![far as i64]));
         assert_eq!(rig.ask(Message::Read(vec![far])), Ok(vec![1]), "from shard {shard}");
     }
@@ -193,13 +193,13 @@ fn a_hot_object_is_visited_last() {
         rig.send(slot, Message::Pay { from: hot, to: b, amount: 0 });
         rig.turn(0);
         assert_eq!(rig.shards.each_waiting(), [1, 0], "it is locked, and somebody waits");
-        rig.settle();
+        rig.run_until_idle();
         rig.answers.clear();
         if rig.effects[0].outboxes[1].is_empty() && is_hot(&mut rig, hot, b) {
             begin(&mut rig, 0, 1, Message::Pay { from: hot, to: b, amount: 10 }).expect("it is a pair");
             let free = rig.shards[0].ask_now(Time(0), OwnerId(0), &Message::Add(hot, 1), &mut rig.effects[0]);
             assert_eq!(free, Ok(vec![101]), "it is not locked while the pair is elsewhere");
-            rig.settle();
+            rig.run_until_idle();
             assert_eq!(outcome(&rig, 1), Ok(vec![91]));
             assert_eq!(balances(&mut rig, [hot, b]), [91, 110]);
             return;
@@ -213,7 +213,7 @@ fn is_hot(rig: &mut Rig, lower: u64, higher: u64) -> bool {
     begin(rig, 0, 201, Message::Pay { from: lower, to: higher, amount: 0 }).expect("it is a pair");
     let effects = &mut rig.effects[0];
     let is_free = rig.shards[0].ask_now(Time(0), OwnerId(0), &Message::Read(vec![lower]), effects).is_ok();
-    rig.settle();
+    rig.run_until_idle();
     rig.answers.clear();
     is_free
 }
@@ -227,7 +227,7 @@ fn a_hot_object_cools_down() {
             .unwrap_or_else(|message| rig.send(200, message));
         rig.send(slot, Message::Pay { from: hot, to: b, amount: 0 });
         rig.turn(0);
-        rig.settle();
+        rig.run_until_idle();
     }
     let mut uses = 0;
     while is_hot(&mut rig, hot, b) {

@@ -177,7 +177,7 @@ fn begun_anew(way: Way, friends: u64) -> (Result<u64, AskError<Refusal>>, u64) {
 /// added one object.
 #[test]
 fn objects_that_a_message_wants_come_in_one_rerun() {
-    assert!(matches!(begun_anew(Way::OneByOne, 20), (Err(AskError::Unsettled), _)), "one at a time");
+    assert!(matches!(begun_anew(Way::OneByOne, 20), (Err(AskError::AddresseesUnstable), _)), "one at a time");
     assert_eq!(begun_anew(Way::Wanted, 20), (Ok(20), 1));
     assert_eq!(begun_anew(Way::ReadOnly, 20), (Ok(20), 1));
     assert_eq!(begun_anew(Way::Pair, 2), (Ok(2), 1));

@@ -44,7 +44,7 @@ fn a_shard_has_not_come_to_rest_while_it_resumes() {
             ack: Ack::Durable,
             first: SegmentId { database: 1, log: u64::from(at), segment: 0, start: 2 },
             segment_bytes: 64 << 10,
-            first_debt: 2 * OWED,
+            first_send: 2 * OWED,
             durability: durability.clone(),
         })
     });
@@ -52,7 +52,7 @@ fn a_shard_has_not_come_to_rest_while_it_resumes() {
     for number in 0..OWED {
         // Even numbers are the first shard's.
         let bytes = postcard::to_allocvec(&Add(there)).expect("it can be written");
-        shards[0].restore_debt(Debt(2 * number), OwnerId(0), None, Add(there), &bytes);
+        shards[0].restore_send(SendId(2 * number), OwnerId(0), None, Add(there), &bytes);
     }
     let mut inboxes = [Inbox::new(), Inbox::new()];
     let mut effects = [Effects::new(2), Effects::new(2)];
@@ -70,7 +70,7 @@ fn a_shard_has_not_come_to_rest_while_it_resumes() {
         }
         shards[0].turn(Time(0), &mut inboxes[0], &mut effects[0]);
         shards[0].release(&mut effects[0]);
-        assert!(shards[0].is_log_settled(), "nothing is to be written here");
+        assert!(shards[0].is_log_idle(), "nothing is to be written here");
         assert!(!shards[0].has_come_to_rest(), "the other shard's disk has nothing of it");
         assert!(!shards[0].take_resumed(Time(0)), "so no more may run");
         while let Some(write) = shards[1].next_write(Time(0)) {

@@ -53,7 +53,7 @@ fn a_snapshot_waits_for_what_is_on_its_way_up() {
     rig.turn(0);
     let snapshot = rig.open();
     assert_eq!(rig.closed(snapshot), [false, true]);
-    rig.settle();
+    rig.run_until_idle();
     // The other shard had entered the epoch before the lock point.
     assert_eq!(rig.at(snapshot, [a, b]), [Some(100), Some(100)]);
     let later = rig.open();
@@ -70,7 +70,7 @@ fn a_snapshot_waits_for_what_is_on_its_way_back() {
     rig.turn(1);
     let snapshot = rig.open();
     assert_eq!(rig.closed(snapshot), [false, true]);
-    rig.settle();
+    rig.run_until_idle();
     assert_eq!(rig.at(snapshot, [a, b]), [Some(70), Some(130)]);
 }
 
@@ -119,7 +119,7 @@ fn a_client_never_goes_back() {
         }
         let published = rig.mvcc.latest(&a).map(|balance| *balance).expect("it is shared");
         let snapshot = rig.open();
-        rig.settle();
+        rig.run_until_idle();
         let [seen] = rig.at(snapshot, [a]);
         assert_eq!(rig.mvcc.at(&a, snapshot).expect("it is open").as_deref().copied(), seen);
         let now = rig.ask(Message::Read(vec![a])).expect("it is there")[0];
@@ -163,7 +163,7 @@ fn a_walk_sees_what_was_there_once() {
     // When it is closed, everything that was kept for it goes.
     assert!(rig.versions()[0] > 0);
     rig.mvcc.epochs().close(snapshot);
-    rig.settle();
+    rig.run_until_idle();
     assert_eq!((rig.versions(), rig.shards[0].has_garbage()), (vec![0], false));
     assert_eq!(rig.shards[0].counters().objects, rig.shards[0].objects().count() as u64);
 }
@@ -185,7 +185,7 @@ fn what_is_published_is_noted_once() {
     assert_eq!(rig.at(long, [a]), [Some(100)]);
     assert_eq!(rig.mvcc.at(&a, long).expect("it is open").as_deref(), Some(&100));
     rig.mvcc.epochs().close(long);
-    rig.settle();
+    rig.run_until_idle();
     assert_eq!(rig.versions(), [0, 0]);
 }
 
@@ -204,7 +204,7 @@ fn too_much_kept_revokes_the_oldest() {
     for id in 5..15 {
         rig.ask(Message::Add(id, 1)).expect("it is there");
     }
-    rig.settle();
+    rig.run_until_idle();
     assert_eq!(rig.shards[0].read_at(old, &0), Err(Expired));
     assert_eq!(rig.shards[0].counters().revoked, 1);
     assert_eq!(rig.at(new, [0, 5, 19]), [Some(2), Some(1), Some(1)]);

@@ -55,7 +55,7 @@ fn what_meets_a_lock_waits_and_the_rest_does_not() {
         rig.shards[0].ask_now(Time(0), OwnerId(0), &Message::Add(a, 1), &mut Effects::new(2)),
         Err(AskError::Busy)
     );
-    rig.settle();
+    rig.run_until_idle();
     assert_eq!(rig.answers[1..], [(1, Ok(vec![40])), (2, Ok(vec![41])), (4, Ok(vec![41]))]);
 }
 
@@ -79,7 +79,7 @@ fn readers_share_and_do_not_overtake_a_writer() {
         1,
         "the writer waits for both readers, and who comes then waits for the writer"
     );
-    rig.settle();
+    rig.run_until_idle();
     let of = |slot| rig.answers.iter().find(|(found, _)| *found == slot).map(|(_, outcome)| outcome.clone());
     assert_eq!((of(4), of(5)), (Some(Ok(vec![8])), Some(Ok(vec![8]))));
 }
@@ -106,7 +106,7 @@ fn what_it_touches_may_depend_on_what_it_reads() {
     rig.ask(Message::Add(start, far as i64)).expect("an account opens");
     assert_eq!(rig.ask(Message::Follow(start)), Ok(vec![far as i64]));
     assert_eq!(rig.ask(Message::Read(vec![far])), Ok(vec![1]));
-    assert_eq!(rig.shards.iter().map(|shard| shard.counters().unsettled).sum::<u64>(), 0);
+    assert_eq!(rig.shards.iter().map(|shard| shard.counters().unstable).sum::<u64>(), 0);
 }
 
 /// `ask_now` found a message spanning or blocked, counted it and left it to its caller, and the
@@ -133,7 +133,7 @@ fn why_a_message_is_a_transaction_is_counted_where_it_begins() {
     rig.send(1, Message::Add(a, 1));
     rig.turn(0);
     assert_eq!(reasons(&rig), (1, 1, 0));
-    rig.settle();
+    rig.run_until_idle();
     assert_eq!(rig.ask(Message::Follow(a)), Ok(vec![10]));
     assert_eq!(reasons(&rig), (1, 1, 1));
 }
@@ -160,7 +160,7 @@ fn no_update_is_lost() {
             rig.turn(0);
         }
     }
-    rig.settle();
+    rig.run_until_idle();
     assert_eq!(rig.ask(Message::Read(vec![a, b])), Ok(vec![rounds, rounds]));
     assert_eq!(rig.answers.len(), 3 * rounds as usize);
 }
@@ -186,7 +186,7 @@ fn no_money_is_made() {
         rig.deliver(one, other);
         rig.turn(other);
     }
-    rig.settle();
+    rig.run_until_idle();
     assert_eq!(rig.sum(), 800);
 }
 
@@ -200,7 +200,7 @@ fn no_write_skew() {
     }
     rig.send(1, Message::Withdraw { from: a, other: b, amount: 100 });
     rig.send(2, Message::Withdraw { from: b, other: a, amount: 100 });
-    rig.settle();
+    rig.run_until_idle();
     let granted = rig.answers.iter().filter(|(_, outcome)| outcome.is_ok()).count();
     assert_eq!((granted, rig.sum()), (1, 0));
 }
@@ -216,7 +216,7 @@ fn a_removed_object_stays_removed() {
     rig.send(1, Message::Remove(a, b));
     rig.turn(0);
     rig.send(2, Message::Read(vec![a]));
-    rig.settle();
+    rig.run_until_idle();
     let mut answers = rig.answers.clone();
     answers.sort_by_key(|(slot, _)| *slot);
     assert_eq!(answers, [(1, Ok(vec![5, 5])), (2, Ok(vec![-1]))]);
@@ -234,13 +234,13 @@ fn a_strangers_write_is_refused_on_either_path() {
     rig.ask(Message::Give(a, OwnerId(9))).expect("its owner gives it away");
     for (slot, to) in [(1, b), (2, near)] {
         rig.send(slot, Message::Pay { from: a, to, amount: 1 });
-        rig.settle();
+        rig.run_until_idle();
         let refused = AccessError::NotOwner { id: a, owner: OwnerId(9), sender: OwnerId(0) };
         assert_eq!(rig.answers.pop(), Some((slot, Err(AskError::Aborted(Refusal::Access(refused))))));
     }
     rig.ask(Message::Give(b, OwnerId(9))).expect("its owner gives it away");
     rig.send_as(9, 3, Message::Pay { from: a, to: b, amount: 1 });
-    rig.settle();
+    rig.run_until_idle();
     assert_eq!(rig.answers.pop(), Some((3, Ok(vec![4]))));
 }
 
@@ -262,7 +262,7 @@ fn a_batch_keeps_each_outcome_in_its_place() {
     rig.inboxes[0].batches.push(Batch { sender: OwnerId(0), entries, tag: 77 });
     rig.turn(0);
     assert!(rig.effects[0].batches.is_empty(), "a batch waits for its last transaction");
-    rig.settle();
+    rig.run_until_idle();
     let batch = rig.effects[0].batches.pop().expect("the batch comes back");
     let outcome =
         |entry| if let BatchEntry::Answered(outcome) = entry { outcome } else { panic!("unanswered") };

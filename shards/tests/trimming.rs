@@ -44,7 +44,7 @@ fn a_segment_is_kept_while_it_closes_an_epoch_that_no_checkpoint_holds() {
             ack: Ack::Durable,
             first: SegmentId { database: 1, log: 0, segment: 0, start: 2 },
             segment_bytes: 64 << 10,
-            first_debt: 0,
+            first_send: 0,
             durability,
         });
     let (mut inbox, mut effects) = (Inbox::new(), Effects::new(2));

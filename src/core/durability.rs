@@ -4,7 +4,7 @@
 use std::task::Waker;
 
 use freehold_shard::log::BatchWriter;
-use freehold_shard::{Actor, AskError, Debt, Outcome, ReturnAddress, Time};
+use freehold_shard::{Actor, AskError, Outcome, ReturnAddress, SendId, Time};
 
 use super::jobs::{Progress, Wait, job};
 use super::{Core, LocalShard, reentered};
@@ -37,18 +37,18 @@ impl<A: Actor> LocalShard<A> {
 
     /// Has a message of an earlier run, which this shard owes, run now; others of earlier runs do
     /// not. `over` reports when its payment is on disk.
-    pub(crate) fn resume_alone(&self, debt: Debt, over: Reporter<()>) {
+    pub(crate) fn resume_alone(&self, send_id: SendId, over: Reporter<()>) {
         {
             let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
             let core = &mut *core;
-            if core.shard.resume_alone(debt) {
+            if core.shard.resume_alone(send_id) {
                 self.name_under_way(core);
                 core.shard.run_resumed(&mut core.effects);
             }
         }
         self.enqueue(job(self.mailbox().permit_of_ours(), over, move |shard| {
             let shown = shard.shown();
-            if shard.under_way().all(|other| other != debt) {
+            if shard.under_way().all(|other| other != send_id) {
                 Progress::Done(())
             } else if shard.want_durable(shown) {
                 Progress::GoesOn
@@ -65,7 +65,7 @@ impl<A: Actor> LocalShard<A> {
         }
     }
 
-    /// Names those no more that are paid on disk.
+    /// Names those no more that are delivered on disk.
     #[cold]
     fn forget_resumed(&self, core: &mut Core<A>) {
         if core.shard.under_way().count() < core.named {
@@ -191,7 +191,7 @@ impl<A: Actor> LocalShard<A> {
     pub(crate) fn has_unwritten(&self) -> bool {
         let core = self.core.borrow();
         let leaves = self.shared.logs.as_ref().is_some_and(|logs| logs.config.leaving.is_some());
-        core.is_logged && !if leaves { core.shard.is_log_written() } else { core.shard.is_log_settled() }
+        core.is_logged && !if leaves { core.shard.is_log_written() } else { core.shard.is_log_idle() }
     }
 
     /// Whether something goes on beside the pump that the runtime itself has begun.

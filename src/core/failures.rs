@@ -63,7 +63,7 @@ fn why<A>(error: &AskError<A>) -> String {
     match error {
         AskError::Aborted(_) => "the actor refused it".to_string(),
         AskError::Panicked(panic) => format!("the actor panicked: {panic}"),
-        AskError::Unsettled => AskError::<&str>::Unsettled.to_string(),
+        AskError::AddresseesUnstable => AskError::<&str>::AddresseesUnstable.to_string(),
         AskError::Unaddressed => AskError::<&str>::Unaddressed.to_string(),
         AskError::NotRecorded(error) => format!("the log cannot hold it: {error}"),
         _ => "it was not run".to_string(),
@@ -90,7 +90,7 @@ mod tests {
         let embedding = Embedding::new().on_failed(hook);
         let (mut failures, mut effects, begin) = (Failures::default(), Effects::new(1), Instant::now());
         let mut fail = |failures: &mut Failures, message, now| {
-            effects.failures.push(Failure { message, error: AskError::Unsettled });
+            effects.failures.push(Failure { message, error: AskError::AddresseesUnstable });
             effects.failures_unseen = 2;
             failures.take(ShardIndex(0), now, &mut effects, &embedding);
             assert!(effects.failures.is_empty() && effects.failures_unseen == 0);

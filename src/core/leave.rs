@@ -118,7 +118,7 @@ impl<A: Actor> LocalShard<A> {
             tasks_cancelled: self.tasks.cancelled() + self.tasks.live(),
             messages_unrun: unrun as u64,
             transactions_unfinished: core.shard.transactions().0 as u64,
-            log_end: core.shard.log_end().filter(|_| core.shard.is_log_settled()),
+            log_end: core.shard.log_end().filter(|_| core.shard.is_log_idle()),
             lanes: Some(std::mem::replace(&mut core.lanes, Lanes::none())),
         }
     }

@@ -230,7 +230,7 @@ impl<A: Actor> LocalShard<A> {
                     core.wakers.extend(self.in_flight.borrow_mut().answer(call, outcome));
                 }
                 // An entry of a batch is answered in its batch.
-                ReturnAddress::Nobody | ReturnAddress::Debt(_) | ReturnAddress::Batch { .. } => {}
+                ReturnAddress::Nobody | ReturnAddress::SendId(_) | ReturnAddress::Batch { .. } => {}
             }
         }
         if !core.effects.failures.is_empty() {

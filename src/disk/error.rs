@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use freehold_shard::{Debt, MigrationError, SchemaError};
+use freehold_shard::{MigrationError, SchemaError, SendId};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -166,21 +166,21 @@ pub enum LogError {
     /// A message that is owed is whole, and the actor's messages cannot be read from it.
     #[error(
         "{}: the message that is owed under number {} cannot be read as a message of this actor: open the directory with the actor that wrote it, its types as they were, or give the message up by `freehold log owed {0} --drop {1}`",
-        .directory.display(), .debt.0
+        .directory.display(), .send_id.0
     )]
     OwedNotUnderstood {
         /// Which directory.
         directory: PathBuf,
         /// The message's number.
-        debt: Debt,
+        send_id: SendId,
     },
     /// No message is owed under this number: it has run, was dropped, or never was.
-    #[error("{}: no message is owed under number {}: `freehold log owed {0}` lists them", .directory.display(), .debt.0)]
+    #[error("{}: no message is owed under number {}: `freehold log owed {0}` lists them", .directory.display(), .send_id.0)]
     NotOwed {
         /// Which directory.
         directory: PathBuf,
         /// The number.
-        debt: Debt,
+        send_id: SendId,
     },
     /// The directory is of other types than this program's actor has, and no migration leads from
     /// there.

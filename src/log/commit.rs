@@ -35,7 +35,7 @@ pub struct EpochBatch {
     /// Of which types the ids, states and messages of its records are. Whoever keeps records has to
     /// keep this with them.
     pub schema: Arc<WrittenSchema>,
-    /// What its objects and debts were then, of those that changed, as
+    /// What its objects and pending sends were then, of those that changed, as
     /// [`Record::read`](crate::inspect::Record::read) understands it. Of one object the last
     /// counts.
     pub records: Vec<Box<[u8]>>,

@@ -20,7 +20,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-pub use freehold_shard::record::{Coded, Coding, Debt, Record};
+pub use freehold_shard::record::{Coded, Coding, Record, SendId};
 pub use freehold_shard::{Epoch, Time};
 
 use freehold_shard::manifest::{Fate, Manifest};
@@ -48,7 +48,7 @@ pub struct Verified {
     /// Segments that are kept to be used again, or are being made.
     pub spares: usize,
     /// Messages that are owed and set aside: see [`owed`](crate::owed).
-    pub set_aside: Vec<Debt>,
+    pub set_aside: Vec<SendId>,
     /// Files of ours that belong to nothing, and how long they are: left over from a start, a
     /// checkpoint or a backup that was given up. The next start removes them.
     pub strays: Vec<(String, u64)>,
@@ -145,7 +145,7 @@ pub fn verify(directory: &Path) -> Result<Verified, LogError> {
     let (spares, strays) = sort_unnamed(&directory, &contents)?;
     let manifest = &contents.manifest;
     let set_aside = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::SetAside);
-    let set_aside = set_aside.map(|blamed| Debt(blamed.debt)).collect();
+    let set_aside = set_aside.map(|blamed| SendId(blamed.send_id)).collect();
     let others = directory.list_others()?;
     let (database, segment_bytes) = (manifest.database, manifest.segment_bytes);
     Ok(Verified { database, segment_bytes, checkpoint, runs, spares, set_aside, strays, others, damages })
@@ -203,7 +203,7 @@ fn verify_checkpoint(
         found.bytes += source.bytes();
         let count = |entry: Entry<'_>| match entry.record {
             Record::Put { .. } => found.objects += 1,
-            Record::Owe { .. } => found.owed += 1,
+            Record::Send { .. } => found.owed += 1,
             _ => {}
         };
         each_record(directory, contents, source, |_| Ok(()), count)?;
@@ -296,8 +296,8 @@ pub(super) fn look(directory: &Path) -> Result<(Directory, Contents), LogError> 
 }
 
 fn is_set_aside(manifest: &Manifest, record: &Record<'_>) -> bool {
-    let Record::Owe { debt, .. } = record else { return false };
-    manifest.blamed(*debt).is_some_and(|blamed| blamed.fate == Fate::SetAside)
+    let Record::Send { send_id, .. } = record else { return false };
+    manifest.blamed(*send_id).is_some_and(|blamed| blamed.fate == Fate::SetAside)
 }
 
 /// Gives each record of a log. Records that are none of this version are left out.

@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use freehold_shard::log::{Bounds, SegmentId};
 use freehold_shard::manifest::Manifest;
-use freehold_shard::{Ack, Debt, Durability, Epoch, Migrated, Migration, Migrations, SchemaTypes, Time};
+use freehold_shard::{Ack, Durability, Epoch, Migrated, Migration, Migrations, SchemaTypes, SendId, Time};
 
 use manifest_file::ManifestFile;
 
@@ -360,12 +360,12 @@ pub(crate) struct SharedLogs {
     manifest_file: Mutex<ManifestFile>,
     /// The runtime's time when it started: its database's, from all runs before.
     pub(crate) began: Time,
-    pub(crate) next_debt: u64,
+    pub(crate) next_send: u64,
     pub(crate) recovery: Recovery,
     pub(crate) growth: growth::Growth,
     /// Messages that are owed and were under way in a crash: each is to run while nothing else
     /// does.
-    pub(crate) suspects: Vec<Debt>,
+    pub(crate) suspects: Vec<SendId>,
     /// Which owed messages are under way; none if nothing is owed.
     pub(crate) under_way: Option<UnderWay>,
     spares: Mutex<Spares>,

@@ -14,7 +14,7 @@ use freehold_shard::log::{Batch, SegmentId};
 use freehold_shard::manifest::{Blamed, Fate, Manifest, Run, RunEnd};
 use freehold_shard::recovery::{Home, Migrating, NotUnderstood, OldReplay, Owed, Replay, Share};
 use freehold_shard::{
-    Ack, Actor, Codec, Debt, Durability, Epoch, LogStart, OwnerId, PlacementKey, Prefetch, Reading, Router,
+    Ack, Actor, Codec, Durability, Epoch, LogStart, OwnerId, PlacementKey, Prefetch, Reading, Router, SendId,
     Shard, Time, WrittenSchema,
 };
 
@@ -35,7 +35,7 @@ use crate::disk::name::{PIN, UNFINISHED};
 
 /// A message that is owed, as it runs again.
 pub(crate) struct Owes<A: Actor> {
-    pub(crate) debt: Debt,
+    pub(crate) send_id: SendId,
     pub(crate) sender: OwnerId,
     pub(crate) due: Option<Time>,
     /// `None` if it is set aside.
@@ -59,13 +59,13 @@ impl<A: Actor> Restored<A> {
             ack: logs.config.ack,
             first: self.first,
             segment_bytes: logs.config.segment_bytes,
-            first_debt: logs.next_debt,
+            first_send: logs.next_send,
             durability: logs.durability.clone(),
         });
-        for Owes { debt, sender, due, message, bytes } in self.owes {
+        for Owes { send_id, sender, due, message, bytes } in self.owes {
             match message {
-                Some(message) => shard.restore_debt(debt, sender, due, message, &bytes),
-                None => shard.keep_debt(debt, sender, due, &bytes),
+                Some(message) => shard.restore_send(send_id, sender, due, message, &bytes),
+                None => shard.keep_send(send_id, sender, due, &bytes),
             }
         }
         shard.hold_resumed(!logs.suspects.is_empty());
@@ -169,7 +169,7 @@ impl Meter {
 pub(crate) struct Recovered<A: Actor> {
     /// The objects of each shard from now on.
     pub(crate) homes: Vec<Home<A>>,
-    pub(crate) owed: BTreeMap<Debt, Owed>,
+    pub(crate) owed: BTreeMap<SendId, Owed>,
     /// How the last run ended, if there was one.
     pub(crate) end: Option<RunEnd>,
     /// Where each of the sources ends.
@@ -178,14 +178,14 @@ pub(crate) struct Recovered<A: Actor> {
     pub(crate) latest: Epoch,
     /// How long the database had been running.
     pub(crate) time: Time,
-    /// No debt has a number from here on.
-    pub(crate) next_debt: u64,
+    /// No pending send has a number from here on.
+    pub(crate) next_send: u64,
     /// The earliest version of the actor's types that was migrated.
     pub(crate) migrated_from: Option<u32>,
 }
 
 /// The objects of each shard, and the messages that are owed.
-type Replayed<A> = (Vec<Home<A>>, BTreeMap<Debt, Owed>);
+type Replayed<A> = (Vec<Home<A>>, BTreeMap<SendId, Owed>);
 
 /// What is done with a batch, of the epochs from one up to another.
 type ApplyBatch<'a> = Box<dyn FnMut(&Batch<'_>, Epoch, Epoch) -> Result<(), NotUnderstood> + 'a>;
@@ -315,7 +315,7 @@ impl Recovering<'_> {
     fn sum_up<A: Actor>(
         self,
         homes: Vec<Home<A>>,
-        owed: BTreeMap<Debt, Owed>,
+        owed: BTreeMap<SendId, Owed>,
         migrated_from: Option<u32>,
     ) -> Recovered<A> {
         let from = self.from();
@@ -327,8 +327,8 @@ impl Recovering<'_> {
         let time = surveys()
             .map(|survey| survey.time)
             .chain(manifest.checkpoint.iter().map(|checkpoint| checkpoint.time));
-        let debts =
-            surveys().map(|survey| survey.next_debt).chain(manifest.checkpoint.iter().map(|it| it.next_debt));
+        let sends =
+            surveys().map(|survey| survey.next_send).chain(manifest.checkpoint.iter().map(|it| it.next_send));
         let end = manifest.runs.last().map(|run| match &run.end {
             Some(end) => end.clone(),
             None => {
@@ -337,7 +337,7 @@ impl Recovering<'_> {
                 RunEnd { cut: cuts[number], logs: of_run.map(|(_, surveyed)| surveyed.ended.end).collect() }
             }
         });
-        let (latest, time, next_debt) = (latest.max(), time.max(), debts.max());
+        let (latest, time, next_send) = (latest.max(), time.max(), sends.max());
         Recovered {
             homes,
             owed,
@@ -345,7 +345,7 @@ impl Recovering<'_> {
             ended: surveyed.into_iter().map(|surveyed| surveyed.ended).collect(),
             latest: latest.unwrap_or_default(),
             time: time.unwrap_or_default(),
-            next_debt: next_debt.unwrap_or_default(),
+            next_send: next_send.unwrap_or_default(),
             migrated_from,
         }
     }
@@ -399,8 +399,8 @@ pub(crate) fn open<A: Actor, P: Prefetch>(
     let mut manifest = contents.manifest.clone();
     blame(config, &directory, &mut manifest, &recovered.owed)?;
     let suspects = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::RunsAlone);
-    let suspects: Vec<_> = suspects.map(|blamed| Debt(blamed.debt)).collect();
-    let Recovered { homes, owed, end, latest, time, next_debt, ended, migrated_from } = recovered;
+    let suspects: Vec<_> = suspects.map(|blamed| SendId(blamed.send_id)).collect();
+    let Recovered { homes, owed, end, latest, time, next_send, ended, migrated_from } = recovered;
     let owed = understood(&directory, codec, &manifest, owed, shards)?;
     let recovery = meter.found(&homes, &owed, migrated_from);
     let of_runs = contents.sources.iter().zip(&ended).filter(|(source, _)| source.run.is_some());
@@ -427,7 +427,7 @@ pub(crate) fn open<A: Actor, P: Prefetch>(
         manifest: Mutex::new(manifest),
         manifest_file: Mutex::new(file),
         began: time,
-        next_debt,
+        next_send,
         recovery,
         growth: Growth::new(config.checkpoint_bytes, since_checkpoint, last_bytes),
         suspects,
@@ -459,16 +459,16 @@ fn blame(
     config: &LogConfig,
     directory: &Directory,
     manifest: &mut Manifest,
-    owed: &BTreeMap<Debt, Owed>,
+    owed: &BTreeMap<SendId, Owed>,
 ) -> Result<(), LogError> {
     let crashed = manifest.runs.last().filter(|run| run.end.is_none());
     let named = crashed.map_or(Ok(Vec::new()), |run| under_way(directory, run.start))?;
-    for Blamed { debt, lives, .. } in
-        manifest.blame(named, |debt| owed.contains_key(&debt), config.poison_lives_max)
+    for Blamed { send_id, lives, .. } in
+        manifest.blame(named, |send_id| owed.contains_key(&send_id), config.poison_lives_max)
     {
         let directory = directory.path().display();
         tracing::warn!(
-            %directory, debt, lives,
+            %directory, send_id, lives,
             "a message that is owed was under way whenever the process ended: it is set aside, and does not run (see `freehold log owed`)"
         );
     }
@@ -481,21 +481,21 @@ fn understood<A: Actor>(
     directory: &Directory,
     codec: &Codec<A>,
     manifest: &Manifest,
-    owed: BTreeMap<Debt, Owed>,
+    owed: BTreeMap<SendId, Owed>,
     shards: usize,
 ) -> Result<Vec<Vec<Owes<A>>>, LogError> {
     let mut by_shard: Vec<Vec<Owes<A>>> = (0..shards).map(|_| Vec::new()).collect();
-    for (debt, (sender, due, bytes)) in owed {
-        let message = match manifest.blamed(debt).map(|blamed| blamed.fate) {
+    for (send_id, (sender, due, bytes)) in owed {
+        let message = match manifest.blamed(send_id).map(|blamed| blamed.fate) {
             Some(Fate::Dropped) => continue,
             Some(Fate::SetAside) => None,
             Some(Fate::RunsAlone) | None => {
                 let directory = directory.path().to_path_buf();
                 let message = codec.decode(&bytes);
-                Some(message.ok_or(LogError::OwedNotUnderstood { directory, debt })?)
+                Some(message.ok_or(LogError::OwedNotUnderstood { directory, send_id })?)
             }
         };
-        by_shard[(debt.0 % shards as u64) as usize].push(Owes { debt, sender, due, message, bytes });
+        by_shard[(send_id.0 % shards as u64) as usize].push(Owes { send_id, sender, due, message, bytes });
     }
     Ok(by_shard)
 }

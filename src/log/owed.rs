@@ -15,14 +15,14 @@
 //!
 //! let directory = Path::new("/var/lib/ledger");
 //! for message in freehold::owed::list(directory)?.into_iter().filter(|message| message.is_set_aside) {
-//!     freehold::owed::release(directory, message.debt)?;
+//!     freehold::owed::release(directory, message.send_id)?;
 //! }
 //! # Ok::<(), freehold::LogError>(())
 //! ```
 
 use std::path::Path;
 
-pub use freehold_shard::record::Debt;
+pub use freehold_shard::record::SendId;
 pub use freehold_shard::{OwnerId, Time};
 
 use freehold_shard::Epoch;
@@ -43,7 +43,7 @@ use crate::random::random;
 #[non_exhaustive]
 pub struct OwedMessage {
     /// Its number, unique in the database.
-    pub debt: Debt,
+    pub send_id: SendId,
     /// Who sent it.
     pub sender: OwnerId,
     /// When it is to run, in the database's own time or by the wall clock ([`Time::wall_clock`]);
@@ -82,13 +82,13 @@ fn list_in(directory: &Directory, contents: &Contents) -> Result<Vec<OwedMessage
         };
         read(directory, manifest, source, apply, Err, |_| {})?;
     }
-    let all = owing.finish().into_iter().map(|(debt, (sender, due, message))| {
-        let blamed = manifest.blamed(debt);
+    let all = owing.finish().into_iter().map(|(send_id, (sender, due, message))| {
+        let blamed = manifest.blamed(send_id);
         let lives = blamed.map_or(0, |blamed| blamed.lives);
         let fate = blamed.map(|blamed| blamed.fate);
         let is_set_aside = fate == Some(Fate::SetAside);
         (fate != Some(Fate::Dropped)).then_some(OwedMessage {
-            debt,
+            send_id,
             sender,
             due,
             lives,
@@ -104,8 +104,8 @@ fn list_in(directory: &Directory, contents: &Contents) -> Result<Vec<OwedMessage
 /// # Errors
 /// [`LogError::NotOwed`] if there is no such message, [`LogError::InUse`] if a runtime has the
 /// directory open, or as [`list`]; nothing is changed then.
-pub fn release(directory: &Path, debt: Debt) -> Result<(), LogError> {
-    decide(directory, debt, None)
+pub fn release(directory: &Path, send_id: SendId) -> Result<(), LogError> {
+    decide(directory, send_id, None)
 }
 
 /// Gives a message up: it is owed no more, and never runs in this database, nor in a backup of it.
@@ -113,11 +113,11 @@ pub fn release(directory: &Path, debt: Debt) -> Result<(), LogError> {
 ///
 /// # Errors
 /// As [`release`].
-pub fn drop_message(directory: &Path, debt: Debt) -> Result<(), LogError> {
-    decide(directory, debt, Some(Fate::Dropped))
+pub fn drop_message(directory: &Path, send_id: SendId) -> Result<(), LogError> {
+    decide(directory, send_id, Some(Fate::Dropped))
 }
 
-fn decide(path: &Path, debt: Debt, fate: Option<Fate>) -> Result<(), LogError> {
+fn decide(path: &Path, send_id: SendId, fate: Option<Fate>) -> Result<(), LogError> {
     // First, so that what is wrong is said as `list` says it.
     look(path)?;
     let config = LogConfig { create: Create::Never, ..LogConfig::at(path) };
@@ -125,9 +125,9 @@ fn decide(path: &Path, debt: Debt, fate: Option<Fate>) -> Result<(), LogError> {
     let (mut file, manifest) = ManifestFile::open(&directory, config.create, 0, None, random)?;
     let mut contents = contents(&directory, manifest)?;
     refuse_strangers(&directory, &contents)?;
-    if !list_in(&directory, &contents)?.iter().any(|message| message.debt == debt) {
-        return Err(LogError::NotOwed { directory: directory.path().to_path_buf(), debt });
+    if !list_in(&directory, &contents)?.iter().any(|message| message.send_id == send_id) {
+        return Err(LogError::NotOwed { directory: directory.path().to_path_buf(), send_id });
     }
-    contents.manifest.decide(debt, fate);
+    contents.manifest.decide(send_id, fate);
     file.replace(&contents.manifest)
 }

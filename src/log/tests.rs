@@ -158,7 +158,7 @@ fn state(directory: &Path) -> Result<State, LogError> {
     let meter = Meter::new(None, &contents);
     let found = recover::<Texts, NoPrefetch>(&directory, &contents, router, &[1, 2, 3], &reading, &meter)?;
     let objects = found.homes.iter().flat_map(Home::objects);
-    let owed = found.owed.into_iter().map(|(debt, (_, _, message))| (debt.0, message));
+    let owed = found.owed.into_iter().map(|(send_id, (_, _, message))| (send_id.0, message));
     Ok((objects.map(|(id, ownership, text)| (id, (ownership, text.clone()))).collect(), owed.collect()))
 }
 

@@ -2,15 +2,15 @@
 //! process.
 //!
 //! Each shard names its own before they run, at a place of its own, and names fewer when they are
-//! paid on disk. Nothing is synced: the file is for a process that ends by one of them, and what
-//! that has written the system keeps. After a power cut it may say anything; then nobody is blamed,
-//! or somebody is suspected, and runs alone. See `freehold_shard`'s `resumed`.
+//! delivered on disk. Nothing is synced: the file is for a process that ends by one of them, and
+//! what that has written the system keeps. After a power cut it may say anything; then nobody is
+//! blamed, or somebody is suspected, and runs alone. See `freehold_shard`'s `resumed`.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use freehold_shard::{Debt, ShardIndex, UNDER_WAY_BYTES, name_under_way, named_under_way};
+use freehold_shard::{SendId, ShardIndex, UNDER_WAY_BYTES, name_under_way, named_under_way};
 
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
@@ -40,8 +40,8 @@ impl UnderWay {
 
     /// Names the messages of this shard that are under way, instead of those named before. If that
     /// fails the runtime goes on: it only matters if one of them ends the process.
-    pub(crate) fn name(&self, shard: ShardIndex, debts: impl Iterator<Item = Debt>) {
-        let bytes = name_under_way(self.start, debts);
+    pub(crate) fn name(&self, shard: ShardIndex, sends: impl Iterator<Item = SendId>) {
+        let bytes = name_under_way(self.start, sends);
         let place = (shard.index() * UNDER_WAY_BYTES) as u64;
         if let Err(error) = self.file.write_all_at(&bytes, place)
             && !self.has_failed.swap(true, Ordering::Relaxed)
@@ -55,7 +55,7 @@ impl UnderWay {
 }
 
 /// The messages that were under way in the run that `start` began.
-pub(crate) fn under_way(directory: &Directory, start: u64) -> Result<Vec<Debt>, LogError> {
+pub(crate) fn under_way(directory: &Directory, start: u64) -> Result<Vec<SendId>, LogError> {
     if !directory.list()?.iter().any(|(name, _)| name == UNDER_WAY) {
         return Ok(Vec::new());
     }

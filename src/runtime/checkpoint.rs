@@ -1,10 +1,10 @@
-//! Checkpoints: all objects and debts as of one epoch, written down while the runtime goes on, so
-//! that logs before it are not needed.
+//! Checkpoints: all objects and pending sends as of one epoch, written down while the runtime goes
+//! on, so that logs before it are not needed.
 //!
 //! 1. A checkpoint is begun, as of the start of an epoch. When it is ready and everything before it
-//!    is durable, every shard tells every other that it has told of all the debts it paid before
-//!    (*marks*), so that each knows which of its own are open.
-//! 2. Each shard writes a part: its objects and its debts, by slices between turns.
+//!    is durable, every shard tells every other that it has told of all the pending sends it
+//!    delivered before (*marks*), so that each knows which of its own are open.
+//! 2. Each shard writes a part: its objects and its pending sends, by slices between turns.
 //! 3. When all parts are on disk, they are [read back](crate::log::read_back): what the next start
 //!    could not read is given up here.
 //! 4. The manifest is replaced by one that names them, and the logs from where they are still
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use freehold_shard::manifest::{Checkpoint as Written, LogBegin, Manifest, Part};
 use freehold_shard::part::{PartEnd, PartError, PartWriter};
-use freehold_shard::{Actor, Begun, Debt, Epoch, Time};
+use freehold_shard::{Actor, Begun, Epoch, SendId, Time};
 
 use crate::api::snapshot;
 use crate::core::LocalShard;
@@ -100,7 +100,7 @@ pub(crate) fn keep<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) {
 }
 
 /// What a shard has to say of its part: its end, from where on its log is needed, and the number of
-/// its next debt.
+/// the next number of a pending send.
 type PartWritten = (PartEnd, Begun, u64);
 
 fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) -> Result<Checkpoint, CheckpointError> {
@@ -199,13 +199,13 @@ fn switch(
         .zip(parts)
         .map(|(begin, (_, begun, _))| LogBegin { log: begin.log, segment: begun.segment, tail: begun.tail })
         .collect();
-    let next_debt = parts.iter().map(|(.., next_debt)| *next_debt).max().unwrap_or_default();
+    let next_send = parts.iter().map(|(.., next_send)| *next_send).max().unwrap_or_default();
     let start = logs.part_id(first).start;
     let part =
         |(log, (end, ..)): (u64, &(PartEnd, _, _))| Part { log, start, end: end.tail, bytes: end.bytes };
     let parts: Vec<Part> = (first..).zip(parts).map(part).collect();
     let bytes = parts.iter().map(|part| part.bytes).sum();
-    let written = Written { epoch, time, next_debt, parts };
+    let written = Written { epoch, time, next_send, parts };
     // If this fails, the manifest on disk may be the old or the new: the files of both stay. The
     // next start removes what it does not need.
     logs.store(|manifest| manifest.switch(written, begins.clone()))?;
@@ -256,11 +256,11 @@ async fn write_part<A: Actor>(
     while !here.with_core(|shard, _| shard.has_marks(epoch)) {
         glommio::timer::sleep(Duration::from_micros(200)).await;
     }
-    let mut from = Some(Debt(0));
+    let mut from = Some(SendId(0));
     while let Some(at) = from {
         let mut slice = Slice::begin();
         let written =
-            here.with_core(|shard, _| shard.checkpoint_debts(epoch, at, &mut part, || slice.goes_on()));
+            here.with_core(|shard, _| shard.checkpoint_sends(epoch, at, &mut part, || slice.goes_on()));
         from = written.map_err(not_written)?;
         end_slice(&here, &logs, epoch, slice, &mut file, &mut part).await?;
     }
@@ -270,8 +270,8 @@ async fn write_part<A: Actor>(
     let bytes = file.finish().await?;
     let end = part.end();
     assert_eq!(bytes, end.bytes, "the file of a part is as long as its batches");
-    let (begun, next_debt) = here.with_core(|shard, _| (shard.trim_log(epoch), shard.next_debt()));
-    Ok((end, begun.ok_or(CheckpointError::NoLog)?, next_debt))
+    let (begun, next_send) = here.with_core(|shard, _| (shard.trim_log(epoch), shard.next_send()));
+    Ok((end, begun.ok_or(CheckpointError::NoLog)?, next_send))
 }
 
 /// Says how far a shard's part is, and hears how much effort it is to make.

@@ -243,12 +243,12 @@ impl<A: Actor> Runtime<A> {
             messages = suspects.len(),
             "messages that are owed were under way when a run crashed: each runs alone before the start is over"
         );
-        for debt in suspects.iter().copied() {
+        for send_id in suspects.iter().copied() {
             let (each, reporters) = EachShard::new(1);
-            let debtor = &shared.mailboxes[(debt.0 % shared.mailboxes.len() as u64) as usize];
+            let sender = &shared.mailboxes[(send_id.0 % shared.mailboxes.len() as u64) as usize];
             for over in reporters {
-                let resume = move |here: &Rc<LocalShard<A>>| here.resume_alone(debt, over);
-                debtor.command(Command::Call(Box::new(resume)), &shared.replies);
+                let resume = move |here: &Rc<LocalShard<A>>| here.resume_alone(send_id, over);
+                sender.command(Command::Call(Box::new(resume)), &shared.replies);
             }
             each.wait();
         }

@@ -127,7 +127,7 @@ const BY_SHARD: &[(Family, &[ByShard])] = families! {
         ["outcome" = "consensus"] |s| Whole(s.counters.consensus),
         ["outcome" = "aborted"] |s| Whole(s.counters.aborted),
         ["outcome" = "panicked"] |s| Whole(s.counters.panicked),
-        ["outcome" = "unsettled"] |s| Whole(s.counters.unsettled),
+        ["outcome" = "unstable"] |s| Whole(s.counters.unstable),
         ["outcome" = "unaddressed"] |s| Whole(s.counters.unaddressed),
         ["outcome" = "elsewhere"] |s| Whole(s.counters.elsewhere),
     }

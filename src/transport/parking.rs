@@ -71,12 +71,12 @@ impl Parking {
     pub(crate) fn duty(&self) -> Duty {
         match self.word.load(Ordering::Relaxed) {
             AWAKE => Duty::Nothing,
-            _ => self.settle_duty(),
+            _ => self.take_duty(),
         }
     }
 
     #[cold]
-    fn settle_duty(&self) -> Duty {
+    fn take_duty(&self) -> Duty {
         match self.word.compare_exchange(PARKED, AWAKE, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Duty::Ring,
             Err(CLOSED) => Duty::Sweep,

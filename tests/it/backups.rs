@@ -26,7 +26,7 @@ fn open(shards: usize, directory: &Path) -> Runtime<Payments> {
     Runtime::open(config(shards), log(directory)).expect("it opens")
 }
 
-/// What is in a directory, when all that was owed is paid.
+/// What is in a directory, when all that was owed has run.
 fn settled(shards: usize, directory: &Path) -> Books {
     let report = open(shards, directory).shutdown();
     assert!(report.drained && report.deaths.is_empty(), "{report}");

@@ -279,8 +279,8 @@ fn a_checkpoint_is_made_when_there_is_log_that_is_old() {
 }
 
 #[test]
-fn debts_outlive_checkpoints() {
-    let _watchdog = Watchdog::new("debts_outlive_checkpoints");
+fn pending_sends_outlive_checkpoints() {
+    let _watchdog = Watchdog::new("pending_sends_outlive_checkpoints");
     let directory = tempfile::tempdir().expect("there is room");
     let runtime = open(2, directory.path());
     let handle = runtime.handle();

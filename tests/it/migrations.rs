@@ -272,7 +272,7 @@ fn a_message_that_was_dropped_needs_no_migration() {
     let owed = freehold::owed::list(directory.path()).expect("it can be read");
     assert!(!owed.is_empty());
     for message in owed {
-        freehold::owed::drop_message(directory.path(), message.debt).expect("it is owed");
+        freehold::owed::drop_message(directory.path(), message.send_id).expect("it is owed");
     }
     let runtime = open::<V2>(with(), 2);
     assert_eq!(runtime.recovery().expect("there is a log").owed, 0);

@@ -202,7 +202,7 @@ fn told_for_good(directory: &Path) -> usize {
     let cut = runs[0].cut.expect("it is whole");
     let mut told = 0;
     inspect::dump(directory, |entry| {
-        told += usize::from(matches!(entry.record, Record::Owe { .. }) && entry.epoch <= cut);
+        told += usize::from(matches!(entry.record, Record::Send { .. }) && entry.epoch <= cut);
     })
     .expect("it is whole");
     told
@@ -270,7 +270,7 @@ fn poisoned(kind: &str, shards: usize) {
         let recovery = runtime.recovery().expect("it has a log");
         assert_eq!((recovery.set_aside, recovery.owed), (1, 0), "{kind}: {recovery}");
         assert!(all_ran(kind, &runtime.handle()), "{kind}: each once");
-        let in_use = owed::release(path, guilty.debt);
+        let in_use = owed::release(path, guilty.send_id);
         assert!(matches!(in_use, Err(LogError::InUse { .. })), "{in_use:?}");
         runtime.checkpoint().expect("it can be made");
         assert!(runtime.shutdown().drained);
@@ -279,27 +279,27 @@ fn poisoned(kind: &str, shards: usize) {
     }
     let mut dumped = Vec::new();
     inspect::dump(path, |entry| {
-        if let Record::Owe { debt, .. } = entry.record
+        if let Record::Send { send_id, .. } = entry.record
             && entry.is_set_aside
         {
-            dumped.push(debt);
+            dumped.push(send_id);
         }
     })
     .expect("it is whole");
     dumped.dedup();
-    assert_eq!(dumped, [guilty.debt], "{kind}");
-    assert_eq!(inspect::verify(path).expect("it is whole").set_aside, [guilty.debt], "{kind}");
+    assert_eq!(dumped, [guilty.send_id], "{kind}");
+    assert_eq!(inspect::verify(path).expect("it is whole").set_aside, [guilty.send_id], "{kind}");
 
     // Released, it runs again, and ends the process.
-    owed::release(path, guilty.debt).expect("it is set aside");
+    owed::release(path, guilty.send_id).expect("it is set aside");
     assert!(!live("serve", kind, shards, path).0, "{kind}: it runs again");
     watchdog.feed();
     start_until_it_lives(kind, shards, path, 6, &watchdog);
     assert_eq!(set_aside(path).len(), 1, "{kind}");
 
     // Dropped, it is gone, and stays so when the logs that have it are.
-    let debt = set_aside(path)[0].debt;
-    owed::drop_message(path, debt).expect("it is owed");
+    let send_id = set_aside(path)[0].send_id;
+    owed::drop_message(path, send_id).expect("it is owed");
     for _ in 0..2 {
         assert_eq!(owed::list(path).expect("it is whole"), []);
         let runtime = open(2, path).expect("it opens");
@@ -309,7 +309,7 @@ fn poisoned(kind: &str, shards: usize) {
         assert!(all_ran(kind, &runtime.handle()), "{kind}: each once");
         assert!(runtime.shutdown().drained);
     }
-    let dropped = owed::drop_message(path, debt);
+    let dropped = owed::drop_message(path, send_id);
     assert!(matches!(dropped, Err(LogError::NotOwed { .. })), "{dropped:?}");
 }
 
@@ -339,7 +339,7 @@ fn a_transaction_that_aborts_is_set_aside() {
 }
 
 /// What ends the process is in no log when it does: only the message that told it can be named, and
-/// it is not paid before the disk has it.
+/// it is not delivered before the disk has it.
 #[test]
 fn a_message_that_tells_one_that_aborts_is_set_aside_or_that_one_is() {
     poisoned("tell", 1);
@@ -405,10 +405,10 @@ fn an_owed_message_that_cannot_be_read_is_named_and_can_be_dropped() {
         Runtime::<Changed>::open(config, LogConfig { segment_bytes: 1 << 20, ..LogConfig::at(path) })
     };
     let refused = open_changed().expect_err("it cannot be read");
-    let StartError::Log(LogError::OwedNotUnderstood { debt, .. }) = refused else { panic!("{refused}") };
-    let advice = format!("--drop {}", debt.0);
+    let StartError::Log(LogError::OwedNotUnderstood { send_id, .. }) = refused else { panic!("{refused}") };
+    let advice = format!("--drop {}", send_id.0);
     assert!(refused.to_string().contains(&advice), "{refused}");
-    owed::drop_message(path, debt).expect("it is owed");
+    owed::drop_message(path, send_id).expect("it is owed");
     let runtime = open_changed().expect("it can be opened now");
     assert_eq!(runtime.handle().ask((true, 7)).wait(), Ok(Some(1)));
     assert_eq!(runtime.recovery().expect("it has a log").owed, 0);
@@ -418,7 +418,7 @@ fn an_owed_message_that_cannot_be_read_is_named_and_can_be_dropped() {
 fn a_directory_that_is_not_there_is_not_made() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("none");
-    assert!(owed::list(&path).is_err() && owed::release(&path, owed::Debt(1)).is_err() && !path.exists());
-    let empty = owed::drop_message(directory.path(), owed::Debt(1));
+    assert!(owed::list(&path).is_err() && owed::release(&path, owed::SendId(1)).is_err() && !path.exists());
+    let empty = owed::drop_message(directory.path(), owed::SendId(1));
     assert!(matches!(empty, Err(LogError::NoManifest { .. })), "{empty:?}");
 }

@@ -181,7 +181,7 @@ impl Run {
                 self.write("fail", number, message, &[])
             }
             // It kept finding collections of others in its way: nothing changed.
-            Err(AskError::Unsettled) => self.write("fail", number, message, &[]),
+            Err(AskError::AddresseesUnstable) => self.write("fail", number, message, &[]),
             outcome => panic!("a message ended with {outcome:?}"),
         }
     }

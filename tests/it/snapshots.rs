@@ -571,7 +571,7 @@ fn a_read_that_nobody_polls_keeps_its_snapshot_until_it_is_dropped() {
     drop((snapshot, unwanted));
     let until_open = |snapshots| {
         while handle.stats().snapshots != snapshots {
-            std::thread::yield_now();
+            thread::yield_now();
         }
     };
     until_open(1);

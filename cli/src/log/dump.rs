@@ -9,7 +9,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use freehold::inspect::{self, Coded, Coding, Debt, Entry, Record};
+use freehold::inspect::{self, Coded, Coding, Entry, Record, SendId};
 use freehold::{LogError, OwnerId, Ownership};
 use serde::Serialize;
 
@@ -45,8 +45,8 @@ enum Printed {
         id: String,
         id_coding: &'static str,
     },
-    Owe {
-        debt: u64,
+    Send {
+        send_id: u64,
         sender: u64,
         /// Nanoseconds of the database's own time.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,11 +56,11 @@ enum Printed {
         set_aside: bool,
         message: String,
     },
-    Paid {
-        debt: u64,
+    Delivered {
+        send_id: u64,
     },
     Cancelled {
-        debt: u64,
+        send_id: u64,
         due: u64,
     },
 }
@@ -103,12 +103,12 @@ fn line(entry: &Entry<'_>) -> Option<Line> {
             Printed::Put { id, id_coding, ownership, owner, state, state_coding }
         }
         Record::Remove { id } => Printed::Remove { id: hex(id.bytes), id_coding: coding(id) },
-        Record::Owe { debt: Debt(debt), sender: OwnerId(sender), due, message } => {
+        Record::Send { send_id: SendId(send_id), sender: OwnerId(sender), due, message } => {
             let (set_aside, due) = (entry.is_set_aside, due.map(|due| due.0));
-            Printed::Owe { debt, sender, due, set_aside, message: hex(message) }
+            Printed::Send { send_id, sender, due, set_aside, message: hex(message) }
         }
-        Record::Paid { debt: Debt(debt) } => Printed::Paid { debt },
-        Record::Cancelled { debt: Debt(debt), due } => Printed::Cancelled { debt, due: due.0 },
+        Record::Delivered { send_id: SendId(send_id) } => Printed::Delivered { send_id },
+        Record::Cancelled { send_id: SendId(send_id), due } => Printed::Cancelled { send_id, due: due.0 },
         Record::Epoch(_) => return None,
     };
     Some(Line {

@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use freehold::inspect::Debt;
+use freehold::inspect::SendId;
 use freehold::{LogError, owed};
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ use super::hex;
 /// A message that is owed as it is printed.
 #[derive(Serialize)]
 struct OwedLine {
-    debt: u64,
+    send_id: u64,
     sender: u64,
     /// Nanoseconds of the database's own time.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,20 +28,20 @@ struct OwedLine {
 }
 
 pub fn owed(directory: &Path, release: Option<u64>, drop: Option<u64>) -> Result<ExitCode, LogError> {
-    if let Some(debt) = release {
-        owed::release(directory, Debt(debt))?;
-        println!("message {debt} runs again at the next start");
+    if let Some(send_id) = release {
+        owed::release(directory, SendId(send_id))?;
+        println!("message {send_id} runs again at the next start");
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(debt) = drop {
-        owed::drop_message(directory, Debt(debt))?;
-        println!("message {debt} is owed no more");
+    if let Some(send_id) = drop {
+        owed::drop_message(directory, SendId(send_id))?;
+        println!("message {send_id} is owed no more");
         return Ok(ExitCode::SUCCESS);
     }
     let mut to = BufWriter::new(std::io::stdout().lock());
     let written = owed::list(directory)?.into_iter().try_for_each(|message| {
         let line = OwedLine {
-            debt: message.debt.0,
+            send_id: message.send_id.0,
             sender: message.sender.0,
             due: message.due.map(|due| due.0),
             lives: message.lives,

@@ -187,7 +187,7 @@ fn a_message_that_is_set_aside_is_listed_released_and_dropped() {
     };
     let listed: Value = serde_json::from_str(&owed()).expect("it is one line of JSON");
     assert_eq!((&listed["set_aside"], &listed["message"]), (&true.into(), &"01".into()), "{listed}");
-    let number = listed["debt"].as_u64().expect("it has a number").to_string();
+    let number = listed["send_id"].as_u64().expect("it has a number").to_string();
     let (code, dumped, _) = freehold(&["log", "dump", directory]);
     assert!(code == Some(0) && dumped.contains("\"set_aside\":true"), "{dumped}");
     let (code, verified, _) = freehold(&["log", "verify", directory]);

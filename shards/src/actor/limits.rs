@@ -11,10 +11,10 @@ pub struct Limits {
     /// Default: 4,096.
     pub transactions_max: usize,
     /// How often a message runs again because it touched an object that it had not declared. Beyond
-    /// it the answer is [`AskError::Unsettled`](crate::AskError::Unsettled). A rerun has all that
-    /// the run before missed: an object, or a write to one that was read. A message has 64 objects,
-    /// so none that always needs the same misses more than 128 times. The rerun that makes a
-    /// transaction of a fast message counts. 1 to 128. Default: 8.
+    /// it the answer is [`AskError::AddresseesUnstable`](crate::AskError::AddresseesUnstable). A
+    /// rerun has all that the run before missed: an object, or a write to one that was read. A
+    /// message has 64 objects, so none that always needs the same misses more than 128 times. The
+    /// rerun that makes a transaction of a fast message counts. 1 to 128. Default: 8.
     pub reruns_max: u32,
     /// Messages waiting in a shard for their time. 0 to 4,294,967,296. Default: 1,048,576.
     pub timers_max: usize,

@@ -5,7 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::actor::Actor;
-use crate::log::record::Debt;
+use crate::log::record::SendId;
 use crate::log::refused::RecordError;
 use crate::panics::ActorPanic;
 use crate::placement::ShardIndex;
@@ -22,8 +22,10 @@ pub enum AskError<E> {
     Panicked(ActorPanic),
     /// The message kept touching objects it had not declared, more often than `reruns_max`. Nothing
     /// changed.
-    #[error("the set of objects did not settle: declare them in `addressees`, or raise `reruns_max`")]
-    Unsettled,
+    #[error(
+        "the message kept touching objects that it had not declared: declare them in `addressees`, or raise `reruns_max`"
+    )]
+    AddresseesUnstable,
     /// The message named no object, so there is nobody to send it to. It never ran.
     #[error("the message has no addressee: `addressees` must name at least one object")]
     Unaddressed,
@@ -107,7 +109,7 @@ pub enum ReturnAddress {
         call: u32,
     },
     /// A message that was told, and is owed until it has run: its number in the log.
-    Debt(Debt),
+    SendId(SendId),
     /// An entry of a batch that waits on the shard where the message began.
     Batch {
         /// The key that shard gave the batch.

@@ -15,7 +15,7 @@ use crate::actor::told::Told;
 use crate::actor::{AccessError, Actor};
 use crate::counters::Counters;
 use crate::epoch::{EpochState, TransactionId};
-use crate::log::record::Debt;
+use crate::log::record::SendId;
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
 use crate::placement::{Router, ShardIndex};
 use crate::store::index::IdHash;
@@ -155,15 +155,15 @@ impl<A: Actor> RunState<A> {
     }
 
     /// A number for a message that this shard tells.
-    pub(crate) fn number(&self) -> Debt {
+    pub(crate) fn number(&self) -> SendId {
         let number = self.next_number.get();
         self.next_number.set(number + self.router.shards() as u64);
-        Debt(number)
+        SendId(number)
     }
 
     /// Which shard has given this number, or has taken over what an earlier run gave it: it keeps
     /// the message.
-    pub(crate) fn keeper(&self, number: Debt) -> ShardIndex {
+    pub(crate) fn keeper(&self, number: SendId) -> ShardIndex {
         ShardIndex((number.0 % self.router.shards() as u64) as u16)
     }
 

@@ -6,7 +6,7 @@ use crate::actor::destination::Destination;
 use crate::actor::objects::Objects;
 use crate::actor::told::{ActionId, QueuedSend, TimerId};
 use crate::actor::{AccessError, Actor};
-use crate::log::record::Debt;
+use crate::log::record::SendId;
 use crate::placement::ShardIndex;
 use crate::time::Time;
 
@@ -214,7 +214,7 @@ impl<A: Actor> Objects<'_, A> {
         if waiting >= max { Err(AccessError::NoRoom { waiting }) } else { Ok(()) }
     }
 
-    fn queue_send(&self, message: A::Message, to: ShardIndex, timer: Option<(Time, Debt)>) {
+    fn queue_send(&self, message: A::Message, to: ShardIndex, timer: Option<(Time, SendId)>) {
         self.run.told.borrow_mut().send(QueuedSend {
             message,
             to,

@@ -7,7 +7,7 @@ use std::vec::Drain;
 use serde::{Deserialize, Serialize};
 
 use crate::actor::Actor;
-use crate::log::record::Debt;
+use crate::log::record::SendId;
 use crate::object::OwnerId;
 use crate::placement::ShardIndex;
 use crate::time::Time;
@@ -31,8 +31,8 @@ impl TimerId {
     }
 
     /// Its number.
-    pub(crate) fn number(self) -> Debt {
-        Debt(self.number)
+    pub(crate) fn number(self) -> SendId {
+        SendId(self.number)
     }
 }
 
@@ -50,8 +50,8 @@ impl ActionId {
         self.0
     }
 
-    pub(crate) fn debt(self) -> Debt {
-        Debt(self.0)
+    pub(crate) fn send_id(self) -> SendId {
+        SendId(self.0)
     }
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct QueuedSend<A: Actor> {
     /// While it is staged for the log: it in bytes.
     pub(crate) staged: Option<Box<[u8]>>,
     /// Its number. One that waits for its time has one, and one that a log has.
-    pub(crate) number: Option<Debt>,
+    pub(crate) number: Option<SendId>,
 }
 
 /// What the running message does with messages to come.

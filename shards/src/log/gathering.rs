@@ -140,19 +140,19 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds::of_segments(1 << 20);
 
-    /// A batch with records of these epochs, each a payment of this debt.
+    /// A batch with records of these epochs, each a delivery of this pending send.
     fn batch(records: &[(u64, u8)]) -> Vec<u8> {
         let mut writer = BatchWriter::new(BOUNDS);
-        for (epoch, debt) in records {
-            assert!(writer.push(Epoch(*epoch), &paid(*debt)));
+        for (epoch, send_id) in records {
+            assert!(writer.push(Epoch(*epoch), &delivered(*send_id)));
         }
         let id = SegmentId { database: 1, log: 2, segment: 3, start: 4 };
         let marks = Marks { time: Time(records.len() as u64), ..Marks::default() };
         writer.seal(id, &mut Tail::default(), &marks).to_vec()
     }
 
-    fn paid(debt: u8) -> Vec<u8> {
-        [&[9, debt][..], &[0; 7]].concat()
+    fn delivered(send_id: u8) -> Vec<u8> {
+        [&[9, send_id][..], &[0; 7]].concat()
     }
 
     fn gathering(batches: &[&[(u64, u8)]]) -> Gathering {
@@ -163,7 +163,7 @@ mod tests {
         gathering
     }
 
-    fn debts(gathered: &Gathered) -> Vec<u8> {
+    fn sends(gathered: &Gathered) -> Vec<u8> {
         gathered.records.iter().map(|record| record[1]).collect()
     }
 
@@ -172,10 +172,10 @@ mod tests {
         let mut gathering = gathering(&[&[(2, 1), (4, 2)], &[(3, 3), (2, 4)], &[(4, 5)]]);
         assert_eq!(gathering.take(Epoch(1), 1 << 20), None);
         let first = gathering.take(Epoch(3), 1 << 20).expect("two are complete");
-        assert_eq!((first.epoch, debts(&first)), (Epoch(3), vec![1, 4, 3]));
+        assert_eq!((first.epoch, sends(&first)), (Epoch(3), vec![1, 4, 3]));
         assert_eq!((first.time, gathering.left()), (Time(2), Epoch(3)));
         let second = gathering.take(Epoch(9), 1 << 20).expect("another");
-        assert_eq!((second.epoch, debts(&second)), (Epoch(9), vec![2, 5]));
+        assert_eq!((second.epoch, sends(&second)), (Epoch(9), vec![2, 5]));
         assert_eq!(gathering.leave_empty(Epoch(10)).epoch, Epoch(10));
         assert_eq!((gathering.take(Epoch(10), 1), gathering.left()), (None, Epoch(10)));
     }
@@ -184,9 +184,9 @@ mod tests {
     fn one_leaves_however_long_it_is_and_no_more_than_fit() {
         let mut gathering = gathering(&[&[(2, 1), (2, 2), (3, 3), (4, 4)]]);
         let first = gathering.take(Epoch(9), 10).expect("one at least");
-        assert_eq!((first.epoch, debts(&first)), (Epoch(2), vec![1, 2]));
+        assert_eq!((first.epoch, sends(&first)), (Epoch(2), vec![1, 2]));
         let second = gathering.take(Epoch(9), 18).expect("two fit");
-        assert_eq!((second.epoch, debts(&second)), (Epoch(9), vec![3, 4]));
+        assert_eq!((second.epoch, sends(&second)), (Epoch(9), vec![3, 4]));
     }
 
     #[test]

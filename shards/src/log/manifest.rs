@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 use crate::epoch::Epoch;
 use crate::log::batch::{SegmentId, Tail};
 use crate::log::bounds::{BLOCK, Bounds};
-use crate::log::record::Debt;
+use crate::log::record::SendId;
 use crate::log::schema::{Shapes, WrittenSchema};
 use crate::log::shape::{Shape, Width};
 use crate::placement::{PlacementKey, SHARDS_MAX};
@@ -60,8 +60,8 @@ pub struct Manifest {
 /// A message that is owed and was under way when a run crashed, or that somebody has decided about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blamed {
-    /// The number of its debt.
-    pub debt: u64,
+    /// The number of its pending send.
+    pub send_id: u64,
     /// How many runs it was under way in when they crashed.
     pub lives: u32,
     /// What becomes of it.
@@ -79,15 +79,15 @@ pub enum Fate {
     Dropped,
 }
 
-/// All objects and debts as they were at the start of an epoch.
+/// All objects and pending sends as they were at the start of an epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The epoch: what was committed before it is in here.
     pub epoch: Epoch,
     /// The time then.
     pub time: Time,
-    /// No debt in here has a number from here on.
-    pub next_debt: u64,
+    /// No pending send in here has a number from here on.
+    pub next_send: u64,
     /// Its parts, in the format of a segment.
     pub parts: Vec<Part>,
 }
@@ -316,15 +316,15 @@ impl Manifest {
     /// and loses the next only if the process ends just then.
     pub fn blame(
         &mut self,
-        under_way: impl IntoIterator<Item = Debt>,
-        is_owed: impl Fn(Debt) -> bool,
+        under_way: impl IntoIterator<Item = SendId>,
+        is_owed: impl Fn(SendId) -> bool,
         lives_max: u32,
     ) -> Vec<Blamed> {
-        self.blamed.retain(|blamed| is_owed(Debt(blamed.debt)));
+        self.blamed.retain(|blamed| is_owed(SendId(blamed.send_id)));
         let mut set_aside = Vec::new();
-        for Debt(debt) in under_way.into_iter().filter(|debt| is_owed(*debt)) {
-            let at = self.blamed.iter().position(|blamed| blamed.debt == debt).unwrap_or_else(|| {
-                self.blamed.push(Blamed { debt, lives: 0, fate: Fate::RunsAlone });
+        for SendId(send_id) in under_way.into_iter().filter(|send_id| is_owed(*send_id)) {
+            let at = self.blamed.iter().position(|blamed| blamed.send_id == send_id).unwrap_or_else(|| {
+                self.blamed.push(Blamed { send_id, lives: 0, fate: Fate::RunsAlone });
                 self.blamed.len() - 1
             });
             let blamed = &mut self.blamed[at];
@@ -340,15 +340,15 @@ impl Manifest {
     }
 
     /// What was decided about a message that is owed; `None` if it simply runs again.
-    pub fn blamed(&self, debt: Debt) -> Option<Blamed> {
-        self.blamed.iter().find(|blamed| blamed.debt == debt.0).copied()
+    pub fn blamed(&self, send_id: SendId) -> Option<Blamed> {
+        self.blamed.iter().find(|blamed| blamed.send_id == send_id.0).copied()
     }
 
     /// Decides about an owed message; without a fate it simply runs again.
-    pub fn decide(&mut self, debt: Debt, fate: Option<Fate>) {
-        let lives = self.blamed(debt).map_or(0, |blamed| blamed.lives);
-        self.blamed.retain(|blamed| blamed.debt != debt.0);
-        self.blamed.extend(fate.map(|fate| Blamed { debt: debt.0, lives, fate }));
+    pub fn decide(&mut self, send_id: SendId, fate: Option<Fate>) {
+        let lives = self.blamed(send_id).map_or(0, |blamed| blamed.lives);
+        self.blamed.retain(|blamed| blamed.send_id != send_id.0);
+        self.blamed.extend(fate.map(|fate| Blamed { send_id: send_id.0, lives, fate }));
     }
 
     /// Each schema that records are of stays, once.
@@ -476,7 +476,7 @@ struct ManifestV1 {
 struct CheckpointV1 {
     epoch: Epoch,
     time: Time,
-    next_debt: u64,
+    next_send: u64,
     parts: Vec<PartV1>,
 }
 
@@ -497,9 +497,9 @@ struct RunV1 {
 impl ManifestV1 {
     fn upgraded(self) -> Manifest {
         let part = |PartV1 { log, end, bytes }| Part { log, start: 0, end, bytes };
-        let checkpoint = |CheckpointV1 { epoch, time, next_debt, parts }| {
+        let checkpoint = |CheckpointV1 { epoch, time, next_send, parts }| {
             let parts = parts.into_iter().map(part).collect();
-            Checkpoint { epoch, time, next_debt, parts }
+            Checkpoint { epoch, time, next_send, parts }
         };
         let run = |RunV1 { after, logs, end }| Run { start: 0, schema: 0, after, logs, end };
         Manifest {
@@ -554,7 +554,7 @@ mod tests {
             checkpoint: Some(CheckpointV1 {
                 epoch: Epoch(5),
                 time: Time(6),
-                next_debt: 1,
+                next_send: 1,
                 parts: vec![PartV1 { log: 2, end: Tail::default(), bytes: 4096 }],
             }),
             runs: vec![RunV1 { after: Epoch(4), logs: logs.clone(), end: None }],
@@ -587,7 +587,7 @@ mod tests {
             runs: vec![Run { start: 6, schema: 0, after: Epoch(4), logs: logs.clone(), end: None }],
             schemas: vec![WrittenSchemaBefore4 { version: 5, shapes: Some([shape(), shape(), shape()]) }],
             checkpoint_schema: 0,
-            blamed: vec![Blamed { debt: 8, lives: 1, fate: Fate::RunsAlone }],
+            blamed: vec![Blamed { send_id: 8, lives: 1, fate: Fate::RunsAlone }],
         };
         let body = postcard::to_allocvec(&old).expect("numbers can be written");
         let head = [version, body.len() as u32].map(u32::to_le_bytes).concat();
@@ -633,7 +633,7 @@ mod tests {
         // A run that left nothing takes its schema along.
         manifest.begin_run(left(0), Epoch(5), 2, 8, schema(3));
         assert_eq!(versions(&manifest), [1, 2, 3]);
-        let checkpoint = Checkpoint { epoch: Epoch(6), time: Time(0), next_debt: 0, parts: Vec::new() };
+        let checkpoint = Checkpoint { epoch: Epoch(6), time: Time(0), next_send: 0, parts: Vec::new() };
         let logs = manifest.runs[2].logs.clone();
         manifest.switch(checkpoint, logs);
         assert_eq!((manifest.schema(None), versions(&manifest)), (&schema(3), vec![3]));
@@ -652,7 +652,7 @@ mod tests {
         let mut no_logs = manifest();
         no_logs.runs[0].logs.clear();
         let mut before_all = manifest();
-        let checkpoint = Checkpoint { epoch: Epoch(0), time: Time(0), next_debt: 0, parts: Vec::new() };
+        let checkpoint = Checkpoint { epoch: Epoch(0), time: Time(0), next_send: 0, parts: Vec::new() };
         before_all.checkpoint = Some(checkpoint);
         let mut no_schema = manifest();
         no_schema.runs[0].schema = 1;
@@ -669,22 +669,23 @@ mod tests {
     fn who_is_under_way_in_a_crash_loses_a_life_and_who_has_run_is_forgotten() {
         let mut manifest = manifest();
         let blame = |manifest: &mut Manifest, under_way: &[u64], owed: &[u64]| {
-            let aside = manifest.blame(under_way.iter().copied().map(Debt), |debt| owed.contains(&debt.0), 3);
-            aside.iter().map(|blamed| blamed.debt).collect::<Vec<_>>()
+            let aside =
+                manifest.blame(under_way.iter().copied().map(SendId), |send_id| owed.contains(&send_id.0), 3);
+            aside.iter().map(|blamed| blamed.send_id).collect::<Vec<_>>()
         };
         let all = [1, 2, 3, 4];
         assert_eq!(blame(&mut manifest, &[2, 3, 9], &all), [0; 0]);
-        assert_eq!(manifest.blamed.iter().map(|blamed| blamed.debt).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(manifest.blamed.iter().map(|blamed| blamed.send_id).collect::<Vec<_>>(), [2, 3]);
         assert_eq!(blame(&mut manifest, &[3], &all), [0; 0]);
         assert_eq!(blame(&mut manifest, &[3], &[3, 4]), [3]);
-        let aside = Blamed { debt: 3, lives: 3, fate: Fate::SetAside };
+        let aside = Blamed { send_id: 3, lives: 3, fate: Fate::SetAside };
         assert_eq!(manifest.blamed, [aside], "what has run is forgotten");
         assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Ok(manifest.clone()));
         assert_eq!(blame(&mut manifest, &[3], &[3, 4]), [0; 0]);
-        assert_eq!(manifest.blamed(Debt(3)), Some(aside), "and what is set aside loses none");
-        manifest.decide(Debt(3), Some(Fate::Dropped));
-        manifest.decide(Debt(4), Some(Fate::SetAside));
-        manifest.decide(Debt(4), None);
+        assert_eq!(manifest.blamed(SendId(3)), Some(aside), "and what is set aside loses none");
+        manifest.decide(SendId(3), Some(Fate::Dropped));
+        manifest.decide(SendId(4), Some(Fate::SetAside));
+        manifest.decide(SendId(4), None);
         assert_eq!(manifest.blamed, [Blamed { fate: Fate::Dropped, ..aside }]);
         assert_eq!(blame(&mut manifest, &[], &[4]), [0; 0]);
         assert_eq!(manifest.blamed, []);

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::log::bounds::ID_MAX;
 use crate::log::fixed::Layout;
-use crate::log::record::{Coded, Coding, Debt, Layouts, decode, encode};
+use crate::log::record::{Coded, Coding, Layouts, SendId, decode, encode};
 use crate::log::refused::Value;
 use crate::log::schema::{Schema, SchemaError, SchemaPart, SchemaTypes, WrittenSchema};
 use crate::log::trust::encode_checked;
@@ -50,7 +50,7 @@ pub struct MigrationError {
     pub to: u32,
     /// What it is.
     pub part: SchemaPart,
-    /// Whose it is: an object, by its id as far as that can be read, or a debt.
+    /// Whose it is: an object, by its id as far as that can be read, or a pending send.
     pub of: String,
     /// Why.
     pub why: NotMigrated,
@@ -409,8 +409,8 @@ impl Convert<'_> {
         self.error(SchemaPart::Id, self.step.values.name(id), NotMigrated::SameId)
     }
 
-    pub(crate) fn message(&self, Debt(debt): Debt, message: &[u8]) -> Result<Vec<u8>, MigrationError> {
-        let not = |why| self.error(SchemaPart::Message, format!("debt {debt}"), why);
+    pub(crate) fn message(&self, SendId(send_id): SendId, message: &[u8]) -> Result<Vec<u8>, MigrationError> {
+        let not = |why| self.error(SchemaPart::Message, format!("pending send {send_id}"), why);
         let Rewritten { bytes: new, .. } = self.step.values.message(message).map_err(not)?;
         if new.len() > self.value_max {
             return Err(not(NotMigrated::TooLong { bytes: new.len(), max: self.value_max }));

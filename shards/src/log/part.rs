@@ -194,7 +194,7 @@ impl PartReader {
         let scanned = scan(batch, self.id, self.bounds, &mut self.end.tail, |batch| {
             records += u64::from(batch.count());
             let is_strange = |record: &[u8]| {
-                !matches!(Record::read(record), Some(Record::Put { .. } | Record::Owe { .. }))
+                !matches!(Record::read(record), Some(Record::Put { .. } | Record::Send { .. }))
             };
             let strange = batch.records().position(is_strange).or(Survey::default().note(&batch).err());
             fault = fault.or(strange);
@@ -226,7 +226,7 @@ impl PartReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::record::{Debt, epoch_record, write_owe};
+    use crate::log::record::{SendId, epoch_record, write_send};
     use crate::log::{BLOCK, Invalid};
     use crate::object::OwnerId;
 
@@ -242,7 +242,7 @@ mod tests {
         let (mut part, mut bytes) = (PartWriter::new(ID, BOUNDS, enough), Vec::new());
         for (at, length) in lengths.iter().enumerate() {
             let message = vec![9; *length];
-            part.push(|to| write_owe(Debt(at as u64), OwnerId(0), None, &message, BOUNDS.value(), to))
+            part.push(|to| write_send(SendId(at as u64), OwnerId(0), None, &message, BOUNDS.value(), to))
                 .expect("it is short enough");
             while let Some(batch) = part.next_batch() {
                 bytes.extend_from_slice(batch);

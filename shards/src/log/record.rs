@@ -6,9 +6,9 @@
 //! 3 put owned  id length u16, id, owner u64, state
 //! 4 put shared, 5 put immutable                    as 2
 //! 6 remove     id                                  the object does not exist any more
-//! 7 owe        debt u64, sender u64, message       a message was told, and is to be run
-//! 8 owe later  debt u64, sender u64, due u64, message
-//! 9 paid       debt u64                            that message has run, or was taken back
+//! 7 send       number u64, sender u64, message     a message was told, and is to be run
+//! 8 send later number u64, sender u64, due u64, message
+//! 9 delivered  number u64                          that message has run, or was taken back
 //! ```
 //! Each begins with its number, one byte. Its bit 0x40 says that the id has a fixed width, bit 0x80
 //! the same of the state (numbers, little-endian, one behind another). Without the bit they are
@@ -38,9 +38,9 @@ const PUT_OWNED: u8 = 3;
 const PUT_SHARED: u8 = 4;
 const PUT_IMMUTABLE: u8 = 5;
 const REMOVE: u8 = 6;
-const OWE: u8 = 7;
-const OWE_LATER: u8 = 8;
-const PAID: u8 = 9;
+const SEND: u8 = 7;
+const SEND_LATER: u8 = 8;
+const DELIVERED: u8 = 9;
 const CANCELLED: u8 = 10;
 /// In the kind of a put or a removal: the id has a fixed width.
 const ID_FIXED: u8 = 0x40;
@@ -51,7 +51,7 @@ const PUT_FIELDS: usize = 3;
 
 /// A message that was told and is owed until it has run: its number, unique in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Debt(pub u64);
+pub struct SendId(pub u64);
 
 /// How a value is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,9 +122,9 @@ pub enum Record<'a> {
         id: Coded<'a>,
     },
     /// A message was told, and is to be run.
-    Owe {
+    Send {
         /// Its number.
-        debt: Debt,
+        send_id: SendId,
         /// Who sent it.
         sender: OwnerId,
         /// When it is to run, if not at once.
@@ -133,14 +133,14 @@ pub enum Record<'a> {
         message: &'a [u8],
     },
     /// That message has run, or was taken back.
-    Paid {
+    Delivered {
         /// Its number.
-        debt: Debt,
+        send_id: SendId,
     },
     /// That message is not to run, if this is when it is due.
     Cancelled {
         /// Its number.
-        debt: Debt,
+        send_id: SendId,
         /// When it is due.
         due: Time,
     },
@@ -344,8 +344,8 @@ where
 }
 
 /// Appends a message that is owed; `message` is it in bytes, at most `value_max`.
-pub(crate) fn write_owe(
-    debt: Debt,
+pub(crate) fn write_send(
+    send_id: SendId,
     sender: OwnerId,
     due: Option<Time>,
     message: &[u8],
@@ -353,8 +353,8 @@ pub(crate) fn write_owe(
     to: &mut Vec<u8>,
 ) -> Result<(), RecordError> {
     check_value(message.len(), value_max)?;
-    to.push(if due.is_some() { OWE_LATER } else { OWE });
-    to.extend_from_slice(&debt.0.to_le_bytes());
+    to.push(if due.is_some() { SEND_LATER } else { SEND });
+    to.extend_from_slice(&send_id.0.to_le_bytes());
     to.extend_from_slice(&sender.0.to_le_bytes());
     if let Some(due) = due {
         to.extend_from_slice(&due.0.to_le_bytes());
@@ -364,15 +364,15 @@ pub(crate) fn write_owe(
 }
 
 /// That message has run.
-pub(crate) fn paid_record(debt: Debt) -> [u8; 9] {
-    numbered(PAID, debt.0)
+pub(crate) fn delivered_record(send_id: SendId) -> [u8; 9] {
+    numbered(DELIVERED, send_id.0)
 }
 
 /// That message is not to run, if it is due then: a message that cancels it names both, and neither
 /// by itself makes another message one that is not owed.
-pub(crate) fn cancelled_record(debt: Debt, due: Time) -> [u8; 17] {
+pub(crate) fn cancelled_record(send_id: SendId, due: Time) -> [u8; 17] {
     let mut record = [0; 17];
-    record[..9].copy_from_slice(&numbered(CANCELLED, debt.0));
+    record[..9].copy_from_slice(&numbered(CANCELLED, send_id.0));
     record[9..].copy_from_slice(&due.0.to_le_bytes());
     record
 }
@@ -424,25 +424,25 @@ impl<'a> Record<'a> {
                 Record::Put { id, ownership, state: Coded { coding: state_coding, bytes: state } }
             }
             REMOVE => Record::Remove { id: Coded { coding: id_coding, bytes: rest } },
-            OWE | OWE_LATER => {
-                let (debt, rest) = number(rest)?;
+            SEND | SEND_LATER => {
+                let (send_id, rest) = number(rest)?;
                 let (sender, rest) = number(rest)?;
-                let (due, message) = if kind == OWE {
+                let (due, message) = if kind == SEND {
                     (None, rest)
                 } else {
                     let (due, rest) = number(rest)?;
                     (Some(Time(due)), rest)
                 };
-                Record::Owe { debt: Debt(debt), sender: OwnerId(sender), due, message }
+                Record::Send { send_id: SendId(send_id), sender: OwnerId(sender), due, message }
             }
-            PAID => match number(rest)? {
-                (debt, []) => Record::Paid { debt: Debt(debt) },
+            DELIVERED => match number(rest)? {
+                (send_id, []) => Record::Delivered { send_id: SendId(send_id) },
                 _ => return None,
             },
             CANCELLED => {
-                let (debt, rest) = number(rest)?;
+                let (send_id, rest) = number(rest)?;
                 match number(rest)? {
-                    (due, []) => Record::Cancelled { debt: Debt(debt), due: Time(due) },
+                    (due, []) => Record::Cancelled { send_id: SendId(send_id), due: Time(due) },
                     _ => return None,
                 }
             }
@@ -624,10 +624,10 @@ mod tests {
     fn bits_that_a_kind_does_not_have_make_no_record() {
         let all = [
             (epoch_record(Epoch(2)).to_vec(), 0),
-            (paid_record(Debt(2)).to_vec(), 0),
-            (cancelled_record(Debt(2), Time(3)).to_vec(), 0),
-            ([&[OWE][..], &[1; 16], &[5]].concat(), 0),
-            ([&[OWE_LATER][..], &[1; 24], &[5]].concat(), 0),
+            (delivered_record(SendId(2)).to_vec(), 0),
+            (cancelled_record(SendId(2), Time(3)).to_vec(), 0),
+            ([&[SEND][..], &[1; 16], &[5]].concat(), 0),
+            ([&[SEND_LATER][..], &[1; 24], &[5]].concat(), 0),
             (vec![REMOVE, 7], ID_FIXED),
             (vec![PUT, 1, 0, 7, 7], ID_FIXED | STATE_FIXED),
         ];
@@ -665,13 +665,16 @@ mod tests {
         assert_eq!(found.decode(), Some(id));
         for due in [None, Some(Time(5))] {
             let mut bytes = Vec::new();
-            write_owe(Debt(3), OwnerId(4), due, b"message", 7, &mut bytes).expect("it is short enough");
-            let owe = Record::Owe { debt: Debt(3), sender: OwnerId(4), due, message: b"message" };
-            assert_eq!(Record::read(&bytes), Some(owe));
+            write_send(SendId(3), OwnerId(4), due, b"message", 7, &mut bytes).expect("it is short enough");
+            let send = Record::Send { send_id: SendId(3), sender: OwnerId(4), due, message: b"message" };
+            assert_eq!(Record::read(&bytes), Some(send));
         }
-        assert_eq!(Record::read(&paid_record(Debt(8))), Some(Record::Paid { debt: Debt(8) }));
-        let cancelled = cancelled_record(Debt(8), Time(9));
-        assert_eq!(Record::read(&cancelled), Some(Record::Cancelled { debt: Debt(8), due: Time(9) }));
+        assert_eq!(
+            Record::read(&delivered_record(SendId(8))),
+            Some(Record::Delivered { send_id: SendId(8) })
+        );
+        let cancelled = cancelled_record(SendId(8), Time(9));
+        assert_eq!(Record::read(&cancelled), Some(Record::Cancelled { send_id: SendId(8), due: Time(9) }));
         assert_eq!(Record::read(&cancelled[..16]), None);
         assert_eq!(Record::read(&[&cancelled[..], &[0]].concat()), None);
         assert_eq!(Record::read(&epoch_record(Epoch(2))), Some(Record::Epoch(Epoch(2))));
@@ -708,8 +711,8 @@ mod tests {
                 (Ok(()), Err(RecordError::TooLong { bytes: 101, max: 100 }))
             );
         }
-        let owe = |max| write_owe(Debt(1), OwnerId(1), Some(Time(1)), &state, max, &mut Vec::new());
-        assert_eq!((owe(99), owe(98)), (Ok(()), Err(RecordError::TooLong { bytes: 99, max: 98 })));
+        let send = |max| write_send(SendId(1), OwnerId(1), Some(Time(1)), &state, max, &mut Vec::new());
+        assert_eq!((send(99), send(98)), (Ok(()), Err(RecordError::TooLong { bytes: 99, max: 98 })));
     }
 
     proptest! {

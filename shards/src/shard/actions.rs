@@ -6,8 +6,8 @@
 //! it is durable and the runtime takes it ([`Shard::begin_action`]).
 //!
 //! Its outcome is a message to objects with the action's number ([`Shard::end_action`]). Where that
-//! runs, the action is paid in the epoch in which the outcome takes effect: after a crash there are
-//! both or neither.
+//! runs, the action is delivered in the epoch in which the outcome takes effect: after a crash
+//! there are both or neither.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ use crate::actor::destination::Destination;
 use crate::actor::told::{ActionId, QueuedSend};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::log::record::Debt;
+use crate::log::record::SendId;
 use crate::object::OwnerId;
 use crate::prefetch::Prefetch;
 use crate::shard::Shard;
@@ -53,20 +53,20 @@ impl<A: Actor> Actions<A> {
 
 impl<A: Actor> Engine<A> {
     /// A message that took effect in this epoch has told an action.
-    pub(super) fn owe_action(&mut self, send: QueuedSend<A>) {
+    pub(super) fn add_action(&mut self, send: QueuedSend<A>) {
         let QueuedSend { message, sender, number, .. } = send;
-        let Debt(id) = number.expect("an action is numbered when it is told");
+        let SendId(id) = number.expect("an action is numbered when it is told");
         let begun = BegunAction { id: ActionId(id), sender, message };
         self.actions.waiting.push_back((self.run.epoch_state.epoch, begun));
         self.run.actions_owed = self.actions.owed();
     }
 
     /// Takes over an action that a log has.
-    pub(super) fn keep_action(&mut self, debt: Debt, sender: OwnerId, message: A::Message) {
+    pub(super) fn keep_action(&mut self, send_id: SendId, sender: OwnerId, message: A::Message) {
         if fault::is_on(Fault::ForgetActions) {
             return;
         }
-        let begun = BegunAction { id: ActionId(debt.0), sender, message };
+        let begun = BegunAction { id: ActionId(send_id.0), sender, message };
         self.actions.waiting.push_back((Epoch(0), begun));
         self.run.actions_owed = self.actions.owed();
     }
@@ -117,7 +117,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let run = &mut self.engine.run;
         let to = match run.router.destination::<A>(&outcome, run.scratch.get_mut()) {
             Destination::One(to) | Destination::Several(to) => to,
-            // It is refused in a turn, as any message without an object, and paid all the same.
+            // It is refused in a turn, as any message without an object, and delivered all the
+            // same.
             Destination::Nowhere => run.shard,
         };
         run.told.get_mut().send(QueuedSend {
@@ -127,7 +128,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             due: None,
             is_action: false,
             staged: None,
-            number: Some(id.debt()).filter(|_| !fault::is_on(Fault::ActionUnpaid)),
+            number: Some(id.send_id()).filter(|_| !fault::is_on(Fault::ActionUndelivered)),
         });
         self.engine.send_queued(effects);
     }

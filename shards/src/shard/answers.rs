@@ -2,7 +2,7 @@
 
 use crate::actor::Actor;
 use crate::actor::outcome::{Failure, Outcome, ReturnAddress};
-use crate::log::record::Debt;
+use crate::log::record::SendId;
 use crate::shard::engine::Engine;
 use crate::transaction::Transaction;
 use crate::transaction::effects::{Effects, FAILURES_MAX};
@@ -21,8 +21,8 @@ impl<A: Actor> Engine<A> {
         match to {
             ReturnAddress::Nobody if outcome.is_ok() => {}
             ReturnAddress::Nobody => failed(message(), outcome, effects),
-            ReturnAddress::Debt(debt) => {
-                self.deliver(debt, effects);
+            ReturnAddress::SendId(send_id) => {
+                self.deliver(send_id, effects);
                 failed(message(), outcome, effects);
             }
             ReturnAddress::Shard { shard, call } if shard != self.run.shard && !self.holds() => {
@@ -55,15 +55,15 @@ impl<A: Actor> Engine<A> {
 
     /// A pending send has run, whatever came of it.
     #[cold]
-    fn deliver(&mut self, debt: Debt, effects: &mut Effects<A>) {
+    fn deliver(&mut self, send_id: SendId, effects: &mut Effects<A>) {
         let Some(journal) = &mut self.journal else { return };
         let epoch = self.run.epoch_state.epoch;
-        journal.record_delivery(debt, epoch);
-        let sender_shard = self.run.keeper(debt);
+        journal.record_delivery(send_id, epoch);
+        let sender_shard = self.run.keeper(send_id);
         if sender_shard == self.run.shard {
-            journal.delivered(debt, epoch, &self.run.epoch_state);
+            journal.delivered(send_id, epoch, &self.run.epoch_state);
         } else {
-            effects.outboxes[sender_shard.index()].push_back(Envelope::Delivered { debt, epoch });
+            effects.outboxes[sender_shard.index()].push_back(Envelope::Delivered { send_id, epoch });
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::epoch::published::Expired;
 use crate::fault::{self, Fault};
 use crate::log::bounds::ANY_VALUE;
 use crate::log::part::{PartError, PartWriter};
-use crate::log::record::{Debt, IdIs, Layouts};
+use crate::log::record::{IdIs, Layouts, SendId};
 use crate::log::refused::{RecordError, quietly};
 use crate::log::trust::Trust;
 use crate::object::OwnerId;
@@ -131,19 +131,19 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.engine.walk.backlog(&self.engine.run.epoch_state)
     }
 
-    /// Goes on with writing what was pending in this shard at the start of `snapshot`, from debt
-    /// `from` on, as [`Shard::checkpoint_objects`] does with objects; once the shard [has all
+    /// Goes on with writing what was pending in this shard at the start of `snapshot`, from pending
+    /// send `from` on, as [`Shard::checkpoint_objects`] does with objects; once the shard [has all
     /// marks](Shard::has_marks). Returns where to go on; `None` at the end.
     ///
     /// # Errors
     /// As [`Shard::checkpoint_objects`].
-    pub fn checkpoint_debts(
+    pub fn checkpoint_sends(
         &self,
         snapshot: Epoch,
-        from: Debt,
+        from: SendId,
         part: &mut PartWriter,
         goes_on: impl FnMut() -> bool,
-    ) -> Result<Option<Debt>, PartError> {
+    ) -> Result<Option<SendId>, PartError> {
         let Some(journal) = &self.engine.journal else { return Ok(None) };
         Ok(journal.sends.write(snapshot, from, part, goes_on)?)
     }
@@ -157,16 +157,16 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self
     }
 
-    /// Takes over a debt that a log has, and which is this shard's: it is in every checkpoint, and
-    /// its message does not run.
-    pub fn keep_debt(&mut self, debt: Debt, sender: OwnerId, due: Option<Time>, bytes: &[u8]) {
+    /// Takes over a pending send that a log has, and which is this shard's: it is in every
+    /// checkpoint, and its message does not run.
+    pub fn keep_send(&mut self, send_id: SendId, sender: OwnerId, due: Option<Time>, bytes: &[u8]) {
         if let Some(journal) = &mut self.engine.journal {
-            journal.sends.add(debt, PendingSend::new(Epoch(0), sender, due, bytes.into()));
+            journal.sends.add(send_id, PendingSend::new(Epoch(0), sender, due, bytes.into()));
         }
     }
 
-    /// A number from which on no debt of this shard has one.
-    pub fn next_debt(&self) -> u64 {
+    /// A number from which on no pending send of this shard has one.
+    pub fn next_send(&self) -> u64 {
         self.engine.journal.as_ref().map_or(0, |_| self.engine.run.next_number.get())
     }
 }

@@ -20,7 +20,7 @@ use crate::actor::told::{Queued, Told};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::bounds::TooLong;
-use crate::log::record::{Debt, IdIs, cancelled_record, paid_record, write_owe};
+use crate::log::record::{IdIs, SendId, cancelled_record, delivered_record, write_send};
 use crate::log::refused::{RecordError, quietly};
 use crate::log::trust::Trust;
 use crate::log::writer::{Records, Wrote};
@@ -112,7 +112,7 @@ impl<A: Actor> Engine<A> {
                 self.watches.note(before.slot);
             }
             self.stamp(before.slot, self.run.epoch_state.epoch, before.ownership, before.state);
-            self.run.partition.settle(before.slot);
+            self.run.partition.message_ended(before.slot);
         }
     }
 
@@ -203,7 +203,7 @@ impl<A: Actor> Engine<A> {
             }
             Ok(journal.stage_told(
                 told.get_mut(),
-                || Debt(next_number.replace(next_number.get() + step)),
+                || SendId(next_number.replace(next_number.get() + step)),
                 value_max,
             )?)
         });
@@ -256,10 +256,10 @@ impl<A: Actor> Engine<A> {
         let Some(journal) = journal else { return };
         for queued in told.get_mut().iter_mut() {
             if let Queued::Send(send) = queued
-                && let (Some(debt), Some(message)) = (send.number, send.staged.take())
+                && let (Some(send_id), Some(message)) = (send.number, send.staged.take())
             {
                 let pending = PendingSend::new(epoch_state.epoch, send.sender, send.due, message);
-                journal.sends.add(debt, pending);
+                journal.sends.add(send_id, pending);
             }
         }
         journal.commit(epoch_state.epoch);
@@ -331,8 +331,8 @@ impl<A: Actor> Journal<A> {
     }
 
     /// Records that a message was delivered in `epoch`.
-    pub(crate) fn record_delivery(&mut self, debt: Debt, epoch: Epoch) {
-        self.staged.push_short(paid_record(debt));
+    pub(crate) fn record_delivery(&mut self, send_id: SendId, epoch: Epoch) {
+        self.staged.push_short(delivered_record(send_id));
         self.commit(epoch);
     }
 
@@ -340,7 +340,7 @@ impl<A: Actor> Journal<A> {
     fn stage_told(
         &mut self,
         told: &mut Told<A>,
-        mut number: impl FnMut() -> Debt,
+        mut number: impl FnMut() -> SendId,
         value_max: usize,
     ) -> Result<(), RecordError> {
         for queued in told.iter_mut() {
@@ -348,8 +348,9 @@ impl<A: Actor> Journal<A> {
                 Queued::Send(send) => {
                     let mut message = Vec::new();
                     (self.codec.encode)(&send.message, &mut message)?;
-                    let debt = *send.number.get_or_insert_with(&mut number);
-                    self.staged.push(|to| write_owe(debt, send.sender, send.due, &message, value_max, to))?;
+                    let send_id = *send.number.get_or_insert_with(&mut number);
+                    self.staged
+                        .push(|to| write_send(send_id, send.sender, send.due, &message, value_max, to))?;
                     send.staged = Some(message.into());
                 }
                 Queued::Cancel(_) if fault::is_on(Fault::CancelUnlogged) => {}

@@ -562,8 +562,8 @@ impl<A: Actor> Engine<A> {
                 return;
             }
             Some(TransactionEnd::Again(..)) => {
-                self.run.counters.unsettled += 1;
-                self.answer_for(&transaction, Err(AskError::Unsettled), effects);
+                self.run.counters.unstable += 1;
+                self.answer_for(&transaction, Err(AskError::AddresseesUnstable), effects);
             }
             Some(TransactionEnd::Committed(kept) | TransactionEnd::Aborted(kept)) => {
                 if let Some(outcome) = kept {

@@ -463,7 +463,7 @@ impl<A: Actor> Engine<A> {
             let slot = self.run.partition.slot_mut(before.slot);
             slot.set_ownership(before.ownership);
             slot.state = before.state;
-            self.run.partition.settle(before.slot);
+            self.run.partition.message_ended(before.slot);
         }
         debug_assert!(
             self.journal.as_ref().is_none_or(|journal| journal.staged.is_empty()),
@@ -479,7 +479,7 @@ impl<A: Actor> Engine<A> {
                 Queued::Send(send) if send.is_action => {
                     // As of a cancelled timer: there is something to see to.
                     self.run.counters.told += 1;
-                    self.owe_action(send);
+                    self.add_action(send);
                     continue;
                 }
                 Queued::Send(send) => send,
@@ -491,7 +491,7 @@ impl<A: Actor> Engine<A> {
                 }
             };
             let owed = number.filter(|_| self.journal.is_some());
-            let answer_to = owed.map_or(ReturnAddress::Nobody, ReturnAddress::Debt);
+            let answer_to = owed.map_or(ReturnAddress::Nobody, ReturnAddress::SendId);
             let envelope = Envelope::Message { message, sender, answer_to };
             self.run.counters.told += 1;
             match due.zip(number) {

@@ -24,7 +24,7 @@ use crate::epoch::{Epoch, EpochState};
 use crate::fault::{self, Fault};
 use crate::log::batch::{Marks, SegmentId, Tail};
 use crate::log::bounds::Bounds;
-use crate::log::record::Debt;
+use crate::log::record::SendId;
 use crate::log::trust::Trust;
 use crate::log::writer::{BatchWriter, Records};
 use crate::placement::{ShardIndex, ShardSet};
@@ -61,8 +61,9 @@ pub struct LogStart<A: Actor> {
     pub first: SegmentId,
     /// How large segments are.
     pub segment_bytes: usize,
-    /// No debt has a number from here on; the same for all shards. This run's come some way behind.
-    pub first_debt: u64,
+    /// No pending send has a number from here on; the same for all shards. This run's come some way
+    /// behind.
+    pub first_send: u64,
     /// How far all logs have come, shared by all shards.
     pub durability: Arc<Durability>,
 }
@@ -191,7 +192,7 @@ pub(crate) struct Journal<A: Actor> {
 
 impl<A: Actor> Journal<A> {
     pub(crate) fn new(shard: ShardIndex, shards: usize, start: LogStart<A>) -> Self {
-        let LogStart { codec, ack, first, segment_bytes, first_debt: _, durability } = start;
+        let LogStart { codec, ack, first, segment_bytes, first_send: _, durability } = start;
         let (durable, bounds) = (durability.durable(), Bounds::of_segments(segment_bytes));
         Journal {
             codec,
@@ -262,10 +263,10 @@ impl<A: Actor> Journal<A> {
         }
     }
 
-    /// Word has come that a debt of this shard's was delivered in `epoch`.
-    pub(crate) fn delivered(&mut self, debt: Debt, epoch: Epoch, epoch_state: &EpochState) {
-        self.sends.delivered(debt, epoch, epoch_state);
-        self.resumed.delivered(debt, epoch);
+    /// Word has come that a pending send of this shard's was delivered in `epoch`.
+    pub(crate) fn delivered(&mut self, send_id: SendId, epoch: Epoch, epoch_state: &EpochState) {
+        self.sends.delivered(send_id, epoch, epoch_state);
+        self.resumed.delivered(send_id, epoch);
     }
 
     /// A send of this shard's was cancelled in `epoch`; `due` is when it is due in this run.

@@ -35,7 +35,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let (shard, shards) = (self.engine.run.shard, self.engine.run.router.shards());
         // A timer's number may have left a run before it was on disk, and a crash have taken it
         // back. No later run gives it to another message: each begins somewhere else.
-        let first = start.first_debt.saturating_add(start.first.start % RUNS_APART_MAX);
+        let first = start.first_send.saturating_add(start.first.start % RUNS_APART_MAX);
         let first = first.next_multiple_of(shards as u64) + u64::from(shard.0);
         self.engine.run.next_number.set(first);
         self.engine.journal = Some(Box::new(Journal::new(shard, shards, start)));
@@ -144,7 +144,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     }
 
     /// Whether nothing is under way: all is on disk, in all logs that matter, and nobody waits.
-    pub fn is_log_settled(&self) -> bool {
+    pub fn is_log_idle(&self) -> bool {
         self.engine.journal.as_ref().is_none_or(|journal| !journal.is_active && journal.held.is_empty())
     }
 

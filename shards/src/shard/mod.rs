@@ -339,9 +339,9 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                         None => effects.answers.push((to, outcome)),
                     }
                 }
-                Envelope::Delivered { debt, epoch } => {
+                Envelope::Delivered { send_id, epoch } => {
                     if let Some(journal) = &mut self.engine.journal {
-                        journal.delivered(debt, epoch, &self.engine.run.epoch_state);
+                        journal.delivered(send_id, epoch, &self.engine.run.epoch_state);
                     }
                 }
                 Envelope::Cancel { timer, epoch } => self.engine.cancelled(timer, epoch),

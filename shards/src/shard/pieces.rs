@@ -129,7 +129,7 @@ impl<A: Actor> Engine<A> {
                     journal.record_applied(&records[record], epoch);
                 }
                 self.stamp(slot, epoch, Ownership::default(), before);
-                self.run.partition.settle(slot);
+                self.run.partition.message_ended(slot);
             }
         }
     }

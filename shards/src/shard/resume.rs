@@ -4,7 +4,7 @@
 use crate::actor::Actor;
 use crate::actor::destination::Destination;
 use crate::actor::told::QueuedSend;
-use crate::log::record::Debt;
+use crate::log::record::SendId;
 use crate::object::OwnerId;
 use crate::prefetch::Prefetch;
 use crate::shard::Shard;
@@ -13,23 +13,23 @@ use crate::time::Time;
 use crate::transaction::effects::Effects;
 
 impl<A: Actor, P: Prefetch> Shard<A, P> {
-    /// Takes over a debt that a log has, and which is this shard's (its number modulo the shards):
-    /// its message runs when it is due, or soon, by [`Shard::take_resumed`].
-    pub fn restore_debt(
+    /// Takes over a pending send that a log has, and which is this shard's (its number modulo the
+    /// shards): its message runs when it is due, or soon, by [`Shard::take_resumed`].
+    pub fn restore_send(
         &mut self,
-        debt: Debt,
+        send_id: SendId,
         sender: OwnerId,
         due: Option<Time>,
         message: A::Message,
         bytes: &[u8],
     ) {
-        self.keep_debt(debt, sender, due, bytes);
+        self.keep_send(send_id, sender, due, bytes);
         if A::is_action(&message) {
-            return self.engine.keep_action(debt, sender, message);
+            return self.engine.keep_action(send_id, sender, message);
         }
         if let Some(journal) = &mut self.engine.journal {
             let due = due.map(|due| due.in_run(self.engine.run.wall_clock_began));
-            journal.resumed.push(debt, due, message, sender);
+            journal.resumed.push(send_id, due, message, sender);
         }
     }
 
@@ -48,11 +48,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         })
     }
 
-    /// Whether the shard's log is settled, and no message of an earlier run runs soon or waits for
+    /// Whether the shard's log is idle, and no message of an earlier run runs soon or waits for
     /// a disk. A message that waits for its time does not count.
     pub fn has_come_to_rest(&self) -> bool {
         let is_resuming = self.engine.journal.as_ref().is_some_and(|journal| journal.resumed.is_going_on());
-        self.is_log_settled() && !is_resuming
+        self.is_log_idle() && !is_resuming
     }
 
     /// Takes the messages of earlier runs that may run at `now`. Says whether there are any: then
@@ -74,10 +74,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// Takes one message of an earlier run, whether it is due or not: it has been, in that run.
     /// Says whether it is owed; then everything is as after [`Shard::take_resumed`].
-    pub fn resume_alone(&mut self, debt: Debt) -> bool {
+    pub fn resume_alone(&mut self, send_id: SendId) -> bool {
         let Some(journal) = &mut self.engine.journal else { return false };
         let resumed = &mut journal.resumed;
-        let found = resumed.waiting.keys().find(|(_, of)| *of == debt).copied();
+        let found = resumed.waiting.keys().find(|(_, of)| *of == send_id).copied();
         found.is_some_and(|key| {
             resumed.take(key);
             true
@@ -85,14 +85,17 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     }
 
     /// The messages of earlier runs that are under way.
-    pub fn under_way(&self) -> impl Iterator<Item = Debt> {
-        self.engine.journal.iter().flat_map(|journal| journal.resumed.under_way.iter().map(|(debt, _)| *debt))
+    pub fn under_way(&self) -> impl Iterator<Item = SendId> {
+        self.engine
+            .journal
+            .iter()
+            .flat_map(|journal| journal.resumed.under_way.iter().map(|(send_id, _)| *send_id))
     }
 
     /// Sends what was taken to where it runs, in the next turn or by the outboxes.
     pub fn run_resumed(&mut self, effects: &mut Effects<A>) {
         let Some(journal) = &mut self.engine.journal else { return };
-        for (debt, ToResume { message, sender, .. }) in std::mem::take(&mut journal.resumed.taken) {
+        for (send_id, ToResume { message, sender, .. }) in std::mem::take(&mut journal.resumed.taken) {
             let destination =
                 self.engine.run.router.destination::<A>(&message, self.engine.run.scratch.get_mut());
             let to = match destination {
@@ -106,7 +109,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 due: None,
                 is_action: false,
                 staged: None,
-                number: Some(debt),
+                number: Some(send_id),
             });
         }
         self.engine.send_queued(effects);

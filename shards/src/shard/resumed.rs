@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use crate::actor::Actor;
 use crate::epoch::Epoch;
-use crate::log::record::Debt;
+use crate::log::record::SendId;
 use crate::log::under_way::UNDER_WAY_MAX;
 use crate::object::OwnerId;
 use crate::time::Time;
@@ -33,15 +33,15 @@ pub(super) struct ToResume<A: Actor> {
 /// The messages that a shard owes from earlier runs.
 pub(crate) struct Resumed<A: Actor> {
     /// By when they are due; those that were told to run at once come first.
-    pub(super) waiting: BTreeMap<(Time, Debt), ToResume<A>>,
+    pub(super) waiting: BTreeMap<(Time, SendId), ToResume<A>>,
     timed: usize,
     /// None begins but by [`Shard::resume_alone`](crate::Shard::resume_alone).
     pub(super) is_held: bool,
     /// Taken from those that wait, and not sent yet.
-    pub(super) taken: Vec<(Debt, ToResume<A>)>,
+    pub(super) taken: Vec<(SendId, ToResume<A>)>,
     /// Named by the runtime: taken, sent, or run and not yet delivered on disk. With the epoch in
     /// which it was delivered.
-    pub(super) under_way: Vec<(Debt, Option<Epoch>)>,
+    pub(super) under_way: Vec<(SendId, Option<Epoch>)>,
 }
 
 impl<A: Actor> Resumed<A> {
@@ -55,10 +55,10 @@ impl<A: Actor> Resumed<A> {
         }
     }
 
-    pub(super) fn push(&mut self, debt: Debt, due: Option<Time>, message: A::Message, sender: OwnerId) {
+    pub(super) fn push(&mut self, send_id: SendId, due: Option<Time>, message: A::Message, sender: OwnerId) {
         let is_timed = due.is_some();
         self.timed += usize::from(is_timed);
-        self.waiting.insert((due.unwrap_or_default(), debt), ToResume { message, sender, is_timed });
+        self.waiting.insert((due.unwrap_or_default(), send_id), ToResume { message, sender, is_timed });
     }
 
     /// How many wait for their time.
@@ -90,8 +90,8 @@ impl<A: Actor> Resumed<A> {
     }
 
     /// This has run, and what it did is committed in `epoch`.
-    pub(crate) fn delivered(&mut self, debt: Debt, epoch: Epoch) {
-        if let Some((_, delivered_in)) = self.under_way.iter_mut().find(|(of, _)| *of == debt) {
+    pub(crate) fn delivered(&mut self, send_id: SendId, epoch: Epoch) {
+        if let Some((_, delivered_in)) = self.under_way.iter_mut().find(|(of, _)| *of == send_id) {
             *delivered_in = Some(epoch);
         }
     }
@@ -110,15 +110,15 @@ impl<A: Actor> Resumed<A> {
     }
 
     /// One that waits for its time does not run any more.
-    pub(super) fn cancel(&mut self, due: Time, debt: Debt) {
+    pub(super) fn cancel(&mut self, due: Time, send_id: SendId) {
         // Of those that were told to run at once the time says nothing.
-        if self.waiting.get(&(due, debt)).is_some_and(|waiting| waiting.is_timed) {
-            self.waiting.remove(&(due, debt));
+        if self.waiting.get(&(due, send_id)).is_some_and(|waiting| waiting.is_timed) {
+            self.waiting.remove(&(due, send_id));
             self.timed -= 1;
         }
     }
 
-    pub(super) fn take(&mut self, key: (Time, Debt)) {
+    pub(super) fn take(&mut self, key: (Time, SendId)) {
         let Some(waiting) = self.waiting.remove(&key) else { return };
         self.timed -= usize::from(waiting.is_timed);
         self.under_way.push((key.1, None));

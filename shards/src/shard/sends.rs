@@ -1,6 +1,6 @@
 //! Messages that a shard has sent and that have not run: its pending sends.
 //!
-//! A pending send has a number ([`Debt`]) that no other has, in the database's whole life; modulo
+//! A pending send has a number ([`SendId`]) that no other has, in the database's whole life; modulo
 //! the number of shards it names the shard that keeps it now, the *sender shard*. That shard keeps
 //! the message in bytes until it is delivered, so that a checkpoint can hold it. The shard where it
 //! ran records that with what it did, and tells the sender shard. So does the shard where a message
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::epoch::{Epoch, EpochState};
 use crate::log::bounds::ANY_VALUE;
 use crate::log::part::PartWriter;
-use crate::log::record::{Debt, write_owe};
+use crate::log::record::{SendId, write_send};
 use crate::log::refused::RecordError;
 use crate::object::OwnerId;
 use crate::time::Time;
@@ -45,9 +45,9 @@ impl PendingSend {
 /// The pending sends of a shard.
 pub(crate) struct PendingSends {
     shards: usize,
-    pending: BTreeMap<Debt, PendingSend>,
+    pending: BTreeMap<SendId, PendingSend>,
     /// Those that are delivered and kept for a checkpoint, in the order they were delivered.
-    delivered: VecDeque<(Epoch, Debt)>,
+    delivered: VecDeque<(Epoch, SendId)>,
     /// How many shards have said that they told of all that was delivered there before this epoch.
     marks: (Epoch, usize),
 }
@@ -59,13 +59,13 @@ impl PendingSends {
     }
 
     /// From now on this is pending.
-    pub(crate) fn add(&mut self, debt: Debt, send: PendingSend) {
-        self.pending.insert(debt, send);
+    pub(crate) fn add(&mut self, send_id: SendId, send: PendingSend) {
+        self.pending.insert(send_id, send);
     }
 
     /// A send of this shard's was delivered in `epoch`. It is kept if a checkpoint sees it pending.
-    pub(crate) fn delivered(&mut self, debt: Debt, epoch: Epoch, epoch_state: &EpochState) {
-        let Some(send) = self.pending.get_mut(&debt) else { return };
+    pub(crate) fn delivered(&mut self, send_id: SendId, epoch: Epoch, epoch_state: &EpochState) {
+        let Some(send) = self.pending.get_mut(&send_id) else { return };
         if send.delivered_in.is_some() {
             // Cancelled before, and on its way then. A checkpoint that did not see it pending must
             // not see it now.
@@ -73,17 +73,17 @@ impl PendingSends {
         }
         if epoch_state.checkpoint_sees_before(epoch) && send.told_in < epoch_state.checkpoint {
             send.delivered_in = Some(epoch);
-            self.delivered.push_back((epoch, debt));
+            self.delivered.push_back((epoch, send_id));
         } else {
-            self.pending.remove(&debt);
+            self.pending.remove(&send_id);
         }
     }
 
     /// A send of this shard's that is due then was cancelled in `epoch`: it is kept as one that was
     /// delivered.
-    pub(crate) fn cancelled(&mut self, debt: Debt, due: Time, epoch: Epoch, epoch_state: &EpochState) {
-        if self.pending.get(&debt).is_some_and(|send| send.due == Some(due)) {
-            self.delivered(debt, epoch, epoch_state);
+    pub(crate) fn cancelled(&mut self, send_id: SendId, due: Time, epoch: Epoch, epoch_state: &EpochState) {
+        if self.pending.get(&send_id).is_some_and(|send| send.due == Some(due)) {
+            self.delivered(send_id, epoch, epoch_state);
         }
     }
 
@@ -95,12 +95,12 @@ impl PendingSends {
     /// Forgets up to `most` of those.
     pub(crate) fn forget_delivered(&mut self, epoch_state: &EpochState, most: usize) {
         for _ in 0..most {
-            let Some((_, debt)) =
+            let Some((_, send_id)) =
                 self.delivered.front().filter(|(epoch, _)| !epoch_state.checkpoint_sees_before(*epoch))
             else {
                 return;
             };
-            self.pending.remove(debt);
+            self.pending.remove(send_id);
             self.delivered.pop_front();
         }
     }
@@ -132,17 +132,17 @@ impl PendingSends {
     pub(crate) fn write(
         &self,
         snapshot: Epoch,
-        from: Debt,
+        from: SendId,
         part: &mut PartWriter,
         mut goes_on: impl FnMut() -> bool,
-    ) -> Result<Option<Debt>, RecordError> {
-        for (debt, send) in self.pending.range(from..) {
+    ) -> Result<Option<SendId>, RecordError> {
+        for (send_id, send) in self.pending.range(from..) {
             // To go by what was told since takes its time, too.
             if send.is_seen_by(snapshot) {
-                part.push(|to| write_owe(*debt, send.sender, send.due, &send.message, ANY_VALUE, to))?;
+                part.push(|to| write_send(*send_id, send.sender, send.due, &send.message, ANY_VALUE, to))?;
             }
             if part.is_full() || !goes_on() {
-                return Ok(debt.0.checked_add(1).map(Debt));
+                return Ok(send_id.0.checked_add(1).map(SendId));
             }
         }
         Ok(None)
@@ -159,16 +159,16 @@ mod tests {
     fn what_is_cancelled_twice_was_cancelled_first() {
         let epochs = Epochs::new();
         let mut sends = PendingSends::new(1);
-        sends.add(Debt(7), PendingSend::new(Epoch(1), OwnerId(0), Some(Time(9)), Box::new([1])));
-        sends.cancelled(Debt(7), Time(8), epochs.epoch(), &epochs.state());
-        assert!(sends.pending.contains_key(&Debt(7)), "that is not when it is due");
+        sends.add(SendId(7), PendingSend::new(Epoch(1), OwnerId(0), Some(Time(9)), Box::new([1])));
+        sends.cancelled(SendId(7), Time(8), epochs.epoch(), &epochs.state());
+        assert!(sends.pending.contains_key(&SendId(7)), "that is not when it is due");
         let first = epochs.begin_checkpoint();
-        sends.cancelled(Debt(7), Time(9), epochs.epoch(), &epochs.state());
-        assert!(sends.pending[&Debt(7)].is_seen_by(first));
+        sends.cancelled(SendId(7), Time(9), epochs.epoch(), &epochs.state());
+        assert!(sends.pending[&SendId(7)].is_seen_by(first));
         epochs.end_checkpoint(first);
         let second = epochs.begin_checkpoint();
         // Or it was on its way when it was cancelled, and has run.
-        sends.delivered(Debt(7), epochs.epoch(), &epochs.state());
-        assert!(!sends.pending[&Debt(7)].is_seen_by(second));
+        sends.delivered(SendId(7), epochs.epoch(), &epochs.state());
+        assert!(!sends.pending[&SendId(7)].is_seen_by(second));
     }
 }

@@ -6,7 +6,7 @@ use crate::actor::Actor;
 use crate::actor::told::TimerId;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::log::record::Debt;
+use crate::log::record::SendId;
 use crate::placement::ShardIndex;
 use crate::shard::engine::Engine;
 use crate::time::Time;
@@ -17,7 +17,7 @@ use crate::transaction::message::Envelope;
 /// clock come last. Those due together go in
 /// the order they were set, which is that of their numbers. A heap would be a little faster, but a
 /// timer in the middle of it could not be cancelled.
-pub(crate) type Timers<A> = BTreeMap<(Time, Debt), Timer<A>>;
+pub(crate) type Timers<A> = BTreeMap<(Time, SendId), Timer<A>>;
 
 /// A message to be sent at a time.
 pub(crate) struct Timer<A: Actor> {
@@ -26,14 +26,14 @@ pub(crate) struct Timer<A: Actor> {
 }
 
 impl<A: Actor> Engine<A> {
-    pub(super) fn set_timer(&mut self, key: (Time, Debt), timer: Timer<A>) {
+    pub(super) fn set_timer(&mut self, key: (Time, SendId), timer: Timer<A>) {
         self.wall_timers += usize::from(key.0 >= Time::WALL_CLOCK);
         self.timers.insert(key, timer);
     }
 
     /// The first that is due by the wall clock.
-    fn first_by_wall_clock(&self) -> Option<(Time, Debt)> {
-        self.timers.range((Time::WALL_CLOCK, Debt(0))..).next().map(|(key, _)| *key)
+    fn first_by_wall_clock(&self) -> Option<(Time, SendId)> {
+        self.timers.range((Time::WALL_CLOCK, SendId(0))..).next().map(|(key, _)| *key)
     }
 
     /// When the first timer is due, if `first` is when the first of all keys says, and some are due
@@ -50,7 +50,7 @@ impl<A: Actor> Engine<A> {
         let began = self.run.wall_clock_began;
         let first = self.timers.first_key_value().map(|(key, _)| *key);
         let keys = first.into_iter().chain(self.first_by_wall_clock());
-        let key = keys.min_by_key(|(due, debt)| (due.in_run(began), *debt))?;
+        let key = keys.min_by_key(|(due, send_id)| (due.in_run(began), *send_id))?;
         self.wall_timers -= usize::from(key.0 >= Time::WALL_CLOCK);
         self.timers.remove(&key)
     }

@@ -265,7 +265,7 @@ impl<I: ObjectId, S> Partition<I, S> {
     /// The message that may have changed this object has ended: its slot is released if it is not
     /// needed, and an entry of a collection is put where it belongs in the order.
     #[inline]
-    pub(crate) fn settle(&mut self, index: SlotIndex) {
+    pub(crate) fn message_ended(&mut self, index: SlotIndex) {
         let slot = self.slot(index);
         if slot.is_left() {
             return self.release(index);

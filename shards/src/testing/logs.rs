@@ -12,7 +12,7 @@ use crate::epoch::Epoch;
 use crate::epoch::durability::Durability;
 use crate::log::batch::{Batch, SegmentId, Tail};
 use crate::log::bounds::Bounds;
-use crate::log::record::Debt;
+use crate::log::record::SendId;
 use crate::log::recovery::{LogReader, Owed, Replay, Survey, last_complete};
 use crate::placement::Router;
 use crate::shard::Shard;
@@ -52,7 +52,7 @@ impl Life {
 }
 
 /// What was recovered: the objects by shard, and the messages that are owed.
-type Survivors<A> = (Vec<Home<A>>, BTreeMap<Debt, Owed>);
+type Survivors<A> = (Vec<Home<A>>, BTreeMap<SendId, Owed>);
 
 /// The logs of a bench, of all its lives.
 pub(super) struct Logs<A: Actor> {
@@ -61,13 +61,13 @@ pub(super) struct Logs<A: Actor> {
     lives: Vec<Life>,
     /// By shard: what its disk is writing.
     writing: Vec<Option<Write>>,
-    next_debt: u64,
+    next_send: u64,
 }
 
 impl<A: Actor> Logs<A> {
     pub(super) fn new(codec: Codec<A>) -> Self {
         let durability = Arc::new(Durability::new(1, Epoch(0)));
-        Logs { codec, durability, lives: Vec::new(), writing: Vec::new(), next_debt: 0 }
+        Logs { codec, durability, lives: Vec::new(), writing: Vec::new(), next_send: 0 }
     }
 
     /// Ends the life that there is, if there is one, and begins another with what is on the disks.
@@ -92,7 +92,7 @@ impl<A: Actor> Logs<A> {
                 .map(|survey| survey.latest)
                 .chain(closed)
                 .fold(cut.max(life.after), Epoch::max);
-            self.next_debt = surveys.iter().map(|survey| survey.next_debt).fold(self.next_debt, u64::max);
+            self.next_send = surveys.iter().map(|survey| survey.next_send).fold(self.next_send, u64::max);
         }
         let mut homes: Vec<Home<A>> = (0..shards).map(|shard| Home::new(shard as u64)).collect();
         let mut all = Replay::<A>::new(router);
@@ -122,7 +122,7 @@ impl<A: Actor> Logs<A> {
             ack: Ack::Durable,
             first: self.life().first_segment(shard),
             segment_bytes: SEGMENT_BYTES,
-            first_debt: self.next_debt,
+            first_send: self.next_send,
             durability: self.durability.clone(),
         }
     }

@@ -272,7 +272,7 @@ impl<A: Actor> Bench<A> {
             }
         }
         self.open();
-        self.settle();
+        self.run_until_idle();
     }
 
     /// As [`Bench::crash`], and so much time passes by the wall clock before the process is started
@@ -356,7 +356,7 @@ impl<A: Actor> Bench<A> {
     /// As `Handle::ask`: the state is as it was before.
     pub fn ask(&mut self, message: A::Message) -> Outcome<A> {
         let ask = self.send(message);
-        self.settle();
+        self.run_until_idle();
         self.take_answer(ask)
     }
 
@@ -375,7 +375,7 @@ impl<A: Actor> Bench<A> {
     /// Of each message as [`Bench::ask`].
     pub fn ask_all(&mut self, messages: impl IntoIterator<Item = A::Message>) -> Vec<Outcome<A>> {
         let asks: Vec<u32> = messages.into_iter().map(|message| self.send(message)).collect();
-        self.settle();
+        self.run_until_idle();
         asks.into_iter().map(|ask| self.take_answer(ask)).collect()
     }
 
@@ -430,7 +430,7 @@ impl<A: Actor> Bench<A> {
         while let Some(due) = self.shards.iter().filter_map(Shard::next_timer).min().filter(|due| *due <= end)
         {
             self.now = self.now.max(due);
-            self.settle();
+            self.run_until_idle();
         }
         self.now = end;
     }
@@ -618,9 +618,10 @@ impl<A: Actor> Bench<A> {
                 shard.with_log(logs.start(at)).with_objects(home)
             };
             made = made.into_iter().enumerate().zip(homes).map(begin).collect();
-            for (debt, (sender, due, bytes)) in owed {
+            for (send_id, (sender, due, bytes)) in owed {
                 let message = logs.codec.decode(&bytes).expect("a bench reads what it wrote");
-                made[(debt.0 % shards as u64) as usize].restore_debt(debt, sender, due, message, &bytes);
+                made[(send_id.0 % shards as u64) as usize]
+                    .restore_send(send_id, sender, due, message, &bytes);
             }
         }
         self.shards = made;
@@ -676,7 +677,7 @@ impl<A: Actor> Bench<A> {
     }
 
     /// Steps in the seed's order, until nothing is left to do at this time.
-    fn settle(&mut self) {
+    fn run_until_idle(&mut self) {
         while self.step() {}
         debug_assert!(
             self.shards.iter().all(|shard| shard.transactions() == (0, 0)),

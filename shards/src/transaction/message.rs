@@ -5,7 +5,7 @@ use crate::actor::addressees::Addressees;
 use crate::actor::outcome::{Outcome, ReturnAddress};
 use crate::actor::told::TimerId;
 use crate::epoch::Epoch;
-use crate::log::record::Debt;
+use crate::log::record::SendId;
 use crate::object::OwnerId;
 use crate::store::slot::SlotIndex;
 use crate::transaction::Transaction;
@@ -47,7 +47,7 @@ pub enum Envelope<A: Actor> {
     /// A pending send of the receiving shard's has run.
     Delivered {
         /// Which.
-        debt: Debt,
+        send_id: SendId,
         /// In which epoch.
         epoch: Epoch,
     },

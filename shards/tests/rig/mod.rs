@@ -200,7 +200,7 @@ impl Rig {
     }
 
     /// Turns and deliveries until nothing moves.
-    pub fn settle(&mut self) {
+    pub fn run_until_idle(&mut self) {
         loop {
             let before = (self.envelopes, self.answers.len());
             for shard in 0..self.shards.len() {
@@ -220,7 +220,7 @@ impl Rig {
 
     pub fn ask(&mut self, message: Message) -> Outcome<Bank> {
         self.send(u32::MAX, message);
-        self.settle();
+        self.run_until_idle();
         let at =
             self.answers.iter().position(|(slot, _)| *slot == u32::MAX).expect("every message is answered");
         self.answers.remove(at).1

@@ -94,7 +94,7 @@ pub(crate) struct History {
     pub(crate) sent: BTreeMap<u32, u64>,
     pub(crate) answered: BTreeMap<u32, u64>,
     /// Found while explaining: messages that were given up because their objects did not settle.
-    pub(crate) unsettled: Cell<u64>,
+    pub(crate) unstable: Cell<u64>,
     /// Messages whose answers a crash may make untrue.
     pub(crate) applied: BTreeSet<u32>,
     /// What there was in the beginning.
@@ -188,7 +188,7 @@ impl History {
         let mut owed = owed.owed;
         owed.retain(|message, _| {
             // Nobody hears that what was told was given up.
-            !last.get(message).is_some_and(|at| self.never_settled(&self.runs[*at])) || cut.is_some()
+            !last.get(message).is_some_and(|at| self.never_stable(&self.runs[*at])) || cut.is_some()
         });
         Ok((model, owed))
     }
@@ -198,7 +198,8 @@ impl History {
     pub(crate) fn as_copied(&self, begun: u64, answered: &BTreeSet<u32>) -> History {
         let mut history = self.clone();
         // What had no effect has none, whenever its sender hears of it.
-        let is_none = |answer: &Result<_, _>| matches!(answer, Err(AskError::Busy | AskError::Unsettled));
+        let is_none =
+            |answer: &Result<_, _>| matches!(answer, Err(AskError::Busy | AskError::AddresseesUnstable));
         history.answers.retain(|message, answer| answered.contains(message) || is_none(answer));
         history.answered.retain(|message, _| answered.contains(message));
         history.audits.retain(|audit| audit.ended <= begun);
@@ -212,14 +213,14 @@ impl History {
         self.answers.contains_key(message) && !self.applied.contains(message)
     }
 
-    fn never_settled(&self, run: &Run) -> bool {
+    fn never_stable(&self, run: &Run) -> bool {
         run.misses
     }
 
     /// Whether a told message may have been given up in this life.
     pub(crate) fn may_be_given_up(&self, message: u32) -> bool {
         let run = self.runs.iter().rfind(|run| run.script.message == message);
-        run.is_some_and(|run| self.never_settled(run))
+        run.is_some_and(|run| self.never_stable(run))
     }
 
     /// Whether a message's last run is one that its sender heard of.
@@ -232,15 +233,15 @@ impl History {
             }
             return Err(format!("message {message} ran and was not answered"));
         }
-        let never_settled = self.never_settled(run);
+        let never_stable = self.never_stable(run);
         match answer {
             Some(Err(AskError::Busy)) => Ok(false),
-            Some(Err(AskError::Unsettled)) => {
-                self.unsettled.set(self.unsettled.get() + 1);
+            Some(Err(AskError::AddresseesUnstable)) => {
+                self.unstable.set(self.unstable.get() + 1);
                 Ok(false)
             }
-            None if never_settled => {
-                self.unsettled.set(self.unsettled.get() + 1);
+            None if never_stable => {
+                self.unstable.set(self.unstable.get() + 1);
                 Ok(false)
             }
             _ if !run.is_last => Err(format!("message {message} began anew and did not run again")),

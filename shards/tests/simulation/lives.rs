@@ -1,9 +1,9 @@
 //! A runtime with logs, over several lives: it writes, crashes or stops, is recovered by the
 //! crate's own code, perhaps with another number of shards, and goes on.
 //!
-//! What a crash leaves is judged in `checker`, by the cut that recovery finds: objects and debts
-//! must be what the messages up to the cut have left, and all that was answered for good must be
-//! explained by them.
+//! What a crash leaves is judged in `checker`, by the cut that recovery finds: objects and pending
+//! sends must be what the messages up to the cut have left, and all that was answered for good must
+//! be explained by them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -92,14 +92,14 @@ enum Ended {
 /// What recovery found.
 struct Recovered {
     homes: Vec<Home<Simulated>>,
-    owed: BTreeMap<Debt, recovery::Owed>,
+    owed: BTreeMap<SendId, recovery::Owed>,
     cut: Epoch,
     /// How the last run ended.
     end: Option<RunEnd>,
     /// The largest epoch that occurs anywhere.
     latest: Epoch,
     time: Time,
-    next_debt: u64,
+    next_send: u64,
 }
 
 impl Recovered {
@@ -140,10 +140,10 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
     let mut all = Replay::<Simulated>::new(router);
     let mut homes: Vec<_> = (0..shards).map(|shard| Home::new(shard as u64)).collect();
     let mut put = |home: usize, changes: &mut Vec<_>| homes[home].apply(changes.drain(..));
-    let (mut latest, mut time, mut next_debt) = (Epoch(0), Time(0), 0);
+    let (mut latest, mut time, mut next_send) = (Epoch(0), Time(0), 0);
     let mut cut = Epoch(0);
     if let Some(checkpoint) = &manifest.checkpoint {
-        (latest, time, next_debt) = (checkpoint.epoch, checkpoint.time, checkpoint.next_debt);
+        (latest, time, next_send) = (checkpoint.epoch, checkpoint.time, checkpoint.next_send);
         cut = Epoch(checkpoint.epoch.0 - 1);
         for part in &checkpoint.parts {
             let mut replay = Replay::new(router);
@@ -176,7 +176,7 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
         for survey in &surveys {
             latest = latest.max(survey.latest).max(survey.closed().unwrap_or_default());
             time = time.max(survey.time);
-            next_debt = next_debt.max(survey.next_debt);
+            next_send = next_send.max(survey.next_send);
         }
         cut = match end {
             Some(end) if end.logs != ends => {
@@ -203,7 +203,7 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
         last_end = Some(RunEnd { cut, logs: ends });
     }
     let owed = all.finish();
-    Ok(Recovered { homes, owed, cut, end: last_end, latest, time, next_debt })
+    Ok(Recovered { homes, owed, cut, end: last_end, latest, time, next_send })
 }
 
 impl World {
@@ -544,7 +544,7 @@ impl World {
     /// Begins a life with what was found.
     fn begin_after(&mut self, found: Recovered, shards: usize, owed: Owed) {
         let start = found.objects();
-        let Recovered { homes, owed: debts, end, latest, time, next_debt, .. } = found;
+        let Recovered { homes, owed: sends, end, latest, time, next_send, .. } = found;
         let durability = Arc::new(Durability::new(shards, latest));
         let mvcc = Arc::new(Mvcc::logged(shards, durability.clone()));
         let steps = self.steps;
@@ -567,17 +567,17 @@ impl World {
                 ack: lives.ack,
                 first: lives.manifest.segment_id(run.start, *begin),
                 segment_bytes: lives.manifest.segment_bytes as usize,
-                first_debt: next_debt,
+                first_send: next_send,
                 durability: lives.durability.clone(),
             })
         };
         self.shards = std::mem::take(&mut self.shards).into_iter().zip(&run.logs).map(with_log).collect();
         let shards_alone = std::mem::take(&mut self.shards).into_iter().zip(homes);
         self.shards = shards_alone.map(|(shard, home)| shard.with_objects(home)).collect();
-        for (debt, (sender, due, bytes)) in debts {
-            let at = (debt.0 % shards as u64) as usize;
+        for (send_id, (sender, due, bytes)) in sends {
+            let at = (send_id.0 % shards as u64) as usize;
             let message = Codec::<Simulated>::new().decode(&bytes).expect("it was just read");
-            self.shards[at].restore_debt(debt, sender, due, message, &bytes);
+            self.shards[at].restore_send(send_id, sender, due, message, &bytes);
         }
         (0..shards).for_each(|shard| self.begin_actions(shard));
     }
@@ -604,9 +604,9 @@ fn judge_found(
         ));
     }
     let mut still = Owed::new();
-    for (debt, (sender, due, message)) in &found.owed {
+    for (send_id, (sender, due, message)) in &found.owed {
         let script: Script =
-            Codec::<Simulated>::new().decode(message).ok_or(format!("{debt:?} is no message"))?;
+            Codec::<Simulated>::new().decode(message).ok_or(format!("{send_id:?} is no message"))?;
         let expected = owed.remove(&script.message);
         let is_right = expected.is_some_and(|expected| due.is_none_or(|due| due == expected));
         if !is_right || script.sender != *sender {

@@ -515,7 +515,7 @@ impl Owner {
                     ack: Ack::Replicated,
                     first,
                     segment_bytes: SEGMENT_BYTES,
-                    first_debt: 0,
+                    first_send: 0,
                     durability: durability.clone(),
                 })
         };

@@ -657,11 +657,11 @@ impl World {
             return Err(format!("a transaction is left over: {:?}", shard.transactions()));
         }
         let (expected, owed) = self.history.explain(|message| self.told.contains(&message), None)?;
-        let given_up: u64 = self.shards.iter().map(|shard| shard.counters().unsettled).sum();
-        if given_up != self.history.unsettled.get() {
+        let given_up: u64 = self.shards.iter().map(|shard| shard.counters().unstable).sum();
+        if given_up != self.history.unstable.get() {
             return Err(format!(
                 "{given_up} messages were given up, and {} did not settle",
-                self.history.unsettled.get()
+                self.history.unstable.get()
             ));
         }
         let revoked: u64 = self.shards.iter().map(|shard| shard.counters().revoked).sum();

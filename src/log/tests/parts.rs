@@ -36,9 +36,9 @@ fn written(text: &str) -> Vec<u8> {
     bytes
 }
 
-// Version 1 wrote what 512 slots held into one batch of a checkpoint, and all debts, and could not
-// read the batch again if it was longer than 16 MiB. Nothing is wrong with such a directory but its
-// reader.
+// Version 1 wrote what 512 slots held into one batch of a checkpoint, and all pending sends, and
+// could not read the batch again if it was longer than 16 MiB. Nothing is wrong with such a
+// directory but its reader.
 #[test]
 fn parts_of_checkpoints_that_version_1_could_not_read_open() {
     // Longer than the longest batch of small segments, and than the longest of any.
@@ -63,9 +63,11 @@ fn parts_of_checkpoints_that_version_1_could_not_read_open() {
                 record.extend_from_slice(&written(&text));
                 records.push(record);
             }
-            Record::Owe { debt, sender, due: Some(due), message } if entry.is_checkpoint => {
+            Record::Send { send_id, sender, due: Some(due), message } if entry.is_checkpoint => {
                 let mut record = vec![8];
-                [debt.0, sender.0, due.0].iter().for_each(|it| record.extend_from_slice(&it.to_le_bytes()));
+                [send_id.0, sender.0, due.0]
+                    .iter()
+                    .for_each(|it| record.extend_from_slice(&it.to_le_bytes()));
                 record.extend_from_slice(message);
                 records.push(record);
             }

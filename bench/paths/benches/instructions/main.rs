@@ -127,7 +127,9 @@ fn count_all(is_update: bool, is_strict: bool) -> Result<bool, String> {
     println!("instructions for each operation, {compiler}\n{shown}");
     if is_update {
         ledger::write(&counted, &compiler)?;
-        println!("bench/paths/benches/instructions.csv is written anew: check it in with what changed it, and say why");
+        println!(
+            "bench/paths/benches/instructions.csv is written anew: check it in with what changed it, and say why"
+        );
         return Ok(true);
     }
     if verdicts.contains(&Verdict::OtherCompiler) {

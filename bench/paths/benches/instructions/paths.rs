@@ -169,7 +169,7 @@ fn turn_logged(count: u64) {
         ack: Ack::Durable,
         first: SegmentId { database: 1, log: 0, segment: 0, start: 2 },
         segment_bytes: SEGMENT_BYTES,
-        first_debt: 0,
+        first_send: 0,
         durability,
     });
     let mut batches = Batches::new(FEW);

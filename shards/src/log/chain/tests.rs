@@ -10,9 +10,9 @@ fn schema() -> WrittenSchema {
     WrittenSchema::UNSTATED
 }
 
-/// A record that says that this debt was paid.
-fn paid(debt: u64) -> Box<[u8]> {
-    [&[9][..], &debt.to_le_bytes()].concat().into()
+/// A record that says that this pending send was delivered.
+fn delivered(send_id: u64) -> Box<[u8]> {
+    [&[9][..], &send_id.to_le_bytes()].concat().into()
 }
 
 /// A put of so many bytes.
@@ -30,12 +30,12 @@ fn begun() -> (Chain, Vec<Vec<u8>>) {
 /// A little of everything.
 fn chain() -> Vec<Vec<u8>> {
     let (mut writer, mut entries) = begun();
-    entries.extend(writer.append(Epoch(3), Time(5), &[paid(1), paid(2)], ENTRY_BYTES_MIN));
+    entries.extend(writer.append(Epoch(3), Time(5), &[delivered(1), delivered(2)], ENTRY_BYTES_MIN));
     entries.extend(writer.append(Epoch(4), Time(6), &[], ENTRY_BYTES_MIN));
-    entries.extend(writer.append(Epoch(5), Time(7), &[put(5000), paid(3)], ENTRY_BYTES_MIN));
+    entries.extend(writer.append(Epoch(5), Time(7), &[put(5000), delivered(3)], ENTRY_BYTES_MIN));
     entries.push(writer.take_over("b", schema(), Epoch(9)));
     let epoch = writer.place().epoch.next();
-    entries.extend(writer.append(epoch, Time(8), &[paid(4)], ENTRY_BYTES_MIN));
+    entries.extend(writer.append(epoch, Time(8), &[delivered(4)], ENTRY_BYTES_MIN));
     entries.push(writer.still());
     let place = writer.place().clone();
     entries.push(writer.name_checkpoint(checkpoint(place)));
@@ -73,10 +73,10 @@ fn what_was_written_reads_as_it_was() {
     assert_eq!(
         batches,
         [
-            (Epoch(3), Time(5), vec![paid(1), paid(2)]),
+            (Epoch(3), Time(5), vec![delivered(1), delivered(2)]),
             (Epoch(4), Time(6), vec![]),
-            (Epoch(5), Time(7), vec![put(5000), paid(3)]),
-            (second, Time(8), vec![paid(4)]),
+            (Epoch(5), Time(7), vec![put(5000), delivered(3)]),
+            (second, Time(8), vec![delivered(4)]),
         ]
     );
     assert_eq!(followed.iter().filter(|followed| **followed == Followed::Part).count(), 1);
@@ -144,9 +144,9 @@ fn what_is_missing_repeated_or_moved_is_named() {
 fn a_fork_is_named() {
     let (writer, entries) = begun();
     let (mut one, mut other) = (writer.clone(), writer);
-    let first = one.append(Epoch(1), Time(1), &[paid(1)], ENTRY_BYTES_MIN);
-    other.append(Epoch(1), Time(1), &[paid(2)], ENTRY_BYTES_MIN);
-    let second = other.append(Epoch(2), Time(1), &[paid(3)], ENTRY_BYTES_MIN);
+    let first = one.append(Epoch(1), Time(1), &[delivered(1)], ENTRY_BYTES_MIN);
+    other.append(Epoch(1), Time(1), &[delivered(2)], ENTRY_BYTES_MIN);
+    let second = other.append(Epoch(2), Time(1), &[delivered(3)], ENTRY_BYTES_MIN);
     assert_eq!(refused(&[entries, first, second].concat()), ChainError::Fork { number: 2 });
 }
 
@@ -186,7 +186,7 @@ fn an_owner_that_was_replaced_does_not_go_on() {
 #[test]
 fn a_checkpoint_is_of_what_the_chain_has_before_it() {
     let (mut writer, mut entries) = begun();
-    entries.extend(writer.append(Epoch(3), Time(5), &[paid(1)], ENTRY_BYTES_MIN));
+    entries.extend(writer.append(Epoch(3), Time(5), &[delivered(1)], ENTRY_BYTES_MIN));
     let place = writer.place().clone();
     let named = checkpoint(place.clone());
     let names = |named: &NamedCheckpoint| {
@@ -255,9 +255,11 @@ fn a_batch_without_its_end_is_let_go_of_by_a_takeover() {
     };
     entries.push(parts[0].clone());
     entries.push(other.take_over("b", schema(), Epoch(0)));
-    entries.extend(other.append(Epoch(EPOCHS_APART + 1), Time(0), &[paid(1)], ENTRY_BYTES_MIN));
+    entries.extend(other.append(Epoch(EPOCHS_APART + 1), Time(0), &[delivered(1)], ENTRY_BYTES_MIN));
     let (_, followed) = read(&entries).expect("it is whole");
-    assert!(matches!(followed.last(), Some(Followed::Epochs(gathered)) if gathered.records == [paid(1)]));
+    assert!(
+        matches!(followed.last(), Some(Followed::Epochs(gathered)) if gathered.records == [delivered(1)])
+    );
     // Without the takeover the next part has to be there.
     let refusal = ChainError::Part { number: 2, part: 0, parts: 1, expected: 1 };
     let mut goes_on = Chain::at({
@@ -273,7 +275,7 @@ fn a_batch_without_its_end_is_let_go_of_by_a_takeover() {
 fn what_is_no_record_is_refused_by_its_place() {
     let (mut writer, mut entries) = begun();
     let epoch = [&[1][..], &7_u64.to_le_bytes()].concat().into_boxed_slice();
-    entries.extend(writer.append(Epoch(1), Time(0), &[paid(1), epoch], ENTRY_BYTES_MIN));
+    entries.extend(writer.append(Epoch(1), Time(0), &[delivered(1), epoch], ENTRY_BYTES_MIN));
     assert_eq!(refused(&entries), ChainError::Record { number: 1, record: 1 });
     for piece in [&[1][..], &[5, 0, 0, 0, 9], &[0, 0, 0, 0]] {
         assert_eq!(split(piece), Err(0));

@@ -1,5 +1,5 @@
 //! What a database was when its last run ended: which epochs are complete, and what the objects and
-//! debts were then.
+//! pending sends were then.
 //!
 //! 1. Every log is *surveyed*: its segments are read in order, checksums, chain and all; what its
 //!    batches say of epochs is noted.
@@ -21,7 +21,7 @@ use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::batch::{Batch, Damage, End, Pieces, SegmentId, Tail, scan_pieces};
 use crate::log::bounds::Bounds;
-use crate::log::record::{Debt, Record};
+use crate::log::record::{Record, SendId};
 pub use crate::object::Change;
 use crate::object::{OwnerId, Ownership, Stored};
 use crate::placement::{Router, ShardSet};
@@ -109,8 +109,8 @@ pub struct Survey {
     pub durable: Epoch,
     /// When the last batch was sealed.
     pub time: Time,
-    /// No debt in it has a number from here on.
-    pub next_debt: u64,
+    /// No pending send in it has a number from here on.
+    pub next_send: u64,
     /// How many batches and records there are.
     pub batches: u64,
     /// How many records there are.
@@ -134,7 +134,9 @@ impl Survey {
         for (at, record) in batch.records().enumerate() {
             match Record::read(record).ok_or(at)? {
                 Record::Epoch(epoch) => self.latest = self.latest.max(epoch),
-                Record::Owe { debt, .. } => self.next_debt = self.next_debt.max(debt.0.saturating_add(1)),
+                Record::Send { send_id, .. } => {
+                    self.next_send = self.next_send.max(send_id.0.saturating_add(1))
+                }
                 _ => {}
             }
             (count, bytes) = (count + 1, bytes + 4 + record.len());
@@ -189,7 +191,7 @@ pub type Owed = (OwnerId, Option<Time>, Box<[u8]>);
 /// How many changes of a home are put into its table at once: so few that they stay in the cache.
 const CHANGES_MAX: usize = 128;
 
-/// What a checkpoint's part or a log says of debts, and, passing through, of objects.
+/// What a checkpoint's part or a log says of pending sends, and, passing through, of objects.
 pub struct Replay<A: Stored> {
     router: Router,
     /// By home, in the order they were read: what is not in its table yet.
@@ -199,7 +201,7 @@ pub struct Replay<A: Stored> {
 }
 
 /// Which part of a log one of its readers takes over: several read all of it, and each takes the
-/// objects of other homes. The first takes the debts.
+/// objects of other homes. The first takes the pending sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     /// Which of the readers.
@@ -230,14 +232,14 @@ pub struct NotUnderstood {
 /// What is owed, without an actor: ids, states and messages are bytes.
 #[derive(Debug, Default)]
 pub struct Owing {
-    owed: BTreeMap<Debt, Owed>,
-    paid: HashSet<Debt, ahash::RandomState>,
+    owed: BTreeMap<SendId, Owed>,
+    delivered: HashSet<SendId, ahash::RandomState>,
     /// With when they are due. Of no other time they are owed all the same.
-    cancelled: HashSet<(Debt, Time), ahash::RandomState>,
+    cancelled: HashSet<(SendId, Time), ahash::RandomState>,
 }
 
 impl Owing {
-    /// As [`Replay::apply`], of debts alone. Records of no version are left out.
+    /// As [`Replay::apply`], of pending sends alone. Records of no version are left out.
     pub fn apply(&mut self, batch: &Batch<'_>, from: Epoch, cut: Epoch) {
         let mut epoch = Epoch(0);
         for record in batch.records().filter_map(Record::read) {
@@ -249,14 +251,14 @@ impl Owing {
         }
     }
 
-    /// Takes note of a record that counts, if it is of a debt.
+    /// Takes note of a record that counts, if it is of a pending send.
     fn note(&mut self, record: Record<'_>) {
         match record {
-            Record::Owe { debt, sender, due, message } => {
-                self.owed.insert(debt, (sender, due, message.into()));
+            Record::Send { send_id, sender, due, message } => {
+                self.owed.insert(send_id, (sender, due, message.into()));
             }
-            Record::Paid { debt } => drop(self.paid.insert(debt)),
-            Record::Cancelled { debt, due } => drop(self.cancelled.insert((debt, due))),
+            Record::Delivered { send_id } => drop(self.delivered.insert(send_id)),
+            Record::Cancelled { send_id, due } => drop(self.cancelled.insert((send_id, due))),
             Record::Epoch(_) | Record::Put { .. } | Record::Remove { .. } => {}
         }
     }
@@ -264,20 +266,20 @@ impl Owing {
     /// Takes over what came later.
     fn follow(&mut self, later: Owing) {
         self.owed.extend(later.owed);
-        self.paid.extend(later.paid);
+        self.delivered.extend(later.delivered);
         self.cancelled.extend(later.cancelled);
     }
 
     /// What is left of it.
-    pub fn finish(mut self) -> BTreeMap<Debt, Owed> {
+    pub fn finish(mut self) -> BTreeMap<SendId, Owed> {
         let mut owed = std::mem::take(&mut self.owed);
-        owed.retain(|debt, (_, due, _)| !self.is_over(*debt, *due));
+        owed.retain(|send_id, (_, due, _)| !self.is_over(*send_id, *due));
         owed
     }
 
     /// Whether a message that is due then has run or is not to.
-    fn is_over(&self, debt: Debt, due: Option<Time>) -> bool {
-        self.paid.contains(&debt) || due.is_some_and(|due| self.cancelled.contains(&(debt, due)))
+    fn is_over(&self, send_id: SendId, due: Option<Time>) -> bool {
+        self.delivered.contains(&send_id) || due.is_some_and(|due| self.cancelled.contains(&(send_id, due)))
     }
 }
 
@@ -301,8 +303,8 @@ impl<A: Stored> Replay<A> {
     }
 
     /// Takes over what a batch says of the epochs from `from` on, up to `cut`. What is older is in
-    /// the checkpoint; and it must not be taken over again, because of a debt that was paid long
-    /// ago the logs may still have that it was made, and not that it was paid.
+    /// the checkpoint; and it must not be taken over again, because of a pending send that was
+    /// delivered long ago the logs may still have that it was made, and not that it was delivered.
     ///
     /// Changes of objects are given to `put` some at a time, with the number of their home, for it
     /// to drain into the [`Home`](crate::recovery::Home). The logs of one run have no object in
@@ -348,7 +350,7 @@ impl<A: Stored> Replay<A> {
                         self.change(home, id, None, &mut put);
                     }
                 }
-                Record::Owe { .. } | Record::Paid { .. } | Record::Cancelled { .. } => {
+                Record::Send { .. } | Record::Delivered { .. } | Record::Cancelled { .. } => {
                     if self.share.reader == 0 {
                         self.owing.note(record);
                     }
@@ -380,13 +382,13 @@ impl<A: Stored> Replay<A> {
         }
     }
 
-    /// Takes over the debts that came later.
+    /// Takes over the pending sends that came later.
     pub fn follow(&mut self, later: Replay<A>) {
         self.owing.follow(later.owing);
     }
 
-    /// The debts that are left.
-    pub fn finish(self) -> BTreeMap<Debt, Owed> {
+    /// The pending sends that are left.
+    pub fn finish(self) -> BTreeMap<SendId, Owed> {
         self.owing.finish()
     }
 }

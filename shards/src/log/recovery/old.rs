@@ -11,7 +11,7 @@ use crate::epoch::Epoch;
 use crate::log::batch::Batch;
 use crate::log::manifest::{Fate, Manifest};
 use crate::log::migration::{Convert, MigrationError, NotMigrated, OldTypes, Reading};
-use crate::log::record::{Debt, Record, decode};
+use crate::log::record::{Record, SendId, decode};
 use crate::log::schema::SchemaPart;
 use crate::object::{Ownership, Stored};
 use crate::placement::Router;
@@ -61,7 +61,7 @@ impl OldReplay {
                     let id = old.postcard(SchemaPart::Id, id).ok_or(not("an object's id"))?;
                     self.objects.insert(id, None);
                 }
-                Record::Owe { .. } | Record::Paid { .. } | Record::Cancelled { .. } => {
+                Record::Send { .. } | Record::Delivered { .. } | Record::Cancelled { .. } => {
                     self.owing.note(record);
                 }
             }
@@ -75,9 +75,9 @@ impl OldReplay {
     }
 
     /// All of it, in bytes of the next version. Nothing older than this is to come.
-    fn migrated(self, step: &Convert<'_>, dropped: &HashSet<Debt>) -> Result<OldReplay, MigrationError> {
+    fn migrated(self, step: &Convert<'_>, dropped: &HashSet<SendId>) -> Result<OldReplay, MigrationError> {
         let mut new = OldReplay::default();
-        (new.owing.paid, new.owing.cancelled) = (self.owing.paid, self.owing.cancelled);
+        (new.owing.delivered, new.owing.cancelled) = (self.owing.delivered, self.owing.cancelled);
         for (id, object) in self.objects {
             let Some((ownership, state)) = object else { continue };
             let (new_id, new_state) = step.object(&id, &state)?;
@@ -85,15 +85,15 @@ impl OldReplay {
                 return Err(step.same_id(&id));
             }
         }
-        for (debt, (sender, due, message)) in self.owing.owed {
-            if new.owing.is_over(debt, due) {
+        for (send_id, (sender, due, message)) in self.owing.owed {
+            if new.owing.is_over(send_id, due) {
                 continue;
             }
             // One that was dropped is read by nobody. It stays owed, so that it is not forgotten
             // that it was.
-            let is_dropped = dropped.contains(&debt);
-            let message = if is_dropped { message } else { step.message(debt, &message)?.into() };
-            new.owing.owed.insert(debt, (sender, due, message));
+            let is_dropped = dropped.contains(&send_id);
+            let message = if is_dropped { message } else { step.message(send_id, &message)?.into() };
+            new.owing.owed.insert(send_id, (sender, due, message));
         }
         Ok(new)
     }
@@ -133,7 +133,7 @@ impl OldReplay {
 pub struct Migrating<'r> {
     reading: &'r Reading,
     /// Messages that are owed and never run.
-    dropped: HashSet<Debt>,
+    dropped: HashSet<SendId>,
     /// The longest value that the database takes.
     value_max: usize,
     /// What there is so far, and of which version it is.
@@ -145,7 +145,7 @@ impl<'r> Migrating<'r> {
     /// [checked](Reading::check).
     pub fn new(reading: &'r Reading, manifest: &Manifest) -> Self {
         let dropped = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::Dropped);
-        let dropped = dropped.map(|blamed| Debt(blamed.debt)).collect();
+        let dropped = dropped.map(|blamed| SendId(blamed.send_id)).collect();
         Migrating { reading, dropped, value_max: manifest.bounds().value(), old: None }
     }
 
@@ -166,7 +166,7 @@ impl<'r> Migrating<'r> {
     }
 
     /// Migrates all there is to this version, before what that has recorded. Objects are given to
-    /// `put`, as by [`Replay::apply`]; debts are returned.
+    /// `put`, as by [`Replay::apply`]; pending sends are returned.
     ///
     /// # Errors
     /// As [`Migrating::follow`].

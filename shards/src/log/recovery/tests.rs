@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::log::batch::{Marks, scan};
 use crate::log::bounds::{Bounds, TooLong};
-use crate::log::record::{IdIs, Layouts, epoch_record, write_owe};
+use crate::log::record::{IdIs, Layouts, epoch_record, write_send};
 use crate::log::trust::Trust;
 use crate::log::writer::{BatchWriter, Records, Wrote};
 use crate::object::OwnerId;
@@ -53,7 +53,8 @@ fn sealed(mut writer: BatchWriter) -> Vec<u8> {
     writer.seal(SEGMENT, &mut Tail::default(), &Marks::default()).to_vec()
 }
 
-/// All kinds of records of objects, some of them by postcard, and two debts of which one is paid.
+/// All kinds of records of objects, some of them by postcard, and two pending sends of which one is
+/// delivered.
 fn log() -> Vec<u8> {
     let mut writer = BatchWriter::new(BOUNDS);
     raw(&mut writer, &epoch_record(Epoch(1)));
@@ -66,18 +67,18 @@ fn log() -> Vec<u8> {
             put(&mut writer, &mut trust, id, state);
         }
     }
-    for debt in [4, 5] {
+    for send_id in [4, 5] {
         push(&mut writer, |records| {
             records
-                .push(|to| write_owe(Debt(debt), OwnerId(0), None, b"message", 7, to))
+                .push(|to| write_send(SendId(send_id), OwnerId(0), None, b"message", 7, to))
                 .expect("it is short");
         });
     }
-    raw(&mut writer, &crate::log::record::paid_record(Debt(4)));
+    raw(&mut writer, &crate::log::record::delivered_record(SendId(4)));
     sealed(writer)
 }
 
-type Found = (BTreeMap<u64, (Ownership, (u32, u16))>, Vec<Debt>);
+type Found = (BTreeMap<u64, (Ownership, (u32, u16))>, Vec<SendId>);
 
 /// What so many readers of the log make of it.
 fn replayed(log: &[u8], readers: usize) -> Result<Found, NotUnderstood> {
@@ -106,13 +107,13 @@ fn replayed(log: &[u8], readers: usize) -> Result<Found, NotUnderstood> {
 #[test]
 fn several_readers_of_a_log_make_of_it_what_one_does() {
     let log = log();
-    let (objects, debts) = replayed(&log, 1).expect("it can be understood");
-    assert_eq!((objects.len(), debts), (560, vec![Debt(5)]));
+    let (objects, sends) = replayed(&log, 1).expect("it can be understood");
+    assert_eq!((objects.len(), sends), (560, vec![SendId(5)]));
     let expected = |id: u64| (Ownership::Owned(OwnerId(id % 3)), ((id * 7 + 2) as u32, id as u16));
     assert!(objects.iter().all(|(id, found)| *found == expected(*id)));
     for readers in 2..=HOMES + 1 {
         let several = replayed(&log, readers).expect("it can be understood");
-        assert_eq!(several, (objects.clone(), vec![Debt(5)]), "{readers} readers");
+        assert_eq!(several, (objects.clone(), vec![SendId(5)]), "{readers} readers");
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Backup {
     files: Files,
     manifest: Manifest,
     objects: Model,
-    debts: BTreeMap<Debt, recovery::Owed>,
+    sends: BTreeMap<SendId, recovery::Owed>,
     owed: Owed,
 }
 
@@ -109,8 +109,8 @@ impl World {
         let history = self.history.as_copied(begun, &answered);
         let owed = judge_found(&history, &self.told, Some(cut), &found)
             .map_err(|wrong| format!("a backup begun at step {begun}: {wrong}"))?;
-        let (objects, debts) = (found.objects(), found.owed);
-        self.lives().backup = Some(Backup { files: disks.files, manifest, objects, debts, owed });
+        let (objects, sends) = (found.objects(), found.owed);
+        self.lives().backup = Some(Backup { files: disks.files, manifest, objects, sends, owed });
         Ok(())
     }
 
@@ -118,7 +118,7 @@ impl World {
     /// everything is as it was in the backup.
     pub(super) fn restore(&mut self) -> Result<Option<Owed>, String> {
         let World { lives: Some(lives), .. } = self else { unreachable!("a world with disks") };
-        let Some(Backup { files, manifest, objects, debts, owed }) = lives.backup.take() else {
+        let Some(Backup { files, manifest, objects, sends, owed }) = lives.backup.take() else {
             return Ok(None);
         };
         let newer = lives.disks.copy_over(&files, &manifest);
@@ -129,7 +129,7 @@ impl World {
         lives.delete_the_rest();
         let found =
             recover(&lives.disks, 1 + self.dice.below(5)).map_err(|wrong| format!("restored: {wrong}"))?;
-        if (found.objects(), &found.owed) != (objects, &debts) {
+        if (found.objects(), &found.owed) != (objects, &sends) {
             return Err(format!("restored, and not as it was: {:?}, {:?}", found.objects(), found.owed));
         }
         Ok(Some(owed))

@@ -20,7 +20,7 @@ pub(super) struct Checkpointing {
     /// By shard: it has closed the epochs before.
     closed: Vec<bool>,
     is_durable: bool,
-    /// By shard: it has told the others of all it paid before.
+    /// By shard: it has told the others of all it delivered before.
     marked: Vec<bool>,
     parts: Vec<PartUnderWay>,
     /// The manifest names it; what is left to do is to delete what is not needed any more.
@@ -33,19 +33,19 @@ struct PartUnderWay {
     writer: PartWriter,
     at: Place,
     bytes: Vec<u8>,
-    next_debt: u64,
+    next_send: u64,
 }
 
 /// Where a part is gone on with.
 enum Place {
     Objects(u32),
-    PendingSends(Debt),
+    PendingSends(SendId),
     End,
 }
 
 impl PartUnderWay {
-    /// Goes on with it, by at most so many slots, and for at most so many objects or debts more
-    /// than one.
+    /// Goes on with it, by at most so many slots, and for at most so many objects or pending sends
+    /// more than one.
     fn go_on(
         &mut self,
         shard: &mut Shard<Simulated>,
@@ -61,12 +61,12 @@ impl PartUnderWay {
         match self.at {
             Place::Objects(from) => {
                 let next = shard.checkpoint_objects(epoch, from, slots, writer, goes_on)?;
-                self.at = next.map_or(Place::PendingSends(Debt(0)), Place::Objects);
+                self.at = next.map_or(Place::PendingSends(SendId(0)), Place::Objects);
             }
             Place::PendingSends(from) if shard.has_marks(epoch) => {
-                let next = shard.checkpoint_debts(epoch, from, writer, goes_on)?;
+                let next = shard.checkpoint_sends(epoch, from, writer, goes_on)?;
                 self.at = next.map_or(Place::End, Place::PendingSends);
-                self.next_debt = shard.next_debt();
+                self.next_send = shard.next_send();
             }
             Place::PendingSends(_) | Place::End => {}
         }
@@ -115,7 +115,7 @@ impl World {
                 let part = |log| {
                     let id = SegmentId { database: manifest.database, log, segment: 0, start };
                     let writer = PartWriter::new(id, bounds, enough);
-                    PartUnderWay { id, writer, at: Place::Objects(0), bytes: Vec::new(), next_debt: 0 }
+                    PartUnderWay { id, writer, at: Place::Objects(0), bytes: Vec::new(), next_send: 0 }
                 };
                 let parts = (manifest.next_log..).take(shards).map(part).collect();
                 manifest.next_log += shards as u64;
@@ -206,12 +206,12 @@ impl World {
         let epoch = checkpoint.epoch;
         self.audit_checkpoint(checkpoint);
         let Checkpointing { time, ref mut parts, .. } = *checkpoint;
-        let mut next_debt = 0;
+        let mut next_send = 0;
         let mut named = Vec::new();
         let lives = self.lives.as_mut().expect("a world with disks");
         for part in parts {
             part.read_back(lives.manifest.bounds());
-            next_debt = part.next_debt.max(next_debt);
+            next_send = part.next_send.max(next_send);
             let end = part.writer.end();
             named.push(Part { log: part.id.log, start: part.id.start, end: end.tail, bytes: end.bytes });
             lives.disks.files.insert((part.id.log, 0), std::mem::take(&mut part.bytes));
@@ -222,7 +222,7 @@ impl World {
             LogBegin { segment, tail, ..*begin }
         });
         let logs = trimmed.collect();
-        lives.manifest.switch(Checkpoint { epoch, time, next_debt, parts: named }, logs);
+        lives.manifest.switch(Checkpoint { epoch, time, next_send, parts: named }, logs);
         lives.store_manifest();
         checkpoint.is_switched = true;
     }
