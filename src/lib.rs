@@ -119,7 +119,7 @@ pub use stats::{Activity, AnswerTimes, Gauges, Hot, Latency, Phase, ShardStats, 
 pub use topology::{Cpu, PlaceError, Placement, Topology};
 pub use transport::each_shard::EachShard;
 pub use transport::replies::Ask;
-pub use typed::call::{Call, CallAll, CallOutcome, CallStream};
+pub use typed::call::{Call, CallAll, CallOutcome, CallStream, CallStreamAsTheyCome};
 pub use typed::snapshot::{KindFold, KindRead};
 pub use typed::watch::KindWatch;
 
@@ -128,7 +128,5 @@ pub use typed::watch::KindWatch;
 pub mod __typed {
     pub use serde;
 
-    pub use crate::typed::codec::{
-        HashPlace, OfVariants, Own, PlaceOf, Ref, number_of, read, refuse_to_read, refuse_to_write,
-    };
+    pub use crate::typed::codec::{HashPlace, OfVariants, Own, PlaceOf, Ref, number_of, read};
 }

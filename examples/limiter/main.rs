@@ -40,7 +40,6 @@ freehold::actor! {
     actor Limiter {
         id: Id, state: State, message: Message, reply: Reply, error: Refused,
         // There is no log, so nothing needs to be serialized.
-        memory: only,
         kinds {
             Tenant(name: Key),
             Session(tenant: Key, token: u64) in Tenant(tenant),

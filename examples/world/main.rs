@@ -41,7 +41,6 @@ freehold::actor! {
     actor World {
         id: Id, state: State, message: Message, reply: Reply, error: AccessError<Id>,
         // There is no log: the exchange has one.
-        memory: only,
         kinds {
             Entity(no: EntityNo),
             Region(no: RegionNo),

@@ -114,7 +114,10 @@ impl Server {
     /// ```no_run
     /// # use freehold::{Actor, Config, LogConfig, Runtime};
     /// # fn open<A: Actor>() -> Result<(), Box<dyn std::error::Error>>
-    /// # where A::Message: serde::Serialize + serde::de::DeserializeOwned {
+    /// # where
+    /// #     A::State: serde::Serialize + serde::de::DeserializeOwned,
+    /// #     A::Message: serde::Serialize + serde::de::DeserializeOwned,
+    /// # {
     /// let server = freehold_metrics::Server::starting("127.0.0.1:9100")?;
     /// let log = LogConfig { progress: Some(server.progress()), ..LogConfig::at("/var/lib/bank") };
     /// let runtime = Runtime::<A>::open(Config::default(), log)?;

@@ -10,6 +10,7 @@ use freehold::{
     Actor, CommitLog, CommitLogError, Epoch, EpochBatch, LocalLog, LogConfig, SchemaTypes, WrittenSchema,
 };
 use freehold_shard::log::chain::{Chain, ChainPlace, Followed, NamedCheckpoint};
+use serde::de::DeserializeOwned;
 
 use crate::error::ReplicaError;
 use crate::objects::Objects;
@@ -49,7 +50,7 @@ pub(crate) enum Took {
     Strayed { after: Epoch, until: Epoch },
 }
 
-impl<A: Actor + SchemaTypes> Follower<A> {
+impl<A: Actor<State: DeserializeOwned> + SchemaTypes> Follower<A> {
     /// Opens the log, which goes on at this place of the chain.
     pub(crate) fn open(
         log: &LogConfig,

@@ -127,6 +127,7 @@ fn refuse_checkpoint(asker: &Asker) {
 
 impl<A: Actor> Node<A>
 where
+    <A as Actor>::State: Serialize + DeserializeOwned,
     <A as Actor>::Message: Serialize + DeserializeOwned,
 {
     /// Reaches the stream, follows it to its end, and takes over if nobody else owns the database.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use freehold::{Actor, Epoch, WrittenSchema};
 use freehold_shard::record::Record;
 use rpds::HashTrieMapSync;
+use serde::de::DeserializeOwned;
 
 /// All objects of a standby.
 pub(crate) struct Objects<A: Actor> {
@@ -22,7 +23,10 @@ impl<A: Actor> Objects<A> {
     }
 
     /// Takes over a record.
-    pub(crate) fn note(&mut self, record: &[u8]) {
+    pub(crate) fn note(&mut self, record: &[u8])
+    where
+        A::State: DeserializeOwned,
+    {
         match Record::read(record) {
             Some(Record::Put { id, state, .. }) => match (id.decode::<A::Id>(), state.decode::<A::State>()) {
                 (Some(id), Some(state)) => self.states.insert_mut(id, Arc::new(state)),

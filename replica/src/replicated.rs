@@ -59,6 +59,7 @@ pub struct Replicated<A: Actor> {
 
 impl<A: Actor> Replicated<A>
 where
+    <A as Actor>::State: Serialize + DeserializeOwned,
     <A as Actor>::Message: Serialize + DeserializeOwned,
 {
     /// Joins the database. The node becomes its owner if nobody owns it, or if it was the owner
@@ -237,6 +238,7 @@ impl<A: Actor> fmt::Debug for Replicated<A> {
 /// The life of the node's thread.
 fn live<A: Actor>(setup: Setup<A>, ready: &mpsc::Sender<Result<(), ReplicaError>>)
 where
+    <A as Actor>::State: Serialize + DeserializeOwned,
     <A as Actor>::Message: Serialize + DeserializeOwned,
 {
     let executor = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -37,7 +37,6 @@ pub mod recovery {
 mod simulation;
 
 pub use actor::addressees::{ADDRESSEES_MAX, Addressees};
-pub use actor::codec::Codec;
 pub use actor::collection::{Collection, EntryMut, EntryWalk};
 pub use actor::destination::Destination;
 pub use actor::entries::{EntryKind, KindEntries, KindEntry, KindWalk};
@@ -67,6 +66,7 @@ pub use placement::{PlacementKey, Router, SHARDS_MAX, ShardIndex, ShardSet, plac
 pub use prefetch::{NoPrefetch, Prefetch};
 pub use shard::Shard;
 pub use shard::actions::BegunAction;
+pub use shard::codec::Codec;
 pub use shard::journal::{Ack, Begun, LogStart, Write};
 pub use time::Time;
 pub use transaction::Transaction;

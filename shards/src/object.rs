@@ -147,7 +147,7 @@ pub trait Stored: Sized + 'static {
     /// What identifies an object.
     type Id: ObjectId;
     /// What one object holds.
-    type State: Clone + Send + Sync + Serialize + DeserializeOwned + 'static;
+    type State: Clone + Send + Sync + 'static;
 }
 
 /// What became of an object: what it is now, or that it was removed.

@@ -230,7 +230,8 @@ impl Rig {
                 left > 0
             };
             if let Some(from) = objects {
-                let next = self.shard.checkpoint_objects(snapshot, from, 4, &mut part, goes_on);
+                let next =
+                    self.shard.checkpoint_objects(&Codec::new(), snapshot, from, 4, &mut part, goes_on);
                 objects = next.expect("the snapshot is open");
             } else if let Some(from) = sends {
                 let next = self.shard.checkpoint_sends(snapshot, from, &mut part, goes_on);

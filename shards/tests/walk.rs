@@ -46,7 +46,7 @@ impl Walk {
         let mut part = part();
         let from = self.from.expect("it has not come to its end");
         let shard = &mut rig.shards[0];
-        let walked = shard.checkpoint_objects(self.snapshot, from, most, &mut part, || true);
+        let walked = shard.checkpoint_objects(&Codec::new(), self.snapshot, from, most, &mut part, || true);
         self.from = walked.expect("it is under way");
         while let Some(bytes) = part.last_batch() {
             let each = |batch: log::Batch<'_>| {
@@ -152,7 +152,7 @@ fn a_checkpoint_that_is_given_up_leaves_nothing() {
     assert!(rig.shards[0].has_garbage());
     assert_eq!(kept(&mut rig), (0, 0));
     assert!(!rig.shards[0].has_garbage());
-    let walked = rig.shards[0].checkpoint_objects(walk.snapshot, 0, 10, &mut part(), || true);
+    let walked = rig.shards[0].checkpoint_objects(&Codec::new(), walk.snapshot, 0, 10, &mut part(), || true);
     assert_eq!(walked, Err(PartError::Expired));
     // Nor does it confuse the next.
     let _ = Walk::begin(&mut rig);

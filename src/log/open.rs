@@ -17,6 +17,8 @@ use freehold_shard::{
     Ack, Actor, Codec, Durability, Epoch, LogStart, OwnerId, PlacementKey, Prefetch, Reading, Router, SendId,
     Shard, Time, WrittenSchema,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::contents::{
     Contents, Ended, SegmentPlace, Source, Surveyed, contents, cuts, is_strange, read, refuse_strangers,
@@ -32,6 +34,7 @@ use super::{
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
 use crate::disk::name::{PIN, UNFINISHED};
+use crate::random::random;
 
 /// A message that is owed, as it runs again.
 pub(crate) struct Owes<A: Actor> {
@@ -192,7 +195,7 @@ type ApplyBatch<'a> = Box<dyn FnMut(&Batch<'_>, Epoch, Epoch) -> Result<(), NotU
 
 /// Finds out what a database was when its last run ended, and changes nothing. The tables of the
 /// shards get `seeds`.
-pub(crate) fn recover<A: Actor, P: Prefetch>(
+pub(crate) fn recover<A: Actor<State: DeserializeOwned>, P: Prefetch>(
     directory: &Directory,
     contents: &Contents,
     router: Router,
@@ -253,7 +256,7 @@ impl Recovering<'_> {
     }
 
     /// The objects of each shard, and the messages that are owed.
-    fn replay_all<A: Actor, P: Prefetch>(
+    fn replay_all<A: Actor<State: DeserializeOwned>, P: Prefetch>(
         &self,
         router: Router,
         seeds: &[u64],
@@ -375,18 +378,45 @@ fn schema<'a>(manifest: &'a Manifest, source: &Source, surveyed: &Surveyed) -> O
     (surveyed.survey.records > 0).then(|| manifest.schema(source.run))
 }
 
-/// Opens the database for a run of `shards` shards; makes it if there is none. A `key` that is
-/// given is used from now on.
-pub(crate) fn open<A: Actor, P: Prefetch>(
+/// [`open`], of types that are known where it was named.
+type OpenFn<A> = fn(&LogConfig, Option<PlacementKey>, usize) -> Result<Opened<A>, LogError>;
+
+/// A log that is to be opened, for an actor whose types can be written and read. So a start without
+/// a log asks for no `serde`.
+pub(crate) struct ToOpen<A: Actor> {
+    pub(crate) config: LogConfig,
+    open: OpenFn<A>,
+}
+
+impl<A: Actor> ToOpen<A> {
+    pub(crate) fn new<P: Prefetch>(config: LogConfig) -> ToOpen<A>
+    where
+        A::State: Serialize + DeserializeOwned,
+        A::Message: Serialize + DeserializeOwned,
+    {
+        ToOpen { config, open: open::<A, P> }
+    }
+
+    /// Opens the database for a run of `shards` shards; makes it if there is none. A `key` that is
+    /// given is used from now on.
+    pub(crate) fn open(&self, key: Option<PlacementKey>, shards: usize) -> Result<Opened<A>, LogError> {
+        (self.open)(&self.config, key, shards)
+    }
+}
+
+fn open<A: Actor, P: Prefetch>(
     config: &LogConfig,
-    codec: &Codec<A>,
     key: Option<PlacementKey>,
     shards: usize,
-    random: impl Fn() -> u64,
-) -> Result<Opened<A>, LogError> {
+) -> Result<Opened<A>, LogError>
+where
+    A::State: Serialize + DeserializeOwned,
+    A::Message: Serialize + DeserializeOwned,
+{
+    let codec = &Codec::new();
     let directory = Directory::open_with(&config.directory, config.options())?;
     let (file, manifest) =
-        ManifestFile::open(&directory, config.create, config.segment_bytes as u64, key, &random)?;
+        ManifestFile::open(&directory, config.create, config.segment_bytes as u64, key, random)?;
     let contents = contents(&directory, manifest)?;
     refuse_strangers(&directory, &contents)?;
     mention_others(&directory)?;

@@ -242,14 +242,16 @@ async fn write_part<A: Actor>(
         PartError::Expired => SnapshotError::Expired.into(),
         _ => unreachable!("all kinds are above"),
     };
+    let codec = here.with_core(|shard, _| shard.codec()).ok_or(CheckpointError::NoLog)?;
     let mut from = Some(0);
     let mut effort = effort(&here, &logs, epoch);
     while let Some(at) = from {
         let stretch = 1.0 + effort * (STRETCH - 1.0);
         let most = (SLOTS as f64 * stretch) as usize;
         let mut slice = Slice::stretched(stretch);
-        let walked = here
-            .with_core(|shard, _| shard.checkpoint_objects(epoch, at, most, &mut part, || slice.goes_on()));
+        let walked = here.with_core(|shard, _| {
+            shard.checkpoint_objects(&codec, epoch, at, most, &mut part, || slice.goes_on())
+        });
         from = walked.map_err(not_written)?;
         effort = end_slice(&here, &logs, epoch, slice, &mut file, &mut part).await?;
     }

@@ -21,7 +21,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use freehold_shard::{Actor, Codec};
+use freehold_shard::Actor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -29,12 +29,14 @@ use crate::api::handle::Handle;
 use crate::api::local::Local;
 use crate::config::Config;
 use crate::core::command::Command;
+use crate::core::prefetch::Processor;
 use crate::core::shared::Shared;
 use crate::core::{LocalShard, ShardExit};
 use crate::embedding::Embedding;
 use crate::error::{CheckpointError, SnapshotError, StartError, TaskError};
 use crate::gate::start::GateThreads;
 use crate::log::demands::Checkpoint;
+use crate::log::open::ToOpen;
 use crate::log::{LogConfig, Recovery};
 use crate::runtime::report::Report;
 use crate::stats::{Phase, Stats};
@@ -128,6 +130,7 @@ impl<A: Actor> Runtime<A> {
     /// again, and nothing that was acknowledged is lost by it.
     pub fn open(config: Config, log: LogConfig) -> Result<Self, StartError>
     where
+        A::State: Serialize + DeserializeOwned,
         A::Message: Serialize + DeserializeOwned,
     {
         Self::open_with(config, log, Embedding::new())
@@ -151,10 +154,11 @@ impl<A: Actor> Runtime<A> {
     /// As [`Runtime::open`].
     pub fn open_with(config: Config, log: LogConfig, embedding: Embedding<A>) -> Result<Self, StartError>
     where
+        A::State: Serialize + DeserializeOwned,
         A::Message: Serialize + DeserializeOwned,
     {
         log.check()?;
-        Self::bring_up(config, embedding, Some((log, Codec::new())))
+        Self::bring_up(config, embedding, Some(ToOpen::new::<Processor>(log)))
     }
 
     /// What was found in the log's directory at the start; `None` without a log.

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_utils::CachePadded;
-use freehold_shard::{Actor, Codec, Mvcc, PlacementKey, Router, SHARDS_MAX, ShardIndex};
+use freehold_shard::{Actor, Mvcc, PlacementKey, Router, SHARDS_MAX, ShardIndex};
 
 use super::thread::bring_up;
 use super::watch::watch;
@@ -19,15 +19,14 @@ use super::{Runtime, checkpoint, leaving};
 use crate::config::{Config, Shards};
 use crate::core::LocalShard;
 use crate::core::command::Command;
-use crate::core::prefetch::Processor;
 use crate::core::setup::ShardSetup;
 use crate::core::shared::Shared;
 use crate::doctor::{Examination, examine};
 use crate::embedding::Embedding;
 use crate::error::{ConfigError, StartError};
 use crate::fork::Birth;
-use crate::log::open::{Opened, Restored};
-use crate::log::{self, LogConfig, SharedLogs};
+use crate::log::SharedLogs;
+use crate::log::open::{Opened, Restored, ToOpen};
 use crate::random::random;
 use crate::stats::hot::HotWindows;
 use crate::stats::trace::Traces;
@@ -87,19 +86,18 @@ type OpenLog<A> = (Option<Arc<SharedLogs>>, Router, Vec<Option<Restored<A>>>);
 
 /// Recovers what the log's directory has, if there is a log.
 fn open_log<A: Actor>(
-    log: Option<(LogConfig, Codec<A>)>,
+    log: Option<ToOpen<A>>,
     config: &Config,
     shards: usize,
 ) -> Result<OpenLog<A>, StartError> {
-    let Some((log, codec)) = log else {
+    let Some(log) = log else {
         let key = config.placement_key.unwrap_or_else(|| PlacementKey(random()));
         return Ok((None, Router::new(key, shards), (0..shards).map(|_| None).collect()));
     };
-    if log.leaving.as_ref().is_some_and(|sender| !sender.take()) {
+    if log.config.leaving.as_ref().is_some_and(|sender| !sender.take()) {
         return Err(ConfigError::LeavingTaken.into());
     }
-    let Opened { logs, router, restored } =
-        log::open::open::<A, Processor>(&log, &codec, config.placement_key, shards, random)?;
+    let Opened { logs, router, restored } = log.open(config.placement_key, shards)?;
     tracing::info!(recovery = %logs.recovery, directory = %logs.directory.path().display(), "the log is open");
     Ok((Some(Arc::new(logs)), router, restored.into_iter().map(Some).collect()))
 }
@@ -162,7 +160,7 @@ impl<A: Actor> Runtime<A> {
     pub(super) fn bring_up(
         config: Config,
         embedding: Embedding<A>,
-        log: Option<(LogConfig, Codec<A>)>,
+        log: Option<ToOpen<A>>,
     ) -> Result<Self, StartError> {
         let begun = Instant::now();
         config.check()?;

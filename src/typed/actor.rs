@@ -100,9 +100,9 @@
 ///
 /// **Error.** One type for all messages; it is `From<AccessError<Id>>`.
 ///
-/// **Memory.** `memory: only,` behind `error` is for an actor that never has a log. Then kinds need
-/// not be `Serialize`: they may hold channels, sockets, an `Instant`. In a runtime that is opened
-/// with a log every message that writes an object would be undone (`NotRecorded`).
+/// **Memory.** Only [`Runtime::open`](crate::Runtime::open), which has a log, asks that kinds and
+/// messages are `Serialize`. In a runtime without one they may hold channels, sockets, an
+/// `Instant`.
 ///
 /// ```
 /// use std::sync::mpsc::Sender;
@@ -112,7 +112,6 @@
 /// freehold::actor! {
 ///     actor Sessions {
 ///         id: Id, state: State, message: Message, reply: Reply, error: AccessError<Id>,
-///         memory: only,
 ///         kinds { Session(user: u64) }
 ///         messages { Connect -> () }
 ///     }
@@ -153,7 +152,6 @@ macro_rules! actor {
             $(#[$reply_attribute:meta])* reply: $Reply:ident,
             error: $Error:ty,
             $(schema: $schema:expr,)?
-            $(memory: $memory:ident,)?
             kinds {
                 $($Kind:ident($($field:ident: $Key:ty),+ $(,)?)
                     $(in $Header:ident($($of:expr),+ $(,)?))?
@@ -209,7 +207,7 @@ macro_rules! actor {
         }
 
         $crate::__actor_codec! { $Id { $($Kind(($($Key),+))),+ } }
-        $crate::__actor_state! { ($($memory)?) $State { $($Kind($Kind)),+ } }
+        $crate::__actor_codec! { $State { $($Kind($Kind)),+ } }
         $crate::__actor_codec! { $Message { $($Sent($Sent)),+ } }
         $crate::__actor_kinds! {
             $Actor $Id $State
@@ -330,31 +328,6 @@ macro_rules! __actor_codec {
                 deserializer: __Deserializer,
             ) -> ::core::result::Result<Self, __Deserializer::Error> {
                 $crate::__typed::read(deserializer)
-            }
-        }
-    };
-}
-
-/// How the states of an actor are written and read: not at all, if it is for memory only.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __actor_state {
-    (() $($codec:tt)+) => { $crate::__actor_codec! { $($codec)+ } };
-    ((only) $State:ident $kinds:tt) => {
-        impl $crate::__typed::serde::Serialize for $State {
-            fn serialize<__Serializer: $crate::__typed::serde::Serializer>(
-                &self,
-                _: __Serializer,
-            ) -> ::core::result::Result<__Serializer::Ok, __Serializer::Error> {
-                $crate::__typed::refuse_to_write()
-            }
-        }
-
-        impl<'de> $crate::__typed::serde::Deserialize<'de> for $State {
-            fn deserialize<__Deserializer: $crate::__typed::serde::Deserializer<'de>>(
-                _: __Deserializer,
-            ) -> ::core::result::Result<Self, __Deserializer::Error> {
-                $crate::__typed::refuse_to_read()
             }
         }
     };

@@ -11,7 +11,7 @@ use freehold_shard::{Actor, AskError, MessageOf, Outcome};
 use futures_core::Stream;
 
 use crate::api::ask_all::AskAll;
-use crate::api::ask_stream::AskStream;
+use crate::api::ask_stream::{AskStream, AskStreamAsTheyCome};
 use crate::api::deadline::{AskUntil, Blocking, GiveUp};
 use crate::api::handle::Handle;
 use crate::transport::replies::Ask;
@@ -177,6 +177,49 @@ impl<A: Actor, S: Stream<Item: MessageOf<A>>> CallStream<A, S> {
     pub(super) fn new(handle: &Handle<A>, under_way_max: usize, messages: S) -> Self {
         let messages = IntoMessages { messages: Box::pin(messages), actor: PhantomData };
         CallStream { stream: handle.ask_stream(under_way_max, messages) }
+    }
+
+    /// The same outcomes as they come, each with the number of its message, from 0 on: as
+    /// [`AskStream::as_they_come`].
+    ///
+    /// ```
+    /// # use freehold_example::*;
+    /// use futures::StreamExt;
+    ///
+    /// let runtime = start();
+    /// let deposits = futures::stream::iter(0..100).map(|account| Deposit { account, cents: account });
+    /// let outcomes = runtime.handle().call_stream(64, deposits).as_they_come();
+    /// let balances: Vec<_> = futures::executor::block_on(outcomes.collect());
+    /// assert!(balances.len() == 100 && balances.into_iter().all(|(number, cents)| cents == Ok(number)));
+    /// ```
+    pub fn as_they_come(self) -> CallStreamAsTheyCome<A, S> {
+        CallStreamAsTheyCome { stream: self.stream.as_they_come() }
+    }
+}
+
+/// The outcomes of a stream's messages as they come, each with the number of its message; made by
+/// [`CallStream::as_they_come`]. When dropped it does as [`AskStream`].
+#[must_use = "messages are taken and sent while the outcomes are awaited"]
+pub struct CallStreamAsTheyCome<A: Actor, S> {
+    stream: AskStreamAsTheyCome<A, IntoMessages<A, S>>,
+}
+
+impl<A: Actor, S: Stream<Item: MessageOf<A>>> Stream for CallStreamAsTheyCome<A, S> {
+    type Item = (u64, CallOutcome<A, S::Item>);
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let numbered = ready!(Pin::new(&mut self.stream).poll_next(cx));
+        Poll::Ready(numbered.map(|(number, outcome)| (number, own::<A, S::Item>(outcome))))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.stream.size_hint()
+    }
+}
+
+impl<A: Actor, S> fmt::Debug for CallStreamAsTheyCome<A, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallStreamAsTheyCome").finish_non_exhaustive()
     }
 }
 

@@ -2,9 +2,9 @@
 //! how an id is placed.
 //!
 //! Each variant holds one value, and is written as a derived `Serialize` writes such a variant. The
-//! enums can be written if all of their values can be, and only then: an actor whose messages are
-//! not `Serialize` runs in memory. A bound on a plain type that does not hold is an error by
-//! itself, but not one that names a lifetime: hence [`Ref`] and [`Own`].
+//! enums can be written if all of their values can be, and only then: an actor whose kinds or
+//! messages are not `Serialize` runs in memory. A bound on a plain type that does not hold is an
+//! error by itself, but not one that names a lifetime: hence [`Ref`] and [`Own`].
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -29,22 +29,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Own<'_, T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         T::deserialize(deserializer).map(|value| Own(value, PhantomData))
     }
-}
-
-/// What a state says that `actor!` was told to keep in memory only.
-const MEMORY_ONLY: &str =
-    "its actor is declared with `memory: only`: take that out, and derive `Serialize` for its kinds";
-
-/// A state is not to be written.
-#[cold]
-pub fn refuse_to_write<T, E: serde::ser::Error>() -> Result<T, E> {
-    Err(E::custom(MEMORY_ONLY))
-}
-
-/// A state is not to be read.
-#[cold]
-pub fn refuse_to_read<T, E: Error>() -> Result<T, E> {
-    Err(E::custom(MEMORY_ONLY))
 }
 
 /// An enum each of whose variants holds one value.

@@ -185,6 +185,7 @@ fn check_cells(directory: &Path, shards: usize) {
 
 fn open<A: Actor>(directory: &Path, shards: usize) -> Runtime<A>
 where
+    A::State: Serialize + DeserializeOwned,
     A::Message: Serialize + DeserializeOwned,
 {
     let config = Config {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A file, and what the compiler says of it. Nothing: it compiles.
-const MISTAKES: [(&str, &[&str]); 11] = [
+const MISTAKES: [(&str, &[&str]); 12] = [
     ("async_receive", &["`receive` has an incompatible type", "expected `Result<", "found future"]),
     (
         "async_receive_of_a_message",
@@ -56,6 +56,7 @@ const MISTAKES: [(&str, &[&str]); 11] = [
             "`Runtime::<A>::open`",
         ],
     ),
+    ("state_not_written", &["#[derive(serde::Serialize)]` to your `Session` type", "`Runtime::<A>::open`"]),
     (
         "string_id",
         &["`String` cannot identify an object", "use `freehold::Key`, made by `Key::new(\"user:42\")`"],

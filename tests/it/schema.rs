@@ -57,6 +57,7 @@ pub fn crashed(directory: &Path) -> tempfile::TempDir {
 /// What a start that is refused says of types. It changes nothing.
 pub fn refused<A: Actor>(directory: &Path, log: LogConfig) -> LogError
 where
+    A::State: Serialize + DeserializeOwned,
     A::Message: Serialize + DeserializeOwned,
 {
     let before = files(directory);
@@ -110,8 +111,12 @@ where
 /// Writes with the types of `Old`, and says which parts `New` is refused for.
 fn changed<Old, New>() -> Vec<SchemaPart>
 where
-    Old: Puts<Message: Serialize + DeserializeOwned, Reply: Debug + PartialEq>,
-    New: Actor<Message: Serialize + DeserializeOwned>,
+    Old: Puts<
+            State: Serialize + DeserializeOwned,
+            Message: Serialize + DeserializeOwned,
+            Reply: Debug + PartialEq,
+        >,
+    New: Actor<State: Serialize + DeserializeOwned, Message: Serialize + DeserializeOwned>,
 {
     let directory = tempfile::tempdir().expect("there is room");
     let runtime = Runtime::<Old>::open(config(1), log(directory.path())).expect("it opens");

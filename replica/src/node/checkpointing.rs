@@ -160,6 +160,7 @@ impl Drop for Checkpointing {
 
 impl<A: Actor> Node<A>
 where
+    <A as Actor>::State: Serialize + DeserializeOwned,
     <A as Actor>::Message: Serialize + DeserializeOwned,
 {
     /// Takes the next step towards a checkpoint, if it can be taken now.

@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use freehold::{Actor, CommitLog, Epoch, LocalLog, LogConfig, SchemaTypes};
 use freehold_shard::log::appends::NotOurs;
 use freehold_shard::log::chain::{ChainPlace, hash_entry, read_entry};
+use serde::de::DeserializeOwned;
 
 use crate::appender::not_ours;
 use crate::config::ReplicaConfig;
@@ -68,7 +69,7 @@ pub(super) async fn begin(stream: &EntryStream, node: &str) -> Result<NodeFile, 
 }
 
 /// What the node remembers, checked against the stream, and its log.
-pub(super) async fn open<A: Actor + SchemaTypes>(
+pub(super) async fn open<A: Actor<State: DeserializeOwned> + SchemaTypes>(
     stream: &EntryStream,
     config: &LogConfig,
     replica: &ReplicaConfig,

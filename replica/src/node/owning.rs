@@ -17,6 +17,7 @@ use crate::status::{Role, StreamCheckpoint};
 
 impl<A: Actor> Node<A>
 where
+    <A as Actor>::State: Serialize + DeserializeOwned,
     <A as Actor>::Message: Serialize + DeserializeOwned,
 {
     /// Owns the database, until it is somebody else's or the node stops.

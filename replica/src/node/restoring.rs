@@ -93,6 +93,7 @@ async fn try_fetch(stream: &EntryStream, log: &LogConfig, needed: u64) -> Result
 
 impl<A: Actor + SchemaTypes> Node<A>
 where
+    <A as Actor>::State: Serialize + DeserializeOwned,
     <A as Actor>::Message: Serialize + DeserializeOwned,
 {
     /// Takes the checkpoint that was named last in place of the node's log, and goes on from there.

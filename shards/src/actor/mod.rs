@@ -1,7 +1,6 @@
 //! The actor: the type that says what objects hold and how they answer messages.
 
 pub(crate) mod addressees;
-pub(crate) mod codec;
 pub(crate) mod collection;
 pub(crate) mod destination;
 pub(crate) mod entries;
@@ -18,8 +17,6 @@ pub(crate) mod told;
 use std::any::type_name;
 use std::fmt::Debug;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::actor::addressees::Addressees;
@@ -45,8 +42,9 @@ pub trait Actor: Sized + 'static {
     /// What identifies an object.
     type Id: ObjectId;
     /// What one object holds. It is cloned before its first write in a message, to undo the message
-    /// if it fails.
-    type State: Clone + Send + Sync + Serialize + DeserializeOwned + 'static;
+    /// if it fails. A runtime with a log writes and reads it by `serde`; one without asks for none,
+    /// so a state may hold channels or sockets.
+    type State: Clone + Send + Sync + 'static;
     /// What is sent to objects.
     type Message: Send + 'static;
     /// What comes back.

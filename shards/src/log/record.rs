@@ -343,6 +343,10 @@ where
     Ok(())
 }
 
+/// As [`Records::push_object`], for types that are known where the log is opened.
+pub(crate) type PushObject<I, S> =
+    fn(&mut Records, &I, IdIs, Ownership, Option<&S>, &mut Trust, usize) -> Result<(), RecordError>;
+
 /// Appends a message that is owed; `message` is it in bytes, at most `value_max`.
 pub(crate) fn write_send(
     send_id: SendId,

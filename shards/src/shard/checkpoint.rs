@@ -17,6 +17,7 @@ use crate::log::trust::Trust;
 use crate::object::OwnerId;
 use crate::prefetch::Prefetch;
 use crate::shard::Shard;
+use crate::shard::codec::Codec;
 use crate::shard::engine::Engine;
 use crate::shard::journal::Begun;
 use crate::shard::sends::PendingSend;
@@ -67,6 +68,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// recorded, and now it cannot be written, or not read again. `part` is of no use then.
     pub fn checkpoint_objects(
         &mut self,
+        codec: &Codec<A>,
         snapshot: Epoch,
         from: u32,
         most: usize,
@@ -86,7 +88,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let mut write = |id: &A::Id, ownership, state: &A::State| -> Result<bool, RecordError> {
             quietly(|| {
                 Ok(part.push_one(|records| {
-                    records.push_object(id, IdIs::Known, ownership, Some(state), trust, ANY_VALUE)
+                    (codec.push_object)(records, id, IdIs::Known, ownership, Some(state), trust, ANY_VALUE)
                 })?)
             })
             .map_err(|error| *error)?;

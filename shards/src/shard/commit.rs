@@ -25,6 +25,7 @@ use crate::log::refused::{RecordError, quietly};
 use crate::log::trust::Trust;
 use crate::log::writer::{Records, Wrote};
 use crate::object::{ObjectId, Ownership};
+use crate::shard::codec::Codec;
 use crate::shard::engine::Engine;
 use crate::shard::journal::{Journal, Lent};
 use crate::shard::sends::PendingSend;
@@ -196,10 +197,10 @@ impl<A: Actor> Engine<A> {
         let step = router.shards() as u64;
         let value_max = journal.bounds.value();
         let staged = quietly(|| {
-            let Journal { staged, trust, lent, .. } = &mut **journal;
+            let Journal { staged, trust, lent, codec, .. } = &mut **journal;
             let written = first_before.into_iter().chain(&*before).map(BeforeImage::written);
             for (index, existed) in written {
-                push_object(staged, lent, trust, partition.slot(index), index, existed, value_max)?;
+                push_object(codec, staged, lent, trust, partition.slot(index), index, existed, value_max)?;
             }
             Ok(journal.stage_told(
                 told.get_mut(),
@@ -219,7 +220,19 @@ impl<A: Actor> Engine<A> {
     ///
     /// # Errors
     /// As [`Engine::stage`].
+    #[inline]
     pub(crate) fn record(&mut self, first: Option<Written>) -> Result<(), RecordError> {
+        match &self.journal {
+            Some(journal) => (journal.codec.record)(self, first),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Engine::record`], where it is known that states can be written.
+    pub(super) fn record_changes(&mut self, first: Option<Written>) -> Result<(), RecordError>
+    where
+        A::State: Serialize + DeserializeOwned,
+    {
         let Engine { journal, run: RunState { partition, before, epoch_state, .. }, .. } = self;
         let Some(journal) = journal else { return Ok(()) };
         if first.is_none() && before.is_empty() {
@@ -267,11 +280,13 @@ impl<A: Actor> Engine<A> {
 }
 
 /// Adds what the object in a slot is now, or, if it is at home elsewhere, to what is lent.
-fn push_object<I: ObjectId, S: Serialize + DeserializeOwned>(
+#[allow(clippy::too_many_arguments, reason = "they are parts of a journal that is borrowed in parts")]
+fn push_object<A: Actor>(
+    codec: &Codec<A>,
     records: &mut Records,
     lent: &mut Lent,
     trust: &mut Trust,
-    slot: &Slot<I, S>,
+    slot: &Slot<A::Id, A::State>,
     index: SlotIndex,
     existed: bool,
     value_max: usize,
@@ -282,7 +297,7 @@ fn push_object<I: ObjectId, S: Serialize + DeserializeOwned>(
     if slot.state.is_some() || existed && !is_unlogged {
         let mark = records.mark();
         let state = slot.state.as_ref();
-        records.push_object(&slot.id, id_is, slot.ownership(), state, trust, value_max)?;
+        (codec.push_object)(records, &slot.id, id_is, slot.ownership(), state, trust, value_max)?;
         if !slot.live {
             // It is recorded at home, by what was just written.
             lent.push(index, records.last_record(mark));
@@ -300,7 +315,10 @@ impl<A: Actor> Journal<A> {
         partition: &Partition<A::Id, A::State>,
         first: Option<Written>,
         others: &[BeforeImage<A>],
-    ) -> Result<(), Box<RecordError>> {
+    ) -> Result<(), Box<RecordError>>
+    where
+        A::State: Serialize + DeserializeOwned,
+    {
         let mut others = others.iter().map(BeforeImage::written);
         let mut next = first.or_else(|| others.next());
         while let Some((index, existed)) = next {
@@ -311,8 +329,8 @@ impl<A: Actor> Journal<A> {
                 None => false,
             };
             if !is_pushed {
-                let Journal { filling, lent, trust, bounds, .. } = &mut *self;
-                push_object(&mut filling.records, lent, trust, slot, index, existed, bounds.value())?;
+                let Journal { filling, lent, trust, bounds, codec, .. } = &mut *self;
+                push_object(codec, &mut filling.records, lent, trust, slot, index, existed, bounds.value())?;
             }
             next = others.next();
         }

@@ -16,7 +16,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::actor::Actor;
-use crate::actor::codec::Codec;
 use crate::actor::outcome::{Outcome, ReturnAddress};
 use crate::actor::told::TimerId;
 use crate::epoch::durability::Durability;
@@ -28,6 +27,7 @@ use crate::log::record::SendId;
 use crate::log::trust::Trust;
 use crate::log::writer::{BatchWriter, Records};
 use crate::placement::{ShardIndex, ShardSet};
+use crate::shard::codec::Codec;
 use crate::shard::resumed::Resumed;
 use crate::shard::sends::PendingSends;
 use crate::store::slot::SlotIndex;

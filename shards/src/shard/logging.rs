@@ -10,6 +10,7 @@ use crate::log::batch::{Marks, Tail};
 use crate::log::writer::BatchWriter;
 use crate::prefetch::Prefetch;
 use crate::shard::Shard;
+use crate::shard::codec::Codec;
 use crate::shard::engine::Engine;
 use crate::shard::journal::{Held, Journal, LogStart, Write};
 use crate::time::Time;
@@ -141,6 +142,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// How many bytes were given to the disk, and in how many batches.
     pub fn log_written(&self) -> (u64, u64) {
         self.engine.journal.as_ref().map_or((0, 0), |journal| (journal.bytes, journal.batches))
+    }
+
+    /// How its log is written; `None` without one.
+    pub fn codec(&self) -> Option<Codec<A>> {
+        self.engine.journal.as_ref().map(|journal| journal.codec)
     }
 
     /// Whether nothing is under way: all is on disk, in all logs that matter, and nobody waits.

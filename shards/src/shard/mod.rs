@@ -11,6 +11,7 @@ pub(crate) mod actions;
 mod answers;
 mod batches;
 mod checkpoint;
+pub(crate) mod codec;
 mod commit;
 mod coordinator;
 mod engine;

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
+
 use crate::actor::Actor;
-use crate::actor::codec::Codec;
 use crate::epoch::Epoch;
 use crate::epoch::durability::Durability;
 use crate::log::batch::{Batch, SegmentId, Tail};
@@ -16,6 +17,7 @@ use crate::log::record::SendId;
 use crate::log::recovery::{LogReader, Owed, Replay, Survey, last_complete};
 use crate::placement::Router;
 use crate::shard::Shard;
+use crate::shard::codec::Codec;
 use crate::shard::journal::{Ack, LogStart, Write};
 use crate::store::home::Home;
 
@@ -54,9 +56,30 @@ impl Life {
 /// What was recovered: the objects by shard, and the messages that are owed.
 type Survivors<A> = (Vec<Home<A>>, BTreeMap<SendId, Owed>);
 
+/// What is on the disks of these lives, for the shards of a router.
+fn replay<A: Actor<State: DeserializeOwned>>(lives: &[Life], router: Router) -> Survivors<A> {
+    let mut homes: Vec<Home<A>> = (0..router.shards()).map(|shard| Home::new(shard as u64)).collect();
+    let mut all = Replay::<A>::new(router);
+    for life in lives {
+        let cut = life.cut.expect("it has ended");
+        for shard in 0..router.shards() {
+            let mut replay = Replay::<A>::new(router);
+            life.read(shard, |batch| {
+                let put = |home: usize, changes: &mut Vec<_>| homes[home].apply(changes.drain(..));
+                let applied = replay.apply(batch, Epoch(0), cut, put);
+                applied.unwrap_or_else(|error| panic!("a bench cannot read what it wrote: {error:?}"));
+            });
+            all.follow(replay);
+        }
+    }
+    (homes, all.finish())
+}
+
 /// The logs of a bench, of all its lives.
 pub(super) struct Logs<A: Actor> {
     pub(super) codec: Codec<A>,
+    /// Reads the lives that have ended. Only `new` knows that states can be read.
+    replay: fn(&[Life], Router) -> Survivors<A>,
     pub(super) durability: Arc<Durability>,
     lives: Vec<Life>,
     /// By shard: what its disk is writing.
@@ -65,9 +88,21 @@ pub(super) struct Logs<A: Actor> {
 }
 
 impl<A: Actor> Logs<A> {
-    pub(super) fn new(codec: Codec<A>) -> Self {
+    pub(super) fn new(codec: Codec<A>) -> Self
+    where
+        A::State: DeserializeOwned,
+    {
+        Logs::empty(codec, replay::<A>)
+    }
+
+    fn empty(codec: Codec<A>, replay: fn(&[Life], Router) -> Survivors<A>) -> Self {
         let durability = Arc::new(Durability::new(1, Epoch(0)));
-        Logs { codec, durability, lives: Vec::new(), writing: Vec::new(), next_send: 0 }
+        Logs { codec, replay, durability, lives: Vec::new(), writing: Vec::new(), next_send: 0 }
+    }
+
+    /// Logs of the same types, with nothing in them.
+    pub(super) fn emptied(&self) -> Self {
+        Logs::empty(self.codec, self.replay)
     }
 
     /// Ends the life that there is, if there is one, and begins another with what is on the disks.
@@ -94,25 +129,12 @@ impl<A: Actor> Logs<A> {
                 .fold(cut.max(life.after), Epoch::max);
             self.next_send = surveys.iter().map(|survey| survey.next_send).fold(self.next_send, u64::max);
         }
-        let mut homes: Vec<Home<A>> = (0..shards).map(|shard| Home::new(shard as u64)).collect();
-        let mut all = Replay::<A>::new(router);
-        for life in &self.lives {
-            let cut = life.cut.expect("it has ended");
-            for shard in 0..shards {
-                let mut replay = Replay::<A>::new(router);
-                life.read(shard, |batch| {
-                    let put = |home: usize, changes: &mut Vec<_>| homes[home].apply(changes.drain(..));
-                    let applied = replay.apply(batch, Epoch(0), cut, put);
-                    applied.unwrap_or_else(|error| panic!("a bench cannot read what it wrote: {error:?}"));
-                });
-                all.follow(replay);
-            }
-        }
+        let survivors = (self.replay)(&self.lives, router);
         self.durability = Arc::new(Durability::new(shards, latest));
         self.writing = (0..shards).map(|_| None).collect();
         let disks = (0..shards).map(|_| Disk::new()).collect();
         self.lives.push(Life { number: self.lives.len() as u64 + 1, after: latest, cut: None, disks });
-        (homes, all.finish())
+        survivors
     }
 
     /// What the log of a shard begins with in this life.

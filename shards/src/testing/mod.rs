@@ -17,7 +17,6 @@ use serde::de::DeserializeOwned;
 
 use crate::actor::Actor;
 use crate::actor::addressees::Addressees;
-use crate::actor::codec::Codec;
 use crate::actor::destination::Destination;
 use crate::actor::kind::Kind;
 use crate::actor::limits::Limits;
@@ -30,6 +29,7 @@ use crate::object::{OwnerId, Ownership};
 use crate::placement::{PlacementKey, Router, ShardIndex};
 use crate::shard::Shard;
 use crate::shard::actions::BegunAction;
+use crate::shard::codec::Codec;
 use crate::store::slot::NO_SLOT;
 use crate::time::Time;
 use crate::transaction::effects::{Effects, Inbox};
@@ -217,13 +217,18 @@ impl<A: Actor> Bench<A> {
     ///
     /// ```
     /// # use freehold_shard::{Actor, testing::Bench};
-    /// # fn test<A: Actor<Message: serde::Serialize + serde::de::DeserializeOwned>>() {
+    /// # use serde::{Serialize, de::DeserializeOwned};
+    /// # fn test<A>()
+    /// # where
+    /// #     A: Actor<State: Serialize + DeserializeOwned, Message: Serialize + DeserializeOwned>,
+    /// # {
     /// let bench = Bench::<A>::shards(2).with_log();
     /// # }
     /// ```
     #[must_use]
     pub fn with_log(mut self) -> Self
     where
+        A::State: Serialize + DeserializeOwned,
         A::Message: Serialize + DeserializeOwned,
     {
         self.logs = Some(Logs::new(Codec::new()));
@@ -593,7 +598,7 @@ impl<A: Actor> Bench<A> {
 impl<A: Actor> Bench<A> {
     /// Begins anew, with no objects.
     fn begin(&mut self) {
-        self.logs = self.logs.take().map(|logs| Logs::new(logs.codec));
+        self.logs = self.logs.take().map(|logs| logs.emptied());
         self.open();
     }
 

@@ -8,7 +8,7 @@ use freehold_shard::*;
 /// Accounts that hold an amount.
 pub struct Bank;
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Message {
     Add(u64, i64),
     Pay {

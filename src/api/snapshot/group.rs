@@ -28,7 +28,7 @@ impl Places {
 }
 
 /// Reads that are still with their callers' thread.
-pub(super) trait Unsent: Send {
+pub(super) trait UnsentGroup: Send {
     /// Sends them to their shard, if nobody has yet.
     fn send(self: Box<Self>);
 }
@@ -41,7 +41,7 @@ enum State<T> {
         /// By place, at most one of each.
         wakers: Vec<(usize, Waker)>,
         /// `None` once a read was polled or dropped.
-        unsent: Option<Box<dyn Unsent>>,
+        unsent: Option<Box<dyn UnsentGroup>>,
     },
     /// By place; `None` once it was taken. Empty if the shard has left.
     Answered(Vec<Option<T>>),
@@ -56,7 +56,7 @@ pub(super) struct Answers<T>(Arc<Mutex<State<T>>>);
 
 impl<T> Answers<T> {
     /// Of a group whose reads are still to come, and are sent by `unsent`.
-    pub(super) fn new(unsent: Box<dyn Unsent>) -> Self {
+    pub(super) fn new(unsent: Box<dyn UnsentGroup>) -> Self {
         let (dropped, wakers) = (Places::default(), Vec::new());
         Answers(Arc::new(Mutex::new(State::Waiting { dropped, wakers, unsent: Some(unsent) })))
     }
@@ -182,7 +182,7 @@ mod tests {
     #[derive(Default)]
     struct Sent(Arc<AtomicUsize>);
 
-    impl Unsent for Sent {
+    impl UnsentGroup for Sent {
         fn send(self: Box<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }

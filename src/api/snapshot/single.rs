@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use freehold_shard::{Actor, Shard, ShardIndex};
 
 use super::Snapshot;
-use super::group::{Answer, Answers, GROUP_MAX, Unsent};
+use super::group::{Answer, Answers, GROUP_MAX, UnsentGroup};
 use crate::core::command::Command;
 use crate::core::jobs::{Job, Permit, Progress};
 use crate::core::prefetch::Processor;
@@ -52,7 +52,7 @@ struct QueuedReads<A: Actor> {
 }
 
 impl<A: Actor> QueuedReads<A> {
-    fn push(&mut self, id: A::Id, unsent: impl FnOnce() -> Box<dyn Unsent>) -> Answer<ReadOutcome<A>> {
+    fn push(&mut self, id: A::Id, unsent: impl FnOnce() -> Box<dyn UnsentGroup>) -> Answer<ReadOutcome<A>> {
         if self.groups.back().is_none_or(|group| group.ids.len() == GROUP_MAX) {
             self.groups.push_back(Group { ids: Vec::new(), to: Answers::new(unsent()) });
         }
@@ -108,7 +108,7 @@ struct UnsentReads<A: Actor> {
     shard: ShardIndex,
 }
 
-impl<A: Actor> Unsent for UnsentReads<A> {
+impl<A: Actor> UnsentGroup for UnsentReads<A> {
     fn send(self: Box<Self>) {
         let open = &self.snapshot.open;
         // In a forked child there is no shard to send it to.

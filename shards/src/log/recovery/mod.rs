@@ -17,6 +17,8 @@ mod old;
 
 use std::collections::{BTreeMap, HashSet};
 
+use serde::de::DeserializeOwned;
+
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::batch::{Batch, Damage, End, Pieces, SegmentId, Tail, scan_pieces};
@@ -290,7 +292,7 @@ fn counts(epoch: Epoch, from: Epoch, cut: Epoch) -> bool {
     !is_old && epoch <= cut
 }
 
-impl<A: Stored> Replay<A> {
+impl<A: Stored<State: DeserializeOwned>> Replay<A> {
     /// Nothing yet, for the homes that `router` knows.
     pub fn new(router: Router) -> Self {
         Replay::of_share(router, Share::WHOLE)

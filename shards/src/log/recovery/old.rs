@@ -6,6 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde::de::DeserializeOwned;
+
 use super::{Change, NotUnderstood, Owing, Replay, counts};
 use crate::epoch::Epoch;
 use crate::log::batch::Batch;
@@ -100,7 +102,7 @@ impl OldReplay {
 
     /// All of it, which is of the actor's version now. Objects are given to `put`, as by
     /// [`Replay::apply`].
-    fn into_replay<A: Stored>(
+    fn into_replay<A: Stored<State: DeserializeOwned>>(
         self,
         router: Router,
         version: u32,
@@ -170,7 +172,7 @@ impl<'r> Migrating<'r> {
     ///
     /// # Errors
     /// As [`Migrating::follow`].
-    pub fn finish<A: Stored>(
+    pub fn finish<A: Stored<State: DeserializeOwned>>(
         &mut self,
         router: Router,
         put: impl FnMut(usize, &mut Vec<Change<A>>),

@@ -60,7 +60,7 @@ impl PartUnderWay {
         let writer = &mut self.writer;
         match self.at {
             Place::Objects(from) => {
-                let next = shard.checkpoint_objects(epoch, from, slots, writer, goes_on)?;
+                let next = shard.checkpoint_objects(&Codec::new(), epoch, from, slots, writer, goes_on)?;
                 self.at = next.map_or(Place::PendingSends(SendId(0)), Place::Objects);
             }
             Place::PendingSends(from) if shard.has_marks(epoch) => {

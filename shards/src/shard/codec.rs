@@ -4,28 +4,39 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::actor::Actor;
+use crate::actor::run::Written;
 use crate::log::migration::{Migrations, Reading};
-use crate::log::record::{Layouts, decode};
+use crate::log::record::{Layouts, PushObject, decode};
 use crate::log::refused::RecordError;
 use crate::log::schema::{Schema, SchemaTypes, WrittenSchema};
 use crate::log::trust::encode_told;
+use crate::log::writer::Records;
+use crate::shard::engine::Engine;
 
-/// How an actor's messages are written into a log and read back.
+/// How an actor's types are written into a log and read back. A runtime without a log has none, so
+/// its states and messages need no `serde`.
 pub struct Codec<A: Actor> {
-    pub(crate) encode: fn(&A::Message, &mut Vec<u8>) -> Result<(), RecordError>,
+    pub(super) push_object: PushObject<A::Id, A::State>,
+    /// Records a message that did no more than change states. A call for each message and not for
+    /// each object, or `Serialize` is no part of it: 35 instructions.
+    pub(super) record: fn(&mut Engine<A>, Option<Written>) -> Result<(), RecordError>,
+    pub(super) encode: fn(&A::Message, &mut Vec<u8>) -> Result<(), RecordError>,
     decode: fn(&[u8]) -> Option<A::Message>,
     schema: fn() -> WrittenSchema,
     /// How ids and states are written.
-    pub(crate) layouts: Layouts,
+    pub(super) layouts: Layouts,
 }
 
 impl<A: Actor> Codec<A>
 where
+    A::State: Serialize + DeserializeOwned,
     A::Message: Serialize + DeserializeOwned,
 {
     /// For these types. Finds out which of them have a fixed width, so it is for starts.
     pub fn new() -> Self {
         Codec {
+            push_object: Records::push_object::<A::Id, A::State>,
+            record: Engine::record_changes,
             encode: encode_told::<A::Message>,
             decode: decode::<A::Message>,
             schema: WrittenSchema::of::<A>,
@@ -36,6 +47,7 @@ where
 
 impl<A: Actor> Default for Codec<A>
 where
+    A::State: Serialize + DeserializeOwned,
     A::Message: Serialize + DeserializeOwned,
 {
     fn default() -> Self {
@@ -65,6 +77,7 @@ impl<A: Actor> Codec<A> {
 
 impl<A: Actor> SchemaTypes for A
 where
+    A::State: Serialize + DeserializeOwned,
     A::Message: Serialize + DeserializeOwned,
 {
     const SCHEMA: Schema = <A as Actor>::SCHEMA;
