@@ -12,6 +12,7 @@ use std::thread;
 use freehold_shard::{ActionId, Actor, BegunAction, OwnerId};
 
 use crate::error::panic_message;
+use crate::stats::TaskPlace;
 
 /// Something that the program does outside for its objects: see
 /// [`Objects::perform`](crate::Objects::perform).
@@ -135,7 +136,8 @@ type Task<A> = Arc<dyn Fn(Action<A>) -> Pin<Box<dyn Future<Output = ()>>> + Send
 /// Where actions are performed.
 pub(crate) enum Performer<A: Actor> {
     With(Perform<A>),
-    OnShards(Task<A>),
+    /// With where in the program that was said.
+    OnShards(Task<A>, TaskPlace),
     /// On so many, which are not spawned yet.
     OnThreads(usize, Perform<A>),
 }

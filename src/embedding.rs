@@ -4,6 +4,8 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::panic::Location;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use freehold_shard::{Actor, Failure};
@@ -121,12 +123,14 @@ impl<A: Actor> Embedding<A> {
     /// });
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn perform_on_shards<F, Fut>(mut self, perform: F) -> Self
     where
         F: Fn(Action<A>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + 'static,
     {
-        self.performer = Some(Performer::OnShards(Arc::new(move |action| Box::pin(perform(action)))));
+        let task = Arc::new(move |action| Box::pin(perform(action)) as Pin<Box<dyn Future<Output = ()>>>);
+        self.performer = Some(Performer::OnShards(task, Location::caller()));
         self
     }
 

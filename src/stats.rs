@@ -14,7 +14,8 @@ pub(crate) mod metric;
 pub(crate) mod trace;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::panic::Location;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -105,6 +106,10 @@ numbers! {
         calls,
         /// Bytes of log that wait for the disk.
         log_backlog_bytes,
+        /// Actions that wait until they may begin.
+        actions_waiting,
+        /// Actions that are being performed.
+        actions_under_way,
     }
 }
 
@@ -184,6 +189,38 @@ pub(crate) struct TaskCounts {
     pub(crate) live: AtomicU64,
     pub(crate) panicked: AtomicU64,
     pub(crate) cancelled: AtomicU64,
+    /// One more than the place, in `places`, of the task that is being polled; 0 between polls.
+    polled: AtomicUsize,
+    /// Where the program spawns tasks.
+    places: Mutex<Vec<TaskPlace>>,
+}
+
+/// Where in the program a task was spawned.
+pub(crate) type TaskPlace = &'static Location<'static>;
+
+impl TaskCounts {
+    /// The number of a place, from 1 on.
+    pub(crate) fn number_of(&self, place: TaskPlace) -> usize {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = places.iter().position(|known| *known == place).unwrap_or(places.len());
+        if at == places.len() {
+            places.push(place);
+        }
+        at + 1
+    }
+
+    /// The task of this place is polled from now on; 0: none is.
+    #[inline]
+    pub(crate) fn polls(&self, number: usize) {
+        self.polled.store(number, Ordering::Relaxed);
+    }
+
+    /// Where the task was spawned that is being polled.
+    pub(crate) fn polled(&self) -> Option<TaskPlace> {
+        let number = self.polled.load(Ordering::Relaxed);
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.get(number.checked_sub(1)?).copied()
+    }
 }
 
 impl PublishedStats {
@@ -386,6 +423,9 @@ pub struct ShardStats {
     pub tasks: u64,
     /// Tasks that ended in a panic.
     pub tasks_panicked: u64,
+    /// Where the program spawned the task that runs now, if one does: that task is in the way of
+    /// the shard's messages.
+    pub task_polled: Option<&'static Location<'static>>,
 }
 
 impl Stats {

@@ -8,12 +8,13 @@
 mod logged;
 mod support;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Handle, Objects, ShardIndex, Snapshot, SnapshotError,
+    glommio,
 };
 use logged::Logged;
 use support::{Watchdog, start, until};
@@ -94,6 +95,17 @@ fn config() -> Config {
     }
 }
 
+/// What all runtimes of this process say.
+fn logged() -> Logged {
+    static LOGGED: OnceLock<Logged> = OnceLock::new();
+    let begin = || {
+        let logged = Logged::default();
+        tracing::subscriber::set_global_default(logged.clone()).expect("nobody else listens");
+        logged
+    };
+    LOGGED.get_or_init(begin).clone()
+}
+
 fn on(handle: &Handle<Waits>, shard: usize) -> u64 {
     (0..).find(|id| handle.home(id).index() == shard).expect("some live there")
 }
@@ -101,8 +113,7 @@ fn on(handle: &Handle<Waits>, shard: usize) -> u64 {
 #[test]
 fn a_message_that_does_not_come_back_is_seen_and_left_behind() {
     let _watchdog = Watchdog::new("a_message_that_does_not_come_back_is_seen_and_left_behind");
-    let logged = Logged::default();
-    tracing::subscriber::set_global_default(logged.clone()).expect("nobody else listens");
+    let logged = logged();
     let runtime = start::<Waits>(2, config());
     let handle = runtime.handle();
     let (here, there) = (on(&handle, 0), on(&handle, 1));
@@ -146,10 +157,12 @@ fn a_message_that_does_not_come_back_is_seen_and_left_behind() {
 #[test]
 fn a_task_that_blocks_its_thread_is_seen_and_left_behind() {
     let _watchdog = Watchdog::new("a_task_that_blocks_its_thread_is_seen_and_left_behind");
+    let logged = logged();
     let runtime = start::<Waits>(2, config());
     let handle = runtime.handle();
     let asked = handle.clone();
     let (begins, has_begun) = std::sync::mpsc::channel();
+    let line = line!() + 1;
     let tasks = runtime.on_each_shard(move |local| {
         let (handle, begins) = (asked.clone(), begins.clone());
         async move {
@@ -163,7 +176,13 @@ fn a_task_that_blocks_its_thread_is_seen_and_left_behind() {
             }
         }
     });
+    let place = format!("{}:{line}:", file!());
     has_begun.recv().expect("it begins");
+    // It is named while it lasts, by where it was spawned.
+    let polled = || runtime.stats().shards[1].task_polled.map(|place| place.to_string());
+    until(|| polled().is_some_and(|polled| polled.starts_with(&place)));
+    let is_named = |(_, text): &(_, String)| text.contains("shard=1") && text.contains(&place);
+    until(|| logged.with("a task of it does not give way").iter().any(is_named));
     let (here, there) = (on(&handle, 0), on(&handle, 1));
     let behind = handle.ask(Message::Add(there));
     assert_eq!(handle.ask(Message::Add(here)).wait(), Ok(Reply::Number(1)));
@@ -175,6 +194,36 @@ fn a_task_that_blocks_its_thread_is_seen_and_left_behind() {
     // What the task waits for it never hears of, as its shard would have to tell it: it stays where
     // it is.
     drop(tasks);
+}
+
+/// A task that took `slow_turn` was warned of, and nothing said which.
+#[test]
+fn tasks_that_keep_messages_waiting_are_named() {
+    let _watchdog = Watchdog::new("tasks_that_keep_messages_waiting_are_named");
+    let (logged, slow_turn, line) = (logged(), Duration::from_millis(5), Arc::new(AtomicU32::new(0)));
+    let runtime = start::<Waits>(1, Config { slow_turn, ..Config::default() });
+    let handle = runtime.handle();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (until_over, spawned_at) = (is_over.clone(), line.clone());
+    let tasks = runtime.on_each_shard(move |local| {
+        let (is_over, spawned_at) = (until_over.clone(), spawned_at.clone());
+        async move {
+            while !is_over.load(Ordering::Relaxed) {
+                spawned_at.store(line!() + 1, Ordering::Relaxed);
+                local.spawn(async { std::thread::sleep(Duration::from_millis(6)) });
+                glommio::timer::sleep(Duration::from_micros(10)).await;
+            }
+        }
+    });
+    until(|| {
+        let place = format!("{}:{}:", file!(), line.load(Ordering::Relaxed));
+        handle.ask(Message::Add(1)).wait().expect("it runs");
+        let named = logged.with("tasks kept a shard from its messages");
+        named.iter().any(|(_, text)| text.contains(&place))
+    });
+    is_over.store(true, Ordering::Relaxed);
+    assert_eq!(tasks.wait(), [Ok(())]);
+    assert!(runtime.shutdown().drained);
 }
 
 #[test]

@@ -264,12 +264,13 @@ async fn serve(listener: TcpListener, limiter: Handle<Limiter>) {
     loop {
         // Full is a wait here: the client waits in the queue of the listener.
         let place = room.clone().acquire_owned().await.expect("nobody closes it");
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            // No descriptor is left, for one: some come back when connections end.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
         let limiter = limiter.clone();
-        tokio::spawn(async move {
-            let _ends_with_this = place;
-            let _gone = connection(stream, limiter).await;
-        });
+        tokio::spawn(async move { (connection(stream, limiter).await, place) });
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -366,8 +367,9 @@ impl<A: Actor> Local<A> {
     /// });
     /// assert!(done.wait().iter().all(Result::is_ok));
     /// ```
+    #[track_caller]
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
-        self.here.spawn_watched(future, |_| {});
+        self.here.spawn_watched(Location::caller(), future, |_| {});
     }
 }
 

@@ -1,5 +1,6 @@
 //! Actions go from a shard to the program, and their outcomes come back.
 
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -62,10 +63,10 @@ impl<A: Actor> LocalShard<A> {
                 Action::new(begun, Arc::new(ActionHome { shared: self.shared.clone(), shard: self.index }));
             match performer {
                 Performer::With(perform) | Performer::OnThreads(_, perform) => call(|| perform(action)),
-                Performer::OnShards(perform) => {
+                Performer::OnShards(perform, place) => {
                     let perform = perform.clone();
                     self.expect_user_tasks();
-                    self.spawn_watched(async move { perform(action).await }, |_| ());
+                    self.spawn_watched(place, async move { perform(action).await }, |_| ());
                 }
             }
         }
@@ -87,6 +88,7 @@ impl<A: Actor> LocalShard<A> {
         );
         let here = self.clone();
         self.spawn_watched(
+            Location::caller(),
             async move {
                 if !here.is_draining() {
                     glommio::timer::sleep(Action::<A>::AGAIN_AFTER).await;

@@ -40,12 +40,15 @@ impl<A: Actor> LocalShard<A> {
         let core = &mut *core;
         let (transactions, lock_queue) = core.shard.transactions();
         let lock_waits = core.shard.lock_waits();
+        let (actions_waiting, actions_under_way) = core.shard.actions();
         let gauges = Gauges {
             transactions: transactions as u64,
             lock_queue: lock_queue as u64,
             lock_waits,
             calls: self.in_flight.borrow().len() as u64,
             log_backlog_bytes: core.shard.log_backlog() as u64,
+            actions_waiting: actions_waiting as u64,
+            actions_under_way: actions_under_way as u64,
         };
         self.shared.published[self.index.index()].publish_gauges(&gauges);
         (core.probes, core.attends) = (true, true);

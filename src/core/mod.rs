@@ -59,7 +59,7 @@ use self::shared::Shared;
 use self::tasks::Tasks;
 use self::watches::Watchers;
 use crate::error::TaskError;
-use crate::stats::{Activity, AskBegun, Phase};
+use crate::stats::{Activity, AskBegun, Phase, TaskPlace};
 use crate::topology::occupancy::CpuChange;
 use crate::transport::batch_reply::BatchReply;
 use crate::transport::lanes::Lanes;
@@ -477,15 +477,16 @@ impl<A: Actor> LocalShard<A> {
         }
     }
 
-    /// Runs a task on this shard, and tells `ended` how it ended.
+    /// Runs a task on this shard that was spawned at `place`, and tells `ended` how it ended.
     pub(crate) fn spawn_watched<F>(
         &self,
+        place: TaskPlace,
         future: F,
         ended: impl FnOnce(Result<F::Output, TaskError>) + 'static,
     ) where
         F: Future + 'static,
     {
-        let task = self.tasks.clone().watch(future, ended);
+        let task = self.tasks.clone().watch(place, future, ended);
         // Into the queue, not at once as `spawn_local` would: whoever spawns may be in the middle
         // of something.
         let queue = glommio::executor().current_task_queue();

@@ -61,6 +61,7 @@ impl<A: Actor> LocalShard<A> {
         let taken = self.take(core);
         if taken == 0 && backlog == 0 && !core.has_own_work(publish) {
             core.round_ended = None;
+            self.tasks.forget_polled();
             return Found::Nothing;
         }
         let begin = core.clock.read();
@@ -99,6 +100,7 @@ impl<A: Actor> LocalShard<A> {
         self.account(core, core.clock.last - began, taken);
         self.publish(core);
         core.round_ended = Some(core.clock.last);
+        self.tasks.forget_polled();
         pulse.turn_ends();
         // A round that could only try full lanes again did nothing.
         if taken > 0 || backlog == 0 || core.backlog < backlog { Found::Work } else { Found::FullLanes }
@@ -154,7 +156,10 @@ impl<A: Actor> LocalShard<A> {
     #[cold]
     fn tasks_were_slow(&self, core: &mut Core<A>, took: Duration, messages: usize) {
         core.activity.slow_tasks += 1;
-        tracing::warn!(shard = self.index.0, ?took, messages, "tasks kept a shard from its messages");
+        // One of them, or several together; those that were spawned past the runtime are not known.
+        let tasks = self.tasks.take_polled();
+        let tasks: Vec<_> = tasks.iter().map(ToString::to_string).collect();
+        tracing::warn!(shard = self.index.0, ?took, messages, ?tasks, "tasks kept a shard from its messages");
     }
 
     /// Counts a turn, and how long its sampled messages took.

@@ -275,6 +275,8 @@ impl<A: Actor> Shared<A> {
             overloaded,
             tasks: published.tasks.live.load(Ordering::Relaxed),
             tasks_panicked: published.tasks.panicked.load(Ordering::Relaxed),
+            // In a child of the process what is locked may be locked for ever.
+            task_polled: if self.birth.is_elsewhere() { None } else { published.tasks.polled() },
         }
     }
 

@@ -21,11 +21,16 @@ use std::task::{Context, Poll, Waker};
 use slab::Slab;
 
 use crate::error::{TaskError, panic_message};
-use crate::stats::TaskCounts;
+use crate::stats::{TaskCounts, TaskPlace};
+
+/// The most places of tasks that are remembered between two rounds.
+const POLLED_MAX: usize = 8;
 
 /// The watched tasks of one shard.
 pub(crate) struct Tasks {
     counts: Arc<TaskCounts>,
+    /// Where those tasks were spawned that have been polled since the last round: the first few.
+    polled: RefCell<Vec<TaskPlace>>,
     /// For each task, what lets go of those who wait for its end.
     awaited: RefCell<Slab<Box<dyn FnOnce()>>>,
     /// The runtime is stopping.
@@ -36,7 +41,33 @@ pub(crate) struct Tasks {
 
 impl Tasks {
     pub(crate) fn new(counts: Arc<TaskCounts>) -> Self {
-        Tasks { counts, awaited: RefCell::new(Slab::new()), stopping: Event::new(), cancel: Event::new() }
+        let (polled, awaited) = (RefCell::default(), RefCell::new(Slab::new()));
+        Tasks { counts, polled, awaited, stopping: Event::new(), cancel: Event::new() }
+    }
+
+    /// Where tasks were spawned that have been polled since this was asked last: the first few.
+    #[cold]
+    pub(crate) fn take_polled(&self) -> Vec<TaskPlace> {
+        self.polled.take()
+    }
+
+    /// A round has ended: what was polled before it kept nobody.
+    #[inline]
+    pub(crate) fn forget_polled(&self) {
+        self.polled.borrow_mut().clear();
+    }
+
+    /// Polls the task that was spawned at `place`.
+    fn poll<T>(&self, place: TaskPlace, number: usize, poll: impl FnOnce() -> T) -> T {
+        let mut polled = self.polled.borrow_mut();
+        if polled.len() < POLLED_MAX && !polled.contains(&place) {
+            polled.push(place);
+        }
+        drop(polled);
+        self.counts.polls(number);
+        let result = poll();
+        self.counts.polls(0);
+        result
     }
 
     /// How many there are.
@@ -54,6 +85,7 @@ impl Tasks {
     /// executor dies before, `ended` is dropped.
     pub(crate) fn watch<F: Future>(
         self: Rc<Self>,
+        place: TaskPlace,
         future: F,
         ended: impl FnOnce(Result<F::Output, TaskError>) + 'static,
     ) -> impl Future<Output = ()> {
@@ -65,7 +97,7 @@ impl Tasks {
         let one = One::new(self.counts.clone());
         async move {
             let _one = one;
-            let result = self.run(future).await;
+            let result = self.run(place, future).await;
             match &result {
                 Ok(_) => {}
                 Err(TaskError::Panicked(message)) => {
@@ -87,14 +119,16 @@ impl Tasks {
         }
     }
 
-    async fn run<F: Future>(&self, future: F) -> Result<F::Output, TaskError> {
+    async fn run<F: Future>(&self, place: TaskPlace, future: F) -> Result<F::Output, TaskError> {
+        let number = self.counts.number_of(place);
         let mut future = Box::pin(future);
         let mut waits = None;
         let result = poll_fn(|cx| {
             if self.cancel.poll(&mut waits, cx).is_ready() {
                 return Poll::Ready(Err(TaskError::Cancelled));
             }
-            match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            let poll = || catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+            match self.poll(place, number, poll) {
                 Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
                 Ok(Poll::Pending) => Poll::Pending,
                 Err(payload) => Poll::Ready(Err(TaskError::Panicked(panic_message(payload)))),
@@ -215,6 +249,7 @@ impl std::fmt::Debug for Stopping {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::panic::Location;
 
     use futures::FutureExt;
 
@@ -223,7 +258,9 @@ mod tests {
     fn run<T: 'static>(tasks: &Rc<Tasks>, future: impl Future<Output = T>) -> Option<Result<T, TaskError>> {
         let result = Rc::new(RefCell::new(None));
         let to = result.clone();
-        let mut task = Box::pin(tasks.clone().watch(future, move |ended| *to.borrow_mut() = Some(ended)));
+        let mut task = Box::pin(
+            tasks.clone().watch(Location::caller(), future, move |ended| *to.borrow_mut() = Some(ended)),
+        );
         let cx = &mut Context::from_waker(Waker::noop());
         if task.as_mut().poll(cx).is_pending() {
             assert_eq!(tasks.live(), 1);
@@ -265,7 +302,7 @@ mod tests {
         let tasks = Rc::new(Tasks::new(Arc::default()));
         let waits = Rc::new(());
         let kept = waits.clone();
-        std::mem::forget(tasks.clone().watch(pending::<()>(), move |_| drop(kept)));
+        std::mem::forget(tasks.clone().watch(Location::caller(), pending::<()>(), move |_| drop(kept)));
         assert_eq!(Rc::strong_count(&waits), 2);
         tasks.let_go();
         assert_eq!(Rc::strong_count(&waits), 1);

@@ -14,6 +14,7 @@
 //! checkpoint that fails is given up, and the runtime goes on with its logs.
 
 use std::collections::HashSet;
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -163,7 +164,9 @@ fn write_parts<A: Actor>(
     let (each, reporters) = EachShard::new(shared.mailboxes.len());
     for ((mailbox, reporter), log) in shared.mailboxes.iter().zip(reporters).zip(first..) {
         let write = move |here: &Rc<LocalShard<A>>| {
-            here.spawn_watched(write_part(here.clone(), log, epoch), |result| reporter.report(result));
+            here.spawn_watched(Location::caller(), write_part(here.clone(), log, epoch), |result| {
+                reporter.report(result)
+            });
         };
         mailbox.command(Command::Call(Box::new(write)), &shared.replies);
     }

@@ -16,6 +16,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -235,12 +236,14 @@ impl<A: Actor> Runtime<A> {
     /// # Errors
     /// A shard in front of which `jobs_max` wait does not run the task:
     /// [`TaskError::Overloaded`](crate::TaskError).
+    #[track_caller]
     pub fn on_each_shard<F, Fut>(&self, task: F) -> EachShard<Fut::Output>
     where
         F: Fn(Local<A>) -> Fut + Clone + Send + 'static,
         Fut: Future + 'static,
         Fut::Output: Send + 'static,
     {
+        let place = Location::caller();
         let (each, reporters) = EachShard::new(self.shared.mailboxes.len());
         for (mailbox, reporter) in self.shared.mailboxes.iter().zip(reporters) {
             if self.shared.birth.is_elsewhere() {
@@ -258,7 +261,7 @@ impl<A: Actor> Runtime<A> {
                 here.expect_user_tasks();
                 let local = Local::new(here.clone());
                 // Called inside the task, so that a panic of the call is the task's too.
-                here.spawn_watched(async move { task(local).await }, |result| reporter.report(result));
+                here.spawn_watched(place, async move { task(local).await }, |result| reporter.report(result));
             };
             mailbox.command(Command::Call(Box::new(start)), &self.shared.replies);
         }

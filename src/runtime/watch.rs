@@ -28,7 +28,13 @@ pub(super) fn watch<A: Actor>(shared: &Shared<A>, stop: &mpsc::Receiver<()>) {
                         tracing::warn!(shard, ?turn, "a turn goes on: a message does not come back")
                     }
                     None => {
-                        tracing::warn!(shard, ?still, "a shard takes no turn: a task of it does not give way")
+                        let task = shared.published[shard].tasks.polled().map(tracing::field::display);
+                        tracing::warn!(
+                            shard,
+                            ?still,
+                            task,
+                            "a shard takes no turn: a task of it does not give way"
+                        )
                     }
                 }
             }

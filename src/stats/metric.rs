@@ -146,6 +146,10 @@ const BY_SHARD: &[(Family, &[ByShard])] = families! {
     "transactions_under_way" Gauge Things "Transactions that began on the shard and have not come back." {
         [] |s| Whole(s.gauges.transactions),
     }
+    "actions" Gauge Things "Actions that a shard owes, by whether they are being performed." {
+        ["state" = "waiting"] |s| Whole(s.gauges.actions_waiting),
+        ["state" = "under_way"] |s| Whole(s.gauges.actions_under_way),
+    }
     "lock_queue" Gauge Things "Transactions that wait for a lock." { [] |s| Whole(s.gauges.lock_queue), }
     "lock_waits" Counter Things "Locks that transactions had to wait for." { [] |s| Whole(s.gauges.lock_waits), }
     "messages_told" Counter Things "Messages told by messages, and timers taken back." { [] |s| Whole(s.counters.told), }
@@ -375,6 +379,7 @@ mod tests {
             overloaded: 0,
             tasks: 0,
             tasks_panicked: 0,
+            task_polled: None,
         }
     }
 

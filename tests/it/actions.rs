@@ -251,16 +251,22 @@ fn a_message_is_refused_while_too_many_actions_are_owed() {
     let config = Config { limits, actions_max: 1, ..config(1) };
     let runtime = Runtime::start_with(config, embedding).expect("it starts");
     let bank = runtime.handle();
+    let actions = || {
+        let gauges = &bank.stats().shards[0].gauges;
+        (gauges.actions_waiting, gauges.actions_under_way)
+    };
     let placed: Vec<_> = (0..3).map(|order| bank.call(Place(order)).wait().err()).collect();
     assert_eq!(placed, [None, None, Some(AskError::Aborted(AccessError::NoRoom { waiting: 2 }))]);
     assert_eq!(bank.call(Look(2)).wait(), Ok(Order::default()), "nothing of it is left");
     // One is performed, and there is room.
     let action: Action<Shop> = begun.recv().expect("one has begun");
     assert!(begun.try_recv().is_err(), "one at once");
+    until(|| actions() == (1, 1));
     let order = order(&action);
     action.done(Shipped(order));
     until(|| bank.call(Place(2)).wait().is_ok());
     begun.iter().take(2).for_each(|action| action.done(Shipped(0)));
+    until(|| actions() == (0, 0));
     assert!(runtime.shutdown().drained);
     // An action is not for objects.
     assert_eq!(bank.call(Ship(7)).wait(), Err(AskError::Stopped));

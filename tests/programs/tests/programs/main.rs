@@ -2,7 +2,7 @@
 //!
 //! They are the programs of this package, so they are built from their source before this is run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 mod exchange;
@@ -32,9 +32,10 @@ fn example(name: &str) -> Command {
 /// An example that is not named above is not tested.
 #[test]
 fn every_example_is_known() {
-    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
-    let files =
-        std::fs::read_dir(examples).expect("it is there").map(|file| file.expect("it is listed").path());
+    let folders = ["examples", "bench/paths/examples"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(root.join(folder)).expect("it is there"));
+    let files = files.map(|file| file.expect("it is listed").path());
     // A file, or a folder with a `main.rs`.
     let is_program =
         |path: &PathBuf| path.extension().is_some_and(|end| end == "rs") || path.join("main.rs").exists();
