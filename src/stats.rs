@@ -83,6 +83,12 @@ numbers! {
         parked_ns,
         /// Turns that took at least `slow_turn`.
         slow_turns,
+        /// Those of them in which more timers fired than messages came.
+        slow_turns_timers,
+        /// Those that went, by half or more, to jobs: walks over snapshots, and reads of them.
+        slow_turns_jobs,
+        /// Those that went, by half or more, to letting go of old versions.
+        slow_turns_sweep,
         /// How often tasks kept the shard from its messages for at least `slow_turn`.
         slow_tasks,
         /// Bytes given to the disk for the log, padding and all.

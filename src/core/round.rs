@@ -48,6 +48,44 @@ pub(crate) enum Found {
     Nothing,
 }
 
+/// How long a turn spent beside its messages and timers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Beside {
+    jobs: Duration,
+    sweep: Duration,
+}
+
+/// A turn that took `slow_turn` or more.
+#[derive(Clone, Copy, Debug)]
+struct SlowTurn {
+    took: Duration,
+    /// That came.
+    messages: usize,
+    /// Timers that fired.
+    fired: u64,
+    beside: Beside,
+}
+
+/// What most of a turn went to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Messages,
+    Timers,
+    Jobs,
+    Sweep,
+}
+
+impl SlowTurn {
+    fn cause(&self) -> Cause {
+        match self.beside {
+            Beside { jobs, .. } if jobs * 2 >= self.took => Cause::Jobs,
+            Beside { sweep, .. } if sweep * 2 >= self.took => Cause::Sweep,
+            _ if self.fired > self.messages as u64 => Cause::Timers,
+            _ => Cause::Messages,
+        }
+    }
+}
+
 impl<A: Actor> LocalShard<A> {
     /// One round: takes what has come, runs it, carries out what came of it. Says what there was to
     /// do.
@@ -81,8 +119,8 @@ impl<A: Actor> LocalShard<A> {
         if follows || core.shard.notes_lock_waits() {
             self.follow_taken(core, follows);
         }
-        let held = core.shard.held();
-        self.turn(core, begin);
+        let (held, fired) = (core.shard.held(), core.shard.counters().timers_fired);
+        let beside = self.turn(core, begin);
         // A message may be followed since the turn began: it may be what took so long.
         if self.shared.replies.traces.is_following() {
             self.follow_run(core, Ran::InTurn(began), held);
@@ -97,7 +135,12 @@ impl<A: Actor> LocalShard<A> {
         if core.backlog < backlog || backlog == 0 {
             core.progressed = core.clock.last;
         }
-        self.account(core, core.clock.last - began, taken);
+        let took = core.clock.last - began;
+        if took >= self.shared.config.slow_turn {
+            let fired = core.shard.counters().timers_fired - fired;
+            self.turn_was_slow(core, SlowTurn { took, messages: taken, fired, beside });
+        }
+        self.account(core, took);
         self.publish(core);
         core.round_ended = Some(core.clock.last);
         self.tasks.forget_polled();
@@ -132,14 +175,14 @@ impl<A: Actor> LocalShard<A> {
 
     /// Runs what is in the inbox, and what goes on beside messages.
     #[inline]
-    pub(super) fn turn(&self, core: &mut Core<A>, now: Time) {
+    pub(super) fn turn(&self, core: &mut Core<A>, now: Time) -> Beside {
         if core.resumes {
             self.resume(core, now);
         }
         core.shard.turn(now, &mut core.inbox, &mut core.effects);
         core.jobs_due = false;
-        core.jobs.run(&mut core.shard);
-        core.sweep();
+        let jobs = core.jobs.run(&mut core.shard);
+        Beside { jobs, sweep: core.sweep() }
     }
 
     /// Revokes snapshots that have been open for too long, and tells the other shards of it.
@@ -162,15 +205,26 @@ impl<A: Actor> LocalShard<A> {
         tracing::warn!(shard = self.index.0, ?took, messages, ?tasks, "tasks kept a shard from its messages");
     }
 
+    /// Counts a turn that took `slow_turn` or more, by what most of it went to.
+    #[cold]
+    fn turn_was_slow(&self, core: &mut Core<A>, turn: SlowTurn) {
+        let SlowTurn { took, messages, fired, .. } = turn;
+        let cause = turn.cause();
+        core.activity.slow_turns += 1;
+        match cause {
+            Cause::Messages => {}
+            Cause::Timers => core.activity.slow_turns_timers += 1,
+            Cause::Jobs => core.activity.slow_turns_jobs += 1,
+            Cause::Sweep => core.activity.slow_turns_sweep += 1,
+        }
+        tracing::warn!(shard = self.index.0, ?took, messages, timers = fired, ?cause, "a turn was slow");
+    }
+
     /// Counts a turn, and how long its sampled messages took.
     #[inline]
-    pub(super) fn account(&self, core: &mut Core<A>, took: Duration, messages: usize) {
+    pub(super) fn account(&self, core: &mut Core<A>, took: Duration) {
         core.activity.turns += 1;
         core.activity.busy_ns += took.as_nanos() as u64;
-        if took >= self.shared.config.slow_turn {
-            core.activity.slow_turns += 1;
-            tracing::warn!(shard = self.index.0, ?took, messages, "a turn was slow");
-        }
         if !core.samples.is_empty() {
             self.record_samples(core);
         }
@@ -297,11 +351,14 @@ impl<A: Actor> LocalShard<A> {
 impl<A: Actor> Core<A> {
     /// Lets go of what no snapshot needs any more, for a while.
     #[inline]
-    pub(super) fn sweep(&mut self) {
-        if self.shard.has_garbage() {
-            let mut slice = Slice::begin();
-            self.shard.sweep(|| slice.goes_on());
+    /// Says how long it took.
+    pub(super) fn sweep(&mut self) -> Duration {
+        if !self.shard.has_garbage() {
+            return Duration::ZERO;
         }
+        let mut slice = Slice::begin();
+        self.shard.sweep(|| slice.goes_on());
+        slice.took()
     }
 
     /// Moves entries of the ingress into the inbox until it is empty or there are `max` messages.
@@ -370,5 +427,26 @@ impl<A: Actor> Core<A> {
             || self.shard.counters().told != self.told_flushed
             || self.shard.next_timer().is_some_and(|due| due <= self.clock.read())
             || publish == Publish::Always && self.shard.counters().handled() != self.handled_published
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_turn_is_of_what_took_half_of_it() {
+        let (took, half) = (Duration::from_millis(10), Duration::from_millis(5));
+        let cause = |messages, fired, jobs, sweep| {
+            SlowTurn { took, messages, fired, beside: Beside { jobs, sweep } }.cause()
+        };
+        let none = Duration::ZERO;
+        assert_eq!(cause(1, 0, none, none), Cause::Messages);
+        assert_eq!(cause(0, 0, none, none), Cause::Messages, "such as those that were told");
+        assert_eq!(cause(3, 3, none, none), Cause::Messages);
+        assert_eq!(cause(3, 4, none, none), Cause::Timers);
+        let less = half - Duration::from_nanos(1);
+        assert_eq!((cause(3, 4, half, none), cause(3, 4, less, less)), (Cause::Jobs, Cause::Timers));
+        assert_eq!(cause(3, 4, less, half), Cause::Sweep);
     }
 }

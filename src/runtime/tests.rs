@@ -357,6 +357,19 @@ fn tasks_that_keep_a_shard_from_its_messages_are_counted() {
     assert_eq!(tasks.wait(), [Ok(())]);
 }
 
+/// A walk over a snapshot takes steps of its shard's turns. It was blamed on messages.
+#[test]
+fn a_turn_that_a_walk_made_slow_is_counted_as_that() {
+    let slow_turn = Duration::from_millis(5);
+    let runtime = start_with(Config { shards: Shards::Count(1), slow_turn, ..Config::default() });
+    let handle = runtime.handle();
+    handle.ask(Message::Add { account: 1, coins: 1 }).wait().expect("it runs");
+    let snapshot = handle.snapshot().wait().expect("it opens");
+    let each = move |(): &mut (), _, _: &_| std::thread::sleep(slow_turn * 2);
+    snapshot.fold(|| (), each, |(), ()| ()).wait().expect("it is read");
+    eventually("it is counted", || handle.stats().shards[0].activity.slow_turns_jobs > 0);
+}
+
 /// The time that a shard sleeps is nobody's: a message that wakes it finds no task that kept it. It
 /// fails if both the round before the park and the park leave the last round's end as it is.
 #[test]

@@ -168,7 +168,15 @@ const BY_SHARD: &[(Family, &[ByShard])] = families! {
     "batches" Counter Things "Batches answered." { [] |s| Whole(s.activity.batches), }
     "turns" Counter Things "Turns that had something to do." { [] |s| Whole(s.activity.turns), }
     "slow_tasks" Counter Things "How often tasks kept a shard from its messages for at least `slow_turn`." { [] |s| Whole(s.activity.slow_tasks), }
-    "slow_turns" Counter Things "Turns that took at least `slow_turn`." { [] |s| Whole(s.activity.slow_turns), }
+    "slow_turns" Counter Things "Turns that took at least `slow_turn`, by what most of one went to." {
+        ["cause" = "messages"] |s| {
+            let of_others = s.activity.slow_turns_timers + s.activity.slow_turns_jobs + s.activity.slow_turns_sweep;
+            Whole(s.activity.slow_turns.saturating_sub(of_others))
+        },
+        ["cause" = "timers"] |s| Whole(s.activity.slow_turns_timers),
+        ["cause" = "jobs"] |s| Whole(s.activity.slow_turns_jobs),
+        ["cause" = "sweep"] |s| Whole(s.activity.slow_turns_sweep),
+    }
     "busy" Counter Seconds "Time in turns." { [] |s| from_ns(s.activity.busy_ns), }
     "parked" Counter Seconds "Time asleep." { [] |s| from_ns(s.activity.parked_ns), }
     "parks" Counter Things "Times the shard went to sleep." { [] |s| Whole(s.activity.parks), }
@@ -389,6 +397,9 @@ mod tests {
         let second = &mut shards[1];
         second.counters = Counters::from_values(std::array::from_fn(|at| 1_000 + at as u64));
         second.activity = Activity::from_values(std::array::from_fn(|at| 2_000 + at as u64));
+        // Slow turns are told by cause, so of the whole what is left is shown.
+        let Activity { slow_turns_timers, slow_turns_jobs, slow_turns_sweep, .. } = second.activity;
+        second.activity.slow_turns += slow_turns_timers + slow_turns_jobs + slow_turns_sweep;
         second.gauges = Gauges::from_values(std::array::from_fn(|at| 3_000 + at as u64));
         (second.ingress, second.overloaded, second.rings) = (4_000, 4_001, 4_002);
         (second.tasks, second.tasks_panicked) = (4_003, 4_004);
