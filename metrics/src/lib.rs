@@ -23,15 +23,24 @@
 //! # }
 //! ```
 //!
+//! One with a server of its own, on tokio or on the shards, answers there with a [`Page`].
+//!
 //! A program that has a `prometheus-client` registry registers a [`StatsCollector`] there, best
 //! below the prefix `freehold`: `registry.sub_registry_with_prefix("freehold")`.
+//!
+//! With the feature `facade`, `record` gives all numbers to the recorder that the program has behind
+//! the crate `metrics`.
 //!
 //! `docs/METRICS.md` says what each number means, and what to do when it is high.
 
 mod collector;
+#[cfg(feature = "facade")]
+mod facade;
 mod server;
 mod traces;
 
 pub use collector::{StatsCollector, text};
-pub use server::{Server, serve};
+#[cfg(feature = "facade")]
+pub use facade::{record, record_visited};
+pub use server::{Page, Server, serve};
 pub use traces::{TraceExporter, slow_json};

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use freehold::{Actor, Handle, Metric, Phase, Progress, Recovery, Stats};
 
-use crate::collector::Families;
+use crate::collector::{Families, text};
 use crate::traces::slow_json;
 
 /// Requests that are answered at a time; more are refused.
@@ -77,7 +77,7 @@ impl Shared {
             families = families.with(&|to| stats.visit(to));
         }
         let text = others.iter().fold(families, |families, visit| families.with(visit)).text();
-        Some(Page { status: OK, kind: OPEN_METRICS, text })
+        Some(Page { status: OK, content_type: OPEN_METRICS, body: text })
     }
 }
 
@@ -219,16 +219,10 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let page = match Request::read(&mut stream)? {
         Request::Get(path) => page(&path, shared),
-        Request::Other => Page { status: "405 Method Not Allowed", kind: PLAIN, text: "GET only\n".into() },
-        Request::Bad => Page { status: "400 Bad Request", kind: PLAIN, text: "no request of HTTP\n".into() },
+        Request::Other => Page { status: 405, content_type: PLAIN, body: "GET only\n".into() },
+        Request::Bad => Page { status: 400, content_type: PLAIN, body: "no request of HTTP\n".into() },
     };
-    let Page { status, kind, text } = page;
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        text.len()
-    );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(text.as_bytes())?;
+    stream.write_all(page.response().as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
     // A socket that is closed with bytes unread is reset, and the client may lose the answer.
     let mut rest = stream.take(REST_BYTES_MAX);
@@ -272,10 +266,51 @@ impl Request {
     }
 }
 
-struct Page {
-    status: &'static str,
-    kind: &'static str,
-    text: String,
+/// A page as a server of the program's own gives it to a client: one on tokio, or in a task of a
+/// shard.
+///
+/// ```
+/// # fn answer(stats: &freehold::Stats, path: &str) -> String {
+/// let page = freehold_metrics::Page::of(stats, path);
+/// page.response()
+/// # }
+/// # let response = answer(&freehold::Stats::default(), "/healthz?of=it");
+/// # assert!(response.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain"), "{response}");
+/// # assert!(answer(&freehold::Stats::default(), "/").starts_with("HTTP/1.1 404 Not Found\r\n"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The status of HTTP: 200, 404 or 503; of [`Server`] also 400 and 405.
+    pub status: u16,
+    /// What the body is.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: String,
+}
+
+impl Page {
+    /// The page of this path about a runtime: `/metrics`, `/slow`, `/healthz` or `/readyz`. What
+    /// follows a `?` in the path is ignored.
+    pub fn of(stats: &Stats, path: &str) -> Page {
+        let path = path.split('?').next().unwrap_or_default();
+        of_runtime(stats, path, || text(stats))
+    }
+
+    /// The whole response: head and body, behind which the connection is closed.
+    pub fn response(&self) -> String {
+        let Page { status, content_type, body } = self;
+        let reason = match status {
+            200 => "OK",
+            400 => "Bad Request",
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            _ => "Service Unavailable",
+        };
+        let length = body.len();
+        format!(
+            "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+    }
 }
 
 fn page(path: &str, shared: &Shared) -> Page {
@@ -283,6 +318,11 @@ fn page(path: &str, shared: &Shared) -> Page {
         Source::Starting(recovery) => return starting(path, *recovery, shared),
         Source::Runtime(stats) => stats(),
     };
+    let numbers = || shared.numbers(Some(&stats)).map(|page| page.body).unwrap_or_default();
+    of_runtime(&stats, path, numbers)
+}
+
+fn of_runtime(stats: &Stats, path: &str, numbers: impl FnOnce() -> String) -> Page {
     let phase = match stats.phase {
         Phase::Running => "running",
         Phase::Draining => "draining: what it has accepted runs to its end",
@@ -294,8 +334,8 @@ fn page(path: &str, shared: &Shared) -> Page {
         let _ = writeln!(text_of_phase, "{death}");
     }
     match path {
-        "/metrics" => shared.numbers(Some(&stats)).unwrap_or_else(not_found),
-        "/slow" => Page { status: OK, kind: JSON, text: slow_json(&stats) },
+        "/metrics" => Page { status: OK, content_type: OPEN_METRICS, body: numbers() },
+        "/slow" => Page { status: OK, content_type: JSON, body: slow_json(stats) },
         "/healthz" => says(stats.phase != Phase::Dead, text_of_phase),
         "/readyz" => says(stats.phase == Phase::Running, text_of_phase),
         _ => not_found(),
@@ -315,13 +355,13 @@ fn starting(path: &str, recovery: Option<Recovery>, shared: &Shared) -> Page {
     }
 }
 
-const OK: &str = "200 OK";
+const OK: u16 = 200;
 
-fn says(is_so: bool, text: String) -> Page {
-    Page { status: if is_so { OK } else { "503 Service Unavailable" }, kind: PLAIN, text }
+fn says(is_so: bool, body: String) -> Page {
+    Page { status: if is_so { OK } else { 503 }, content_type: PLAIN, body }
 }
 
 fn not_found() -> Page {
-    let text = "/metrics, /healthz, /readyz and /slow are here\n".to_owned();
-    Page { status: "404 Not Found", kind: PLAIN, text }
+    let body = "/metrics, /healthz, /readyz and /slow are here\n".to_owned();
+    Page { status: 404, content_type: PLAIN, body }
 }

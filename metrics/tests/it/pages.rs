@@ -4,8 +4,9 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use freehold::{LogConfig, Runtime};
-use freehold_metrics::{Server, serve};
+use freehold::{LogConfig, Runtime, glommio};
+use freehold_metrics::{Page, Server, serve};
+use futures::{AsyncReadExt, AsyncWriteExt};
 
 use super::patience::Patience;
 use super::{Counter, Message, config, get, ids, open, request};
@@ -38,6 +39,38 @@ fn the_pages_follow_a_runtime_from_its_start_to_its_end() {
     assert!(status == 200 && text.contains("freehold_phase{phase=\"stopping\"} 1"), "{text}");
 }
 
+/// A server in a task of a shard, which answers one request with the page of its path.
+#[test]
+fn a_task_of_a_shard_serves_pages() {
+    let (runtime, _directory) = open();
+    let (listens, addr) = std::sync::mpsc::channel();
+    let served = runtime.on_each_shard(move |local| {
+        let listens = listens.clone();
+        async move {
+            if local.shard().index() > 0 {
+                return;
+            }
+            let listener = glommio::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+            listens.send(listener.local_addr().expect("it has one")).expect("the test waits for it");
+            let mut stream = listener.accept().await.expect("one comes");
+            let (mut head, mut bytes) = (Vec::new(), [0; 256]);
+            while !head.ends_with(b"\r\n\r\n") {
+                let read = stream.read(&mut bytes).await.expect("it is sent");
+                head.extend_from_slice(&bytes[..read]);
+            }
+            let head = String::from_utf8(head).expect("it is text");
+            let path = head.split(' ').nth(1).expect("it has a path");
+            let page = Page::of(&local.handle().stats(), path);
+            stream.write_all(page.response().as_bytes()).await.expect("it is read");
+        }
+    });
+    let (status, text) = get(addr.recv().expect("it listens"), "/metrics?of=all");
+    assert_eq!(status, 200);
+    assert!(text.contains("freehold_tasks{shard=\"0\"} 1"), "{text}");
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    assert!(served.wait().iter().all(Result::is_ok));
+}
+
 #[test]
 fn a_runtime_whose_shard_has_died_is_not_healthy_and_says_why() {
     let (runtime, _directory) = open();
@@ -46,10 +79,10 @@ fn a_runtime_whose_shard_has_died_is_not_healthy_and_says_why() {
         // A task past the runtime's watch: its panic is the shard's. Not in its first step, which
         // is a part of this task.
         let dies = async {
-            freehold::glommio::timer::sleep(Duration::from_millis(1)).await;
+            glommio::timer::sleep(Duration::from_millis(1)).await;
             panic!("broken on purpose")
         };
-        freehold::glommio::spawn_local(dies).detach();
+        glommio::spawn_local(dies).detach();
         std::future::pending::<()>().await;
     });
     drop(killer.wait());
