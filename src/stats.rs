@@ -130,6 +130,8 @@ pub(crate) struct PublishedStats {
     answers: [SharedDistribution; AnswerPath::ALL.len()],
     /// Of the log, written by its writer.
     pub(crate) log_writes: LogWrites,
+    /// Messages that ran to an end, by their type.
+    messages: Box<[AtomicU64]>,
     /// Messages and answers put into lanes, by receiving shard; stored when there were any.
     sent_to: Box<[AtomicU64]>,
     /// Kept by the tasks themselves, for they begin and end between turns.
@@ -230,8 +232,8 @@ impl TaskCounts {
 }
 
 impl PublishedStats {
-    /// Of one shard of `shards`.
-    pub(crate) fn new(shards: usize) -> Self {
+    /// Of one shard of `shards`, whose actor counts so many types of messages.
+    pub(crate) fn new(shards: usize, messages: usize) -> Self {
         let nanoseconds_max = LATENCY_MAX.as_nanos() as u64;
         PublishedStats {
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -243,6 +245,7 @@ impl PublishedStats {
             latency: Mutex::new(
                 Histogram::new_with_bounds(1, nanoseconds_max, 2).expect("the bounds are in order"),
             ),
+            messages: (0..messages).map(|_| AtomicU64::new(0)).collect(),
             sent_to: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             tasks: Arc::default(),
         }
@@ -259,8 +262,11 @@ impl PublishedStats {
         }
     }
 
-    /// Publishes how much is under way on this shard.
-    pub(crate) fn publish_gauges(&self, gauges: &Gauges) {
+    /// Publishes how much is under way on this shard, and what it has run by type of message.
+    pub(crate) fn publish_gauges(&self, gauges: &Gauges, messages: &[u64]) {
+        for (to, value) in self.messages.iter().zip(messages) {
+            to.store(*value, Ordering::Relaxed);
+        }
         for (to, value) in self.gauges.iter().zip(gauges.values()) {
             to.store(value, Ordering::Relaxed);
         }
@@ -298,6 +304,10 @@ impl PublishedStats {
 
     pub(crate) fn activity(&self) -> Activity {
         Activity::from_values(std::array::from_fn(|at| self.activity[at].load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn messages(&self) -> impl Iterator<Item = u64> {
+        self.messages.iter().map(|count| count.load(Ordering::Relaxed))
     }
 
     pub(crate) fn sent_to(&self) -> Vec<u64> {
@@ -416,6 +426,9 @@ pub struct ShardStats {
     pub log_writes: Distribution,
     /// How long the write of its log has been going on that is under way, if one is.
     pub in_log_write_for: Option<Duration>,
+    /// Messages that ran to an end on it, whatever came of them, by their type: those of
+    /// [`Actor::MESSAGE_NAMES`](freehold_shard::Actor::MESSAGE_NAMES). As fresh as the gauges.
+    pub messages: Vec<(&'static str, u64)>,
     /// Messages and answers it put into lanes, by receiving shard.
     pub sent_to: Vec<u64>,
     /// How long the turn has been going on that it is in; `None` between turns. A message that does
@@ -511,12 +524,12 @@ mod tests {
 
     #[test]
     fn what_is_published_is_what_is_read() {
-        let published = PublishedStats::new(1);
+        let published = PublishedStats::new(1, 0);
         let counters = Counters { fast: 7, objects: 3, ..Counters::default() };
         let activity = Activity { turns: 5, parks: 1, ..Activity::default() };
         let gauges = Gauges { calls: 4, ..Gauges::default() };
         published.publish(&counters, &activity);
-        published.publish_gauges(&gauges);
+        published.publish_gauges(&gauges, &[]);
         assert_eq!(published.counters(), counters);
         assert_eq!(published.gauges(), gauges);
         assert_eq!(published.activity(), activity);
@@ -524,7 +537,7 @@ mod tests {
 
     #[test]
     fn latency_is_that_of_all_shards_together() {
-        let shards = [PublishedStats::new(1), PublishedStats::new(1)];
+        let shards = [PublishedStats::new(1, 0), PublishedStats::new(1, 0)];
         assert_eq!(Latency::of(shards.iter()), Latency::default());
         let now = Instant::now() + Duration::from_secs(1);
         let begun = |at, path| AskBegun { at, path };

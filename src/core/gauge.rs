@@ -50,7 +50,7 @@ impl<A: Actor> LocalShard<A> {
             actions_waiting: actions_waiting as u64,
             actions_under_way: actions_under_way as u64,
         };
-        self.shared.published[self.index.index()].publish_gauges(&gauges);
+        self.shared.published[self.index.index()].publish_gauges(&gauges, core.shard.message_counts());
         (core.probes, core.attends) = (true, true);
         let waits = lock_waits - core.waits_counted;
         if waits > 0 {

@@ -269,6 +269,7 @@ impl<A: Actor> Shared<A> {
             answers: published.answers(),
             log_writes: published.log_writes.took(),
             in_log_write_for: published.log_writes.under_way_for(uptime),
+            messages: A::MESSAGE_NAMES.iter().copied().zip(published.messages()).collect(),
             sent_to: published.sent_to(),
             in_turn_for: self.in_turn_for(at),
             rings,

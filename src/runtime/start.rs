@@ -130,7 +130,9 @@ fn build_shared<A: Actor>(
         logs,
         mailboxes: mailboxes.map_err(StartError::System)?,
         hot: (0..shards).map(|_| CachePadded::new(Mutex::new(HotWindows::new(now)))).collect(),
-        published: (0..shards).map(|_| CachePadded::new(PublishedStats::new(shards))).collect(),
+        published: (0..shards)
+            .map(|_| CachePadded::new(PublishedStats::new(shards, A::MESSAGE_NAMES.len())))
+            .collect(),
         replies: {
             let traces = Traces::new(now, config.slow_message);
             Arc::new(Replies::new(config.asks_in_flight_max, patience, traces))

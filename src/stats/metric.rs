@@ -278,6 +278,12 @@ const BY_GATE: &[(Family, &[ByGate])] = families! {
     "gate_waiting" Gauge Things "Claims that are in a gate." { [] |g| Whole(g.waiting), }
 };
 
+const MESSAGES: Family = Family(
+    "messages_by_type",
+    Counter,
+    Things,
+    "Messages that ran to an end, whatever came of them, by their type.",
+);
 const SENT: Family =
     Family("lane_sent_to", Counter, Things, "Messages and answers sent, by the shard that they are for.");
 const HOT_TOUCHES: Family =
@@ -336,6 +342,11 @@ impl Stats {
             }
         }
         for (shard, number) in self.shards.iter().zip(&shards) {
+            for (message, count) in &shard.messages {
+                to(&MESSAGES.metric(&[("shard", number), ("message", message)], Whole(*count)));
+            }
+        }
+        for (shard, number) in self.shards.iter().zip(&shards) {
             for (sent, other) in shard.sent_to.iter().zip(&shards).filter(|(_, other)| *other != number) {
                 to(&SENT.metric(&[("shard", number), ("to", other)], Whole(*sent)));
             }
@@ -381,6 +392,7 @@ mod tests {
             answers: AnswerTimes::default(),
             log_writes: Distribution::default(),
             in_log_write_for: None,
+            messages: Vec::new(),
             sent_to: Vec::new(),
             in_turn_for: None,
             rings: 0,
@@ -406,6 +418,7 @@ mod tests {
         second.in_turn_for = Some(Duration::from_secs(4_005));
         second.in_log_write_for = Some(Duration::from_secs(4_006));
         second.sent_to = vec![4_007, 0];
+        second.messages = vec![("Pay", 4_012), ("Open", 4_013)];
         second.log_writes.sum = Duration::from_secs(4_008);
         second.answers.fast.sum = Duration::from_secs(4_009);
         second.answers.consensus.sum = Duration::from_secs(4_010);
@@ -473,7 +486,7 @@ mod tests {
         let Activity { busy_ns, parked_ns, .. } = stats().shards[1].activity;
         assert_eq!(activity, [busy_ns, parked_ns]);
         assert!((3_000..).take(Gauges::COUNT).all(once));
-        assert!((4_000..=4_011).all(once) && (5_000..=5_014).all(once), "{values:?}");
+        assert!((4_000..=4_013).all(once) && (5_000..=5_014).all(once), "{values:?}");
         assert!((7_000..=7_009).all(once), "{values:?}");
     }
 

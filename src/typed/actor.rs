@@ -239,6 +239,17 @@ macro_rules! actor {
                 }
             }
 
+            const MESSAGE_NAMES: &'static [&'static str] = &[$(stringify!($Sent)),+];
+
+            #[inline]
+            fn message_index(message: &$Message) -> usize {
+                match message {
+                    $($Message::$Sent(_) => const {
+                        $crate::__typed::number_of(<$Actor as $crate::Actor>::MESSAGE_NAMES, stringify!($Sent))
+                    },)+
+                }
+            }
+
             fn message_name(message: &$Message) -> &'static str {
                 match message {
                     $($Message::$Sent(_) => stringify!($Sent),)+

@@ -1,5 +1,6 @@
 //! Actors of several kinds, on whole runtimes and by their enums alone.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use freehold_shard::{
@@ -463,6 +464,9 @@ fn what_is_of_another_kind_or_message_comes_back() {
         [Stray.into(), Pass { to: 1 }.into()].map(|message| Zoo::message_name(&message)),
         ["Stray", "Pass"]
     );
+    for message in [Stray.into(), Pass { to: 1 }.into()] {
+        assert_eq!(Zoo::MESSAGE_NAMES[Zoo::message_index(&message)], Zoo::message_name(&message));
+    }
     assert_eq!(Run::from_reply(Reply::Run(7)), Some(7));
 }
 
@@ -595,4 +599,16 @@ fn states_of_an_actor_in_memory_need_not_be_written() {
     assert_eq!(sessions.call(Say(8, 5)).wait(), Ok(false));
     drop(listens);
     assert_eq!(sessions.call(Say(7, 6)).wait(), Ok(false), "nobody listens");
+    // Each is counted by its type, on the shard where it ran.
+    let begin = Instant::now();
+    let counted = || {
+        let mut all = BTreeMap::new();
+        let counts = runtime.stats().shards.into_iter().flat_map(|shard| shard.messages);
+        counts.for_each(|(message, count)| *all.entry(message).or_insert(0) += count);
+        all
+    };
+    while counted() != BTreeMap::from([("Connect", 1), ("Say", 3)]) {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", counted());
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

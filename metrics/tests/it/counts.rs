@@ -28,8 +28,16 @@ fn counters_come_to_what_was_done() {
     let snapshot = bank.snapshot().wait().expect("it is ready");
     runtime.checkpoint().expect("there is a log");
 
-    let wanted = |numbers: &Numbers| numbers.sum("freehold_messages_total", "outcome=\"consensus\"") == 20.0;
-    let numbers = until(server.addr(), "twenty transactions", wanted);
+    let of_type = |numbers: &Numbers| {
+        ["Add", "AddBoth", "Refuse"]
+            .map(|name| numbers.sum("freehold_messages_by_type_total", &format!("message=\"{name}\"")))
+    };
+    // A transaction is counted once, where it ran; types are said less often than turns.
+    let wanted = |numbers: &Numbers| {
+        numbers.sum("freehold_messages_total", "outcome=\"consensus\"") == 20.0
+            && of_type(numbers) == [34.0, 20.0, 5.0]
+    };
+    let numbers = until(server.addr(), "twenty transactions, and all types", wanted);
     let is =
         |name, label, value| assert_eq!(numbers.sum(name, label), value, "{name} {label}: {:#?}", numbers.0);
     is("freehold_messages_total", "outcome=\"fast\"", 34.0);

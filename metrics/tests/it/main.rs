@@ -43,6 +43,18 @@ enum Message {
 static HOLD: Mutex<()> = Mutex::new(());
 
 impl Actor for Counter {
+    const MESSAGE_NAMES: &'static [&'static str] = &["Add", "AddBoth", "Refuse"];
+
+    fn message_index(message: &Message) -> usize {
+        match message {
+            Message::Add(_) => 0,
+            Message::AddBoth(..) => 1,
+            Message::Refuse(_) => 2,
+            // These are not counted apart.
+            Message::Break(_) | Message::Hold(_) => usize::MAX,
+        }
+    }
+
     type Id = u64;
     type State = u64;
     type Message = Message;

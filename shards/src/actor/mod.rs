@@ -73,6 +73,17 @@ pub trait Actor: Sized + 'static {
         type_name::<Self::Message>()
     }
 
+    /// The types of messages that are counted apart. By default none is, and nothing is counted;
+    /// `freehold::actor!` has all of its actor's.
+    const MESSAGE_NAMES: &'static [&'static str] = &[];
+
+    /// Which of [`MESSAGE_NAMES`](Self::MESSAGE_NAMES) the message is of. It must be a pure function
+    /// of the message. It is asked only if there are names; a number beyond them is not counted.
+    fn message_index(message: &Self::Message) -> usize {
+        let _ = message;
+        0
+    }
+
     /// Whether the message is an *action*: it goes to the program, which does something outside for
     /// its objects, and not to `receive`. A message hands it over by
     /// [`Objects::perform`](crate::Objects::perform), which says more.

@@ -129,6 +129,8 @@ pub(crate) struct Engine<A: Actor> {
     pub(super) wall_timers: usize,
     /// The objects of this shard that somebody watches.
     pub(super) watches: Box<Watches<A>>,
+    /// Messages that have run to an end, by [`Actor::message_index`]; empty if nobody counts them.
+    pub(super) message_counts: Box<[u64]>,
     /// What the program does for objects of this shard.
     pub(super) actions: Actions<A>,
     pub(crate) locks: Locks<A>,
@@ -171,6 +173,7 @@ impl<A: Actor> Engine<A> {
             timers: Timers::new(),
             wall_timers: 0,
             watches: Box::default(),
+            message_counts: vec![0; A::MESSAGE_NAMES.len()].into(),
             actions: Actions::new(),
             locks: Locks::new(),
             in_doubt: VecDeque::new(),
@@ -317,6 +320,11 @@ impl<A: Actor> Engine<A> {
             // Neither a result nor a panic counts: it ran without what it needs.
             drop_quietly(result);
             return RunOutcome::Missing(id, access);
+        }
+        if !A::MESSAGE_NAMES.is_empty()
+            && let Some(count) = self.message_counts.get_mut(A::message_index(message))
+        {
+            *count += 1;
         }
         RunOutcome::Done(match result {
             Ok(Ok(reply)) => {

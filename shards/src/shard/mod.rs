@@ -563,6 +563,12 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         Counters { objects: self.engine.run.partition.len() as u64, ..self.engine.run.counters }
     }
 
+    /// How many messages of each of [`Actor::MESSAGE_NAMES`] have run to an end here, whatever came
+    /// of them.
+    pub fn message_counts(&self) -> &[u64] {
+        &self.engine.message_counts
+    }
+
     /// Every object of the shard with who may write it and its state, in no particular order.
     pub fn objects(&self) -> impl Iterator<Item = (A::Id, Ownership, &A::State)> {
         self.engine
