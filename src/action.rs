@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,6 @@ use std::thread;
 use freehold_shard::{ActionId, Actor, BegunAction, OwnerId};
 
 use crate::error::panic_message;
-use crate::stats::TaskPlace;
 
 /// Something that the program does outside for its objects: see
 /// [`Objects::perform`](crate::Objects::perform).
@@ -137,7 +136,7 @@ type Task<A> = Arc<dyn Fn(Action<A>) -> Pin<Box<dyn Future<Output = ()>>> + Send
 pub(crate) enum Performer<A: Actor> {
     With(Perform<A>),
     /// With where in the program that was said.
-    OnShards(Task<A>, TaskPlace),
+    OnShards(Task<A>, &'static Location<'static>),
     /// On so many, which are not spawned yet.
     OnThreads(usize, Perform<A>),
 }

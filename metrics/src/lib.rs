@@ -28,8 +28,8 @@
 //! A program that has a `prometheus-client` registry registers a [`StatsCollector`] there, best
 //! below the prefix `freehold`: `registry.sub_registry_with_prefix("freehold")`.
 //!
-//! With the feature `facade`, `record` gives all numbers to the recorder that the program has behind
-//! the crate `metrics`.
+//! With the feature `facade`, `record` gives all numbers to the recorder that the program has
+//! behind the crate `metrics`.
 //!
 //! `docs/METRICS.md` says what each number means, and what to do when it is high.
 

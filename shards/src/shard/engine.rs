@@ -287,6 +287,16 @@ impl<A: Actor> Engine<A> {
         }
     }
 
+    /// Counts a message that has run to an end, if its actor wants that.
+    #[inline(always)]
+    fn count(&mut self, message: &A::Message) {
+        if !A::MESSAGE_NAMES.is_empty()
+            && let Some(count) = self.message_counts.get_mut(A::message_index(message))
+        {
+            *count += 1;
+        }
+    }
+
     /// Runs a message whose objects are here and its own to use. Across a call its first object
     /// would go through memory, so it is always inlined; and so is what it has caught, which the
     /// compiler does only if that is called from one place. This is all that `FROM` is for (4 ns of
@@ -321,11 +331,7 @@ impl<A: Actor> Engine<A> {
             drop_quietly(result);
             return RunOutcome::Missing(id, access);
         }
-        if !A::MESSAGE_NAMES.is_empty()
-            && let Some(count) = self.message_counts.get_mut(A::message_index(message))
-        {
-            *count += 1;
-        }
+        self.count(message);
         RunOutcome::Done(match result {
             Ok(Ok(reply)) => {
                 if self.run.commit_work != CommitWork::NONE {
