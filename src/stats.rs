@@ -11,6 +11,8 @@
 pub(crate) mod distribution;
 pub(crate) mod hot;
 pub(crate) mod metric;
+#[cfg(test)]
+pub(crate) mod said;
 pub(crate) mod trace;
 
 use std::fmt;

@@ -11,6 +11,7 @@ use super::*;
 use crate::config::{Idle, Shards};
 use crate::core::shared::DrainProgress;
 use crate::error::{ConfigError, Death, DeathCause, TaskError, TellError};
+use crate::stats::said::{SaidSpan, SaidSpans};
 use crate::stats::{AnswerPath, Phase};
 use crate::test_actor::{Accounts, Message};
 use crate::transport::mailbox::Ingress;
@@ -98,6 +99,50 @@ fn messages_reach_their_objects_from_outside_and_from_other_shards() {
         assert!(matches!(handle.tell(Message::Count { account: a }), Err(TellError::Stopped(_))));
         assert_eq!(handle.ask_all([Message::Count { account: a }]).wait(), [Err(AskError::Stopped)]);
     }
+}
+
+/// Messages that are followed, and batches that were slow, are said as spans by their shards.
+#[test]
+fn shards_say_traces_as_spans() {
+    let said = SaidSpans::default();
+    tracing::subscriber::set_global_default(said.clone()).expect("no other unit test listens everywhere");
+    let slow_message = Duration::from_millis(4);
+    let runtime = start_with(Config { shards: Shards::Count(1), slow_message, ..Config::default() });
+    let handle = runtime.handle();
+    // Other tests say spans too, and none of them has this account.
+    let account = 1 << 50;
+    // The first ask of all is followed from its begin.
+    handle.ask(Message::Add { account, coins: 1 }).wait().expect("it runs");
+    let found = |field, value: &str| said.find("message", field, value);
+    eventually("the ask is said", || found("object", &account.to_string()).is_some());
+    eventually("the ask has its parts", || {
+        let (message, parts) = found("object", &account.to_string()).expect("it was said");
+        assert!(message.fields["message"].ends_with("Message") && message.fields["shard"] == "0");
+        parts.iter().filter(|part| part.name == "stage").any(|stage| stage.fields["stage"] == "running")
+    });
+
+    // A batch has no object. It is slow, as a task keeps the shard from it.
+    let is_batch = |span: &SaidSpan| span.name == "message" && span.fields["object"] == "?";
+    let batches = || said.all().iter().filter(|span| is_batch(span)).count();
+    let before = batches();
+    let (begins, has_begun) = mpsc::channel();
+    let (lets_go, let_go) = mpsc::channel();
+    let let_go = Arc::new(Mutex::new(Some(let_go)));
+    let tasks = runtime.on_each_shard(move |_| {
+        let (begins, let_go) = (begins.clone(), let_go.lock().unwrap().take());
+        async move {
+            begins.send(()).expect("the test waits for it");
+            // The task keeps its thread, on purpose.
+            let_go.expect("there is one shard").recv().expect("the test lets it go");
+        }
+    });
+    has_begun.recv().expect("it begins");
+    let batch = handle.ask_all([Message::Add { account, coins: 1 }, Message::Add { account, coins: 1 }]);
+    std::thread::sleep(slow_message * 2);
+    lets_go.send(()).expect("the task waits for it");
+    assert!(batch.wait().iter().all(Result::is_ok));
+    eventually("the batch is said", || batches() > before);
+    assert_eq!(tasks.wait(), [Ok(())]);
 }
 
 #[test]
