@@ -528,9 +528,8 @@ impl Looks {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt;
-
     use super::*;
+    use crate::stats::said::{SaidSpan, SaidSpans};
 
     const T: Duration = Duration::from_millis(100);
     const HERE: ShardIndex = ShardIndex(1);
@@ -541,54 +540,6 @@ mod tests {
 
     fn stages(trace: &MessageTrace) -> Vec<(&'static str, Duration, Duration)> {
         trace.stages().map(|Stage { name, from, to }| (name, from, to)).collect()
-    }
-
-    /// Spans as they are made: the name and fields of each, below those it is in.
-    #[derive(Clone, Default)]
-    struct Spans(Arc<Mutex<(Vec<String>, Vec<u64>)>>);
-
-    impl Spans {
-        fn with<T>(&self, with: impl FnOnce(&mut Vec<String>, &mut Vec<u64>) -> T) -> T {
-            let (made, entered) = &mut *self.0.lock().expect("nobody panics with it");
-            with(made, entered)
-        }
-    }
-
-    impl tracing::Subscriber for Spans {
-        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-            metadata.is_span()
-        }
-
-        fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-            struct Fields(String);
-            impl tracing::field::Visit for Fields {
-                fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
-                    self.0 += &format!(" {}={value:?}", field.name());
-                }
-            }
-            let mut fields = Fields(String::new());
-            span.record(&mut fields);
-            self.with(|made, entered| {
-                let depth = "> ".repeat(entered.len());
-                made.push(format!("{depth}{}{}", span.metadata().name(), fields.0));
-                tracing::span::Id::from_u64(made.len() as u64)
-            })
-        }
-
-        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-        fn event(&self, _: &tracing::Event<'_>) {}
-
-        fn enter(&self, span: &tracing::span::Id) {
-            self.with(|_, entered| entered.push(span.into_u64()));
-        }
-
-        fn exit(&self, span: &tracing::span::Id) {
-            let left = self.with(|_, entered| entered.pop());
-            assert_eq!(left, Some(span.into_u64()));
-        }
     }
 
     #[test]
@@ -603,15 +554,20 @@ mod tests {
         traces.ran([(7, 3)].into_iter(), Ran::InTurn(begun + ms(5)), begun + ms(6));
         let answered = traces.answered([(7, 3)].into_iter(), HERE, begun + ms(30));
         let [trace] = &answered[..] else { panic!("{answered:?}") };
-        let spans = Spans::default();
+        let spans = SaidSpans::default();
         tracing::subscriber::with_default(spans.clone(), || trace.say());
-        let made = spans.with(|made, _| made.clone());
-        let message = r#"message number=1 shard=1 message="Pay" object="Account(1)" took=30ms is_exact=true"#;
-        assert_eq!(made[0], message);
-        let stages = trace.0.stages().count();
-        assert!(stages > 1 && made.len() == 2 + stages, "{made:#?}");
-        assert!(made[1..=stages].iter().all(|span| span.starts_with("> stage stage=")), "{made:#?}");
-        assert_eq!(made[1 + stages], r#"> lock_wait shard=1 object="Account(2)" ahead=4 from=3ms to=5ms"#);
+        let (message, parts) = spans.find("message", "message", "Pay").expect("it is said");
+        let is = |span: &SaidSpan, fields: &[(&str, &str)]| {
+            fields.iter().all(|(name, value)| span.fields.get(name).is_some_and(|said| said == value))
+        };
+        assert!(is(&message, &[("number", "1"), ("shard", "1"), ("took", "30ms"), ("is_exact", "true")]));
+        assert_eq!(message.fields["object"], "Account(1)");
+        let names: Vec<_> = parts.iter().map(|part| part.name).collect();
+        assert_eq!(names, ["stage", "stage", "stage", "lock_wait"]);
+        assert!(is(&parts[0], &[("stage", "queued"), ("from", "0ns"), ("to", "2ms")]), "{parts:#?}");
+        let wait = [("shard", "1"), ("object", "Account(2)"), ("ahead", "4"), ("from", "3ms"), ("to", "5ms")];
+        assert!(is(&parts[3], &wait), "{parts:#?}");
+        assert_eq!(spans.all().len(), 5);
     }
 
     #[test]
