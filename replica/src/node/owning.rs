@@ -33,7 +33,11 @@ where
             tokio::select! {
                 () = wake.notified() => {}
                 came = appender.wait() => match appender.go_on(came).await {
-                    Ok(Some(epoch)) => receiver.acknowledge(epoch),
+                    Ok(Some(epoch)) => {
+                        // First the status: who has an answer finds its epoch there.
+                        self.say_of_owner(&appender, &receiver, checkpointing.stream_bytes(&appender));
+                        receiver.acknowledge(epoch);
+                    }
                     Ok(None) => {}
                     Err(error) => break (None, Some(error)),
                 },
