@@ -4,7 +4,8 @@
 //! points in place of bytes a prototype's logged payment took 19.8 us instead of 3.7.) Only its
 //! owner changes what is available, so a payment that comes in never makes a proof stale.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 use crate::check::{Deed, Proven};
@@ -29,12 +30,23 @@ pub struct Account {
     pub(crate) version: u64,
     pub(crate) hint: [u8; 8],
     /// What came in and is not folded, the oldest first.
+    #[serde(deserialize_with = "at_most_all_pending")]
     pub(crate) pending: Vec<Credit>,
     pub(crate) pending_deposits: u64,
     /// All deposits ever.
     pub(crate) deposited: u64,
     /// All withdrawals ever.
     pub(crate) withdrawn: u64,
+}
+
+/// Credits as a log has them. More than an account takes are of no account: their number would not
+/// fit what is sent to a wallet.
+fn at_most_all_pending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Credit>, D::Error> {
+    let pending = Vec::deserialize(deserializer)?;
+    if pending.len() > PENDING_MAX {
+        return Err(D::Error::custom("an account has more pending credits than there may be"));
+    }
+    Ok(pending)
 }
 
 /// Why a proven claim has no effect on an account. Nothing changed.

@@ -528,12 +528,16 @@ fn every_byte_of_a_claim_matters() {
         let bytes = claim.to_bytes();
         assert_eq!(Claim::from_bytes(&bytes).as_ref(), Ok(&claim));
         // Every byte in turn would take ten seconds: all remainders come.
+        let mut read = 0;
         for at in (0..bytes.len()).step_by(29) {
             let mut other = bytes.clone();
             other[at] ^= 1 << (at % 8);
-            let is_refused = Claim::from_bytes(&other).map_or(true, |claim| refusal(&claim).is_some());
-            assert!(is_refused, "{claim:?}: byte {at}");
+            let Ok(changed) = Claim::from_bytes(&other) else { continue };
+            assert_eq!(changed.to_bytes(), other, "what is read is written the same: byte {at}");
+            assert!(refusal(&changed).is_some(), "{claim:?}: byte {at}");
+            read += 1;
         }
+        assert!(read > 0, "some bytes make another claim");
         assert!((0..bytes.len()).all(|end| Claim::from_bytes(&bytes[..end]).is_err()));
         assert!(Claim::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
     }
@@ -626,8 +630,23 @@ fn an_account_refuses_what_does_not_fit() {
     let before = of_carol.clone();
     assert_eq!(of_carol.receive(&pays, 0), Err(NotApplied::Full(3)));
     assert_eq!(of_carol, before);
-    assert_eq!(Account::from_bytes(&before.to_bytes()), Ok(before.clone()), "and it can be written");
+    let bytes = before.to_bytes();
+    assert_eq!(Account::from_bytes(&bytes), Ok(before.clone()), "and it can be written");
+    let is_read = |at: &usize| {
+        let mut other = bytes.clone();
+        other[*at] ^= 1 << (at % 8);
+        Account::from_bytes(&other).is_ok_and(|changed| changed.to_bytes() == other)
+    };
+    // All but the format's version and how many credits there are, of which there can be no more.
+    let not_read: Vec<usize> = (0..bytes.len()).filter(|at| !is_read(at)).collect();
+    assert!(not_read.len() < bytes.len() / 8, "{not_read:?}");
+    assert!((0..bytes.len()).all(|end| Account::from_bytes(&bytes[..end]).is_err()));
+    assert!(Account::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
+    // A log is read by serde, which knows the same bound.
+    let logged = |account: &Account| postcard::to_allocvec(account).expect("it is written");
+    assert_eq!(postcard::from_bytes(&logged(&before)), Ok(before.clone()));
     assert_eq!(with(Flaw::Full, || of_carol.receive(&pays, 0)), Ok(()));
+    assert!(postcard::from_bytes::<Account>(&logged(&of_carol)).is_err(), "one credit too many");
     // A replay.
     let mut account = of_alice.clone();
     assert_eq!((account.spend(&pays), account.spend(&pays)), (Ok(()), Err(is_stale)));

@@ -13,9 +13,10 @@ use crate::stream::{Appending, EntryStream, PAUSE};
 
 /// Waits between looks at a stream that does not answer, at most.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// So often in a row the stream may have less than it acknowledged before that is believed: a
-/// leader that was cut off may not know yet that it is none.
-const LOST_MAX: u32 = 10;
+/// So often in a row the stream may have less than it acknowledged before that is believed: some 25
+/// seconds. A leader that was cut off may not know yet that it is none; NATS takes ten seconds to
+/// notice. With 10 looks, seven seconds, an owner gave up when nothing was lost.
+const LOST_MAX: u32 = 30;
 
 /// The owner's side of a stream.
 pub(crate) struct Appender {

@@ -93,6 +93,8 @@ impl<A: Actor> LocalShard<A> {
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
         if self.is_draining() && self.has_drained(core) {
+            core.round_ended = None;
+            self.tasks.forget_polled();
             return Found::Nothing;
         }
         let backlog = core.backlog;

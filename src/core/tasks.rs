@@ -60,7 +60,8 @@ impl Tasks {
     /// Polls the task that was spawned at `place`.
     fn poll<T>(&self, place: TaskPlace, number: usize, poll: impl FnOnce() -> T) -> T {
         let mut polled = self.polled.borrow_mut();
-        if polled.len() < POLLED_MAX && !polled.contains(&place) {
+        // By address: a comparison of file names is no matter for each poll.
+        if polled.len() < POLLED_MAX && !polled.iter().any(|before| std::ptr::eq(*before, place)) {
             polled.push(place);
         }
         drop(polled);

@@ -2,19 +2,27 @@
 //! secret.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, BufRead};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
 use freehold::{Config, Gate, GateConfig, Handle, LogConfig, Runtime, Shards};
 use freehold_private::{Account, Claim, Guard, Ledger, Message, PublicKey, Submission};
 
 use crate::socket::{ALL, CLAIM, DEPOSIT, DONE, REFUSED, SHOW, read, write};
-use crate::{Failed, terms};
+use crate::{Failed, terms, unhex};
+
+/// What a deposit begins with: only the operator knows it. It comes on the standard input, since
+/// arguments of a process can be read by others.
+pub type Teller = [u8; 16];
 
 /// Serves until it is killed.
 pub fn serve(directory: &Path, socket: &Path, of: &str, shards: usize) -> Result<bool, Failed> {
     let terms = terms(of)?;
+    let mut teller = String::new();
+    io::stdin().lock().read_line(&mut teller)?;
+    let teller: Teller = unhex(teller.trim_end())?;
     let config = Config { shards: Shards::Count(shards), ..Config::default() };
     let log = LogConfig { segment_bytes: 1 << 20, ..LogConfig::at(directory) };
     let runtime = Runtime::<Ledger>::open(config, log)?;
@@ -23,35 +31,39 @@ pub fn serve(directory: &Path, socket: &Path, of: &str, shards: usize) -> Result
     drop(std::fs::remove_file(socket));
     let listener = UnixListener::bind(socket)?;
     for (number, stream) in (0..).zip(listener.incoming()) {
-        let (stream, handle, gate) = (stream?, runtime.handle(), gate.clone());
-        std::thread::spawn(move || drop(listen(stream, &handle, &gate, number)));
+        let Ok(stream) = stream else {
+            // Such as no descriptor left: some come back when connections end.
+            std::thread::sleep(Duration::from_millis(100));
+            continue;
+        };
+        let (handle, gate) = (runtime.handle(), gate.clone());
+        let client = Client { handle, gate, number, teller };
+        std::thread::spawn(move || drop(listen(stream, &client)));
     }
     Ok(true)
 }
 
-/// One connection, until it ends.
-fn listen(
-    mut stream: UnixStream,
-    handle: &Handle<Ledger>,
-    gate: &Gate<Ledger, Guard>,
+/// What is done for a connection, and by which ways.
+struct Client {
+    handle: Handle<Ledger>,
+    gate: Gate<Ledger, Guard>,
     number: u64,
-) -> io::Result<()> {
+    teller: Teller,
+}
+
+/// One connection, until it ends.
+fn listen(mut stream: UnixStream, client: &Client) -> io::Result<()> {
     loop {
         let (kind, bytes) = read(&mut stream)?;
-        match answer(kind, &bytes, handle, gate, number) {
+        match answer(kind, &bytes, client) {
             Ok(bytes) => write(&mut stream, DONE, &bytes)?,
             Err(refused) => write(&mut stream, REFUSED, refused.to_string().as_bytes())?,
         }
     }
 }
 
-fn answer(
-    kind: u8,
-    bytes: &[u8],
-    handle: &Handle<Ledger>,
-    gate: &Gate<Ledger, Guard>,
-    number: u64,
-) -> Result<Vec<u8>, Failed> {
+fn answer(kind: u8, bytes: &[u8], client: &Client) -> Result<Vec<u8>, Failed> {
+    let Client { handle, gate, number, teller } = client;
     let number_at = |at: usize| -> Result<u64, Failed> {
         let bytes = bytes.get(8 * at..8 * at + 8).ok_or("a number is missing")?;
         Ok(u64::from_le_bytes(bytes.try_into()?))
@@ -59,7 +71,7 @@ fn answer(
     match kind {
         CLAIM => {
             // Where it came from is the connection: anybody may name any account.
-            let submission = Submission { claim: Claim::from_bytes(bytes)?, sender: number };
+            let submission = Submission { claim: Claim::from_bytes(bytes)?, sender: *number };
             gate.ask(submission).wait()?;
             Ok(Vec::new())
         }
@@ -68,9 +80,12 @@ fn answer(
             Ok(account.ok_or("there is no such account")?.to_bytes())
         }
         DEPOSIT => {
-            let key = bytes.get(16..).ok_or("a key is missing")?;
+            if !bytes.starts_with(teller) {
+                return Err("only the operator deposits".into());
+            }
+            let key = bytes.get(32..).ok_or("a key is missing")?;
             let key = PublicKey::try_from(<[u8; 32]>::try_from(key)?)?;
-            let message = Message::Deposit { account: number_at(0)?, key, amount: number_at(1)? };
+            let message = Message::Deposit { account: number_at(2)?, key, amount: number_at(3)? };
             handle.ask(message).wait()?;
             Ok(Vec::new())
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 use freehold_private::{Account, Books, Secret};
 
+use crate::ledger::Teller;
 use crate::socket::{ALL, Client, DEPOSIT};
 use crate::wallet::sees;
 use crate::{Failed, hex, key, terms};
@@ -66,6 +67,7 @@ impl Drop for Process {
 struct Bank {
     directory: tempfile::TempDir,
     terms: String,
+    teller: Teller,
     ledger: Option<Process>,
     /// The wallets, and behind them the auditor.
     others: Vec<Process>,
@@ -88,7 +90,9 @@ impl Bank {
         let (socket, terms, shards) = (text(&self.socket()), self.terms.clone(), shards.to_string());
         let arguments = ["ledger".to_string(), directory, socket, terms, shards];
         // Nobody listens to it.
-        self.ledger = Some(Process::start(&arguments, usize::MAX, &self.says)?);
+        let mut ledger = Process::start(&arguments, usize::MAX, &self.says)?;
+        ledger.tell(&hex(&self.teller))?;
+        self.ledger = Some(ledger);
         Ok(())
     }
 
@@ -147,8 +151,10 @@ fn begin(wallets: u64, payments: u64) -> Result<Bank, Failed> {
     others.push(Process::start(&arguments, others.len(), &says)?);
     let client = Client::new(&socket);
     let wallets = wallets as usize;
-    let mut bank =
-        Bank { directory, terms: String::new(), ledger: None, others, heard, says, client, books: 0 };
+    let mut teller = Teller::default();
+    getrandom::fill(&mut teller)?;
+    let terms = String::new();
+    let mut bank = Bank { directory, terms, teller, ledger: None, others, heard, says, client, books: 0 };
     let keys = bank.each_says(0..wallets + 1, "key")?;
     let mut ledger = [0; 32];
     getrandom::fill(&mut ledger)?;
@@ -163,9 +169,10 @@ fn begin(wallets: u64, payments: u64) -> Result<Bank, Failed> {
     }
     bank.each_says(0..wallets, "ready")?;
     for (id, owner) in (1_u64..).zip(&keys[..wallets]) {
-        let mut deposit = [id.to_le_bytes(), DEPOSIT_EACH.to_le_bytes()].concat();
-        deposit.extend(key(owner)?.to_bytes());
-        bank.client.ask(DEPOSIT, &deposit)??;
+        let numbers = [id.to_le_bytes(), DEPOSIT_EACH.to_le_bytes()].concat();
+        let deposit = [&teller[..], &numbers, &key(owner)?.to_bytes()].concat();
+        // Once: without an answer it may have been made.
+        bank.client.try_ask(DEPOSIT, &deposit)??;
     }
     Ok(bank)
 }

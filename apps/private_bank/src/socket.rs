@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub const CLAIM: u8 = 0;
 /// An account is shown, as of now.
 pub const SHOW: u8 = 1;
-/// An amount is deposited, by the operator.
+/// An amount is deposited, by the operator: what only the operator knows comes first.
 pub const DEPOSIT: u8 = 2;
 /// All accounts are shown, as of one instant.
 pub const ALL: u8 = 3;

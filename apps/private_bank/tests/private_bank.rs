@@ -1,6 +1,63 @@
 //! `private_bank`, run as a user runs it: small.
 
-use std::process::Command;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use freehold_private::{AuditorSecret, Secret, Terms, Wallet};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Sends a frame, and says which kind of answer comes.
+fn ask(stream: &mut UnixStream, kind: u8, bytes: &[u8]) -> u8 {
+    let length = (bytes.len() + 1) as u32;
+    stream.write_all(&[&length.to_le_bytes()[..], &[kind], bytes].concat()).expect("it is read");
+    let mut head = [0; 4];
+    stream.read_exact(&mut head).expect("it answers");
+    let mut answer = vec![0; u32::from_le_bytes(head) as usize];
+    stream.read_exact(&mut answer).expect("all of it");
+    answer[0]
+}
+
+// Anybody who could connect could deposit, and so make money.
+#[test]
+fn only_the_operator_deposits() {
+    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a place");
+    let path = |name: &str| place.path().join(name).display().to_string();
+    let (auditor, secret) = (AuditorSecret::random().public(), Secret::random());
+    let owner = secret.public();
+    let wallet = Wallet::new(Terms::new([7; 32], auditor).expect("it is a key"), 1, secret);
+    let terms = format!("{}:{}", hex(&[7; 32]), hex(&auditor.to_bytes()));
+    let mut ledger = Command::new(env!("CARGO_BIN_EXE_private_bank"))
+        .args(["ledger", &path("log"), &path("socket"), &terms, "1"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let teller = [5; 16];
+    writeln!(ledger.stdin.as_mut().expect("it was asked for"), "{}", hex(&teller)).expect("it is read");
+    let mut stream = loop {
+        assert!(ledger.try_wait().expect("it is a child").is_none(), "it ended");
+        match UnixStream::connect(path("socket")) {
+            Ok(stream) => break stream,
+            Err(_) => std::thread::sleep(std::time::Duration::from_millis(5)),
+        }
+    };
+    let deposit =
+        |teller: &[u8]| [teller, &1_u64.to_le_bytes(), &100_u64.to_le_bytes(), &owner.to_bytes()].concat();
+    const CLAIM: u8 = 0;
+    const DEPOSIT: u8 = 2;
+    const DONE: u8 = 0;
+    const REFUSED: u8 = 1;
+    assert_eq!(ask(&mut stream, CLAIM, &wallet.open().to_bytes()), DONE, "the account is there");
+    for other in [&[][..], &[4; 16], &teller[..15]] {
+        assert_eq!(ask(&mut stream, DEPOSIT, &deposit(other)), REFUSED, "{other:?}");
+    }
+    assert_eq!(ask(&mut stream, DEPOSIT, &deposit(&teller)), DONE);
+    ledger.kill().expect("it is there");
+    ledger.wait().expect("it has ended");
+}
 
 #[test]
 fn every_payment_is_made_once_and_nobody_sees_what_is_not_his() {
