@@ -305,8 +305,8 @@ impl<A: Stored<State: DeserializeOwned>> Replay<A> {
     }
 
     /// Takes over what a batch says of the epochs from `from` on, up to `cut`. What is older is in
-    /// the checkpoint; and it must not be taken over again, because of a pending send that was
-    /// delivered long ago the logs may still have that it was made, and not that it was delivered.
+    /// the checkpoint, and must not be taken over again: of a message that was delivered long ago
+    /// the logs may still have that it was told, and not that it was delivered.
     ///
     /// Changes of objects are given to `put` some at a time, with the number of their home, for it
     /// to drain into the [`Home`](crate::recovery::Home). The logs of one run have no object in
