@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use freehold::{AccessError, Limits, Objects, PlacementKey, Receive, ShardIndex, To};
 use freehold_shard::log::SegmentId;
-use freehold_shard::recovery::Home;
+use freehold_shard::recovery::{Change, Home};
 use freehold_shard::{
     Ack, Batch, BatchEntry, Codec, Durability, Effects, Epoch, Inbox, LogStart, Mvcc, NoPrefetch, OwnerId,
     Ownership, Router, Shard, Time,
@@ -282,7 +282,7 @@ fn orders(first: &[Place], count: usize, logged: bool) -> (Duration, usize) {
 /// A shard-to-be takes over what a log has; the time.
 fn recover(ids: impl Iterator<Item = (Id, State)>) -> Duration {
     let mut home = Home::<Market>::new(7);
-    let mut changes: Vec<_> = ids.map(|(id, state)| (id, Some((Ownership::default(), state)))).collect();
+    let mut changes: Vec<_> = ids.map(|(id, state)| Change::Put(id, Ownership::default(), state)).collect();
     let (begin, count) = (Instant::now(), changes.len());
     home.apply_all::<NoPrefetch>(&mut changes);
     let time = begin.elapsed();

@@ -45,6 +45,10 @@ pub(crate) enum Fault {
     MissNothing,
     /// The order of a collection does not follow an entry that comes or goes.
     DisagreeingOrder,
+    /// A snapshot sees what was cleared before it.
+    SeeCleared,
+    /// What was cleared is freed although a snapshot or a checkpoint sees it.
+    FreeEarly,
     /// Whoever watches an object does not hear that it was removed, or of what transactions do.
     MissChange,
     /// An answer does not wait until it is durable.
@@ -95,6 +99,8 @@ pub(crate) enum Fault {
     LongBatch,
     /// A log says nothing of an entry that was removed from a collection.
     RemovalUnlogged,
+    /// A log says nothing of a collection that was cleared.
+    ClearUnlogged,
     /// Answers do not wait until a replicated log has acknowledged what they say.
     IgnoreStream,
     /// An answer that only read something does not wait for a later append.
@@ -143,7 +149,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 50] = [
+    pub(crate) const ALL: [Fault; 53] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -164,6 +170,8 @@ impl Fault {
         Fault::ForgetEntry,
         Fault::MissNothing,
         Fault::DisagreeingOrder,
+        Fault::SeeCleared,
+        Fault::FreeEarly,
         Fault::MissChange,
         Fault::AnswerEarly,
         Fault::CloseInDoubt,
@@ -188,6 +196,7 @@ impl Fault {
         Fault::ForgetActions,
         Fault::LongBatch,
         Fault::RemovalUnlogged,
+        Fault::ClearUnlogged,
         Fault::IgnoreStream,
         Fault::UnfencedReads,
         Fault::TrustChain,

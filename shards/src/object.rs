@@ -150,5 +150,21 @@ pub trait Stored: Sized + 'static {
     type State: Clone + Send + Sync + 'static;
 }
 
-/// What became of an object: what it is now, or that it was removed.
-pub type Change<A> = (<A as Stored>::Id, Option<(Ownership, <A as Stored>::State)>);
+/// What became of an object, or of the entries of a collection.
+pub enum Change<A: Stored> {
+    /// The object is now this.
+    Put(A::Id, Ownership, A::State),
+    /// The object does not exist any more.
+    Remove(A::Id),
+    /// The entries of this collection do not exist any more.
+    Clear(A::Id),
+}
+
+impl<A: Stored> Change<A> {
+    /// Whose.
+    #[inline]
+    pub(crate) fn id(&self) -> &A::Id {
+        let (Change::Put(id, ..) | Change::Remove(id) | Change::Clear(id)) = self;
+        id
+    }
+}

@@ -41,7 +41,9 @@ enum Step {
     Len,
     /// Keeps what is no multiple.
     Retain(u8, u8, u64),
-    Clear(u8),
+    Clear,
+    /// Inserts so many, from a key on.
+    Fill(u8, u8),
     /// Adds to those that are even, and removes the others.
     Walk(u8, u8, bool),
     Header(u64),
@@ -165,7 +167,16 @@ fn run(book: u8, step: &Step, objects: &mut Objects<'_, Shop>) -> Result<Seen, A
                 orders.retain(id(from).., most.into(), |_, value| !value.0.is_multiple_of(by.max(1)))?;
             next.map(|next| (key(next), 0)).into_iter().collect()
         }
-        Step::Clear(most) => vec![(orders.clear(most.into())?.into(), 0)],
+        Step::Clear => {
+            orders.clear()?;
+            vec![(orders.is_empty().into(), orders.len() as u64)]
+        }
+        Step::Fill(from, many) => {
+            for key in from..from + many {
+                orders.insert(id(key), Value(key.into()))?;
+            }
+            vec![]
+        }
         Step::Walk(from, to, is_back) => {
             let mut walk = orders.walk(id(from)..id(to));
             let mut seen = Vec::new();
@@ -271,13 +282,16 @@ fn model_many(
             }
             range.get(usize::from(most)).map(|(key, _)| (*key, 0)).into_iter().collect()
         }
-        Step::Clear(most) => {
-            let keys: Vec<u8> = orders.range((book, 0)..=(book, u8::MAX)).map(|((_, key), _)| *key).collect();
-            for key in keys.iter().take(most.into()) {
-                orders.remove(&(book, *key));
-                written.insert(*key);
+        Step::Clear => {
+            orders.retain(|(of, _), _| *of != book);
+            vec![(1, 0)]
+        }
+        Step::Fill(from, many) => {
+            for key in from..from + many {
+                orders.insert((book, key), key.into());
+                written.insert(key);
             }
-            vec![((keys.len() <= most.into()).into(), 0)]
+            vec![]
         }
         Step::Walk(from, to, is_back) => {
             let mut range: Vec<_> = match from < to {
@@ -312,7 +326,8 @@ fn script() -> impl Strategy<Value = Script> {
         1 => (key(), key()).prop_map(|(from, to)| Step::Backwards(from, to)),
         1 => Just(Step::Len),
         1 => (key(), 0..5_u8, 1..4_u64).prop_map(|(from, most, by)| Step::Retain(from, most, by)),
-        1 => (0..9_u8).prop_map(Step::Clear),
+        2 => Just(Step::Clear),
+        2 => (key(), 0..40_u8).prop_map(|(from, many)| Step::Fill(from, many)),
         1 => (key(), key(), any::<bool>()).prop_map(|(from, to, is_back)| Step::Walk(from, to, is_back)),
         1 => (0..100_u64).prop_map(Step::Header),
         1 => Just(Step::Share),

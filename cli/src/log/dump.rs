@@ -45,6 +45,10 @@ enum Printed {
         id: String,
         id_coding: &'static str,
     },
+    Cleared {
+        collection: String,
+        id_coding: &'static str,
+    },
     Send {
         send_id: u64,
         sender: u64,
@@ -103,6 +107,9 @@ fn line(entry: &Entry<'_>) -> Option<Line> {
             Printed::Put { id, id_coding, ownership, owner, state, state_coding }
         }
         Record::Remove { id } => Printed::Remove { id: hex(id.bytes), id_coding: coding(id) },
+        Record::Cleared { collection } => {
+            Printed::Cleared { collection: hex(collection.bytes), id_coding: coding(collection) }
+        }
         Record::Send { send_id: SendId(send_id), sender: OwnerId(sender), due, message } => {
             let (set_aside, due) = (entry.is_set_aside, due.map(|due| due.0));
             Printed::Send { send_id, sender, due, set_aside, message: hex(message) }

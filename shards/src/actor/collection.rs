@@ -27,6 +27,9 @@ use crate::store::slot::{NO_SLOT, SlotIndex};
 
 /// Ranges that one run of a message may miss; those beyond are missed by the next.
 const MISSED_MAX: usize = 256;
+/// Up to so many entries are removed one by one when their collection is cleared: a turn drops as
+/// many. Beyond it, it gives them away together. (Collections of tests are small.)
+const CLEARED_SINGLY: usize = if cfg!(test) { 1 } else { 16 };
 
 /// A collection, while a message runs that has it: its header, and its entries in the order of
 /// their ids.
@@ -308,15 +311,55 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         Ok(walk.next().map(|entry| entry.id()))
     }
 
-    /// Removes the first `most` entries, and says whether none is left. The header stays. A message
-    /// that empties a large collection goes on in another, which it tells itself: so no turn is
-    /// long, and each entry is recorded as removed.
+    /// Removes all entries, however many. The header stays: whoever wants the whole collection gone
+    /// removes that as well.
+    ///
+    /// It takes no longer for a million than for a few: the log has one record of it, and the
+    /// states are dropped by later turns, some at each. Only entries that the same message changed
+    /// before are gone through.
     ///
     /// # Errors
-    /// As [`Collection::get_mut`]; what was removed before is removed.
-    pub fn clear(&mut self, most: usize) -> Result<bool, AccessError<A::Id>> {
-        self.retain(.., most, |_, _| false)?;
-        Ok(self.is_empty())
+    /// As [`Collection::get_mut`]; some entries may be removed then.
+    pub fn clear(&mut self) -> Result<(), AccessError<A::Id>> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        self.own()?;
+        let run = &*self.objects.run;
+        let here = self.order.map_or(0, |order| run.partition.orders.len(order));
+        let room = run.limits.entries_max.saturating_sub(run.before.len());
+        let is_small = self.standing == Standing::Home && here <= CLEARED_SINGLY.min(room);
+        // What it has changed has a before-image, and stays by itself.
+        for slot in self.live_entries(|slot| is_small || self.has_image(slot)) {
+            self.remove_at(slot)?;
+        }
+        let run = &mut *self.objects.run;
+        run.partition.orders.clear(self.id, run.before.len());
+        run.commit_work.add(CommitWork::CHANGES);
+        if let Standing::Guest(Some(guest)) = self.standing {
+            // It knows all there is now.
+            let guest = &mut run.guests[guest];
+            (guest.len, guest.lent) = (0, 0);
+            guest.known = vec![(Bound::Unbounded, Bound::Unbounded)];
+        }
+        Ok(())
+    }
+
+    /// The slots of the entries that there are, of which `is_one` says that. There are as few looks
+    /// as there can be if it says so only of those that the message has changed.
+    fn live_entries(&self, is_one: impl Fn(SlotIndex) -> bool) -> Vec<SlotIndex> {
+        let run = &*self.objects.run;
+        let Some(order) = self.order else { return Vec::new() };
+        let orders = &run.partition.orders;
+        if orders.len(order) <= CLEARED_SINGLY.max(run.before.len()) {
+            let all = orders.range(order, (Bound::Unbounded, Bound::Unbounded));
+            return all.map(|(_, slot)| *slot).filter(|slot| is_one(*slot)).collect();
+        }
+        let is_of_this = |slot: &SlotIndex| {
+            let slot = self.slot(*slot);
+            slot.id.collection() == Some(self.id) && slot.state.is_some()
+        };
+        run.before.iter().map(|before| before.slot).filter(is_of_this).collect()
     }
 
     #[inline]
@@ -443,14 +486,19 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         if self.objects.run.before.len() < max { Ok(()) } else { Err(AccessError::TooManyEntries { max }) }
     }
 
+    /// Whether the before-image of the entry in this slot is kept.
+    #[inline]
+    fn has_image(&self, index: SlotIndex) -> bool {
+        self.objects.run.before.get(self.slot(index).image()).is_some_and(|before| before.slot == index)
+    }
+
     /// An entry's slot, once the message may write it and its before-image is kept.
     #[inline]
     fn writable(&mut self, index: SlotIndex) -> Result<&mut ObjectSlot<A>, AccessError<A::Id>> {
         self.own()?;
         let slot = self.slot(index);
         debug_assert_eq!(slot.id.collection(), Some(self.id), "one-lock-a-collection: the header is had");
-        let is_kept = self.objects.run.before.get(slot.image()).is_some_and(|before| before.slot == index);
-        if !is_kept && !fault::is_on(Fault::ForgetEntry) {
+        if !self.has_image(index) && !fault::is_on(Fault::ForgetEntry) {
             self.check_room()?;
             let run = &mut *self.objects.run;
             let slot = run.partition.slot_mut(index);

@@ -228,13 +228,18 @@ impl<'c, 'a, A: Actor, E: EntryKind<A>> KindEntries<'c, 'a, A, E> {
         }
     }
 
-    /// Removes the first `most` entries, and says whether none of this kind is left: as
-    /// [`Collection::clear`].
+    /// Removes all entries, however many: as [`Collection::clear`]. Of a collection that has
+    /// entries of other kinds as well they are removed one by one.
     ///
     /// # Errors
     /// As [`Collection::clear`].
-    pub fn clear(&mut self, most: usize) -> Reached<A, bool> {
-        Ok(self.retain(.., most, |_, _| false)?.is_none())
+    pub fn clear(&mut self) -> Reached<A, ()> {
+        let is_of_kind = |entry: Option<(A::Id, _)>| entry.is_none_or(|(id, _)| E::key(id).is_some());
+        // Ids of one kind lie together.
+        if is_of_kind(self.collection.first()) && is_of_kind(self.collection.last()) {
+            return self.collection.clear();
+        }
+        self.retain(.., usize::MAX, |_, _| false).map(drop)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -273,6 +274,10 @@ pub(crate) struct Guest<Id> {
     pub(crate) len: usize,
     /// How many of them were lent.
     pub(crate) lent: usize,
+    /// The message has cleared it, and succeeded.
+    pub(crate) is_cleared: bool,
+    /// Where among what is lent the record of that is.
+    pub(crate) clear_record: Range<usize>,
 }
 
 /// The objects that a message misses: it is undone, and runs again with them.

@@ -129,6 +129,10 @@ trait Values: Send + Sync {
     fn message(&self, message: &[u8]) -> Result<Rewritten, NotMigrated>;
     /// A value of the old type with a fixed width, by postcard.
     fn postcard(&self, part: SchemaPart, fixed: Coded<'_>) -> Option<Vec<u8>>;
+    /// Of an id of the old type, by postcard, the collection that it is an entry of.
+    fn collection(&self, id: &[u8]) -> Option<Vec<u8>>;
+    /// Whether the old types say which ids are entries.
+    fn has_collections(&self) -> bool;
     /// The id, to be read by people.
     fn name(&self, id: &[u8]) -> String;
 }
@@ -176,6 +180,18 @@ where
             SchemaPart::State => again::<Old::State>(fixed),
             SchemaPart::Message => again::<Old::Message>(fixed),
         }
+    }
+
+    fn collection(&self, id: &[u8]) -> Option<Vec<u8>> {
+        let (of, id) = (Old::COLLECTION?, decode::<Old::Id>(id)?);
+        let mut bytes = Vec::new();
+        // The old type's functions, as above.
+        let written = catch_unwind(AssertUnwindSafe(|| encode(&of(&id)?, &mut bytes).ok()));
+        written.ok().flatten().map(|()| bytes)
+    }
+
+    fn has_collections(&self) -> bool {
+        Old::COLLECTION.is_some()
     }
 
     fn name(&self, id: &[u8]) -> String {
@@ -366,6 +382,16 @@ impl OldTypes<'_> {
             Coding::Postcard => Some(coded.bytes.into()),
             Coding::Fixed => self.0.values.postcard(part, coded).map(Vec::into_boxed_slice),
         }
+    }
+
+    /// Of an id by postcard, the collection that it is an entry of, if it is one.
+    pub(crate) fn collection(&self, id: &[u8]) -> Option<Box<[u8]>> {
+        self.0.values.collection(id).map(Vec::into_boxed_slice)
+    }
+
+    /// Whether the old types say which ids are entries.
+    pub(crate) fn has_collections(&self) -> bool {
+        self.0.values.has_collections()
     }
 }
 

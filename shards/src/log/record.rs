@@ -9,6 +9,8 @@
 //! 7 send       number u64, sender u64, message     a message was told, and is to be run
 //! 8 send later number u64, sender u64, due u64, message
 //! 9 delivered  number u64                          that message has run, or was taken back
+//! 10 cancelled number u64, due u64                 that message is not to run, if it is due then
+//! 11 cleared   id of a collection                  the entries that it had do not exist any more
 //! ```
 //! Each begins with its number, one byte. Its bit 0x40 says that the id has a fixed width, bit 0x80
 //! the same of the state (numbers, little-endian, one behind another). Without the bit they are
@@ -42,7 +44,8 @@ const SEND: u8 = 7;
 const SEND_LATER: u8 = 8;
 const DELIVERED: u8 = 9;
 const CANCELLED: u8 = 10;
-/// In the kind of a put or a removal: the id has a fixed width.
+const CLEARED: u8 = 11;
+/// In the kind of a put, a removal or a clearing: the id has a fixed width.
 const ID_FIXED: u8 = 0x40;
 /// In the kind of a put: the state has a fixed width.
 const STATE_FIXED: u8 = 0x80;
@@ -120,6 +123,11 @@ pub enum Record<'a> {
     Remove {
         /// Its id.
         id: Coded<'a>,
+    },
+    /// The entries that a collection had do not exist any more. Its header is as it was.
+    Cleared {
+        /// The id of the collection.
+        collection: Coded<'a>,
     },
     /// A message was told, and is to be run.
     Send {
@@ -254,6 +262,29 @@ impl Records {
         }
     }
 
+    /// Adds that the entries of a collection do not exist any more. Its id has at most `value_max`
+    /// bytes. As the collection may have no header, it is read back.
+    ///
+    /// # Errors
+    /// [`RecordError`]; the records are then as before.
+    pub(crate) fn push_cleared<I>(
+        &mut self,
+        collection: &I,
+        layout: Option<Layout>,
+        value_max: usize,
+    ) -> Result<(), RecordError>
+    where
+        I: Serialize + DeserializeOwned + Eq,
+    {
+        match self.push(|to| write_cleared(collection, layout, value_max, to)) {
+            // As of an object.
+            Err(RecordError::TooLong { .. }) if layout.is_some() => {
+                self.push(|to| write_cleared(collection, None, value_max, to))
+            }
+            pushed => pushed,
+        }
+    }
+
     /// Adds what an object is now whose id is known and that belongs to owner 0, if both have a
     /// fixed width. Says whether it was added; if not, it is to be added by
     /// [`Records::push_object`], which makes the same record.
@@ -343,6 +374,28 @@ where
     Ok(())
 }
 
+/// Appends that a collection was cleared, as [`Records::push_cleared`] has it.
+fn write_cleared<I>(
+    collection: &I,
+    layout: Option<Layout>,
+    value_max: usize,
+    to: &mut Vec<u8>,
+) -> Result<(), RecordError>
+where
+    I: Serialize + DeserializeOwned + Eq,
+{
+    let begin = to.len();
+    to.push(CLEARED);
+    let coding = encode_id(collection, IdIs::New, layout, to)?;
+    let bytes = to.len() - begin - 1;
+    if bytes > ID_MAX {
+        return Err(RecordError::IdTooLong { bytes });
+    }
+    check_value(bytes, value_max)?;
+    to[begin] |= if coding == Coding::Fixed { ID_FIXED } else { 0 };
+    Ok(())
+}
+
 /// As [`Records::push_object`], for types that are known where the log is opened.
 pub(crate) type PushObject<I, S> =
     fn(&mut Records, &I, IdIs, Ownership, Option<&S>, &mut Trust, usize) -> Result<(), RecordError>;
@@ -395,7 +448,7 @@ fn codings(kind: u8) -> Option<(u8, Coding, Coding)> {
     let kind = kind & !(ID_FIXED | STATE_FIXED);
     let has_bits = match kind {
         PUT | PUT_OWNED | PUT_SHARED | PUT_IMMUTABLE => true,
-        REMOVE => state == Coding::Postcard,
+        REMOVE | CLEARED => state == Coding::Postcard,
         _ => (id, state) == (Coding::Postcard, Coding::Postcard),
     };
     has_bits.then_some((kind, id, state))
@@ -428,6 +481,9 @@ impl<'a> Record<'a> {
                 Record::Put { id, ownership, state: Coded { coding: state_coding, bytes: state } }
             }
             REMOVE => Record::Remove { id: Coded { coding: id_coding, bytes: rest } },
+            CLEARED if rest.len() <= ID_MAX => {
+                Record::Cleared { collection: Coded { coding: id_coding, bytes: rest } }
+            }
             SEND | SEND_LATER => {
                 let (send_id, rest) = number(rest)?;
                 let (sender, rest) = number(rest)?;
@@ -633,6 +689,7 @@ mod tests {
             ([&[SEND][..], &[1; 16], &[5]].concat(), 0),
             ([&[SEND_LATER][..], &[1; 24], &[5]].concat(), 0),
             (vec![REMOVE, 7], ID_FIXED),
+            (vec![CLEARED, 7], ID_FIXED),
             (vec![PUT, 1, 0, 7, 7], ID_FIXED | STATE_FIXED),
         ];
         for (record, allowed) in all {
@@ -691,6 +748,48 @@ mod tests {
         assert_eq!(decode::<u8>(&[]), None);
     }
 
+    /// The record that a collection was cleared.
+    fn cleared<I>(collection: &I, value_max: usize) -> Result<Vec<u8>, RecordError>
+    where
+        I: Serialize + DeserializeOwned + Eq,
+    {
+        let mut records = Records::new(Bounds::of_segments(1 << 20));
+        let (mark, layout) = (records.mark(), Layouts::of::<I, ()>().id);
+        records.push_cleared(collection, layout, value_max)?;
+        Ok(records.last_record(mark).to_vec())
+    }
+
+    // The writer and the reader take ids of the same lengths, in both codings.
+    #[test]
+    fn a_collection_that_was_cleared_is_read_at_each_bound() {
+        for (bytes, is_written) in [(0, true), (ID_MAX - 3, true), (ID_MAX - 2, false)] {
+            let id = vec![1_u8; bytes];
+            match cleared(&id, 1 << 20) {
+                Ok(record) if is_written => {
+                    let Some(Record::Cleared { collection }) = Record::read(&record) else {
+                        panic!("{bytes} bytes are a clearing")
+                    };
+                    assert_eq!((collection.coding, collection.decode()), (Coding::Postcard, Some(id)));
+                }
+                refused => assert_eq!(refused, Err(RecordError::IdTooLong { bytes: ID_MAX + 1 })),
+            }
+        }
+        assert_eq!(Record::read(&vec![CLEARED; 2 + ID_MAX]), None);
+        // Eight bytes at a fixed width, and one by postcard.
+        for (max, coding) in [(8, Some(Coding::Fixed)), (7, Some(Coding::Postcard)), (0, None)] {
+            let record = cleared(&7_u64, max);
+            let Some(coding) = coding else {
+                assert_eq!(record, Err(RecordError::TooLong { bytes: 1, max }));
+                continue;
+            };
+            let record = record.expect("it is short enough");
+            let Some(Record::Cleared { collection }) = Record::read(&record) else {
+                panic!("{record:?} is a clearing")
+            };
+            assert_eq!((collection.coding, collection.decode()), (coding, Some(7_u64)));
+        }
+    }
+
     #[test]
     fn an_id_may_be_as_long_as_its_length_can_say() {
         // Three bytes are its length.
@@ -727,7 +826,7 @@ mod tests {
         })]
 
         #[test]
-        fn any_bytes_are_read_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..64), kind in 0_u8..12) {
+        fn any_bytes_are_read_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..64), kind in 0_u8..13) {
             let _ = Record::read(&bytes);
             let mut bytes = bytes;
             bytes.insert(0, kind);

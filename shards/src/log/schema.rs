@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::log::shape::Shape;
+use crate::object::CollectionOf;
 
 /// What an actor states of its ids, states and messages: which version of them its program has.
 ///
@@ -83,6 +84,10 @@ pub trait SchemaTypes: 'static {
     type State: Serialize + DeserializeOwned;
     /// What is sent to objects.
     type Message: Serialize + DeserializeOwned;
+    /// Which ids were entries of a collection, and of which one, as
+    /// [`ObjectId::COLLECTION`](crate::ObjectId::COLLECTION) said it in that version. A log that
+    /// has a collection cleared cannot be read without it.
+    const COLLECTION: Option<CollectionOf<Self::Id>> = None;
 }
 
 /// One of the types of a schema.

@@ -110,7 +110,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         for (at, slot) in partition.slots(from, most - seen) {
             next = Some(at + 1);
             if slot.live
-                && let Some((ownership, state)) = versions.read(slot, snapshot)
+                && let Some((ownership, state)) = partition.read_at(versions, at, snapshot)
                 && !write(&slot.id, ownership, state)?
             {
                 break;

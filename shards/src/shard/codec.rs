@@ -11,6 +11,7 @@ use crate::log::refused::RecordError;
 use crate::log::schema::{Schema, SchemaTypes, WrittenSchema};
 use crate::log::trust::encode_told;
 use crate::log::writer::Records;
+use crate::object::{CollectionOf, ObjectId};
 use crate::shard::engine::Engine;
 
 /// How an actor's types are written into a log and read back. A runtime without a log has none, so
@@ -84,6 +85,7 @@ where
     type Id = <A as Actor>::Id;
     type State = <A as Actor>::State;
     type Message = <A as Actor>::Message;
+    const COLLECTION: Option<CollectionOf<Self::Id>> = <A::Id as ObjectId>::COLLECTION;
 }
 
 impl Reading {

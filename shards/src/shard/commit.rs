@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::actor::Actor;
 use crate::actor::outcome::AskError;
-use crate::actor::run::{BeforeImage, CommitWork, RunState, Written};
+use crate::actor::run::{BeforeImage, CommitWork, Guest, RunState, Written};
 use crate::actor::told::{Queued, Told};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
@@ -29,8 +29,9 @@ use crate::shard::codec::Codec;
 use crate::shard::engine::Engine;
 use crate::shard::journal::{Journal, Lent};
 use crate::shard::sends::PendingSend;
+use crate::store::order::Clearing;
 use crate::store::partition::Partition;
-use crate::store::slot::{Slot, SlotIndex};
+use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 
 impl<A: Actor> Engine<A> {
     /// Copies those of the objects just written that anyone may read from now on, and notes those
@@ -100,6 +101,9 @@ impl<A: Actor> Engine<A> {
         }
         others.drain(..).for_each(|before| self.commit_change(before));
         self.run.before = others;
+        if !self.run.partition.orders.clearing().is_empty() {
+            self.commit_cleared(self.run.epoch_state.epoch);
+        }
         // Two for one, so that what is kept does not grow when nothing needs it.
         self.drop_versions(most);
         Ok(())
@@ -114,6 +118,24 @@ impl<A: Actor> Engine<A> {
             }
             self.stamp(before.slot, self.run.epoch_state.epoch, before.ownership, before.state);
             self.run.partition.message_ended(before.slot);
+        }
+    }
+
+    /// What was cleared in `epoch` does not exist any more. Whoever sees it still finds it where it
+    /// is, until nobody does.
+    #[cold]
+    pub(crate) fn commit_cleared(&mut self, epoch: Epoch) {
+        while let Some(Clearing { collection, entries, .. }) = self.run.partition.orders.pop_clearing() {
+            let RunState { partition, guests, .. } = &mut self.run;
+            if let Some(guest) = guests.iter_mut().find(|guest| guest.collection == collection) {
+                guest.is_cleared = true;
+                entries.into_values().for_each(|slot| drop(partition.take_back(slot)));
+            } else if !entries.is_empty() {
+                let count = entries.len();
+                partition.count_cleared(count);
+                partition.orders.keep_cleared(collection, entries, epoch);
+                self.walk.add_cleared(epoch, collection, count);
+            }
         }
     }
 
@@ -192,15 +214,24 @@ impl<A: Actor> Engine<A> {
     /// # Errors
     /// Something of it cannot be written; then nothing is staged.
     pub(crate) fn stage(&mut self, first_before: Option<&BeforeImage<A>>) -> Result<(), RecordError> {
-        let Engine { journal, run: RunState { partition, before, told, next_number, router, .. }, .. } = self;
+        let Engine { journal, run, .. } = self;
+        let RunState { partition, before, told, next_number, router, guests, .. } = run;
         let Some(journal) = journal else { return Ok(()) };
         let step = router.shards() as u64;
         let value_max = journal.bounds.value();
         let staged = quietly(|| {
             let Journal { staged, trust, lent, codec, .. } = &mut **journal;
+            // First, so that what the message wrote afterwards stays.
+            let clearing = partition.orders.clearing();
+            push_cleared::<A>(staged, lent, trust, clearing, guests, value_max)?;
             let written = first_before.into_iter().chain(&*before).map(BeforeImage::written);
             for (index, existed) in written {
-                push_object(codec, staged, lent, trust, partition.slot(index), index, existed, value_max)?;
+                let slot = partition.slot(index);
+                // What the record of the whole says already.
+                let is_told = |of: &Clearing<A::Id>| slot.id.collection() == Some(of.collection);
+                if slot.state.is_some() || !clearing.iter().any(is_told) {
+                    push_object(codec, staged, lent, trust, slot, index, existed, value_max)?;
+                }
             }
             Ok(journal.stage_told(
                 told.get_mut(),
@@ -277,6 +308,32 @@ impl<A: Actor> Engine<A> {
         }
         journal.commit(epoch_state.epoch);
     }
+}
+
+/// Adds which collections the running message has cleared, or, if they are at home elsewhere, to
+/// what is lent.
+fn push_cleared<A: Actor>(
+    records: &mut Records,
+    lent: &mut Lent,
+    trust: &Trust,
+    clearing: &[Clearing<A::Id>],
+    guests: &mut [Guest<A::Id>],
+    value_max: usize,
+) -> Result<(), RecordError> {
+    if fault::is_on(Fault::ClearUnlogged) {
+        return Ok(());
+    }
+    for Clearing { collection, .. } in clearing {
+        let mark = records.mark();
+        records.push_cleared(collection, trust.layouts.id, value_max)?;
+        if let Some(guest) = guests.iter_mut().find(|guest| guest.collection == *collection) {
+            let begin = lent.bytes.len();
+            lent.push(NO_SLOT, records.last_record(mark));
+            guest.clear_record = begin..lent.bytes.len();
+            records.truncate(mark);
+        }
+    }
+    Ok(())
 }
 
 /// Adds what the object in a slot is now, or, if it is at home elsewhere, to what is lent.

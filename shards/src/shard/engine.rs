@@ -473,16 +473,27 @@ impl<A: Actor> Engine<A> {
         self.run.commit_work = self.least_commit_work();
         self.run.to_publish.clear();
         self.run.told.get_mut().drain();
-        for before in first_before.into_iter().chain(self.run.before.drain(..)) {
-            let slot = self.run.partition.slot_mut(before.slot);
-            slot.set_ownership(before.ownership);
-            slot.state = before.state;
-            self.run.partition.message_ended(before.slot);
+        while let Some(clearing) = self.run.partition.orders.pop_clearing() {
+            let since: Vec<_> = self.run.before.drain(clearing.images..).collect();
+            since.into_iter().for_each(|before| self.put_back(before));
+            self.run.partition.orders.put_back(clearing);
         }
+        // Its memory is used again.
+        let mut others = std::mem::take(&mut self.run.before);
+        first_before.into_iter().chain(others.drain(..)).for_each(|before| self.put_back(before));
+        self.run.before = others;
         debug_assert!(
             self.journal.as_ref().is_none_or(|journal| journal.staged.is_empty()),
             "all-or-nothing: records of a message that was undone are staged"
         );
+    }
+
+    /// Puts an object back as it was before the message.
+    fn put_back(&mut self, before: BeforeImage<A>) {
+        let slot = self.run.partition.slot_mut(before.slot);
+        slot.set_ownership(before.ownership);
+        slot.state = before.state;
+        self.run.partition.message_ended(before.slot);
     }
 
     #[cold]

@@ -8,6 +8,7 @@ use crate::actor::needs::Needs;
 use crate::actor::run::Need;
 use crate::actor::{AccessError, Actor};
 use crate::epoch::Epoch;
+use crate::fault::{self, Fault};
 use crate::object::{ObjectId, Ownership};
 use crate::shard::engine::Engine;
 use crate::store::slot::NO_SLOT;
@@ -91,6 +92,7 @@ impl<A: Actor> Engine<A> {
             let Some(piece) = pieces.iter_mut().find(|piece| piece.collection == guest.collection) else {
                 continue;
             };
+            piece.cleared = guest.is_cleared.then_some(guest.clear_record);
             let lent = self.journal.as_ref().map(|journal| journal.lent.by_slot()).unwrap_or_default();
             for slot in self.run.partition.orders.take(&guest.collection) {
                 let entry = self.run.partition.slot(slot);
@@ -110,6 +112,9 @@ impl<A: Actor> Engine<A> {
         let Transaction { pieces, records, .. } = transaction;
         let shard = self.run.shard;
         for piece in pieces.iter_mut().filter(|piece| piece.home == shard) {
+            if let Some(record) = piece.cleared.take() {
+                self.apply_cleared(piece.collection, &records[record], epoch);
+            }
             for CarriedEntry { id, state, record, .. } in
                 piece.entries.drain(..).filter(|entry| entry.is_written)
             {
@@ -132,6 +137,18 @@ impl<A: Actor> Engine<A> {
                 self.run.partition.message_ended(slot);
             }
         }
+    }
+
+    /// Takes over that a collection was cleared that is at home here.
+    fn apply_cleared(&mut self, collection: A::Id, record: &[u8], epoch: Epoch) {
+        if let Some(journal) = &mut self.journal
+            && !fault::is_on(Fault::ClearUnlogged)
+        {
+            assert!(!record.is_empty(), "recorded-at-the-lock-point: {collection:?} was cleared");
+            journal.record_applied(record, epoch);
+        }
+        self.run.partition.orders.clear(collection, 0);
+        self.commit_cleared(epoch);
     }
 
     /// A message becomes a transaction: with the pieces that it says it needs.

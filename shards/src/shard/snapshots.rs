@@ -25,6 +25,11 @@ use crate::time::Time;
 /// Old versions, published objects and delivered sends let go of at each turn. Few, because a state
 /// may be large and take long to drop: whoever has a clock goes on by [`Shard::sweep`].
 const SWEPT_PER_TURN: usize = 16;
+/// Of the entries that were cleared, a turn frees one in so many if that is more: so what is there
+/// does not grow without end, however many come at each turn.
+const FREED_ONE_IN: usize = 4096;
+/// But no more than these at each turn.
+const FREED_PER_TURN_MAX: usize = 256;
 
 impl<A: Actor, P: Prefetch> Shard<A, P> {
     /// Takes over what all shards know of epochs and snapshots, without a turn.
@@ -46,12 +51,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     pub fn read_at(&self, snapshot: Epoch, id: &A::Id) -> Result<Option<(Ownership, &A::State)>, Expired> {
         let engine = &self.engine;
         engine.may_read(snapshot)?;
-        let (slot, _) = engine.run.partition.find(engine.run.partition.hash(id), id);
-        Ok(if slot == NO_SLOT {
-            None
-        } else {
-            engine.versions.read(engine.run.partition.slot(slot), snapshot)
-        })
+        let partition = &engine.run.partition;
+        let (slot, _) = partition.find(partition.hash(id), id);
+        let read = |slot| partition.read_at(&engine.versions, slot, snapshot);
+        let found = if slot == NO_SLOT { None } else { read(slot) };
+        Ok(found.or_else(|| partition.orders.all_cleared(id).find_map(read)))
     }
 
     /// Goes on with a walk over all objects as they were at the start of `snapshot`, by at most
@@ -75,7 +79,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         for (at, slot) in engine.run.partition.slots(from, most) {
             next = Some(at + 1);
             if slot.live
-                && let Some((ownership, state)) = engine.versions.read(slot, snapshot)
+                && let Some((ownership, state)) = engine.run.partition.read_at(&engine.versions, at, snapshot)
                 && each(slot.id, ownership, state).is_break()
             {
                 break;
@@ -102,15 +106,18 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     ) -> Result<Option<A::Id>, Expired> {
         let Engine { versions, run: RunState { partition, .. }, .. } = &self.engine;
         self.engine.may_read(snapshot)?;
-        let Some(order) = partition.orders.number(collection) else { return Ok(None) };
-        for (seen, slot) in (1..).zip(partition.orders.range_of_all(order, ids)) {
-            let slot = partition.slot(slot);
-            let ends = match versions.read(slot, snapshot) {
-                Some((_, state)) => each(slot.id, state).is_break(),
-                None => false,
-            };
-            if ends || seen >= most {
-                return Ok(Some(slot.id));
+        let mut slots = partition.orders.range_of_all(collection, ids).peekable();
+        let (mut seen, mut ends) = (0, false);
+        while let Some(slot) = slots.next() {
+            let id = partition.slot(slot).id;
+            if let Some((_, state)) = partition.read_at(versions, slot, snapshot) {
+                ends = each(id, state).is_break();
+            }
+            seen += 1;
+            // Of several of one id, which the snapshot sees one of, it looks at all.
+            let is_behind = slots.peek().is_none_or(|next| partition.slot(*next).id != id);
+            if (ends || seen >= most) && is_behind {
+                return Ok(Some(id));
             }
         }
         Ok(None)
@@ -143,7 +150,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let (engine, watermark) = (&self.engine, self.engine.run.epoch_state.watermark);
         engine.journal.as_ref().is_some_and(|journal| journal.sends.has_garbage(&engine.run.epoch_state))
             || engine.versions.first_until().is_some_and(|until| until < watermark)
-            || engine.walk.has_stale(&engine.run.epoch_state)
+            || engine.walk.has_waste(&engine.run.epoch_state)
             || engine
                 .to_trim
                 .front()
@@ -190,6 +197,7 @@ impl<A: Actor> Engine<A> {
             journal.sends.forget_delivered(&self.run.epoch_state, most);
         }
         self.drop_versions(most);
+        self.free_cleared(most);
         for _ in 0..most {
             match self.to_trim.front() {
                 Some((until, _)) if *until < self.run.epoch_state.watermark && self.mvcc.is_past(*until) => {}
@@ -204,12 +212,24 @@ impl<A: Actor> Engine<A> {
     #[cold]
     fn sweep_some(&mut self) {
         self.drop_some(SWEPT_PER_TURN);
-        if self.kept() > self.run.limits.versions_max {
-            let first = [self.versions.first_until(), self.to_trim.front().map(|(until, _)| *until)];
+        self.free_cleared((self.walk.cleared_len() / FREED_ONE_IN).min(FREED_PER_TURN_MAX));
+        let cleared = self.walk.first_cleared().filter(|epoch| *epoch >= self.run.epoch_state.watermark);
+        let kept = self.kept() + cleared.map_or(0, |_| self.walk.cleared_len());
+        if kept > self.run.limits.versions_max {
+            let first = [self.versions.first_until(), self.to_trim.front().map(|(until, _)| *until), cleared];
             let through = first.into_iter().flatten().min().unwrap_or_default();
             self.revoked(self.mvcc.epochs().revoke(through));
         }
         self.run.counters.versions = self.old_states();
+    }
+
+    /// Frees up to `most` of the entries that were cleared and that nobody sees any more.
+    fn free_cleared(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some(collection) = self.walk.unseen(&self.run.epoch_state) else { return };
+            let is_last = self.run.partition.free_cleared(collection);
+            self.walk.freed(is_last);
+        }
     }
 
     /// Old states kept here for snapshots, published ones included.

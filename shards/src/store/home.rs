@@ -7,7 +7,7 @@ use crate::object::{Change, Ownership, Stored};
 use crate::prefetch::Prefetch;
 use crate::store::index::IdHash;
 use crate::store::partition::Partition;
-use crate::store::slot::NO_SLOT;
+use crate::store::slot::{NO_SLOT, SlotIndex};
 
 /// How many changes are looked up at once. The lines of as many are on their way together.
 const STAGE: usize = 32;
@@ -30,7 +30,7 @@ impl<A: Stored> Home<A> {
     /// Takes over what came later than what is here.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change<A>>) {
         for change in changes {
-            self.put(self.partition.hash(&change.0), change);
+            self.put(self.partition.hash(change.id()), change);
         }
     }
 
@@ -41,8 +41,8 @@ impl<A: Stored> Home<A> {
         let mut changes = changes.drain(..);
         while changes.len() > 0 {
             hashes.clear();
-            for (id, _) in changes.as_slice().iter().take(STAGE) {
-                let hash = self.partition.hash(id);
+            for change in changes.as_slice().iter().take(STAGE) {
+                let hash = self.partition.hash(change.id());
                 self.partition.prefetch_index::<P>(hash);
                 hashes.push(hash);
             }
@@ -55,7 +55,12 @@ impl<A: Stored> Home<A> {
         }
     }
 
-    fn put(&mut self, hash: IdHash, (id, object): Change<A>) {
+    fn put(&mut self, hash: IdHash, change: Change<A>) {
+        let (id, object) = match change {
+            Change::Put(id, ownership, state) => (id, Some((ownership, state))),
+            Change::Remove(id) => (id, None),
+            Change::Clear(collection) => return self.clear(&collection),
+        };
         let (slot, _) = self.partition.find(hash, &id);
         let (existed, exists) = (slot != NO_SLOT, object.is_some());
         match object {
@@ -67,13 +72,23 @@ impl<A: Stored> Home<A> {
                 // It was there before all snapshots that are to come.
                 slot.stamp(Epoch(0));
             }
-            None if existed => {
-                self.partition.slot_mut(slot).state = None;
-                self.partition.release(slot);
-            }
+            None if existed => self.remove(slot),
             None => {}
         }
         self.partition.count(existed, exists);
+    }
+
+    fn remove(&mut self, slot: SlotIndex) {
+        self.partition.slot_mut(slot).state = None;
+        self.partition.release(slot);
+    }
+
+    /// The entries that came before go; those that come later stay.
+    fn clear(&mut self, collection: &A::Id) {
+        for slot in self.partition.orders.entries_of(collection) {
+            self.remove(slot);
+            self.partition.count(true, false);
+        }
     }
 
     /// How many objects there are.
@@ -120,7 +135,10 @@ mod tests {
                 [(random >> 33) as usize % 3];
             let object = (!(random >> 36).is_multiple_of(3)).then_some((ownership, round));
             // Some at once, and the rest in the end: in the order they came.
-            waiting.push((id, object));
+            waiting.push(match object {
+                Some((ownership, state)) => Change::Put(id, ownership, state),
+                None => Change::Remove(id),
+            });
             if round % 61 == 0 {
                 home.apply_all::<NoPrefetch>(&mut waiting);
                 assert!(waiting.is_empty());

@@ -11,19 +11,26 @@
 //! running message has removed is in neither: one table has it for all collections, until the
 //! message has ended.
 //!
+//! A collection that is cleared gives its entries away: as they lie, in one move. While the message
+//! runs they are *clearing*, and come back if it fails. Then they are *cleared*: they do not exist
+//! any more, and their slots are as they were, for snapshots and a checkpoint that see them. When
+//! nobody does, they are freed some at a time. Meanwhile there may be another entry of the same id
+//! in another slot.
+//!
 //! Invariant *order-agrees*: `live` has exactly the entries that have a state, and
 //! [`Slot::place`](crate::store::slot::Slot::place) says where an entry's slot is. Between messages
-//! the table of removed ones is empty.
+//! the table of removed ones is empty, and nothing is clearing.
 
 use std::cell::Cell;
 use std::collections::btree_map::Range;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::iter::Peekable;
 use std::ops::Bound;
 
 use ahash::RandomState;
 use slab::Slab;
 
+use crate::epoch::Epoch;
 use crate::object::ObjectId;
 use crate::store::slot::{NO_SLOT, SlotIndex};
 
@@ -31,12 +38,28 @@ use crate::store::slot::{NO_SLOT, SlotIndex};
 pub(crate) type OrderIndex = u32;
 
 /// From an entry's id to its slot.
-type Map<I> = BTreeMap<I, SlotIndex>;
+pub(crate) type Map<I> = BTreeMap<I, SlotIndex>;
 
 /// The entries of one collection.
 struct CollectionOrder<I> {
     live: Map<I>,
     apart: Map<I>,
+}
+
+/// What the running message has cleared.
+pub(crate) struct Clearing<I> {
+    pub(crate) collection: I,
+    /// The entries that it had not changed before.
+    pub(crate) entries: Map<I>,
+    /// How many before-images it had kept before.
+    pub(crate) images: usize,
+}
+
+/// Entries that were cleared together.
+struct Cleared<I> {
+    /// When.
+    epoch: Epoch,
+    entries: Map<I>,
 }
 
 /// The orders of all collections of a shard that have entries.
@@ -47,6 +70,10 @@ pub(crate) struct Orders<I> {
     recent: Cell<Option<(I, OrderIndex)>>,
     /// What the running message has removed. (In a map by order, each removal allocated.)
     removed: HashMap<I, SlotIndex, RandomState>,
+    /// What the running message has cleared, each collection once.
+    clearing: Vec<Clearing<I>>,
+    /// What was cleared and is not freed yet, by collection; of each what was cleared first.
+    cleared: HashMap<I, VecDeque<Cleared<I>>, RandomState>,
 }
 
 /// Where an entry's slot is.
@@ -114,7 +141,9 @@ impl<I: ObjectId> Orders<I> {
             numbers: HashMap::with_hasher(hasher.clone()),
             orders: Slab::new(),
             recent: Cell::new(None),
-            removed: HashMap::with_hasher(hasher),
+            removed: HashMap::with_hasher(hasher.clone()),
+            clearing: Vec::new(),
+            cleared: HashMap::with_hasher(hasher),
         }
     }
 
@@ -206,6 +235,17 @@ impl<I: ObjectId> Orders<I> {
         was_there
     }
 
+    /// Drops the order of a collection that has no entries.
+    fn drop_if_empty(&mut self, collection: &I) {
+        if let Some(number) = self.number(collection)
+            && let CollectionOrder { live, apart } = &self.orders[number as usize]
+            && live.is_empty()
+            && apart.is_empty()
+        {
+            self.drop_order(collection);
+        }
+    }
+
     fn drop_order(&mut self, collection: &I) -> Option<CollectionOrder<I>> {
         self.recent.set(None);
         let number = self.numbers.remove(collection)?;
@@ -238,22 +278,105 @@ impl<I: ObjectId> Orders<I> {
         slots
     }
 
-    /// The entries in this range that there are, and those that a snapshot may see, in order.
+    /// The entries of a collection in this range that there are, and those that a snapshot may see,
+    /// in order. Some may have the same id, if the collection was cleared.
     pub(crate) fn range_of_all(
         &self,
-        number: OrderIndex,
+        collection: &I,
         bounds: IdBounds<I>,
     ) -> impl Iterator<Item = SlotIndex> {
-        let CollectionOrder { live, apart } = &self.orders[number as usize];
-        let (mut live, mut apart) = (peekable(live, bounds), peekable(apart, bounds));
+        let order = self.number(collection).map(|number| &self.orders[number as usize]);
+        let there = order.into_iter().flat_map(|CollectionOrder { live, apart }| [live, apart]);
+        let cleared = self.cleared.get(collection).into_iter().flatten().map(|cleared| &cleared.entries);
+        let mut ranges: Vec<_> = there.chain(cleared).map(|map| peekable(map, bounds)).collect();
         std::iter::from_fn(move || {
-            let is_of_apart = match (live.peek(), apart.peek()) {
-                (Some((one, _)), Some((other, _))) => other < one,
-                (one, _) => one.is_none(),
-            };
-            let from = if is_of_apart { &mut apart } else { &mut live };
-            from.next().map(|(_, slot)| *slot)
+            let heads = ranges.iter_mut().enumerate();
+            let heads = heads.filter_map(|(at, range)| range.peek().map(|(id, _)| (*id, at)));
+            let (_, at) = heads.min()?;
+            ranges[at].next().map(|(_, slot)| *slot)
         })
+    }
+
+    /// The slots of all entries that a collection has.
+    pub(crate) fn entries_of(&self, collection: &I) -> Vec<SlotIndex> {
+        let order = self.number(collection).map(|number| &self.orders[number as usize]);
+        order.into_iter().flat_map(|order| order.live.values().copied()).collect()
+    }
+
+    /// The running message clears a collection, having kept so many before-images: it has none of
+    /// its entries any more.
+    pub(crate) fn clear(&mut self, collection: I, images: usize) {
+        let order = self.number(&collection).map(|number| &mut self.orders[number as usize]);
+        let entries = order.map(|order| std::mem::take(&mut order.live)).unwrap_or_default();
+        self.clearing.push(Clearing { collection, entries, images });
+    }
+
+    /// What the running message has cleared.
+    #[inline]
+    pub(crate) fn clearing(&self) -> &[Clearing<I>] {
+        &self.clearing
+    }
+
+    /// Takes what the running message has cleared: what it has cleared last.
+    pub(crate) fn pop_clearing(&mut self) -> Option<Clearing<I>> {
+        self.clearing.pop()
+    }
+
+    /// The message is undone that cleared this. All that it did to the collection afterwards is
+    /// undone.
+    pub(crate) fn put_back(&mut self, Clearing { collection, entries, .. }: Clearing<I>) {
+        let order = self.order_mut(&collection);
+        // What it had removed before it cleared the collection, and inserted again.
+        let others = std::mem::replace(&mut order.live, entries);
+        for (id, slot) in others {
+            // Where the collection is lent, there may be two of an id, until all are taken back.
+            if let Some(lent) = self.order_mut(&collection).live.insert(id, slot) {
+                self.removed.insert(id, lent);
+            }
+        }
+    }
+
+    /// The message that cleared this has succeeded in `epoch`.
+    pub(crate) fn keep_cleared(&mut self, collection: I, entries: Map<I>, epoch: Epoch) {
+        self.cleared.entry(collection).or_default().push_back(Cleared { epoch, entries });
+        self.drop_if_empty(&collection);
+    }
+
+    /// Whether nothing was cleared that is not freed yet.
+    #[inline]
+    pub(crate) fn has_no_cleared(&self) -> bool {
+        self.cleared.is_empty()
+    }
+
+    /// When the entry in this slot was cleared, if it was.
+    pub(crate) fn cleared_in(&self, id: &I, slot: SlotIndex) -> Option<Epoch> {
+        if self.has_no_cleared() {
+            return None;
+        }
+        let mut cleared = self.cleared.get(&id.collection()?)?.iter();
+        cleared.find(|cleared| cleared.entries.get(id) == Some(&slot)).map(|cleared| cleared.epoch)
+    }
+
+    /// The slots of entries with this id that were cleared.
+    pub(crate) fn all_cleared(&self, id: &I) -> impl Iterator<Item = SlotIndex> {
+        let cleared = id.collection().and_then(|collection| self.cleared.get(&collection));
+        cleared.into_iter().flatten().filter_map(|cleared| cleared.entries.get(id).copied())
+    }
+
+    /// Takes an entry of what was cleared first of a collection, and says whether it was the last
+    /// of those.
+    pub(crate) fn take_cleared(&mut self, collection: &I) -> Option<(SlotIndex, bool)> {
+        let all = self.cleared.get_mut(collection)?;
+        let first = all.front_mut()?;
+        let (_, slot) = first.entries.pop_first()?;
+        let is_last = first.entries.is_empty();
+        if is_last {
+            all.pop_front();
+            if all.is_empty() {
+                self.cleared.remove(collection);
+            }
+        }
+        Some((slot, is_last))
     }
 
     /// All entries there are, with their collections: for the checks of tests.
@@ -264,7 +387,7 @@ impl<I: ObjectId> Orders<I> {
             let of = |map: &'_ Map<I>, place| {
                 Vec::from_iter(map.iter().map(|(id, slot)| (*collection, *id, *slot, place)))
             };
-            assert!(self.removed.is_empty(), "order-agrees: no message runs");
+            assert!(self.removed.is_empty() && self.clearing.is_empty(), "order-agrees: no message runs");
             of(live, EntryPlace::Live).into_iter().chain(of(apart, EntryPlace::Apart))
         })
     }

@@ -12,6 +12,7 @@ use crate::prefetch::Prefetch;
 use crate::store::index::{IdHash, Index};
 use crate::store::order::{EntryPlace, Orders};
 use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
+use crate::store::version::Versions;
 
 /// Up to about this size of a partition prefetching costs more than it saves: it does at 4 MB and
 /// does not at 8 (docs/BENCHMARKS.md).
@@ -248,6 +249,38 @@ impl<I: ObjectId, S> Partition<I, S> {
         SlotIndex::try_from(slot).expect("a partition of 2^32 objects outgrows memory first")
     }
 
+    /// Frees one of the entries that were cleared first of a collection, and says whether it was
+    /// the last of those. Nobody sees it any more.
+    pub(crate) fn free_cleared(&mut self, collection: &I) -> bool {
+        let (index, is_last) =
+            self.orders.take_cleared(collection).expect("what was cleared is there until it is freed");
+        let slot = self.slot_mut(index);
+        slot.set_version(None);
+        (slot.live, slot.state) = (false, None);
+        self.free.push(index);
+        is_last
+    }
+
+    /// So many objects ceased to exist.
+    pub(crate) fn count_cleared(&mut self, objects: usize) {
+        self.objects -= objects;
+    }
+
+    /// The object in a slot as it was at the start of `snapshot`; `None` if it did not exist then.
+    #[inline]
+    pub(crate) fn read_at<'a>(
+        &'a self,
+        versions: &'a Versions<S>,
+        index: SlotIndex,
+        snapshot: Epoch,
+    ) -> Option<(Ownership, &'a S)> {
+        let slot = self.slot(index);
+        let seen = versions.read(slot, snapshot)?;
+        let cleared = self.orders.cleared_in(&slot.id, index);
+        let is_seen = cleared.is_none_or(|cleared| snapshot <= cleared || fault::is_on(Fault::SeeCleared));
+        is_seen.then_some(seen)
+    }
+
     /// Takes an object without a state out of the table and frees its slot.
     pub(crate) fn release(&mut self, slot: SlotIndex) {
         let freed = self.slot_mut(slot);
@@ -298,7 +331,11 @@ impl<I: ObjectId, S> Partition<I, S> {
 
     /// All objects, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot<I, S>> {
-        self.chunks.iter().flatten().filter(|slot| slot.live)
+        let slots = (0..).zip(self.chunks.iter().flatten());
+        let is_there = |(index, slot): &(SlotIndex, &Slot<I, S>)| {
+            slot.live && self.orders.cleared_in(&slot.id, *index).is_none()
+        };
+        slots.filter(is_there).map(|(_, slot)| slot)
     }
 }
 

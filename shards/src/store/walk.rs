@@ -24,10 +24,15 @@
 //! is removed. If the slot is taken by another object then, that one came to exist since, and has
 //! nothing to be written. New slots, too, are of objects that came to exist since.
 //!
+//! What was cleared of a collection stays in its slots until the walk has ended, if it began
+//! before: then it writes the entries from there. So clearing many puts nothing aside.
+//!
 //! A write counts by the epoch it commits in, not by the time it is applied. Of what was in doubt
 //! when the epoch began, something may be applied later and belong to the time before: it leaves
 //! nothing here, and the walk, which begins when nothing is in doubt any more, finds it in its
 //! slot.
+
+use std::collections::VecDeque;
 
 use crate::epoch::{Epoch, EpochState, NO_CHECKPOINT};
 use crate::fault::{self, Fault};
@@ -53,7 +58,13 @@ pub(crate) struct Walk<I, S> {
     len: usize,
     /// What was put aside for a checkpoint that was given up.
     stale: Vec<Vec<Aside<I, S>>>,
-    stale_len: usize,
+    /// The collections that were cleared, and when, about in that order; of each what of it is not
+    /// freed yet.
+    cleared: VecDeque<(Epoch, I)>,
+    /// How many entries those had, and have not been freed.
+    cleared_len: usize,
+    /// Both together: all that is here and that is dropped some at a time.
+    waste: usize,
 }
 
 impl<I, S> Walk<I, S> {
@@ -65,7 +76,9 @@ impl<I, S> Walk<I, S> {
             aside: Vec::new(),
             len: 0,
             stale: Vec::new(),
-            stale_len: 0,
+            cleared: VecDeque::new(),
+            cleared_len: 0,
+            waste: 0,
         }
     }
 
@@ -81,7 +94,7 @@ impl<I, S> Walk<I, S> {
     #[cold]
     fn begin(&mut self, snapshot: Epoch) {
         (self.snapshot, self.cursor) = (snapshot, 0);
-        self.stale_len += std::mem::take(&mut self.len);
+        self.waste += std::mem::take(&mut self.len);
         self.stale.append(&mut self.aside);
     }
 
@@ -137,18 +150,58 @@ impl<I, S> Walk<I, S> {
     /// How many states there are here.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.len + self.stale_len
+        self.len + self.waste
     }
 
-    /// Whether something is left of a checkpoint that was given up.
-    pub(crate) fn has_stale(&self, epoch_state: &EpochState) -> bool {
-        self.stale_len > 0 || self.len > 0 && self.snapshot != epoch_state.checkpoint
+    /// Whether something is left of a checkpoint that was given up, or of a collection that was
+    /// cleared and that nobody sees any more.
+    pub(crate) fn has_waste(&self, epoch_state: &EpochState) -> bool {
+        self.waste > 0 && self.can_drop(epoch_state)
+            || self.len > 0 && self.snapshot != epoch_state.checkpoint
+    }
+
+    #[cold]
+    fn can_drop(&self, epoch_state: &EpochState) -> bool {
+        !self.stale.is_empty() || self.unseen(epoch_state).is_some()
+    }
+
+    /// A collection was cleared in `epoch`, of so many entries.
+    pub(crate) fn add_cleared(&mut self, epoch: Epoch, collection: I, entries: usize) {
+        self.cleared.push_back((epoch, collection));
+        self.cleared_len += entries;
+        self.waste += entries;
+    }
+
+    /// The collection that was cleared first, if no snapshot and no checkpoint sees what it had.
+    pub(crate) fn unseen(&self, epoch_state: &EpochState) -> Option<&I> {
+        let (epoch, collection) = self.cleared.front()?;
+        let is_seen = *epoch >= epoch_state.watermark || epoch_state.checkpoint_sees_before(*epoch);
+        (!is_seen || fault::is_on(Fault::FreeEarly)).then_some(collection)
+    }
+
+    /// An entry of it was freed, the last or not.
+    pub(crate) fn freed(&mut self, is_last: bool) {
+        if is_last {
+            self.cleared.pop_front();
+        }
+        self.cleared_len -= 1;
+        self.waste -= 1;
+    }
+
+    /// How many entries there are that were cleared.
+    pub(crate) fn cleared_len(&self) -> usize {
+        self.cleared_len
+    }
+
+    /// The last snapshot that sees what was cleared first.
+    pub(crate) fn first_cleared(&self) -> Option<Epoch> {
+        self.cleared.front().map(|(epoch, _)| *epoch)
     }
 
     /// Drops some of it.
     pub(crate) fn drop_stale(&mut self) {
         if let Some(chunk) = self.stale.pop() {
-            self.stale_len -= chunk.len();
+            self.waste -= chunk.len();
         }
     }
 }

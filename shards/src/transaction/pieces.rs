@@ -37,6 +37,9 @@ pub(crate) struct Piece<A: Actor> {
     pub(crate) len: usize,
     /// In no particular order; each once.
     pub(crate) entries: Vec<CarriedEntry<A>>,
+    /// The transaction cleared the collection, before what it wrote of it: where in the box's
+    /// records the record of that is.
+    pub(crate) cleared: Option<Range<usize>>,
 }
 
 /// A range of a collection that the message needs.
@@ -63,11 +66,12 @@ impl<A: Actor> Piece<A> {
     pub(crate) fn empty(&mut self) {
         self.known.clear();
         self.entries.clear();
+        self.cleared = None;
     }
 
-    /// Whether the transaction wrote an entry of it, once it has run.
+    /// Whether the transaction wrote an entry of it, or cleared it, once it has run.
     pub(crate) fn is_written(&self) -> bool {
-        self.entries.iter().any(|entry| entry.is_written)
+        self.cleared.is_some() || self.entries.iter().any(|entry| entry.is_written)
     }
 
     /// What the message may know of the collection.
@@ -77,6 +81,8 @@ impl<A: Actor> Piece<A> {
             known: std::mem::take(&mut self.known),
             len: self.len,
             lent: self.entries.len(),
+            is_cleared: false,
+            clear_record: 0..0,
         }
     }
 }
@@ -103,7 +109,7 @@ pub(crate) fn need_in<A: Actor>(
 ) -> &mut Wanted<A::Id> {
     let at = pieces.iter().position(|piece| piece.collection == collection).unwrap_or_else(|| {
         let (known, entries) = (Vec::new(), Vec::new());
-        pieces.push(Piece { collection, home, needs: Vec::new(), known, len: 0, entries });
+        pieces.push(Piece { collection, home, needs: Vec::new(), known, len: 0, entries, cleared: None });
         pieces.len() - 1
     });
     let needs = &mut pieces[at].needs;

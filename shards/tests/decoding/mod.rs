@@ -9,23 +9,35 @@ use freehold_shard::log::{BLOCK, Batch, Bounds, Damage, End, HEADER, SegmentId, 
 use freehold_shard::manifest::{MANIFEST_VERSION, Manifest};
 use freehold_shard::record::Record;
 use freehold_shard::recovery::{Home, LogReader, Replay, Survey, last_complete};
-use freehold_shard::{AccessError, Actor, Addressees, Epoch, Objects, PlacementKey, Router};
+use freehold_shard::{
+    AccessError, Actor, Addressees, CollectionOf, Epoch, ObjectId, Objects, PlacementKey, Router,
+};
+use serde::{Deserialize, Serialize};
 
 /// Words by number.
 struct Words;
 
+/// Odd ones are entries of a collection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+struct Number(u64);
+
+impl ObjectId for Number {
+    const COLLECTION: Option<CollectionOf<Number>> =
+        Some(|id| (id.0 % 2 == 1).then_some(Number(id.0 / 4 * 4)));
+}
+
 impl Actor for Words {
-    type Id = u64;
+    type Id = Number;
     type State = (u8, String, Vec<u32>);
     type Message = ();
     type Reply = ();
-    type Error = AccessError<u64>;
+    type Error = AccessError<Number>;
 
-    fn addressees(_: &(), to: &mut Addressees<u64>) {
-        to.write(0);
+    fn addressees(_: &(), to: &mut Addressees<Number>) {
+        to.write(Number(0));
     }
 
-    fn receive(_: &(), _: &mut Objects<'_, Self>) -> Result<(), AccessError<u64>> {
+    fn receive(_: &(), _: &mut Objects<'_, Self>) -> Result<(), AccessError<Number>> {
         Ok(())
     }
 }

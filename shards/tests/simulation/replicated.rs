@@ -16,7 +16,7 @@ use freehold_shard::log::chain::{
 };
 use freehold_shard::log::{Bounds, Gathering, SegmentId, sealed};
 use freehold_shard::record::Record;
-use freehold_shard::recovery::Home;
+use freehold_shard::recovery::{Change, Home};
 use freehold_shard::*;
 use serde::{Deserialize, Serialize};
 
@@ -503,7 +503,7 @@ impl Owner {
         let mvcc = Arc::new(Mvcc::logged(shards, durability.clone()));
         let mut homes: Vec<Home<Counters>> = (0..shards).map(|shard| Home::new(shard as u64)).collect();
         for (id, count) in counters {
-            let change = (id, Some((Ownership::Owned(OwnerId(0)), count)));
+            let change = Change::Put(id, Ownership::Owned(OwnerId(0)), count);
             homes[router.home(&id).index()].apply([change]);
         }
         let shard = |(at, home): (usize, Home<Counters>)| {

@@ -58,6 +58,9 @@ pub(crate) struct Name(pub(crate) u64);
 /// In the number of an entry: the collection begins here.
 const COLLECTION: u64 = 1 << 20;
 
+/// In place of how many entries are removed: all, at once.
+pub(crate) const ALL: usize = 3;
+
 /// An entry of a collection; `key` is below 16.
 pub(crate) fn entry(collection: u64, key: u64) -> u64 {
     (collection + 1) * COLLECTION + key
@@ -97,7 +100,7 @@ pub(crate) enum Step {
     Range(u64, u64, u64),
     /// Writes the first entry of a collection, and removes the last.
     Ends(u64),
-    /// Removes so many of the entries of a collection.
+    /// Removes so many of the entries of a collection, or all at once if it is [`ALL`].
     Clear(u64, usize),
 }
 
@@ -158,6 +161,8 @@ pub(crate) trait Place {
     fn give(&mut self, id: u64, to: Ownership) -> Result<(), Refusal>;
     /// The entries of a collection between two.
     fn range(&mut self, collection: u64, keys: Range<u64>) -> Result<Vec<u64>, Refusal>;
+    /// Removes all entries of a collection.
+    fn clear(&mut self, collection: u64) -> Result<(), Refusal>;
 }
 
 /// Runs a script.
@@ -198,6 +203,7 @@ pub(crate) fn apply(script: &Script, place: &mut impl Place, seen: &mut Vec<Seen
                     place.remove(*last)?;
                 }
             }
+            Step::Clear(collection, ALL) => place.clear(collection)?,
             Step::Clear(collection, most) => {
                 for id in place.range(collection, 0..COLLECTION)?.into_iter().take(most) {
                     place.remove(id)?;
@@ -246,6 +252,10 @@ impl Place for Objects<'_, Simulated> {
             None => drop(Objects::remove(self, Name(id))?),
         }
         Ok(())
+    }
+
+    fn clear(&mut self, collection: u64) -> Result<(), Refusal> {
+        Ok(self.collection(Name(collection))?.clear()?)
     }
 
     fn give(&mut self, id: u64, to: Ownership) -> Result<(), Refusal> {
@@ -323,6 +333,13 @@ impl Place for Replay<'_> {
         }
         self.may_write(id)?;
         self.model.remove(&id);
+        Ok(())
+    }
+
+    fn clear(&mut self, collection: u64) -> Result<(), Refusal> {
+        for id in self.range(collection, 0..COLLECTION)? {
+            self.remove(id)?;
+        }
         Ok(())
     }
 

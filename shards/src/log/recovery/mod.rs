@@ -25,7 +25,7 @@ use crate::log::batch::{Batch, Damage, End, Pieces, SegmentId, Tail, scan_pieces
 use crate::log::bounds::Bounds;
 use crate::log::record::{Record, SendId};
 pub use crate::object::Change;
-use crate::object::{OwnerId, Ownership, Stored};
+use crate::object::{OwnerId, Stored};
 use crate::placement::{Router, ShardSet};
 use crate::time::Time;
 
@@ -261,7 +261,7 @@ impl Owing {
             }
             Record::Delivered { send_id } => drop(self.delivered.insert(send_id)),
             Record::Cancelled { send_id, due } => drop(self.cancelled.insert((send_id, due))),
-            Record::Epoch(_) | Record::Put { .. } | Record::Remove { .. } => {}
+            Record::Epoch(_) | Record::Put { .. } | Record::Remove { .. } | Record::Cleared { .. } => {}
         }
     }
 
@@ -342,14 +342,22 @@ impl<A: Stored<State: DeserializeOwned>> Replay<A> {
                     let home = self.router.home(&id).index();
                     if self.share.has(home) {
                         let state = state.decode::<A::State>().ok_or(not("an object's state"))?;
-                        self.change(home, id, Some((ownership, state)), &mut put);
+                        self.change(home, Change::Put(id, ownership, state), &mut put);
                     }
                 }
                 Record::Remove { id } => {
                     let id = id.decode::<A::Id>().ok_or(not("an object's id"))?;
                     let home = self.router.home(&id).index();
                     if self.share.has(home) {
-                        self.change(home, id, None, &mut put);
+                        self.change(home, Change::Remove(id), &mut put);
+                    }
+                }
+                Record::Cleared { collection } => {
+                    let id = collection.decode::<A::Id>().ok_or(not("a collection's id"))?;
+                    // Its entries live with it.
+                    let home = self.router.home(&id).index();
+                    if self.share.has(home) {
+                        self.change(home, Change::Clear(id), &mut put);
                     }
                 }
                 Record::Send { .. } | Record::Delivered { .. } | Record::Cancelled { .. } => {
@@ -370,15 +378,9 @@ impl<A: Stored<State: DeserializeOwned>> Replay<A> {
     }
 
     #[inline]
-    fn change(
-        &mut self,
-        home: usize,
-        id: A::Id,
-        object: Option<(Ownership, A::State)>,
-        put: &mut impl FnMut(usize, &mut Vec<Change<A>>),
-    ) {
+    fn change(&mut self, home: usize, change: Change<A>, put: &mut impl FnMut(usize, &mut Vec<Change<A>>)) {
         let changes = &mut self.changes[home];
-        changes.push((id, object));
+        changes.push(change);
         if changes.len() == CHANGES_MAX {
             put(home, changes);
         }

@@ -21,11 +21,22 @@ use crate::placement::Router;
 /// An object in bytes; `None` if it was removed.
 type Object = Option<(Ownership, Box<[u8]>)>;
 
+/// What is missing where a collection was cleared.
+const NO_COLLECTION: &str = "an object: a collection was cleared, and the types of that version do not say which ids \
+     are entries; give them `SchemaTypes::COLLECTION`";
+
+/// Ids in bytes.
+type Ids = HashSet<Box<[u8]>, ahash::RandomState>;
+
 /// What a checkpoint's part or a log leaves, in bytes.
 #[derive(Default)]
 pub struct OldReplay {
     /// By their ids.
     objects: HashMap<Box<[u8]>, Object, ahash::RandomState>,
+    /// The entries among them, by their collections: of types that have some.
+    entries: HashMap<Box<[u8]>, Ids, ahash::RandomState>,
+    /// The collections that were cleared: what was in them before this is no more.
+    cleared: Ids,
     owing: Owing,
 }
 
@@ -57,11 +68,27 @@ impl OldReplay {
                 Record::Put { id, ownership, state } => {
                     let id = old.postcard(SchemaPart::Id, id).ok_or(not("an object's id"))?;
                     let state = old.postcard(SchemaPart::State, state).ok_or(not("an object's state"))?;
+                    if old.has_collections()
+                        && !matches!(self.objects.get(&id), Some(Some(_)))
+                        && let Some(collection) = old.collection(&id)
+                    {
+                        self.entries.entry(collection).or_default().insert(id.clone());
+                    }
                     self.objects.insert(id, Some((ownership, state)));
                 }
                 Record::Remove { id } => {
                     let id = old.postcard(SchemaPart::Id, id).ok_or(not("an object's id"))?;
                     self.objects.insert(id, None);
+                }
+                Record::Cleared { collection } => {
+                    if !old.has_collections() {
+                        return Err(not(NO_COLLECTION));
+                    }
+                    let id = old.postcard(SchemaPart::Id, collection).ok_or(not("a collection's id"))?;
+                    for entry in self.entries.remove(&id).unwrap_or_default() {
+                        self.objects.remove(&entry);
+                    }
+                    self.cleared.insert(id);
                 }
                 Record::Send { .. } | Record::Delivered { .. } | Record::Cancelled { .. } => {
                     self.owing.note(record);
@@ -71,7 +98,12 @@ impl OldReplay {
         Ok(())
     }
 
-    fn follow(&mut self, later: OldReplay) {
+    /// Takes over what came later, of the `old` types.
+    fn follow(&mut self, later: OldReplay, old: &OldTypes<'_>) {
+        if !later.cleared.is_empty() {
+            let is_left = |id: &[u8]| old.collection(id).is_none_or(|of| !later.cleared.contains(&of));
+            self.objects.retain(|id, _| is_left(id));
+        }
         self.objects.extend(later.objects);
         self.owing.follow(later.owing);
     }
@@ -123,7 +155,7 @@ impl OldReplay {
             if !seen.insert(key) {
                 return Err(not(SchemaPart::Id, NotMigrated::SameId));
             }
-            replay.change(router.home(&key).index(), key, Some((ownership, state)), &mut put);
+            replay.change(router.home(&key).index(), Change::Put(key, ownership, state), &mut put);
         }
         replay.flush(&mut put);
         Ok(replay)
@@ -162,7 +194,8 @@ impl<'r> Migrating<'r> {
         replays: impl IntoIterator<Item = OldReplay>,
     ) -> Result<(), MigrationError> {
         let mut all = self.up_to(version)?;
-        replays.into_iter().for_each(|replay| all.follow(replay));
+        let old = self.reading.old_types(version);
+        replays.into_iter().for_each(|replay| all.follow(replay, &old));
         self.old = Some((version, all));
         Ok(())
     }

@@ -1,12 +1,17 @@
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::*;
 use crate::log::batch::{Marks, scan};
 use crate::log::bounds::{Bounds, TooLong};
+use crate::log::manifest::Manifest;
+use crate::log::migration::{Migration, Migrations, Reading};
 use crate::log::record::{IdIs, Layouts, epoch_record, write_send};
+use crate::log::schema::{Schema, SchemaTypes, WrittenSchema};
 use crate::log::trust::Trust;
 use crate::log::writer::{BatchWriter, Records, Wrote};
-use crate::object::OwnerId;
+use crate::object::{CollectionOf, ObjectId, OwnerId, Ownership};
 use crate::placement::PlacementKey;
 use crate::prefetch::NoPrefetch;
 use crate::store::home::Home;
@@ -140,5 +145,165 @@ fn a_value_of_another_width_is_named() {
         let mut moved = whole.clone();
         moved[1] = length;
         assert_eq!(of(&moved), not("an object's id"));
+    }
+}
+
+/// Odd ones are entries of the number that is a multiple of a hundred below them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+struct Place(u64);
+
+fn row(place: &Place) -> Option<Place> {
+    (place.0 % 2 == 1).then_some(Place(place.0 / 100 * 100))
+}
+
+impl ObjectId for Place {
+    const COLLECTION: Option<CollectionOf<Place>> = Some(row);
+}
+
+/// What is at each place now.
+struct Places;
+
+impl Stored for Places {
+    type Id = Place;
+    type State = u64;
+}
+
+/// A version of [`Places`], which says of its ids what they are entries of, or does not.
+struct Version<const NUMBER: u32, const SAYS: bool>;
+
+impl<const NUMBER: u32, const SAYS: bool> SchemaTypes for Version<NUMBER, SAYS> {
+    const SCHEMA: Schema = Schema::new(NUMBER);
+    type Id = Place;
+    type State = u64;
+    type Message = ();
+    const COLLECTION: Option<CollectionOf<Place>> = if SAYS { Some(row) } else { None };
+}
+
+/// A log that puts what is at places, or clears rows; of the ids every other one by postcard.
+fn log_of(records: &[(u64, Option<u64>)]) -> Vec<u8> {
+    let mut writer = BatchWriter::new(BOUNDS);
+    raw(&mut writer, &epoch_record(Epoch(1)));
+    for (at, (place, state)) in records.iter().enumerate() {
+        let layouts = if at % 2 == 0 { Layouts::default() } else { Layouts::of::<Place, u64>() };
+        let mut trust = Trust::new(layouts, BOUNDS.value());
+        push(&mut writer, |records| {
+            let (place, owner) = (Place(*place), Ownership::default());
+            let pushed = match (row(&place), state) {
+                (None, None) => records.push_cleared(&place, layouts.id, BOUNDS.value()),
+                (_, state) => {
+                    let state = state.as_ref();
+                    records.push_object(&place, IdIs::New, owner, state, &mut trust, BOUNDS.value())
+                }
+            };
+            pushed.expect("it can be written");
+        });
+    }
+    sealed(writer)
+}
+
+/// Logs one after another, and what is at the places after each.
+const CLEARED: [&[(u64, Option<u64>)]; 3] = [
+    &[(100, Some(1)), (101, Some(1)), (103, Some(1)), (201, Some(1)), (203, Some(1))],
+    // One goes and comes again before, one of another row is left alone, and two come behind it.
+    &[(103, None), (103, Some(2)), (105, Some(2)), (100, None), (103, Some(3)), (107, Some(3))],
+    &[(109, Some(4)), (200, None), (100, None), (109, Some(5)), (200, None), (203, None)],
+];
+const LEFT: [&[(u64, u64)]; 3] = [
+    &[(100, 1), (101, 1), (103, 1), (201, 1), (203, 1)],
+    &[(100, 1), (103, 3), (107, 3), (201, 1), (203, 1)],
+    &[(100, 1), (109, 5)],
+];
+
+fn places(home: &Home<Places>) -> Vec<(u64, u64)> {
+    let mut places: Vec<_> = home.objects().map(|(id, _, state)| (id.0, *state)).collect();
+    places.sort_unstable();
+    assert_eq!(home.len(), places.len());
+    places
+}
+
+fn each_batch(log: &[u8], mut each: impl FnMut(&Batch<'_>)) {
+    let end = scan(log, SEGMENT, BOUNDS, &mut Tail::default(), |batch| each(&batch));
+    assert_eq!(end, Ok(End::Full));
+}
+
+#[test]
+fn what_was_in_a_collection_that_was_cleared_is_gone_and_what_came_later_is_not() {
+    let mut home = Home::<Places>::new(1);
+    for (log, left) in CLEARED.iter().zip(LEFT) {
+        each_batch(&log_of(log), |batch| {
+            let mut replay = Replay::<Places>::new(Router::new(PlacementKey(1), 1));
+            let put = |_, changes: &mut Vec<_>| home.apply_all::<NoPrefetch>(changes);
+            replay.apply(batch, Epoch(0), Epoch(9), put).expect("it can be understood");
+        });
+        assert_eq!(places(&home), left);
+    }
+}
+
+/// Of an earlier version only bytes are known; it says which are entries.
+#[test]
+fn a_collection_that_an_earlier_version_cleared_is_not_migrated() {
+    fn plus<const OLD: u32, const NEW: u32>(migrations: &mut Migrations) {
+        migrations.add::<Version<OLD, true>, Version<NEW, true>, _, _, _>(Migration {
+            id: |id| Ok(id),
+            state: |_, state: u64| Ok(state),
+            message: |()| Ok(()),
+        });
+    }
+    let mut migrations = Migrations::default();
+    plus::<1, 2>(&mut migrations);
+    plus::<2, 3>(&mut migrations);
+    let schema = Schema::new(3);
+    let reading =
+        Reading::of::<Version<3, true>>(schema, WrittenSchema::of::<Version<3, true>>(), migrations);
+    let manifest = Manifest {
+        database: 1,
+        placement_key: 1,
+        segment_bytes: 1 << 20,
+        next_log: 1,
+        checkpoint: None,
+        runs: Vec::new(),
+        schemas: Vec::new(),
+        checkpoint_schema: 0,
+        blamed: Vec::new(),
+    };
+    // Each log is of version 1 or 2, and what comes first is of the earlier.
+    for versions in [[1, 1, 1], [1, 1, 2], [1, 2, 2], [2, 2, 2]] {
+        for logs in 1..=CLEARED.len() {
+            let mut migrating = Migrating::new(&reading, &manifest);
+            for (log, version) in CLEARED.iter().zip(versions).take(logs) {
+                let (types, mut old) = (reading.old_types(version), OldReplay::default());
+                each_batch(&log_of(log), |batch| {
+                    old.apply(batch, Epoch(0), Epoch(9), &types).expect("it can be understood");
+                });
+                migrating.follow(version, [old]).expect("it can be migrated");
+            }
+            let mut home = Home::<Places>::new(1);
+            let put = |_, changes: &mut Vec<_>| home.apply(changes.drain(..));
+            let router = Router::new(PlacementKey(1), 1);
+            drop(migrating.finish::<Places>(router, put).expect("it can be migrated"));
+            assert_eq!(places(&home), LEFT[logs - 1], "{logs} logs of {versions:?}");
+        }
+    }
+}
+
+#[test]
+fn an_earlier_version_that_does_not_say_what_entries_are_is_not_guessed_at() {
+    let mut migrations = Migrations::default();
+    migrations.add::<Version<1, false>, Version<2, true>, _, _, _>(Migration {
+        id: |id| Ok(id),
+        state: |_, state: u64| Ok(state),
+        message: |()| Ok(()),
+    });
+    let schema = Schema::new(2);
+    let reading =
+        Reading::of::<Version<2, true>>(schema, WrittenSchema::of::<Version<2, true>>(), migrations);
+    for (log, is_read) in [(CLEARED[0], true), (CLEARED[1], false)] {
+        each_batch(&log_of(log), |batch| {
+            let read = OldReplay::default().apply(batch, Epoch(0), Epoch(9), &reading.old_types(1));
+            match read {
+                Ok(()) => assert!(is_read),
+                Err(not) => assert!(!is_read && not.what.contains("SchemaTypes::COLLECTION"), "{not:?}"),
+            }
+        });
     }
 }
