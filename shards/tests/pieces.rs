@@ -1,6 +1,8 @@
 //! What transactions over several shards take along of collections: little things that were
 //! refused, lost, or ended a shard.
 
+use std::sync::Arc;
+
 use freehold_shard::testing::Bench;
 use freehold_shard::*;
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,14 @@ enum Message {
     /// Its needs panic.
     Careless([u64; 2]),
     Count(u64),
+    /// Clears both shelves, after a change of each if it says so, fills each with so many books,
+    /// and fails or not. Says how many there were, and are.
+    Renew {
+        shelves: [u64; 2],
+        changes: bool,
+        books: u64,
+        fails: bool,
+    },
 }
 
 struct Library;
@@ -45,6 +55,9 @@ impl Actor for Library {
                 shelves.into_iter().for_each(|shelf| to.write(Id::Shelf(shelf)));
             }
             Message::Count(shelf) => to.read(Id::Shelf(shelf)),
+            Message::Renew { shelves, .. } => {
+                shelves.into_iter().for_each(|shelf| to.write(Id::Shelf(shelf)));
+            }
         }
     }
 
@@ -81,8 +94,41 @@ impl Actor for Library {
                 firsts.into_iter().sum()
             }
             Message::Count(shelf) => Ok(objects.collection(Id::Shelf(shelf))?.len() as u64),
+            Message::Renew { shelves, changes, books, fails } => {
+                let mut were = 0;
+                for shelf in shelves {
+                    were += renew(&mut objects.collection(Id::Shelf(shelf))?, shelf, changes, books)?;
+                }
+                if fails { Err(AccessError::Absent { id: Id::Shelf(9) }) } else { Ok(were) }
+            }
         }
     }
+}
+
+fn renew(
+    now: &mut Collection<'_, '_, Library>,
+    shelf: u64,
+    changes: bool,
+    books: u64,
+) -> Result<u64, AccessError<Id>> {
+    let were = now.len() as u64;
+    if changes {
+        // Of those it takes along: one that it changes, one that it removes, and one that is new.
+        if let Some(book) = now.get_mut(Id::Book(shelf, 1))? {
+            *book += 1;
+        }
+        now.remove(Id::Book(shelf, 2))?;
+        now.insert(Id::Book(shelf, 5000), 0)?;
+    }
+    now.clear()?;
+    if !now.is_empty() || now.first().is_some() || now.get(Id::Book(shelf, 1))?.is_some() {
+        // As it is where it has to run again; what is kept is wrong otherwise.
+        return Ok(u64::MAX / 4);
+    }
+    for book in 0..books {
+        now.insert(Id::Book(shelf, book), 7)?;
+    }
+    Ok(were)
 }
 
 /// Two shelves of two shards, each with so many books.
@@ -130,6 +176,33 @@ fn entries_stay_with_their_collection_over_a_crash() {
     assert!((0..8).all(|shelf| bench.ask(Message::Count(shelf)) == Ok(30)));
 }
 
+/// A collection is cleared on the shard of another, whatever its size, and takes nothing along for
+/// that. What the message changed before is gone, and what it inserts afterwards stays.
+#[test]
+fn a_large_collection_is_cleared_from_elsewhere() {
+    let limits = Limits { carried_bytes_max: 4 << 10, ..Limits::default() };
+    for (seed, changes) in [(1, false), (2, true), (3, false), (4, true)] {
+        let mut bench = Bench::<Library>::shards(2).with_seed(seed).with_limits(limits).with_log();
+        let shelves = shelves(&mut bench, 1000);
+        let renew = |books, fails| Message::Renew { shelves, changes, books, fails };
+        let all = bench.snapshot();
+        assert!(bench.ask(renew(20, true)).is_err());
+        assert_eq!(bench.snapshot(), all, "it failed");
+        let mut expected = all;
+        let mut were = 2000;
+        for books in [20, 3, 0, 30] {
+            assert_eq!(bench.ask(renew(books, false)), Ok(were), "before {books}");
+            expected.retain(|id, _| id.collection().is_none_or(|of| !shelves.map(Id::Shelf).contains(&of)));
+            expected
+                .extend(shelves.iter().flat_map(|shelf| (0..books).map(|book| (Id::Book(*shelf, book), 7))));
+            assert_eq!(bench.snapshot(), expected, "{books} each");
+            bench.crash();
+            assert_eq!(bench.snapshot(), expected, "{books} each, after a crash");
+            were = 2 * books;
+        }
+    }
+}
+
 /// 8 KiB that point to nothing.
 type Page = [[u64; 32]; 32];
 
@@ -138,6 +211,8 @@ enum Write {
     Page(u64, u64),
     /// Adds up the first words of so many first pages of two albums, and counts one up in each.
     Sum([u64; 2], usize),
+    /// The same, and then looks at an album that it has not declared.
+    SumAndLook([u64; 2], usize, u64),
 }
 
 /// Albums of pages.
@@ -153,12 +228,14 @@ impl Actor for Albums {
     fn addressees(message: &Write, to: &mut Addressees<Id>) {
         match *message {
             Write::Page(album, _) => to.write(Id::Shelf(album)),
-            Write::Sum(albums, _) => albums.into_iter().for_each(|album| to.write(Id::Shelf(album))),
+            Write::Sum(albums, _) | Write::SumAndLook(albums, ..) => {
+                albums.into_iter().for_each(|album| to.write(Id::Shelf(album)));
+            }
         }
     }
 
     fn needs(message: &Write, to: &mut Needs<Self>) {
-        if let Write::Sum(albums, most) = *message {
+        if let Write::Sum(albums, most) | Write::SumAndLook(albums, most, _) = *message {
             albums.into_iter().for_each(|album| to.range(Id::Shelf(album), .., most));
         }
     }
@@ -166,26 +243,35 @@ impl Actor for Albums {
     fn receive(message: &Write, objects: &mut Objects<'_, Self>) -> Result<u64, AccessError<Id>> {
         match *message {
             Write::Page(album, number) => {
+                // With it, two albums of two shards make a pair.
+                objects.insert(Id::Shelf(album), [[0; 32]; 32])?;
                 objects.collection(Id::Shelf(album))?.insert(Id::Book(album, number), [[number; 32]; 32])?;
                 Ok(0)
             }
-            Write::Sum(albums, most) => {
-                let mut sum = 0;
-                for album in albums {
-                    let mut pages = objects.collection(Id::Shelf(album))?;
-                    let mut walk = pages.walk(..);
-                    for _ in 0..most {
-                        let Some(page) = walk.next() else { break };
-                        let words = page.into_mut()?;
-                        assert!(words.iter().flatten().all(|word| *word == words[0][0]), "a page is whole");
-                        sum += words[0][0];
-                        words.iter_mut().flatten().for_each(|word| *word += 1);
-                    }
-                }
+            Write::Sum(albums, most) => sum(objects, albums, most),
+            Write::SumAndLook(albums, most, other) => {
+                let sum = sum(objects, albums, most)?;
+                objects.get(Id::Shelf(other))?;
                 Ok(sum)
             }
         }
     }
+}
+
+fn sum(objects: &mut Objects<'_, Albums>, albums: [u64; 2], most: usize) -> Result<u64, AccessError<Id>> {
+    let mut sum = 0;
+    for album in albums {
+        let mut pages = objects.collection(Id::Shelf(album))?;
+        let mut walk = pages.walk(..);
+        for _ in 0..most {
+            let Some(page) = walk.next() else { break };
+            let words = page.into_mut()?;
+            assert!(words.iter().flatten().all(|word| *word == words[0][0]), "a page is whole");
+            sum += words[0][0];
+            words.iter_mut().flatten().for_each(|word| *word += 1);
+        }
+    }
+    Ok(sum)
 }
 
 /// States that are large in themselves count with their whole size: as many as there is room for
@@ -217,4 +303,106 @@ fn large_inline_states_come_along_as_many_as_fit() {
         return;
     }
     panic!("some album lives on the other shard");
+}
+
+/// Two shards of albums, whose lanes a test moves by hand.
+struct Two {
+    shards: Vec<Shard<Albums>>,
+    effects: Vec<Effects<Albums>>,
+    inboxes: Vec<Inbox<Albums>>,
+    answers: Vec<Outcome<Albums>>,
+}
+
+impl Two {
+    /// With so many pages in an album of each shard; and these albums, lower first.
+    fn with_pages(limits: Limits, pages: u64) -> (Two, [u64; 2]) {
+        let (router, mvcc) = (Router::new(PlacementKey(5), 2), Arc::new(Mvcc::new(2)));
+        let shard = |at| Shard::new(ShardIndex(at), router, limits, 3, mvcc.clone());
+        let mut two = Two {
+            shards: (0..2).map(shard).collect(),
+            effects: (0..2).map(|_| Effects::new(2)).collect(),
+            inboxes: (0..2).map(|_| Inbox::new()).collect(),
+            answers: Vec::new(),
+        };
+        let home = |album| router.home(&Id::Shelf(album)).index();
+        let albums = [0, 1].map(|shard| (0..).find(|album| home(*album) == shard).expect("some live there"));
+        for (shard, album) in albums.into_iter().enumerate() {
+            for number in 0..pages {
+                let (sender, answer_to) = (OwnerId(0), ReturnAddress::Nobody);
+                let message = Write::Page(album, number);
+                two.inboxes[shard].envelopes.push(Envelope::Message { message, sender, answer_to });
+            }
+        }
+        two.run_until_idle();
+        (two, albums)
+    }
+
+    /// Begins a message on a shard, as a task there does.
+    fn begin(&mut self, shard: usize, message: Write) {
+        let to = ReturnAddress::Outside { slot: 0, generation: 0 };
+        let effects = &mut self.effects[shard];
+        let begun = self.shards[shard].begin_pair(Time(0), OwnerId(0), message, to, effects);
+        begun.expect("it is a pair");
+    }
+
+    fn run_until_idle(&mut self) {
+        let mut quiet = 0;
+        while quiet < 3 {
+            quiet += 1;
+            for shard in 0..2 {
+                self.shards[shard].turn(Time(0), &mut self.inboxes[shard], &mut self.effects[shard]);
+                self.answers.extend(self.effects[shard].answers.drain(..).map(|(_, outcome)| outcome));
+                for to in 0..2 {
+                    let sent: Vec<_> = self.effects[shard].outboxes[to].drain(..).collect();
+                    quiet = if sent.is_empty() { quiet } else { 0 };
+                    self.inboxes[to].envelopes.extend(sent);
+                }
+            }
+        }
+        assert!(self.shards.iter().all(|shard| shard.transactions() == (0, 0)));
+    }
+}
+
+/// A pair that begins at its higher home and finds the header at the lower one locked lets go of
+/// its own, and begins anew there. What it had taken along must not count then: with that it has
+/// too much, though each way takes no more than it may.
+#[test]
+fn what_a_pair_took_along_in_vain_does_not_count() {
+    let limits = Limits { carried_bytes_max: 64 << 10, ..Limits::default() };
+    // Of seven that fit.
+    for most in [3, 5, 7] {
+        let (mut two, [a, b]) = Two::with_pages(limits, 9);
+        for round in 0..5 {
+            // Both have locked what the other comes for.
+            two.begin(0, Write::Sum([a, b], most));
+            two.begin(1, Write::Sum([a, b], most));
+            assert_eq!(two.shards.iter().map(|shard| shard.transactions().0).sum::<usize>(), 2);
+            two.run_until_idle();
+            let mut sums: Vec<_> = two.answers.drain(..).map(|sum| sum.expect("that many fit")).collect();
+            sums.sort_unstable();
+            let sum = |round: u64| (0..most as u64).map(|page| 2 * (page + round)).sum::<u64>();
+            assert_eq!(sums, [sum(2 * round), sum(2 * round + 1)], "each runs once");
+        }
+        let pairs: u64 = two.shards.iter().map(|shard| shard.counters().pairs).sum();
+        assert_eq!(pairs, 5, "of each two one had to wait");
+    }
+}
+
+/// The same of one that ran at its lower home, and has to run again with an object that it had not
+/// declared: it begins at the lowest of its shards then.
+#[test]
+fn what_a_run_took_along_that_missed_something_does_not_count() {
+    let limits = Limits { carried_bytes_max: 64 << 10, ..Limits::default() };
+    for most in [3, 5, 7] {
+        for shard in [0, 1] {
+            let (mut two, [a, b]) = Two::with_pages(limits, 9);
+            let others = (0..20).filter(|album| ![a, b].contains(album));
+            for (round, other) in others.enumerate() {
+                two.begin(shard, Write::SumAndLook([a, b], most, other));
+                two.run_until_idle();
+                let sum = (0..most as u64).map(|page| 2 * (page + round as u64)).sum();
+                assert_eq!(two.answers.drain(..).collect::<Vec<_>>(), [Ok(sum)], "{most} from {shard}");
+            }
+        }
+    }
 }
