@@ -5,7 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use freehold::{AccessError, Actor, Addressees, Config, LogConfig, Objects, Runtime, Shards};
+use freehold::{
+    AccessError, Actor, Addressees, CollectionOf, Config, LogConfig, ObjectId, Objects, Runtime, Shards,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::freehold;
@@ -106,6 +109,64 @@ fn it_prints_what_is_there_and_what_is_wrong() {
     std::fs::remove_file(directory.path().join("manifest")).expect("it is there");
     let (code, _, error) = run("verify");
     assert!(code == Some(1) && error.contains("has no manifest"), "{error}");
+}
+
+/// Numbers at places; odd ones are entries of the even one below them.
+struct Rows;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+struct Place(u64);
+
+impl ObjectId for Place {
+    const COLLECTION: Option<CollectionOf<Place>> = Some(|id| (id.0 % 2 == 1).then_some(Place(id.0 - 1)));
+}
+
+impl Actor for Rows {
+    type Id = Place;
+    type State = u8;
+    type Message = (Place, u8);
+    type Reply = ();
+    type Error = AccessError<Place>;
+
+    fn addressees((place, _): &(Place, u8), to: &mut Addressees<Place>) {
+        to.write(*place);
+    }
+
+    fn receive(
+        (place, number): &(Place, u8),
+        objects: &mut Objects<'_, Self>,
+    ) -> Result<(), AccessError<Place>> {
+        match place.collection() {
+            Some(row) => objects.collection(row)?.insert(*place, *number).map(drop),
+            None => objects.collection(*place)?.clear(),
+        }
+    }
+}
+
+#[test]
+fn it_prints_which_collection_was_cleared() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let config = Config { shards: Shards::Count(1), ..Config::default() };
+    let log = LogConfig { segment_bytes: 64 << 10, ..LogConfig::at(directory.path()) };
+    let runtime = Runtime::<Rows>::open(config, log).expect("it opens");
+    for (place, number) in [(5, 1), (4, 0), (5, 2)] {
+        runtime.handle().ask((Place(place), number)).wait().expect("it is done");
+    }
+    runtime.shutdown();
+    let (code, said, error) = freehold(&["log", "dump", text(directory.path())]);
+    assert_eq!(code, Some(0), "{error}");
+    let lines = said.lines().map(|line| serde_json::from_str::<Value>(line).expect("each line is JSON"));
+    let found: Vec<_> = lines
+        .map(|line| [&line["kind"], &line["collection"], &line["id_coding"]].map(Value::clone))
+        .collect();
+    let put = ["put".into(), Value::Null, "fixed".into()];
+    assert_eq!(
+        found,
+        [put.clone(), ["cleared", "0400000000000000", "fixed"].map(Value::from), put],
+        "{said}"
+    );
+    let (code, said, _) = freehold(&["log", "verify", text(directory.path())]);
+    assert!(code == Some(0) && said.contains("no damage"), "{said}");
 }
 
 /// Directories of tests are of text.
