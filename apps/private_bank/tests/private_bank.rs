@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use freehold_private::{AuditorSecret, Secret, Terms, Wallet};
 
@@ -21,6 +21,15 @@ fn ask(stream: &mut UnixStream, kind: u8, bytes: &[u8]) -> u8 {
     answer[0]
 }
 
+/// A ledger's process. It ends with the test, also with one that fails.
+struct Ledger(Child);
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("it is a child");
+    }
+}
+
 // Anybody who could connect could deposit, and so make money.
 #[test]
 fn only_the_operator_deposits() {
@@ -30,15 +39,15 @@ fn only_the_operator_deposits() {
     let owner = secret.public();
     let wallet = Wallet::new(Terms::new([7; 32], auditor).expect("it is a key"), 1, secret);
     let terms = format!("{}:{}", hex(&[7; 32]), hex(&auditor.to_bytes()));
-    let mut ledger = Command::new(env!("CARGO_BIN_EXE_private_bank"))
+    let ledger = Command::new(env!("CARGO_BIN_EXE_private_bank"))
         .args(["ledger", &path("log"), &path("socket"), &terms, "1"])
         .stdin(Stdio::piped())
-        .spawn()
-        .expect("it starts");
+        .spawn();
+    let mut ledger = Ledger(ledger.expect("it starts"));
     let teller = [5; 16];
-    writeln!(ledger.stdin.as_mut().expect("it was asked for"), "{}", hex(&teller)).expect("it is read");
+    writeln!(ledger.0.stdin.as_mut().expect("it was asked for"), "{}", hex(&teller)).expect("it is read");
     let mut stream = loop {
-        assert!(ledger.try_wait().expect("it is a child").is_none(), "it ended");
+        assert!(ledger.0.try_wait().expect("it is a child").is_none(), "it ended");
         match UnixStream::connect(path("socket")) {
             Ok(stream) => break stream,
             Err(_) => std::thread::sleep(std::time::Duration::from_millis(5)),
@@ -55,8 +64,6 @@ fn only_the_operator_deposits() {
         assert_eq!(ask(&mut stream, DEPOSIT, &deposit(other)), REFUSED, "{other:?}");
     }
     assert_eq!(ask(&mut stream, DEPOSIT, &deposit(&teller)), DONE);
-    ledger.kill().expect("it is there");
-    ledger.wait().expect("it has ended");
 }
 
 #[test]

@@ -236,8 +236,6 @@ impl Drop for Process {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use freehold_workloads::{Cell, Cross, Durability, Load, SEED, Skew, SmallBank, Spec};
 
     use super::*;
@@ -245,11 +243,21 @@ mod tests {
     /// Longer than any of these takes.
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// A program that does what a shell is told.
+    /// A program that does what a shell is told. Another process writes it: a file that this
+    /// process held open to write could not be run ("text file busy") as long as a child that
+    /// another test's thread has just forked still has a copy of its descriptor.
     fn peers(directory: &Path, script: &str) -> Peers {
         let program = directory.join("peers.sh");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("it is written");
-        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("it can be run");
+        let mut writer = Command::new("sh")
+            .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+            .arg(&program)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("there is a shell");
+        let mut input = writer.stdin.take().expect("it is piped");
+        write!(input, "#!/bin/sh\n{script}\n").expect("it is read");
+        drop(input);
+        assert!(writer.wait().expect("it is a child").success(), "it is written");
         Peers { program, process: None }
     }
 
