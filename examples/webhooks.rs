@@ -32,6 +32,8 @@ freehold::actor! {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Order {
     cents: u64,
+    /// How often the service was to be told.
+    told: u32,
     /// How many answers there were.
     answers: u32,
     is_known: bool,
@@ -74,7 +76,7 @@ impl Receive<Shop> for Place {
     fn receive(&self, objects: &mut Objects<'_, Shop>) -> Result<(), AccessError<Id>> {
         let Place { order, cents } = *self;
         if objects.read::<Order>(order)?.is_none() {
-            objects.put(order, Order { cents, ..Order::default() })?;
+            objects.put(order, Order { cents, told: 1, ..Order::default() })?;
             // Handed over when this message is on disk. If too many are owed, this is an error, and
             // there is no order either.
             objects.perform(Notify { order, cents })?;
@@ -102,11 +104,13 @@ impl Receive<Shop> for Notified {
 
 impl Receive<Shop> for Retry {
     fn addressees(&self, to: &mut To<'_, Shop>) {
-        to.read::<Order>(self.order);
+        to.write::<Order>(self.order);
     }
 
     fn receive(&self, objects: &mut Objects<'_, Shop>) -> Result<(), AccessError<Id>> {
-        if let Some(&Order { cents, .. }) = objects.read::<Order>(self.order)? {
+        if let Some(order) = objects.write::<Order>(self.order)? {
+            order.told += 1;
+            let cents = order.cents;
             objects.perform(Notify { order: self.order, cents })?;
         }
         Ok(())
@@ -158,13 +162,19 @@ async fn serve(listener: TcpListener, requests: Arc<AtomicU64>) {
 }
 
 /// How many orders there are, how many the service knows, and how many answers there were.
-fn count(runtime: &Runtime<Shop>) -> Result<(u64, u64, u64), Box<dyn std::error::Error>> {
+fn count(runtime: &Runtime<Shop>) -> Result<[u64; 3], Box<dyn std::error::Error>> {
     let snapshot = runtime.handle().snapshot().wait()?;
-    let add = |sum: &mut (u64, u64, u64), _: u64, order: &Order| {
-        *sum = (sum.0 + 1, sum.1 + u64::from(order.is_known), sum.2 + u64::from(order.answers));
+    let add = |sums: &mut [u64; 4], _: u64, order: &Order| {
+        let of = [1, order.is_known.into(), order.answers.into(), (order.answers > order.told).into()];
+        *sums = std::array::from_fn(|at| sums[at] + of[at]);
     };
-    let counts = snapshot.fold_kind(Default::default, add, |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2));
-    Ok(counts.wait()?)
+    let merge = |one: [u64; 4], other: [u64; 4]| std::array::from_fn(|at| one[at] + other[at]);
+    let [orders, known, answers, twice] = snapshot.fold_kind(Default::default, add, merge).wait()?;
+    if twice > 0 {
+        Err(format!("{twice} orders have more answers than requests").into())
+    } else {
+        Ok([orders, known, answers])
+    }
 }
 
 fn run(directory: &Path, orders: u64) -> Result<(), Box<dyn std::error::Error>> {
@@ -178,15 +188,17 @@ fn run(directory: &Path, orders: u64) -> Result<(), Box<dyn std::error::Error>> 
     let embedding = Embedding::new().perform_with(move |action| drop(spawner.spawn(notify(service, action))));
     let config = Config { shards: Shards::Count(2), actions_max: 32, ..Config::default() };
     let runtime = Runtime::<Shop>::open_with(config, LogConfig::at(directory), embedding)?;
-    let (found, known, _) = count(&runtime)?;
+    let [found, known, _] = count(&runtime)?;
     println!("found: {found} orders, and the service knows {known}");
 
     let shop = runtime.handle();
-    let placed = (found..found + orders).map(|order| Place { order, cents: 100 + order });
+    // Each run has numbers of its own: of an earlier one that was killed some may be there.
+    let first = u64::from(std::process::id()) << 32;
+    let placed = (0..orders).map(|order| Place { order: first + order, cents: 100 + order });
     shop.call_all(placed).wait().into_iter().collect::<Result<Vec<_>, _>>()?;
     println!("placed: {orders}");
     let (orders, answers) = loop {
-        let (orders, known, answers) = count(&runtime)?;
+        let [orders, known, answers] = count(&runtime)?;
         if known == orders {
             break (orders, answers);
         }

@@ -57,7 +57,9 @@ type Rank = (u8, u64);
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Book {
     placed: OrderNo,
+    offered: u64,
     traded: u64,
+    taken_back: u64,
 }
 
 /// An order that waits, with the timer that ends it.
@@ -153,7 +155,7 @@ impl Receive<Exchange> for Place {
         *held += needed;
 
         let book = objects.write_or_insert_with(symbol, Book::default)?;
-        book.placed += 1;
+        (book.placed, book.offered) = (book.placed + 1, book.offered + quantity);
         let no = book.placed;
         let (fills, timers) = self.matched(objects)?;
         let left = quantity - fills.iter().map(|fill| fill.left).sum::<u64>();
@@ -260,6 +262,7 @@ impl Receive<Exchange> for Cancel {
         let Waiting { order: Order { left, .. }, timer } =
             waiting.filter(|waiting| waiting.order.user == user).ok_or(Refused::Unknown)?;
         objects.cancel(timer)?;
+        objects.write::<Book>(symbol)?.ok_or(Refused::Unknown)?.taken_back += left;
         let (account, position) = holdings(objects, user, symbol)?;
         let (cash, shares) = if side == Side::Buy { (price * left, 0) } else { (0, left) };
         (account.cash, account.held) = (account.cash + cash, account.held - cash);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use freehold::testing::Bench;
 
-use super::audit::{count, judge};
+use super::audit::{Sums, count, judge};
 use super::trade::any_order;
 use super::*;
 
@@ -19,7 +19,7 @@ fn order(user: User, side: Side, price: u64, quantity: u64) -> Place {
 
 /// Nothing may be made or lost.
 fn check(bench: &Bench<Exchange>) {
-    let mut sums = [0; 9];
+    let mut sums = Sums::default();
     bench.objects().for_each(|(id, _, state)| count(&mut sums, id, state));
     judge(sums);
 }

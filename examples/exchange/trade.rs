@@ -1,8 +1,13 @@
 //! Random orders, and a trader that places many at a time.
 
+use std::time::{Duration, Instant};
+
 use freehold::{AskError, Handle};
 
 use super::{Exchange, Place, SYMBOLS, Side, Symbol, USERS, User};
+
+/// How often it says how far it is.
+const SAY_EVERY: Duration = Duration::from_millis(100);
 
 /// A random order.
 pub(super) fn any_order(random: &mut u64, symbols: Symbol, users: User) -> Place {
@@ -19,9 +24,11 @@ pub(super) fn any_order(random: &mut u64, symbols: Symbol, users: User) -> Place
     }
 }
 
-/// Places random orders, many at a time. How many were taken, and how many refused.
+/// Places random orders, many at a time, and says how far it is. How many were taken, and how many
+/// refused.
 pub(super) fn trade(exchange: &Handle<Exchange>, orders: u64, seed: u64) -> (usize, usize) {
     let (mut taken, mut refused, mut random) = (0, 0, seed);
+    let mut said = Instant::now();
     for begin in (0..orders).step_by(512) {
         let batch: Vec<_> =
             (begin..orders.min(begin + 512)).map(|_| any_order(&mut random, SYMBOLS, USERS)).collect();
@@ -31,6 +38,10 @@ pub(super) fn trade(exchange: &Handle<Exchange>, orders: u64, seed: u64) -> (usi
                 Err(AskError::Aborted(_)) => refused += 1,
                 Err(failed) => panic!("an order was neither taken nor refused: {failed}"),
             }
+        }
+        if said.elapsed() >= SAY_EVERY {
+            println!("so far: {taken} orders taken, {refused} refused");
+            said = Instant::now();
         }
     }
     (taken, refused)

@@ -8,6 +8,7 @@ use std::process::Command;
 mod exchange;
 mod founding;
 mod hello;
+mod killed;
 mod limiter;
 mod signed;
 mod webhooks;

@@ -1,10 +1,9 @@
 //! The example program `webhooks`, run as a user runs it, and killed.
 
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use crate::example;
+use crate::killed::{Killed, below, kills};
 
 /// The number behind `what` in what a program said.
 fn number(said: &str, before: &str) -> u64 {
@@ -12,29 +11,33 @@ fn number(said: &str, before: &str) -> u64 {
     rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
+/// It ends with an error if an order has more answers than requests: then an outcome was counted
+/// twice. See `exchange` for how to kill it more often.
 #[test]
 fn every_order_is_told_of_though_the_shop_is_killed() {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("webhooks");
     drop(std::fs::remove_dir_all(&directory));
-    let mut killed =
-        example("webhooks").arg(&directory).arg("1000").stdout(Stdio::piped()).spawn().expect("it starts");
-    let said = BufReader::new(killed.stdout.take().expect("it is piped")).lines();
-    let mut said = said.map(|line| line.expect("it is text"));
-    assert_eq!(said.next().as_deref(), Some("found: 0 orders, and the service knows 0"));
-    assert_eq!(said.next().as_deref(), Some("placed: 1000"));
-    // They are on disk, and the service has heard of some.
-    killed.kill().expect("it runs");
-    killed.wait().expect("it ends");
-
-    let output = example("webhooks").arg(&directory).arg("10").output().expect("it starts");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{output:?}");
-    assert!(said.starts_with("found: 1000 orders, "), "{said}");
-    assert!(said.contains("the service knows all 1010 orders, "), "{said}");
+    let (kills, mut random, mut placed) = (kills(), u64::from(std::process::id()), 0);
+    for life in 0..kills {
+        let mut program = example("webhooks");
+        let mut killed = Killed::start(program.arg(&directory).arg("300"));
+        let found = killed.line();
+        assert!(number(&found, "found: ") >= placed, "life {life}, {placed} orders were placed: {found}");
+        // In the last life at least all are placed.
+        if life + 1 == kills || below(&mut random, 4) > 0 {
+            assert_eq!(killed.line(), "placed: 300", "life {life}");
+            placed = number(&found, "found: ") + 300;
+        }
+        killed.after(below(&mut random, 150_000));
+    }
+    let mut program = example("webhooks");
+    let said = Killed::start(program.arg(&directory).arg("10")).ends_well();
     assert!(said.contains("all of them to their end"), "{said}");
-    // Each answer counts once. An answer that came as the first run was killed may be lost.
+    let (found, known) = (number(&said, "found: "), number(&said, "the service knows all "));
+    assert!(found >= placed && known == found + 10, "{placed} were placed: {said}");
+    // Each answer counts once, and each order has one at least.
     let (answers, requests) = (number(&said, "orders, by "), number(&said, "requests of this run: "));
-    assert!((1010..=3000).contains(&answers) && requests > 0, "{said}");
+    assert!(answers >= known && requests > 0, "{said}");
     std::fs::remove_dir_all(directory).expect("it is there");
 }
 
