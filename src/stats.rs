@@ -436,6 +436,10 @@ pub struct ShardStats {
     /// How long the turn has been going on that it is in; `None` between turns. A message that does
     /// not come back shows here while it runs.
     pub in_turn_for: Option<Duration>,
+    /// The type of the message that this turn runs, or has run last: one of
+    /// [`Actor::MESSAGE_NAMES`](freehold_shard::Actor::MESSAGE_NAMES). `None` between turns, and for
+    /// an actor without names.
+    pub running: Option<&'static str>,
     /// Times a sender found it parked and rang its doorbell.
     pub rings: u64,
     /// Single messages from outside it refused because its ingress was full.

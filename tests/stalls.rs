@@ -47,6 +47,12 @@ impl Actor for Waits {
     type Reply = Reply;
     type Error = AccessError<u64>;
 
+    const MESSAGE_NAMES: &'static [&'static str] = &["Hold"];
+
+    fn message_index(message: &Message) -> usize {
+        if matches!(message, Message::Hold(..)) { 0 } else { usize::MAX }
+    }
+
     fn addressees(message: &Message, to: &mut Addressees<u64>) {
         match message {
             Message::Add(id) | Message::Hold(id, _) | Message::Ask(id, _) | Message::Read(id, ..) => {
@@ -123,22 +129,24 @@ fn a_message_that_does_not_come_back_is_seen_and_left_behind() {
     // While it lasts: in the statistics, and as a warning, more than once.
     until(|| runtime.stats().shards[0].in_turn_for.is_some_and(|turn| turn > Duration::from_millis(1)));
     until(|| logged.with("a message does not come back").len() >= 2);
-    assert!(
-        logged
-            .with("a message does not come back")
-            .iter()
-            .all(|(level, text)| { *level == tracing::Level::WARN && text.contains("shard=0") })
-    );
+    assert!(logged.with("a message does not come back").iter().all(|(level, text)| {
+        *level == tracing::Level::WARN && text.contains("shard=0") && text.contains("message=\"Hold\"")
+    }));
     // The other shard goes on.
     assert_eq!(handle.ask(Message::Add(there)).wait(), Ok(Reply::Number(1)));
-    assert!(runtime.stats().shards[1].in_turn_for.is_none());
+    let stats = runtime.stats();
+    assert_eq!((stats.shards[0].running, stats.shards[1].running), (Some("Hold"), None));
+    assert!(stats.shards[1].in_turn_for.is_none());
     let behind = handle.ask(Message::Add(here));
     let batch = handle.ask_all([Message::Add(here), Message::Add(there)]);
 
     let report = runtime.shutdown();
     assert!(!report.drained, "{report}");
     assert_eq!(report.stuck.iter().map(|stuck| stuck.shard).collect::<Vec<_>>(), [ShardIndex(0)]);
-    assert!(report.stuck[0].in_turn_for.is_some() && report.to_string().contains("left behind"), "{report}");
+    assert!(
+        report.stuck[0].in_turn_for.is_some() && report.to_string().contains("left behind: Hold has not"),
+        "{report}"
+    );
     // It may still take effect. What waited behind it never ran.
     assert_eq!(held.wait(), Err(AskError::Unknown));
     assert_eq!(behind.wait(), Err(AskError::Stopped));

@@ -68,6 +68,7 @@ pub use shard::Shard;
 pub use shard::actions::BegunAction;
 pub use shard::codec::Codec;
 pub use shard::journal::{Ack, Begun, LogStart, Write};
+pub use shard::running::RunningMessage;
 pub use time::Time;
 pub use transaction::Transaction;
 pub use transaction::effects::{Effects, FAILURES_MAX, Inbox};

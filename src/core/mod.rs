@@ -179,6 +179,7 @@ impl<A: Actor> LocalShard<A> {
         let mut shard = Shard::new(index, shared.router, config.limits, table_seed, shared.mvcc.clone())
             .with_turn_messages_max(config.turn_messages_max)
             .with_context(shared.embedding.context.clone())
+            .with_running_message(shared.running[index.index()].clone())
             .with_wall_clock(shared.wall_clock_began);
         if shared.embedding.performer.is_some() {
             shard = shard.with_performer();

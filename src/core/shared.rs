@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
-use freehold_shard::{Ack, Actor, Mvcc, Router, ShardIndex, Time};
+use freehold_shard::{Ack, Actor, Mvcc, Router, RunningMessage, ShardIndex, Time};
 
 use super::command::Command;
 use super::pulse::Pulse;
@@ -83,6 +83,8 @@ pub(crate) struct Shared<A: Actor> {
     pub(crate) logs: Option<Arc<SharedLogs>>,
     /// In which process it runs.
     pub(crate) birth: Birth,
+    /// By shard: which type of message it runs.
+    pub(crate) running: Box<[Arc<RunningMessage>]>,
     /// By shard.
     pub(crate) pulses: Box<[CachePadded<Pulse>]>,
     pub(crate) phase: CachePadded<AtomicU8>,
@@ -202,6 +204,13 @@ impl<A: Actor> Shared<A> {
         Some(self.started.elapsed().saturating_sub(began))
     }
 
+    /// The type of the message that the turn runs which a shard is in, or has run last. `None`
+    /// between turns, and if the actor has no names for them.
+    pub(crate) fn running(&self, shard: usize) -> Option<&'static str> {
+        self.pulses[shard].turn_began()?;
+        self.running[shard].name::<A>()
+    }
+
     /// How many tasks of users live on all shards.
     pub(crate) fn live_tasks(&self) -> u64 {
         self.published.iter().map(|shard| shard.tasks.live.load(Ordering::Relaxed)).sum()
@@ -272,6 +281,7 @@ impl<A: Actor> Shared<A> {
             messages: A::MESSAGE_NAMES.iter().copied().zip(published.messages()).collect(),
             sent_to: published.sent_to(),
             in_turn_for: self.in_turn_for(at),
+            running: self.running(at),
             rings,
             overloaded,
             tasks: published.tasks.live.load(Ordering::Relaxed),

@@ -18,13 +18,19 @@ pub struct Stuck {
     pub still_for: Duration,
     /// How long the turn had been going on that it was in. `None`: a task kept it.
     pub in_turn_for: Option<Duration>,
+    /// The type of the message that this turn runs: one of
+    /// [`Actor::MESSAGE_NAMES`](freehold_shard::Actor::MESSAGE_NAMES), if the actor has names.
+    pub message: Option<&'static str>,
 }
 
 impl fmt::Display for Stuck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stuck { shard, still_for, in_turn_for } = self;
+        let Stuck { shard, still_for, in_turn_for, message } = self;
         match in_turn_for {
-            Some(turn) => write!(f, "{shard} was left behind: a message has not come back for {turn:?}"),
+            Some(turn) => {
+                let message = message.unwrap_or("a message");
+                write!(f, "{shard} was left behind: {message} has not come back for {turn:?}")
+            }
             None => write!(f, "{shard} was left behind: a task has not given way for {still_for:?}"),
         }
     }

@@ -145,6 +145,7 @@ fn build_shared<A: Actor>(
         allowed: topology.cpus().iter().map(|cpu| cpu.id).collect(),
         started: now,
         birth: Birth::now(),
+        running: (0..shards).map(|_| Arc::default()).collect(),
         pulses: (0..shards).map(|_| CachePadded::default()).collect(),
         phase: CachePadded::new(AtomicU8::new(Phase::Running as u8)),
         ingresses_shut: AtomicBool::new(false),

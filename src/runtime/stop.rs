@@ -118,7 +118,8 @@ fn join<A: Actor>(
             None => exits.extend(thread.join().ok()),
             Some(still_for) => {
                 let in_turn_for = shared.in_turn_for(shard);
-                let behind = Stuck { shard: ShardIndex(shard as u16), still_for, in_turn_for };
+                let message = shared.running(shard);
+                let behind = Stuck { shard: ShardIndex(shard as u16), still_for, in_turn_for, message };
                 tracing::error!(shard, "{behind}");
                 // What waits in front of it never runs, and nobody is to wait for the rest.
                 shared.mailboxes[shard].close(&shared.replies);

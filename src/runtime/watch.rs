@@ -25,7 +25,8 @@ pub(super) fn watch<A: Actor>(shared: &Shared<A>, stop: &mpsc::Receiver<()>) {
             if standstill.warns(still, first) {
                 match shared.in_turn_for(shard) {
                     Some(turn) => {
-                        tracing::warn!(shard, ?turn, "a turn goes on: a message does not come back")
+                        let message = shared.running(shard);
+                        tracing::warn!(shard, ?turn, message, "a turn goes on: a message does not come back")
                     }
                     None => {
                         let task = shared.published[shard].tasks.polled().map(tracing::field::display);

@@ -284,6 +284,14 @@ const MESSAGES: Family = Family(
     Things,
     "Messages that ran to an end, whatever came of them, by their type.",
 );
+/// A turn that has lasted so long is stuck: its message is named.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
+const STUCK: Family = Family(
+    "stuck_message",
+    Gauge,
+    Things,
+    "1 for the type of the message that a turn runs which has lasted a second or more.",
+);
 const SENT: Family =
     Family("lane_sent_to", Counter, Things, "Messages and answers sent, by the shard that they are for.");
 const HOT_TOUCHES: Family =
@@ -347,6 +355,11 @@ impl Stats {
             }
         }
         for (shard, number) in self.shards.iter().zip(&shards) {
+            if let Some(message) = shard.running.filter(|_| shard.in_turn_for >= Some(STUCK_AFTER)) {
+                to(&STUCK.metric(&[("shard", number), ("message", message)], Whole(1)));
+            }
+        }
+        for (shard, number) in self.shards.iter().zip(&shards) {
             for (sent, other) in shard.sent_to.iter().zip(&shards).filter(|(_, other)| *other != number) {
                 to(&SENT.metric(&[("shard", number), ("to", other)], Whole(*sent)));
             }
@@ -395,6 +408,7 @@ mod tests {
             messages: Vec::new(),
             sent_to: Vec::new(),
             in_turn_for: None,
+            running: None,
             rings: 0,
             overloaded: 0,
             tasks: 0,
@@ -416,6 +430,7 @@ mod tests {
         (second.ingress, second.overloaded, second.rings) = (4_000, 4_001, 4_002);
         (second.tasks, second.tasks_panicked) = (4_003, 4_004);
         second.in_turn_for = Some(Duration::from_secs(4_005));
+        second.running = Some("Pay");
         second.in_log_write_for = Some(Duration::from_secs(4_006));
         second.sent_to = vec![4_007, 0];
         second.messages = vec![("Pay", 4_012), ("Open", 4_013)];
@@ -527,6 +542,23 @@ mod tests {
         assert_eq!(families["lane_sent_to"], [["shard=1", "to=0"]]);
         assert_eq!(families["gate_waiting"], [["gate=0"], ["gate=1"]]);
         assert_eq!(families["hot_waits"], [["shard=1", "id=Account(7)"]]);
+    }
+
+    #[test]
+    fn the_message_of_a_turn_is_named_when_it_has_lasted_a_second() {
+        let named = |lasted| {
+            let (mut stats, mut named) = (stats(), Vec::new());
+            stats.shards[1].in_turn_for = lasted;
+            stats.visit(|metric| {
+                if metric.name == "stuck_message" {
+                    named
+                        .push(metric.labels.iter().map(|(_, value)| (*value).to_owned()).collect::<Vec<_>>());
+                }
+            });
+            named
+        };
+        assert_eq!(named(Some(Duration::from_secs(1))), [["1", "Pay"]]);
+        assert!(named(Some(Duration::from_millis(999))).is_empty() && named(None).is_empty());
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub(super) struct ShardPicture {
     pub(super) p99_seconds: Option<f64>,
     /// How long the turn has lasted that it is in.
     pub(super) in_turn_seconds: f64,
+    /// The type of the message that it runs, if that has lasted long.
+    pub(super) stuck_message: Option<String>,
     pub(super) in_log_write_seconds: f64,
     pub(super) log_write_p99_seconds: Option<f64>,
     pub(super) log_backlog_bytes: f64,
@@ -169,6 +171,11 @@ impl Between<'_> {
             p50_seconds: self.quantile("answer_seconds", shard, 0.5),
             p99_seconds: self.quantile("answer_seconds", shard, 0.99),
             in_turn_seconds: now("in_turn_seconds"),
+            stuck_message: {
+                let mut stuck = self.now.all("stuck_message").iter().map(|(labels, _)| labels);
+                let here = stuck.find(|labels| labels.get("shard").is_some_and(|at| at == shard));
+                here.and_then(|labels| labels.get("message")).cloned()
+            },
             in_log_write_seconds: now("in_log_write_seconds"),
             log_write_p99_seconds: self.quantile("log_write_seconds", shard, 0.99),
             log_backlog_bytes: now("log_backlog_bytes"),

@@ -93,8 +93,12 @@ fn header(top: &Top) -> Vec<Line<'static>> {
 
 /// Turns and writes that do not end.
 fn stalls(picture: &Picture) -> Line<'static> {
-    let turn = |shard: &ShardPicture| (shard.shard, "a turn", shard.in_turn_seconds);
-    let write = |shard: &ShardPicture| (shard.shard, "a write of its log", shard.in_log_write_seconds);
+    let turn = |shard: &ShardPicture| {
+        let of = shard.stuck_message.as_ref().map_or_else(|| "a turn".into(), |of| format!("a turn of {of}"));
+        (shard.shard, of, shard.in_turn_seconds)
+    };
+    let write =
+        |shard: &ShardPicture| (shard.shard, "a write of its log".to_owned(), shard.in_log_write_seconds);
     let all = picture.shards.iter().flat_map(|shard| [turn(shard), write(shard)]);
     let stalls: Vec<String> = all
         .filter(|(.., seconds)| *seconds >= STALL_SECONDS)

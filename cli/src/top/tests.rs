@@ -15,7 +15,8 @@ fn page(shards: u32, messages: u32, read: Instant) -> Page {
          freehold_oldest_snapshot_seconds 1.5\nfreehold_log_bytes 1048576\nfreehold_log_max_bytes 2097152\n\
          freehold_checkpoints_total{outcome=\"made\"} 3\nfreehold_checkpoints_total{outcome=\"failed\"} 1\n\
          freehold_checkpoint_age_seconds 61\nfreehold_hot_touches{shard=\"0\",id=\"Account(7)\"} 1500\n\
-         freehold_hot_touches{shard=\"1\",id=\"Account(9)\"} 2500\nfreehold_hot_waits{shard=\"0\",id=\"Account(7)\"} 40\n",
+         freehold_hot_touches{shard=\"1\",id=\"Account(9)\"} 2500\nfreehold_hot_waits{shard=\"0\",id=\"Account(7)\"} 40\n\
+         freehold_stuck_message{shard=\"1\",message=\"Pay\"} 1\n",
     );
     for shard in 0..shards {
         let busy = f64::from(messages) * 1e-6 * f64::from(shard + 1);
@@ -93,7 +94,7 @@ fn a_small_screen_has_shards_queues_latency_log_snapshots_hot_objects_and_stalls
     let all = lines.join("\n");
     let wanted = [
         "127.0.0.1:9100  running, up 1h2m  1.6M messages/s  12 asks in flight",
-        "shard 1 is in a turn for 12.5s",
+        "shard 1 is in a turn of Pay for 12.5s",
         "log 1.0 MiB of 2.0 MiB",
         "1 epochs behind",
         "checkpoint 1m1s ago, 1 failed",

@@ -102,6 +102,9 @@ fn gauges_say_what_waits_for_a_shard_that_is_stuck() {
     until(server.addr(), "a turn goes on", |numbers| {
         numbers.sum("freehold_in_turn_seconds", "shard=\"1\"") > 0.0
     });
+    until(server.addr(), "its message is named", |numbers| {
+        numbers.sum("freehold_stuck_message", "message=\"Hold\"") == 1.0
+    });
     // The first has locked what it needs here, and the others wait for that.
     let asks: Vec<_> = (0..3).map(|_| bank.ask(Message::AddBoth(here, there))).collect();
     let more: Vec<_> = (0..7).map(|_| bank.ask(Message::Add(there))).collect();

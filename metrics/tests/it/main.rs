@@ -43,15 +43,16 @@ enum Message {
 static HOLD: Mutex<()> = Mutex::new(());
 
 impl Actor for Counter {
-    const MESSAGE_NAMES: &'static [&'static str] = &["Add", "AddBoth", "Refuse"];
+    const MESSAGE_NAMES: &'static [&'static str] = &["Add", "AddBoth", "Refuse", "Hold"];
 
     fn message_index(message: &Message) -> usize {
         match message {
             Message::Add(_) => 0,
             Message::AddBoth(..) => 1,
             Message::Refuse(_) => 2,
-            // These are not counted apart.
-            Message::Break(_) | Message::Hold(_) => usize::MAX,
+            Message::Hold(_) => 3,
+            // It is not counted apart.
+            Message::Break(_) => usize::MAX,
         }
     }
 

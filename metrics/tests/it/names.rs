@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use freehold::{Epoch, GateStats, Stats};
 use freehold_metrics::text;
@@ -24,7 +25,8 @@ fn in_code() -> BTreeSet<String> {
     let mut stats = bank.stats();
     // Nobody waited, and so no object is named for that.
     stats.hot.waited = stats.hot.touched.clone();
-    // Nor has this runtime a gate.
+    // Nor is a message stuck, or has this runtime a gate.
+    (stats.shards[0].in_turn_for, stats.shards[0].running) = (Some(Duration::from_secs(9)), Some("Add"));
     stats.gates = vec![GateStats::default()];
     assert!(stats.epoch > Epoch(0) && !stats.hot.waited.is_empty());
     let name = |line: &str| {

@@ -28,6 +28,7 @@ use crate::prefetch::Prefetch;
 use crate::shard::actions::Actions;
 use crate::shard::batches::Batches;
 use crate::shard::journal::Journal;
+use crate::shard::running::RunningMessage;
 use crate::shard::timers::{Timer, Timers};
 use crate::shard::watches::Watches;
 use crate::store::home::Home;
@@ -131,6 +132,8 @@ pub(crate) struct Engine<A: Actor> {
     pub(super) watches: Box<Watches<A>>,
     /// Messages that have run to an end, by [`Actor::message_index`]; empty if nobody counts them.
     pub(super) message_counts: Box<[u64]>,
+    /// Which type runs, for those who ask.
+    pub(super) running: Arc<RunningMessage>,
     /// What the program does for objects of this shard.
     pub(super) actions: Actions<A>,
     pub(crate) locks: Locks<A>,
@@ -174,6 +177,7 @@ impl<A: Actor> Engine<A> {
             wall_timers: 0,
             watches: Box::default(),
             message_counts: vec![0; A::MESSAGE_NAMES.len()].into(),
+            running: Arc::default(),
             actions: Actions::new(),
             locks: Locks::new(),
             in_doubt: VecDeque::new(),
@@ -287,11 +291,22 @@ impl<A: Actor> Engine<A> {
         }
     }
 
-    /// Counts a message that has run to an end, if its actor wants that.
+    /// Says that a message begins to run, and of which type it is, if its actor has names of types.
     #[inline(always)]
-    fn count(&mut self, message: &A::Message) {
+    fn begins(&self, message: &A::Message) -> usize {
+        if A::MESSAGE_NAMES.is_empty() {
+            return 0;
+        }
+        let index = A::message_index(message);
+        self.running.begins(index);
+        index
+    }
+
+    /// Counts a message of this type that has run to an end, if its actor has names of types.
+    #[inline(always)]
+    fn count(&mut self, index: usize) {
         if !A::MESSAGE_NAMES.is_empty()
-            && let Some(count) = self.message_counts.get_mut(A::message_index(message))
+            && let Some(count) = self.message_counts.get_mut(index)
         {
             *count += 1;
         }
@@ -313,6 +328,7 @@ impl<A: Actor> Engine<A> {
         let Some(first) = first else { return RunOutcome::Done(Err(AskError::Unaddressed)) };
         debug_assert_eq!(self.run.own_waiting, self.own.len(), "the run knows how many wait");
         debug_assert_eq!(self.run.timers_waiting, self.timers.len(), "the run knows how many wait");
+        let index = self.begins(message);
         let mut objects =
             Objects { run: &mut self.run, outboxes: effects, sender, first, others, first_before: None };
         let result = catch_unwind(AssertUnwindSafe(|| A::receive(message, &mut objects)));
@@ -331,7 +347,7 @@ impl<A: Actor> Engine<A> {
             drop_quietly(result);
             return RunOutcome::Missing(id, access);
         }
-        self.count(message);
+        self.count(index);
         RunOutcome::Done(match result {
             Ok(Ok(reply)) => {
                 if self.run.commit_work != CommitWork::NONE {

@@ -21,6 +21,7 @@ pub(crate) mod pair;
 mod pieces;
 mod resume;
 mod resumed;
+pub(crate) mod running;
 mod sends;
 mod snapshots;
 mod timers;
@@ -42,6 +43,7 @@ use crate::object::{Access, OwnerId, Ownership};
 use crate::placement::{Router, ShardIndex};
 use crate::prefetch::{NoPrefetch, Prefetch};
 use crate::shard::engine::{Admission, CallSite, Engine, Reason, RunOutcome};
+use crate::shard::running::RunningMessage;
 use crate::time::Time;
 use crate::transaction::Transaction;
 use crate::transaction::effects::{Effects, Inbox};
@@ -301,6 +303,13 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         for at in named.saturating_sub(AHEAD)..named {
             self.engine.seek::<P>(&mut self.under_way[at % UNDER_WAY]);
         }
+    }
+
+    /// Says in `running` which type of message runs, for those who ask from other threads.
+    #[must_use]
+    pub fn with_running_message(mut self, running: Arc<RunningMessage>) -> Self {
+        self.engine.running = running;
+        self
     }
 
     fn run_envelopes(&mut self, envelopes: &mut Vec<Envelope<A>>, effects: &mut Effects<A>) {
