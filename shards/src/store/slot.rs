@@ -90,9 +90,20 @@ impl<I: ObjectId, S> Slot<I, S> {
     /// The place of an object that is at home elsewhere and lent to a transaction, which runs in
     /// `epoch`.
     pub(crate) fn lent(id: I, epoch: Epoch, ownership: Ownership, state: Option<S>) -> Self {
-        let mut slot = Slot { live: false, epoch, state, ..Slot::empty(id, ownership) };
-        slot.lock(Access::Write);
+        let mut slot = Slot::empty(id, ownership);
+        slot.lend(id, epoch, ownership, state);
         slot
+    }
+
+    /// Makes a free slot that place.
+    #[inline]
+    pub(crate) fn lend(&mut self, id: I, epoch: Epoch, ownership: Ownership, state: Option<S>) {
+        debug_assert!(self.state.is_none(), "only-the-absent-are-released: a free slot has no state");
+        (self.id, self.epoch, self.owner) = (id, epoch, OwnerId::default());
+        (self.lock, self.queue, self.live) = (EXCLUSIVE, NO_QUEUE, false);
+        (self.version, self.has_version, self.heat) = (0, false, 0);
+        self.set_ownership(ownership);
+        self.state = state;
     }
 
     /// Who may write it.
