@@ -59,8 +59,11 @@ gate_stats! {
     batches,
     /// Batches that failed and were halved.
     halved,
-    /// Claims that were verified apart, because their sender had sent a bad one.
+    /// Claims that were verified apart, because their sender had sent a bad one, or too many that
+    /// objects refused.
     apart,
+    /// Claims that passed and that their objects refused: each is a strike for its sender.
+    struck,
     /// Claims that are in the gate now, from when they are asked until they are answered.
     waiting,
 }

@@ -21,6 +21,8 @@ pub(crate) enum Message {
     Count { account: u64 },
     /// Panics.
     Break { account: u64 },
+    /// Is refused.
+    Refuse { account: u64 },
     /// Names nobody.
     Nobody,
 }
@@ -28,6 +30,7 @@ pub(crate) enum Message {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Error {
     Access,
+    Refused,
 }
 
 impl From<AccessError<u64>> for Error {
@@ -50,7 +53,8 @@ impl Actor for Accounts {
             Message::Add { account, .. }
             | Message::Pass { account, .. }
             | Message::PassAfter { account, .. }
-            | Message::Break { account } => to.write(account),
+            | Message::Break { account }
+            | Message::Refuse { account } => to.write(account),
             Message::Count { account } => to.read(account),
             Message::Empty { from, into } => {
                 to.write(from);
@@ -87,6 +91,7 @@ impl Actor for Accounts {
             }
             Message::Count { account } => Ok(objects.get(account)?.copied().unwrap_or(0)),
             Message::Break { .. } => panic!("this account breaks on purpose"),
+            Message::Refuse { .. } => Err(Error::Refused),
             Message::Nobody => Ok(0),
         }
     }

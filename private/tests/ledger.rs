@@ -176,6 +176,58 @@ fn what_must_be_refused_is_refused_and_changes_nothing() {
     assert_eq!(bank.books(), 800);
 }
 
+/// The account with deposits pending that nobody has made.
+fn with_invented_deposits(account: &Account) -> Account {
+    let mut bytes = account.to_bytes();
+    // Behind version, terms, key, what is available, version and hint.
+    let at = 1 + 16 + 32 + 64 + 8 + 8;
+    bytes[at..at + 8].copy_from_slice(&5_u64.to_le_bytes());
+    Account::from_bytes(&bytes).expect("deposits are any number")
+}
+
+/// Each of these verifies, so each cost a verification whenever it was sent again, and nobody was
+/// suspected for it.
+#[test]
+fn claims_that_can_never_apply_make_their_sender_a_suspect() {
+    let bank = Bank::new(2, 100);
+    let (payer, payee) = (&bank.wallets[0], &bank.wallets[1]);
+    let account = bank.account(payer);
+    let pay = |from: &Account, to, key| payer.pay(from, &[(to, key, 1)]).expect("it is there");
+    let ahead = (0..3).fold(account.clone(), |account, _| {
+        let claim = payer.fold(&account).expect("nothing is pending");
+        payer.after(&account, &claim).expect("it was made from it")
+    });
+    let claims = [
+        pay(&account, 99, payee.public()),
+        pay(&account, payee.id(), Secret::random().public()),
+        pay(&ahead, payee.id(), payee.public()),
+        payer.fold(&with_invented_deposits(&account)).expect("nobody asks whether they were made"),
+    ];
+    let send =
+        |claim: &Claim, sender| bank.gate.ask(Submission { claim: claim.clone(), sender }).wait().is_ok();
+    let strikes_max = GateConfig::default().strikes_max as u64;
+    for (claim, sender) in claims.iter().zip(1000..) {
+        let before = bank.gate.stats();
+        (0..strikes_max).for_each(|_| assert!(!send(claim, sender)));
+        let struck = bank.gate.stats();
+        assert_eq!((struck.struck - before.struck, struck.apart - before.apart), (strikes_max, 0));
+        assert!(!send(claim, sender));
+        assert_eq!(bank.gate.stats().apart - before.apart, 1, "{claim:?}");
+    }
+    // An honest sender that collided so often is a suspect too, and comes out.
+    let (mut account, before) = (account, bank.gate.stats().apart);
+    for _ in 0..=strikes_max {
+        let claim = pay(&account, payee.id(), payee.public());
+        assert!(send(&claim, 1000));
+        account = bank.account(payer);
+        if bank.account(payee).pending() > 20 {
+            assert!(bank.make(payee.fold(&bank.account(payee)).expect("it can be read")).is_ok());
+        }
+    }
+    assert_eq!(bank.gate.stats().apart - before, strikes_max);
+    assert_eq!(bank.books(), 200);
+}
+
 /// Two claims open one account, and are verified together: the look found none.
 #[test]
 fn an_account_is_opened_once() {

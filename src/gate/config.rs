@@ -25,8 +25,8 @@ pub struct GateConfig {
     /// How many threads verify, and where. Default: one that shares the CPUs with the shards.
     pub workers: Workers,
     /// Claims that may be in the gate, from when each is asked until it is answered; beyond it
-    /// `ask` answers [`GateError::Overloaded`](crate::GateError::Overloaded). Claims of senders
-    /// that are verified apart get a quarter of it. 4 to 1,048,576. Default: 4,096.
+    /// `ask` answers [`GateError::Overloaded`](crate::GateError::Overloaded). Claims of suspects,
+    /// which are verified apart, get a quarter of it. 4 to 1,048,576. Default: 4,096.
     pub claims_max: usize,
     /// Claims of these that one sender may have, so that none takes all the room. A program that
     /// asks all claims as one sender, of one line, raises it. 1 to 1,048,576. Default: 1,024.
@@ -34,8 +34,13 @@ pub struct GateConfig {
     /// Claims that are verified at once, if so many wait. 1 to 256. Default: 256.
     pub batch_max: usize,
     /// Senders of bad claims that the gate remembers; the one remembered for longest is forgotten
-    /// first. 1 to 1,048,576. Default: 4,096.
+    /// first. As many senders with strikes are remembered, too. 1 to 1,048,576. Default: 4,096.
     pub suspects_max: usize,
+    /// Strikes that make a sender a suspect: a claim that passed and that its objects refused
+    /// ([`AskError::Aborted`](crate::AskError::Aborted)) is one, and each claim that they apply
+    /// takes one away. The sender is a suspect until it has none, and has no more than these. Raise
+    /// it where honest claims are refused more often than applied. 1 to 1,048,576. Default: 8.
+    pub strikes_max: usize,
     /// As whom the gate sends: only that owner's messages write what it owns. Give the gate an
     /// owner of its own, and its objects cannot be written past it. Default: owner 0, as handles.
     pub sends_as: OwnerId,
@@ -69,6 +74,7 @@ impl Default for GateConfig {
             sender_claims_max: 1024,
             batch_max: BATCH_MAX,
             suspects_max: 4096,
+            strikes_max: 8,
             sends_as: OwnerId::default(),
         }
     }
@@ -84,7 +90,8 @@ impl GateConfig {
         in_range("claims_max", self.claims_max, 4..=1 << 20)?;
         in_range("sender_claims_max", self.sender_claims_max, 1..=1 << 20)?;
         in_range("batch_max", self.batch_max, 1..=BATCH_MAX)?;
-        in_range("suspects_max", self.suspects_max, 1..=1 << 20)
+        in_range("suspects_max", self.suspects_max, 1..=1 << 20)?;
+        in_range("strikes_max", self.strikes_max, 1..=1 << 20)
     }
 }
 

@@ -29,12 +29,15 @@ struct Queue<A: Actor, V: Verifier<A>> {
     broken: Option<String>,
 }
 
-/// Senders of bad claims.
+/// Senders that are verified apart.
 struct Suspects {
+    /// Of bad claims.
     known: HashSet<u64>,
     /// The same, the one that was remembered first in front.
     order: VecDeque<u64>,
     max: usize,
+    /// Of too many strikes; bounded where strikes are counted.
+    struck: HashSet<u64>,
 }
 
 impl Suspects {
@@ -47,6 +50,10 @@ impl Suspects {
         {
             self.known.remove(&oldest);
         }
+    }
+
+    fn contains(&self, sender: u64) -> bool {
+        self.known.contains(&sender) || self.struck.contains(&sender)
     }
 }
 
@@ -89,9 +96,10 @@ pub(super) struct Round<A: Actor, V: Verifier<A>> {
 impl<A: Actor, V: Verifier<A>> Intake<A, V> {
     pub(super) fn new(workers: usize, claims_max: usize, batch_max: usize, suspects_max: usize) -> Self {
         let queue = |_| Queue { claims: VecDeque::new(), apart: VecDeque::new(), broken: None };
+        let (known, order, struck) = (HashSet::new(), VecDeque::new(), HashSet::new());
         Intake {
             queues: (0..workers).map(queue).collect(),
-            suspects: Suspects { known: HashSet::new(), order: VecDeque::new(), max: suspects_max },
+            suspects: Suspects { known, order, max: suspects_max, struck },
             waiting: HashMap::new(),
             apart: 0,
             apart_max: claims_max / 4,
@@ -120,8 +128,7 @@ impl<A: Actor, V: Verifier<A>> Intake<A, V> {
             return Err((NotTaken::Broken(reason.clone()), entry));
         }
         let of_sender = self.waiting.get(&entry.sender);
-        let is_apart =
-            self.suspects.known.contains(&entry.sender) || of_sender.is_some_and(|it| it.apart > 0);
+        let is_apart = self.suspects.contains(entry.sender) || of_sender.is_some_and(|it| it.apart > 0);
         if is_apart && self.apart >= self.apart_max {
             return Err((NotTaken::Full, entry));
         }
@@ -164,6 +171,24 @@ impl<A: Actor, V: Verifier<A>> Intake<A, V> {
     /// if the sender is among that.
     pub(super) fn suspect(&mut self, worker: usize, sender: u64, taken: Vec<Claimed<A, V>>) {
         self.suspects.insert(sender);
+        self.move_apart(worker, sender, taken);
+    }
+
+    /// As [`Self::suspect`], of a sender with too many strikes, until it is released. What a worker
+    /// has taken stays there.
+    pub(super) fn strike_out(&mut self, sender: u64) {
+        self.suspects.struck.insert(sender);
+        self.move_apart(0, sender, Vec::new());
+    }
+
+    /// A sender that was struck out is verified with all others again, once nothing of it waits
+    /// apart. If it has sent a bad claim it stays a suspect.
+    pub(super) fn release(&mut self, sender: u64) {
+        self.suspects.struck.remove(&sender);
+    }
+
+    /// Moves a sender's claims apart: those that `worker` has taken, and those that wait.
+    fn move_apart(&mut self, worker: usize, sender: u64, taken: Vec<Claimed<A, V>>) {
         let waits_together = self.waiting.get(&sender).is_some_and(|it| it.together > 0);
         if taken.is_empty() && !waits_together {
             return;

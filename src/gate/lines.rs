@@ -5,7 +5,8 @@
 //! message is sent when the one before was answered. (A prototype without this made 1,431 of 2,048
 //! such payments.)
 //!
-//! One thread sees to all lines of a gate, for the workers are busy for milliseconds at a time.
+//! One thread sees to all lines of a gate, for the workers are busy for milliseconds at a time. As it
+//! hears what the objects say of each claim, it also counts the senders' strikes (`strikes`).
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,11 +16,13 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use freehold_shard::{Actor, AskError};
 
-use super::GateError;
+use super::strikes::Strikes;
 use super::ticket::Ticket;
+use super::{GateError, GateState, Verifier};
 use crate::api::ask_waiting::AskWaiting;
 use crate::api::handle::Handle;
 use crate::error::panic_message;
+use crate::route::count;
 
 /// What the thread hears.
 pub(super) enum Passing<A: Actor, R> {
@@ -76,14 +79,15 @@ struct Line<A: Actor, R> {
 
 /// The life of the thread: it ends when `workers` workers have ended and every message that they
 /// brought was answered.
-pub(super) fn bring_on<A: Actor, R: Send + 'static>(
+pub(super) fn bring_on<A: Actor, V: Verifier<A>>(
+    gate: &GateState<A, V>,
     handle: &Handle<A>,
-    events: &Arc<Events<A, R>>,
     mut workers: usize,
 ) {
-    let mut lines: HashMap<u64, Line<A, R>> = HashMap::new();
+    let mut lines: HashMap<u64, Line<A, V::Refusal>> = HashMap::new();
+    let mut strikes = Strikes::new(gate.config.strikes_max, gate.config.suspects_max);
     while workers > 0 || !lines.is_empty() {
-        for event in events.take_all() {
+        for event in gate.events.take_all() {
             let number = match event {
                 Passing::WorkerEnded => {
                     workers -= 1;
@@ -103,7 +107,7 @@ pub(super) fn bring_on<A: Actor, R: Send + 'static>(
                 },
             };
             if let Some(line) = lines.remove(&number)
-                && let Some(line) = go_on(handle, events, number, line)
+                && let Some(line) = go_on(gate, handle, &mut strikes, number, line)
             {
                 lines.insert(number, line);
             }
@@ -131,18 +135,23 @@ fn send<A: Actor, R>(
 }
 
 /// Answers what is answered, and sends what comes next; `None` if the line has nothing any more.
-fn go_on<A: Actor, R: Send + 'static>(
+fn go_on<A: Actor, V: Verifier<A>>(
+    gate: &GateState<A, V>,
     handle: &Handle<A>,
-    events: &Arc<Events<A, R>>,
+    strikes: &mut Strikes,
     number: u64,
-    mut line: Line<A, R>,
-) -> Option<Line<A, R>> {
-    let waker = Waker::from(Arc::new(LineWaker { line: number, events: events.clone() }));
+    mut line: Line<A, V::Refusal>,
+) -> Option<Line<A, V::Refusal>> {
+    let waker = Waker::from(Arc::new(LineWaker { line: number, events: gate.events.clone() }));
     loop {
         let Poll::Ready(outcome) = Pin::new(&mut line.under_way).poll(&mut Context::from_waker(&waker))
         else {
             return Some(line);
         };
+        // Before the answer: what the sender asks after it is already verified as it now must be.
+        if let Some(sender) = line.ticket.sender() {
+            judge(gate, strikes, sender, &outcome);
+        }
         line.ticket.answer(outcome.map_err(|error| match error {
             // It was never sent: the runtime had closed.
             AskError::Stopped => GateError::Stopped,
@@ -154,5 +163,34 @@ fn go_on<A: Actor, R: Send + 'static>(
                 break sent;
             }
         };
+    }
+}
+
+/// Counts what the objects said of a sender's claim. Only their own word is one against it: an
+/// overloaded or dying runtime says nothing of the claim.
+fn judge<A: Actor, V: Verifier<A>>(
+    gate: &GateState<A, V>,
+    strikes: &mut Strikes,
+    sender: u64,
+    outcome: &Result<A::Reply, AskError<A::Error>>,
+) {
+    match outcome {
+        Ok(_) => {
+            if strikes.forgive(sender) {
+                gate.intake().release(sender);
+            }
+        }
+        Err(AskError::Aborted(_)) => {
+            count(&gate.counts.struck);
+            let struck = strikes.strike(sender);
+            if struck.is_out || struck.forgotten.is_some() {
+                let mut intake = gate.intake();
+                struck.forgotten.into_iter().for_each(|forgotten| intake.release(forgotten));
+                if struck.is_out {
+                    intake.strike_out(sender);
+                }
+            }
+        }
+        Err(_) => {}
     }
 }

@@ -14,6 +14,8 @@
 //! - A claim whose objects refuse it anyway is not verified: the probe asks them first.
 //! - A batch that fails is halved until the bad claims stand alone. Their senders are *suspects*:
 //!   their claims are verified apart, one beside each batch, and hold up nobody.
+//! - A sender whose claims pass and are refused by their objects, again and again, is a suspect too,
+//!   until enough of its claims are applied.
 //! - Claims of one *line* (a payer, say) reach their objects in the order they were asked, each
 //!   after the one before was answered there.
 //!
@@ -38,6 +40,7 @@ mod intake;
 mod lines;
 mod senders;
 pub(crate) mod start;
+mod strikes;
 #[cfg(test)]
 mod tests;
 pub(crate) mod ticket;
@@ -91,8 +94,9 @@ pub trait Verifier<A: Actor>: 'static {
     /// number only wait for each other.
     fn line(claim: &Self::Claim) -> u64;
 
-    /// The sender, who is verified apart after a bad claim. The default is the line. If anybody may
-    /// name any line, say here where the claim came from, such as a number of the connection.
+    /// The sender, who is verified apart after a bad claim, or after many that objects refused. The
+    /// default is the line. If anybody may name any line, say here where the claim came from, such
+    /// as a number of the connection.
     fn sender(claim: &Self::Claim) -> u64 {
         Self::line(claim)
     }
@@ -130,7 +134,7 @@ pub enum GateError<E, R> {
     #[error("the claim passed the gate: {0}")]
     Message(AskError<E>),
     /// `claims_max` claims are in the gate, or `sender_claims_max` of this sender, or a quarter of
-    /// the room is taken by senders of bad claims, and this is another of those. It was not looked
+    /// the room is taken by suspects, and this claim is of one. It was not looked
     /// at; ask again later.
     #[error("the gate is full; the claim was not looked at: try again later")]
     Overloaded,

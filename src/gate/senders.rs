@@ -37,6 +37,12 @@ pub(super) struct SenderShare {
     sender: u64,
 }
 
+impl SenderShare {
+    pub(super) fn sender(&self) -> u64 {
+        self.sender
+    }
+}
+
 impl Drop for SenderShare {
     fn drop(&mut self) {
         let mut claims = self.senders.lock();

@@ -177,12 +177,12 @@ fn spawn<A: Actor, V: Verifier<A>>(
         threads.push(thread.spawn(live).map_err(GateStartError::Thread)?);
     }
     drop(ready);
-    let (events, workers) = (state.events.clone(), threads.len());
+    let (state, workers) = (state.clone(), threads.len());
     let passing = std::thread::Builder::new().name("freehold-passing".into());
     let allowed = state.shared.allowed.clone();
     let pass = move || {
         drop(leave_inherited_cpu(allowed));
-        bring_on(&handle, &events, workers);
+        bring_on(&state, &handle, workers);
     };
     threads.push(passing.spawn(pass).map_err(GateStartError::Thread)?);
     arriving.into_iter().take(workers).try_for_each(|is_ready| is_ready.map_err(GateStartError::Broken))

@@ -52,6 +52,11 @@ impl<A: Actor, R> Ticket<A, R> {
         Some((ticket, GateAsk(Answering::Sent(answer, Birth::now()))))
     }
 
+    /// Whose claim it is, until it is answered.
+    pub(super) fn sender(&self) -> Option<u64> {
+        self.share.as_ref().map(SenderShare::sender)
+    }
+
     /// From now on its message may run.
     pub(super) fn pass(&mut self) {
         self.is_passed = true;

@@ -272,8 +272,9 @@ const BY_GATE: &[(Family, &[ByGate])] = families! {
     }
     "gate_batches" Counter Things "Batches that were verified, halves included." { [] |g| Whole(g.batches), }
     "gate_batches_halved" Counter Things "Batches that failed and were halved." { [] |g| Whole(g.halved), }
-    "gate_claims_apart" Counter Things "Claims of senders of bad ones, verified apart." {
-        [] |g| Whole(g.apart),
+    "gate_claims_apart" Counter Things "Claims of suspects, verified apart." { [] |g| Whole(g.apart), }
+    "gate_claims_struck" Counter Things "Claims that passed and that their objects refused." {
+        [] |g| Whole(g.struck),
     }
     "gate_waiting" Gauge Things "Claims that are in a gate." { [] |g| Whole(g.waiting), }
 };
@@ -469,7 +470,8 @@ mod tests {
                     batches: 7_006,
                     halved: 7_007,
                     apart: 7_008,
-                    waiting: 7_009,
+                    struck: 7_009,
+                    waiting: 7_010,
                 },
             ],
             ..Stats::default()
@@ -502,7 +504,7 @@ mod tests {
         assert_eq!(activity, [busy_ns, parked_ns]);
         assert!((3_000..).take(Gauges::COUNT).all(once));
         assert!((4_000..=4_013).all(once) && (5_000..=5_014).all(once), "{values:?}");
-        assert!((7_000..=7_009).all(once), "{values:?}");
+        assert!((7_000..=7_010).all(once), "{values:?}");
     }
 
     #[test]
