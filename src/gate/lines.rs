@@ -78,16 +78,22 @@ struct Line<A: Actor, R> {
 }
 
 /// The life of the thread: it ends when `workers` workers have ended and every message that they
-/// brought was answered.
+/// brought was answered. Only a test's gate `is_unordered` (`flaw`).
 pub(super) fn bring_on<A: Actor, V: Verifier<A>>(
     gate: &GateState<A, V>,
     handle: &Handle<A>,
     mut workers: usize,
+    is_unordered: bool,
 ) {
     let mut lines: HashMap<u64, Line<A, V::Refusal>> = HashMap::new();
     let mut strikes = Strikes::new(gate.config.strikes_max, gate.config.suspects_max);
+    let mut apart = u64::MAX;
     while workers > 0 || !lines.is_empty() {
-        for event in gate.events.take_all() {
+        for mut event in gate.events.take_all() {
+            if is_unordered && let Passing::Verified(line, ..) = &mut event {
+                // Each message in a line of its own.
+                (*line, apart) = (apart, apart - 1);
+            }
             let number = match event {
                 Passing::WorkerEnded => {
                     workers -= 1;

@@ -36,6 +36,7 @@ use crate::core::shared::Shared;
 use crate::route::{GateCounts, GateStats, count};
 
 pub(crate) mod config;
+mod flaw;
 mod intake;
 mod lines;
 mod senders;

@@ -12,7 +12,7 @@ use super::intake::Intake;
 use super::lines::{Events, Passing, bring_on};
 use super::senders::Senders;
 use super::worker::Worker;
-use super::{Gate, GateState, Verifier};
+use super::{Gate, GateState, Verifier, flaw};
 use crate::api::handle::Handle;
 use crate::core::shared::Shared;
 use crate::topology::Topology;
@@ -179,10 +179,10 @@ fn spawn<A: Actor, V: Verifier<A>>(
     drop(ready);
     let (state, workers) = (state.clone(), threads.len());
     let passing = std::thread::Builder::new().name("freehold-passing".into());
-    let allowed = state.shared.allowed.clone();
+    let (allowed, is_unordered) = (state.shared.allowed.clone(), flaw::is_unordered());
     let pass = move || {
         drop(leave_inherited_cpu(allowed));
-        bring_on(&state, &handle, workers);
+        bring_on(&state, &handle, workers, is_unordered);
     };
     threads.push(passing.spawn(pass).map_err(GateStartError::Thread)?);
     arriving.into_iter().take(workers).try_for_each(|is_ready| is_ready.map_err(GateStartError::Broken))

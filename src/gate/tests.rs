@@ -11,7 +11,7 @@ use freehold_shard::{AskError, ShardIndex};
 use rustix::thread::CpuSet;
 
 use super::config::{GateConfig, GateStartError, Workers};
-use super::{Gate, GateError, Verifier};
+use super::{Gate, GateError, Verifier, flaw};
 use crate::config::{Config, Shards};
 use crate::error::ConfigError;
 use crate::route::Route;
@@ -435,10 +435,9 @@ fn a_claim_that_its_objects_would_refuse_is_not_verified() {
     assert_eq!((bench.gate.stats().stale, bench.balance(1)), (1, 0));
 }
 
-/// The first message of a line goes to a shard that is held up, the second to one that is not. It
-/// overtook the first.
-#[test]
-fn one_claim_of_a_line_is_past_the_gate_at_a_time() {
+/// The first message of a line goes to a shard that is held up, the second to one that is not. Says
+/// whether the second overtakes the first.
+fn overtakes_itself() -> bool {
     let bench = bench(2, GateConfig::default());
     let handle = bench.runtime.handle();
     let on = |shard| (100..).find(|id| handle.home(id) == ShardIndex(shard)).expect("there is one");
@@ -461,7 +460,14 @@ fn one_claim_of_a_line_is_past_the_gate_at_a_time() {
     end.send(()).expect("the task waits");
     assert_eq!(first.wait(), Ok(coins(1)));
     assert_eq!(second.wait().map(|sum| sum % coins(2)), Ok(coins(1)));
-    assert!(!overtakes);
+    overtakes
+}
+
+/// The second overtook the first. A gate that does not keep the order is found out here.
+#[test]
+fn one_claim_of_a_line_is_past_the_gate_at_a_time() {
+    assert!(!overtakes_itself());
+    assert!(flaw::without_order(overtakes_itself), "a gate without order was not noticed");
 }
 
 #[test]
