@@ -32,18 +32,19 @@ pub fn audit(wallets: u64, socket: &Path) -> Result<bool, Failed> {
     println!("key {}", hex(&auditor.public().to_bytes()));
     let mut lines = std::io::stdin().lock().lines();
     let terms = terms(&lines.next().ok_or("no terms came")??)?;
-    let (mut payments, mut net) = (0, BTreeMap::<u64, i64>::new());
+    let (mut payments, mut total, mut net) = (0, 0, BTreeMap::<u64, i64>::new());
     for path in lines {
         for claim in claims(&path?)? {
             for (payee, amount) in auditor.amounts(&claim)? {
                 payments += 1;
+                total += amount;
                 *net.entry(claim.account()).or_default() -= amount as i64;
                 *net.entry(payee).or_default() += amount as i64;
             }
         }
     }
     let net: Vec<_> = (1..=wallets).map(|id| net.get(&id).copied().unwrap_or(0).to_string()).collect();
-    println!("amounts {payments} {}", net.join(" "));
+    println!("amounts {payments} {total} {}", net.join(" "));
     println!("sees {}", sees(&mut Client::new(socket), &terms, wallets, &secret)?);
     Ok(true)
 }

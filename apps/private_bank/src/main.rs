@@ -6,12 +6,18 @@
 //! ```text
 //! cargo run --release -p private_bank
 //! cargo run --release -p private_bank -- --wallets 5 --payments 40
+//! cargo run --release -p private_bank -- --payments 100 --kills 100
 //! ```
+//!
+//! With `--kills` the ledger is killed so many times, at moments that are drawn from `--seed`: while
+//! it verifies, writes, or starts. Each time it is opened with another number of shards, one to
+//! four.
 //!
 //! The exit status is 0 if every payment was made once, all books balance, and nobody sees what is
 //! not his; 1 if not; 2 if it could not go on.
 
 mod auditor;
+mod kills;
 mod ledger;
 mod parent;
 mod socket;
@@ -33,6 +39,13 @@ struct Arguments {
     /// Payments of each.
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     payments: u64,
+    /// How often the ledger is killed, at random moments; without it twice, after a third of the
+    /// payments each.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    kills: Option<u64>,
+    /// What the moments are drawn from; without it another each time. It is printed.
+    #[arg(long, requires = "kills")]
+    seed: Option<u64>,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -86,7 +99,7 @@ fn terms(text: &str) -> Result<Terms, Failed> {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let ended = match &arguments.role {
-        None => parent::run(arguments.wallets, arguments.payments),
+        None => parent::run(&arguments),
         Some(Role::Ledger { directory, socket, terms, shards }) => {
             ledger::serve(directory, socket, terms, *shards)
         }

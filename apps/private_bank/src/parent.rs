@@ -11,8 +11,8 @@ use freehold_private::{Account, Books, Secret};
 
 use crate::ledger::Teller;
 use crate::socket::{ALL, Client, DEPOSIT};
-use crate::wallet::sees;
-use crate::{Failed, hex, key, terms};
+use crate::wallet::{planned, sees};
+use crate::{Arguments, Failed, hex, key, kills, terms};
 
 /// What each wallet begins with.
 const DEPOSIT_EACH: u64 = 10_000;
@@ -177,11 +177,30 @@ fn begin(wallets: u64, payments: u64) -> Result<Bank, Failed> {
     Ok(bank)
 }
 
-pub fn run(wallets: u64, payments: u64) -> Result<bool, Failed> {
+/// When the ledger is to be killed, and how that is said in the end.
+fn plan(told: &Arguments) -> Result<(Vec<kills::Kill>, String), Failed> {
+    let all = told.wallets * told.payments;
+    let Some(kills) = told.kills else {
+        return Ok((kills::two(all), "twice, and opened with 1, 3 and 2 shards".to_string()));
+    };
+    let mut drawn = [0; 8];
+    getrandom::fill(&mut drawn)?;
+    let seed = told.seed.unwrap_or(u64::from_le_bytes(drawn));
+    println!("the moments of {kills} kills are drawn from --seed {seed}");
+    Ok((
+        kills::drawn(kills, all, seed),
+        format!("{kills} times (seed {seed}), and opened with 1 to 4 shards"),
+    ))
+}
+
+pub fn run(told: &Arguments) -> Result<bool, Failed> {
+    let Arguments { wallets, payments, .. } = *told;
+    let (mut kills, killed) = plan(told)?;
+    // The next is the last.
+    kills.reverse();
     let mut bank = begin(wallets, payments)?;
     let total = i128::from(wallets * DEPOSIT_EACH);
     let (all, mut paid, mut done, mut unsure) = (wallets * payments, 0, 0, 0);
-    let mut kills = vec![(2 * all / 3, 2), (all / 3, 3)];
     let mut is_balanced = bank.check_books()? == total;
     for wallet in &mut bank.others[..wallets as usize] {
         wallet.tell("begin")?;
@@ -195,10 +214,14 @@ pub fn run(wallets: u64, payments: u64) -> Result<bool, Failed> {
             "unsure" => unsure += 1,
             _ => continue,
         }
-        if let Some((_, shards)) = kills.pop_if(|(at, _)| paid >= *at) {
-            bank.start_ledger(shards)?;
-            is_balanced &= bank.check_books()? == total;
-        } else if paid % 8 == 0 {
+        let mut is_to_check = paid % 8 == 0;
+        // One that waits behind another comes while the ledger starts, or soon after.
+        while let Some(kill) = kills.pop_if(|kill| paid >= kill.paid) {
+            std::thread::sleep(kill.delay);
+            bank.start_ledger(kill.shards)?;
+            is_to_check = true;
+        }
+        if is_to_check {
             is_balanced &= bank.check_books()? == total;
         }
     }
@@ -214,9 +237,7 @@ pub fn run(wallets: u64, payments: u64) -> Result<bool, Failed> {
     let number = wallets as usize;
     let amounts = bank.each_says(number..number + 1, "amounts")?;
     let of_auditor = bank.each_says(number..number + 1, "sees")?;
-    println!(
-        "{paid} payments of {wallets} wallets; the ledger was killed twice, and opened with 1, 3 and 2 shards"
-    );
+    println!("{paid} payments of {wallets} wallets; the ledger was killed {killed}");
     println!("{unsure} claims had been made by a ledger that was killed before it said so");
     println!(
         "the public books were checked {} times: {}",
@@ -225,8 +246,8 @@ pub fn run(wallets: u64, payments: u64) -> Result<bool, Failed> {
     );
     // All that the operator has is a secret that it drew itself.
     let of_operator = sees(&mut bank.client, &terms(&bank.terms)?, wallets, &Secret::random())?;
-    let is_right = judge(&seen, &amounts[0], &of_auditor[0], &of_operator, all);
-    Ok(is_balanced && is_right && paid == all)
+    let is_right = judge(&seen, &amounts[0], &of_auditor[0], &of_operator, payments);
+    Ok(is_balanced && is_right && paid == all && kills.is_empty())
 }
 
 /// Prints what each party sees, and says whether it is what it should be.
@@ -252,15 +273,31 @@ fn judge(seen: &[String], amounts: &str, of_auditor: &str, of_operator: &str, pa
     }
     let numbers: Vec<i64> = amounts.split_whitespace().filter_map(|number| number.parse().ok()).collect();
     table.add_row(row("auditor".to_string(), of_auditor, format!("of {} payments", numbers[0])));
-    is_right &= of_auditor.split_whitespace().all(|cell| cell == "-") && numbers[0] as u64 == payments;
+    is_right &= of_auditor.split_whitespace().all(|cell| cell == "-");
     table.add_row(row("operator".to_string(), of_operator, "deposits".to_string()));
     is_right &= of_operator.split_whitespace().all(|cell| cell == "-");
     println!("{table}");
-    let expected: Vec<_> = numbers[1..].iter().map(|net| DEPOSIT_EACH as i64 + net).collect();
+    let is_exact = numbers == plan_of_all(seen.len() as u64, payments);
+    println!("the auditor's total is {}: {}", numbers[1], if is_exact { "exact" } else { "WRONG" });
+    let expected: Vec<_> = numbers[2..].iter().map(|net| DEPOSIT_EACH as i64 + net).collect();
     let agrees = expected == balances;
     println!(
         "the auditor's sums {} with the balances that the wallets read",
         if agrees { "agree" } else { "DISAGREE" }
     );
-    is_right && agrees
+    is_right && is_exact && agrees
+}
+
+/// What the auditor is to find, if every payment was made once: how many, their total, and what
+/// each wallet has got more than it has paid.
+fn plan_of_all(wallets: u64, payments: u64) -> Vec<i64> {
+    let mut numbers = vec![0; 2 + wallets as usize];
+    for (id, payment) in (1..=wallets).flat_map(|id| (0..payments).map(move |payment| (id, payment))) {
+        let (payee, amount) = planned(id, payment, wallets);
+        numbers[0] += 1;
+        numbers[1] += amount as i64;
+        numbers[1 + id as usize] -= amount as i64;
+        numbers[1 + payee as usize] += amount as i64;
+    }
+    numbers
 }

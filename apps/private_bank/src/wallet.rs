@@ -15,6 +15,11 @@ use freehold_private::{Account, Claim, PublicKey, Secret, Terms, Wallet};
 use crate::socket::{CLAIM, Client, SHOW};
 use crate::{Failed, hex, key, terms};
 
+/// Whom a wallet pays by one of its payments, and how much.
+pub fn planned(id: u64, payment: u64, wallets: u64) -> (u64, u64) {
+    ((id + payment % (wallets - 1)) % wallets + 1, id + payment % 7)
+}
+
 /// With so many credits pending a wallet folds them.
 const PENDING: usize = 8;
 
@@ -124,8 +129,8 @@ pub fn live(id: u64, wallets: u64, payments: u64, socket: &Path, claims: &Path) 
     let fold = owner.wallet.fold(&account)?;
     owner.must_make(&fold)?;
     for payment in 0..payments {
-        let to = (id + payment % (wallets - 1)) % wallets;
-        owner.pay((to + 1, keys[to as usize]), id + payment % 7)?;
+        let (to, amount) = planned(id, payment, wallets);
+        owner.pay((to, keys[to as usize - 1]), amount)?;
         println!("paid");
         owner.fold(PENDING)?;
     }
