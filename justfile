@@ -25,7 +25,7 @@ instructions *arguments:
 bench *arguments:
     cargo run --release -p freehold-scaling --bin shard_scaling -- {{arguments}}
 
-# The fuzz target, for so many seconds; needs a C++ compiler
+# The fuzz targets, for so many seconds together; needs a C++ compiler
 fuzz seconds="60":
     fuzz/run {{seconds}}
 

@@ -10,7 +10,7 @@ use freehold_private::{
     Account, AuditorSecret, Books, Claim, Guard, Ledger, Message, NotApplied, Receipt, Refusal, Refused,
     Secret, Submission, Terms, Wallet,
 };
-use proptest::prelude::{ProptestConfig, Strategy, any, prop_oneof, proptest};
+use proptest::prelude::{ProptestConfig, Strategy, prop_oneof, proptest};
 
 type Outcome = Result<Receipt, GateError<Refused, Refusal>>;
 
@@ -387,23 +387,5 @@ proptest! {
     #[test]
     fn any_history_is_that_of_a_plain_ledger(steps in steps()) {
         agrees(&steps);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
-
-    /// A decoder takes any bytes without harm, and writes again what it has read.
-    #[test]
-    fn any_bytes_are_read_without_harm(kind in 0_u8..6, mut bytes in proptest::collection::vec(any::<u8>(), 0..900)) {
-        if let [version, of, ..] = &mut bytes[..] {
-            (*version, *of) = (1, kind);
-        }
-        if let Ok(claim) = Claim::from_bytes(&bytes) {
-            assert_eq!(claim.to_bytes(), bytes);
-        }
-        if let Ok(account) = Account::from_bytes(&bytes) {
-            assert_eq!(account.to_bytes(), bytes);
-        }
     }
 }
