@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 
 use curve25519_dalek::ristretto::RistrettoPoint;
 use curve25519_dalek::scalar::Scalar;
-use sigma_proofs::{LinearRelation, prove_batchable, verify_batchable};
 
 use crate::claim::{Body, Credit, Folded, Head, Payee, Sealed};
 use crate::flaw::{Flaw, with};
@@ -16,8 +15,11 @@ use crate::group::{self, Bytes, NEUTRAL, limb_base, limbs};
 use crate::law::Statement;
 use crate::proof::{Proof, challenge, prove, prove_laws, prove_ranges, range_transcript};
 use crate::{
-    Account, AuditorSecret, Books, Checker, Claim, NotApplied, NotMade, Refusal, Secret, Terms, Wallet,
+    Account, AuditorSecret, Books, Checker, Claim, NotAClaim, NotApplied, NotMade, Refusal, Secret, Terms,
+    Wallet,
 };
+
+mod differential;
 
 /// Three wallets, and the first two's accounts.
 struct World {
@@ -87,64 +89,50 @@ struct Draft {
     openings: Vec<(u64, Scalar)>,
 }
 
-/// One payment of `amounts` (limbs) from an account, of which `left` (limbs) is said to be left.
-fn draft(
-    id: u64,
-    account: &Account,
-    secret: Scalar,
-    to: &Wallet,
-    amounts: [Scalar; 2],
-    left: [u64; 2],
-) -> Draft {
+/// A payment of amounts (limbs) from an account, of which `left` (limbs) is said to be left.
+fn draft(id: u64, account: &Account, secret: Scalar, to: &[(&Wallet, [Scalar; 2])], left: [u64; 2]) -> Draft {
     let world = world();
     let Account { key, available, version, .. } = *account;
     let head = Head { id, version, key, available, hint: [0; 8] };
-    let (of_payee, auditor) = (point(&to.public().0), point(&world.terms.auditor().0));
-    let blindings = [group::random(), group::random()];
-    let sealed = |limb: usize| Sealed {
-        c: commit(amounts[limb], blindings[limb]),
-        d: group::write(&(blindings[limb] * of_payee)),
-    };
-    let for_auditor = [0, 1].map(|limb: usize| group::write(&(blindings[limb] * auditor)));
-    let payee = Payee {
-        id: to.id(),
-        key: to.public().0,
-        credit: Credit { limbs: [sealed(0), sealed(1)] },
-        auditor: for_auditor,
-    };
-    let together = blindings[0] + limb_base() * blindings[1];
+    let auditor = point(&world.terms.auditor().0);
     let of_left = [group::random(), group::random()];
-    let body = Body::Pay {
-        head,
-        payees: vec![payee],
-        handle: group::write(&(together * point(&key))),
-        left: [0, 1].map(|limb: usize| commit(Scalar::from(left[limb]), of_left[limb])),
-    };
+    let mut witnesses = vec![secret, of_left[0] + limb_base() * of_left[1]];
+    let (mut openings, mut payees, mut together) = (Vec::new(), Vec::new(), Scalar::ZERO);
     let low = |scalar: Scalar| u64::from_le_bytes(*scalar.as_bytes().first_chunk().expect("32 bytes"));
-    Draft {
-        body,
-        witnesses: vec![
-            secret,
-            of_left[0] + limb_base() * of_left[1],
-            amounts[0],
-            blindings[0],
-            amounts[1],
-            blindings[1],
-        ],
-        openings: vec![
-            (low(amounts[0]), blindings[0]),
-            (low(amounts[1]), blindings[1]),
-            (left[0], of_left[0]),
-            (left[1], of_left[1]),
-        ],
+    for (wallet, amounts) in to {
+        let blindings = [group::random(), group::random()];
+        let sealed = |limb: usize| Sealed {
+            c: commit(amounts[limb], blindings[limb]),
+            d: group::write(&(blindings[limb] * point(&wallet.public().0))),
+        };
+        payees.push(Payee {
+            id: wallet.id(),
+            key: wallet.public().0,
+            credit: Credit { limbs: [sealed(0), sealed(1)] },
+            auditor: [0, 1].map(|limb: usize| group::write(&(blindings[limb] * auditor))),
+        });
+        witnesses.extend([amounts[0], blindings[0], amounts[1], blindings[1]]);
+        openings.extend([0, 1].map(|limb: usize| (low(amounts[limb]), blindings[limb])));
+        together += blindings[0] + limb_base() * blindings[1];
     }
+    openings.extend([(left[0], of_left[0]), (left[1], of_left[1])]);
+    let handle = group::write(&(together * point(&key)));
+    let left = [0, 1].map(|limb: usize| commit(Scalar::from(left[limb]), of_left[limb]));
+    Draft { body: Body::Pay { head, payees, handle, left }, witnesses, openings }
 }
 
 /// Alice pays Carol 30 of 100, honestly but for what is changed.
 fn honest() -> Draft {
     let world = world();
     let amounts = limbs(30).map(Scalar::from);
-    draft(1, &world.of_alice, secret_of(&world.alice), &world.carol, amounts, limbs(70))
+    draft(1, &world.of_alice, secret_of(&world.alice), &[(&world.carol, amounts)], limbs(70))
+}
+
+/// Alice pays Carol 30 and Bob 20, honestly but for what is changed.
+fn honest_payroll() -> Draft {
+    let world = world();
+    let to = [(&world.carol, limbs(30).map(Scalar::from)), (&world.bob, limbs(20).map(Scalar::from))];
+    draft(1, &world.of_alice, secret_of(&world.alice), &to, limbs(50))
 }
 
 impl Draft {
@@ -153,9 +141,9 @@ impl Draft {
         Claim { body: self.body.clone(), proof }
     }
 
-    fn payment(&mut self) -> (&mut Payee, &mut Bytes, &mut [Bytes; 2]) {
+    fn payment(&mut self) -> (&mut [Payee], &mut Bytes, &mut [Bytes; 2]) {
         match &mut self.body {
-            Body::Pay { payees, handle, left, .. } => (&mut payees[0], handle, left),
+            Body::Pay { payees, handle, left, .. } => (payees, handle, left),
             _ => unreachable!("it is a payment"),
         }
     }
@@ -164,40 +152,46 @@ impl Draft {
 /// A forgery: its name, the equation that it breaks, and the claim before it is proved.
 type Forgery = (&'static str, usize, Draft);
 
+/// For each equation about a limb of a payee's amount a payment that breaks it and no other.
+fn forged_amounts(honest: &Draft, payee: usize) -> Vec<Forgery> {
+    let (delta, mut forged) = (group::random(), Vec::new());
+    for limb in 0..2 {
+        let (weight, first) = (if limb == 0 { Scalar::ONE } else { limb_base() }, 1 + 6 * payee + 3 * limb);
+        let mut unreadable = honest.clone();
+        let sealed = &mut unreadable.payment().0[payee].credit.limbs[limb];
+        sealed.c = group::write(&(point(&sealed.c) + delta * group::h()));
+        unreadable.openings[2 * payee + limb].1 += delta;
+        unreadable.witnesses[1] += weight * delta;
+        forged.push(("an amount that its payee cannot read", first, unreadable));
+        let mut unreadable = honest.clone();
+        let sealed = &mut unreadable.payment().0[payee].credit.limbs[limb];
+        sealed.d = group::write(&(point(&sealed.d) + delta * group::h()));
+        forged.push(("a handle that is not the payee's", first + 1, unreadable));
+        let mut unreadable = honest.clone();
+        unreadable.payment().0[payee].auditor[limb] = group::write(&(delta * group::h()));
+        forged.push(("a handle that is not the auditor's", first + 2, unreadable));
+    }
+    forged
+}
+
 /// For each equation of a payment a claim that breaks it and no other.
 fn forged_payments() -> Vec<Forgery> {
     let world = world();
-    let (delta, mut forged) = (group::random(), Vec::new());
     // A thief who does not know the key takes a balance without a blinding: with a secret of zero.
     let amounts = limbs(50).map(Scalar::from);
-    let mut thief = draft(2, &world.of_bob, Scalar::ZERO, &world.carol, amounts, [0, 0]);
+    let mut thief = draft(2, &world.of_bob, Scalar::ZERO, &[(&world.carol, amounts)], [0, 0]);
     let blinding = thief.witnesses[3] + limb_base() * thief.witnesses[5];
     thief.witnesses[1] += blinding;
-    forged.push(("theft without the key", 0, thief));
-    for limb in 0..2 {
-        let (weight, first) = (if limb == 0 { Scalar::ONE } else { limb_base() }, 1 + 3 * limb);
-        let mut unreadable = honest();
-        let sealed = &mut unreadable.payment().0.credit.limbs[limb];
-        sealed.c = group::write(&(point(&sealed.c) + delta * group::h()));
-        unreadable.openings[limb].1 += delta;
-        unreadable.witnesses[1] += weight * delta;
-        forged.push(("an amount that its payee cannot read", first, unreadable));
-        let mut unreadable = honest();
-        let sealed = &mut unreadable.payment().0.credit.limbs[limb];
-        sealed.d = group::write(&(point(&sealed.d) + delta * group::h()));
-        forged.push(("a handle that is not the payee's", first + 1, unreadable));
-        let mut unreadable = honest();
-        unreadable.payment().0.auditor[limb] = group::write(&(delta * group::h()));
-        forged.push(("a handle that is not the auditor's", first + 2, unreadable));
-    }
+    let mut forged = vec![("theft without the key", 0, thief)];
+    forged.extend(forged_amounts(&honest(), 0));
     // Alice has 100 and pays 1,000: her handle is shifted so that 7 seem to be left.
     let (secret, minus) = (secret_of(&world.alice), Scalar::from(907_u64));
-    let mut shifted =
-        draft(1, &world.of_alice, secret, &world.carol, limbs(1000).map(Scalar::from), limbs(7));
+    let to = [(&world.carol, limbs(1000).map(Scalar::from))];
+    let mut shifted = draft(1, &world.of_alice, secret, &to, limbs(7));
     let handle = shifted.payment().1;
     *handle = group::write(&(point(handle) + secret.invert() * minus * group::g()));
     forged.push(("theft by a shifted handle of the payer", 7, shifted));
-    let overdraft = draft(1, &world.of_alice, secret, &world.carol, limbs(1000).map(Scalar::from), limbs(7));
+    let overdraft = draft(1, &world.of_alice, secret, &to, limbs(7));
     forged.push(("an overdraft", 8, overdraft));
     forged
 }
@@ -263,11 +257,15 @@ fn each_equation_has_a_forger_that_breaks_it_alone() {
     let (forged, of_payment) = (forged_payments(), Statement::of(&honest().body).laws.len());
     let broken: Vec<_> = forged.iter().map(|(_, law, _)| *law).collect();
     assert_eq!(broken, (0..of_payment).collect::<Vec<_>>(), "of a payment");
+    let payroll = honest_payroll();
+    let of_payees: Vec<_> = (0..2).flat_map(|payee| forged_amounts(&payroll, payee)).collect();
+    let broken: Vec<_> = of_payees.iter().map(|(_, law, _)| *law).collect();
+    assert_eq!(broken, (1..13).collect::<Vec<_>>(), "of a payroll's amounts");
     let others = forged_others();
     assert_eq!(others.len(), 1 + 1 + 2 + 4, "of the other claims");
     let honest = honest().claim();
-    assert_eq!(refusal(&honest), None);
-    for (name, law, draft) in forged.iter().chain(&others) {
+    assert_eq!((refusal(&honest), refusal(&payroll.claim())), (None, None));
+    for (name, law, draft) in forged.iter().chain(&of_payees).chain(&others) {
         let claim = &draft.claim();
         assert_eq!(refusal(claim), Some(Refusal::Equation), "{name}");
         // All other equations hold, and the ranges.
@@ -276,46 +274,6 @@ fn each_equation_has_a_forger_that_breaks_it_alone() {
         assert!(is_taken, "{name}: more is broken than \"{says}\"");
         // Among honest ones it is noticed as well.
         assert!(world().checker.verify(&[&honest, claim, &honest]).is_err(), "{name}");
-    }
-}
-
-/// Whether the witnesses of a payment to one payee satisfy its equations, by another crate: they
-/// are written anew here, as `docs/PRIVACY.md` has them, and share no code with `law`.
-fn is_satisfied_by_another(draft: &Draft) -> bool {
-    let Body::Pay { head, payees, handle, left } = &draft.body else { unreachable!("it is a payment") };
-    let (payee, mut relation) = (&payees[0], LinearRelation::<RistrettoPoint>::new());
-    let [s, l, a0, t0, a1, t1] = relation.allocate_scalars();
-    let mut element = |point: RistrettoPoint| relation.allocate_element_with(point);
-    let (g, h, minus_h) = (element(group::g()), element(group::h()), element(-group::h()));
-    let (p, high_p) = (element(point(&head.key)), element(limb_base() * point(&head.key)));
-    let (of_payee, auditor) = (element(point(&payee.key)), element(point(&world().terms.auditor().0)));
-    let [low, high] = payee.credit.limbs;
-    let d = element(point(&head.available.d) - point(handle));
-    let taken = point(&low.c) + limb_base() * point(&high.c);
-    let remains = point(&left[0]) + limb_base() * point(&left[1]);
-    relation.allocate_eq_with(group::h(), s * p);
-    for (a, t, sealed, for_auditor) in [(a0, t0, low, payee.auditor[0]), (a1, t1, high, payee.auditor[1])] {
-        relation.allocate_eq_with(point(&sealed.c), a * g + t * h);
-        relation.allocate_eq_with(point(&sealed.d), t * of_payee);
-        relation.allocate_eq_with(point(&for_auditor), t * auditor);
-    }
-    relation.allocate_eq_with(point(handle), t0 * p + t1 * high_p);
-    relation.allocate_eq_with(point(&head.available.c) - taken - remains, s * d + l * minus_h);
-    let statement = relation.compile().expect("no element is neutral");
-    const TAG: &[u8] = b"freehold-private-differential-test";
-    let proof = prove_batchable(TAG, &statement, &draft.witnesses);
-    proof.is_ok_and(|proof| verify_batchable(TAG, &statement, &proof).is_ok())
-}
-
-/// The equations are right by another implementation of the protocol (`sigma-proofs`), too.
-#[test]
-fn another_crate_agrees_about_the_equations() {
-    for _ in 0..8 {
-        let draft = honest();
-        assert!(refusal(&draft.claim()).is_none() && is_satisfied_by_another(&draft));
-    }
-    for (name, _, draft) in forged_payments() {
-        assert!(!is_satisfied_by_another(&draft), "{name}");
     }
 }
 
@@ -328,7 +286,7 @@ fn a_thief_who_reuses_the_blinding_he_sent_is_refused() {
     let mut account = opened(&world.checker, &world.carol);
     account.available =
         Sealed { c: commit(Scalar::from(sent), blinding), d: group::write(&(blinding * point(&victim))) };
-    let mut theft = draft(3, &account, Scalar::ZERO, &world.bob, limbs(80).map(Scalar::from), [0, 0]);
+    let mut theft = draft(3, &account, Scalar::ZERO, &[(&world.bob, limbs(80).map(Scalar::from))], [0, 0]);
     // What is left over of all blindings, with a secret of zero.
     let of_amounts = theft.witnesses[3] + limb_base() * theft.witnesses[5];
     theft.witnesses[1] += of_amounts - blinding;
@@ -339,7 +297,7 @@ fn a_thief_who_reuses_the_blinding_he_sent_is_refused() {
     let secret = secret_of(&world.alice);
     let mut his = world.of_bob.clone();
     his.key = world.alice.public().0;
-    let claim = draft(2, &his, secret, &world.carol, limbs(50).map(Scalar::from), [0, 0]).claim();
+    let claim = draft(2, &his, secret, &[(&world.carol, limbs(50).map(Scalar::from))], [0, 0]).claim();
     let proven = world.checker.verify_one(&claim).expect("any key proves about it");
     assert_eq!(world.of_bob.clone().spend(&proven), Err(NotApplied::WrongKey(2)));
     assert!(with(Flaw::Key, || world.of_bob.clone().spend(&proven).is_ok()), "comparing keys stops it");
@@ -361,7 +319,7 @@ fn a_number_out_of_range_is_refused_with_whatever_range_proof() {
     for (limb, out) in [(0, -Scalar::from(5_u64)), (0, limb_base()), (1, -Scalar::ONE), (1, limb_base())] {
         let mut amounts = [Scalar::ZERO; 2];
         amounts[limb] = out;
-        let mut theft = draft(1, &world.of_alice, secret, &world.carol, amounts, limbs(100));
+        let mut theft = draft(1, &world.of_alice, secret, &[(&world.carol, amounts)], limbs(100));
         theft.openings.iter_mut().for_each(|(value, _)| *value &= 0xFFFF);
         // What is left is to fit the amount, or the last equation breaks as well.
         let left = Scalar::from(100_u64) - amounts[0] - limb_base() * amounts[1];
@@ -539,7 +497,16 @@ fn every_byte_of_a_claim_matters() {
         }
         assert!(read > 0, "some bytes make another claim");
         assert!((0..bytes.len()).all(|end| Claim::from_bytes(&bytes[..end]).is_err()));
-        assert!(Claim::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
+        let behind = Claim::from_bytes(&[&bytes[..], &[0]].concat());
+        assert_eq!(behind, Err(NotAClaim::Long));
+        // The longest range proof is of seven payees and what is left.
+        let mut longer = claim;
+        longer.proof.range.resize(1024, 0);
+        assert_eq!(Claim::from_bytes(&longer.to_bytes()).as_ref(), Ok(&longer));
+        longer.proof.range.push(0);
+        let too_long = Claim::from_bytes(&longer.to_bytes());
+        assert_eq!(too_long, Err(NotAClaim::Long));
+        assert!(NotAClaim::Long.to_string().contains("in a range proof of over 1024"));
     }
 }
 

@@ -33,8 +33,8 @@ pub enum NotAClaim {
     /// They end too early.
     #[error("the bytes end too early")]
     Short,
-    /// There are more of them.
-    #[error("there are bytes behind the end")]
+    /// There are more of them than there may be: behind the end, or in the range proof.
+    #[error("there are more bytes than may be: behind the end, or in a range proof of over {RANGE_MAX}")]
     Long,
     /// They are of another version of this format.
     #[error("version {0} is not known here: the wallet and the ledger must be of one version")]

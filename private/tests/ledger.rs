@@ -269,56 +269,121 @@ fn files(directory: &Path) -> Vec<u8> {
     paths.flat_map(|path| std::fs::read(path).expect("it can be read")).collect()
 }
 
-/// How often a number stands in bytes: in any order of bytes, as text, and as postcard writes it.
-fn found(number: u64, bytes: &[u8]) -> usize {
-    let mut varint = Vec::new();
-    let mut left = number;
-    while left > 127 {
-        varint.push(left as u8 | 128);
-        left >>= 7;
+/// As postcard writes a number.
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number > 127 {
+        bytes.push(number as u8 | 128);
+        number >>= 7;
     }
-    varint.push(left as u8);
-    let (text, little, big) =
-        (number.to_string().into_bytes(), number.to_le_bytes().to_vec(), number.to_be_bytes().to_vec());
-    let count = |what: &Vec<u8>| bytes.windows(what.len()).filter(|window| window == what).count();
-    [varint, text, little, big].iter().map(count).sum()
+    bytes.push(number as u8);
+    bytes
 }
 
-/// Logs and checkpoints have the deposits, and neither an amount nor a balance.
+/// A number in each encoding that it may stand in, by name: whole, and as its two limbs.
+fn encodings(number: u64) -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (little, big) = (number.to_le_bytes().to_vec(), number.to_be_bytes().to_vec());
+    // Without the zeros at the upper end.
+    let length = little.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
+    let (short, short_big) = (little[..length].to_vec(), big[8 - length..].to_vec());
+    let limbs = [number as u32, (number >> 32) as u32];
+    let texts = |of: &dyn Fn(u32) -> String| limbs.map(|limb| of(limb).into_bytes()).to_vec();
+    let upper = |text: &String| text.to_uppercase().into_bytes();
+    let hexes = [hex(&short), hex(&short_big), format!("{number:x}")];
+    vec![
+        ("varint", vec![varint(number)]),
+        ("decimal", vec![number.to_string().into_bytes()]),
+        ("hexadecimal", hexes.iter().map(|text| text.clone().into_bytes()).collect()),
+        ("upper hexadecimal", hexes.iter().map(upper).collect()),
+        ("little-endian", vec![little]),
+        ("big-endian", vec![big]),
+        ("short little-endian", vec![short]),
+        ("short big-endian", vec![short_big]),
+        ("limbs, little-endian", limbs.map(|limb| limb.to_le_bytes().to_vec()).to_vec()),
+        ("limbs, big-endian", limbs.map(|limb| limb.to_be_bytes().to_vec()).to_vec()),
+        ("limbs, varint", limbs.map(|limb| varint(limb.into())).to_vec()),
+        ("limbs, decimal", texts(&|limb| limb.to_string())),
+        ("limbs, hexadecimal", texts(&|limb| format!("{limb:x}"))),
+        ("limbs, upper hexadecimal", texts(&|limb| format!("{limb:X}"))),
+    ]
+}
+
+/// The encodings in which a number stands in bytes. One limb is enough.
+fn found(number: u64, bytes: &[u8]) -> Vec<&'static str> {
+    let stands = |what: &Vec<u8>| bytes.windows(what.len()).any(|window| window == what);
+    let all = encodings(number).into_iter().filter(|(_, written)| written.iter().any(stands));
+    all.map(|(name, _)| name).collect()
+}
+
+/// With seven bytes that all differ, so that none of its encodings, nor of its limbs', comes about
+/// by chance, and each is another.
+const DEPOSIT: u64 = 0x0031_4159_2653_5897;
+const AMOUNT: u64 = 0x0012_f34e_8c2d_6a95;
+
+/// The search finds a number in each encoding, and each of its limbs.
+#[test]
+fn a_number_is_found_in_each_encoding() {
+    let noise: Vec<u8> = (0..200_u8).map(|at| at.wrapping_mul(89)).collect();
+    assert_eq!(found(DEPOSIT, &noise), Vec::<&str>::new());
+    for (name, written) in encodings(DEPOSIT) {
+        for bytes in written {
+            let bytes = [&noise, &bytes, &noise].map(|part| &part[..]).concat();
+            let all = found(DEPOSIT, &bytes);
+            assert!(all.contains(&name), "{name}: {all:?}");
+            assert_eq!(found(AMOUNT, &bytes), Vec::<&str>::new(), "{name}");
+        }
+    }
+}
+
+/// Logs and checkpoints have the deposits, and neither an amount nor a balance; nor has what wallets
+/// and ledger send each other.
 #[test]
 fn no_amount_is_in_the_files_and_they_are_read_with_other_shards() {
     let directory = tempfile::tempdir().expect("there is room");
     let log = || LogConfig { segment_bytes: 1 << 20, ..LogConfig::at(directory.path()) };
     let terms = terms();
     let wallets: Vec<_> = (1..=2).map(|id| Wallet::new(terms.clone(), id, Secret::random())).collect();
-    let (deposit, amount) = (0x1234_5678_9abc_u64, 0x0042_4242_1357_u64);
-    let before = {
+    let (before, sent) = {
         let bank = Bank::of(Runtime::open(config(1), log()).expect("it opens"), wallets.clone(), &terms);
-        bank.fill(deposit);
+        bank.fill(DEPOSIT);
         let payee = &wallets[1];
-        let pays = wallets[0].pay(&bank.account(&wallets[0]), &[(2, payee.public(), amount)]);
-        bank.make(pays.expect("it is there")).expect("it is honest");
-        bank.make(payee.fold(&bank.account(payee)).expect("it can be read")).expect("it is honest");
+        let pays = wallets[0].pay(&bank.account(&wallets[0]), &[(2, payee.public(), AMOUNT)]);
+        let pays = pays.expect("it is there");
+        let mut sent = pays.to_bytes();
+        bank.make(pays).expect("it is honest");
+        let folds = payee.fold(&bank.account(payee)).expect("it can be read");
+        sent.extend(folds.to_bytes());
+        sent.extend(bank.accounts().values().flat_map(Account::to_bytes));
+        bank.make(folds).expect("it is honest");
+        sent.extend(bank.accounts().values().flat_map(Account::to_bytes));
         bank.runtime.checkpoint().expect("it is made");
-        bank.accounts()
+        (bank.accounts(), sent)
     };
     let files = files(directory.path());
-    assert!(found(deposit, &files) > 0, "the public deposit is found");
-    for secret in [amount, deposit - amount, deposit + amount] {
-        assert_eq!(found(secret, &files), 0, "{secret} is in the files");
+    // As the log writes it; as the wire does, of which the short form is a part.
+    assert_eq!(found(DEPOSIT, &files), ["varint"], "the public deposit is found");
+    let wire = ["little-endian", "short little-endian", "limbs, little-endian"];
+    assert_eq!(found(DEPOSIT, &sent), wire, "the public deposit is found");
+    for secret in [AMOUNT, DEPOSIT - AMOUNT, DEPOSIT + AMOUNT] {
+        assert_eq!(found(secret, &files), Vec::<&str>::new(), "{secret} is in the files");
+        assert_eq!(found(secret, &sent), Vec::<&str>::new(), "{secret} is sent");
     }
     let bank = Bank::of(Runtime::open(config(2), log()).expect("it opens"), wallets.clone(), &terms);
     assert_eq!(bank.accounts(), before);
-    assert_eq!(wallets[1].balance(&bank.account(&wallets[1])), Ok(deposit + amount));
-    assert_eq!(bank.books(), 2 * i128::from(deposit));
+    assert_eq!(wallets[1].balance(&bank.account(&wallets[1])), Ok(DEPOSIT + AMOUNT));
+    assert_eq!(bank.books(), 2 * i128::from(DEPOSIT));
 }
 
 #[derive(Clone, Debug)]
 enum Step {
     Deposit(usize, u64),
     Pay(usize, usize, u64),
+    /// To the two others, the second twice as much.
+    Payroll(usize, u64),
     Fold(usize),
     Withdraw(usize, u64),
+    Rotate(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -326,59 +391,113 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         (who.clone(), amount.clone()).prop_map(|(who, amount)| Step::Deposit(who, amount)),
         (who.clone(), who.clone(), amount.clone()).prop_map(|(from, to, amount)| Step::Pay(from, to, amount)),
+        (who.clone(), 0_u64..60).prop_map(|(from, amount)| Step::Payroll(from, amount)),
         who.clone().prop_map(Step::Fold),
-        (who, amount).prop_map(|(who, amount)| Step::Withdraw(who, amount)),
+        (who.clone(), amount).prop_map(|(who, amount)| Step::Withdraw(who, amount)),
+        who.prop_map(Step::Rotate),
     ];
     proptest::collection::vec(step, 12)
+}
+
+/// A history beside a plain ledger.
+struct Beside {
+    bank: Bank,
+    /// With the keys they have now.
+    wallets: Vec<Wallet>,
+    /// Of each what is available, and what is pending.
+    plain: [(u64, u64); 3],
+}
+
+impl Beside {
+    fn account(&self, at: usize) -> Account {
+        self.bank.account(&self.wallets[at])
+    }
+
+    /// A payment of all these, if the plain ledger says that it may be.
+    fn pay(&mut self, from: usize, to: &[(usize, u64)]) -> Option<Claim> {
+        let payees = to.iter().map(|(at, amount)| (*at as u64 + 1, self.wallets[*at].public(), *amount));
+        let claim = self.wallets[from].pay(&self.account(from), &payees.collect::<Vec<_>>());
+        let sum: u64 = to.iter().map(|(_, amount)| amount).sum();
+        if to.iter().any(|(at, _)| *at == from) || self.plain[from].0 < sum {
+            assert!(claim.is_err(), "{from} pays {to:?}");
+            return None;
+        }
+        self.plain[from].0 -= sum;
+        to.iter().for_each(|(at, amount)| self.plain[*at].1 += amount);
+        Some(claim.expect("it is there"))
+    }
+
+    fn make(&mut self, step: &Step) {
+        let claim = match *step {
+            Step::Deposit(at, amount) => {
+                let (account, key) = (self.wallets[at].id(), self.wallets[at].public());
+                self.bank.handle.ask(Message::Deposit { account, key, amount }).wait().expect("it is open");
+                self.plain[at].1 += amount;
+                None
+            }
+            Step::Pay(from, to, amount) => self.pay(from, &[(to, amount)]),
+            Step::Payroll(from, amount) => {
+                self.pay(from, &[((from + 1) % 3, amount), ((from + 2) % 3, 2 * amount)])
+            }
+            Step::Fold(at) => {
+                self.plain[at] = (self.plain[at].0 + self.plain[at].1, 0);
+                Some(self.wallets[at].fold(&self.account(at)).expect("it can be read"))
+            }
+            Step::Rotate(at) => {
+                self.plain[at] = (self.plain[at].0 + self.plain[at].1, 0);
+                let new = Secret::random();
+                let claim = self.wallets[at].rotate(&self.account(at), &new).expect("it can be read");
+                self.wallets[at] = Wallet::new(self.bank.terms.clone(), at as u64 + 1, new);
+                Some(claim)
+            }
+            Step::Withdraw(at, amount) => {
+                let claim = self.wallets[at].withdraw(&self.account(at), amount, [0; 32]);
+                let left = self.plain[at].0.checked_sub(amount);
+                assert_eq!(claim.is_ok(), left.is_some(), "{step:?}");
+                self.plain[at].0 = left.unwrap_or(self.plain[at].0);
+                claim.ok()
+            }
+        };
+        if let Some(claim) = claim {
+            self.bank.make(claim).expect("it is honest");
+        }
+    }
 }
 
 /// One history beside a plain ledger: what is available, what is pending.
 fn agrees(steps: &[Step]) {
     let bank = Bank::new(3, 100);
-    let mut plain = [(100_u64, 0_u64); 3];
+    let mut beside = Beside { wallets: bank.wallets.clone(), bank, plain: [(100, 0); 3] };
     for step in steps {
-        let claim = match *step {
-            Step::Deposit(at, amount) => {
-                let (account, key) = (bank.wallets[at].id(), bank.wallets[at].public());
-                bank.handle.ask(Message::Deposit { account, key, amount }).wait().expect("it is open");
-                plain[at].1 += amount;
-                continue;
-            }
-            Step::Pay(from, to, amount) => {
-                let (payer, payee) = (&bank.wallets[from], &bank.wallets[to]);
-                let claim = payer.pay(&bank.account(payer), &[(payee.id(), payee.public(), amount)]);
-                if from != to && plain[from].0 >= amount {
-                    plain[from].0 -= amount;
-                    plain[to].1 += amount;
-                    claim.expect("it is there")
-                } else {
-                    assert!(claim.is_err(), "{step:?}");
-                    continue;
-                }
-            }
-            Step::Fold(at) => {
-                plain[at] = (plain[at].0 + plain[at].1, 0);
-                bank.wallets[at].fold(&bank.account(&bank.wallets[at])).expect("it can be read")
-            }
-            Step::Withdraw(at, amount) => {
-                let claim = bank.wallets[at].withdraw(&bank.account(&bank.wallets[at]), amount, [0; 32]);
-                match plain[at].0.checked_sub(amount) {
-                    Some(left) => plain[at].0 = left,
-                    None => {
-                        assert!(claim.is_err(), "{step:?}");
-                        continue;
-                    }
-                }
-                claim.expect("it is there")
-            }
-        };
-        bank.make(claim).expect("it is honest");
+        beside.make(step);
     }
-    for (wallet, (available, _)) in bank.wallets.iter().zip(plain) {
-        assert_eq!(wallet.balance(&bank.account(wallet)), Ok(available));
+    for (at, (available, _)) in beside.plain.iter().enumerate() {
+        assert_eq!(beside.wallets[at].balance(&beside.account(at)), Ok(*available), "{at}");
     }
-    let total: u64 = plain.iter().map(|(available, pending)| available + pending).sum();
-    assert_eq!(bank.books(), i128::from(total));
+    let total: u64 = beside.plain.iter().map(|(available, pending)| available + pending).sum();
+    assert_eq!(beside.bank.books(), i128::from(total));
+}
+
+/// One with a step of each kind, and payments before and behind a new key.
+#[test]
+fn a_history_with_new_keys_is_that_of_a_plain_ledger() {
+    use Step::{Deposit, Fold, Pay, Payroll, Rotate, Withdraw};
+    agrees(&[
+        Payroll(0, 20),
+        Deposit(1, 7),
+        Rotate(1),
+        Pay(1, 2, 120),
+        Payroll(2, 30),
+        Rotate(0),
+        Rotate(0),
+        Payroll(0, 15),
+        Fold(2),
+        Withdraw(2, 100),
+        Pay(0, 1, 1_000),
+        Rotate(2),
+        Payroll(2, 1),
+        Fold(1),
+    ]);
 }
 
 proptest! {
