@@ -4,10 +4,10 @@
 //! cargo run --release --manifest-path peers-private/Cargo.toml --target-dir target/peers-private
 //! ```
 //! A transfer there has three proofs: that the new balance's commitment is of the ciphertext, that
-//! the amount's two limbs can be read by payer, payee and auditor, and the ranges. They are made and
-//! verified as its token program has it: an amount of 16 and 32 bits, a balance of 64. A payment
-//! here has the same parties, and an amount of 64 bits. All is thread CPU time, the least of some
-//! rounds, in which the verifiers take turns. Solana's has no batches.
+//! the amount's two limbs can be read by payer, payee and auditor, and the ranges. They are made
+//! and verified as its token program has it: an amount of 16 and 32 bits, a balance of 64. A
+//! payment here has the same parties, and an amount of 64 bits. All is thread CPU time, the least
+//! of some rounds, in which the verifiers take turns. Solana's has no batches.
 
 use std::time::Duration;
 

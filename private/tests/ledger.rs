@@ -336,8 +336,8 @@ fn a_number_is_found_in_each_encoding() {
     }
 }
 
-/// Logs and checkpoints have the deposits, and neither an amount nor a balance; nor has what wallets
-/// and ledger send each other.
+/// Logs and checkpoints have the deposits, and neither an amount nor a balance; nor has what
+/// wallets and ledger send each other.
 #[test]
 fn no_amount_is_in_the_files_and_they_are_read_with_other_shards() {
     let directory = tempfile::tempdir().expect("there is room");

@@ -5,8 +5,8 @@
 //! message is sent when the one before was answered. (A prototype without this made 1,431 of 2,048
 //! such payments.)
 //!
-//! One thread sees to all lines of a gate, for the workers are busy for milliseconds at a time. As it
-//! hears what the objects say of each claim, it also counts the senders' strikes (`strikes`).
+//! One thread sees to all lines of a gate, for the workers are busy for milliseconds at a time. As
+//! it hears what the objects say of each claim, it also counts the senders' strikes (`strikes`).
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -14,8 +14,8 @@
 //! - A claim whose objects refuse it anyway is not verified: the probe asks them first.
 //! - A batch that fails is halved until the bad claims stand alone. Their senders are *suspects*:
 //!   their claims are verified apart, one beside each batch, and hold up nobody.
-//! - A sender whose claims pass and are refused by their objects, again and again, is a suspect too,
-//!   until enough of its claims are applied.
+//! - A sender whose claims pass and are refused by their objects, again and again, is a suspect
+//!   too, until enough of its claims are applied.
 //! - Claims of one *line* (a payer, say) reach their objects in the order they were asked, each
 //!   after the one before was answered there.
 //!

@@ -14,9 +14,10 @@
 //!   elements in data streams", 2005). A sender with the fewest strikes makes room. So one that
 //!   comes back has at least the strikes that it was forgotten with, and many that take turns all
 //!   become suspects.
-//! - Which of those with the fewest makes room is drawn at random. If it were the oldest, one sender
-//!   more than are remembered could take turns, and each would be forgotten when it comes back. So
-//!   nearly all of their claims are verified apart; if twice as many take turns, a fifth.
+//! - Which of those with the fewest makes room is drawn at random. If it were the oldest, one
+//!   sender more than are remembered could take turns, and each would be forgotten when it comes
+//!   back. Drawn, nearly all of their claims are verified apart; if twice as many take turns, a
+//!   fifth.
 //!
 //! Only the gate's passing thread has them, so they need no lock.
 

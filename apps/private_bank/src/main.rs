@@ -9,9 +9,9 @@
 //! cargo run --release -p private_bank -- --payments 100 --kills 100
 //! ```
 //!
-//! With `--kills` the ledger is killed so many times, at moments that are drawn from `--seed`: while
-//! it verifies, writes, or starts. Each time it is opened with another number of shards, one to
-//! four.
+//! With `--kills` the ledger is killed so many times, at moments that are drawn from `--seed`:
+//! while it verifies, writes, or starts. Each time it is opened with another number of shards, one
+//! to four.
 //!
 //! The exit status is 0 if every payment was made once, all books balance, and nobody sees what is
 //! not his; 1 if not; 2 if it could not go on.

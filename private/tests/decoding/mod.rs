@@ -1,8 +1,8 @@
 //! Everything of this package that reads bytes from outside, on any bytes at all: nothing panics,
 //! and what was read is written the same again.
 //!
-//! Bytes at random are hardly ever as long as a claim, so they are used twice: as they are, and laid
-//! over claims and accounts that were written.
+//! Bytes at random are hardly ever as long as a claim, so they are used twice: as they are, and
+//! laid over claims and accounts that were written.
 
 use std::sync::OnceLock;
 
