@@ -75,6 +75,27 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", conflicts_with = "no_log")]
     pub data: Option<PathBuf>,
 
+    /// Keep the log in a stream of these NATS servers as well. While another bank owns it this one
+    /// stands by, and goes on where that one ended. It must be built with `--features replicated`.
+    /// The logins: NATS_USER, NATS_PASSWORD, and NATS_SYS_USER, NATS_SYS_PASSWORD of the servers'
+    /// system account
+    #[arg(
+        long,
+        value_name = "nats://HOST:PORT,..",
+        value_delimiter = ',',
+        requires = "data",
+        conflicts_with = "no_log"
+    )]
+    pub replicated: Vec<String>,
+
+    /// What this bank is called among those of one stream
+    #[arg(long, value_name = "NAME", default_value = "bank", requires = "replicated")]
+    pub node: String,
+
+    /// On how many servers the stream must be, at least; fewer than 3 survive the loss of none
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "replicated")]
+    pub allow_replicas: usize,
+
     /// Keep everything in memory only
     #[arg(long)]
     pub no_log: bool,

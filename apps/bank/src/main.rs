@@ -13,6 +13,7 @@
 //! cargo run --release -p bank -- --generate 50000000 --metrics 127.0.0.1:9100    # for `freehold top`
 //! cargo run --release -p bank -- --input payments.csv --balances balances.csv
 //! cargo run --release -p bank -- --generate 100000 --accounts 10000 --write-payments payments.csv
+//! cargo run --release -p bank --features replicated -- --data ledger --replicated nats://10.0.0.1:4222
 //! ```
 //! An account is opened by the first payment that names it, whatever comes of the payment. What the
 //! bank then did can be checked by a script that shares no code with it; `apps/bank/verify.py` is
@@ -30,6 +31,7 @@ mod decided;
 mod generate;
 mod input;
 mod ledger;
+mod opened;
 mod place;
 mod progress;
 mod refusals;
@@ -44,9 +46,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use freehold::{
-    AskError, Config, Handle, LogConfig, PlacementKey, Runtime, Shards, SnapshotError, StartError, Stats,
-};
+use freehold::{AskError, Config, Handle, PlacementKey, Shards, SnapshotError, StartError, Stats};
 use freehold_metrics::Server;
 use thiserror::Error;
 
@@ -56,7 +56,8 @@ use crate::books::check_books;
 use crate::generate::{GenerateError, Generator, Recipe};
 use crate::input::{CsvPayments, HeaderError, InputError, Payment};
 use crate::ledger::{Key, Ledger, Refusal};
-use crate::place::{Place, opening};
+use crate::opened::{NodeError, Opened};
+use crate::place::Place;
 use crate::progress::Progress;
 use crate::refusals::Refusals;
 use crate::report::{Kept, Report};
@@ -83,6 +84,8 @@ enum Failure {
     Generate(#[from] GenerateError),
     #[error("the runtime does not start")]
     Start(#[from] StartError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
     #[error(
         "there is no place for a log that is removed in the end; name a directory by `--data`, or say `--no-log`"
     )]
@@ -162,11 +165,8 @@ fn bank(arguments: &Arguments) -> Result<(), Failure> {
         None if arguments.no_log => None,
         None => Some(Place::temporary().map_err(Failure::Place)?),
     };
-    let runtime = match &place {
-        None => Runtime::<Ledger>::start(config)?,
-        Some(place) => open(arguments, place, config)?,
-    };
-    let handle = runtime.handle();
+    let opened = Opened::open(arguments, place.as_ref(), config)?;
+    let handle = opened.handle();
     let _pages = pages(arguments, &handle)?;
     if arguments.batch.is_none() {
         plan.batch = (BATCH_PER_SHARD * handle.shards() as u64).min(BATCH_MAX) as usize;
@@ -188,6 +188,7 @@ fn bank(arguments: &Arguments) -> Result<(), Failure> {
     let auditor = Auditor { handle: &handle, opening: plan.opening, census: &census };
     let (paid, audits) = auditor.audit_during(arguments.audit_every(), || run.pay(payments));
     progress.finish();
+    opened.is_ours()?;
     let (mut tally, accounts) = paid.map_err(failed)?;
     let stats = settled_stats(&handle, tally.orders);
     let mut accounts: Vec<u64> = accounts.into_keys().collect();
@@ -205,8 +206,8 @@ fn bank(arguments: &Arguments) -> Result<(), Failure> {
     }
     let books = check_books(&handle, &plan, &accounts, balances)
         .map_err(|source| cannot_write(&arguments.balances, source))?;
-    let recovery = runtime.recovery();
-    runtime.shutdown();
+    let recovery = opened.recovery();
+    opened.shutdown();
 
     let kept = place.as_ref().zip(recovery).map(|(place, recovery)| Kept { place, recovery });
     let report = Report {
@@ -234,23 +235,6 @@ fn bank(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::Imbalance);
     }
     tally.stopped.map_or(Ok(()), |error| Err(Failure::Stopped(error)))
-}
-
-/// The runtime with its log, and a bar as long as it reads it.
-fn open(arguments: &Arguments, place: &Place, config: Config) -> Result<Runtime<Ledger>, StartError> {
-    let (progress, bar) = Progress::of_recovery();
-    let log = LogConfig {
-        segment_bytes: arguments.segment_bytes,
-        checkpoint_bytes: arguments.checkpoint_bytes,
-        progress: Some(progress),
-        ..LogConfig::at(place.path())
-    };
-    let opened = {
-        let _is_not_removed = opening();
-        Runtime::open(config, log)
-    };
-    bar.finish_and_clear();
-    opened
 }
 
 /// The pages about the runtime, as long as they are kept, if they are wanted.

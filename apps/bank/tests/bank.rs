@@ -12,6 +12,13 @@ mod decided;
 mod ledger;
 #[path = "bank/replay.rs"]
 mod replay;
+#[cfg(feature = "replicated")]
+#[path = "bank/replicated.rs"]
+mod replicated;
+#[cfg(feature = "replicated")]
+#[path = "../../../replica/tests/nodes/servers.rs"]
+#[allow(dead_code, reason = "nodes are tested there, and here one bank after another")]
+mod servers;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 
@@ -429,6 +436,14 @@ fn as_many_payments_span_shards_as_asked_for() {
     }
 }
 
+#[cfg(not(feature = "replicated"))]
+#[test]
+fn a_bank_without_a_client_of_nats_says_how_it_is_built_with_one() {
+    let directory = TempDir::new().unwrap();
+    let ended = bank(directory.path(), "--data d --replicated nats://127.0.0.1:4222", "").expect(2);
+    assert!(ended.complained.contains("-p bank --features replicated"), "{}", ended.complained);
+}
+
 #[test]
 fn what_cannot_be_done_is_said_and_ends_in_2() {
     let directory = TempDir::new().unwrap();
@@ -441,6 +456,7 @@ fn what_cannot_be_done_is_said_and_ends_in_2() {
         ("--input - --balances no/such/place", "from,to,amount\n", "cannot write no/such/place"),
         ("--input - --cross 5", "", "cannot be used with"),
         ("--data d --no-log", "", "cannot be used with"),
+        ("--replicated nats://h", "", "--data <DIR>"),
         ("--data /proc/nowhere", "", "the runtime does not start: the log: "),
         ("--cross 101", "", "a number from 0 to 100"),
         ("--accounts 1", "", "1 is not in 2.."),

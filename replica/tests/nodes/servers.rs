@@ -37,7 +37,7 @@ fn find() -> Result<PathBuf, String> {
     if let Some(named) = std::env::var_os("FREEHOLD_NATS_SERVER") {
         return Ok(named.into());
     }
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools");
+    let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../tools");
     let kept = tools.join(format!("nats-server-{VERSION}"));
     if kept.exists() {
         return Ok(kept);
