@@ -167,6 +167,24 @@ pub(crate) async fn replace_others(
     prefix: &str,
     below: u64,
 ) -> Result<Ends, ReplicaError> {
+    check_whole(stream, named).await?;
+    stream.trim(below).await?;
+    for other in made_until(stream, prefix, named.place.term).await? {
+        // What is not removed now is removed with the next.
+        if other != named.object
+            && let Err(error) = stream.context.delete_object_store(&other).await
+        {
+            tracing::warn!(%error, checkpoint = other, "a checkpoint that was replaced was not removed");
+        }
+    }
+    stream.ends().await
+}
+
+/// Whether all of a checkpoint is there, as far as the servers say.
+///
+/// # Errors
+/// [`ReplicaError::NotCheckpointed`]: nothing is to be let go of.
+pub(crate) async fn check_whole(stream: &EntryStream, named: &NamedCheckpoint) -> Result<(), ReplicaError> {
     let store = stream.context.get_object_store(&named.object).await.map_err(no)?;
     let info = store.info(OBJECT).await.map_err(no)?;
     if info.size as u64 != named.bytes
@@ -179,16 +197,7 @@ pub(crate) async fn replace_others(
     if messages != info.chunks as u64 + 1 {
         return Err(no(format!("{} has {messages} messages, and was of {}", named.object, info.chunks + 1)));
     }
-    stream.trim(below).await?;
-    for other in made_until(stream, prefix, named.place.term).await? {
-        // What is not removed now is removed with the next.
-        if other != named.object
-            && let Err(error) = stream.context.delete_object_store(&other).await
-        {
-            tracing::warn!(%error, checkpoint = other, "a checkpoint that was replaced was not removed");
-        }
-    }
-    stream.ends().await
+    Ok(())
 }
 
 /// The name of the stream that keeps a bucket.

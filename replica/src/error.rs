@@ -175,6 +175,20 @@ pub enum ReplicaError {
         /// The number of the message.
         sequence: u64,
     },
+    /// Another owns the database, or nobody does, and only its owner appends. Nothing was changed.
+    #[error("{owner} owns the database in term {term}: append when no node does, after `ChainLog::own`")]
+    Owned {
+        /// Who.
+        owner: String,
+        /// In which term.
+        term: u64,
+    },
+    /// A batch whose records are of other types than its owner has stated. Nothing was changed.
+    #[error("{epoch} is of other types than those that the database was taken over with: own it with these")]
+    OtherTypes {
+        /// The epoch of the batch.
+        epoch: Epoch,
+    },
     /// It can be done by a standby only, or by the owner only.
     #[error("the node is not {needed}")]
     Role {

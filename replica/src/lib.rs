@@ -48,6 +48,7 @@
 
 mod appender;
 mod archive;
+mod chain_log;
 mod checkpoint_store;
 mod config;
 mod error;
@@ -59,12 +60,15 @@ mod objects;
 mod replicated;
 mod status;
 mod stream;
+mod stream_log;
 mod verify;
 
 pub use appender::Latency;
+pub use chain_log::{ChainLog, Entries};
 pub use config::{Login, ReplicaConfig, SyncCheck, Tls};
 pub use error::ReplicaError;
 pub use objects::{Lag, StandbySnapshot};
 pub use replicated::Replicated;
 pub use status::{NodeStatus, Role, SetAside, StreamCheckpoint};
+pub use stream_log::{StreamEntries, StreamLog};
 pub use verify::{Verified, verify};

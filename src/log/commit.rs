@@ -58,7 +58,8 @@ pub type EpochBatches<'a> = Box<dyn Iterator<Item = Result<EpochBatch, CommitLog
 /// a message that was dropped here.
 ///
 /// [`LocalLog`] is its first implementation: a log's directory, while no runtime has it open. It is
-/// synchronous. A runtime does not write through it yet; what it writes, it reads.
+/// synchronous. A runtime does not write through it yet; what it writes, it reads. `StreamLog` of
+/// the package `freehold-replica` is another: a database's stream, while no node owns it.
 ///
 /// ```no_run
 /// use freehold::{CommitLog, LocalLog};
@@ -174,6 +175,9 @@ pub enum CommitLogError {
     /// An append has failed before, so it is not known how the log ends. Open it again.
     #[error("an append has failed: open the log again")]
     Failed,
+    /// What keeps a log that is not in files.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
     /// The files.
     #[error(transparent)]
     Log(#[from] LogError),

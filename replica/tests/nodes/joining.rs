@@ -218,7 +218,7 @@ fn a_founding_that_was_interrupted_goes_on() {
 }
 
 /// Copies the files of a directory.
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir(to).expect("it can be made");
     for file in std::fs::read_dir(from).expect("it is there").flatten() {
         std::fs::copy(file.path(), to.join(file.file_name())).expect("it can be copied");

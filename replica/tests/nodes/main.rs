@@ -4,6 +4,7 @@
 
 mod bank;
 mod checkpoints;
+mod conformance;
 mod joining;
 mod logins;
 mod losses;
@@ -12,6 +13,9 @@ mod processes;
 mod servers;
 mod takeovers;
 
+#[path = "../../../shards/tests/simulation/stream.rs"]
+#[allow(dead_code, reason = "here nobody damages it")]
+mod stream;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 

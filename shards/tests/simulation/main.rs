@@ -17,6 +17,7 @@ mod disks;
 mod lives;
 mod replicated;
 mod script;
+mod stream;
 mod world;
 
 use std::num::NonZero;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use freehold_shard::log::appends::{Appended, Appends};
 use freehold_shard::log::chain::{
-    Body, Chain, ChainPlace, ENTRY_BYTES_MIN, Followed, NamedCheckpoint, hash_entry, read_entry,
+    Chain, ChainPlace, ENTRY_BYTES_MIN, Followed, NamedCheckpoint, hash_entry, read_entry,
 };
 use freehold_shard::log::{Bounds, Gathering, SegmentId, sealed};
 use freehold_shard::record::Record;
@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::{self, Fault};
 
+use super::stream::{Counts, Stream};
 use super::world::Dice;
 
 const SEGMENT_BYTES: usize = 1 << 20;
@@ -68,51 +69,10 @@ impl Actor for Counters {
     }
 }
 
-/// The replicated log: what its leader has. A message that was lost is empty.
-#[derive(Default)]
-struct Stream {
-    messages: Vec<Vec<u8>>,
-    /// A message was lost, or another is in its place.
-    is_damaged: bool,
-    /// How many of the first messages were let go of.
-    trimmed: usize,
-    /// Checkpoints that were put beside it, by term and number: what the counters were.
-    checkpoints: BTreeMap<(u64, u64), Counts>,
-}
-
-/// What the counters are.
-type Counts = BTreeMap<u64, u64>;
-
-impl Stream {
-    fn last(&self) -> u64 {
-        self.messages.len() as u64
-    }
-
-    fn append(&mut self, entry: &[u8], behind: u64) -> Appended {
-        if behind != self.last() && !fault::is_on(Fault::AppendBlind) {
-            return Appended::Refused;
-        }
-        self.messages.push(entry.to_vec());
-        Appended::Done
-    }
-
-    /// The checkpoint that was named last, and the message from which its reader goes on.
-    fn named(&self) -> Option<(u64, NamedCheckpoint)> {
-        let named = |at: usize| {
-            let (head, _) = read_entry(&self.messages[at]).ok()?;
-            let Body::Checkpoint(named) = head.body else { return None };
-            Some((at as u64 + 1 - (head.number - named.place.next), *named))
-        };
-        (self.trimmed..self.messages.len()).rev().find_map(named)
-    }
-
-    /// Lets go of the messages before message `below`, and of checkpoints that an owner of this
-    /// term knows to be replaced.
-    fn trim(&mut self, below: u64, named: (u64, u64)) {
-        self.trimmed = self.trimmed.max((below as usize).saturating_sub(1));
-        self.messages[..self.trimmed].iter_mut().for_each(Vec::clear);
-        self.checkpoints.retain(|checkpoint, _| *checkpoint == named || checkpoint.0 > named.0);
-    }
+/// Appends an entry where its writer expects it to stand.
+fn append(stream: &mut Stream, entry: &[u8], behind: u64) -> Appended {
+    let behind = if fault::is_on(Fault::AppendBlind) { stream.last() } else { behind };
+    stream.append(entry, behind)
 }
 
 /// A node's shards and what it has on its way.
@@ -349,7 +309,7 @@ impl ReplicatedWorld {
         appends.take_over(&format!("node {at}"), WrittenSchema::UNSTATED, Epoch(0));
         let (entry, behind) = appends.next_to_send().expect("a takeover is to be sent");
         // At that instant, as the log takes it: what came first is what counts.
-        if self.stream.append(entry, behind) == Appended::Done {
+        if append(&mut self.stream, entry, behind) == Appended::Done {
             appends.came(Appended::Done);
             let shards = 1 + self.dice.below(2);
             self.nodes[at].owner = Some(Owner::new(shards, counters, appends));
@@ -368,10 +328,10 @@ impl ReplicatedWorld {
             }
             return;
         }
-        let mut came = self.stream.append(&entry, behind);
+        let mut came = append(&mut self.stream, &entry, behind);
         if self.dice.below(1000) < twice {
             // The second time it is refused, and nobody hears of it.
-            self.stream.append(&entry, behind);
+            append(&mut self.stream, &entry, behind);
         }
         if self.dice.below(1000) < late {
             came = Appended::Unknown;
