@@ -5,6 +5,7 @@
 mod bank;
 mod checkpoints;
 mod conformance;
+mod histories;
 mod joining;
 mod logins;
 mod losses;
@@ -24,14 +25,24 @@ use std::path::Path;
 use std::time::Duration;
 
 use bank::{ACCOUNTS, Bank, Message, PAYMENTS};
-use freehold::{AskError, Config, Handle, Idle, LogConfig, Shards};
+use freehold::{Actor, AskError, Config, Handle, Idle, LogConfig, Shards};
 use freehold_replica::{NodeStatus, ReplicaConfig, ReplicaError, Replicated, Role};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// How long a test waits for what is to come, on a machine however busy.
 const LONG: Duration = Duration::from_secs(120);
 
 /// Opens a node that keeps what it has in this directory.
 fn open(directory: &Path, replica: ReplicaConfig) -> Result<Replicated<Bank>, ReplicaError> {
+    open_of(directory, replica)
+}
+
+/// The same for any actor.
+fn open_of<A>(directory: &Path, replica: ReplicaConfig) -> Result<Replicated<A>, ReplicaError>
+where
+    A: Actor<State: Serialize + DeserializeOwned, Message: Serialize + DeserializeOwned>,
+{
     let config = Config {
         shards: Shards::Count(1),
         idle: Idle::Spin(Duration::ZERO),
