@@ -12,7 +12,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
@@ -166,6 +166,8 @@ impl Disk {
 #[derive(Clone, Debug)]
 pub struct Forgetful {
     disk: Arc<Mutex<Disk>>,
+    /// Whether syncs of files wait.
+    hangs: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Forgetful {
@@ -182,7 +184,7 @@ impl Forgetful {
             forgotten: 0,
             torn: 0,
         };
-        Forgetful { disk: Arc::new(Mutex::new(disk)) }
+        Forgetful { disk: Arc::new(Mutex::new(disk)), hangs: Arc::default() }
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -217,6 +219,12 @@ impl Forgetful {
     /// or not.
     pub fn fail_after(&self, syncs: u64) {
         self.disk().fails_after = Some(syncs);
+    }
+
+    /// Has syncs of files wait from now on, or no longer. As long as one waits, so does all else.
+    pub fn hang(&self, hangs: bool) {
+        *self.hangs.0.lock().expect("nobody panics with it") = hangs;
+        self.hangs.1.notify_all();
     }
 
     /// Whether that has happened since it was last asked; if not, it does not happen any more.
@@ -373,6 +381,8 @@ impl Filesystem for Forgetful {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        let hangs = self.hangs.0.lock().expect("nobody panics with it");
+        drop(self.hangs.1.wait_while(hangs, |hangs| *hangs).expect("nobody panics with it"));
         self.done(|disk| disk.file(ino).map(File::sync), reply);
     }
 
@@ -492,6 +502,10 @@ impl Served {
                     disk.fail_after(after.parse().expect("a number"));
                     "yes".to_string()
                 }
+                ("hang", hangs) => {
+                    disk.hang(hangs == "on");
+                    "yes".to_string()
+                }
                 ("failed", _) => if disk.has_failed() { "yes" } else { "no" }.to_string(),
                 ("cut", _) => {
                     disk.cut();
@@ -543,6 +557,16 @@ impl Served {
     /// As [`Forgetful::has_failed`].
     pub fn has_failed(&mut self) -> bool {
         self.ask("failed") == "yes"
+    }
+
+    /// Has syncs of files wait,
+    pub fn hang(&mut self) {
+        self.ask("hang on");
+    }
+
+    /// and no longer.
+    pub fn go_on(&mut self) {
+        self.ask("hang off");
     }
 
     /// Cuts its power.

@@ -5,6 +5,7 @@
 mod bank;
 mod checkpoints;
 mod conformance;
+mod faults;
 mod histories;
 mod joining;
 mod logins;
@@ -14,6 +15,10 @@ mod processes;
 mod servers;
 mod takeovers;
 
+#[path = "../../../tests/support/forgetful.rs"]
+mod forgetful;
+#[path = "../../../tests/support/mounts.rs"]
+mod mounts;
 #[path = "../../../shards/tests/simulation/stream.rs"]
 #[allow(dead_code, reason = "here nobody damages it")]
 mod stream;
@@ -29,6 +34,13 @@ use freehold::{Actor, AskError, Config, Handle, Idle, LogConfig, Shards};
 use freehold_replica::{NodeStatus, ReplicaConfig, ReplicaError, Replicated, Role};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// Not a test: a disk in a process of its own.
+#[test]
+#[ignore = "it is a disk, for other tests"]
+fn a_disk() {
+    forgetful::Served::serve();
+}
 
 /// How long a test waits for what is to come, on a machine however busy.
 const LONG: Duration = Duration::from_secs(120);
