@@ -2,13 +2,14 @@
 //! one, and what a crash or damage leaves.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use async_nats::jetstream;
 use freehold::{Ack, CommitLog, LocalLog};
 use freehold_replica::{Login, ReplicaConfig, ReplicaError, Role, verify};
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 
 use super::joining::as_another;
 use super::servers::Servers;
@@ -120,6 +121,61 @@ fn a_stream_that_grows_is_trimmed_by_itself() {
     assert!(a.status().stream_bytes < 3 * (64 << 10), "{:?}", a.status());
     let b = open(places[1].path(), servers.config("b")).expect("it joins");
     assert_eq!((shown(&b), b.status().restored), ((0..paid).collect(), 1));
+}
+
+// Somebody removes a part of it as soon as it is there. Nothing may be let go of for it.
+#[test]
+fn a_checkpoint_that_is_not_whole_trims_nothing() {
+    let watchdog = Watchdog::new("a_checkpoint_that_is_not_whole_trims_nothing");
+    let Some(servers) = Servers::start("a_checkpoint_that_is_not_whole_trims_nothing", 1) else { return };
+    let place = tempfile::tempdir().expect("a place");
+    // Many messages, so that there is time.
+    let many = ReplicaConfig { entry_bytes_max: 4 << 10, ..servers.config("a") };
+    let a = open(place.path(), ReplicaConfig { checkpoint_bytes: 1 << 30, ..many }).expect("nobody owns it");
+    let bank = a.handle().expect("it is the owner");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            as_another(&servers, async |context, client| {
+                let mut chunks = client.subscribe("$O.*.C.checkpoint").await.expect("it may");
+                let mut last = String::new();
+                while !is_over.load(Ordering::SeqCst) {
+                    let wait = Duration::from_millis(50);
+                    let Ok(Some(chunk)) = tokio::time::timeout(wait, chunks.next()).await else { continue };
+                    let bucket = chunk.subject.split('.').nth(1).expect("a bucket").to_string();
+                    if bucket != last {
+                        last.clone_from(&bucket);
+                        if let Ok(stream) = context.get_stream_no_info(format!("OBJ_{bucket}")).await {
+                            let _ = stream.delete_message(1).await;
+                        }
+                    }
+                }
+            });
+        });
+        // It may have come too late, and then it is made.
+        let (mut number, mut tries) = (0, 0);
+        loop {
+            pay(&bank, number..number + 5);
+            number += 5;
+            let before = first(&servers);
+            match a.checkpoint() {
+                Ok(_) => tries += 1,
+                Err(error) => {
+                    assert!(matches!(error, ReplicaError::NotCheckpointed { .. }), "{error}");
+                    assert!(error.to_string().contains("messages, and was of"), "{error}");
+                    assert_eq!(first(&servers), before, "all of the stream is there");
+                    break;
+                }
+            }
+            watchdog.feed();
+            assert!(tries < 20, "a checkpoint that is not whole is taken for one that is");
+        }
+        is_over.store(true, Ordering::SeqCst);
+    });
+    // The next one is whole.
+    let before = first(&servers);
+    a.checkpoint().expect("it is made");
+    assert!(first(&servers) > before);
 }
 
 /// What is done to a checkpoint.
