@@ -32,6 +32,8 @@ use crate::stream::{Ends, EntryStream, PAUSE};
 const OBJECT: &str = "checkpoint";
 /// How often the log is copied anew, because it does not have yet what the stream has acknowledged.
 const COPIES_MAX: usize = 100;
+/// After so many copies the runtime is asked to bring its log on.
+const BRING_ON_AFTER: usize = 2;
 /// How long a chunk is, at most.
 const CHUNK_BYTES_MAX: usize = 512 << 10;
 /// How many chunks are on their way at once, and as many wait in memory.
@@ -53,6 +55,9 @@ pub(crate) struct Making {
     pub(crate) place: ChainPlace,
     /// A random number.
     pub(crate) number: u64,
+    /// Has the log come to where the stream is. Reads end epochs in which nothing is committed: the
+    /// stream has them, and a log of which nobody writes anything does not.
+    pub(crate) bring_on: Box<dyn FnOnce() + Send>,
 }
 
 /// No checkpoint, for this reason.
@@ -75,11 +80,17 @@ pub(crate) fn remove(path: &Path) -> Result<(), ReplicaError> {
 /// # Errors
 /// What there is of it stays, and is removed with the next.
 pub(crate) async fn make(stream: EntryStream, making: Making) -> Result<NamedCheckpoint, ReplicaError> {
-    let Making { log, copy, prefix, replicas, place, number } = making;
+    let Making { log, copy, prefix, replicas, place, number, bring_on } = making;
     let least = place.epoch;
     let to = copy.clone();
     let copied = tokio::task::spawn_blocking(move || {
-        for _ in 0..COPIES_MAX {
+        let mut bring_on = Some(bring_on);
+        for copies in 0..COPIES_MAX {
+            if copies == BRING_ON_AFTER
+                && let Some(bring_on) = bring_on.take()
+            {
+                bring_on();
+            }
             remove(&to)?;
             let made = backup::backup(&log, &to, Files::Linked).map_err(no)?;
             // What the stream has acknowledged is on this disk, or will be at once.

@@ -10,10 +10,11 @@
 //! is named behind a stream that is longer than it need be. The next one removes both.
 
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use freehold::{Actor, EpochReceiver};
+use freehold::{Actor, EpochReceiver, Runtime};
 use freehold_shard::log::chain::NamedCheckpoint;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -213,6 +214,12 @@ where
     fn making(&self, appender: &Appender) -> Result<Making, ReplicaError> {
         let place = appender.chain().place().clone();
         let directory = &self.log.directory;
+        let shared = self.shared.clone();
+        // A checkpoint of its own does that. If there is none, the copies say what is wrong.
+        let bring_on = Box::new(move || {
+            let runtime = shared.runtime.read().unwrap_or_else(PoisonError::into_inner);
+            let _ = runtime.as_ref().map(Runtime::checkpoint);
+        });
         Ok(Making {
             log: log_directory(directory),
             copy: copy_directory(directory),
@@ -220,6 +227,7 @@ where
             replicas: self.replica.replicas,
             place,
             number: random()?,
+            bring_on,
         })
     }
 

@@ -11,6 +11,7 @@ use freehold::{Ack, CommitLog, LocalLog};
 use freehold_replica::{Login, ReplicaConfig, ReplicaError, Role, verify};
 use futures_util::{StreamExt, TryStreamExt};
 
+use super::bank::Message;
 use super::joining::as_another;
 use super::servers::Servers;
 use super::support::Watchdog;
@@ -121,6 +122,27 @@ fn a_stream_that_grows_is_trimmed_by_itself() {
     assert!(a.status().stream_bytes < 3 * (64 << 10), "{:?}", a.status());
     let b = open(places[1].path(), servers.config("b")).expect("it joins");
     assert_eq!((shown(&b), b.status().restored), ((0..paid).collect(), 1));
+}
+
+// Reads end epochs in which nothing is committed. The stream has them, and the owner's own log has
+// not: it had no checkpoint then, until somebody wrote something.
+#[test]
+fn a_database_that_is_only_read_has_checkpoints() {
+    let _watchdog = Watchdog::new("a_database_that_is_only_read_has_checkpoints");
+    let Some(servers) = Servers::start("a_database_that_is_only_read_has_checkpoints", 1) else { return };
+    let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
+    let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
+    let bank = a.handle().expect("it is the owner");
+    pay(&bank, 0..5);
+    for _ in 0..2 {
+        for id in 0..20 {
+            bank.ask(Message::Read(id)).wait().expect("the owner answers");
+        }
+        let epoch = a.status().epoch;
+        assert!(a.checkpoint().expect("it is made").epoch >= epoch);
+    }
+    let b = open(places[1].path(), servers.config("b")).expect("it joins");
+    assert_eq!((b.status().restored, shown(&b)), (1, (0..5).collect()));
 }
 
 // Somebody removes a part of it as soon as it is there. Nothing may be let go of for it.
