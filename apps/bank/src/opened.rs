@@ -1,8 +1,8 @@
 //! Where payments run: in a runtime alone, or in a node that owns the bank on several machines.
 //!
 //! A bank that finds another one owning the stream stands by. When that one is gone it takes over
-//! and pays on, as after a crash: *decided-once* holds over takeovers, because the bookmark and what
-//! was decided are objects, and so in the stream.
+//! and pays on, as after a crash: *decided-once* holds over takeovers, because the bookmark and
+//! what was decided are objects, and so in the stream.
 
 use freehold::{Config, Handle, LogConfig, Recovery, Runtime, StartError};
 #[cfg(feature = "replicated")]

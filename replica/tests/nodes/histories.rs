@@ -396,7 +396,7 @@ impl<'a> Client<'a> {
             }
         }
         if kind % 3 > 0 {
-            // What it only reads is to be answered by itself: a turn that also writes answers nothing.
+            // Reads alone, because a turn that also writes answers nothing before that is there.
             let number = self.peers[owner].number;
             self.until(|client| client.under_way.values().all(|(of, _)| *of != number));
             // One that rests does not know. It hears of it when it has something to append.
