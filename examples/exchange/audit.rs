@@ -39,5 +39,5 @@ pub(super) fn judge(sums: Sums) -> String {
 /// Judges a snapshot.
 pub(super) fn audit(snapshot: &Snapshot<Exchange>) -> Result<String, SnapshotError> {
     let merge = |one: Sums, other: Sums| std::array::from_fn(|at| one[at] + other[at]);
-    Ok(judge(snapshot.fold(|| Sums::default(), count, merge).wait()?))
+    Ok(judge(snapshot.fold(Sums::default, count, merge).wait()?))
 }

@@ -395,7 +395,7 @@ impl<'a> Client<'a> {
                 self.until(|client| client.peers[other].role == "Owner");
             }
         }
-        if kind % 3 > 0 {
+        if !kind.is_multiple_of(3) {
             // Reads alone, because a turn that also writes answers nothing before that is there.
             let number = self.peers[owner].number;
             self.until(|client| client.under_way.values().all(|(of, _)| *of != number));
