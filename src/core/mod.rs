@@ -172,22 +172,11 @@ pub(crate) struct PumpState {
 }
 
 impl<A: Actor> LocalShard<A> {
-    pub(crate) fn new(setup: ShardSetup<A>) -> Self {
-        let ShardSetup { shard: index, shared, lanes, table_seed, restored } = setup;
+    pub(crate) fn new(mut setup: ShardSetup<A>) -> Self {
+        let shard = setup.make_shard();
+        let ShardSetup { shard: index, shared, lanes, .. } = setup;
         let config = &shared.config;
-        let shards = shared.router.shards();
-        let mut shard = Shard::new(index, shared.router, config.limits, table_seed, shared.mvcc.clone())
-            .with_turn_messages_max(config.turn_messages_max)
-            .with_context(shared.embedding.context.clone())
-            .with_running_message(shared.running[index.index()].clone())
-            .with_wall_clock(shared.wall_clock_began);
-        if shared.embedding.performer.is_some() {
-            shard = shard.with_performer();
-        }
-        let effects = Effects::new(shards);
-        if let (Some(restored), Some(logs)) = (restored, &shared.logs) {
-            shard = restored.into_shard(shard, logs);
-        }
+        let effects = Effects::new(shared.router.shards());
         let here = LocalShard {
             index,
             in_flight: RefCell::new(InFlight::new(config.calls_max)),

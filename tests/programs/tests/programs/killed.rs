@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// How often a test kills: `FREEHOLD_KILLS`, or a few times.
 pub fn kills() -> u64 {
-    std::env::var("FREEHOLD_KILLS").map_or(4, |kills| kills.parse().expect("it is a number"))
+    std::env::var("FREEHOLD_KILLS").map_or(3, |kills| kills.parse().expect("it is a number"))
 }
 
 /// A number that looks drawn, below `max`.

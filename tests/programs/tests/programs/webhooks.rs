@@ -20,13 +20,13 @@ fn every_order_is_told_of_though_the_shop_is_killed() {
     let (kills, mut random, mut placed) = (kills(), u64::from(std::process::id()), 0);
     for life in 0..kills {
         let mut program = example("webhooks");
-        let mut killed = Killed::start(program.arg(&directory).arg("300"));
+        let mut killed = Killed::start(program.arg(&directory).arg("100"));
         let found = killed.line();
         assert!(number(&found, "found: ") >= placed, "life {life}, {placed} orders were placed: {found}");
         // In the last life at least all are placed.
         if life + 1 == kills || below(&mut random, 4) > 0 {
-            assert_eq!(killed.line(), "placed: 300", "life {life}");
-            placed = number(&found, "found: ") + 300;
+            assert_eq!(killed.line(), "placed: 100", "life {life}");
+            placed = number(&found, "found: ") + 100;
         }
         killed.after(below(&mut random, 150_000));
     }
