@@ -1,9 +1,11 @@
 //! The actor: the type that says what objects hold and how they answer messages.
 
 pub(crate) mod addressees;
+pub(crate) mod blob;
 pub(crate) mod collection;
 pub(crate) mod destination;
 pub(crate) mod entries;
+pub(crate) mod indexed;
 pub(crate) mod kind;
 pub(crate) mod limits;
 pub(crate) mod needs;
@@ -28,7 +30,62 @@ use crate::object::{ObjectId, OwnerId, Stored};
 /// What a user writes: the type of the objects and what a message does to them.
 ///
 /// An actor has no fields. Its state is the objects; the runtime owns those and hands `receive` the
-/// ones a message is for.
+/// ones a message is for. `freehold::actor!` writes all of this but `receive`.
+///
+/// ```
+/// use freehold_shard::{AccessError, Actor, Addressees, Objects};
+///
+/// struct Counters;
+///
+/// enum Message {
+///     Add { to: u64, amount: u64 },
+///     /// Both or neither.
+///     AddToBoth { one: u64, other: u64 },
+/// }
+///
+/// impl Actor for Counters {
+///     type Id = u64;
+///     type State = u64;
+///     type Message = Message;
+///     type Reply = u64;
+///     type Error = AccessError<u64>;
+///
+///     // Counted apart in statistics, and named where a message is stuck.
+///     const MESSAGE_NAMES: &'static [&'static str] = &["Add", "AddToBoth"];
+///
+///     fn message_index(message: &Message) -> usize {
+///         usize::from(matches!(message, Message::AddToBoth { .. }))
+///     }
+///
+///     // In warnings and in the slow log.
+///     fn message_name(message: &Message) -> &'static str {
+///         Self::MESSAGE_NAMES[Self::message_index(message)]
+///     }
+///
+///     fn addressees(message: &Message, to: &mut Addressees<u64>) {
+///         match *message {
+///             Message::Add { to: counter, .. } => to.write(counter),
+///             Message::AddToBoth { one, other } => [one, other].iter().for_each(|id| to.write(*id)),
+///         }
+///     }
+///
+///     fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<u64, AccessError<u64>> {
+///         let mut add = |counter, amount| {
+///             let value = objects.get_or_insert_with(counter, || 0)?;
+///             *value += amount;
+///             Ok(*value)
+///         };
+///         match *message {
+///             Message::Add { to, amount } => add(to, amount),
+///             Message::AddToBoth { one, other } => Ok(add(one, 1)? + add(other, 1)?),
+///         }
+///     }
+/// }
+///
+/// let mut bench = freehold_shard::testing::Bench::<Counters>::shards(2);
+/// assert_eq!(bench.ask(Message::Add { to: 7, amount: 5 }), Ok(5));
+/// assert_eq!(bench.ask(Message::AddToBoth { one: 7, other: 8 }), Ok(6 + 1));
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no actor",
     label = "not an actor",
