@@ -89,11 +89,12 @@ pub use error::{
 pub use freehold_shard::testing;
 pub use freehold_shard::{
     ADDRESSEES_MAX, Access, AccessError, Ack, ActionId, ActionOf, Actor, ActorPanic, Addressees, AskError,
-    Collection, CollectionOf, Counters, EntryKind, EntryMut, EntryWalk, Epoch, FAILURES_MAX, Failure, Key,
-    Kind, KindEntries, KindEntry, KindPair, KindWalk, Limits, MessageOf, Migrated, Migration, MigrationError,
-    Migrations, Named, Needs, NotMigrated, ObjectId, Objects, Outcome, OwnerId, Ownership, PANICS_KEPT_MAX,
-    PlacementKey, Receive, RecordError, SHARDS_MAX, Schema, SchemaError, SchemaPart, SchemaTypes, Shape,
-    ShapeChange, Shapes, ShardIndex, TimerId, To, TransactionId, Unreadable, Value, Width, WrittenSchema,
+    Blob, BlobPart, Collection, CollectionOf, Counters, EntryKind, EntryMut, EntryWalk, Epoch, FAILURES_MAX,
+    Failure, Indexed, IndexedEntries, Key, Kind, KindEntries, KindEntry, KindPair, KindWalk, Limits,
+    MessageOf, Migrated, Migration, MigrationError, Migrations, Named, Needs, NotMigrated, ObjectId, Objects,
+    Outcome, OwnerId, Ownership, PANICS_KEPT_MAX, PlacementKey, Receive, RecordError, SHARDS_MAX, Schema,
+    SchemaError, SchemaPart, SchemaTypes, Shape, ShapeChange, Shapes, ShardIndex, TimerId, To, TransactionId,
+    Unreadable, Value, Width, WrittenSchema,
 };
 pub use gate::config::{GateConfig, GateStartError, Workers};
 pub use gate::ticket::GateAsk;
@@ -128,5 +129,5 @@ pub use typed::watch::KindWatch;
 pub mod __typed {
     pub use serde;
 
-    pub use crate::typed::codec::{HashPlace, OfVariants, Own, PlaceOf, Ref, number_of, read};
+    pub use crate::typed::codec::{HashPlace, OfVariants, Own, PlaceOf, Ref, is_indexed, number_of, read};
 }

@@ -37,9 +37,11 @@ pub mod recovery {
 mod simulation;
 
 pub use actor::addressees::{ADDRESSEES_MAX, Addressees};
+pub use actor::blob::{Blob, BlobPart};
 pub use actor::collection::{Collection, EntryMut, EntryWalk};
 pub use actor::destination::Destination;
 pub use actor::entries::{EntryKind, KindEntries, KindEntry, KindWalk};
+pub use actor::indexed::{Indexed, IndexedEntries};
 pub use actor::kind::{Kind, KindPair};
 pub use actor::limits::Limits;
 pub use actor::needs::Needs;

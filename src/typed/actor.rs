@@ -93,7 +93,52 @@
 ///
 /// **Entries.** `Line(account: u64, number: u64) in Account(account)` is a kind of entries: the
 /// collection that they belong to has the object `Account(account)` as its header. They live where
-/// it lives, and are reached by [`Objects::entries`](crate::Objects::entries).
+/// it lives, and are reached by [`Objects::entries`](crate::Objects::entries). `in Account(account)
+/// by Day` gives them a second order, of the kind of entries `Day`: see
+/// [`Indexed`](crate::Indexed). They are changed by [`Objects::indexed`](crate::Objects::indexed);
+/// to change them past it does not compile:
+///
+/// ```compile_fail,E0080
+/// # use freehold::{AccessError, Indexed, Objects, Receive, To};
+/// # freehold::actor! {
+/// #     actor Host {
+/// #         id: Id, state: State, message: Message, reply: Reply, error: AccessError<Id>,
+/// #         kinds {
+/// #             Tenant(tenant: u64),
+/// #             Session(tenant: u64, user: u64) in Tenant(tenant) by Expiry,
+/// #             Expiry(tenant: u64, ends: u64, user: u64) in Tenant(tenant),
+/// #         }
+/// #         messages { Login -> () }
+/// #     }
+/// # }
+/// # #[derive(Clone)]
+/// # struct Tenant;
+/// # #[derive(Clone)]
+/// # struct Session { ends: u64 }
+/// # #[derive(Clone, Default)]
+/// # struct Expiry;
+/// # impl Indexed<Host> for Session {
+/// #     type Index = Expiry;
+/// #     fn place_of((tenant, user): (u64, u64), session: &Session) -> Option<(u64, u64, u64)> {
+/// #         Some((tenant, session.ends, user))
+/// #     }
+/// #     fn key_at((tenant, _, user): (u64, u64, u64)) -> (u64, u64) {
+/// #         (tenant, user)
+/// #     }
+/// # }
+/// # struct Login;
+/// # impl Receive<Host> for Login {
+/// #     fn addressees(&self, to: &mut To<'_, Host>) {
+/// #         to.write::<Tenant>(7);
+/// #     }
+/// #     fn receive(&self, objects: &mut Objects<'_, Host>) -> Result<(), AccessError<Id>> {
+/// // Not `objects.entries`: with `objects.indexed` it compiles.
+/// objects.entries::<Session>(7)?.put((7, 8), Session { ends: 9 })?;
+/// #         Ok(())
+/// #     }
+/// # }
+/// # fn main() { freehold::testing::Bench::<Host>::shards(1).call(Login).unwrap(); }
+/// ```
 ///
 /// **Messages.** `Pay -> u64` is a type of message and what it is answered. Each needs an
 /// `impl `[`Receive`](crate::Receive).
@@ -154,7 +199,7 @@ macro_rules! actor {
             $(schema: $schema:expr,)?
             kinds {
                 $($Kind:ident($($field:ident: $Key:ty),+ $(,)?)
-                    $(in $Header:ident($($of:expr),+ $(,)?))?
+                    $(in $Header:ident($($of:expr),+ $(,)?) $(by $Index:ident)?)?
                     $(at $place:expr)?),+
                 $(,)?
             }
@@ -211,7 +256,7 @@ macro_rules! actor {
         $crate::__actor_codec! { $Message { $($Sent($Sent)),+ } }
         $crate::__actor_kinds! {
             $Actor $Id $State
-            { $($Kind(($($field),+) ($($Key),+)) $(in $Header($($of),+))? $(at $place)?),+ }
+            { $($Kind(($($field),+) ($($Key),+)) $(in $Header($($of),+) $(by $Index)?)? $(at $place)?),+ }
         }
         $crate::__actor_messages! { $Actor $Message $Reply { $($Sent -> $Answer),+ } }
 
@@ -351,7 +396,10 @@ macro_rules! __actor_kinds {
     (
         $Actor:ident $Id:ident $State:ident
         {
-            $($Kind:ident($fields:tt ($($Key:ty),+)) $(in $Header:ident($($of:expr),+))? $(at $place:expr)?),+
+            $(
+                $Kind:ident($fields:tt ($($Key:ty),+))
+                $(in $Header:ident($($of:expr),+) $(by $Index:ident)?)? $(at $place:expr)?
+            ),+
         }
     ) => {
         impl $crate::ObjectId for $Id {
@@ -431,6 +479,7 @@ macro_rules! __actor_kinds {
             $(
                 impl $crate::EntryKind<$Actor> for $Kind {
                     type Header = $Header;
+                    $(const IS_INDEXED: bool = $crate::__typed::is_indexed::<$Actor, $Kind, $Index>();)?
                 }
             )?
         )+

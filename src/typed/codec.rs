@@ -13,6 +13,8 @@ use std::marker::PhantomData;
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, Unexpected, VariantAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use freehold_shard::{Actor, EntryKind, Indexed};
+
 /// A value that is written.
 pub struct Ref<'a, T>(pub &'a T);
 
@@ -40,6 +42,11 @@ pub trait OfVariants<'de>: Sized {
 
     /// Reads the value of the variant of this number, which there is.
     fn read<V: VariantAccess<'de>>(number: usize, variant: V) -> Result<Self, V::Error>;
+}
+
+/// That entries have a second order, of that kind, as `by` says.
+pub const fn is_indexed<A: Actor, E: Indexed<A, Index = I>, I: EntryKind<A>>() -> bool {
+    true
 }
 
 /// The number of a variant.

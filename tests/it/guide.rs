@@ -395,6 +395,168 @@ mod shop {
     }
 }
 
+/// A second order.
+mod indexed {
+    use freehold::testing::Bench;
+    use freehold::{AccessError, Indexed, Objects, Receive, To};
+
+    use super::{Deserialize, Serialize};
+
+    freehold::actor! {
+        pub actor Host {
+            id: Id, state: State, message: Message, reply: Reply, error: AccessError<Id>,
+            kinds {
+                Tenant(tenant: u64),
+                Session(tenant: u64, user: u64) in Tenant(tenant) by Expiry,
+                // What the order is by, and then what tells two sessions apart.
+                Expiry(tenant: u64, ends: u64, user: u64) in Tenant(tenant),
+            }
+            messages { Login -> (), Expire -> usize }
+        }
+    }
+
+    impl Indexed<Host> for Session {
+        type Index = Expiry;
+
+        fn place_of((tenant, user): (u64, u64), session: &Session) -> Option<(u64, u64, u64)> {
+            Some((tenant, session.ends, user))
+        }
+
+        fn key_at((tenant, _, user): (u64, u64, u64)) -> (u64, u64) {
+            (tenant, user)
+        }
+    }
+
+    impl Receive<Host> for Expire {
+        fn addressees(&self, to: &mut To<'_, Host>) {
+            to.write::<Tenant>(self.tenant);
+        }
+
+        fn receive(&self, objects: &mut Objects<'_, Host>) -> Result<usize, AccessError<Id>> {
+            let (mut sessions, mut ended) = (objects.indexed::<Session>(self.tenant)?, 0);
+            let over = (self.tenant, 0, 0)..(self.tenant, self.now, 0);
+            while sessions.take_first_by(over.clone())?.is_some() {
+                ended += 1;
+            }
+            Ok(ended)
+        }
+    }
+
+    #[derive(Clone, Serialize, Deserialize)]
+    pub struct Tenant;
+    #[derive(Clone, Serialize, Deserialize)]
+    pub struct Session {
+        ends: u64,
+    }
+    #[derive(Clone, Default, Serialize, Deserialize)]
+    pub struct Expiry;
+
+    pub struct Login {
+        tenant: u64,
+        user: u64,
+        ends: u64,
+    }
+
+    pub struct Expire {
+        tenant: u64,
+        now: u64,
+    }
+
+    impl Receive<Host> for Login {
+        fn addressees(&self, to: &mut To<'_, Host>) {
+            to.write::<Tenant>(self.tenant);
+        }
+
+        fn receive(&self, objects: &mut Objects<'_, Host>) -> Result<(), AccessError<Id>> {
+            let mut sessions = objects.indexed::<Session>(self.tenant)?;
+            sessions.put((self.tenant, self.user), Session { ends: self.ends }).map(drop)
+        }
+    }
+
+    #[test]
+    fn sessions_end_in_the_order_of_their_ends() {
+        let mut bench = Bench::<Host>::shards(2);
+        // The second of the user 1 replaces the first.
+        for (user, ends) in [(1, 5), (2, 7), (3, 9), (1, 9)] {
+            assert_eq!(bench.call(Login { tenant: 7, user, ends }), Ok(()));
+        }
+        assert_eq!(bench.call(Expire { tenant: 7, now: 9 }), Ok(1));
+        assert!(bench.read::<Session>((7, 2)).is_none() && bench.read::<Session>((7, 1)).is_some());
+        assert_eq!(bench.call(Expire { tenant: 7, now: 10 }), Ok(2));
+        assert_eq!(bench.objects().count(), 0);
+    }
+}
+
+/// Blobs.
+mod blobs {
+    use freehold::testing::Bench;
+    use freehold::{AccessError, BlobPart, Objects, Receive, To};
+
+    use super::{Deserialize, Serialize};
+
+    freehold::actor! {
+        pub actor Drive {
+            id: Id, state: State, message: Message, reply: Reply, error: AccessError<Id>,
+            kinds { File(file: u64), Part(file: u64, part: u64) in File(file) }
+            messages { Upload -> u64 }
+        }
+    }
+
+    #[derive(Clone, Serialize, Deserialize)]
+    pub struct File;
+    #[derive(Clone, Serialize, Deserialize)]
+    pub struct Part(Vec<u8>);
+
+    pub struct Upload {
+        file: u64,
+        bytes: Vec<u8>,
+    }
+
+    impl BlobPart<Drive> for Part {
+        fn part_key(file: u64, part: u64) -> (u64, u64) {
+            (file, part)
+        }
+
+        fn part_number((_, part): (u64, u64)) -> u64 {
+            part
+        }
+
+        fn of_bytes(bytes: Vec<u8>) -> Part {
+            Part(bytes)
+        }
+
+        fn bytes(&self) -> &[u8] {
+            &self.0
+        }
+
+        fn bytes_mut(&mut self) -> &mut Vec<u8> {
+            &mut self.0
+        }
+    }
+
+    impl Receive<Drive> for Upload {
+        fn addressees(&self, to: &mut To<'_, Drive>) {
+            to.write::<File>(self.file);
+        }
+
+        fn receive(&self, objects: &mut Objects<'_, Drive>) -> Result<u64, AccessError<Id>> {
+            let mut file = objects.blob::<Part>(self.file)?;
+            file.append(&self.bytes)?;
+            Ok(file.len())
+        }
+    }
+
+    #[test]
+    fn a_file_is_in_parts() {
+        let mut bench = Bench::<Drive>::shards(2);
+        for (bytes, len) in [(5000, 5000), (3192, 8192), (1, 8193)] {
+            assert_eq!(bench.call(Upload { file: 7, bytes: vec![1; bytes] }), Ok(len));
+        }
+        let parts = [0, 1, 2, 3].map(|part| bench.read::<Part>((7, part)).map_or(0, |part| part.0.len()));
+        assert_eq!(parts, [4096, 4096, 1, 0]);
+    }
+}
+
 mod collections {
     use freehold::{AccessError, Config, Objects, Receive, Runtime, Shards, To};
 

@@ -112,6 +112,15 @@ impl<'a, A: Actor> Objects<'a, A> {
     ///
     /// See [`Collection`] for an example.
     ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, Objects};
+    /// # fn receive<A: Actor<State = u64>>(book: A::Id, order: A::Id, objects: &mut Objects<'_, A>) -> Result<(), AccessError<A::Id>> {
+    /// let mut orders = objects.collection(book)?;
+    /// orders.insert(order, 5)?;
+    /// assert!(!orders.is_empty());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`AccessError::Entry`] if `id` is an entry of another; otherwise as [`Objects::get`].
     pub fn collection(&mut self, id: A::Id) -> Result<Collection<'_, 'a, A>, AccessError<A::Id>> {

@@ -24,6 +24,17 @@ use crate::actor::{AccessError, Actor};
 pub trait EntryKind<A: Actor>: Kind<A> {
     /// The kind of the header of the collection.
     type Header: Kind<A>;
+    /// Whether entries have a second order, by [`Indexed`](crate::Indexed). Then
+    /// [`Objects::indexed`] changes them, and what would here does not compile.
+    const IS_INDEXED: bool = false;
+}
+
+/// To be refused when it is compiled: entries that have a second order are changed past it.
+const fn keeps_no_index<A: Actor, E: EntryKind<A>>() {
+    assert!(
+        !E::IS_INDEXED,
+        "these entries have a second order (`by`), so they are changed through `objects.indexed::<..>`"
+    );
 }
 
 /// The entries of one collection, by their keys, and its header: see
@@ -64,7 +75,7 @@ pub struct KindEntries<'c, 'a, A: Actor, E: EntryKind<A>> {
 }
 
 /// What a key leads to, or why it does not.
-type Reached<A, T> = Result<T, AccessError<<A as Actor>::Id>>;
+pub(super) type Reached<A, T> = Result<T, AccessError<<A as Actor>::Id>>;
 
 /// A range of keys as one of ids.
 #[inline]
@@ -75,6 +86,17 @@ fn to_ids<A: Actor, E: Kind<A>>(keys: &impl RangeBounds<E::Key>) -> (Bound<A::Id
 impl<'a, A: Actor> Objects<'a, A> {
     /// The entries of the kind `E` of the collection whose header has this key: see
     /// [`KindEntries`].
+    ///
+    /// ```
+    /// # use freehold_shard::{AccessError, Actor, EntryKind, Kind, Objects};
+    /// # fn receive<A: Actor, Book: Kind<A, Key = u64>, Order: EntryKind<A, Header = Book, Key = (u64, u64)>>(order: Order, objects: &mut Objects<'_, A>) -> Result<(), AccessError<A::Id>> {
+    /// // An order at the price 100 in the book 7; and the cheapest that is there.
+    /// let mut orders = objects.entries::<Order>(7)?;
+    /// orders.put((7, 100), order)?;
+    /// let cheapest = orders.first().map(|((_book, price), _)| price);
+    /// assert!(cheapest.is_some_and(|price| price <= 100));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`Objects::collection`].
@@ -137,6 +159,7 @@ impl<'c, 'a, A: Actor, E: EntryKind<A>> KindEntries<'c, 'a, A, E> {
     /// [`AccessError::WrongKind`] as [`Objects::read`]; otherwise as [`Collection::get_mut`].
     #[inline]
     pub fn write(&mut self, key: E::Key) -> Reached<A, Option<&mut E>> {
+        const { keeps_no_index::<A, E>() };
         let id = E::id(key);
         let state = self.collection.get_mut(id)?;
         state.map(|state| E::of_mut(state).ok_or_else(|| wrong_kind::<A, E>(id))).transpose()
@@ -147,6 +170,7 @@ impl<'c, 'a, A: Actor, E: EntryKind<A>> KindEntries<'c, 'a, A, E> {
     /// # Errors
     /// [`AccessError::WrongKind`] as [`Objects::read`]; otherwise as [`Collection::insert`].
     pub fn put(&mut self, key: E::Key, entry: E) -> Reached<A, Option<E>> {
+        const { keeps_no_index::<A, E>() };
         let id = E::id(key);
         match self.collection.insert(id, entry.into_state())?.map(E::from_state) {
             None => Ok(None),
@@ -163,6 +187,7 @@ impl<'c, 'a, A: Actor, E: EntryKind<A>> KindEntries<'c, 'a, A, E> {
     /// # Errors
     /// [`AccessError::WrongKind`] as [`Objects::read`]; otherwise as [`Collection::remove`].
     pub fn take(&mut self, key: E::Key) -> Reached<A, Option<E>> {
+        const { keeps_no_index::<A, E>() };
         let id = E::id(key);
         match self.collection.remove(id)?.map(E::from_state) {
             None => Ok(None),
@@ -208,6 +233,7 @@ impl<'c, 'a, A: Actor, E: EntryKind<A>> KindEntries<'c, 'a, A, E> {
         most: usize,
         mut keeps: impl FnMut(E::Key, &E) -> bool,
     ) -> Reached<A, Option<E::Key>> {
+        const { keeps_no_index::<A, E>() };
         let (mut from, to) = to_ids::<A, E>(&keys);
         let (mut left, mut looks) = (most, most);
         loop {
@@ -234,6 +260,7 @@ impl<'c, 'a, A: Actor, E: EntryKind<A>> KindEntries<'c, 'a, A, E> {
     /// # Errors
     /// As [`Collection::clear`].
     pub fn clear(&mut self) -> Reached<A, ()> {
+        const { keeps_no_index::<A, E>() };
         let is_of_kind = |entry: Option<(A::Id, _)>| entry.is_none_or(|(id, _)| E::key(id).is_some());
         // Ids of one kind lie together.
         if is_of_kind(self.collection.first()) && is_of_kind(self.collection.last()) {
@@ -304,6 +331,7 @@ impl<'e, 'c, 'a, A: Actor, E: EntryKind<A>> KindEntry<'e, 'c, 'a, A, E> {
     /// # Panics
     /// As [`KindEntry::read`].
     pub fn write(&mut self) -> Reached<A, &mut E> {
+        const { keeps_no_index::<A, E>() };
         Ok(E::of_mut(self.entry.state_mut()?).expect("its kind was looked at"))
     }
 
@@ -312,6 +340,7 @@ impl<'e, 'c, 'a, A: Actor, E: EntryKind<A>> KindEntry<'e, 'c, 'a, A, E> {
     /// # Errors
     /// As [`Collection::get_mut`].
     pub fn take(&mut self) -> Reached<A, Option<E>> {
+        const { keeps_no_index::<A, E>() };
         Ok(self.entry.remove()?.and_then(|state| E::from_state(state).ok()))
     }
 }
