@@ -102,7 +102,8 @@ impl<A: Actor, E: Indexed<A>> IndexedEntries<'_, '_, A, E> {
     /// The entry with this key; `None` if it does not exist.
     ///
     /// # Errors
-    /// [`AccessError::WrongKind`] as [`Objects::read`]; otherwise as [`Collection::get`].
+    /// [`AccessError::WrongKind`](crate::AccessError::WrongKind) as [`Objects::read`]; otherwise as
+    /// [`Collection::get`].
     pub fn read(&self, key: E::Key) -> Reached<A, Option<&E>> {
         let state = self.collection.get(E::id(key))?;
         state.map(|state| E::of(state).ok_or_else(|| wrong_kind::<A, E>(E::id(key)))).transpose()
@@ -132,8 +133,9 @@ impl<A: Actor, E: Indexed<A>> IndexedEntries<'_, '_, A, E> {
     /// Gives the entry with this key this value, and returns the one it had.
     ///
     /// # Errors
-    /// [`AccessError::WrongKind`] as [`Objects::read`]; otherwise as [`Collection::insert`]: then
-    /// the message must fail with it, as every message does that returns the error.
+    /// [`AccessError::WrongKind`](crate::AccessError::WrongKind) as [`Objects::read`]; otherwise as
+    /// [`Collection::insert`]. The message must fail with it, as every message does that returns
+    /// the error: else the second order may lack the entry.
     pub fn put(&mut self, key: E::Key, entry: E) -> Reached<A, Option<E>> {
         let was = self.read(key)?.and_then(|was| E::place_of(key, was));
         self.move_place(was, E::place_of(key, &entry))?;
