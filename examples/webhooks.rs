@@ -1,4 +1,4 @@
-//! A shop that tells a web service of every order, by actions on tokio.
+//! A shop that tells a web service of every order, by actions through `reqwest` on tokio.
 //!
 //! `webhooks DIRECTORY [ORDERS]` opens the shop in that directory, places so many orders, and waits
 //! until the service has heard of all orders that there are. Kill it and start it again: what it
@@ -7,6 +7,7 @@
 //! The service is a part of this program, so that it runs without a network. It refuses every third
 //! request, and what was refused is tried again later by the shop.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,9 +16,10 @@ use std::time::Duration;
 use freehold::{
     AccessError, Action, ActionOf, Config, Embedding, LogConfig, Objects, Receive, Runtime, Shards, To,
 };
+use reqwest::Client;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 freehold::actor! {
     /// The shop.
@@ -117,28 +119,16 @@ impl Receive<Shop> for Retry {
     }
 }
 
-/// Performs an action: calls the service, and says what it answered. In your program this is a
-/// client such as `reqwest`.
-async fn notify(service: std::net::SocketAddr, action: Action<Shop>) {
+/// Performs an action: calls the service, and says what it answered.
+async fn notify(client: Client, service: SocketAddr, action: Action<Shop>) {
     let Message::Notify(Notify { order, cents }) = *action.message() else {
         unreachable!("it is the only action")
     };
-    let key = action.id().number();
-    let request = format!(
-        "POST /orders/{order}?cents={cents} HTTP/1.1\r\nHost: shop\r\nIdempotency-Key: {key}\r\nConnection: close\r\n\r\n"
-    );
+    let request = client.post(format!("http://{service}/orders/{order}?cents={cents}"));
+    let request = request.header("Idempotency-Key", action.id().number());
     // An error of the network is an outcome like any other.
-    let status = call(service, &request).await.ok().flatten();
+    let status = request.send().await.ok().map(|answer| answer.status().as_u16());
     action.done(Notified { order, status });
-}
-
-/// Sends a request; returns the status of the answer.
-async fn call(service: std::net::SocketAddr, request: &str) -> std::io::Result<Option<u16>> {
-    let mut stream = TcpStream::connect(service).await?;
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer.split(' ').nth(1).and_then(|status| status.parse().ok()))
 }
 
 /// The service: answers every request, and refuses every third. Counts those that it answers.
@@ -185,7 +175,9 @@ fn run(directory: &Path, orders: u64) -> Result<(), Box<dyn std::error::Error>> 
 
     // Each action is a task on tokio; a shard has 32 of them under way.
     let spawner = tokio.handle().clone();
-    let embedding = Embedding::new().perform_with(move |action| drop(spawner.spawn(notify(service, action))));
+    let client = Client::new();
+    let perform = move |action| drop(spawner.spawn(notify(client.clone(), service, action)));
+    let embedding = Embedding::new().perform_with(perform);
     let config = Config { shards: Shards::Count(2), actions_max: 32, ..Config::default() };
     let runtime = Runtime::<Shop>::open_with(config, LogConfig::at(directory), embedding)?;
     let [found, known, _] = count(&runtime)?;

@@ -1,4 +1,4 @@
-//! A rate limiter with sessions, behind HTTP on tokio.
+//! A rate limiter with sessions, behind axum on tokio.
 //!
 //! `limiter [ADDRESS [BURST [SECONDS]]]` says where it listens, and ends when its standard input
 //! does (Ctrl-D). A tenant may use what is limited `BURST` times at once, and once more every
@@ -15,26 +15,28 @@
 //! of uses. A session that is not used ends by a timer, which each use takes back and sets anew.
 //! HTTP runs on tokio's threads: a handler awaits its message as it awaits anything else.
 
-use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
-use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::{self, Path};
+use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
 use freehold::{
-    AccessError, AskError, Config, Embedding, Handle, Key, Objects, Receive, Runtime, Shards, TimerId, To,
+    AccessError, AskError, Config, Embedding, Handle, Key, MessageOf, Objects, Receive, Runtime, Shards,
+    SnapshotError, TimerId, To,
 };
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use serde::Serialize;
+use tokio::net::TcpListener;
 
 #[cfg(test)]
 mod tests;
 
 /// A handler waits so long for room and for its answer.
 const DEADLINE: Duration = Duration::from_secs(2);
-const CONNECTIONS_MAX: usize = 1000;
-const REQUEST_BYTES_MAX: u64 = 8 << 10;
 
 freehold::actor! {
     actor Limiter {
@@ -176,102 +178,89 @@ fn ends_later(
     Ok((objects.now() + rules.session, timer))
 }
 
-/// What is answered to a request: its status, headers, and the body.
-type Answer = (&'static str, String, String);
+/// Why a request failed, as an answer.
+struct Failed(AskError<Refused>);
 
-fn answer(outcome: Result<String, AskError<Refused>>) -> Answer {
-    let failed = match outcome {
-        Ok(body) => return ("200 OK", String::new(), body),
-        Err(failed) => failed,
-    };
-    let retry_after = |wait: Duration| format!("Retry-After: {}\r\n", wait.as_secs() + 1);
-    let (status, headers) = match &failed {
-        AskError::Aborted(Refused::NoSession) => ("401 Unauthorized", String::new()),
-        AskError::Aborted(Refused::TooManySessions(_)) => ("409 Conflict", String::new()),
-        AskError::Aborted(Refused::TooFast(wait)) => ("429 Too Many Requests", retry_after(*wait)),
-        // There was no room before the deadline, or no answer.
-        AskError::Overloaded | AskError::TimedOut | AskError::Stopped => {
-            ("503 Service Unavailable", retry_after(Duration::ZERO))
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let retry_after = |wait: Duration| [(RETRY_AFTER, (wait.as_secs() + 1).to_string())];
+        let text = self.0.to_string();
+        match self.0 {
+            AskError::Aborted(Refused::NoSession) => (StatusCode::UNAUTHORIZED, text).into_response(),
+            AskError::Aborted(Refused::TooManySessions(_)) => (StatusCode::CONFLICT, text).into_response(),
+            AskError::Aborted(Refused::TooFast(wait)) => {
+                (StatusCode::TOO_MANY_REQUESTS, retry_after(wait), text).into_response()
+            }
+            // There was no room before the deadline, or no answer.
+            AskError::Overloaded | AskError::TimedOut | AskError::Stopped => {
+                (StatusCode::SERVICE_UNAVAILABLE, retry_after(Duration::ZERO), text).into_response()
+            }
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, text).into_response(),
         }
-        _ => ("500 Internal Server Error", String::new()),
-    };
-    (status, headers, failed.to_string())
+    }
 }
 
-/// One request, from its first line: the method, and what is asked of which session.
-async fn handle(limiter: &Handle<Limiter>, line: &str) -> Answer {
-    let mut words = line.split([' ', '/']).filter(|word| !word.is_empty());
-    let [method, action, name, number] = std::array::from_fn(|_| words.next().unwrap_or_default());
-    // What is no token is that of no session.
-    let (tenant, token) = (Key::new(name), number.parse().unwrap_or_default());
-    let deadline = tokio::time::sleep(DEADLINE);
-    match (method, action) {
-        ("POST", "login") => {
-            // A token is not to be guessed: this is of a hash with random keys.
-            let token = RandomState::new().hash_one(name);
-            let login = limiter.call_waiting(Login((tenant, token))).until(deadline).await;
-            answer(login.map(|()| format!("{{\"session\":{token}}}")))
-        }
-        ("POST", "use") => {
-            let used = limiter.call_waiting(Use((tenant, token))).until(deadline).await;
-            answer(used.map(|left| format!("{{\"left\":{left}}}")))
-        }
-        ("POST", "logout") => {
-            let ended = limiter.call_waiting(Logout((tenant, token))).until(deadline).await;
-            answer(ended.map(|()| String::new()))
-        }
-        ("GET", "sessions") => match sessions(limiter, tenant).await {
-            Ok(body) => ("200 OK", String::new(), body),
-            Err(failed) => ("503 Service Unavailable", String::new(), failed.to_string()),
-        },
-        _ => ("404 Not Found", String::new(), "POST login, use or logout, or GET sessions".to_owned()),
-    }
+/// What the handlers share.
+type Shared = extract::State<Handle<Limiter>>;
+
+#[derive(Serialize)]
+struct LoggedIn {
+    session: u64,
+}
+
+#[derive(Serialize)]
+struct Used {
+    left: u32,
+}
+
+/// A session in a list.
+#[derive(Serialize)]
+struct Listed {
+    session: u64,
+    uses: u64,
+}
+
+/// Which session a path names. What is no token is that of no session.
+fn session((name, token): (String, String)) -> SessionKey {
+    (Key::new(&name), token.parse().unwrap_or_default())
+}
+
+/// Sends a message, and waits for room and for the answer, but not for ever.
+async fn send<M: MessageOf<Limiter>>(limiter: &Handle<Limiter>, message: M) -> Result<M::Reply, Failed> {
+    limiter.call_waiting(message).until(tokio::time::sleep(DEADLINE)).await.map_err(Failed)
+}
+
+async fn login(limiter: Shared, Path(name): Path<String>) -> Result<Json<LoggedIn>, Failed> {
+    // A token is not to be guessed: this is of a hash with random keys.
+    let session = RandomState::new().hash_one(&name);
+    send(&limiter, Login((Key::new(&name), session))).await?;
+    Ok(Json(LoggedIn { session }))
+}
+
+async fn use_once(limiter: Shared, Path(path): Path<(String, String)>) -> Result<Json<Used>, Failed> {
+    Ok(Json(Used { left: send(&limiter, Use(session(path))).await? }))
+}
+
+async fn logout(limiter: Shared, Path(path): Path<(String, String)>) -> Result<(), Failed> {
+    send(&limiter, Logout(session(path))).await
 }
 
 /// The sessions of a tenant, the first hundred of them, as of one instant.
-async fn sessions(limiter: &Handle<Limiter>, tenant: Key) -> Result<String, freehold::SnapshotError> {
-    let snapshot = limiter.snapshot().await?;
-    let mut body = String::new();
-    for ((_, token), Session { uses, .. }) in snapshot.read_entries::<Session>(tenant, .., 100).await? {
-        let comma = if body.is_empty() { "" } else { "," };
-        write!(body, "{comma}{{\"session\":{token},\"uses\":{uses}}}").expect("a string takes all");
-    }
-    Ok(format!("[{body}]"))
+async fn sessions(limiter: Shared, Path(name): Path<String>) -> Result<Json<Vec<Listed>>, Response> {
+    let failed = |error: SnapshotError| (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response();
+    let snapshot = limiter.snapshot().await.map_err(failed)?;
+    let found = snapshot.read_entries::<Session>(Key::new(&name), .., 100).await.map_err(failed)?;
+    let listed = |((_, session), Session { uses, .. })| Listed { session, uses };
+    Ok(Json(found.into_iter().map(listed).collect()))
 }
 
-/// Answers the requests of one connection, until the client has no more.
-async fn connection(stream: TcpStream, limiter: Handle<Limiter>) -> std::io::Result<()> {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let (mut line, mut header, mut request) =
-            (String::new(), String::new(), (&mut stream).take(REQUEST_BYTES_MAX));
-        request.read_line(&mut line).await?;
-        while request.read_line(&mut header).await? > 0 && header != "\r\n" {
-            header.clear();
-        }
-        if header != "\r\n" {
-            return Ok(());
-        }
-        let (status, headers, body) = handle(&limiter, line.trim_end()).await;
-        let length = body.len();
-        let answer = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\n\r\n{body}");
-        stream.write_all(answer.as_bytes()).await?;
-    }
-}
-
-async fn serve(listener: TcpListener, limiter: Handle<Limiter>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        // Full is a wait here: the client waits in the queue of the listener.
-        let place = room.clone().acquire_owned().await.expect("nobody closes it");
-        let Ok((stream, _)) = listener.accept().await else {
-            // No descriptor is left, for one: some come back when connections end.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let limiter = limiter.clone();
-        tokio::spawn(async move { (connection(stream, limiter).await, place) });
-    }
+fn routes(limiter: Handle<Limiter>) -> Router {
+    Router::new()
+        .route("/login/{tenant}", post(login))
+        .route("/use/{tenant}/{session}", post(use_once))
+        .route("/logout/{tenant}/{session}", post(logout))
+        .route("/sessions/{tenant}", get(sessions))
+        .with_state(limiter)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -290,7 +279,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let listener = tokio.block_on(TcpListener::bind(address))?;
     println!("listening on http://{}", listener.local_addr()?);
-    tokio.spawn(serve(listener, runtime.handle()));
+    let routes = routes(runtime.handle());
+    tokio.spawn(async move { axum::serve(listener, routes).await });
     std::io::stdin().read_to_end(&mut Vec::new())?;
 
     // First tokio, so that nobody asks any more. Then what was accepted runs to its end.

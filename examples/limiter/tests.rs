@@ -60,9 +60,11 @@ fn a_session_ends_when_it_was_not_used_for_long() {
 
 #[test]
 fn errors_become_statuses() {
-    let status = |failed| answer(Err(failed)).0;
-    assert_eq!(status(AskError::Aborted(Refused::NoSession)), "401 Unauthorized");
-    assert_eq!(status(AskError::TimedOut), "503 Service Unavailable");
-    let (status, headers, _) = answer(Err(AskError::Aborted(Refused::TooFast(Duration::from_millis(1500)))));
-    assert_eq!((status, &*headers), ("429 Too Many Requests", "Retry-After: 2\r\n"));
+    let status = |failed| Failed(failed).into_response().status();
+    assert_eq!(status(AskError::Aborted(Refused::NoSession)), StatusCode::UNAUTHORIZED);
+    assert_eq!(status(AskError::TimedOut), StatusCode::SERVICE_UNAVAILABLE);
+    let wait = Duration::from_millis(1500);
+    let answer = Failed(AskError::Aborted(Refused::TooFast(wait))).into_response();
+    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.headers()[RETRY_AFTER], "2");
 }

@@ -17,7 +17,9 @@ fn request(stream: &mut BufReader<TcpStream>, request: &str) -> (u16, String) {
     while line != "\r\n" {
         line.clear();
         stream.read_line(&mut line).expect("its headers have an end");
-        if let Some(bytes) = line.strip_prefix("Content-Length: ") {
+        if let Some((name, bytes)) = line.split_once(": ")
+            && name.eq_ignore_ascii_case("Content-Length")
+        {
             length = bytes.trim().parse().expect("a length");
         }
     }
