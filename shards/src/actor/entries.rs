@@ -79,7 +79,7 @@ pub(super) type Reached<A, T> = Result<T, AccessError<<A as Actor>::Id>>;
 
 /// A range of keys as one of ids.
 #[inline]
-fn to_ids<A: Actor, E: Kind<A>>(keys: &impl RangeBounds<E::Key>) -> (Bound<A::Id>, Bound<A::Id>) {
+pub(super) fn to_ids<A: Actor, E: Kind<A>>(keys: &impl RangeBounds<E::Key>) -> (Bound<A::Id>, Bound<A::Id>) {
     (keys.start_bound().map(|key| E::id(*key)), keys.end_bound().map(|key| E::id(*key)))
 }
 

@@ -7,11 +7,11 @@
 //! has its place there, and no place is of another. [`IndexedEntries`] keeps both, and
 //! [`KindEntries`](crate::KindEntries) changes no entries of such a kind: that does not compile.
 
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 
 use crate::actor::Actor;
 use crate::actor::collection::Collection;
-use crate::actor::entries::{EntryKind, Reached};
+use crate::actor::entries::{EntryKind, Reached, to_ids};
 use crate::actor::kind::{Kind, wrong_kind};
 use crate::actor::objects::Objects;
 
@@ -86,11 +86,6 @@ impl<'a, A: Actor> Objects<'a, A> {
     ) -> Reached<A, IndexedEntries<'_, 'a, A, E>> {
         Ok(IndexedEntries { collection: self.collection(E::Header::id(key))?, key })
     }
-}
-
-/// A range of keys as one of ids.
-fn to_ids<A: Actor, K: Kind<A>>(keys: &impl RangeBounds<K::Key>) -> (Bound<A::Id>, Bound<A::Id>) {
-    (keys.start_bound().map(|key| K::id(*key)), keys.end_bound().map(|key| K::id(*key)))
 }
 
 impl<A: Actor, E: Indexed<A>> IndexedEntries<'_, '_, A, E> {
