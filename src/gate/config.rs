@@ -26,7 +26,8 @@ pub struct GateConfig {
     pub workers: Workers,
     /// Claims that may be in the gate, from when each is asked until it is answered; beyond it
     /// `ask` answers [`GateError::Overloaded`](crate::GateError::Overloaded). Claims of suspects,
-    /// which are verified apart, get a quarter of it. 4 to 1,048,576. Default: 4,096.
+    /// which are verified apart, get a quarter of it, and those of one suspect a quarter of that.
+    /// 4 to 1,048,576. Default: 4,096.
     pub claims_max: usize,
     /// Claims of these that one sender may have, so that none takes all the room. A program that
     /// asks all claims as one sender, of one line, raises it. 1 to 1,048,576. Default: 1,024.

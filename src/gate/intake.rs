@@ -73,6 +73,8 @@ pub(super) struct Intake<A: Actor, V: Verifier<A>> {
     /// How many wait apart.
     apart: usize,
     apart_max: usize,
+    /// How many of these may be of one sender, so that no suspect keeps the others out.
+    apart_of_one_max: usize,
     batch_max: usize,
     is_closed: bool,
 }
@@ -82,7 +84,7 @@ pub(super) struct Intake<A: Actor, V: Verifier<A>> {
 pub(super) enum NotTaken {
     Closed,
     Broken(String),
-    /// Suspects have no more room.
+    /// Suspects have no more room, or this one has its share of it.
     Full,
 }
 
@@ -103,6 +105,7 @@ impl<A: Actor, V: Verifier<A>> Intake<A, V> {
             waiting: HashMap::new(),
             apart: 0,
             apart_max: claims_max / 4,
+            apart_of_one_max: (claims_max / 16).max(1),
             batch_max,
             is_closed: false,
         }
@@ -129,7 +132,8 @@ impl<A: Actor, V: Verifier<A>> Intake<A, V> {
         }
         let of_sender = self.waiting.get(&entry.sender);
         let is_apart = self.suspects.contains(entry.sender) || of_sender.is_some_and(|it| it.apart > 0);
-        if is_apart && self.apart >= self.apart_max {
+        let of_suspect = of_sender.map_or(0, |it| it.apart);
+        if is_apart && (self.apart >= self.apart_max || of_suspect >= self.apart_of_one_max) {
             return Err((NotTaken::Full, entry));
         }
         let of_sender = self.waiting.entry(entry.sender).or_default();

@@ -134,9 +134,9 @@ pub enum GateError<E, R> {
     /// The claim passed, and this is what became of its message.
     #[error("the claim passed the gate: {0}")]
     Message(AskError<E>),
-    /// `claims_max` claims are in the gate, or `sender_claims_max` of this sender, or a quarter of
-    /// the room is taken by suspects, and this claim is of one. It was not looked
-    /// at; ask again later.
+    /// `claims_max` claims are in the gate, or `sender_claims_max` of this sender. Or this claim is
+    /// of a suspect, and suspects take a quarter of the room, or this one a sixteenth. The claim
+    /// was not looked at; ask again later.
     #[error("the gate is full; the claim was not looked at: try again later")]
     Overloaded,
     /// The runtime is stopping or has stopped. The claim never passed, and nothing changed.

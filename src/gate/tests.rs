@@ -211,7 +211,7 @@ fn a_batch_that_fails_is_halved_and_honest_claims_pass() {
 
 #[test]
 fn a_sender_of_a_bad_claim_is_verified_apart_from_then_on() {
-    let bench = bench(1, GateConfig { claims_max: 16, suspects_max: 1, ..GateConfig::default() });
+    let bench = bench(1, GateConfig { claims_max: 64, suspects_max: 1, ..GateConfig::default() });
     let of_sender = |line, kind| Claim { sender: 99, ..claim(line, kind) };
     let mut asks = vec![bench.ask(1, Kind::Good)];
     assert_eq!(bench.begun(), [1]);
@@ -224,7 +224,7 @@ fn a_sender_of_a_bad_claim_is_verified_apart_from_then_on() {
     (0..2).for_each(|_| bench.go_on());
     assert_eq!((bench.begun(), bench.begun()), (vec![2], vec![4]), "3 is of the same sender");
     asks.extend([bench.gate.ask(of_sender(7, Kind::Good)), bench.ask(8, Kind::Good)]);
-    // Suspects get a quarter of the room: of 3, 5, 7 and this.
+    // A suspect gets a sixteenth of the room: of 3, 5, 7 and this.
     asks.push(bench.gate.ask(of_sender(9, Kind::Good)));
     assert_eq!(known(bench.gate.ask(of_sender(10, Kind::Good))), Some(Err(GateError::Overloaded)));
     bench.let_all_go();
@@ -241,6 +241,40 @@ fn a_sender_of_a_bad_claim_is_verified_apart_from_then_on() {
     assert_eq!(bench.ask(11, Kind::Bad).wait(), Err(GateError::Refused("bad")));
     assert_eq!(bench.gate.ask(of_sender(12, Kind::Good)).wait(), Ok(coins(12)));
     assert_eq!(bench.gate.stats().apart, 4);
+}
+
+/// One sender filled the room of suspects with its claims, and an honest owner whose device had sent
+/// one bad claim was answered `Overloaded` for as long as that sender liked.
+#[test]
+fn a_suspect_does_not_take_the_room_of_the_others() {
+    let bench = bench(1, GateConfig { claims_max: 64, ..GateConfig::default() });
+    let of = |sender, line, kind| bench.gate.ask(Claim { sender, ..claim(line, kind) });
+    let senders = 50..55;
+    (0..senders.clone().count()).for_each(|_| bench.go_on());
+    for (line, sender) in (1..).zip(senders.clone()) {
+        assert_eq!(of(sender, line, Kind::Bad).wait(), Err(GateError::Refused("bad")));
+        bench.begun();
+    }
+    let mut asks = vec![bench.ask(10, Kind::Good)];
+    assert_eq!(bench.begun(), [10]);
+    // Four have as many as one may have, and that is the room of all.
+    let (mut line, mut refused) = (11, Vec::new());
+    for sender in senders {
+        for _ in 0..5 {
+            let mut ask = of(sender, line, Kind::Good);
+            line += 1;
+            match known(&mut ask) {
+                Some(outcome) => refused.push((sender, outcome)),
+                None => asks.push(ask),
+            }
+        }
+    }
+    let is_full = |sender| (sender, Err(GateError::Overloaded));
+    assert_eq!(refused, [50, 51, 52, 53, 54, 54, 54, 54, 54].map(is_full));
+    bench.let_all_go();
+    assert!(asks.into_iter().all(|ask| ask.wait().is_ok()));
+    // It has room again once its claims are taken.
+    assert_eq!(of(50, line, Kind::Good).wait(), Ok(coins(line)));
 }
 
 /// Two of three suspects are remembered. The first was forgotten while claims of it waited apart,
