@@ -138,7 +138,8 @@ impl Rig {
             // An object's record has its length, three bytes, and an id and a list's length of one
             // and two.
             Length::Leaves(bytes) => {
-                let used = self.shard.log_backlog() % self.bounds.batch() + 4 + 3 + 3 + bytes;
+                // A batch has a header of 128 bytes before its first record.
+                let used = self.shard.log_backlog().max(128) % self.bounds.batch() + 4 + 3 + 3 + bytes;
                 self.bounds.batch().saturating_sub(used)
             }
         }

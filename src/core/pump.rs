@@ -90,11 +90,7 @@ pub(crate) async fn pump<A: Actor>(
         // Each arm but one awaits something: see `pace`.
         match step {
             Step::Yield | Step::YieldIfNeeded => {
-                let now = here.last_clock();
-                if stall_timer.keep(now) {
-                    here.look_where_it_runs(now);
-                    here.publish_gauges(now);
-                }
+                keep(&here, &mut stall_timer, here.last_clock());
                 if step == Step::Yield {
                     glommio::executor().yield_now().await;
                 } else {
@@ -107,11 +103,11 @@ pub(crate) async fn pump<A: Actor>(
                 if !is_pinned {
                     std::thread::yield_now();
                 }
-                stall_timer.keep(Instant::now());
+                keep(&here, &mut stall_timer, Instant::now());
                 glommio::executor().yield_task_queue_now().await;
             }
             Step::SpinOn => {
-                stall_timer.keep(Instant::now());
+                keep(&here, &mut stall_timer, Instant::now());
                 glommio::executor().yield_task_queue_now().await;
             }
             Step::Look => std::hint::spin_loop(),
@@ -119,6 +115,15 @@ pub(crate) async fn pump<A: Actor>(
         }
     }
     wind_down(&here, stall_timer, park_state).await;
+}
+
+/// What a pump that is awake does once a millisecond. A pump that only spins or tries full lanes
+/// does so, too: else what the shard says of itself would be of the time before.
+fn keep<A: Actor>(here: &LocalShard<A>, stall_timer: &mut StallTimer, now: Instant) {
+    if stall_timer.keep(now) {
+        here.look_where_it_runs(now);
+        here.publish_gauges(now);
+    }
 }
 
 /// Has the last round before a park, and parks if that found nothing.
@@ -136,7 +141,7 @@ async fn rest<A: Actor>(
         let woken = park(here, park_state, stall_timer).await;
         pace.parked(woken.then(|| here.last_clock()));
     } else {
-        stall_timer.keep(Instant::now());
+        keep(here, stall_timer, Instant::now());
         glommio::executor().yield_task_queue_now().await;
     }
 }

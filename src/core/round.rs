@@ -144,11 +144,13 @@ impl<A: Actor> LocalShard<A> {
         }
         self.account(core, took);
         self.publish(core);
-        core.round_ended = Some(core.clock.last);
         self.tasks.forget_polled();
         pulse.turn_ends();
-        // A round that could only try full lanes again did nothing.
-        if taken > 0 || backlog == 0 || core.backlog < backlog { Found::Work } else { Found::FullLanes }
+        // A round that could only try full lanes again did nothing. The pump then gives its CPU
+        // away, and the time that takes is no task's.
+        let works = taken > 0 || backlog == 0 || core.backlog < backlog;
+        core.round_ended = works.then_some(core.clock.last);
+        if works { Found::Work } else { Found::FullLanes }
     }
 
     /// While the shard drains: whether it has nothing to do, which it then says.

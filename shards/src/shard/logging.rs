@@ -166,8 +166,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     /// How many bytes wait for the disk.
     pub fn log_backlog(&self) -> usize {
+        // A batch without records has a header, which is not written by itself.
         let waiting = |journal: &Journal<A>| {
-            journal.full.iter().map(BatchWriter::len).sum::<usize>() + journal.filling.len()
+            let filling = Some(&journal.filling).filter(|batch| !batch.is_empty());
+            journal.full.iter().chain(filling).map(BatchWriter::len).sum()
         };
         self.engine.journal.as_ref().map_or(0, |journal| waiting(journal))
     }
