@@ -5,15 +5,19 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use freehold::{LogConfig, Runtime, ShardStats};
 use freehold_metrics::{serve, text};
 use serde_json::Value;
 
-use super::patience::Patience;
-use super::skip::skip;
-use super::{HOLD, Message, ids, open, request};
+use super::forgetful::Served;
+use super::support::patience::Patience;
+use super::support::skip::skip;
+use super::{Counter, HOLD, Message, config, ids, open, request};
 
 /// A program of the package prometheus: `promtool`, or `prometheus`.
 fn program(name: &str, test: &str) -> Option<Command> {
@@ -45,6 +49,38 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
+    /// Scrapes this page five times a second, and goes by our rules with these words replaced.
+    fn start(mut program: Command, at: &Path, page: SocketAddr, replaced: &[(&str, &str)]) -> Prometheus {
+        let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("prometheus/alerts.yml");
+        let mut rules = std::fs::read_to_string(rules).expect("the rules are there");
+        for (words, others) in replaced {
+            assert!(rules.contains(words), "{words}");
+            rules = rules.replace(words, others);
+        }
+        std::fs::write(at.join("alerts.yml"), rules).expect("there is room");
+        let config = format!(
+            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}}\n\
+             rule_files: [alerts.yml]\n\
+             scrape_configs: [{{job_name: bank, static_configs: [{{targets: ['{page}']}}]}}]\n",
+        );
+        std::fs::write(at.join("prometheus.yml"), config).expect("there is room");
+        let addr =
+            TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port is free");
+        let child = program
+            .current_dir(at)
+            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
+            .arg(format!("--web.listen-address={addr}"))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it was there a moment ago");
+        Prometheus { child, addr }
+    }
+
+    /// Waits until these alerts fire, and no other.
+    fn until_firing(&self, what: &str, alerts: &[&str]) {
+        self.until("/api/v1/alerts", what, |data| data["alerts"].is_array() && firing(data) == alerts);
+    }
+
     /// Asks its API until the answer's `data` is as wanted.
     fn until(&self, path: &str, what: &str, is_so: impl Fn(&Value) -> bool) {
         let mut patience = Patience::of(Duration::from_secs(60));
@@ -65,13 +101,14 @@ impl Prometheus {
 /// The names of the alerts that fire.
 fn firing(data: &Value) -> Vec<&str> {
     let alerts = data["alerts"].as_array().map_or(&[][..], Vec::as_slice);
-    alerts.iter().filter_map(|alert| alert["labels"]["alertname"].as_str()).collect()
+    let fire = alerts.iter().filter(|alert| alert["state"] == "firing");
+    fire.filter_map(|alert| alert["labels"]["alertname"].as_str()).collect()
 }
 
 #[test]
 fn a_real_prometheus_scrapes_a_runtime_and_raises_the_alert_of_a_stuck_handler() {
     let test = "a_real_prometheus_scrapes_a_runtime_and_raises_the_alert_of_a_stuck_handler";
-    let Some(mut prometheus) = program("prometheus", test) else { return };
+    let Some(prometheus) = program("prometheus", test) else { return };
     let (runtime, directory) = open();
     let bank = runtime.handle();
     let [[here], _] = ids(&bank);
@@ -79,27 +116,8 @@ fn a_real_prometheus_scrapes_a_runtime_and_raises_the_alert_of_a_stuck_handler()
     let server = serve(bank.clone(), "127.0.0.1:0").expect("a port is free");
 
     // As the rules are, but for the seconds after which a handler is stuck.
-    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("prometheus/alerts.yml");
-    let rules = std::fs::read_to_string(rules).expect("the rules are there");
-    let sooner = rules.replace("freehold_in_turn_seconds > 5", "freehold_in_turn_seconds > 0.5");
-    assert_ne!(rules, sooner);
-    std::fs::write(directory.path().join("alerts.yml"), sooner).expect("there is room");
-    let config = format!(
-        "global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}}\n\
-         rule_files: [alerts.yml]\n\
-         scrape_configs: [{{job_name: bank, static_configs: [{{targets: ['{}']}}]}}]\n",
-        server.addr()
-    );
-    std::fs::write(directory.path().join("prometheus.yml"), config).expect("there is room");
-    let addr = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port is free");
-    let child = prometheus
-        .current_dir(directory.path())
-        .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
-        .arg(format!("--web.listen-address={addr}"))
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("it was there a moment ago");
-    let prometheus = Prometheus { child, addr };
+    let soon = [("freehold_in_turn_seconds > 5", "freehold_in_turn_seconds > 0.5")];
+    let prometheus = Prometheus::start(prometheus, directory.path(), server.addr(), &soon);
 
     prometheus.until("/api/v1/query?query=freehold_messages_total", "it has our numbers", |data| {
         data["result"].as_array().is_some_and(|series| series.len() == 2 * 7)
@@ -108,18 +126,92 @@ fn a_real_prometheus_scrapes_a_runtime_and_raises_the_alert_of_a_stuck_handler()
         let rules = data["groups"][0]["rules"].as_array();
         rules.is_some_and(|rules| rules.len() == 14 && rules.iter().all(|rule| rule["health"] == "ok"))
     });
-    prometheus.until("/api/v1/alerts", "a healthy run has no alert", |data| {
-        data["alerts"].is_array() && firing(data).is_empty()
-    });
+    prometheus.until_firing("a healthy run has no alert", &[]);
     let held = HOLD.lock().unwrap_or_else(PoisonError::into_inner);
     let stuck = bank.ask(Message::Hold(here));
-    prometheus
-        .until("/api/v1/alerts", "the handler is stuck", |data| firing(data) == ["FreeholdStuckHandler"]);
+    prometheus.until_firing("the handler is stuck", &["FreeholdStuckHandler"]);
     drop(held);
     stuck.wait().expect("it comes back");
-    prometheus.until("/api/v1/alerts", "all is well again", |data| {
-        data["alerts"].is_array() && firing(data).is_empty()
+    prometheus.until_firing("all is well again", &[]);
+}
+
+/// Rates of some seconds, and not of minutes.
+const SOON: [(&str, &str); 4] =
+    [("[5m]", "[5s]"), ("[1m]", "[5s]"), ("for: 2m", "for: 1s"), ("for: 1m", "for: 1s")];
+
+/// Does this on a thread of its own again and again, until what is returned is dropped.
+struct Load {
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Load {
+    fn of(mut work: impl FnMut() + Send + 'static) -> Load {
+        let ends = Arc::new(AtomicBool::new(false));
+        let seen = ends.clone();
+        let work = move || {
+            while !seen.load(Ordering::Relaxed) {
+                work();
+            }
+        };
+        Load { ends, thread: Some(std::thread::spawn(work)) }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(std::thread::panicking() || ended.is_some_and(|ended| ended.is_ok()));
+    }
+}
+
+#[test]
+fn a_hot_object_raises_its_alert_and_no_other() {
+    let test = "a_hot_object_raises_its_alert_and_no_other";
+    let Some(prometheus) = program("prometheus", test) else { return };
+    let (runtime, directory) = open();
+    let bank = runtime.handle();
+    let server = serve(bank.clone(), "127.0.0.1:0").expect("a port is free");
+    let [[hot, ..], others] = ids::<256>(&bank);
+    let prometheus = Prometheus::start(prometheus, directory.path(), server.addr(), &SOON);
+    let _load = Load::of(move || {
+        let outcomes = bank.ask_all(others.map(|other| Message::AddBoth(hot, other))).wait();
+        assert!(outcomes.iter().all(Result::is_ok));
     });
+    prometheus.until_firing("an object is hot", &["FreeholdHotObject"]);
+    let query = "/api/v1/query?query=freehold_hot_waits";
+    prometheus.until(query, "it is that one", |data| {
+        let series = data["result"].as_array();
+        series.is_some_and(|them| them.iter().any(|one| one["metric"]["id"] == hot.to_string()))
+    });
+}
+
+#[test]
+fn a_slow_disk_raises_its_alert_and_no_other() {
+    let test = "a_slow_disk_raises_its_alert_and_no_other";
+    let Some(prometheus) = program("prometheus", test) else { return };
+    let mut disk = match Served::mounted(1) {
+        Ok(disk) => disk,
+        Err(why) => return skip(test, &why),
+    };
+    let directory = tempfile::tempdir().expect("there is room");
+    let runtime =
+        Runtime::<Counter>::open(config(1), LogConfig::at(disk.at())).expect("it starts on this machine");
+    let bank = runtime.handle();
+    let server = serve(bank.clone(), "127.0.0.1:0").expect("a port is free");
+    let prometheus = Prometheus::start(prometheus, directory.path(), server.addr(), &SOON);
+    let _load = Load::of(move || {
+        disk.hang();
+        let ask = bank.ask(Message::Add(1));
+        let takes = |shard: &ShardStats| shard.in_log_write_for > Some(Duration::from_millis(150));
+        while !takes(&bank.stats().shards[0]) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        disk.go_on();
+        assert!(ask.wait().is_ok());
+    });
+    prometheus.until_firing("the disk is slow", &["FreeholdSlowDisk"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use freehold_metrics::serve;
 
-use super::patience::Patience;
+use super::support::patience::Patience;
 use super::{HOLD, Message, Numbers, ids, is_refused, open, until};
 
 #[test]

@@ -3,15 +3,21 @@
 
 mod alerts;
 mod counts;
+mod gates;
+mod logs;
 mod names;
 mod pages;
+mod sends;
 mod slow;
 
-#[path = "../../../tests/support/patience.rs"]
+#[path = "../../../tests/support/forgetful.rs"]
+mod forgetful;
+#[path = "../../../tests/support/mounts.rs"]
 #[allow(dead_code, reason = "each test uses a part of it")]
-mod patience;
-#[path = "../../../tests/support/skip.rs"]
-mod skip;
+mod mounts;
+#[path = "../../../tests/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each test uses a part of it")]
+mod support;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -37,7 +43,22 @@ enum Message {
     Break(u64),
     /// Does not come back before the test lets go of [`HOLD`].
     Hold(u64),
+    /// Changes the others, too, and does not declare them.
+    Reach(u64, Vec<u64>),
+    /// Tells to add to the other.
+    Tell(u64, u64),
+    /// Tells to add to itself after so many milliseconds.
+    TellAfter(u64, u64),
+    /// Tells to do what takes [`LONG_TURN`], so much later.
+    TellLong(u64),
+    Long(u64),
+    /// Has an action performed.
+    Act(u64),
+    Action,
 }
+
+/// Longer than a turn may be without being called slow.
+const LONG_TURN: Duration = Duration::from_millis(30);
 
 /// Tests that hold shards up take this: one at a time, as a message cannot carry a lock.
 static HOLD: Mutex<()> = Mutex::new(());
@@ -51,8 +72,8 @@ impl Actor for Counter {
             Message::AddBoth(..) => 1,
             Message::Refuse(_) => 2,
             Message::Hold(_) => 3,
-            // It is not counted apart.
-            Message::Break(_) => usize::MAX,
+            // The others are not counted apart.
+            _ => usize::MAX,
         }
     }
 
@@ -65,8 +86,15 @@ impl Actor for Counter {
     fn addressees(message: &Message, to: &mut Addressees<u64>) {
         match message {
             Message::Add(id) | Message::Refuse(id) | Message::Break(id) | Message::Hold(id) => to.write(*id),
+            Message::Reach(id, _) | Message::Tell(id, _) | Message::TellAfter(id, _) => to.write(*id),
+            Message::TellLong(id) | Message::Long(id) | Message::Act(id) => to.write(*id),
+            Message::Action => {}
             Message::AddBoth(one, other) => [one, other].into_iter().for_each(|id| to.write(*id)),
         }
+    }
+
+    fn is_action(message: &Message) -> bool {
+        matches!(message, Message::Action)
     }
 
     fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<u64, AccessError<u64>> {
@@ -84,6 +112,28 @@ impl Actor for Counter {
                 drop(HOLD.lock().unwrap_or_else(PoisonError::into_inner));
                 add(*id)
             }
+            Message::Reach(id, others) => {
+                others.iter().try_for_each(|other| add(*other).map(drop))?;
+                add(*id)
+            }
+            Message::Tell(id, other) => {
+                add(*id)?;
+                objects.tell(Message::Add(*other)).map(|()| 0)
+            }
+            Message::TellAfter(id, milliseconds) => {
+                add(*id)?;
+                objects.tell_after(Duration::from_millis(*milliseconds), Message::Add(*id)).map(|_| 0)
+            }
+            Message::TellLong(id) => {
+                add(*id)?;
+                objects.tell_after(LONG_TURN, Message::Long(*id)).map(|_| 0)
+            }
+            Message::Long(id) => {
+                std::thread::sleep(LONG_TURN);
+                add(*id)
+            }
+            Message::Act(_) => objects.perform(Message::Action).map(|_| 0),
+            Message::Action => Ok(0),
         }
     }
 }
@@ -98,6 +148,13 @@ fn config(shards: usize) -> Config {
         slow_message: SLOW,
         ..Config::default()
     }
+}
+
+/// Not a test: a disk in a process of its own.
+#[test]
+#[ignore = "it is a disk, for other tests"]
+fn a_disk() {
+    forgetful::Served::serve();
 }
 
 /// A runtime of two shards with a log, which goes with the directory.
@@ -159,7 +216,7 @@ impl Numbers {
 
 /// Scrapes until it is so.
 fn until(addr: SocketAddr, what: &str, is_so: impl Fn(&Numbers) -> bool) -> Numbers {
-    let mut patience = patience::Patience::of(Duration::from_secs(30));
+    let mut patience = support::patience::Patience::of(Duration::from_secs(30));
     loop {
         let numbers = Numbers::scraped(addr);
         if is_so(&numbers) {

@@ -98,6 +98,16 @@ fn dashboard_and_rules_ask_for_numbers_that_there_are() {
     }
 }
 
+/// A number that is always zero looks like health.
+#[test]
+fn each_number_is_driven_by_a_test() {
+    let driving = ["alerts", "counts", "gates", "logs", "sends"];
+    let driven = driving.map(|file| in_queries(&read(&format!("metrics/tests/it/{file}.rs"))));
+    let rest: Vec<_> =
+        in_code().into_iter().filter(|name| !driven.iter().any(|names| names.contains(name))).collect();
+    assert!(rest.is_empty(), "no test drives {rest:?}");
+}
+
 #[test]
 fn a_query_for_a_part_of_a_histogram_is_one_for_the_histogram() {
     let query =

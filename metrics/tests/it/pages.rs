@@ -8,7 +8,7 @@ use freehold::{LogConfig, Runtime, glommio};
 use freehold_metrics::{Page, Server, serve};
 use futures::{AsyncReadExt, AsyncWriteExt};
 
-use super::patience::Patience;
+use super::support::patience::Patience;
 use super::{Counter, Message, config, get, ids, open, request};
 
 #[test]

@@ -11,7 +11,7 @@ use freehold::{Handle, MessageTrace, Route, Stats};
 use freehold_metrics::{TraceExporter, serve};
 use serde_json::Value;
 
-use super::patience::Patience;
+use super::support::patience::Patience;
 use super::{Counter, HOLD, Message, SLOW, get, ids, open, until};
 
 /// Reads statistics until it is so.
