@@ -52,6 +52,7 @@ fn of_trace(trace: &MessageTrace) -> Value {
             "shard": wait.shard.0,
             "object": short(&wait.object),
             "ahead": wait.ahead,
+            "behind": wait.behind,
             "from_seconds": wait.from.as_secs_f64(),
             "to_seconds": wait.to.as_secs_f64(),
         })
@@ -185,11 +186,12 @@ impl TraceExporter {
             add(stage.name, INTERNAL, stage.from, stage.to, Vec::new());
         }
         for wait in &trace.waits {
-            let attributes = vec![
+            let mut attributes = vec![
                 number("freehold.shard", u64::from(wait.shard.0)),
                 text("freehold.object", &wait.object),
                 number("freehold.ahead", u64::from(wait.ahead)),
             ];
+            attributes.extend(wait.behind.map(|kind| text("freehold.behind", kind)));
             add("lock wait", INTERNAL, wait.from, wait.to, attributes);
         }
         spans

@@ -63,6 +63,7 @@ impl<A: Actor> LocalShard<A> {
                 shard: self.index,
                 object: format!("{:?}", wait.object),
                 ahead: wait.ahead,
+                behind: wait.behind,
                 began: at(wait.began),
                 ended: at(wait.ended),
             };

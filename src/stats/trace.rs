@@ -61,6 +61,9 @@ pub struct TracedWait {
     pub object: String,
     /// How many messages waited for that object before it, beside those that had its lock.
     pub ahead: u32,
+    /// What kind of message waited just before it; `None` if none did. What had the lock is not
+    /// known.
+    pub behind: Option<&'static str>,
     /// When it began, since the message was asked.
     pub from: Duration,
     /// When it ended.
@@ -140,6 +143,7 @@ pub(crate) struct SeenWait {
     pub(crate) shard: ShardIndex,
     pub(crate) object: String,
     pub(crate) ahead: u32,
+    pub(crate) behind: Option<&'static str>,
     pub(crate) began: Instant,
     pub(crate) ended: Instant,
 }
@@ -442,6 +446,7 @@ impl FollowedAsk {
             shard: wait.shard,
             object: wait.object,
             ahead: wait.ahead,
+            behind: wait.behind,
             from: since_ask(wait.began),
             to: since_ask(wait.ended),
         };
@@ -472,8 +477,9 @@ impl EndedTrace {
             for Stage { name, from, to } in self.0.stages() {
                 tracing::debug_span!("stage", stage = name, ?from, ?to).in_scope(|| {});
             }
-            for TracedWait { shard, object, ahead, from, to } in &self.0.waits {
-                tracing::debug_span!("lock_wait", shard = shard.0, object, ahead, ?from, ?to).in_scope(|| {});
+            for TracedWait { shard, object, ahead, behind, from, to } in &self.0.waits {
+                let (shard, behind) = (shard.0, behind.unwrap_or("?"));
+                tracing::debug_span!("lock_wait", shard, object, ahead, behind, ?from, ?to).in_scope(|| {});
             }
         });
     }
@@ -549,7 +555,8 @@ mod tests {
         traces.sample(7, 3, begun);
         traces.taken((7, 3), begun + ms(2), "Pay", Some("Account(1)".into()), Route::Consensus);
         let (began, ended) = (begun + ms(3), begun + ms(5));
-        let wait = SeenWait { shard: HERE, object: "Account(2)".into(), ahead: 4, began, ended };
+        let (object, behind) = ("Account(2)".into(), Some("Fold"));
+        let wait = SeenWait { shard: HERE, object, ahead: 4, behind, began, ended };
         traces.waited((7, 3), "Pay", wait);
         traces.ran([(7, 3)].into_iter(), Ran::InTurn(begun + ms(5)), begun + ms(6));
         let answered = traces.answered([(7, 3)].into_iter(), HERE, begun + ms(30));
@@ -565,7 +572,7 @@ mod tests {
         let names: Vec<_> = parts.iter().map(|part| part.name).collect();
         assert_eq!(names, ["stage", "stage", "stage", "lock_wait"]);
         assert!(is(&parts[0], &[("stage", "queued"), ("from", "0ns"), ("to", "2ms")]), "{parts:#?}");
-        let wait = [("shard", "1"), ("object", "Account(2)"), ("ahead", "4"), ("from", "3ms"), ("to", "5ms")];
+        let wait = [("shard", "1"), ("object", "Account(2)"), ("behind", "Fold"), ("from", "3ms")];
         assert!(is(&parts[3], &wait), "{parts:#?}");
         assert_eq!(spans.all().len(), 5);
     }
@@ -588,6 +595,7 @@ mod tests {
             shard: HERE,
             object: "Account(2)".into(),
             ahead: 4,
+            behind: Some("Fold"),
             began: begun + ms(3),
             ended: begun + ms(5),
         };
@@ -602,7 +610,7 @@ mod tests {
         let parts = [("queued", ms(0), ms(2)), ("running", ms(2), ms(6)), ("durable", ms(6), ms(30))];
         assert_eq!(stages(trace), parts);
         let wait = &trace.waits[0];
-        assert_eq!((wait.ahead, wait.from, wait.to), (4, ms(3), ms(5)));
+        assert_eq!((wait.ahead, wait.behind, wait.from, wait.to), (4, Some("Fold"), ms(3), ms(5)));
         assert!(trace.is_exact && trace.took == ms(30) && trace.number == 1);
         let (slow, slowest, sampled) = traces.read();
         assert_eq!((slow, slowest.len(), sampled.len()), (0, 0, 1), "it was not slow");

@@ -190,8 +190,7 @@ fn slow_lines(picture: &Picture) -> Vec<Line<'static>> {
         let message = match (&slow.message, slow.messages) {
             (_, batch @ 2..) => format!("a batch of {batch}"),
             (None, _) => "a message".into(),
-            // Of a type its last name, which is enough.
-            (Some(name), _) => name.rsplit("::").next().unwrap_or_default().to_owned(),
+            (Some(name), _) => last_name(name).to_owned(),
         };
         let object = slow.object.as_ref().map_or_else(String::new, |object| format!(" to {object}"));
         let took = span(slow.took_seconds);
@@ -201,12 +200,22 @@ fn slow_lines(picture: &Picture) -> Vec<Line<'static>> {
             stages.map(|stage| format!("{} {}", stage.name, span(stage.to_seconds - stage.from_seconds)));
         let waits = slow.waits.iter().map(|wait| {
             let took = span(wait.to_seconds - wait.from_seconds);
-            format!("of that {took} for {} on shard {}, {} ahead", wait.object, wait.shard, wait.ahead)
+            let behind = wait.behind.as_deref().map(|kind| format!(", behind {}", last_name(kind)));
+            let behind = behind.unwrap_or_default();
+            format!(
+                "of that {took} for {} on shard {}, {} ahead{behind}",
+                wait.object, wait.shard, wait.ahead
+            )
         });
         let parts: Vec<String> = stages.chain(waits).collect();
         [Line::raw(which), Line::raw(format!("    {}", parts.join(", ")))]
     };
     picture.slow.iter().flat_map(lines).collect()
+}
+
+/// Of a type its last name, which is enough.
+fn last_name(kind: &str) -> &str {
+    kind.rsplit("::").next().unwrap_or_default()
 }
 
 fn traffic_lines(picture: &Picture) -> Vec<Line<'static>> {

@@ -19,6 +19,9 @@ pub(super) struct WaitPicture {
     pub(super) shard: u32,
     pub(super) object: String,
     pub(super) ahead: u32,
+    /// What kind of message waited just before it, if one did; earlier versions do not say.
+    #[serde(default)]
+    pub(super) behind: Option<String>,
     pub(super) from_seconds: f64,
     pub(super) to_seconds: f64,
 }

@@ -158,7 +158,7 @@ fn a_key_shows_the_slow_messages_and_where_their_time_went() {
     let known = trace(
         1,
         r#""message":"bank::Pay","object":"Account(7)","is_exact":true,
-        "waits":[{"shard":0,"object":"Account(9)","ahead":3,"from_seconds":0.01,"to_seconds":0.05}]"#,
+        "waits":[{"shard":0,"object":"Account(9)","ahead":3,"behind":"bank::Fold","from_seconds":0.01,"to_seconds":0.05}]"#,
     );
     let unknown = trace(2, r#""message":null,"object":null,"is_exact":false,"waits":[]"#);
     let mut page = page(2, 400_000, Instant::now());
@@ -166,13 +166,13 @@ fn a_key_shows_the_slow_messages_and_where_their_time_went() {
     assert!(!drawn(&top, 80, 24).join("\n").contains("Account(9) on shard"), "it is hidden at first");
     top.see(page);
     top.press(KeyCode::Char('l'));
-    let lines = drawn(&top, 100, 24);
+    let lines = drawn(&top, 120, 24);
     let wanted = [
         "slow messages, 0 since the start",
         "25.0s ago, shard 1: a message took at least 500.0ms",
         "    queued 100.0ms, durable 400.0ms",
         "25.0s ago, shard 1: Pay to Account(7) took 500.0ms",
-        "    queued 100.0ms, durable 400.0ms, of that 40.0ms for Account(9) on shard 0, 3 ahead",
+        "    queued 100.0ms, durable 400.0ms, of that 40.0ms for Account(9) on shard 0, 3 ahead, behind Fold",
     ];
     assert_eq!(lines[2..7], wanted, "the latest first");
     top.press(KeyCode::Char('l'));

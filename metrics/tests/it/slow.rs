@@ -74,6 +74,8 @@ fn slow_messages_say_where_their_time_went() {
     let waited = of(&|trace| !trace.waits.is_empty());
     let ahead: Vec<_> = waited.iter().map(|it| (it.waits.len(), it.waits[0].ahead)).collect();
     assert_eq!(ahead, [(1, 0), (1, 1)], "{waited:#?}");
+    // The second waited behind the first, which is of its kind. What had the lock is not known.
+    assert_eq!((waited[0].waits[0].behind, waited[1].waits[0].behind), (None, waited[0].message));
     for trace in &waited {
         let wait = &trace.waits[0];
         assert_eq!(

@@ -14,6 +14,9 @@ pub struct LockWait<I> {
     pub object: I,
     /// How many transactions waited for that object before it, beside those that had the lock.
     pub ahead: u32,
+    /// What kind of message waited just before it; `None` if none did. Of those that had the lock
+    /// the shard knows how many they are, and not what.
+    pub behind: Option<&'static str>,
     /// When the turn began in which the wait began.
     pub began: Time,
     /// When the turn began in which it ended.

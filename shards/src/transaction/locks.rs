@@ -24,10 +24,18 @@ struct Waiting<A: Actor> {
     transaction: Box<Transaction<A>>,
     /// How many locks it still waits for. The others it holds.
     missing: u32,
-    /// The first object that it waits for, how many waited for that before it, and since when.
+    /// The first object that it waits for, how many waited for that before it, what kind of message
+    /// the last of those is, and since when.
     object: A::Id,
     ahead: u32,
+    behind: Option<&'static str>,
     since: Time,
+}
+
+impl<A: Actor> Waiting<A> {
+    fn kind(&self) -> &'static str {
+        self.transaction.message.as_ref().map_or("", A::message_name)
+    }
 }
 
 struct Request {
@@ -145,12 +153,15 @@ impl<A: Actor> Locks<A> {
                 slot.queue = self.queues.insert(self.spare.pop().unwrap_or_default()) as u32;
             }
             let queue = &mut self.queues[slot.queue as usize];
-            first = first.or(Some((object.id, queue.len() as u32)));
+            first = first.or_else(|| {
+                let last = queue.back().map(|request| self.waiting[request.waiting].kind());
+                Some((object.id, queue.len() as u32, last))
+            });
             queue.push_back(Request { waiting, access: object.access });
             self.remember(object.id);
         }
-        let (object, ahead) = first.expect("it may not lock one of them");
-        self.waiting.insert(Waiting { transaction, missing, object, ahead, since: Time(0) });
+        let (object, ahead, behind) = first.expect("it may not lock one of them");
+        self.waiting.insert(Waiting { transaction, missing, object, ahead, behind, since: Time(0) });
         self.last = waiting;
         None
     }
@@ -208,12 +219,13 @@ impl<A: Actor> Locks<A> {
 
     #[cold]
     fn ended(&mut self, waiting: usize, now: Time) -> Box<Transaction<A>> {
-        let Waiting { transaction, object, ahead, since: began, .. } = self.waiting.remove(waiting);
+        let waited = self.waiting.remove(waiting);
         if self.notes && self.noted.len() < NOTED_MAX {
-            let message = transaction.message.as_ref().map_or("", A::message_name);
-            let answer_to = transaction.answer_to;
-            self.noted.push(LockWait { answer_to, message, object, ahead, began, ended: now });
+            let message = waited.kind();
+            let Waiting { object, ahead, behind, since: began, .. } = waited;
+            let answer_to = waited.transaction.answer_to;
+            self.noted.push(LockWait { answer_to, message, object, ahead, behind, began, ended: now });
         }
-        transaction
+        waited.transaction
     }
 }
