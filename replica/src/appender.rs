@@ -1,11 +1,14 @@
 //! Brings the owner's epochs to the stream. What is sent, and what of it counts, `freehold_shard`'s
 //! `appends` decides; here it is sent and read.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use freehold::{Distribution, Epoch, EpochBatch, EpochReceiver, WrittenSchema};
 use freehold_shard::log::appends::{Appended, Appends, NotOurs};
 use freehold_shard::log::chain::{Chain, NamedCheckpoint};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
 use tokio::time::sleep_until;
 
 use crate::error::ReplicaError;
@@ -22,8 +25,9 @@ const LOST_MAX: u32 = 30;
 pub(crate) struct Appender {
     stream: EntryStream,
     appends: Appends,
-    /// The entry that is on its way, and since when.
-    under_way: Option<(Appending, Instant)>,
+    /// What is on its way, and since when, the oldest first.
+    under_way: FuturesOrdered<Appending>,
+    since: VecDeque<Instant>,
     /// What was acknowledged last.
     acknowledged: Epoch,
     latency: Latency,
@@ -38,7 +42,7 @@ pub(crate) struct Appender {
 
 /// What there is to be done.
 pub(crate) enum Came {
-    /// Something has come of the entry that was under way.
+    /// Something has come of the oldest that was under way.
     Appended(Appended),
     /// The stream is to be looked at.
     Look,
@@ -67,7 +71,8 @@ impl Appender {
         Appender {
             stream,
             appends: Appends::new(chain, last),
-            under_way: None,
+            under_way: FuturesOrdered::new(),
+            since: VecDeque::new(),
             acknowledged,
             latency: Latency::default(),
             appended_bytes: 0,
@@ -109,23 +114,24 @@ impl Appender {
         self.appends.is_empty()
     }
 
-    /// Sends what is complete, when nothing else is under way: then it is as much as came
-    /// meanwhile.
+    /// Sends what is complete, as long as not all is under way that may be.
     pub(crate) async fn send(&mut self, receiver: &mut EpochReceiver) {
         let most = self.stream.entry_bytes_max;
-        if self.appends.is_empty()
+        self.send_next().await;
+        while self.appends.has_room()
             && let Some(batch) = receiver.try_next(most)
         {
             self.appends.append(batch.epoch, batch.time, &batch.records, most);
+            self.send_next().await;
         }
-        self.send_next().await;
     }
 
-    /// Sends what was put down, when nothing else is under way.
+    /// Sends what was put down, as long as not all is under way that may be.
     pub(crate) async fn send_next(&mut self) {
-        if let Some((entry, behind)) = self.appends.next_to_send() {
-            let appending = self.stream.append(entry.to_vec(), behind).await;
-            self.under_way = Some((appending, Instant::now()));
+        while let Some((entries, behind)) = self.appends.next_to_send() {
+            let appending = self.stream.append(&entries, behind).await;
+            self.under_way.push_back(appending);
+            self.since.push_back(Instant::now());
         }
     }
 
@@ -139,9 +145,9 @@ impl Appender {
         self.appends.take_over(node, schema, seen);
     }
 
-    /// Puts down the entry that lets go of a batch without an end.
-    pub(crate) fn still(&mut self) {
-        self.appends.still();
+    /// Goes on in the term that this node has had: see [`Appends::resume`].
+    pub(crate) fn resume(&mut self) {
+        self.appends.resume();
     }
 
     /// Puts down the entry by which the owner gives the database up.
@@ -159,15 +165,15 @@ impl Appender {
         self.appends.trims_below()
     }
 
-    /// Waits for something to do: what comes of the entry under way, or that it is time to look at
+    /// Waits for something to do: what comes of the oldest under way, or that it is time to look at
     /// the stream. It waits for ever if there is nothing, and may be given up.
     pub(crate) async fn wait(&mut self) -> Came {
         if self.appends.must_look() {
             sleep_until(self.looks_at.into()).await;
             return Came::Look;
         }
-        match &mut self.under_way {
-            Some((appending, _)) => Came::Appended(appending.await),
+        match self.under_way.next().await {
+            Some(appended) => Came::Appended(appended),
             None => std::future::pending().await,
         }
     }
@@ -185,7 +191,7 @@ impl Appender {
                 None
             }
             Came::Appended(appended) => {
-                let since = self.under_way.take().map(|(_, since)| since);
+                let since = self.since.pop_front();
                 if appended == Appended::Done {
                     self.appended_bytes += self.appends.bytes_of_first() as u64;
                     let took = since.map_or(Duration::ZERO, |since| since.elapsed());
@@ -196,6 +202,9 @@ impl Appender {
                 } else {
                     tracing::debug!(?appended, "an append was not acknowledged: the stream is looked at");
                     (self.looks_at, self.pause) = (Instant::now(), PAUSE);
+                    // What was sent after it counts no more than this one: the look finds it.
+                    self.under_way = FuturesOrdered::new();
+                    self.since.clear();
                 }
                 self.appends.came(appended)
             }

@@ -35,8 +35,8 @@ pub trait Entries {
     /// [`ReplicaError::Missing`], or why they do not come.
     fn read(&self, from: u64, until: u64) -> Result<Vec<Vec<u8>>, ReplicaError>;
 
-    /// Appends an entry, if message `behind` is the last then.
-    fn append(&self, entry: &[u8], behind: u64) -> Appended;
+    /// Appends entries, all of them or none, if message `behind` is the last then.
+    fn append(&self, entries: &[&[u8]], behind: u64) -> Appended;
 
     /// The checkpoint that was named last, and the message from which its reader goes on.
     ///
@@ -150,8 +150,8 @@ impl<E: Entries> ChainLog<E> {
                     looked => looked?,
                 }
             }
-            let Some((entry, behind)) = self.appends.next_to_send() else { break };
-            let appended = self.entries.append(entry, behind);
+            let Some((entries, behind)) = self.appends.next_to_send() else { break };
+            let appended = self.entries.append(&entries, behind);
             self.appends.came(appended);
             if appended == Appended::Done {
                 times = 0;

@@ -277,8 +277,9 @@ where
             appender.take_over(node, schema.clone(), follower.tail());
         }
         if is_first || is_ours && follower.has_after(place.epoch)? {
-            if follower.chain().is_inside() {
-                appender.still();
+            if !is_first {
+                appender.resume();
+                self.settle(&mut appender).await?;
             }
             let written = if is_first { Some(&schema) } else { place.schema.as_ref() };
             for batch in follower.after(place.epoch)? {

@@ -12,7 +12,13 @@
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use async_nats::jetstream::context::{ContextBuilder, GetStreamErrorKind, PublishErrorKind};
+use async_nats::header::{
+    HeaderMap, HeaderValue, NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE,
+    NATS_EXPECTED_LAST_SEQUENCE,
+};
+use async_nats::jetstream::context::{
+    ContextBuilder, GetStreamErrorKind, PublishAckFuture, PublishErrorKind,
+};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{
     self, DiscardPolicy, LastRawMessageErrorKind, PersistenceMode, RawMessageErrorKind, RetentionPolicy,
@@ -167,11 +173,18 @@ impl EntryStream {
             storage: StorageType::File,
             discard: DiscardPolicy::New,
             num_replicas: config.replicas,
+            allow_atomic_publish: true,
             ..stream::Config::default()
         };
         let got = opened.context.get_or_create_stream(wanted).await;
         let got = got.map_err(|error| ReplicaError::servers("making the stream, or finding it", error))?;
-        let found = got.cached_info().config.clone();
+        let mut found = got.cached_info().config.clone();
+        if !found.allow_atomic_publish {
+            // It was made before takeovers took room.
+            found.allow_atomic_publish = true;
+            let updated = opened.context.update_stream(&found).await;
+            found = updated.map_err(|error| ReplicaError::servers("updating the stream", error))?.config;
+        }
         check(config, opened.entry_bytes_max, &found)?;
         match &config.sync_check {
             SyncCheck::Missing => config.check()?,
@@ -284,17 +297,16 @@ impl EntryStream {
         Ok(entries)
     }
 
-    /// Sends an entry that is to stand behind message `last`. What comes of it is what is returned.
-    pub(crate) async fn append(&self, entry: Vec<u8>, last: u64) -> Appending {
-        let subject = if names_checkpoint(&entry) { &self.checkpoint_subject } else { &self.subject };
-        let message = PublishMessage::build().payload(entry.into()).expected_last_sequence(last);
-        let sent = timeout(self.answer_within, self.context.send_publish(subject.clone(), message));
+    /// Sends entries that are to stand behind message `last`, all of them or none. What comes of
+    /// them is what is returned.
+    pub(crate) async fn append(&self, entries: &[&[u8]], last: u64) -> Appending {
+        let sent = timeout(self.answer_within, self.send(entries, last));
         let acknowledgement = match sent.await {
             Ok(Ok(acknowledgement)) => acknowledgement,
             Ok(Err(error)) => return std::future::ready(unknown(error)).boxed(),
             Err(error) => return std::future::ready(unknown(error)).boxed(),
         };
-        let sequence = last + 1;
+        let sequence = last + entries.len() as u64;
         async move {
             match acknowledgement.into_future().await {
                 Ok(ack) if ack.sequence == sequence && !ack.duplicate => Appended::Done,
@@ -304,6 +316,39 @@ impl EntryStream {
             }
         }
         .boxed()
+    }
+
+    /// Sends them. Several go as an *atomic batch*: the servers gather them until the last one,
+    /// which says that it is the last, and is acknowledged for all.
+    async fn send(
+        &self,
+        entries: &[&[u8]],
+        last: u64,
+    ) -> Result<PublishAckFuture, Box<dyn std::error::Error + Send + Sync>> {
+        let count = entries.len();
+        let batch = if count > 1 { format!("{:032x}", getrandom::u64()?) } else { String::new() };
+        for (at, entry) in entries.iter().enumerate() {
+            let subject = if names_checkpoint(entry) { &self.checkpoint_subject } else { &self.subject };
+            let mut headers = HeaderMap::new();
+            if at == 0 {
+                headers.insert(NATS_EXPECTED_LAST_SEQUENCE, HeaderValue::from(last));
+            }
+            if count > 1 {
+                headers.insert(NATS_BATCH_ID, batch.as_str());
+                headers.insert(NATS_BATCH_SEQUENCE, HeaderValue::from(at + 1));
+            }
+            let (subject, payload) = (subject.clone(), entry.to_vec().into());
+            if at + 1 < count {
+                self.client.publish_with_headers(subject, headers, payload).await?;
+                continue;
+            }
+            if count > 1 {
+                headers.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
+            }
+            let message = PublishMessage::build().payload(payload).headers(headers);
+            return Ok(self.context.send_publish(subject, message).await?);
+        }
+        Err("there is nothing to be sent".into())
     }
 
     /// Says that the owner is there. It may be lost.
@@ -388,6 +433,7 @@ fn check(config: &ReplicaConfig, entry_bytes_max: usize, found: &stream::Config)
     let (longest, entry) = (found.max_message_size, entry_bytes_max + BESIDE_MAX);
     let is_enough = longest <= 0 || longest as usize >= entry;
     must(is_enough, "max message size", longest.to_string(), &format!("none, or {entry} at least"))?;
+    must(found.allow_atomic_publish, "atomic batches", "denied".to_string(), "allowed")?;
     must(!found.no_ack, "acknowledgements", "none".to_string(), "given")?;
     must(!found.sealed, "sealed", "so".to_string(), "open to appends")?;
     must(!found.allow_rollup, "rollup", "allowed".to_string(), "denied")?;

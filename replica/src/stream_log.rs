@@ -86,8 +86,8 @@ impl Entries for StreamEntries {
         self.executor.block_on(self.stream.read(from, until, READ_MAX))
     }
 
-    fn append(&self, entry: &[u8], behind: u64) -> Appended {
-        self.executor.block_on(async { self.stream.append(entry.to_vec(), behind).await.await })
+    fn append(&self, entries: &[&[u8]], behind: u64) -> Appended {
+        self.executor.block_on(async { self.stream.append(entries, behind).await.await })
     }
 
     fn named(&self) -> Result<Option<(NamedCheckpoint, u64)>, ReplicaError> {

@@ -110,8 +110,10 @@ pub(crate) enum Fault {
     /// A replicated log appends whatever its writer expects to be the last entry.
     #[cfg_attr(not(test), expect(dead_code, reason = "what appends is the simulator's log"))]
     AppendBlind,
-    /// An owner sends entries before those before them were acknowledged.
-    SendMany,
+    /// A takeover leaves room for entries that its former owner has on its way.
+    NarrowTakeover,
+    /// An owner that goes on after a crash leaves room for entries that it had on its way.
+    NarrowResume,
     /// A replicated log is trimmed below a checkpoint before the entry that names it counts.
     TrimUnnamed,
 }
@@ -149,7 +151,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 53] = [
+    pub(crate) const ALL: [Fault; 54] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -201,7 +203,8 @@ impl Fault {
         Fault::UnfencedReads,
         Fault::TrustChain,
         Fault::AppendBlind,
-        Fault::SendMany,
+        Fault::NarrowTakeover,
+        Fault::NarrowResume,
         Fault::TrimUnnamed,
     ];
 

@@ -97,6 +97,12 @@ impl Checkpointing {
         !self.askers.is_empty() || grown >= checkpoint_bytes && Instant::now() >= self.not_before
     }
 
+    /// Whether one is due, and waits until nothing is under way: under load something always is, so
+    /// nothing more is sent until then.
+    pub(super) fn waits(&self, appender: &Appender, checkpoint_bytes: u64) -> bool {
+        matches!(self.step, Step::No) && self.is_due(appender, checkpoint_bytes) && !appender.is_quiet()
+    }
+
     /// Waits until a step is done. It waits for ever if none is under way, and may be given up.
     pub(super) async fn wait(&mut self) -> Done {
         match &mut self.step {

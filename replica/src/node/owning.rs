@@ -28,7 +28,9 @@ where
         let mut checkpointing = Checkpointing::new(self.stream.ends().await.map_or(0, |ends| ends.bytes));
         let (stop, lost) = loop {
             self.checkpoint(&mut checkpointing, &mut appender, &mut receiver);
-            appender.send(&mut receiver).await;
+            if !checkpointing.waits(&appender, self.replica.checkpoint_bytes) {
+                appender.send(&mut receiver).await;
+            }
             self.say_of_owner(&appender, &receiver, checkpointing.stream_bytes(&appender));
             tokio::select! {
                 () = wake.notified() => {}

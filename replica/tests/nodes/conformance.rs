@@ -350,10 +350,10 @@ fn writer(entries: &impl Entries) -> Appends {
 /// Appends the next so many entries.
 fn send(entries: &impl Entries, writer: &mut Appends, count: usize) {
     for _ in 0..count {
-        let (entry, behind) = writer.next_to_send().expect("it is to be sent");
+        let (sent, behind) = writer.next_to_send().expect("it is to be sent");
         // Until it is there, whatever is heard of it.
         while entries.ends().expect("it says so").1 == behind {
-            entries.append(entry, behind);
+            entries.append(&sent, behind);
         }
         writer.came(Appended::Done);
     }
@@ -429,12 +429,12 @@ impl Entries for Simulated {
         Ok(self.0.borrow().0.messages[from as usize - 1..some as usize].to_vec())
     }
 
-    fn append(&self, entry: &[u8], behind: u64) -> Appended {
+    fn append(&self, entries: &[&[u8]], behind: u64) -> Appended {
         let fate = self.draw(8);
         if fate == 0 {
             return Appended::Unknown;
         }
-        let appended = self.0.borrow_mut().0.append(entry, behind);
+        let appended = self.0.borrow_mut().0.append(entries, behind);
         if fate == 1 { Appended::Unknown } else { appended }
     }
 

@@ -1,14 +1,16 @@
 //! What an owner has on its way to a replicated log, and what of it counts.
 //!
-//! The log appends an entry only behind the message that its writer expects to be the last. An
-//! entry counts when the log has acknowledged it, and only then the next one is sent
-//! (*one-at-a-time*). It has all the epochs that became complete meanwhile. So what leaves in a
-//! second is bound by how long entries may be, and a log that takes twice as long for an entry gets
-//! longer ones.
+//! The log appends an entry only behind the message that its writer expects to be the last. Up to
+//! [`FLIGHT_MAX`] entries are on their way at once, each behind the one before it. An entry counts
+//! when the log has acknowledged it and all before it. So what leaves in a second is bound by what
+//! the log takes in a second, and not by how long it takes for an entry.
 //!
-//! Several at once were tried, each behind the one before it. The simulator found what is wrong
-//! with that (`Fault::SendMany`). A takeover takes the place of a former owner's first entry, which
-//! is refused, and then its second finds just the place that it expects.
+//! A takeover takes the place of a former owner's first entry, which is refused. The former owner's
+//! second would then find just the place that it expects. So a takeover takes room for all that a
+//! former owner may have on its way: it is appended with [`FLIGHT_MAX`] - 1 entries that say nothing,
+//! all of them or none (*wide-takeover*). An owner that goes on in its own term after a crash makes
+//! the same room first, because its entries are cut otherwise now than those that may still come.
+//! An owner's entries have their places for ever, so what it sends twice is the same at each place.
 //!
 //! When no acknowledgement comes, or the log refuses an entry, the owner *looks*: it reads what
 //! stands behind the last message that it knows of. An entry of its own that is there is not sent
@@ -28,6 +30,12 @@ use crate::fault::{self, Fault};
 use crate::log::chain::{Body, Chain, NamedCheckpoint, read_entry};
 use crate::log::schema::WrittenSchema;
 use crate::time::Time;
+
+/// How many entries an owner has on its way, at most. It belongs to the format of a chain
+/// (`CHAIN_VERSION`): an owner that sends more is safe only from takeovers that take more room.
+pub const FLIGHT_MAX: usize = 8;
+/// How many bytes of entries an owner has on its way, at most; one entry may always be.
+pub const FLIGHT_BYTES_MAX: usize = 16 << 20;
 
 /// An entry that is to stand in the log.
 #[derive(Clone, Debug)]
@@ -86,6 +94,8 @@ pub struct Appends {
     entries: VecDeque<Sent>,
     /// How many of the first of them are on their way.
     sent: usize,
+    /// So many of the first of them are to be appended together, all or none, and by themselves.
+    together: usize,
     /// What was sent was not acknowledged: the log is to be looked at.
     must_look: bool,
     /// The message that the log ended with when it was looked at.
@@ -100,8 +110,18 @@ pub struct Appends {
 impl Appends {
     /// Nothing yet; the chain goes on behind message `last` of the log.
     pub fn new(chain: Chain, last: u64) -> Self {
-        let entries = VecDeque::new();
-        Appends { chain, last, entries, sent: 0, must_look: false, until: 0, found: None, naming: None }
+        let (entries, sent, together) = (VecDeque::new(), 0, 0);
+        Appends {
+            chain,
+            last,
+            entries,
+            sent,
+            together,
+            must_look: false,
+            until: 0,
+            found: None,
+            naming: None,
+        }
     }
 
     /// The chain, with all that is on its way.
@@ -129,9 +149,17 @@ impl Appends {
         self.entries.iter().map(|sent| sent.entry.len()).sum()
     }
 
-    /// How many bytes the oldest entry has that is on its way, or is to be sent.
+    /// How many bytes the oldest has that is on its way, or is to be sent: an entry, or several
+    /// that go together.
     pub fn bytes_of_first(&self) -> usize {
-        self.entries.front().map_or(0, |sent| sent.entry.len())
+        self.entries.iter().take(self.together.max(1)).map(|sent| sent.entry.len()).sum()
+    }
+
+    /// Whether more can be sent at once: all that was put down is on its way, and that is not as
+    /// much as there may be.
+    pub fn has_room(&self) -> bool {
+        let is_all_sent = self.sent == self.entries.len() && self.together == 0;
+        is_all_sent && !self.must_look && self.sent < FLIGHT_MAX && self.bytes() < FLIGHT_BYTES_MAX
     }
 
     fn put(&mut self, entry: Vec<u8>, epoch: Option<Epoch>) {
@@ -151,10 +179,34 @@ impl Appends {
         }
     }
 
-    /// Appends a takeover: see [`Chain::take_over`].
+    /// Appends a takeover: see [`Chain::take_over`]. It takes room for all that a former owner may
+    /// have on its way.
+    ///
+    /// # Panics
+    /// If something else is to be sent before it (*wide-takeover*).
     pub fn take_over(&mut self, node: &str, schema: WrittenSchema, seen: Epoch) {
+        assert!(self.entries.is_empty(), "wide-takeover: all before it is in the log");
         let entry = self.chain.take_over(node, schema, seen);
         self.put(entry, None);
+        self.take_room(Fault::NarrowTakeover);
+    }
+
+    /// Goes on in the term that the owner has had, after a crash: takes room for all that it had on
+    /// its way then. It lets go of a batch without an end.
+    ///
+    /// # Panics
+    /// If something else is to be sent before it (*wide-takeover*).
+    pub fn resume(&mut self) {
+        assert!(self.entries.is_empty(), "wide-takeover: all before it is in the log");
+        self.still();
+        self.take_room(Fault::NarrowResume);
+    }
+
+    fn take_room(&mut self, narrow: Fault) {
+        if !fault::is_on(narrow) {
+            (1..FLIGHT_MAX).for_each(|_| self.still());
+        }
+        self.together = self.entries.len();
     }
 
     /// Appends an entry that lets go of a batch without an end, and says nothing else.
@@ -198,31 +250,38 @@ impl Appends {
         None
     }
 
-    /// The next entry to be sent, and the message that it is to stand behind. It counts as sent.
-    /// `None` as long as one is on its way, or the log is to be looked at.
-    pub fn next_to_send(&mut self) -> Option<(&[u8], u64)> {
-        if self.must_look || self.sent > 0 && !fault::is_on(Fault::SendMany) {
+    /// The next entries to be sent, and the message that they are to stand behind: one, or several
+    /// that are to be appended together, all or none. They count as sent. `None` as long as so many
+    /// are on their way as may be, or the log is to be looked at.
+    pub fn next_to_send(&mut self) -> Option<(Vec<&[u8]>, u64)> {
+        let count = self.together.max(1);
+        let is_alone = self.together == 0 || self.sent == 0;
+        if self.must_look || !is_alone || self.sent >= FLIGHT_MAX || self.sent == self.entries.len() {
             return None;
         }
-        let behind = self.last + self.sent as u64;
-        let next = self.entries.get(self.sent)?;
-        self.sent += 1;
-        Some((&next.entry, behind))
+        let (sent, behind) = (self.sent, self.last + self.sent as u64);
+        let bytes: usize = self.entries.range(..sent + count).map(|sent| sent.entry.len()).sum();
+        if sent > 0 && bytes > FLIGHT_BYTES_MAX {
+            return None;
+        }
+        self.sent += count;
+        Some((self.entries.range(sent..sent + count).map(|sent| &*sent.entry).collect(), behind))
     }
 
-    /// Takes note of what came of the oldest entry that was sent. Returns the epoch that counts
-    /// now, if that is more than before. When it does not count, nothing that was sent does before
-    /// the log was looked at.
+    /// Takes note of what came of the oldest that was sent. Returns the epoch that counts now, if
+    /// that is more than before. When it does not count, nothing that was sent does before the log
+    /// was looked at.
     pub fn came(&mut self, appended: Appended) -> Option<Epoch> {
         if appended != Appended::Done {
             self.must_look = true;
             self.sent = 0;
             return None;
         }
-        let sent = self.entries.pop_front()?;
-        self.sent -= 1;
-        self.last += 1;
-        self.found.take().max(sent.epoch)
+        let count = std::mem::take(&mut self.together).max(1);
+        let epoch = self.entries.drain(..count).fold(None, |epoch, sent| sent.epoch.max(epoch));
+        self.sent -= count;
+        self.last += count as u64;
+        self.found.take().max(epoch)
     }
 
     /// Whether the log is to be looked at.
@@ -258,6 +317,7 @@ impl Appends {
             return Err(NotOurs::of(sequence, there));
         }
         let ours = self.entries.pop_front().expect("it was just looked at");
+        self.together = self.together.saturating_sub(1);
         self.found = self.found.max(ours.epoch);
         self.last = sequence;
         self.look_on();
@@ -297,105 +357,165 @@ mod tests {
     use super::*;
     use crate::log::chain::{ChainPlace, ENTRY_BYTES_MIN, names_checkpoint};
 
-    /// An owner in term 1, whose takeover is message 1.
-    fn owner() -> (Appends, Vec<Vec<u8>>) {
+    /// The last message of a takeover that is the first.
+    const TAKEN: u64 = FLIGHT_MAX as u64;
+
+    /// Entries that were sent, and the message that they are to stand behind.
+    type Group = (Vec<Vec<u8>>, u64);
+
+    /// An owner in term 1, whose takeover is the first messages.
+    fn owner() -> Appends {
         let mut owner = Appends::new(Chain::at(ChainPlace::first(7)), 0);
         owner.take_over("a", WrittenSchema::UNSTATED, Epoch(0));
-        let (takeover, behind) = owner.next_to_send().expect("it is to be sent");
-        let log = vec![takeover.to_vec()];
-        assert_eq!((behind, owner.came(Appended::Done), owner.last()), (0, None, 1));
-        (owner, log)
+        let sent = send(&mut owner);
+        assert_eq!((sent.len(), sent[0].0.len(), sent[0].1), (1, FLIGHT_MAX, 0));
+        assert_eq!((owner.came(Appended::Done), owner.last()), (None, TAKEN));
+        owner
     }
 
     fn append(owner: &mut Appends, epoch: u64) {
         owner.append(Epoch(epoch), Time(0), &[], ENTRY_BYTES_MIN);
     }
 
-    fn send(owner: &mut Appends) -> Vec<(Vec<u8>, u64)> {
-        std::iter::from_fn(|| owner.next_to_send().map(|(entry, behind)| (entry.to_vec(), behind))).collect()
+    fn send(owner: &mut Appends) -> Vec<Group> {
+        std::iter::from_fn(|| {
+            let (entries, behind) = owner.next_to_send()?;
+            Some((entries.iter().map(|entry| entry.to_vec()).collect(), behind))
+        })
+        .collect()
+    }
+
+    /// The messages that entries are to stand behind.
+    fn places(sent: &[Group]) -> Vec<u64> {
+        sent.iter().map(|(_, behind)| behind - TAKEN).collect()
     }
 
     #[test]
     fn a_log_is_trimmed_when_the_entry_that_names_a_checkpoint_counts() {
-        let (mut owner, _) = owner();
+        let mut owner = owner();
         (1..3).for_each(|epoch| append(&mut owner, epoch));
-        for _ in 0..2 {
-            send(&mut owner);
-            owner.came(Appended::Done);
-        }
+        assert_eq!(send(&mut owner).len(), 2);
+        let came: Vec<_> = (1..3).map(|_| owner.came(Appended::Done)).collect();
+        assert_eq!(came, [Some(Epoch(1)), Some(Epoch(2))]);
         let place = owner.chain().place().clone();
         append(&mut owner, 3);
         let (object, hash) = ("one".to_string(), [1; 32]);
         owner.name_checkpoint(NamedCheckpoint { object, epoch: Epoch(2), bytes: 1, hash, place });
-        assert_eq!(owner.trims_below(), None, "the batch is on its way, and the name is not");
-        send(&mut owner);
-        owner.came(Appended::Done);
-        let name = send(&mut owner).pop().expect("it is to be sent").0;
+        let name = send(&mut owner).pop().expect("it is to be sent").0.pop().expect("it is one");
         assert!(names_checkpoint(&name));
+        assert_eq!(owner.came(Appended::Done), Some(Epoch(3)));
+        assert_eq!(owner.trims_below(), None, "the batch counts, and the name does not");
         assert_eq!((owner.came(Appended::Unknown), owner.trims_below()), (None, None));
-        owner.look(5).expect("it is there");
+        owner.look(TAKEN + 4).expect("it is there");
         owner.read(&name).expect("it is its own");
         assert_eq!(owner.trims_below(), None, "it is found, and does not count yet");
         send(&mut owner);
         assert_eq!(owner.came(Appended::Done), Some(Epoch(3)));
-        // The next message at the place is 4, and the one before it stays.
-        assert_eq!((owner.trims_below(), owner.trims_below()), (Some(3), None));
+        // The next message at the place is the third, and the one before it stays.
+        assert_eq!((owner.trims_below(), owner.trims_below()), (Some(TAKEN + 2), None));
     }
 
     #[test]
-    fn one_is_on_its_way_and_they_count_in_order() {
-        let (mut owner, _) = owner();
-        (1..4).for_each(|epoch| append(&mut owner, epoch));
-        for epoch in 1..4 {
-            assert_eq!(send(&mut owner).iter().map(|(_, behind)| *behind).collect::<Vec<_>>(), [epoch]);
+    fn so_many_are_on_their_way_and_they_count_in_order() {
+        let mut owner = owner();
+        let many = 2 * TAKEN;
+        (1..=many).for_each(|epoch| append(&mut owner, epoch));
+        let sent = send(&mut owner);
+        assert_eq!(places(&sent), (0..TAKEN).collect::<Vec<_>>());
+        assert!(!owner.has_room(), "something waits");
+        for epoch in 1..=many {
             assert_eq!(owner.came(Appended::Done), Some(Epoch(epoch)));
+            let next = epoch + TAKEN - 1;
+            let next = if next < many { vec![next] } else { Vec::new() };
+            assert_eq!(places(&send(&mut owner)), next);
         }
-        assert!(owner.is_empty());
+        assert!(owner.is_empty() && owner.has_room());
+        append(&mut owner, many + 1);
+        assert!(!owner.has_room(), "it is not sent");
+        send(&mut owner);
+        assert!(owner.has_room());
+    }
+
+    #[test]
+    fn so_many_bytes_are_on_their_way() {
+        let mut owner = owner();
+        let record: Box<[u8]> = vec![0; FLIGHT_BYTES_MAX * 2 / 5].into();
+        for epoch in 1..5 {
+            owner.append(Epoch(epoch), Time(0), std::slice::from_ref(&record), 2 * record.len());
+        }
+        assert_eq!(send(&mut owner).len(), 2);
+        owner.came(Appended::Done);
+        assert_eq!(send(&mut owner).len(), 1);
     }
 
     // The acknowledgement was lost. The entry is there, and nobody may say so before an append
     // behind it: another may have taken over since it was read.
     #[test]
     fn what_is_found_counts_when_an_append_behind_it_does() {
-        let (mut owner, _) = owner();
-        (1..3).for_each(|epoch| append(&mut owner, epoch));
-        let first = send(&mut owner).pop().expect("it is to be sent").0;
+        let mut owner = owner();
+        (1..4).for_each(|epoch| append(&mut owner, epoch));
+        let sent = send(&mut owner);
         assert_eq!(owner.came(Appended::Unknown), None);
         assert!(owner.must_look() && owner.next_to_send().is_none());
-        owner.look(2).expect("there is one more");
-        assert_eq!(owner.unread(), Some(2));
-        owner.read(&first).expect("it is its own");
+        owner.look(TAKEN + 2).expect("there are two more");
+        assert_eq!(owner.unread(), Some(TAKEN + 1));
+        owner.read(&sent[0].0[0]).expect("it is its own");
+        assert!(owner.must_look());
+        owner.read(&sent[1].0[0]).expect("it is its own");
         assert!(!owner.must_look());
-        assert_eq!(send(&mut owner)[0].1, 2);
-        assert_eq!(owner.came(Appended::Done), Some(Epoch(2)), "both count");
+        assert_eq!(send(&mut owner), sent[2..], "the same, at the same place");
+        assert_eq!(owner.came(Appended::Done), Some(Epoch(3)), "all of them count");
         // With nothing to be sent, it asks.
         append(&mut owner, 4);
         let fourth = send(&mut owner).pop().expect("it is to be sent").0;
         owner.came(Appended::Unknown);
-        owner.look(4).expect("it is there");
-        owner.read(&fourth).expect("it is its own");
+        owner.look(TAKEN + 4).expect("it is there");
+        owner.read(&fourth[0]).expect("it is its own");
         assert!(!owner.is_empty());
-        assert_eq!(send(&mut owner)[0].1, 4);
+        assert_eq!(places(&send(&mut owner)), [4]);
         assert_eq!(owner.came(Appended::Done), Some(Epoch(4)));
         assert!(owner.is_empty());
     }
 
     #[test]
     fn what_did_not_arrive_is_sent_again_and_what_another_appended_ends_it() {
-        let (mut owner, _) = owner();
-        let mut other = Appends::new(owner.chain().clone(), 1);
+        let mut owner = owner();
+        let mut other = Appends::new(owner.chain().clone(), TAKEN);
         (1..3).for_each(|epoch| append(&mut owner, epoch));
-        let first = send(&mut owner);
+        let both = send(&mut owner);
         owner.came(Appended::Refused);
-        owner.look(1).expect("there is nothing");
-        assert_eq!(send(&mut owner), first);
+        owner.look(TAKEN).expect("there is nothing");
+        assert_eq!(send(&mut owner), both);
         owner.came(Appended::Unknown);
-        assert_eq!(owner.look(0), Err(NotOurs::Lost { last: 0, seen: 1 }));
+        let lost = NotOurs::Lost { last: TAKEN - 1, seen: TAKEN };
+        assert_eq!(owner.look(TAKEN - 1), Err(lost));
         other.take_over("b", WrittenSchema::UNSTATED, Epoch(0));
-        let (takeover, _) = other.next_to_send().expect("it is to be sent");
-        owner.look(2).expect("there is one");
+        let takeover = send(&mut other).remove(0).0;
+        let last = TAKEN + takeover.len() as u64;
+        assert!(both.iter().all(|(_, behind)| *behind < last), "wide-takeover: none of them fits");
+        owner.look(last).expect("there are some");
         let fenced = NotOurs::Fenced { owner: "b".into(), term: 2 };
-        assert_eq!(owner.read(takeover), Err(fenced));
-        assert_eq!(owner.read(b"junk"), Err(NotOurs::Foreign { sequence: 2 }));
+        assert_eq!(owner.read(&takeover[0]), Err(fenced));
+        assert_eq!(owner.read(b"junk"), Err(NotOurs::Foreign { sequence: TAKEN + 1 }));
+    }
+
+    // A takeover is appended as a whole, and before anything else.
+    #[test]
+    fn a_takeover_goes_alone() {
+        let mut owner = Appends::new(Chain::at(ChainPlace::first(7)), 0);
+        owner.take_over("a", WrittenSchema::UNSTATED, Epoch(0));
+        append(&mut owner, 1);
+        let first = send(&mut owner);
+        assert_eq!(first.len(), 1);
+        owner.came(Appended::Unknown);
+        owner.look(0).expect("there is nothing");
+        assert_eq!(send(&mut owner), first);
+        assert_eq!((owner.came(Appended::Done), owner.last()), (None, TAKEN));
+        assert_eq!(places(&send(&mut owner)), [0]);
+        // Behind a crash it takes the same room in its own term.
+        let mut again = Appends::new(owner.chain().clone(), TAKEN + 1);
+        again.resume();
+        append(&mut again, 2);
+        assert_eq!(send(&mut again)[0].0.len(), FLIGHT_MAX);
     }
 }

@@ -13,8 +13,8 @@
 //!
 //! *Ownership is the log.* A [`Body::Takeover`] begins a *term*, and what comes after it is of that
 //! term until the next one. The log appends an entry only where its writer expects to append it,
-//! and a writer sends one at a time (`appends` says why), so a former owner's entries are refused
-//! from the takeover on.
+//! and a takeover takes the places of all that a former owner has on its way (`appends` says how).
+//! So a former owner's entries are refused from the takeover on.
 //!
 //! An entry of [`Body::Epochs`] has what the database committed up to an epoch, since the one
 //! before. A batch that is longer than a message may be comes in *parts*, one entry each, cut
@@ -37,8 +37,11 @@ use crate::log::record::Record;
 use crate::log::schema::WrittenSchema;
 use crate::time::Time;
 
-/// The version of the format that this code writes, and the only one that it reads.
-pub const CHAIN_VERSION: u32 = 1;
+/// The version of the format that this code writes. It reads all up to this one.
+///
+/// Version 1 had one entry on its way at a time, and takeovers of one entry. A program of then does
+/// not read what this one writes, so it takes nothing over from an owner with more on its way.
+pub const CHAIN_VERSION: u32 = 2;
 /// How many bytes an entry has before its head.
 const FRAME: usize = 16;
 const MAGIC: [u8; 4] = *b"FHCE";
@@ -128,7 +131,7 @@ pub enum EntryError {
     #[error("no entry begins here")]
     NotAnEntry,
     /// It was written by another version of this program.
-    #[error("format version {found}, and this program reads version {CHAIN_VERSION}: update it")]
+    #[error("format version {found}, and this program reads up to version {CHAIN_VERSION}: update it")]
     Version {
         /// Which.
         found: u32,
@@ -275,7 +278,7 @@ pub fn read_entry(bytes: &[u8]) -> Result<(Head, &[u8]), EntryError> {
     if frame[..4] != MAGIC {
         return Err(EntryError::NotAnEntry);
     }
-    if number(4) != CHAIN_VERSION {
+    if !(1..=CHAIN_VERSION).contains(&number(4)) {
         return Err(EntryError::Version { found: number(4) });
     }
     let said = number(8) as usize;

@@ -1,6 +1,7 @@
 //! A database whose epochs leave for a replicated log: owners that are paused for any time and come
 //! back, standbys that take over meanwhile, and a log whose acknowledgements come late, never, or
-//! say no. Some logs lose a message. In some worlds owners make checkpoints, name them in the log,
+//! say no. What an owner has given up may still arrive, at any time and in any order. Owners crash,
+//! and go on with what their own logs have. Some logs lose a message. In some worlds owners make checkpoints, name them in the log,
 //! and trim it; each of these steps may come late, or never.
 //!
 //! Counters only grow, which makes judging simple. A count that was answered is an upper bound for
@@ -69,10 +70,17 @@ impl Actor for Counters {
     }
 }
 
-/// Appends an entry where its writer expects it to stand.
-fn append(stream: &mut Stream, entry: &[u8], behind: u64) -> Appended {
+/// Entries on their way to the log, which stand there together or not at all, and the message that
+/// they are to stand behind.
+type Sent = (Vec<Vec<u8>>, u64);
+
+/// An epoch in an owner's own log.
+type Logged = (Epoch, Time, Vec<Box<[u8]>>);
+
+/// Appends entries where their writer expects them to stand.
+fn append<E: AsRef<[u8]>>(stream: &mut Stream, entries: &[E], behind: u64) -> Appended {
     let behind = if fault::is_on(Fault::AppendBlind) { stream.last() } else { behind };
-    stream.append(entry, behind)
+    stream.append(entries, behind)
 }
 
 /// A node's shards and what it has on its way.
@@ -86,8 +94,11 @@ struct Owner {
     writing: Vec<Option<Write>>,
     gathering: Gathering,
     appends: Appends,
-    /// On their way to the log, in order; `false` if the owner has given up the answer.
-    sent: VecDeque<(Vec<u8>, u64, bool)>,
+    /// On their way to the log, in order.
+    sent: VecDeque<Sent>,
+    acknowledged: Epoch,
+    /// What its own log has of its term.
+    logged: Vec<Logged>,
     came: VecDeque<Appended>,
     checkpoint: Checkpointing,
 }
@@ -108,6 +119,10 @@ enum Checkpointing {
 #[derive(Default)]
 struct Node {
     owner: Option<Owner>,
+    /// What it has sent and waits for no more. It may arrive at any time.
+    given_up: Vec<Sent>,
+    /// What its own log has, if it has crashed.
+    logged: Vec<Logged>,
     /// It does nothing until this step.
     paused_until: u64,
 }
@@ -135,6 +150,8 @@ pub(super) struct ReplicatedWorld {
     pauses: usize,
     /// Of a thousand entries, how many are lost, answered late, or come twice.
     loses: usize,
+    /// Of a thousand steps of an owner, how many are a crash.
+    crashes: usize,
     /// Of a hundred steps of an owner, how many are for checkpoints.
     checkpoints: usize,
     /// How many were made.
@@ -150,6 +167,7 @@ impl ReplicatedWorld {
         let damages = dice.chance(20);
         let pauses = [1, 3, 10][dice.below(3)];
         let loses = [0, 5, 30][dice.below(3)];
+        let crashes = [0, 2, 10][dice.below(3)];
         // Where a message is lost, nothing is to hide that.
         let checkpoints = if damages { 0 } else { [0, 2, 10][dice.below(3)] };
         ReplicatedWorld {
@@ -164,6 +182,7 @@ impl ReplicatedWorld {
             damages,
             pauses,
             loses,
+            crashes,
             checkpoints,
             made: 0,
         }
@@ -306,44 +325,114 @@ impl ReplicatedWorld {
         }
         let last = self.stream.last();
         let mut appends = Appends::new(chain, last);
+        self.resume(at, &mut appends);
+        if !appends.is_empty() {
+            // Another was quicker.
+            return Ok(true);
+        }
+        let counters = if appends.last() == last { counters } else { self.read()?.1 };
         appends.take_over(&format!("node {at}"), WrittenSchema::UNSTATED, Epoch(0));
-        let (entry, behind) = appends.next_to_send().expect("a takeover is to be sent");
-        // At that instant, as the log takes it: what came first is what counts.
-        if append(&mut self.stream, entry, behind) == Appended::Done {
-            appends.came(Appended::Done);
+        if self.send_now(at, &mut appends) {
             let shards = 1 + self.dice.below(2);
-            self.nodes[at].owner = Some(Owner::new(shards, counters, appends));
+            let node = &mut self.nodes[at];
+            (node.owner, node.logged) = (Some(Owner::new(shards, counters, appends)), Vec::new());
         }
         Ok(true)
+    }
+
+    /// A node that has crashed brings to the log what its own log has of its term, if it owns the
+    /// database still. It is cut otherwise now.
+    fn resume(&mut self, at: usize, appends: &mut Appends) {
+        let place = appends.chain().place().clone();
+        if place.owner != Some(format!("node {at}")) {
+            return;
+        }
+        let mut logged = std::mem::take(&mut self.nodes[at].logged);
+        logged.retain(|(epoch, ..)| *epoch > place.epoch);
+        if logged.is_empty() {
+            return;
+        }
+        appends.resume();
+        let mut goes_on = self.send_now(at, appends);
+        while goes_on && !logged.is_empty() {
+            let count = 1 + self.dice.below(logged.len());
+            let (mut epoch, mut time, mut records) = (Epoch(0), Time(0), Vec::new());
+            for of_epoch in logged.drain(..count) {
+                (epoch, time) = (of_epoch.0, of_epoch.1);
+                records.extend(of_epoch.2);
+            }
+            appends.append(epoch, time, &records, ENTRY_BYTES_MIN);
+            goes_on = self.send_now(at, appends);
+        }
+    }
+
+    /// Sends what a node has put down, and hears of each at once: what came first is what counts.
+    /// Something that it had given up may come in between. Says whether all of it is there.
+    fn send_now(&mut self, at: usize, appends: &mut Appends) -> bool {
+        while let Some((entries, behind)) = appends.next_to_send() {
+            let appended = append(&mut self.stream, &entries, behind);
+            appends.came(appended);
+            if appended != Appended::Done {
+                return false;
+            }
+            if self.dice.chance(30) {
+                self.move_given_up(at);
+            }
+        }
+        true
+    }
+
+    /// Something that a node had given up arrives.
+    fn move_given_up(&mut self, at: usize) {
+        let given_up = &mut self.nodes[at].given_up;
+        if !given_up.is_empty() {
+            let (entries, behind) = given_up.swap_remove(self.dice.below(given_up.len()));
+            append(&mut self.stream, &entries, behind);
+        }
+    }
+
+    /// An owner ends. What it has sent may arrive later, and its own log has all that it had
+    /// acknowledged; of the rest, some.
+    fn crash(&mut self, at: usize) {
+        let Some(owner) = self.nodes[at].owner.take() else { return };
+        let acknowledged = owner.logged.iter().filter(|(epoch, ..)| *epoch <= owner.acknowledged).count();
+        let kept = acknowledged + self.dice.below(owner.logged.len() - acknowledged + 1);
+        let node = &mut self.nodes[at];
+        node.given_up.extend(owner.sent);
+        node.logged = owner.logged;
+        node.logged.truncate(kept);
     }
 
     /// Moves what a node has on its way to the log.
     fn move_network(&mut self, at: usize) {
         let (lost, late, twice) = (self.loses, self.loses, self.loses);
+        if self.dice.chance(20) {
+            self.move_given_up(at);
+        }
         let Some(owner) = &mut self.nodes[at].owner else { return };
-        let Some((entry, behind, is_awaited)) = owner.sent.pop_front() else { return };
+        let Some((entries, behind)) = owner.sent.pop_front() else { return };
         if self.dice.below(1000) < lost {
-            if is_awaited {
-                owner.came.push_back(Appended::Unknown);
-            }
+            owner.came.push_back(Appended::Unknown);
             return;
         }
-        let mut came = append(&mut self.stream, &entry, behind);
+        let mut came = append(&mut self.stream, &entries, behind);
         if self.dice.below(1000) < twice {
             // The second time it is refused, and nobody hears of it.
-            append(&mut self.stream, &entry, behind);
+            append(&mut self.stream, &entries, behind);
         }
         if self.dice.below(1000) < late {
             came = Appended::Unknown;
         }
-        if is_awaited {
-            owner.came.push_back(came);
-        }
+        owner.came.push_back(came);
     }
 
     fn step(&mut self, at: usize) -> Result<(), String> {
         if self.dice.below(100) < self.checkpoints {
             return self.checkpoint(at);
+        }
+        if self.dice.below(1000) < self.crashes {
+            self.crash(at);
+            return Ok(());
         }
         match self.dice.below(10) {
             0 | 1 => self.ask(at),
@@ -352,10 +441,10 @@ impl ReplicatedWorld {
             4 => self.look(at),
             5 => {
                 // It gives up an answer that may still come.
-                let owner = self.nodes[at].owner.as_mut().expect("it is one");
-                if self.dice.below(1000) < self.loses && owner.sent.iter().any(|(.., is_awaited)| *is_awaited)
-                {
-                    owner.sent.iter_mut().for_each(|(.., is_awaited)| *is_awaited = false);
+                let node = &mut self.nodes[at];
+                let owner = node.owner.as_mut().expect("it is one");
+                if self.dice.below(1000) < self.loses && !owner.sent.is_empty() {
+                    node.given_up.extend(owner.sent.drain(..));
                     owner.came.push_back(Appended::Unknown);
                 }
             }
@@ -385,15 +474,17 @@ impl ReplicatedWorld {
 
     /// The owner hears what came of an entry.
     fn hear(&mut self, at: usize) {
-        let owner = self.nodes[at].owner.as_mut().expect("it is one");
+        let node = &mut self.nodes[at];
+        let owner = node.owner.as_mut().expect("it is one");
         let Some(came) = owner.came.pop_front() else { return };
         let counts = owner.appends.came(came);
         if came != Appended::Done {
             // It waits for no other answer, and what it sent may still arrive.
             owner.came.clear();
-            owner.sent.iter_mut().for_each(|(.., is_awaited)| *is_awaited = false);
+            node.given_up.extend(owner.sent.drain(..));
         }
         if let Some(epoch) = counts {
+            owner.acknowledged = epoch;
             owner.durability.acknowledge(epoch);
             (0..owner.shards.len()).for_each(|shard| owner.release(shard));
         }
@@ -414,7 +505,10 @@ impl ReplicatedWorld {
         match looked {
             Ok(()) => {}
             // It answers nobody, and drops what it has.
-            Err(_) => self.nodes[at].owner = None,
+            Err(_) => {
+                let node = &mut self.nodes[at];
+                node.given_up.extend(node.owner.take().into_iter().flat_map(|owner| owner.sent));
+            }
         }
     }
 
@@ -490,6 +584,8 @@ impl Owner {
             durability: durability.clone(),
             appends,
             sent: VecDeque::new(),
+            acknowledged: Epoch(0),
+            logged: Vec::new(),
             came: VecDeque::new(),
             checkpoint: Checkpointing::No,
         }
@@ -552,10 +648,11 @@ impl Owner {
         let gathered = gathered.or_else(|| awaited.then(|| self.gathering.leave_empty(handed)));
         if let Some(gathered) = gathered {
             self.appends.append(gathered.epoch, gathered.time, &gathered.records, ENTRY_BYTES_MIN);
+            self.logged.push((gathered.epoch, gathered.time, gathered.records));
         }
-        while let Some((entry, behind)) = self.appends.next_to_send() {
-            debug_assert!(read_entry(entry).is_ok());
-            self.sent.push_back((entry.to_vec(), behind, true));
+        while let Some((entries, behind)) = self.appends.next_to_send() {
+            debug_assert!(entries.iter().all(|entry| read_entry(entry).is_ok()));
+            self.sent.push_back((entries.iter().map(|entry| entry.to_vec()).collect(), behind));
         }
     }
 }

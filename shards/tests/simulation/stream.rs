@@ -26,11 +26,11 @@ impl Stream {
         self.messages.len() as u64
     }
 
-    pub fn append(&mut self, entry: &[u8], behind: u64) -> Appended {
+    pub fn append<E: AsRef<[u8]>>(&mut self, entries: &[E], behind: u64) -> Appended {
         if behind != self.last() {
             return Appended::Refused;
         }
-        self.messages.push(entry.to_vec());
+        self.messages.extend(entries.iter().map(|entry| entry.as_ref().to_vec()));
         Appended::Done
     }
 
