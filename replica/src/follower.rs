@@ -36,6 +36,8 @@ pub(crate) struct Follower<A: Actor> {
     log: LocalLog,
     schema: WrittenSchema,
     shows: Arc<Mutex<Objects<A>>>,
+    /// What the log has, as long as that is less than what is shown: a snapshot never goes back.
+    apart: Option<Objects<A>>,
     /// The last checkpoint that came by, until somebody asks.
     named: Option<Box<NamedCheckpoint>>,
 }
@@ -60,22 +62,33 @@ impl<A: Actor<State: DeserializeOwned> + SchemaTypes> Follower<A> {
     ) -> Result<Self, ReplicaError> {
         let log = LocalLog::open_with(&at_log(log))?;
         let schema = WrittenSchema::of::<A>();
-        let follower = Follower { chain: Chain::at(place), sequence, log, schema, shows, named: None };
+        let (chain, apart, named) = (Chain::at(place), None, None);
+        let mut follower = Follower { chain, sequence, log, schema, shows, apart, named };
         follower.restore()?;
         Ok(follower)
     }
 
-    /// Shows what the log has.
-    fn restore(&self) -> Result<(), ReplicaError> {
+    /// Shows what the log has, if that is not less than what is shown.
+    fn restore(&mut self) -> Result<(), ReplicaError> {
         let mut objects = Objects::new();
         self.log.restore(|record| objects.note(record))?;
         objects.is_of(self.log.tail(), &self.schema, self.chain.place().schema.as_ref());
-        *self.shows.lock().unwrap_or_else(PoisonError::into_inner) = objects;
+        self.show_or_keep(objects);
         Ok(())
     }
 
+    fn show_or_keep(&mut self, objects: Objects<A>) {
+        let mut shows = self.shows.lock().unwrap_or_else(PoisonError::into_inner);
+        if objects.epoch() < shows.epoch() {
+            self.apart = Some(objects);
+        } else {
+            *shows = objects;
+        }
+    }
+
     /// Shows nothing any more: the runtime does.
-    pub(crate) fn let_go_of_shows(&self) {
+    pub(crate) fn let_go_of_shows(&mut self) {
+        self.apart = None;
         *self.shows.lock().unwrap_or_else(PoisonError::into_inner) = Objects::new();
     }
 
@@ -85,6 +98,11 @@ impl<A: Actor<State: DeserializeOwned> + SchemaTypes> Follower<A> {
 
     pub(crate) fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    /// The checkpoint that came by last, if it was not taken.
+    pub(crate) fn named(&self) -> Option<&NamedCheckpoint> {
+        self.named.as_deref()
     }
 
     /// The checkpoint that came by since this was asked.
@@ -162,9 +180,17 @@ impl<A: Actor<State: DeserializeOwned> + SchemaTypes> Follower<A> {
     fn write(&mut self, batch: Option<EpochBatch>) -> Result<(), ReplicaError> {
         let Some(batch) = batch else { return Ok(()) };
         self.log.append(self.log.tail(), &batch)?;
-        let mut shows = self.shows.lock().unwrap_or_else(PoisonError::into_inner);
-        batch.records.iter().for_each(|record| shows.note(record));
-        shows.is_of(batch.epoch, &self.schema, Some(&batch.schema));
+        let note = |objects: &mut Objects<A>| {
+            batch.records.iter().for_each(|record| objects.note(record));
+            objects.is_of(batch.epoch, &self.schema, Some(&batch.schema));
+        };
+        match self.apart.take() {
+            Some(mut apart) => {
+                note(&mut apart);
+                self.show_or_keep(apart);
+            }
+            None => note(&mut self.shows.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
         Ok(())
     }
 

@@ -22,16 +22,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use self::checkpointing::Asker;
 use self::opening::{begin, make, open, set_aside};
-use self::restoring::{clean, fetch};
+use self::restoring::{clean, fetch, log_bytes};
 use crate::appender::Appender;
 use crate::config::ReplicaConfig;
 use crate::error::ReplicaError;
 use crate::follower::{Follower, Took, log_directory};
 use crate::node_file::NodeFile;
+use crate::objects::Objects;
 use crate::replicated::{Command, NodeShared};
 use crate::status::{Role, SetAside, StreamCheckpoint};
 use crate::stream::{EntryStream, Heard, Hearing, Named, PAUSE};
@@ -74,6 +76,10 @@ pub(crate) struct Node<A: Actor> {
     stream: EntryStream,
     file: NodeFile,
     state: State<A>,
+    /// A checkpoint that is to take the place of a standby's log, which has become long.
+    shortens: Option<JoinHandle<Result<Named, ReplicaError>>>,
+    /// The checkpoint that took its place last: once is enough.
+    taken: String,
 }
 
 enum State<A: Actor> {
@@ -100,6 +106,8 @@ enum Ceases {
     Stops(SyncSender<Option<Report>>),
     /// The stream was trimmed behind it.
     IsBehind,
+    /// The checkpoint is there that is to take the place of its log.
+    Shortens(Named),
     Fails(ReplicaError),
     /// Nobody holds the node any more.
     IsLetGo,
@@ -117,6 +125,16 @@ impl Ceases {
             }
             None => Some(Ceases::IsLetGo),
         }
+    }
+}
+
+/// Waits for a checkpoint that is fetched; for ever if none is.
+async fn shortened(
+    shortens: &mut Option<JoinHandle<Result<Named, ReplicaError>>>,
+) -> Result<Named, ReplicaError> {
+    match shortens {
+        Some(shortens) => shortens.await.unwrap_or(Err(ReplicaError::Stopped)),
+        None => std::future::pending().await,
     }
 }
 
@@ -139,7 +157,18 @@ where
         // The log is open, so no other process uses the directory.
         clean(&log.directory)?;
         let state = State::Over;
-        let mut node = Node { config, log, replica, shared, commands, stream, file, state };
+        let mut node = Node {
+            config,
+            log,
+            replica,
+            shared,
+            commands,
+            stream,
+            file,
+            state,
+            shortens: None,
+            taken: String::new(),
+        };
         match node.take_its_place(follower).await {
             // Another node founded the database at the same time, and was quicker. This node has
             // nothing, and joins that one.
@@ -217,6 +246,7 @@ where
                 let term = self.file.term;
                 drop(follower);
                 let directory = set_aside(&self.log.directory, term, after.0)?;
+                *self.shared.shows.lock().unwrap_or_else(PoisonError::into_inner) = Objects::new();
                 tracing::warn!(
                     directory = %directory.display(), term, after = after.0, until = until.0,
                     "this node's log has epochs that are not in the stream, of a term that ended before: it was set aside"
@@ -428,6 +458,15 @@ where
                 Err(ceases) => ceases,
             };
         }
+        if let Ceases::Shortens(named) = ceases {
+            return match self.replace_log(follower, &named) {
+                Ok(follower) => self.stand_by(follower),
+                Err(error) => self.fail(&error),
+            };
+        }
+        if let Some(shortens) = self.shortens.take() {
+            shortens.abort();
+        }
         match ceases {
             Ceases::TakesOver(answer) => {
                 let whom = if answer.is_some() { Whom::Anybody } else { Whom::Known };
@@ -444,7 +483,7 @@ where
                 self.commands.close();
             }
             Ceases::Fails(error) => self.fail(&error),
-            Ceases::IsBehind | Ceases::IsLetGo => {}
+            Ceases::IsBehind | Ceases::Shortens(_) | Ceases::IsLetGo => {}
         }
     }
 
@@ -522,6 +561,7 @@ where
             match self.bring_on(follower).await {
                 Ok(()) => {
                     (is_all_there, all_at) = (true, Instant::now());
+                    self.shorten(follower);
                     self.say_of(follower, 0, 0);
                     if (follower.sequence(), follower.place().term) != before {
                         heard = Instant::now();
@@ -576,8 +616,29 @@ where
                         self.say_of_beat(&beat, follower);
                     }
                 },
+                shortened = shortened(&mut self.shortens) => {
+                    self.shortens = None;
+                    match shortened {
+                        Ok(named) => return Ceases::Shortens(named),
+                        // It has its log; the next checkpoint may do.
+                        Err(error) => tracing::debug!(%error, "the log was not shortened"),
+                    }
+                }
                 () = sleep(wait) => {}
             }
+        }
+    }
+
+    /// Begins to fetch a checkpoint that came by, if the log is longer than it by what the stream may
+    /// grow between two.
+    fn shorten(&mut self, follower: &mut Follower<A>) {
+        let Some(named) = follower.take_named() else { return };
+        let most = named.bytes + self.replica.checkpoint_bytes;
+        let is_long = || log_bytes(&self.log.directory).is_ok_and(|bytes| bytes > most);
+        if self.shortens.is_none() && named.object != self.taken && is_long() {
+            let (stream, log, patience) = (self.stream.clone(), self.log.clone(), self.replica.patience);
+            let needed = follower.sequence();
+            self.shortens = Some(tokio::spawn(async move { fetch(&stream, &log, patience, needed).await }));
         }
     }
 
@@ -605,8 +666,8 @@ where
                 let owner = follower.place().owner.clone().unwrap_or_default();
                 return Err(ReplicaError::Fenced { owner, term: follower.place().term });
             }
-            if let Some(named) = follower.take_named() {
-                let named = StreamCheckpoint::of(&named, Duration::ZERO);
+            if let Some(named) = follower.named() {
+                let named = StreamCheckpoint::of(named, Duration::ZERO);
                 self.shared.say(|status| status.checkpoint = Some(named));
             }
             let left = (ends.last + 1).saturating_sub(follower.sequence());

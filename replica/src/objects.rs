@@ -80,6 +80,11 @@ impl<A: Actor> Objects<A> {
         }
     }
 
+    /// All up to this epoch is in it.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// What there is now; or why it cannot be shown.
     pub(crate) fn snapshot(&self, lag: Lag) -> Result<StandbySnapshot<A>, &'static str> {
         match self.strange {

@@ -2,12 +2,14 @@
 //! log.
 //!
 //! The checkpoint is written beside the log, and checked, before anything of the node's own is
-//! touched. Then the log gives way, the checkpoint takes its name, and the node remembers the place
+//! touched. So does a standby whose log has become long: the stream is trimmed, and its log is not.
+//! It follows on while it fetches the checkpoint. Then the log gives way, the checkpoint takes its name, and the node remembers the place
 //! from which it goes on. A node that ends in between has no log, or remembers a place that was
 //! trimmed, and takes the checkpoint again.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use freehold::{Actor, CommitLog, LocalLog, LogConfig, SchemaTypes};
@@ -22,6 +24,7 @@ use super::opening::set_aside;
 use crate::checkpoint_store::{self, remove};
 use crate::error::ReplicaError;
 use crate::follower::{Follower, log_directory};
+use crate::objects::Objects;
 use crate::status::{SetAside, StreamCheckpoint};
 use crate::stream::{EntryStream, Named, PAUSE};
 
@@ -33,6 +36,15 @@ fn taken_directory(directory: &Path) -> PathBuf {
 /// What a log is called that gives way.
 fn old_directory(directory: &Path) -> PathBuf {
     directory.join("log.old")
+}
+
+/// How many bytes the files of a log have, a checkpoint's among them.
+pub(super) fn log_bytes(directory: &Path) -> Result<u64, ReplicaError> {
+    let log = log_directory(directory);
+    let sum = || -> std::io::Result<u64> {
+        fs::read_dir(&log)?.try_fold(0, |sum, entry| Ok(sum + entry?.metadata()?.len()))
+    };
+    sum().map_err(|source| ReplicaError::File { path: log.clone(), source })
 }
 
 /// Removes what an earlier run of the node has left half done.
@@ -128,6 +140,7 @@ where
         if has_own {
             let (term, after) = (self.file.term, place.epoch);
             let directory = set_aside(directory, term, after.0)?;
+            *self.shared.shows.lock().unwrap_or_else(PoisonError::into_inner) = Objects::new();
             tracing::warn!(
                 directory = %directory.display(), term, after = after.0, until = until.0,
                 "this node's log may have epochs that are not in the stream, which was trimmed: it was set aside"
@@ -141,10 +154,11 @@ where
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(at(directory))?;
         self.file.term = 0;
         (self.file.sequence, self.file.place) = (named.sequence, checkpoint.place.clone());
+        self.taken.clone_from(&checkpoint.object);
         self.file.write(directory)?;
         remove(&old)?;
         let (object, epoch, bytes) = (&checkpoint.object, checkpoint.epoch.0, checkpoint.bytes);
-        tracing::info!(object, epoch, bytes, "this node was behind, and has taken a checkpoint");
+        tracing::info!(object, epoch, bytes, "this node has taken a checkpoint in place of its log");
         self.shared.say(|status| {
             status.restored += 1;
             status.checkpoint = Some(StreamCheckpoint::of(checkpoint, Duration::ZERO));

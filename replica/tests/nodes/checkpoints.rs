@@ -11,7 +11,7 @@ use freehold::{Ack, CommitLog, LocalLog};
 use freehold_replica::{Login, ReplicaConfig, ReplicaError, Role, verify};
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::bank::Message;
+use super::bank::{Message, PAYMENTS};
 use super::joining::as_another;
 use super::servers::Servers;
 use super::support::Watchdog;
@@ -122,6 +122,36 @@ fn a_stream_that_grows_is_trimmed_by_itself() {
     assert!(a.status().stream_bytes < 3 * (64 << 10), "{:?}", a.status());
     let b = open(places[1].path(), servers.config("b")).expect("it joins");
     assert_eq!((shown(&b), b.status().restored), ((0..paid).collect(), 1));
+}
+
+// A standby's log grew with all that was ever committed, as long as it followed.
+#[test]
+fn a_standbys_log_is_bounded_and_what_it_shows_does_not_go_back() {
+    let _watchdog = Watchdog::new("a_standbys_log_is_bounded_and_what_it_shows_does_not_go_back");
+    let Some(servers) = Servers::start("a_standbys_log_is_bounded", 1) else { return };
+    let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
+    let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
+    let b = open(places[1].path(), servers.config("b")).expect("it joins");
+    let bank = a.handle().expect("it is the owner");
+    let (mut paid, mut epoch) = (0, freehold::Epoch(0));
+    while a.status().checkpoints.0 < 8 {
+        let many = (paid..paid + 50).map(|number| Message::Pay { number: number % 100 });
+        assert!(bank.ask_all(many).wait().iter().all(Result::is_ok));
+        paid += 50;
+        let now = b.snapshot().expect("it is a standby").epoch();
+        assert!(now >= epoch, "{now} after {epoch}");
+        epoch = now;
+    }
+    let last = a.status().epoch;
+    until(&b, |status| status.epoch >= last);
+    assert!(b.status().restored > 0, "{:?}", b.status());
+    let files = std::fs::read_dir(places[1].path().join("log")).expect("it is there");
+    let bytes: u64 = files.flatten().map(|file| file.metadata().expect("it is there").len()).sum();
+    assert!(bytes < 6 * (64 << 10), "{bytes} bytes, after 8 times 64 KiB");
+    drop(a);
+    b.promote().expect("it can");
+    let read = |number| b.handle().expect("it is the owner").ask(Message::Read(PAYMENTS + number)).wait();
+    assert!((0..100).all(|number| read(number) == Ok((paid / 100 + u64::from(paid % 100 > number)) as i64)));
 }
 
 // Reads end epochs in which nothing is committed. The stream has them, and the owner's own log has
