@@ -12,6 +12,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -168,6 +169,8 @@ pub struct Forgetful {
     disk: Arc<Mutex<Disk>>,
     /// Whether syncs of files wait.
     hangs: Arc<(Mutex<bool>, Condvar)>,
+    /// How many milliseconds each takes.
+    sync_ms: Arc<AtomicU64>,
 }
 
 impl Forgetful {
@@ -184,7 +187,7 @@ impl Forgetful {
             forgotten: 0,
             torn: 0,
         };
-        Forgetful { disk: Arc::new(Mutex::new(disk)), hangs: Arc::default() }
+        Forgetful { disk: Arc::new(Mutex::new(disk)), hangs: Arc::default(), sync_ms: Arc::default() }
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -225,6 +228,11 @@ impl Forgetful {
     pub fn hang(&self, hangs: bool) {
         *self.hangs.0.lock().expect("nobody panics with it") = hangs;
         self.hangs.1.notify_all();
+    }
+
+    /// Has syncs of files take so many milliseconds from now on, and all else wait meanwhile.
+    pub fn slow(&self, sync_ms: u64) {
+        self.sync_ms.store(sync_ms, Ordering::SeqCst);
     }
 
     /// Whether that has happened since it was last asked; if not, it does not happen any more.
@@ -383,6 +391,7 @@ impl Filesystem for Forgetful {
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         let hangs = self.hangs.0.lock().expect("nobody panics with it");
         drop(self.hangs.1.wait_while(hangs, |hangs| *hangs).expect("nobody panics with it"));
+        std::thread::sleep(Duration::from_millis(self.sync_ms.load(Ordering::SeqCst)));
         self.done(|disk| disk.file(ino).map(File::sync), reply);
     }
 
@@ -506,6 +515,10 @@ impl Served {
                     disk.hang(hangs == "on");
                     "yes".to_string()
                 }
+                ("slow", sync_ms) => {
+                    disk.slow(sync_ms.parse().expect("a number"));
+                    "yes".to_string()
+                }
                 ("failed", _) => if disk.has_failed() { "yes" } else { "no" }.to_string(),
                 ("cut", _) => {
                     disk.cut();
@@ -567,6 +580,11 @@ impl Served {
     /// and no longer.
     pub fn go_on(&mut self) {
         self.ask("hang off");
+    }
+
+    /// As [`Forgetful::slow`].
+    pub fn slow(&mut self, sync_ms: u64) {
+        self.ask(&format!("slow {sync_ms}"));
     }
 
     /// Cuts its power.

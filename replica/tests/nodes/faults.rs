@@ -1,4 +1,4 @@
-//! A link that is down, a disk that is full, and one that hangs. Servers are processes, a link is a
+//! A link that is down, a disk that is full, one that hangs, and one that is slow all the time. Servers are processes, a link is a
 //! proxy that stops forwarding (network namespaces need more rights than tests have everywhere),
 //! and disks are file systems of their own.
 
@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -212,4 +213,50 @@ fn an_answer_waits_for_a_disk_that_hangs() {
     pay(&bank, 6..10);
     assert_has(&a, 0..10);
     drop(a);
+}
+
+// A standby on such a disk is behind and says so; an owner on it is as slow as its disk. Nothing is
+// lost by either.
+#[test]
+fn a_disk_that_is_slow_all_the_time_costs_time_alone() {
+    let test = "a_disk_that_is_slow_all_the_time_costs_time_alone";
+    let _watchdog = Watchdog::new(test);
+    let Some(servers) = Servers::start(test, 1) else { return };
+    let mut disk = match Served::mounted(2) {
+        Ok(disk) => disk,
+        Err(why) => return skip(test, &why),
+    };
+    let places = [(); 3].map(|()| tempfile::tempdir().expect("a place"));
+    std::os::unix::fs::symlink(disk.at(), places[1].path().join("log")).expect("it is made");
+    let node = |name: &str| ReplicaConfig { checkpoint_bytes: 1 << 30, ..servers.config(name) };
+    let a = open(places[0].path(), node("a")).expect("nobody owns it");
+    let b = open(places[1].path(), node("b")).expect("it joins");
+    disk.slow(10);
+    let (bank, is_seen) = (a.handle().expect("it is the owner"), AtomicBool::new(false));
+    let paid = std::thread::scope(|threads| {
+        let paying = threads.spawn(|| {
+            let mut paid = 0;
+            while !is_seen.load(Ordering::SeqCst) {
+                pay(&bank, [paid]);
+                paid += 1;
+            }
+            paid
+        });
+        until(&b, |status| status.lag.epochs > 0);
+        is_seen.store(true, Ordering::SeqCst);
+        paying.join().expect("all are paid")
+    });
+    let last = a.status().epoch;
+    until(&b, |status| status.epoch >= last && status.lag.epochs == 0);
+    assert_eq!((shown(&b), b.role()), ((0..paid).collect(), Role::Standby));
+    drop(a);
+    b.promote().expect("it can");
+    let c = open(places[2].path(), node("c")).expect("it joins");
+    pay(&b.handle().expect("it is the owner"), paid..paid + 5);
+    let last = b.status().epoch;
+    until(&c, |status| status.epoch >= last);
+    assert_eq!(shown(&c), (0..paid + 5).collect());
+    assert_has(&b, 0..paid + 5);
+    disk.slow(0);
+    drop(b);
 }
