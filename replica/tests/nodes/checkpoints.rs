@@ -124,6 +124,38 @@ fn a_stream_that_grows_is_trimmed_by_itself() {
     assert_eq!((shown(&b), b.status().restored), ((0..paid).collect(), 1));
 }
 
+#[test]
+fn what_a_stream_lost_is_repaired_from_the_owners_log() {
+    let _watchdog = Watchdog::new("what_a_stream_lost_is_repaired_from_the_owners_log");
+    let Some(servers) = Servers::start("what_a_stream_lost_is_repaired", 1) else { return };
+    let places = [(); 3].map(|()| tempfile::tempdir().expect("a place"));
+    let node = |name: &str| ReplicaConfig { patience: Duration::from_millis(300), ..servers.config(name) };
+    let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
+    let bank = a.handle().expect("it is the owner");
+    pay(&bank, 0..5);
+    drop(open(places[1].path(), node("b")).expect("it joins"));
+    pay(&bank, 5..20);
+    let sequence = as_another(&servers, async |context, _| {
+        let stream = context.get_stream("FREEHOLD_bank").await.expect("it is there");
+        let sequence = stream.cached_info().state.last_sequence - 5;
+        assert!(stream.delete_message(sequence).await.expect("it can be deleted"));
+        sequence
+    });
+    for (place, name) in [(&places[1], "b"), (&places[2], "c")] {
+        let error = open(place.path(), node(name)).expect_err("a gap");
+        assert!(matches!(error, ReplicaError::Missing { sequence: found } if found == sequence), "{error}");
+    }
+    assert!(verify(&node("looks")).is_err());
+    a.checkpoint().expect("the owner's own log has all of it");
+    assert!(first(&servers) > sequence, "what is left is whole");
+    pay(&bank, 20..25);
+    for (place, name) in [(&places[1], "b"), (&places[2], "c")] {
+        let standby = open(place.path(), servers.config(name)).expect("it joins");
+        assert_eq!((standby.status().restored, shown(&standby)), (1, (0..25).collect()));
+    }
+    verify(&node("looks")).expect("it is whole");
+}
+
 // A standby's log grew with all that was ever committed, as long as it followed.
 #[test]
 fn a_standbys_log_is_bounded_and_what_it_shows_does_not_go_back() {
