@@ -128,14 +128,26 @@ impl Ceases {
     }
 }
 
-/// Waits for a checkpoint that is fetched; for ever if none is.
-async fn shortened(
-    shortens: &mut Option<JoinHandle<Result<Named, ReplicaError>>>,
-) -> Result<Named, ReplicaError> {
-    match shortens {
-        Some(shortens) => shortens.await.unwrap_or(Err(ReplicaError::Stopped)),
+/// The next thing that is heard of the owner; waits for ever if nobody listens.
+async fn hear(hearing: &mut Option<Hearing>) -> Heard {
+    match hearing {
+        Some(hearing) => hearing.next().await,
         None => std::future::pending().await,
     }
+}
+
+/// Waits for a checkpoint that is fetched; for ever if none is, or it cannot be had. The node has
+/// its log, and the next checkpoint may do.
+async fn shortened(shortens: &mut Option<JoinHandle<Result<Named, ReplicaError>>>) -> Named {
+    if let Some(fetching) = shortens {
+        let fetched = fetching.await.unwrap_or(Err(ReplicaError::Stopped));
+        *shortens = None;
+        match fetched {
+            Ok(named) => return named,
+            Err(error) => tracing::debug!(%error, "the log was not shortened"),
+        }
+    }
+    std::future::pending().await
 }
 
 /// A node that is not the owner makes no checkpoint.
@@ -561,8 +573,7 @@ where
             match self.bring_on(follower).await {
                 Ok(()) => {
                     (is_all_there, all_at) = (true, Instant::now());
-                    self.shorten(follower);
-                    self.say_of(follower, 0, 0);
+                    self.catches_up(follower);
                     if (follower.sequence(), follower.place().term) != before {
                         heard = Instant::now();
                     }
@@ -599,38 +610,31 @@ where
             }
             let silent = self.replica.takeover_after.map(|silence| silence.saturating_sub(heard.elapsed()));
             let wait = silent.unwrap_or(LOOK_EVERY).clamp(Duration::from_millis(1), LOOK_EVERY);
-            let next = async {
-                match &mut hearing {
-                    Some(hearing) => hearing.next().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 command = self.commands.recv() => if let Some(ceases) = Ceases::by(command) {
                     return ceases;
                 },
-                came = next => if let Heard::Beat(beat) = came {
+                came = hear(&mut hearing) => if let Heard::Beat(beat) = came {
                     let beat: Option<Beat> = serde_json::from_slice(&beat).ok();
                     if let Some(beat) = beat.filter(|beat| beat.term >= follower.place().term) {
                         heard = Instant::now();
                         self.say_of_beat(&beat, follower);
                     }
                 },
-                shortened = shortened(&mut self.shortens) => {
-                    self.shortens = None;
-                    match shortened {
-                        Ok(named) => return Ceases::Shortens(named),
-                        // It has its log; the next checkpoint may do.
-                        Err(error) => tracing::debug!(%error, "the log was not shortened"),
-                    }
-                }
+                named = shortened(&mut self.shortens) => return Ceases::Shortens(named),
                 () = sleep(wait) => {}
             }
         }
     }
 
-    /// Begins to fetch a checkpoint that came by, if the log is longer than it by what the stream may
-    /// grow between two.
+    /// All that there is was taken over.
+    fn catches_up(&mut self, follower: &mut Follower<A>) {
+        self.say_of(follower, 0, 0);
+        self.shorten(follower);
+    }
+
+    /// Begins to fetch a checkpoint that came by, if the log is longer than it by what the stream
+    /// may grow between two.
     fn shorten(&mut self, follower: &mut Follower<A>) {
         let Some(named) = follower.take_named() else { return };
         let most = named.bytes + self.replica.checkpoint_bytes;

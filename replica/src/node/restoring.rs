@@ -1,9 +1,9 @@
 //! A node whose next entry was trimmed takes the checkpoint that the stream names, in place of its
-//! log.
+//! log. So does a standby whose log has become long, and it follows on while it fetches: the stream
+//! is trimmed, and a standby's log is not.
 //!
 //! The checkpoint is written beside the log, and checked, before anything of the node's own is
-//! touched. So does a standby whose log has become long: the stream is trimmed, and its log is not.
-//! It follows on while it fetches the checkpoint. Then the log gives way, the checkpoint takes its name, and the node remembers the place
+//! touched. Then the log gives way, the checkpoint takes its name, and the node remembers the place
 //! from which it goes on. A node that ends in between has no log, or remembers a place that was
 //! trimmed, and takes the checkpoint again.
 

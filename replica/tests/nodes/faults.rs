@@ -1,6 +1,6 @@
-//! A link that is down, a disk that is full, one that hangs, and one that is slow all the time. Servers are processes, a link is a
-//! proxy that stops forwarding (network namespaces need more rights than tests have everywhere),
-//! and disks are file systems of their own.
+//! A link that is down, a disk that is full, one that hangs, and one that is slow all the time.
+//! Servers are processes, a link is a proxy that stops forwarding (network namespaces need more
+//! rights than tests have everywhere), and disks are file systems of their own.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

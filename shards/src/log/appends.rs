@@ -7,10 +7,11 @@
 //!
 //! A takeover takes the place of a former owner's first entry, which is refused. The former owner's
 //! second would then find just the place that it expects. So a takeover takes room for all that a
-//! former owner may have on its way: it is appended with [`FLIGHT_MAX`] - 1 entries that say nothing,
-//! all of them or none (*wide-takeover*). An owner that goes on in its own term after a crash makes
-//! the same room first, because its entries are cut otherwise now than those that may still come.
-//! An owner's entries have their places for ever, so what it sends twice is the same at each place.
+//! former owner may have on its way: it is appended with [`FLIGHT_MAX`] - 1 entries that say
+//! nothing, all of them or none (*wide-takeover*). An owner that goes on in its own term after a
+//! crash makes the same room first, because its entries are cut otherwise now than those that may
+//! still come. An owner's entries have their places for ever, so what it sends twice is the same at
+//! each place.
 //!
 //! When no acknowledgement comes, or the log refuses an entry, the owner *looks*: it reads what
 //! stands behind the last message that it knows of. An entry of its own that is there is not sent

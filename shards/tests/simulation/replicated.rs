@@ -1,8 +1,8 @@
 //! A database whose epochs leave for a replicated log: owners that are paused for any time and come
 //! back, standbys that take over meanwhile, and a log whose acknowledgements come late, never, or
 //! say no. What an owner has given up may still arrive, at any time and in any order. Owners crash,
-//! and go on with what their own logs have. Some logs lose a message. In some worlds owners make checkpoints, name them in the log,
-//! and trim it; each of these steps may come late, or never.
+//! and go on with what their own logs have. Some logs lose a message. In some worlds owners make
+//! checkpoints, name them in the log, and trim it; each of these steps may come late, or never.
 //!
 //! Counters only grow, which makes judging simple. A count that was answered is an upper bound for
 //! nothing and a lower bound for whatever is asked later: of any node, owner or not any more. Each
