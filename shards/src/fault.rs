@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     LockTwice,
     /// A pair does not lock its object where it begins.
     PairUnlocked,
+    /// A pair that comes back changes its object whoever needs what that was.
+    SettleBlind,
     /// A pair that began at its higher home waits at the lower and keeps its lock.
     WaitDownwards,
     /// What a transaction wrote of another shard's published objects is not published.
@@ -164,6 +166,7 @@ impl Fault {
         Fault::IgnoreLocks,
         Fault::LockTwice,
         Fault::PairUnlocked,
+        Fault::SettleBlind,
         Fault::WaitDownwards,
         Fault::PublishHomeOnly,
         Fault::TrimPublished,

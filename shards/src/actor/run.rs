@@ -111,7 +111,7 @@ impl<A: Actor> RunState<A> {
 
     /// Names a message's objects and looks each up. The first is returned by value: stored in the
     /// list and loaded again a moment later, in other pieces, it would make the processor wait.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(
         &self,
         message: &A::Message,

@@ -60,13 +60,8 @@ impl<A: Actor> Engine<A> {
         if Self::HAS_PIECES {
             self.begin_pieces(&message, &mut transaction);
         }
-        transaction.message = Some(message);
-        transaction.sender = sender;
-        transaction.answer_to = answer_to;
-        transaction.origin = self.run.shard;
-        transaction.seen = Epoch(0);
+        transaction.address(message, sender, answer_to, self.run.shard);
         transaction.reruns = u32::from(extra.is_some());
-        transaction.detours = 0;
         if transaction.objects.len() > ADDRESSEES_MAX {
             self.refuse_so_many(transaction, effects);
             return;
@@ -79,6 +74,13 @@ impl<A: Actor> Engine<A> {
         }
     }
 
+    /// A box without objects.
+    fn take_spare(&mut self) -> Box<Transaction<A>> {
+        let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
+        transaction.objects.clear();
+        transaction
+    }
+
     /// A box for a message whose objects were just found, with their homes, in their order.
     pub(crate) fn prepare(
         &mut self,
@@ -86,7 +88,7 @@ impl<A: Actor> Engine<A> {
         others: &Others<A::Id>,
         homes: &ArrayVec<ShardIndex, ADDRESSEES_MAX>,
     ) {
-        let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
+        let mut transaction = self.take_spare();
         let carried =
             |target: &Target<A::Id>, home| Carried::new(target.id, home, target.access, target.slot);
         match (first, others.as_slice(), homes.as_slice()) {
@@ -107,7 +109,7 @@ impl<A: Actor> Engine<A> {
 
     /// The same for one that ran and touched `extra` without having declared it.
     fn prepare_anew(&mut self, message: &A::Message, extra: Option<(A::Id, Access)>) -> Prepared<A> {
-        let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
+        let mut transaction = self.take_spare();
         let named = self.run.scratch.get_mut();
         named.clear();
         A::addressees(message, named);
@@ -131,9 +133,12 @@ impl<A: Actor> Engine<A> {
     }
 
     /// Keeps a box for its memory.
-    fn keep_spare(&mut self, mut transaction: Box<Transaction<A>>) {
+    pub(super) fn keep_spare(&mut self, mut transaction: Box<Transaction<A>>) {
         transaction.message = None;
-        transaction.objects.clear();
+        match transaction.objects.as_mut_slice() {
+            [one, other] => (one.state, other.state) = (None, None),
+            _ => transaction.objects.clear(),
+        }
         if Self::HAS_PIECES {
             transaction.pieces.clear();
         }
@@ -162,6 +167,8 @@ impl<A: Actor> Engine<A> {
 
     /// This shard's part of the way up: locks what is at home here, now or when it can.
     pub(crate) fn lock(&mut self, transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+        self.take_epoch_of(&transaction);
+        let Some(mut transaction) = self.run_if_free_pair(transaction, effects) else { return };
         let at_home = transaction.at_home(self.run.shard);
         debug_assert!(!at_home.is_empty(), "routed-to-its-home: a transaction visits only its participants");
         debug_assert!(
@@ -169,8 +176,6 @@ impl<A: Actor> Engine<A> {
                 && transaction.objects[at_home.end..].iter().all(|object| object.home > self.run.shard),
             "no-cycle: a transaction that may wait holds locks on lower shards only"
         );
-        self.take_epoch_of(&transaction);
-        let Some(mut transaction) = self.run_if_free_pair(transaction, effects) else { return };
         if transaction.is_reverse && at_home.start == 0 {
             self.turn_ahead(&mut transaction, effects);
         }
@@ -215,9 +220,15 @@ impl<A: Actor> Engine<A> {
         }
     }
 
-    /// Goes on with transactions that have got the locks they waited for.
-    #[inline]
+    /// Goes on with transactions that have got the locks they waited for, if there are any.
+    #[inline(always)]
     pub(super) fn run_ready(&mut self, effects: &mut Effects<A>) {
+        if self.locks.has_ready() {
+            self.run_all_ready(effects);
+        }
+    }
+
+    fn run_all_ready(&mut self, effects: &mut Effects<A>) {
         while let Some(transaction) = self.locks.next_ready(self.run.now) {
             let at_home = transaction.at_home(self.run.shard);
             if let Some(transaction) = self.detour_if_hot(transaction, effects) {
@@ -260,6 +271,23 @@ impl<A: Actor> Engine<A> {
         if let Some(error) = refused {
             return self.conclude(transaction, &at_home, RunOutcome::Done(Err(error)), effects);
         }
+        if fault::is_on(Fault::EarlyRelease) {
+            transaction.objects[at_home]
+                .iter()
+                .for_each(|object| self.locks.unlock(&mut self.run.partition, object.slot));
+        }
+        self.passes_on(next, transaction, effects);
+    }
+
+    /// What is at home here is in the box, which goes on. It is in doubt until it comes back.
+    #[inline(always)]
+    pub(super) fn passes_on(
+        &mut self,
+        next: ShardIndex,
+        mut transaction: Box<Transaction<A>>,
+        effects: &mut Effects<A>,
+    ) {
+        let epoch = self.run.epoch_state.epoch;
         transaction.epoch = epoch;
         if let Some(journal) = &self.journal {
             transaction.seen = transaction.seen.max(journal.shown());
@@ -267,11 +295,6 @@ impl<A: Actor> Engine<A> {
         match self.in_doubt.back_mut() {
             Some((of, transactions)) if *of == epoch => *transactions += 1,
             _ => self.in_doubt.push_back((epoch, 1)),
-        }
-        if fault::is_on(Fault::EarlyRelease) {
-            transaction.objects[at_home]
-                .iter()
-                .for_each(|object| self.locks.unlock(&mut self.run.partition, object.slot));
         }
         effects.outboxes[next.index()].push_back(Envelope::Lock(transaction));
     }
@@ -286,8 +309,10 @@ impl<A: Actor> Engine<A> {
     /// A transaction that this shard passed on in `epoch` has come back.
     #[inline]
     pub(super) fn came_back(&mut self, epoch: Epoch) {
+        let is_only = self.in_doubt.len() == 1;
         match self.in_doubt.front_mut() {
             Some((of, transactions)) if *of == epoch && *transactions > 1 => *transactions -= 1,
+            Some((of, _)) if *of == epoch && is_only => self.in_doubt.clear(),
             _ => self.last_came_back(epoch),
         }
     }
@@ -373,7 +398,7 @@ impl<A: Actor> Engine<A> {
 
     /// What came of it is known, and every lock is held from here down: who waits is answered, what
     /// is at home here is unlocked, and the box goes back.
-    fn conclude(
+    pub(super) fn conclude(
         &mut self,
         mut transaction: Box<Transaction<A>>,
         at_home: &Range<usize>,
@@ -448,10 +473,11 @@ impl<A: Actor> Engine<A> {
     }
 
     /// This shard's part of the way back: takes over what was written, and unlocks.
-    pub(crate) fn apply(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+    pub(crate) fn apply(&mut self, transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+        self.take_epoch_of(&transaction);
+        let Some(mut transaction) = self.settle_pair(transaction, effects) else { return };
         let at_home = transaction.at_home(self.run.shard);
         let is_committed = matches!(transaction.end, Some(TransactionEnd::Committed(_)));
-        self.take_epoch_of(&transaction);
         self.came_back(transaction.objects[at_home.start].passed_in);
         if Self::HAS_PIECES && is_committed {
             let is_local = fault::is_on(Fault::ApplyLocally);

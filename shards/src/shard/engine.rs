@@ -94,6 +94,8 @@ pub(crate) enum CallSite {
     /// By a task of the shard, with no queue.
     Inline,
     Turn,
+    /// By a turn, for a message that came by itself.
+    Envelope,
     /// A turn that works in stages.
     Staged,
     LockPoint,
@@ -403,8 +405,9 @@ impl<A: Actor> Engine<A> {
             return Admission::Refused(AskError::Aborted(error.into()));
         }
         if let (Some(one), [other]) = (&first, others.as_slice())
-            && self.prepare_pair(one, other)
+            && let Some(pair) = self.box_of_pair(one, other)
         {
+            self.prepared = Some(pair);
             return Admission::Later(Reason::Spans);
         }
         let Some(named) = &first else {

@@ -273,14 +273,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
         let mut targets = Addressees::new();
         let first = self.engine.run.find(&message, &mut targets);
-        match (first, targets.others.as_slice()) {
-            (Some(first), [other]) if self.engine.prepare_pair(&first, other) => {
-                self.engine.reason = Reason::Spans;
-                self.engine.begin(message, sender, answer_to, None, effects);
-                Ok(())
-            }
-            _ => Err(message),
-        }
+        let (Some(first), [other]) = (&first, targets.others.as_slice()) else { return Err(message) };
+        let Some(pair) = self.engine.box_of_pair(first, other) else { return Err(message) };
+        self.engine.begin_prepared_pair(pair, message, sender, answer_to, effects);
+        Ok(())
     }
 
     /// Whether a turn prefetches the objects of its messages: the shard's do not fit the cache.
@@ -331,8 +327,11 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 prefetch_box::<A, P>(ahead);
             }
             match envelope {
+                Envelope::Message { message, sender, answer_to } if !staged => {
+                    self.run_message(message, sender, answer_to, effects);
+                }
                 Envelope::Message { message, sender, answer_to } => {
-                    match self.run::<{ CallSite::Turn as u8 }>(staged, at, &message, sender, effects) {
+                    match self.run::<{ CallSite::Turn as u8 }>(true, at, &message, sender, effects) {
                         TurnOutcome::Done(outcome) => {
                             self.engine.answer(answer_to, || &message, outcome, effects)
                         }
@@ -370,6 +369,28 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
                 self.stage(at + UNDER_WAY, envelopes.as_slice(), UNDER_WAY - 1);
             }
             at += 1;
+        }
+    }
+
+    /// Runs a message that came by itself, or begins it.
+    fn run_message(
+        &mut self,
+        message: A::Message,
+        sender: OwnerId,
+        answer_to: ReturnAddress,
+        effects: &mut Effects<A>,
+    ) {
+        let mut targets = Addressees::new();
+        let first = self.engine.run.find(&message, &mut targets);
+        if let (Some(first), [other]) = (&first, targets.others.as_slice())
+            && let Some(pair) = self.engine.box_of_pair(first, other)
+        {
+            return self.engine.begin_prepared_pair(pair, message, sender, answer_to, effects);
+        }
+        const FROM: u8 = CallSite::Envelope as u8;
+        match run_found::<A, FROM>(&mut self.engine, &message, sender, first, &mut targets, effects) {
+            TurnOutcome::Done(outcome) => self.engine.answer(answer_to, || &message, outcome, effects),
+            TurnOutcome::Later(extra) => self.engine.begin(message, sender, answer_to, extra, effects),
         }
     }
 

@@ -19,58 +19,96 @@
 //! had to wait for lately is *hot*, and pairs that begin at its home go to their other home first.
 //! A pair that waited for a hot object gives its lock back and takes the same *detour*.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use crate::actor::Actor;
 use crate::actor::addressees::{Others, Target};
+use crate::actor::outcome::ReturnAddress;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::shard::engine::{CallSite, Engine, Prepared, Start};
+use crate::object::OwnerId;
+use crate::shard::engine::{CallSite, Engine, Prepared, RunOutcome, Start};
 use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
 use crate::transaction::pieces::Piece;
-use crate::transaction::{Carried, Transaction};
+use crate::transaction::{Carried, Transaction, TransactionEnd};
 
 /// How often a transaction gives a lock back that it waited for. Then it keeps it, so that it does
 /// not wait for ever.
 const DETOURS_MAX: u8 = 3;
 
 impl<A: Actor> Engine<A> {
-    /// Prepares the box of a message to these two objects, if one is free here and the other is at
-    /// home on another shard. Says whether that is so.
+    /// A box with these two objects of a message, if one is free here and the other is at home on
+    /// another shard.
     #[inline]
-    pub(super) fn prepare_pair(&mut self, one: &Target<A::Id>, other: &Target<A::Id>) -> bool {
+    pub(super) fn box_of_pair(&mut self, one: &Target<A::Id>, other: &Target<A::Id>) -> Option<Prepared<A>> {
         let (here, there) = match (one.is_clear(), other.is_clear()) {
             (true, false) => (one, other),
             (false, true) => (other, one),
-            _ => return false,
+            _ => return None,
         };
         if there.slot != NO_SLOT {
-            return false;
+            return None;
         }
         let (shard, home) = (self.run.shard, self.run.router.home(&there.id));
         if home == shard {
-            return false;
+            return None;
         }
         // A crowd at the higher home does no harm: who waits there has its other object already.
         let is_higher = home < shard;
         let is_hot = !is_higher && self.run.partition.slot(here.slot).is_hot();
-        let here = Carried::new(here.id, shard, here.access, here.slot);
-        let there = Carried::new(there.id, home, there.access, NO_SLOT);
         let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
         transaction.is_reverse = is_higher || is_hot;
-        let (lower, higher) = if is_higher { (there, here) } else { (here, there) };
-        transaction.objects.push(lower);
-        transaction.objects.push(higher);
+        match transaction.objects.as_mut_slice() {
+            // Written in place: made apart and moved there they cost a hundred instructions more.
+            [lower, higher] => {
+                let (mine, its) = if is_higher { (higher, lower) } else { (lower, higher) };
+                mine.name(here.id, shard, here.access, here.slot);
+                its.name(there.id, home, there.access, NO_SLOT);
+            }
+            _ => {
+                transaction.objects.push(Carried::new(here.id, shard, here.access, here.slot));
+                let its = Carried::new(there.id, home, there.access, NO_SLOT);
+                transaction.objects.insert(usize::from(!is_higher), its);
+            }
+        }
         let start = if is_hot { Start::Elsewhere } else { Start::Here };
-        self.prepared = Some(Prepared { transaction, start });
-        true
+        Some(Prepared { transaction, start })
+    }
+
+    /// Begins the pair of this message: the rare parts of [`Engine::begin`] are left out.
+    #[inline(always)]
+    pub(super) fn begin_prepared_pair(
+        &mut self,
+        pair: Prepared<A>,
+        message: A::Message,
+        sender: OwnerId,
+        answer_to: ReturnAddress,
+        effects: &mut Effects<A>,
+    ) {
+        let Prepared { mut transaction, start } = pair;
+        self.run.counters.spanning += 1;
+        if Self::HAS_PIECES {
+            self.begin_pieces(&message, &mut transaction);
+        }
+        transaction.address(message, sender, answer_to, self.run.shard);
+        self.in_flight += 1;
+        match start {
+            Start::Elsewhere => self.detour(transaction, effects),
+            _ => self.begin_pair(transaction, effects),
+        }
     }
 
     /// Begins a pair: one of its objects is here, and free.
     #[inline]
-    pub(super) fn begin_pair(&mut self, transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+    pub(super) fn begin_pair(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
         let place = usize::from(transaction.is_reverse);
-        let (here, next) = (&transaction.objects[place], transaction.objects[1 - place].home);
+        let [lower, higher] = transaction.objects.as_mut_slice() else {
+            unreachable!("a pair has two objects")
+        };
+        let (here, next) = if place == 0 { (lower, higher.home) } else { (higher, lower.home) };
         let slot = self.run.partition.slot_mut(here.slot);
         debug_assert!(
             slot.id == here.id && slot.may_lock(here.access),
@@ -81,7 +119,31 @@ impl<A: Actor> Engine<A> {
         if !fault::is_on(Fault::PairUnlocked) {
             slot.lock(here.access);
         }
-        self.pass_on_to(next, transaction, place..place + 1, effects);
+        if Self::HAS_PIECES && !transaction.pieces.is_empty() {
+            return self.pass_on_to(next, transaction, place..place + 1, effects);
+        }
+        (here.passed_in, here.ownership) = (self.run.epoch_state.epoch, slot.ownership());
+        match catch_unwind(AssertUnwindSafe(|| slot.state.clone())) {
+            Ok(state) => here.state = state,
+            Err(payload) => return self.not_copied(transaction, place, payload, effects),
+        }
+        if fault::is_on(Fault::EarlyRelease) {
+            self.locks.unlock(&mut self.run.partition, here.slot);
+        }
+        self.passes_on(next, transaction, effects);
+    }
+
+    /// A pair cannot begin: to copy its object has panicked.
+    #[cold]
+    fn not_copied(
+        &mut self,
+        transaction: Box<Transaction<A>>,
+        place: usize,
+        payload: Box<dyn Any + Send>,
+        effects: &mut Effects<A>,
+    ) {
+        let error = self.panicked(transaction.objects[place].id, payload);
+        self.conclude(transaction, &(place..place + 1), RunOutcome::Done(Err(error)), effects);
     }
 
     /// Runs a pair that has come to its second home, if its object is free here, without a lock.
@@ -132,6 +194,60 @@ impl<A: Actor> Engine<A> {
         let back = guest.home;
         self.end(&mut transaction, ran, Some(back), effects);
         effects.outboxes[back.index()].push_back(Envelope::Apply(transaction));
+        None
+    }
+
+    /// Takes over what a pair wrote here, at its first home, and unlocks, in one step, if it has
+    /// only changed a state that nobody else needs: no log, snapshot, checkpoint or watcher.
+    /// Returns it if there is more to do, or if it is another transaction.
+    #[inline]
+    pub(super) fn settle_pair(
+        &mut self,
+        mut transaction: Box<Transaction<A>>,
+        effects: &mut Effects<A>,
+    ) -> Option<Box<Transaction<A>>> {
+        let is_blind = fault::is_on(Fault::SettleBlind);
+        let needs_old = self.run.epoch_state.needs_old() && !is_blind;
+        let has_pieces = Self::HAS_PIECES && !transaction.pieces.is_empty();
+        if has_pieces || self.journal.is_some() || self.versions.len() > 0 || needs_old {
+            return Some(transaction);
+        }
+        let (shard, epoch) = (self.run.shard, transaction.epoch);
+        let Some(TransactionEnd::Committed(kept)) = &mut transaction.end else { return Some(transaction) };
+        let [lower, higher] = transaction.objects.as_mut_slice() else { return Some(transaction) };
+        let (here, there) = if lower.home == shard { (lower, higher) } else { (higher, lower) };
+        let slot = self.run.partition.slot_mut(here.slot);
+        let is_plain = !here.is_written || slot.state.is_some() && here.state.is_some();
+        if there.home == shard || slot.is_watched() && !is_blind || !is_plain {
+            return Some(transaction);
+        }
+        debug_assert!(
+            slot.id == here.id && slot.is_held() || fault::is_on(Fault::EarlyRelease),
+            "locked-until-applied: {:?}",
+            here.id
+        );
+        if here.is_written {
+            slot.set_ownership(here.ownership);
+            slot.state = here.state.take();
+            slot.stamp(if fault::is_on(Fault::ApplyLocally) { self.run.epoch_state.epoch } else { epoch });
+        }
+        if !fault::is_on(Fault::EarlyRelease) && slot.unlock_for_next() {
+            self.locks.grant(&mut self.run.partition, here.slot);
+        }
+        let kept = kept.take();
+        self.came_back(here.passed_in);
+        if transaction.origin == shard {
+            if let Some(outcome) = kept {
+                self.answer_for(&transaction, outcome, effects);
+            }
+            transaction.end = None;
+            self.in_flight -= 1;
+            self.keep_spare(transaction);
+        } else {
+            transaction.end = Some(TransactionEnd::Committed(kept));
+            effects.outboxes[transaction.origin.index()].push_back(Envelope::Finish(transaction));
+        }
+        self.run_ready(effects);
         None
     }
 

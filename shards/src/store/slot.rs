@@ -192,6 +192,15 @@ impl<I: ObjectId, S> Slot<I, S> {
         if self.lock & !MARKS == EXCLUSIVE { self.lock &= MARKS } else { self.lock -= 1 }
     }
 
+    /// Gives back one lock, and says whether that matters to others: somebody waits, or the slot
+    /// was only there to be locked. Then [`Locks::grant`](crate::transaction::locks::Locks::grant)
+    /// is to be called.
+    #[inline(always)]
+    pub(crate) fn unlock_for_next(&mut self) -> bool {
+        self.unlock();
+        self.queue != NO_QUEUE || self.is_left()
+    }
+
     /// A transaction has to wait for it.
     pub(crate) fn heat_up(&mut self) {
         let heat = self.heat.saturating_add(HEAT_OF_WAIT);

@@ -173,12 +173,16 @@ impl<A: Actor> Locks<A> {
         self.waiting[self.last].since = now;
     }
 
+    /// Whether transactions have got all they waited for.
+    #[inline]
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Gives back one lock, and grants what can be granted then.
     #[inline]
     pub(crate) fn unlock(&mut self, partition: &mut Partition<A::Id, A::State>, index: SlotIndex) {
-        let slot = partition.slot_mut(index);
-        slot.unlock();
-        if slot.queue != NO_QUEUE || slot.is_left() {
+        if partition.slot_mut(index).unlock_for_next() {
             self.grant(partition, index);
         }
     }
@@ -186,7 +190,7 @@ impl<A: Actor> Locks<A> {
     /// Grants what can be granted of an object that was unlocked; and lets go of its slot, if that
     /// was only there to be locked.
     #[cold]
-    fn grant(&mut self, partition: &mut Partition<A::Id, A::State>, index: SlotIndex) {
+    pub(crate) fn grant(&mut self, partition: &mut Partition<A::Id, A::State>, index: SlotIndex) {
         let slot = partition.slot_mut(index);
         if slot.queue != NO_QUEUE {
             let queue = &mut self.queues[slot.queue as usize];

@@ -53,7 +53,8 @@ pub struct Transaction<A: Actor> {
     pub(crate) is_reverse: bool,
     /// How often it was sent from a hot object to its other home first.
     pub(crate) detours: u8,
-    /// By home, ascending; each id once. Two are in the box itself: a list behind another pointer
+    /// By home, ascending; each id once. A box that waits to be used again keeps two, without
+    /// states, for the next pair to be written over. Two are in the box itself: a list behind another pointer
     /// is another line to wait for on each core it comes to.
     pub(crate) objects: SmallVec<[Carried<A>; 2]>,
     /// What the log is to have of the objects it wrote, as it was written at the lock point, if
@@ -108,6 +109,15 @@ impl<A: Actor> Carried<A> {
             record: 0..0,
         }
     }
+
+    /// Makes what a box that is used again has in this place the same, without a state.
+    #[inline]
+    pub(crate) fn name(&mut self, id: A::Id, home: ShardIndex, access: Access, slot: SlotIndex) {
+        debug_assert!(self.state.is_none(), "a box that waits to be used again keeps no state");
+        (self.id, self.home, self.access, self.slot) = (id, home, access, slot);
+        (self.passed_in, self.ownership) = (Epoch(0), Ownership::default());
+        (self.is_written, self.record) = (false, 0..0);
+    }
 }
 
 impl<A: Actor> Transaction<A> {
@@ -132,6 +142,20 @@ impl<A: Actor> Transaction<A> {
             detours: 0,
             end: None,
         })
+    }
+
+    /// It begins at `origin`, for this message.
+    #[inline(always)]
+    pub(crate) fn address(
+        &mut self,
+        message: A::Message,
+        sender: OwnerId,
+        answer_to: ReturnAddress,
+        origin: ShardIndex,
+    ) {
+        self.message = Some(message);
+        (self.sender, self.answer_to, self.origin) = (sender, answer_to, origin);
+        (self.seen, self.reruns, self.detours) = (Epoch(0), 0, 0);
     }
 
     /// Adds an object, or strengthens the access to one that is there.
