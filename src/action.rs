@@ -1,17 +1,17 @@
 //! An action in the hands of the program: it ends with an outcome, or goes back to its shard.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use freehold_shard::{ActionId, Actor, BegunAction, OwnerId};
 
 use crate::error::panic_message;
+use crate::spawn::spawn_thread;
 
 /// Something that the program does outside for its objects: see
 /// [`Objects::perform`](crate::Objects::perform).
@@ -145,23 +145,61 @@ impl<A: Actor> Performer<A> {
     /// Spawns its threads, if it has any. They end when what is returned is dropped.
     pub(crate) fn begin(self) -> io::Result<Self> {
         let Performer::OnThreads(threads, perform) = self else { return Ok(self) };
-        // At most as many wait in it as may be under way.
-        let (sender, receiver) = mpsc::channel();
-        let receiver = Arc::new(Mutex::new(receiver));
+        let ahead = Arc::new(Ahead { actions: Mutex::new((VecDeque::new(), true)), changed: Condvar::new() });
+        let shuts = Shuts(ahead.clone());
         for at in 0..threads {
-            let (receiver, perform) = (receiver.clone(), perform.clone());
-            let thread = thread::Builder::new().name(format!("freehold-action-{at}"));
-            thread.spawn(move || perform_all(&receiver, &perform))?;
+            let (ahead, perform) = (ahead.clone(), perform.clone());
+            let perform = move || ahead.perform_all(&perform);
+            spawn_thread(format!("freehold-action-{at}"), Box::new(perform))?;
         }
-        Ok(Performer::With(Arc::new(move |action| drop(sender.send(action)))))
+        Ok(Performer::With(Arc::new(move |action| shuts.0.push(action))))
     }
 }
 
-fn perform_all<A: Actor>(actions: &Mutex<Receiver<Action<A>>>, perform: &Perform<A>) {
-    loop {
-        let next = actions.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(action) = next else { return };
-        call(|| perform(action));
+/// The actions in front of the threads that perform them: at most as many as may be under way. (A
+/// channel of the standard library is of three kinds inside, and each actor brought all three.)
+struct Ahead<A: Actor> {
+    /// And whether more may come.
+    actions: Mutex<(VecDeque<Action<A>>, bool)>,
+    changed: Condvar,
+}
+
+impl<A: Actor> Ahead<A> {
+    fn lock(&self) -> MutexGuard<'_, (VecDeque<Action<A>>, bool)> {
+        self.actions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, action: Action<A>) {
+        self.lock().0.push_back(action);
+        self.changed.notify_one();
+    }
+
+    /// The next; `None` if none will come.
+    fn next(&self) -> Option<Action<A>> {
+        let mut actions = self.lock();
+        loop {
+            match actions.0.pop_front() {
+                Some(action) => return Some(action),
+                None if !actions.1 => return None,
+                None => actions = self.changed.wait(actions).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    fn perform_all(&self, perform: &Perform<A>) {
+        while let Some(action) = self.next() {
+            call(|| perform(action));
+        }
+    }
+}
+
+/// When it is dropped, no more actions come.
+struct Shuts<A: Actor>(Arc<Ahead<A>>);
+
+impl<A: Actor> Drop for Shuts<A> {
+    fn drop(&mut self) {
+        self.0.lock().1 = false;
+        self.0.changed.notify_all();
     }
 }
 

@@ -60,6 +60,7 @@ mod log;
 mod random;
 mod route;
 mod runtime;
+mod spawn;
 mod stats;
 #[cfg(test)]
 mod test_actor;

@@ -476,11 +476,7 @@ impl<A: Actor> LocalShard<A> {
     ) where
         F: Future + 'static,
     {
-        let task = self.tasks.clone().watch(place, future, ended);
-        // Into the queue, not at once as `spawn_local` would: whoever spawns may be in the middle
-        // of something.
-        let queue = glommio::executor().current_task_queue();
-        glommio::spawn_local_into(task, queue).expect("the queue of a running task exists").detach();
+        self.tasks.clone().spawn(place, future, ended);
     }
 
     /// Whether there may be tasks of users.

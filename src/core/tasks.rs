@@ -8,6 +8,9 @@
 //!
 //! Who waits for a task's end is kept here and not in the task: an executor that died never drops
 //! its tasks, and those who wait for them are to hear of it ([`Tasks::let_go`]).
+//!
+//! A task is a `dyn` [`TaskBody`] here, so that what is around it is compiled once and not once a
+//! type of tasks.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -31,8 +34,8 @@ pub(crate) struct Tasks {
     counts: Arc<TaskCounts>,
     /// Where those tasks were spawned that have been polled since the last round: the first few.
     polled: RefCell<Vec<TaskPlace>>,
-    /// For each task, what lets go of those who wait for its end.
-    awaited: RefCell<Slab<Box<dyn FnOnce()>>>,
+    /// For each task, those who wait for its end.
+    awaited: RefCell<Slab<Rc<dyn TellEnd>>>,
     /// The runtime is stopping.
     pub(crate) stopping: Event,
     /// Tasks still there are to end now.
@@ -82,25 +85,40 @@ impl Tasks {
         self.counts.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Runs `future` until it is ready, panics or is cancelled, and tells `ended` which. If the
-    /// executor dies before, `ended` is dropped.
-    pub(crate) fn watch<F: Future>(
+    /// Runs `future` as a task that was spawned at `place`, until it is ready, panics or is
+    /// cancelled, and tells `ended` which. If the executor dies before, `ended` is dropped.
+    pub(crate) fn spawn<F: Future + 'static>(
         self: Rc<Self>,
         place: TaskPlace,
         future: F,
         ended: impl FnOnce(Result<F::Output, TaskError>) + 'static,
+    ) {
+        let (body, ended) = task(future, ended);
+        self.spawn_body(place, body, ended);
+    }
+
+    fn spawn_body(self: Rc<Self>, place: TaskPlace, body: Box<dyn TaskBody>, ended: Rc<dyn TellEnd>) {
+        // Into the queue, not at once as `spawn_local` would: whoever spawns may be in the middle
+        // of something.
+        let queue = glommio::executor().current_task_queue();
+        let task = self.watch(place, body, ended);
+        glommio::spawn_local_into(task, queue).expect("the queue of a running task exists").detach();
+    }
+
+    /// Runs a task until it is ready, panics or is cancelled, and tells how it `ended`.
+    fn watch(
+        self: Rc<Self>,
+        place: TaskPlace,
+        body: Box<dyn TaskBody>,
+        ended: Rc<dyn TellEnd>,
     ) -> impl Future<Output = ()> {
-        let ended = Rc::new(Cell::new(Some(ended)));
-        let awaited = {
-            let ended = ended.clone();
-            self.awaited.borrow_mut().insert(Box::new(move || drop(ended.take())))
-        };
+        let awaited = self.awaited.borrow_mut().insert(ended.clone());
         let one = One::new(self.counts.clone());
         async move {
             let _one = one;
-            let result = self.run(place, future).await;
+            let result = self.run(place, body).await;
             match &result {
-                Ok(_) => {}
+                Ok(()) => {}
                 Err(TaskError::Panicked(message)) => {
                     self.counts.panicked.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(panic = %message, "a task on a shard panicked");
@@ -109,9 +127,7 @@ impl Tasks {
             }
             let let_go = self.awaited.borrow_mut().try_remove(awaited);
             drop(let_go);
-            if let Some(ended) = ended.take()
-                && let Err(payload) = catch_unwind(AssertUnwindSafe(|| ended(result)))
-            {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| ended.tell(result))) {
                 tracing::warn!(
                     panic = panic_message(payload),
                     "the result of a task panicked when it was handed over"
@@ -120,17 +136,16 @@ impl Tasks {
         }
     }
 
-    async fn run<F: Future>(&self, place: TaskPlace, future: F) -> Result<F::Output, TaskError> {
+    async fn run(&self, place: TaskPlace, mut body: Box<dyn TaskBody>) -> Result<(), TaskError> {
         let number = self.counts.number_of(place);
-        let mut future = Box::pin(future);
         let mut waits = None;
         let result = poll_fn(|cx| {
             if self.cancel.poll(&mut waits, cx).is_ready() {
                 return Poll::Ready(Err(TaskError::Cancelled));
             }
-            let poll = || catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+            let poll = || catch_unwind(AssertUnwindSafe(|| body.poll(cx)));
             match self.poll(place, number, poll) {
-                Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+                Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
                 Ok(Poll::Pending) => Poll::Pending,
                 Err(payload) => Poll::Ready(Err(TaskError::Panicked(panic_message(payload)))),
             }
@@ -138,7 +153,7 @@ impl Tasks {
         .await;
         self.cancel.forget(&mut waits);
         // What it holds is the user's, and may panic when dropped.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(body))) {
             tracing::warn!(panic = panic_message(payload), "a task panicked when it was dropped");
         }
         result
@@ -147,7 +162,60 @@ impl Tasks {
     /// Lets go of all who wait for the end of a task: no task will run any more.
     pub(crate) fn let_go(&self) {
         let mut awaited = std::mem::take(&mut *self.awaited.borrow_mut());
-        awaited.drain().for_each(|let_go| let_go());
+        awaited.drain().for_each(|ended| ended.let_go());
+    }
+}
+
+/// A task of its parts: what it does, and who waits for its end.
+fn task<F: Future + 'static>(
+    future: F,
+    ended: impl FnOnce(Result<F::Output, TaskError>) + 'static,
+) -> (Box<dyn TaskBody>, Rc<dyn TellEnd>) {
+    let ended = Rc::new(TaskEnd { output: Cell::new(None), tell: Cell::new(Some(ended)) });
+    (Box::new(WatchedTask { future: Box::pin(future), ended: ended.clone() }), ended)
+}
+
+/// What a task does, whatever comes of it.
+trait TaskBody {
+    /// Goes on with it. When it is ready, what came of it is with those who wait for its end.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// Those who wait for the end of a task.
+trait TellEnd {
+    /// Tells them, if they were not let go of: what came of the task, or what went wrong.
+    fn tell(&self, result: Result<(), TaskError>);
+
+    fn let_go(&self);
+}
+
+struct TaskEnd<T, E> {
+    /// What came of the task, until it is told.
+    output: Cell<Option<T>>,
+    tell: Cell<Option<E>>,
+}
+
+impl<T, E: FnOnce(Result<T, TaskError>)> TellEnd for TaskEnd<T, E> {
+    fn tell(&self, result: Result<(), TaskError>) {
+        let output = self.output.take();
+        if let Some(tell) = self.tell.take() {
+            tell(result.map(|()| output.expect("a task that is ready has its output")));
+        }
+    }
+
+    fn let_go(&self) {
+        drop(self.tell.take());
+    }
+}
+
+struct WatchedTask<F: Future, E> {
+    future: Pin<Box<F>>,
+    ended: Rc<TaskEnd<F::Output, E>>,
+}
+
+impl<F: Future, E> TaskBody for WatchedTask<F, E> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.future.as_mut().poll(cx).map(|output| self.ended.output.set(Some(output)))
     }
 }
 
@@ -256,12 +324,14 @@ mod tests {
 
     use super::*;
 
-    fn run<T: 'static>(tasks: &Rc<Tasks>, future: impl Future<Output = T>) -> Option<Result<T, TaskError>> {
+    fn run<T: 'static>(
+        tasks: &Rc<Tasks>,
+        future: impl Future<Output = T> + 'static,
+    ) -> Option<Result<T, TaskError>> {
         let result = Rc::new(RefCell::new(None));
         let to = result.clone();
-        let mut task = Box::pin(
-            tasks.clone().watch(Location::caller(), future, move |ended| *to.borrow_mut() = Some(ended)),
-        );
+        let (body, ended) = task(future, move |ended| *to.borrow_mut() = Some(ended));
+        let mut task = Box::pin(tasks.clone().watch(Location::caller(), body, ended));
         let cx = &mut Context::from_waker(Waker::noop());
         if task.as_mut().poll(cx).is_pending() {
             assert_eq!(tasks.live(), 1);
@@ -303,7 +373,8 @@ mod tests {
         let tasks = Rc::new(Tasks::new(Arc::default()));
         let waits = Rc::new(());
         let kept = waits.clone();
-        std::mem::forget(tasks.clone().watch(Location::caller(), pending::<()>(), move |_| drop(kept)));
+        let (body, ended) = task(pending::<()>(), move |_| drop(kept));
+        std::mem::forget(tasks.clone().watch(Location::caller(), body, ended));
         assert_eq!(Rc::strong_count(&waits), 2);
         tasks.let_go();
         assert_eq!(Rc::strong_count(&waits), 1);

@@ -18,6 +18,7 @@ use crate::disk::file::LogFile;
 use crate::error::{Death, DeathCause};
 use crate::log::leaving::hand_over;
 use crate::log::{SharedLogs, segment_name};
+use crate::spawn::spawn_task;
 use crate::stats::Phase;
 
 /// How often a batch that has no room on its way to another log tries again.
@@ -117,12 +118,11 @@ impl<A: Actor> Writing<A> {
         self.next = Some(next.clone());
         let (here, logs, log, segment) = (self.here.clone(), self.logs.clone(), self.log, self.segment + 1);
         here.segments_being_made.update(|segments| segments + 1);
-        glommio::spawn_local(async move {
+        spawn_task(Box::pin(async move {
             let made = make(&logs, log, segment).await;
             *next.borrow_mut() = Some(made);
             here.segments_being_made.update(|segments| segments - 1);
-        })
-        .detach();
+        }));
     }
 
     /// The next segment, when it is there.

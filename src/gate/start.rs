@@ -15,6 +15,7 @@ use super::worker::Worker;
 use super::{Gate, GateState, Verifier, flaw};
 use crate::api::handle::Handle;
 use crate::core::shared::Shared;
+use crate::spawn::spawn_thread;
 use crate::topology::Topology;
 use crate::topology::occupancy::{Seats, leave_inherited_cpu};
 
@@ -173,17 +174,17 @@ fn spawn<A: Actor, V: Verifier<A>>(
                 Err(said) => drop(ready.send(Err(said))),
             }
         };
-        let thread = std::thread::Builder::new().name(format!("freehold-gate-{number}"));
-        threads.push(thread.spawn(live).map_err(GateStartError::Thread)?);
+        let thread = spawn_thread(format!("freehold-gate-{number}"), Box::new(live));
+        threads.push(thread.map_err(GateStartError::Thread)?);
     }
     drop(ready);
     let (state, workers) = (state.clone(), threads.len());
-    let passing = std::thread::Builder::new().name("freehold-passing".into());
     let (allowed, is_unordered) = (state.shared.allowed.clone(), flaw::is_unordered());
     let pass = move || {
         drop(leave_inherited_cpu(allowed));
         bring_on(&state, &handle, workers, is_unordered);
     };
-    threads.push(passing.spawn(pass).map_err(GateStartError::Thread)?);
+    let passing = spawn_thread("freehold-passing".into(), Box::new(pass));
+    threads.push(passing.map_err(GateStartError::Thread)?);
     arriving.into_iter().take(workers).try_for_each(|is_ready| is_ready.map_err(GateStartError::Broken))
 }

@@ -105,12 +105,17 @@ fn in_parallel<T: Sync, R: Send, E: Send>(
             results.lock().unwrap_or_else(PoisonError::into_inner)[at] = Some(result);
         }
     };
+    on_threads(threads, &worker);
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.into_iter().map(|result| result.expect("every item was worked on")).collect()
+}
+
+/// Calls `worker` on so many threads, of which this is one, and waits for all.
+fn on_threads(threads: usize, worker: &(dyn Fn() + Sync)) {
     std::thread::scope(|scope| {
         (1..threads).for_each(|_| drop(scope.spawn(worker)));
         worker();
     });
-    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.into_iter().map(|result| result.expect("every item was worked on")).collect()
 }
 
 /// Counts what was read and lets the user know.
@@ -173,6 +178,13 @@ pub(crate) struct Recovered<A: Actor> {
     /// The objects of each shard from now on.
     pub(crate) homes: Vec<Home<A>>,
     pub(crate) owed: BTreeMap<SendId, Owed>,
+    pub(crate) summary: Summary,
+    /// The earliest version of the actor's types that was migrated.
+    pub(crate) migrated_from: Option<u32>,
+}
+
+/// How far a database was when its last run ended.
+pub(crate) struct Summary {
     /// How the last run ended, if there was one.
     pub(crate) end: Option<RunEnd>,
     /// Where each of the sources ends.
@@ -183,8 +195,6 @@ pub(crate) struct Recovered<A: Actor> {
     pub(crate) time: Time,
     /// No pending send has a number from here on.
     pub(crate) next_send: u64,
-    /// The earliest version of the actor's types that was migrated.
-    pub(crate) migrated_from: Option<u32>,
 }
 
 /// The objects of each shard, and the messages that are owed.
@@ -203,16 +213,21 @@ pub(crate) fn recover<A: Actor<State: DeserializeOwned>, P: Prefetch>(
     reading: &Reading,
     meter: &Meter,
 ) -> Result<Recovered<A>, LogError> {
-    let surveyed = in_parallel(&contents.sources, |source| {
-        let surveyed = survey(directory, &contents.manifest, source, Err, |bytes| meter.read(bytes))?;
-        meter.records.fetch_add(surveyed.survey.records, Ordering::Relaxed);
-        Ok(surveyed)
-    })?;
+    let surveyed = survey_all(directory, contents, meter)?;
     let cuts = cuts(directory, contents, &surveyed)?;
     let migrated_from = understandable(directory, contents, &surveyed, reading)?;
     let recovering = Recovering { directory, contents, meter, surveyed, cuts };
     let (homes, owed) = recovering.replay_all::<A, P>(router, seeds, reading)?;
-    Ok(recovering.sum_up(homes, owed, migrated_from))
+    Ok(Recovered { homes, owed, summary: recovering.sum_up(), migrated_from })
+}
+
+/// Looks through all sources.
+fn survey_all(directory: &Directory, contents: &Contents, meter: &Meter) -> Result<Vec<Surveyed>, LogError> {
+    in_parallel(&contents.sources, |source| {
+        let surveyed = survey(directory, &contents.manifest, source, Err, |bytes| meter.read(bytes))?;
+        meter.records.fetch_add(surveyed.survey.records, Ordering::Relaxed);
+        Ok(surveyed)
+    })
 }
 
 /// A database whose sources have all been looked through, and are read once more.
@@ -315,12 +330,7 @@ impl Recovering<'_> {
     }
 
     /// How far the database was.
-    fn sum_up<A: Actor>(
-        self,
-        homes: Vec<Home<A>>,
-        owed: BTreeMap<SendId, Owed>,
-        migrated_from: Option<u32>,
-    ) -> Recovered<A> {
+    fn sum_up(self) -> Summary {
         let from = self.from();
         let Recovering { contents: Contents { manifest, sources }, surveyed, cuts, .. } = self;
         let surveys = || surveyed.iter().map(|surveyed| &surveyed.survey);
@@ -341,15 +351,12 @@ impl Recovering<'_> {
             }
         });
         let (latest, time, next_send) = (latest.max(), time.max(), sends.max());
-        Recovered {
-            homes,
-            owed,
+        Summary {
             end,
             ended: surveyed.into_iter().map(|surveyed| surveyed.ended).collect(),
             latest: latest.unwrap_or_default(),
             time: time.unwrap_or_default(),
             next_send: next_send.unwrap_or_default(),
-            migrated_from,
         }
     }
 }
@@ -427,50 +434,72 @@ where
     mention_partly_seen(&reading);
     let recovered = recover::<A, P>(&directory, &contents, router, &seeds, &reading, &meter)?;
     let mut manifest = contents.manifest.clone();
-    blame(config, &directory, &mut manifest, &recovered.owed)?;
-    let suspects = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::RunsAlone);
-    let suspects: Vec<_> = suspects.map(|blamed| SendId(blamed.send_id)).collect();
-    let Recovered { homes, owed, end, latest, time, next_send, ended, migrated_from } = recovered;
+    let Recovered { homes, owed, summary, migrated_from } = recovered;
+    blame(config, &directory, &mut manifest, &owed)?;
     let owed = understood(&directory, codec, &manifest, owed, shards)?;
     let recovery = meter.found(&homes, &owed, migrated_from);
-    let of_runs = contents.sources.iter().zip(&ended).filter(|(source, _)| source.run.is_some());
-    let since_checkpoint = of_runs.map(|(source, ended)| source.bytes_before(ended)).sum();
-    let last = contents.manifest.checkpoint.iter();
-    let last_bytes = last.flat_map(|checkpoint| &checkpoint.parts).map(|part| part.bytes).sum();
     manifest.placement_key = key.unwrap_or(manifest.key()).0;
-    manifest.begin_run(end, latest, shards, random(), reading.written);
-    let run = manifest.runs.last().expect("it has just begun");
-    let firsts: Vec<_> = run.logs.iter().map(|begin| manifest.segment_id(run.start, *begin)).collect();
-    let numbers: Vec<u64> = firsts.iter().map(|first| first.log).collect();
-    let under_way = match recovery.owed {
-        0 => None,
-        _ => Some(UnderWay::open(&directory, run.start, shards)?),
-    };
-
-    let logs = SharedLogs {
-        config: LogConfig { segment_bytes: manifest.segment_bytes as usize, ..config.clone() },
-        durability: Arc::new(match config.ack {
-            Ack::Replicated => Durability::replicated(shards, latest),
-            Ack::Durable | Ack::Applied => Durability::new(shards, latest),
-        }),
-        began_after: latest,
-        manifest: Mutex::new(manifest),
-        manifest_file: Mutex::new(file),
-        began: time,
-        next_send,
-        recovery,
-        growth: Growth::new(config.checkpoint_bytes, since_checkpoint, last_bytes),
-        suspects,
-        under_way,
-        spares: Mutex::new(Spares::default()),
-        checkpoints: demands::Demands::new(),
-        directory,
-    };
-    begin(&logs, &contents, &ended, &numbers)?;
+    let next = NextRun { config, directory, file, manifest, contents: &contents, summary, recovery };
+    let (logs, firsts) = next.begin(shards, reading.written)?;
     let restored = homes.into_iter().zip(owed).zip(firsts);
     let restored =
         restored.map(|((home, owes), first)| Restored { home, owes, first, codec: *codec }).collect();
     Ok(Opened { logs, router, restored })
+}
+
+/// A database that was read, and is to have another run. It names no actor: so it is compiled once.
+struct NextRun<'a> {
+    config: &'a LogConfig,
+    directory: Directory,
+    file: ManifestFile,
+    /// As the next run has it, but for that run.
+    manifest: Manifest,
+    contents: &'a Contents,
+    summary: Summary,
+    recovery: Recovery,
+}
+
+impl NextRun<'_> {
+    /// Begins the run. Says where the log of each shard begins.
+    fn begin(self, shards: usize, written: WrittenSchema) -> Result<(SharedLogs, Vec<SegmentId>), LogError> {
+        let NextRun { config, directory, file, mut manifest, contents, summary, recovery } = self;
+        let Summary { end, ended, latest, time, next_send } = summary;
+        let suspects = manifest.blamed.iter().filter(|blamed| blamed.fate == Fate::RunsAlone);
+        let suspects: Vec<_> = suspects.map(|blamed| SendId(blamed.send_id)).collect();
+        let of_runs = contents.sources.iter().zip(&ended).filter(|(source, _)| source.run.is_some());
+        let since_checkpoint = of_runs.map(|(source, ended)| source.bytes_before(ended)).sum();
+        let last = contents.manifest.checkpoint.iter();
+        let last_bytes = last.flat_map(|checkpoint| &checkpoint.parts).map(|part| part.bytes).sum();
+        manifest.begin_run(end, latest, shards, random(), written);
+        let run = manifest.runs.last().expect("it has just begun");
+        let firsts: Vec<_> = run.logs.iter().map(|begin| manifest.segment_id(run.start, *begin)).collect();
+        let numbers: Vec<u64> = firsts.iter().map(|first| first.log).collect();
+        let under_way = match recovery.owed {
+            0 => None,
+            _ => Some(UnderWay::open(&directory, run.start, shards)?),
+        };
+        let logs = SharedLogs {
+            config: LogConfig { segment_bytes: manifest.segment_bytes as usize, ..config.clone() },
+            durability: Arc::new(match config.ack {
+                Ack::Replicated => Durability::replicated(shards, latest),
+                Ack::Durable | Ack::Applied => Durability::new(shards, latest),
+            }),
+            began_after: latest,
+            manifest: Mutex::new(manifest),
+            manifest_file: Mutex::new(file),
+            began: time,
+            next_send,
+            recovery,
+            growth: Growth::new(config.checkpoint_bytes, since_checkpoint, last_bytes),
+            suspects,
+            under_way,
+            spares: Mutex::new(Spares::default()),
+            checkpoints: demands::Demands::new(),
+            directory,
+        };
+        begin(&logs, contents, &ended, &numbers)?;
+        Ok((logs, firsts))
+    }
 }
 
 /// Says of which of the actor's types the shape does not show everything.

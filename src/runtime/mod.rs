@@ -40,6 +40,7 @@ use crate::log::demands::Checkpoint;
 use crate::log::open::ToOpen;
 use crate::log::{LogConfig, Recovery};
 use crate::runtime::report::Report;
+use crate::spawn::spawn_thread;
 use crate::stats::{Phase, Stats};
 use crate::transport::each_shard::EachShard;
 use crate::transport::waiting;
@@ -310,11 +311,8 @@ impl<A: Actor> Runtime<A> {
             // If no thread can be had, gates and shards are told at least.
             gates.iter().for_each(GateThreads::close);
             let stopping = shared.clone();
-            if std::thread::Builder::new()
-                .name("freehold-stop".into())
-                .spawn(move || stop(&stopping, threads, gates, checkpoints, watch))
-                .is_err()
-            {
+            let stop = move || drop(stop(&stopping, threads, gates, checkpoints, watch));
+            if spawn_thread("freehold-stop".into(), Box::new(stop)).is_err() {
                 shared.advance(Phase::Stopping);
             }
             return report;

@@ -28,6 +28,7 @@ use crate::fork::Birth;
 use crate::log::SharedLogs;
 use crate::log::open::{Opened, Restored, ToOpen};
 use crate::random::random;
+use crate::spawn::spawn_thread;
 use crate::stats::hot::HotWindows;
 use crate::stats::trace::Traces;
 use crate::stats::{Phase, PublishedStats};
@@ -227,8 +228,8 @@ impl<A: Actor> Runtime<A> {
     fn keep_watch(&self) -> std::io::Result<(mpsc::Sender<()>, JoinHandle<()>)> {
         let (stop, stopped) = mpsc::channel();
         let shared = self.shared.clone();
-        let thread = std::thread::Builder::new().name("freehold-watch".into());
-        Ok((stop, thread.spawn(move || watch(&shared, &stopped))?))
+        let thread = spawn_thread("freehold-watch".into(), Box::new(move || watch(&shared, &stopped)))?;
+        Ok((stop, thread))
     }
 
     /// Has the owed messages that were under way in a crash run, one after the other, while nothing
@@ -269,7 +270,7 @@ impl<A: Actor> Runtime<A> {
             logs.checkpoints.demand();
         }
         let shared = self.shared.clone();
-        let thread = std::thread::Builder::new().name("freehold-checkpoint".into());
-        thread.spawn(move || checkpoint::keep(&shared, &logs)).map(Some)
+        let keep = move || checkpoint::keep(&shared, &logs);
+        spawn_thread("freehold-checkpoint".into(), Box::new(keep)).map(Some)
     }
 }

@@ -29,6 +29,7 @@ use crate::core::shared::Shared;
 use crate::core::stall_timer::StallTimer;
 use crate::core::{LocalShard, ShardExit, writer};
 use crate::error::{Death, DeathCause, StartError, panic_message};
+use crate::spawn::{LocalFuture, spawn_task};
 use crate::stats::Phase;
 use crate::topology::occupancy::leave_inherited_cpu;
 use crate::transport::mailbox::unknown;
@@ -173,31 +174,34 @@ fn live<A: Actor>(
             &*executor.insert(build_executor(shared, shard).map_err(|error| failed(error.into()))?);
         let shard_waker = Arc::new(ShardWaker { shared: Arc::downgrade(shared), shard: shard.index() });
         let _shard_thread = waiting::become_shard_thread(Waker::from(shard_waker));
-        executor.run(async {
-            let stall_timer = StallTimer::new();
-            let Some(setup) = take() else { return Ok(()) };
-            let log = setup.restored.as_ref().map(|restored| restored.first.log);
-            let local = Rc::new(LocalShard::new(setup));
-            *here.borrow_mut() = Some(local.clone());
-            let shard_itself = Rc::downgrade(&local);
-            waiting::ask_whether_in_receive(move || {
-                shard_itself.upgrade().is_some_and(|local| local.is_in_receive())
-            });
-            if let (Some(log), Some(logs)) = (log, shared.logs.clone()) {
-                let first = writer::first(&logs, log).await?;
-                local.handoff.borrow_mut().man();
-                glommio::spawn_local(writer::write(local.clone(), logs, log, first)).detach();
-            }
-            let doorbell = local.mailbox().doorbell().map_err(StartError::System)?;
-            let doorbell = PollableFd::new(doorbell).map_err(|error| failed(error.into()))?;
-            // The first timer of a process may take 30 to 80 ms; nobody's message is to be the one
-            // that pays.
-            Timer::new(Duration::from_micros(100)).await;
-            tracing::debug!(shard = shard.0, cpu = shared.cpus[shard.index()], "a shard is ready");
-            say(Ok(()));
-            pump(local, doorbell, stall_timer).await;
-            Ok(())
-        })
+        run(
+            executor,
+            Box::pin(async {
+                let stall_timer = StallTimer::new();
+                let Some(setup) = take() else { return Ok(()) };
+                let log = setup.restored.as_ref().map(|restored| restored.first.log);
+                let local = Rc::new(LocalShard::new(setup));
+                *here.borrow_mut() = Some(local.clone());
+                let shard_itself = Rc::downgrade(&local);
+                waiting::ask_whether_in_receive(move || {
+                    shard_itself.upgrade().is_some_and(|local| local.is_in_receive())
+                });
+                if let (Some(log), Some(logs)) = (log, shared.logs.clone()) {
+                    let first = writer::first(&logs, log).await?;
+                    local.handoff.borrow_mut().man();
+                    spawn_task(Box::pin(writer::write(local.clone(), logs, log, first)));
+                }
+                let doorbell = local.mailbox().doorbell().map_err(StartError::System)?;
+                let doorbell = PollableFd::new(doorbell).map_err(|error| failed(error.into()))?;
+                // The first timer of a process may take 30 to 80 ms; nobody's message is to be the
+                // one that pays.
+                Timer::new(Duration::from_micros(100)).await;
+                tracing::debug!(shard = shard.0, cpu = shared.cpus[shard.index()], "a shard is ready");
+                say(Ok(()));
+                pump(local, doorbell, stall_timer).await;
+                Ok(())
+            }),
+        )
     }));
     let here = here.into_inner();
     // One that failed before it took the setup takes it now, so that no other thread is tried in
@@ -221,6 +225,11 @@ fn live<A: Actor>(
     }
     drop(executor);
     leave(shard, shared, here)
+}
+
+/// Runs what a shard does. As a `dyn`, so that the executor is compiled once and not once an actor.
+fn run(executor: &LocalExecutor, life: LocalFuture<'_, Result<(), StartError>>) -> Result<(), StartError> {
+    executor.run(life)
 }
 
 /// Answers everyone who waits for the shard, which runs no more.

@@ -147,10 +147,20 @@ pub(crate) fn hottest<I: ObjectId>(
     max: usize,
     home: impl Fn(&I) -> ShardIndex,
 ) -> Vec<HotObject> {
-    rates.sort_by(|(a, rate), (b, other)| other.total_cmp(rate).then(a.cmp(b)));
-    rates.truncate(max);
-    let object = |(id, per_second)| HotObject { shard: home(&id), id: format!("{id:?}"), per_second };
-    rates.into_iter().map(object).collect()
+    let mut hottest = Vec::new();
+    // There are few of each. To sort them all would be more to compile.
+    while hottest.len() < max {
+        let mut first: Option<(usize, &(I, f64))> = None;
+        for (at, one) in rates.iter().enumerate() {
+            if first.is_none_or(|(_, first)| first.1.total_cmp(&one.1).then(one.0.cmp(&first.0)).is_lt()) {
+                first = Some((at, one));
+            }
+        }
+        let Some((at, _)) = first else { break };
+        let (id, per_second) = rates.swap_remove(at);
+        hottest.push(HotObject { shard: home(&id), id: format!("{id:?}"), per_second });
+    }
+    hottest
 }
 
 #[cfg(test)]

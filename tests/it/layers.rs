@@ -24,6 +24,7 @@ const SHARDS: Layers = "
 const RUNTIME: Layers = "
     random
     fork
+    spawn
     disk
     topology
     doctor

@@ -213,7 +213,7 @@ impl<A: Actor> Engine<A> {
         if self.run.timers_waiting == 0 {
             return None;
         }
-        let first = self.timers.first_key_value().map(|((due, _), _)| *due);
+        let first = self.timers.first_key().map(|(due, _)| due);
         if self.wall_timers == 0 { first } else { self.next_due_by_wall_clock(first) }
     }
 
@@ -221,11 +221,8 @@ impl<A: Actor> Engine<A> {
     #[inline]
     pub(crate) fn take_due(&mut self) -> Option<Timer<A>> {
         self.next_due().filter(|due| *due <= self.run.now)?;
-        let timer = if self.wall_timers == 0 {
-            self.timers.pop_first().map(|(_, timer)| timer)
-        } else {
-            self.take_first_by_either_clock()
-        };
+        let timer =
+            if self.wall_timers == 0 { self.timers.pop_first() } else { self.take_first_by_either_clock() };
         self.run.timers_waiting = self.timers.len();
         timer
     }

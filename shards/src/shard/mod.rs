@@ -14,6 +14,7 @@ mod checkpoint;
 pub(crate) mod codec;
 mod commit;
 mod coordinator;
+mod due;
 mod engine;
 pub(crate) mod journal;
 mod logging;

@@ -64,10 +64,10 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let resumed = &mut journal.resumed;
         while let Some((due, is_timed)) = resumed.next()
             && (!is_timed || due <= now && !is_stopped)
-            && let Some((key, _)) = resumed.waiting.first_key_value()
+            && let Some(key) = resumed.waiting.first_key()
         {
             self.engine.run.counters.timers_fired += u64::from(is_timed);
-            resumed.take(*key);
+            resumed.take(key);
         }
         !resumed.taken.is_empty()
     }
@@ -77,7 +77,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     pub fn resume_alone(&mut self, send_id: SendId) -> bool {
         let Some(journal) = &mut self.engine.journal else { return false };
         let resumed = &mut journal.resumed;
-        let found = resumed.waiting.keys().find(|(_, of)| *of == send_id).copied();
+        let found = resumed.waiting.keys().find(|(_, of)| *of == send_id);
         found.is_some_and(|key| {
             resumed.take(key);
             true

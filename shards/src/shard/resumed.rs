@@ -15,13 +15,12 @@
 //! A message that this run told is not written down. If it ends the process, it is one of an
 //! earlier run at the next start.
 
-use std::collections::BTreeMap;
-
 use crate::actor::Actor;
 use crate::epoch::Epoch;
 use crate::log::record::SendId;
 use crate::log::under_way::UNDER_WAY_MAX;
 use crate::object::OwnerId;
+use crate::shard::due::{DueKey, DueQueue};
 use crate::time::Time;
 
 pub(super) struct ToResume<A: Actor> {
@@ -33,7 +32,7 @@ pub(super) struct ToResume<A: Actor> {
 /// The messages that a shard owes from earlier runs.
 pub(crate) struct Resumed<A: Actor> {
     /// By when they are due; those that were told to run at once come first.
-    pub(super) waiting: BTreeMap<(Time, SendId), ToResume<A>>,
+    pub(super) waiting: DueQueue<ToResume<A>>,
     timed: usize,
     /// None begins but by [`Shard::resume_alone`](crate::Shard::resume_alone).
     pub(super) is_held: bool,
@@ -47,7 +46,7 @@ pub(crate) struct Resumed<A: Actor> {
 impl<A: Actor> Resumed<A> {
     pub(crate) fn new() -> Self {
         Resumed {
-            waiting: BTreeMap::new(),
+            waiting: DueQueue::new(),
             timed: 0,
             is_held: false,
             taken: Vec::new(),
@@ -76,7 +75,8 @@ impl<A: Actor> Resumed<A> {
         if self.is_held || self.under_way.len() >= UNDER_WAY_MAX {
             return None;
         }
-        self.waiting.first_key_value().map(|((due, _), waiting)| (*due, waiting.is_timed))
+        let key = self.waiting.first_key()?;
+        self.waiting.get(key).map(|waiting| (key.0, waiting.is_timed))
     }
 
     /// When the next that waits for its time may run; `None` if another comes first.
@@ -112,14 +112,14 @@ impl<A: Actor> Resumed<A> {
     /// One that waits for its time does not run any more.
     pub(super) fn cancel(&mut self, due: Time, send_id: SendId) {
         // Of those that were told to run at once the time says nothing.
-        if self.waiting.get(&(due, send_id)).is_some_and(|waiting| waiting.is_timed) {
-            self.waiting.remove(&(due, send_id));
+        if self.waiting.get((due, send_id)).is_some_and(|waiting| waiting.is_timed) {
+            self.waiting.remove((due, send_id));
             self.timed -= 1;
         }
     }
 
-    pub(super) fn take(&mut self, key: (Time, SendId)) {
-        let Some(waiting) = self.waiting.remove(&key) else { return };
+    pub(super) fn take(&mut self, key: DueKey) {
+        let Some(waiting) = self.waiting.remove(key) else { return };
         self.timed -= usize::from(waiting.is_timed);
         self.under_way.push((key.1, None));
         self.taken.push((key.1, waiting));

@@ -1,13 +1,12 @@
 //! Messages that wait for their time.
 
-use std::collections::BTreeMap;
-
 use crate::actor::Actor;
 use crate::actor::told::TimerId;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::record::SendId;
 use crate::placement::ShardIndex;
+use crate::shard::due::{DueKey, DueQueue};
 use crate::shard::engine::Engine;
 use crate::time::Time;
 use crate::transaction::effects::Effects;
@@ -17,7 +16,7 @@ use crate::transaction::message::Envelope;
 /// clock come last. Those due together go in
 /// the order they were set, which is that of their numbers. A heap would be a little faster, but a
 /// timer in the middle of it could not be cancelled.
-pub(crate) type Timers<A> = BTreeMap<(Time, SendId), Timer<A>>;
+pub(crate) type Timers<A> = DueQueue<Timer<A>>;
 
 /// A message to be sent at a time.
 pub(crate) struct Timer<A: Actor> {
@@ -26,14 +25,14 @@ pub(crate) struct Timer<A: Actor> {
 }
 
 impl<A: Actor> Engine<A> {
-    pub(super) fn set_timer(&mut self, key: (Time, SendId), timer: Timer<A>) {
+    pub(super) fn set_timer(&mut self, key: DueKey, timer: Timer<A>) {
         self.wall_timers += usize::from(key.0 >= Time::WALL_CLOCK);
         self.timers.insert(key, timer);
     }
 
     /// The first that is due by the wall clock.
-    fn first_by_wall_clock(&self) -> Option<(Time, SendId)> {
-        self.timers.range((Time::WALL_CLOCK, SendId(0))..).next().map(|(key, _)| *key)
+    fn first_by_wall_clock(&self) -> Option<DueKey> {
+        self.timers.first_key_from((Time::WALL_CLOCK, SendId(0)))
     }
 
     /// When the first timer is due, if `first` is when the first of all keys says, and some are due
@@ -48,11 +47,10 @@ impl<A: Actor> Engine<A> {
     #[cold]
     pub(super) fn take_first_by_either_clock(&mut self) -> Option<Timer<A>> {
         let began = self.run.wall_clock_began;
-        let first = self.timers.first_key_value().map(|(key, _)| *key);
-        let keys = first.into_iter().chain(self.first_by_wall_clock());
+        let keys = self.timers.first_key().into_iter().chain(self.first_by_wall_clock());
         let key = keys.min_by_key(|(due, send_id)| (due.in_run(began), *send_id))?;
         self.wall_timers -= usize::from(key.0 >= Time::WALL_CLOCK);
-        self.timers.remove(&key)
+        self.timers.remove(key)
     }
 
     /// A message has cancelled a timer, in this epoch. This shard keeps it, or the one that does
@@ -70,7 +68,7 @@ impl<A: Actor> Engine<A> {
     /// A timer that this shard keeps was cancelled in `epoch`, and the log has that.
     pub(crate) fn cancelled(&mut self, timer: TimerId, epoch: Epoch) {
         if !fault::is_on(Fault::KeepCancelled) {
-            let was_there = self.timers.remove(&(timer.due(), timer.number())).is_some();
+            let was_there = self.timers.remove((timer.due(), timer.number())).is_some();
             self.wall_timers -= usize::from(was_there && timer.due() >= Time::WALL_CLOCK);
         }
         self.run.timers_waiting = self.timers.len();
