@@ -1,8 +1,9 @@
 //! Whole runtimes, on real executors: the tests that need no process of their own.
 //!
-//! They are one program because each program is linked with everything, for seconds. A module is
-//! run by its name: `cargo test --test it jobs::`. Its tests run as threads beside those of other
-//! modules, on as many CPUs as there are.
+//! They are one program because each program is linked with everything, for seconds. An actor more
+//! costs as much: a whole runtime is compiled for it, so tests share actors. A module is run by its
+//! name: `cargo test --test it jobs::`. Its tests run as threads beside those of other modules, on
+//! as many CPUs as there are.
 //!
 //! A file of its own in `tests/` is for tests that
 //! - count what the whole process does or holds (`allocations`, `recovery_memory`, `overload`),

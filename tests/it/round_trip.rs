@@ -91,13 +91,13 @@ fn on_both<S: Kept>(handle: &Handle<Store<S>>) -> [u64; 2] {
 
 /// A bad state is refused by every way there is to one, for this reason, and what was there before
 /// stays, here and after a start.
-fn is_refused<S: Kept>(good: S, bad: S, expected: Unreadable) {
-    let what = std::any::type_name::<S>();
+fn is_refused(what: &str, good: Stored, bad: Stored, expected: Unreadable) {
     let directory = tempfile::tempdir().expect("a directory");
-    let bytes =
-        |state: &Option<S>| state.as_ref().map(|state| serde_json::to_string(state).expect("it is JSON"));
+    let bytes = |state: &Option<Stored>| {
+        state.as_ref().map(|state| serde_json::to_string(state).expect("it is JSON"))
+    };
     let before = bytes(&Some(good.clone()));
-    let runtime = open::<S, u64>(2, directory.path());
+    let runtime = open::<Stored, u64>(2, directory.path());
     let handle = runtime.handle();
     let [a, b] = on_both(&handle);
     handle
@@ -129,7 +129,7 @@ fn is_refused<S: Kept>(good: S, bad: S, expected: Unreadable) {
         }
     }
     assert!(runtime.shutdown().drained);
-    let runtime = open::<S, u64>(1, directory.path());
+    let runtime = open::<Stored, u64>(1, directory.path());
     assert_eq!(runtime.recovery().expect("it has a log").objects, 2, "{what}");
     for id in [a, b] {
         let state = runtime.handle().ask(Message::Read(id)).wait().expect("it is read");
@@ -167,16 +167,31 @@ struct LeavesOut {
     second: u8,
 }
 
+/// A state of each of these types. They are one actor's, as each actor takes seconds to compile.
+#[derive(Clone, Serialize, Deserialize)]
+enum Stored {
+    Untagged(Option<Untagged>),
+    Tagged(Option<Tagged>),
+    Json(Vec<serde_json::Value>),
+    Skipping(Skipping),
+    LeavesOut(LeavesOut),
+}
+
 #[test]
 fn what_could_not_be_read_again_is_refused_and_changes_nothing() {
     let _watchdog = Watchdog::new("what_could_not_be_read_again_is_refused_and_changes_nothing");
-    is_refused(None, Some(Untagged::Number(1)), Unreadable::AsksWhatComes);
-    is_refused(None, Some(Untagged::Text("text".into())), Unreadable::AsksWhatComes);
-    is_refused(None, Some(Tagged::One { a: 7 }), Unreadable::AsksWhatComes);
-    is_refused(Vec::new(), vec![serde_json::json!({ "a": 1 })], Unreadable::AsksWhatComes);
-    is_refused(Skipping::Before(1), Skipping::Behind(1), Unreadable::Refused);
-    let left_out = |first| LeavesOut { first, second: 3 };
-    is_refused(left_out(Some(1)), left_out(None), Unreadable::LeftOut);
+    let number = Stored::Untagged(Some(Untagged::Number(1)));
+    is_refused("untagged", Stored::Untagged(None), number, Unreadable::AsksWhatComes);
+    let text = Stored::Untagged(Some(Untagged::Text("text".into())));
+    is_refused("untagged text", Stored::Untagged(None), text, Unreadable::AsksWhatComes);
+    let one = Stored::Tagged(Some(Tagged::One { a: 7 }));
+    is_refused("tagged", Stored::Tagged(None), one, Unreadable::AsksWhatComes);
+    let json = Stored::Json(vec![serde_json::json!({ "a": 1 })]);
+    is_refused("JSON", Stored::Json(Vec::new()), json, Unreadable::AsksWhatComes);
+    let (before, behind) = (Skipping::Before(1), Skipping::Behind(1));
+    is_refused("skipping", Stored::Skipping(before), Stored::Skipping(behind), Unreadable::Refused);
+    let left_out = |first| Stored::LeavesOut(LeavesOut { first, second: 3 });
+    is_refused("left out", left_out(Some(1)), left_out(None), Unreadable::LeftOut);
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -18,6 +18,7 @@ use freehold::{
     AccessError, Actor, Addressees, Config, Idle, LogConfig, LogError, ObjectId, Objects, Runtime, Schema,
     SchemaError, SchemaPart, Shards, StartError,
 };
+use freehold_shard::{Codec, Migrations, Reading};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -105,6 +106,30 @@ where
             objects.insert(I::from(1), S::made(5))?;
         }
         Ok(objects.get(I::from(1))?.cloned())
+    }
+}
+
+/// What is said of records of `Old`'s types by `New`, if it refuses them. It is what a start asks,
+/// and no runtime is compiled for it.
+fn judged<Old, New>() -> SchemaError
+where
+    Old: Actor<State: Serialize + DeserializeOwned, Message: Serialize + DeserializeOwned>,
+    New: Actor<State: Serialize + DeserializeOwned, Message: Serialize + DeserializeOwned>,
+{
+    let written = Reading::new(&Codec::<Old>::new(), Migrations::default()).written;
+    let reading = Reading::new(&Codec::<New>::new(), Migrations::default());
+    reading.check([&written]).expect_err("it is another type")
+}
+
+/// The parts of `Old`'s schema that `New` is refused for.
+fn differs<Old, New>() -> Vec<SchemaPart>
+where
+    Old: Actor<State: Serialize + DeserializeOwned, Message: Serialize + DeserializeOwned>,
+    New: Actor<State: Serialize + DeserializeOwned, Message: Serialize + DeserializeOwned>,
+{
+    match judged::<Old, New>() {
+        SchemaError::Changed { version: 1, changes } => changes.iter().map(|change| change.part).collect(),
+        other => panic!("{other}"),
     }
 }
 
@@ -212,12 +237,13 @@ fn a_type_that_changed_without_a_word_is_refused_by_name() {
     let _watchdog = Watchdog::new("a_type_that_changed_without_a_word_is_refused_by_name");
     use SchemaPart::{Id, Message, State};
     type Was = Plain<u64, Signed, u16>;
-    assert_eq!(changed::<Was, Plain<u64, Unsigned, u16>>(), [State]);
+    assert_eq!(differs::<Was, Plain<u64, Unsigned, u16>>(), [State]);
+    assert_eq!(differs::<Was, Plain<u64, Longer, u16>>(), [State]);
+    assert_eq!(differs::<Plain<u64, Three, ()>, Plain<u64, Four, ()>>(), [State]);
+    assert_eq!(differs::<Was, Plain<u64, Signed, i16>>(), [Message]);
+    assert_eq!(differs::<Was, Plain<u32, Signed, u16>>(), [Id]);
+    // Two of them as programs that write and start.
     assert_eq!(changed::<Was, Plain<u64, Swapped, u16>>(), [State]);
-    assert_eq!(changed::<Was, Plain<u64, Longer, u16>>(), [State]);
-    assert_eq!(changed::<Plain<u64, Three, ()>, Plain<u64, Four, ()>>(), [State]);
-    assert_eq!(changed::<Was, Plain<u64, Signed, i16>>(), [Message]);
-    assert_eq!(changed::<Was, Plain<u32, Signed, u16>>(), [Id]);
     assert_eq!(changed::<Was, Plain<i64, Swapped, String>>(), [Id, State, Message]);
 }
 
@@ -299,8 +325,8 @@ fn a_shape_of_another_width_cannot_be_accepted() {
     let runtime = Runtime::<Was>::open(config(1), log(directory.path())).expect("it opens");
     Was::put(&runtime);
     assert!(runtime.shutdown().drained);
-    let other_width = |error: LogError| match error {
-        LogError::Schema { error: SchemaError::OtherWidth { version: 1, part, bytes, now }, .. } => {
+    let other_width = |error: SchemaError| match error {
+        SchemaError::OtherWidth { version: 1, part, bytes, now } => {
             assert_eq!((part, bytes), (SchemaPart::State, 16));
             now
         }
@@ -308,16 +334,14 @@ fn a_shape_of_another_width_cannot_be_accepted() {
     };
     let wider = refused::<AcceptsOther<(i64, i128)>>(directory.path(), log(directory.path()));
     assert!(wider.to_string().contains("16 bytes") && wider.to_string().contains("takes 24"), "{wider}");
-    assert_eq!(other_width(wider), Some(24));
-    let narrower = refused::<AcceptsOther<(i64, i32)>>(directory.path(), log(directory.path()));
-    assert_eq!(other_width(narrower), Some(12));
-    let varying = refused::<AcceptsOther<(i64, Option<i64>)>>(directory.path(), log(directory.path()));
-    assert_eq!(other_width(varying), None);
+    assert_eq!(other_width(judged::<Was, AcceptsOther<(i64, i128)>>()), Some(24));
+    assert_eq!(other_width(judged::<Was, AcceptsOther<(i64, i32)>>()), Some(12));
+    assert_eq!(other_width(judged::<Was, AcceptsOther<(i64, Option<i64>)>>()), None);
     // As many bytes of other numbers were read as numbers that nobody had written.
     for other in [
-        refused::<AcceptsOther<(i64, u64)>>(directory.path(), log(directory.path())),
-        refused::<AcceptsOther<(i64, (u32, i32))>>(directory.path(), log(directory.path())),
-        refused::<AcceptsOther<[u32; 4]>>(directory.path(), log(directory.path())),
+        judged::<Was, AcceptsOther<(i64, u64)>>(),
+        judged::<Was, AcceptsOther<(i64, (u32, i32))>>(),
+        judged::<Was, AcceptsOther<[u32; 4]>>(),
     ] {
         assert!(other.to_string().contains("as many for other numbers"), "{other}");
         assert_eq!(other_width(other), Some(16));
