@@ -233,7 +233,7 @@ fn no_two_readers_disagree_about_the_order() {
     let handle = runtime.handle();
     let [a, b] = [0, 1].map(|shard| ids(&handle, 1)[shard][0]);
     handle.ask(Message::SetBoth(a, b, 0)).wait().expect("it is there");
-    let seen = std::sync::Mutex::new(Vec::new());
+    let (seen, reads) = (std::sync::Mutex::new(Vec::new()), AtomicU64::new(0));
     while_others(
         4,
         |thread, is_over| {
@@ -253,6 +253,7 @@ fn no_two_readers_disagree_about_the_order() {
                         mine.push([read[0], read[1]]);
                     }
                 }
+                reads.fetch_add(u64::from(thread > 1), Ordering::Relaxed);
             }
             seen.lock().expect("nobody panics").extend(mine);
         },
@@ -261,10 +262,10 @@ fn no_two_readers_disagree_about_the_order() {
                 thread::sleep(Duration::from_millis(10));
                 watchdog.feed();
             }
+            until(|| reads.load(Ordering::Relaxed) > 100);
         },
     );
     let mut seen = seen.into_inner().expect("nobody panics");
-    assert!(seen.len() > 100, "{} reads", seen.len());
     // In one order of all states, both numbers only grow.
     seen.sort_unstable();
     for two in seen.windows(2) {
