@@ -17,6 +17,7 @@ use freehold::{
     Runtime, Shards,
 };
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use support::Watchdog;
 
 /// Objects of any size.
@@ -34,7 +35,7 @@ enum Message {
 
 impl Actor for Blobs {
     type Id = u64;
-    type State = Vec<u8>;
+    type State = ByteBuf; // one run of bytes, which a debug build would else write byte by byte
     type Message = Message;
     type Reply = ();
     type Error = AccessError<u64>;
@@ -47,7 +48,7 @@ impl Actor for Blobs {
     }
 
     fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<(), AccessError<u64>> {
-        let mut put = |id, bytes| objects.insert(id, vec![7; bytes]).map(drop);
+        let mut put = |id, bytes| objects.insert(id, vec![7; bytes].into()).map(drop);
         match *message {
             Message::Put(id, bytes) => put(id, bytes),
             Message::PutBoth([one, other], bytes) => put(one, bytes).and_then(|()| put(other, bytes)),

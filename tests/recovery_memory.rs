@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::Duration;
 
 use freehold::{AccessError, Actor, Addressees, Config, Idle, LogConfig, Objects, Runtime, Shards};
+use serde_bytes::ByteBuf;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use support::Watchdog;
 
@@ -32,7 +33,7 @@ struct Blobs;
 
 impl Actor for Blobs {
     type Id = u64;
-    type State = Box<[u8]>;
+    type State = ByteBuf; // one run of bytes, which a debug build would else write byte by byte
     type Message = (u64, usize);
     type Reply = ();
     type Error = AccessError<u64>;

@@ -17,6 +17,7 @@ use freehold_shard::recovery::{Home, LogReader, Replay};
 use freehold_shard::*;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 /// Bytes by number.
 struct Blobs;
@@ -27,12 +28,12 @@ enum Message {
     Put(Vec<(u64, usize)>),
     /// Tells a message with so many bytes, to be run much later.
     Later(usize),
-    Note(Vec<u8>),
+    Note(ByteBuf),
 }
 
 impl Actor for Blobs {
     type Id = u64;
-    type State = Vec<u8>;
+    type State = ByteBuf; // one run of bytes, which a debug build would else write byte by byte
     type Message = Message;
     type Reply = ();
     type Error = AccessError<u64>;
@@ -47,11 +48,11 @@ impl Actor for Blobs {
     fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<(), AccessError<u64>> {
         match message {
             Message::Put(blobs) => {
-                blobs.iter().try_for_each(|(id, bytes)| objects.insert(*id, vec![7; *bytes]).map(drop))
+                blobs.iter().try_for_each(|(id, bytes)| objects.insert(*id, vec![7; *bytes].into()).map(drop))
             }
-            Message::Later(bytes) => {
-                objects.tell_after(Duration::from_secs(1_000_000), Message::Note(vec![3; *bytes])).map(drop)
-            }
+            Message::Later(bytes) => objects
+                .tell_after(Duration::from_secs(1_000_000), Message::Note(vec![3; *bytes].into()))
+                .map(drop),
             Message::Note(_) => Ok(()),
         }
     }
