@@ -44,8 +44,9 @@ impl<T> DueQueue<T> {
     }
 
     /// The first key.
+    #[inline]
     pub(crate) fn first_key(&self) -> Option<DueKey> {
-        self.first_key_from((Time::default(), SendId(0)))
+        if self.is_empty() { None } else { self.keys.first() }
     }
 
     /// The first key that is not before this one.
@@ -77,6 +78,10 @@ impl DueKeys {
 
     fn get(&self, key: DueKey) -> Option<usize> {
         self.0.get(&key).copied()
+    }
+
+    fn first(&self) -> Option<DueKey> {
+        self.0.first_key_value().map(|(key, _)| *key)
     }
 
     fn first_from(&self, key: DueKey) -> Option<DueKey> {
