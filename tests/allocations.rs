@@ -120,7 +120,7 @@ fn no_message_costs_an_allocation() {
 
 /// `ask_now`: none at all.
 fn inline() {
-    const MESSAGES: u64 = 100_000;
+    const MESSAGES: u64 = 5_000;
     let (runtime, _, ids, _) = awake(1);
     let counted = runtime.on_each_shard(move |local| {
         let ids = ids[0].clone();
@@ -131,7 +131,8 @@ fn inline() {
                 }
             };
             run(1000);
-            measure(|| run(MESSAGES)).allocations
+            // The watchdog's thread allocates, too: on a busy machine in every long run.
+            (0..20).map(|_| measure(|| run(MESSAGES)).allocations).min().expect("there are runs")
         }
     });
     let counted = counted.wait();
