@@ -311,6 +311,18 @@ pub(crate) fn damaged(directory: &Directory, name: &str, offset: u64, what: Stri
     }
 }
 
+/// A batch that is whole, and has a record of a kind that there is none of: most likely one of a
+/// later version.
+fn later_version(directory: &Directory, name: &str, batch: &Batch<'_>, record: usize) -> LogError {
+    LogError::Damaged {
+        file: directory.file(name),
+        offset: batch.offset as u64,
+        what: format!("record {record} of batch {} is none of this version", batch.sequence),
+        lost: "nothing, if a later version wrote it".to_string(),
+        advice: "open the directory with the latest version that has opened it, or bring it back from a copy; nothing in it was changed".to_string(),
+    }
+}
+
 /// How a batch is given to whoever reads a log.
 pub(crate) struct SegmentPlace<'a> {
     /// Its file.
@@ -449,10 +461,7 @@ pub(crate) fn survey(
     let mut survey = Survey::default();
     let note = |place: &SegmentPlace<'_>, batch: &Batch<'_>| match survey.note(batch) {
         Ok(()) => Ok(()),
-        Err(record) => {
-            let what = format!("record {record} of batch {} is none of this version", batch.sequence);
-            damage(damaged(directory, place.name, batch.offset as u64, what))
-        }
+        Err(record) => damage(later_version(directory, place.name, batch, record)),
     };
     let ended = read(directory, manifest, source, note, &damage, progress)?;
     Ok(Surveyed { survey, ended })

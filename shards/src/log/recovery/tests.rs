@@ -148,6 +148,25 @@ fn a_value_of_another_width_is_named() {
     }
 }
 
+/// A later version may have more kinds of records. This one must not skip what it does not know:
+/// what comes behind may be wrong without it.
+#[test]
+fn a_record_of_a_later_version_is_refused() {
+    let put = [&[2 | 0xc0, 8, 0][..], &[7; 8], &[1; 6]].concat();
+    let of = |kind: u8| {
+        let mut writer = BatchWriter::new(BOUNDS);
+        raw(&mut writer, &epoch_record(Epoch(1)));
+        raw(&mut writer, &[kind, 1]);
+        raw(&mut writer, &put);
+        replayed(&sealed(writer), 1).map(|(objects, _)| objects.len())
+    };
+    assert_eq!(of(11), Ok(1), "the last kind that there is");
+    let refused = Err(NotUnderstood { record: 1, what: "a record of this version" });
+    for kind in (12..0x40).chain([0]) {
+        assert_eq!(of(kind), refused, "kind {kind}");
+    }
+}
+
 /// Odd ones are entries of the number that is a multiple of a hundred below them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 struct Place(u64);
