@@ -100,6 +100,11 @@ impl Router {
         usize::from(self.shards)
     }
 
+    /// The placement hash of the object `id`, under this router's key.
+    pub fn placement_hash<I: ObjectId>(&self, id: &I) -> u64 {
+        placement_hash(self.key, id)
+    }
+
     /// The shard that owns the object `id`.
     #[inline]
     pub fn home<I: ObjectId>(&self, id: &I) -> ShardIndex {

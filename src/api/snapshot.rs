@@ -10,6 +10,7 @@
 
 mod entries;
 mod group;
+mod placement;
 mod single;
 
 use std::fmt;
