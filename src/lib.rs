@@ -130,5 +130,8 @@ pub use typed::watch::KindWatch;
 pub mod __typed {
     pub use serde;
 
-    pub use crate::typed::codec::{HashPlace, OfVariants, Own, PlaceOf, Ref, is_indexed, number_of, read};
+    pub use crate::typed::codec::{
+        HashPlace, OfVariants, Own, PlaceOf, Ref, SecondOrders, is_indexed, is_place, number_of, read,
+    };
+    pub use crate::typed::pointed::{Pointing, PointsToNothing, PointsToParts};
 }

@@ -61,6 +61,8 @@ enum Message {
     Clear,
     /// Both in one message.
     Renew(u64, u64),
+    /// Clears, fills, clears again, and fills with one less.
+    RenewTwice(u64, u64),
     /// Changes, removes, clears, inserts, clears again, inserts; and fails.
     Fail,
 }
@@ -88,6 +90,13 @@ impl Actor for Library {
                 shelf.clear()?;
                 assert_eq!((shelf.len(), shelf.first()), (0, None));
                 fill(&mut shelf, books, edition)?;
+            }
+            Message::RenewTwice(books, edition) => {
+                shelf.clear()?;
+                fill(&mut shelf, books, 99)?;
+                shelf.clear()?;
+                assert_eq!((shelf.len(), shelf.first()), (0, None));
+                fill(&mut shelf, books - 1, edition)?;
             }
             Message::Fail => {
                 shelf.get_mut(id(3))?.expect("it is there").0 = 91;
@@ -363,6 +372,13 @@ fn a_clear_is_one_record_before_what_comes_after_it() {
         one.ask(Message::Clear).expect("it is had");
         expected.push(clear.clone());
         assert_eq!(one.written(), expected, "nothing is cleared twice");
+        one.ask(Message::Fill(many, 3)).expect("there is room");
+        expected.extend((0..many).map(put));
+        // Two in one message are one.
+        one.ask(Message::RenewTwice(40, 2)).expect("it is had");
+        assert_eq!(one.shelf(), books(39, 2));
+        expected.extend([clear.clone()].into_iter().chain((0..39).map(put)));
+        assert_eq!(one.written(), expected, "of {many}, cleared twice");
         one.ask(Message::Fill(100, 3)).expect("there is room");
         expected.extend((0..100).map(put));
     }

@@ -2,6 +2,7 @@
 //! and maps are, after failures and crashes as well.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use freehold_shard::testing::Bench;
@@ -146,11 +147,25 @@ enum Message {
     /// Ends all whose end is before.
     Expire(u64, u64),
     Clear(u64),
+    /// Takes so many of a tenant whose end is first, and puts them to another. It says what it
+    /// needs, or not.
+    Move(u64, u64, usize, Says),
     /// Does it, and fails.
     Fail(Box<Message>),
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Says {
+    Nothing,
+    All,
+}
+
 struct Host;
+
+/// All places of a tenant.
+fn places(tenant: u64) -> RangeInclusive<(u64, u64, u64)> {
+    (tenant, 0, 0)..=(tenant, u64::MAX, u64::MAX)
+}
 
 impl Actor for Host {
     type Id = Id;
@@ -171,8 +186,24 @@ impl Actor for Host {
             | Message::Take(tenant, _)
             | Message::Expire(tenant, _)
             | Message::Clear(tenant) => to.write(Id::Tenant(*tenant)),
+            Message::Move(from, into, ..) => {
+                [from, into].into_iter().for_each(|of| to.write(Id::Tenant(*of)))
+            }
             Message::Fail(message) => Self::addressees(message, to),
         }
+    }
+
+    fn needs(message: &Message, to: &mut Needs<Self>) {
+        if let Message::Move(from, into, most, Says::All) = *message {
+            to.range_by::<Session>(from, places(from), most);
+            // They end at whatever time: so all places there are, and all users.
+            to.range_by::<Session>(into, places(into), 100);
+            to.range_of::<Session>(into, (into, 0)..=(into, u64::MAX), 100);
+        }
+    }
+
+    fn pointed_bytes(state: &State) -> usize {
+        if let State::Part(part) = state { part.0.len() } else { 0 }
     }
 
     fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<u64, AccessError<Id>> {
@@ -219,6 +250,20 @@ impl Actor for Host {
                 Ok(ended)
             }
             Message::Clear(tenant) => objects.indexed::<Session>(tenant)?.clear().map(|()| 0),
+            Message::Move(from, into, most, _) => {
+                let mut sessions = objects.indexed::<Session>(from)?;
+                let mut taken = Vec::new();
+                while taken.len() < most
+                    && let Some(first) = sessions.take_first_by(places(from))?
+                {
+                    taken.push(first);
+                }
+                let (count, mut sessions) = (taken.len() as u64, objects.indexed::<Session>(into)?);
+                for ((_, user), session) in taken {
+                    sessions.put((into, user), session)?;
+                }
+                Ok(count)
+            }
             Message::Fail(ref message) => {
                 Self::receive(message, objects)?;
                 Err(AccessError::Absent { id: Id::File(0) })
@@ -277,6 +322,19 @@ impl Model {
                 self.sessions.retain(|(of, _), _| of != tenant);
                 0
             }
+            Message::Move(from, into, most, _) => {
+                let of = self.sessions.iter().filter(|((of, _), (ends, _))| of == from && *ends > 0);
+                let mut first: Vec<_> = of.map(|((_, user), (ends, _))| (*ends, *user)).collect();
+                first.sort_unstable();
+                first.truncate(*most);
+                let taken: Vec<_> = first
+                    .into_iter()
+                    .map(|(_, user)| (user, self.sessions.remove(&(*from, user)).expect("it is there")))
+                    .collect();
+                let count = taken.len() as u64;
+                self.sessions.extend(taken.into_iter().map(|(user, session)| ((*into, user), session)));
+                count
+            }
             Message::Fail(_) => return None,
         })
     }
@@ -327,7 +385,11 @@ fn messages() -> impl Strategy<Value = Message> {
         3 => (tenant.clone(), user.clone(), ends.clone()).prop_map(|(t, u, ends)| Message::Change(t, u, ends)),
         2 => (tenant.clone(), user).prop_map(|(tenant, user)| Message::Take(tenant, user)),
         1 => (tenant.clone(), ends).prop_map(|(tenant, now)| Message::Expire(tenant, now)),
-        1 => tenant.prop_map(Message::Clear),
+        1 => tenant.clone().prop_map(Message::Clear),
+        1 => (tenant.clone(), tenant.clone(), 0..3_usize)
+            .prop_map(|(from, into, most)| Message::Move(from, into, most, Says::Nothing)),
+        2 => (tenant.clone(), tenant, 0..7_usize)
+            .prop_map(|(from, into, most)| Message::Move(from, into, most, Says::All)),
     ];
     (plain, 0..4_u8)
         .prop_map(|(message, fails)| if fails == 0 { Message::Fail(Box::new(message)) } else { message })
@@ -379,4 +441,61 @@ fn the_second_order_is_by_its_places() {
     assert_eq!(bench.ask(Message::Change(0, 1, 5)), Ok(30));
     assert_eq!(bench.ask(Message::Expire(0, 30)), Ok(1));
     assert_eq!(Model::of(&bench).sessions, BTreeMap::from([((0, 4), (0, 1))]));
+}
+
+/// What has a second order comes along with its places, and a place with what has it: a message
+/// that said what it needs runs once. One that said nothing misses entries together, and not each
+/// in a run of its own.
+#[test]
+fn a_second_order_comes_along() {
+    let (mut spans, mut moved) = (0, 0);
+    for (seed, other) in (0..4).flat_map(|seed| (1..4).map(move |other| (seed, other))) {
+        for (from, into) in [(0, other), (other, 0)] {
+            for (says, most) in [(Says::All, 20), (Says::Nothing, 1)] {
+                let mut bench = Bench::<Host>::shards(2).with_seed(seed).with_log();
+                for user in 0..30 {
+                    bench.ask(Message::Put(from, user, 100 - user)).expect("it is put");
+                }
+                let before = bench.counters();
+                assert_eq!(bench.ask(Message::Move(from, into, most, says)), Ok(most as u64));
+                let after = bench.counters();
+                let model = Model::of(&bench);
+                let users = |tenant| Vec::from_iter(model.sessions.keys().filter(|(of, _)| *of == tenant));
+                assert_eq!((users(from).len(), users(into).len()), (30 - most, most));
+                if after.consensus > before.consensus {
+                    let reruns = after.reruns - before.reruns;
+                    let most_reruns = if says == Says::All { 0 } else { 3 };
+                    assert!(reruns <= most_reruns, "{reruns} reruns from {from} into {into}: {says:?}");
+                    (spans, moved) = (spans + 1, moved + most);
+                }
+            }
+        }
+    }
+    assert!(spans >= 4 && moved >= 42, "some tenants are on two shards");
+}
+
+/// What a state points to counts, if the actor says how much that is.
+#[test]
+fn parts_count_with_their_bytes_when_they_come_along() {
+    let limits = Limits { carried_bytes_max: 1 << 10, ..Limits::default() };
+    let bytes = size_of::<(Id, Option<State>)>() + PART_BYTES as usize;
+    let fit = (limits.carried_bytes_max / bytes) as u64;
+    assert!(limits.carried_bytes_max >= (fit as usize + 1) * (bytes - PART_BYTES as usize), "it matters");
+    let refused = Err(AskError::Aborted(AccessError::TooMuchCarried { max: 1 << 10 }));
+    let mut carried = 0;
+    for other in 1..8 {
+        for (from, into) in [(0, other), (other, 0)] {
+            let mut bench = Bench::<Host>::shards(2).with_seed(7).with_limits(limits);
+            bench.ask(Message::Append(from, vec![7; 100 * PART_BYTES as usize])).expect("it is appended");
+            // From its end: as many whole parts.
+            assert_eq!(bench.ask(Message::Copy(from, into, fit * PART_BYTES)), Ok(fit * PART_BYTES));
+            let more = bench.ask(Message::Copy(from, into, (fit + 1) * PART_BYTES));
+            if more == refused {
+                carried += 1;
+            } else {
+                assert_eq!(more, Ok((fit + 1) * PART_BYTES));
+            }
+        }
+    }
+    assert!(carried > 0, "some file comes along from another shard");
 }

@@ -140,6 +140,49 @@
 /// # fn main() { freehold::testing::Bench::<Host>::shards(1).call(Login).unwrap(); }
 /// ```
 ///
+/// Nor does it to change the places by themselves:
+///
+/// ```compile_fail,E0080
+/// # use freehold::{AccessError, Indexed, Objects, Receive, To};
+/// # freehold::actor! {
+/// #     actor Host {
+/// #         id: Id, state: State, message: Message, reply: Reply, error: AccessError<Id>,
+/// #         kinds {
+/// #             Tenant(tenant: u64),
+/// #             Session(tenant: u64, user: u64) in Tenant(tenant) by Expiry,
+/// #             Expiry(tenant: u64, ends: u64, user: u64) in Tenant(tenant),
+/// #         }
+/// #         messages { Login -> () }
+/// #     }
+/// # }
+/// # #[derive(Clone)]
+/// # struct Tenant;
+/// # #[derive(Clone)]
+/// # struct Session { ends: u64 }
+/// # #[derive(Clone, Default)]
+/// # struct Expiry;
+/// # impl Indexed<Host> for Session {
+/// #     type Index = Expiry;
+/// #     fn place_of((tenant, user): (u64, u64), session: &Session) -> Option<(u64, u64, u64)> {
+/// #         Some((tenant, session.ends, user))
+/// #     }
+/// #     fn key_at((tenant, _, user): (u64, u64, u64)) -> (u64, u64) {
+/// #         (tenant, user)
+/// #     }
+/// # }
+/// # struct Login;
+/// # impl Receive<Host> for Login {
+/// #     fn addressees(&self, to: &mut To<'_, Host>) {
+/// #         to.write::<Tenant>(7);
+/// #     }
+/// #     fn receive(&self, objects: &mut Objects<'_, Host>) -> Result<(), AccessError<Id>> {
+/// objects.entries::<Expiry>(7)?.take((7, 9, 8))?;
+/// #         Ok(())
+/// #     }
+/// # }
+/// # fn main() { freehold::testing::Bench::<Host>::shards(1).call(Login).unwrap(); }
+/// ```
+///
 /// **Messages.** `Pay -> u64` is a type of message and what it is answered. Each needs an
 /// `impl `[`Receive`](crate::Receive).
 ///
@@ -284,6 +327,17 @@ macro_rules! actor {
                 }
             }
 
+            fn pointed_bytes(state: &$State) -> usize {
+                // Which of the two is meant, the compiler finds out.
+                #[allow(unused_imports, reason = "there may be blobs only, or none")]
+                use $crate::__typed::{PointsToNothing as _, PointsToParts as _};
+                match state {
+                    $($State::$Kind(object) => {
+                        (&$crate::__typed::Pointing::<$Actor, $Kind>::new(object)).pointed_bytes()
+                    })+
+                }
+            }
+
             const MESSAGE_NAMES: &'static [&'static str] = &[$(stringify!($Sent)),+];
 
             #[inline]
@@ -412,6 +466,10 @@ macro_rules! __actor_kinds {
             }
         }
 
+        impl $crate::__typed::SecondOrders for $Actor {
+            const PLACES: &'static [&'static str] = &[$($($(stringify!($Index),)?)?)+];
+        }
+
         impl $crate::__typed::HashPlace for $Id {
             #[inline]
             fn hash_place<__Hasher: ::core::hash::Hasher>(&self, hasher: &mut __Hasher) {
@@ -480,6 +538,7 @@ macro_rules! __actor_kinds {
                 impl $crate::EntryKind<$Actor> for $Kind {
                     type Header = $Header;
                     $(const IS_INDEXED: bool = $crate::__typed::is_indexed::<$Actor, $Kind, $Index>();)?
+                    const IS_PLACE: bool = $crate::__typed::is_place::<$Actor>(stringify!($Kind));
                 }
             )?
         )+

@@ -49,6 +49,24 @@ pub const fn is_indexed<A: Actor, E: Indexed<A, Index = I>, I: EntryKind<A>>() -
     true
 }
 
+/// An actor, some of whose entries may have a second order.
+pub trait SecondOrders: Actor {
+    /// What the kinds of places are called.
+    const PLACES: &'static [&'static str];
+}
+
+/// Whether a kind is one of places: some entries are declared `by` it.
+pub const fn is_place<A: SecondOrders>(kind: &str) -> bool {
+    let mut at = 0;
+    while at < A::PLACES.len() {
+        if is_same(A::PLACES[at].as_bytes(), kind.as_bytes()) {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
 /// The number of a variant.
 pub const fn number_of(variants: &[&str], name: &str) -> usize {
     let mut at = 0;

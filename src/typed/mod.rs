@@ -14,6 +14,7 @@ pub(crate) mod call;
 pub(crate) mod codec;
 mod handle;
 mod local;
+pub(crate) mod pointed;
 pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;

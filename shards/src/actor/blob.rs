@@ -112,9 +112,11 @@ pub trait BlobPart<A: Actor>: EntryKind<A> {
 /// A value in parts, while a message runs that has its header: see [`BlobPart`].
 ///
 /// Everything that holds of entries holds of parts: undo, log, checkpoints and snapshots are by
-/// part. A message changes at most [`Limits::entries_max`](crate::Limits::entries_max) of them, and
-/// takes at most [`Limits::carried_bytes_max`](crate::Limits::carried_bytes_max) bytes of a blob
-/// along that lives on another shard. A snapshot reads a blob as the range of its parts.
+/// part. A message changes at most [`Limits::entries_max`](crate::Limits::entries_max) of them. Of a
+/// blob that lives on another shard it takes parts along, with their bytes, up to
+/// [`Limits::carried_bytes_max`](crate::Limits::carried_bytes_max): 15 parts of 4,096 bytes, if
+/// nothing else is said. (An actor that is not declared by `freehold::actor!` says so by
+/// [`Actor::pointed_bytes`].) A snapshot reads a blob as the range of its parts.
 ///
 /// ```
 /// use freehold_shard::{AccessError, Actor, BlobPart, Kind, Objects};
@@ -173,7 +175,9 @@ impl<A: Actor, P: BlobPart<A>> Blob<'_, '_, A, P> {
 
     /// How many bytes it has.
     pub fn len(&self) -> u64 {
-        let last = self.parts.range(self.from(0)).next_back();
+        let all = self.from(0);
+        let last = self.parts.range(all.clone()).next_back();
+        self.parts.wanted(&all, true, 1);
         last.map_or(0, |(key, last)| P::part_number(key) * P::PART_BYTES as u64 + last.bytes().len() as u64)
     }
 
@@ -205,16 +209,20 @@ impl<A: Actor, P: BlobPart<A>> Blob<'_, '_, A, P> {
     /// Copies bytes from `offset` on into `to`, and says how many: fewer than there is room for if
     /// the blob ends there.
     pub fn read_at(&self, offset: u64, to: &mut [u8]) -> usize {
+        let Some(more) = to.len().checked_sub(1) else { return 0 };
         let (first, mut within) = Self::place(offset);
         let mut read = 0;
         // As one range: of a blob at home elsewhere it is missed as a whole.
-        let last = Self::place(offset.saturating_add(to.len() as u64)).0;
-        for (_, part) in self.parts.range(self.key_of(first)..=self.key_of(last)) {
+        let last = Self::place(offset.saturating_add(more as u64)).0;
+        let parts = self.key_of(first)..=self.key_of(last);
+        for (_, part) in self.parts.range(parts.clone()) {
             let bytes = part.bytes().get(within..).unwrap_or_default();
             let count = bytes.len().min(to.len() - read);
             to[read..read + count].copy_from_slice(&bytes[..count]);
             (read, within) = (read + count, 0);
         }
+        // The blob may end before: then fewer come along.
+        self.parts.wanted(&parts, false, usize::try_from(last - first).map_or(usize::MAX, |more| more + 1));
         read
     }
 

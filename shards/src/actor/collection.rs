@@ -18,7 +18,7 @@ use std::ops::{Bound, RangeBounds};
 
 use crate::actor::addressees::Target;
 use crate::actor::objects::Objects;
-use crate::actor::run::{BeforeImage, CommitWork, Need, ObjectSlot};
+use crate::actor::run::{BeforeImage, CommitWork, MissedRange, Need, ObjectSlot};
 use crate::actor::{AccessError, Actor};
 use crate::fault::{self, Fault};
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
@@ -27,6 +27,8 @@ use crate::store::slot::{NO_SLOT, SlotIndex};
 
 /// Ranges that one run of a message may miss; those beyond are missed by the next.
 const MISSED_MAX: usize = 256;
+/// How many entries a range wants at first that the message has not spoken of.
+const AT_FIRST: usize = 16;
 /// Up to so many entries are removed one by one when their collection is cleared: a turn drops as
 /// many. Beyond it, it gives them away together. (Collections of tests are small.)
 const CLEARED_SINGLY: usize = if cfg!(test) { 1 } else { 16 };
@@ -220,13 +222,20 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         self.check_is_entry(id)?;
         self.check_known(id)?;
         self.own()?;
-        let orders = &self.objects.run.partition.orders;
-        let slot = self.order.map_or(NO_SLOT, |order| orders.find_in(order, &id));
-        if slot == NO_SLOT {
-            self.check_room()?;
-            let run = &mut *self.objects.run;
+        let has_room = self.check_room();
+        let run = &mut *self.objects.run;
+        let (slot, existed) = match (self.standing, &has_room) {
+            (Standing::Home, Ok(())) => run.partition.find_or_insert_entry(&self.id, id),
+            _ => {
+                let find = |order| run.partition.orders.find_in(order, &id);
+                let slot = self.order.map_or(NO_SLOT, find);
+                (slot, slot != NO_SLOT)
+            }
+        };
+        if !existed {
+            has_room?;
             let slot = if self.standing == Standing::Home {
-                run.partition.insert(run.partition.hash(&id), id, Ownership::default())
+                slot
             } else {
                 run.partition.lend_entry(self.id, id, run.epoch_state.epoch, None)
             };
@@ -325,7 +334,7 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     ///
     /// It takes no longer for a million than for a few: the log has one record of it, and the
     /// states are dropped by later turns, some at each. Only entries that the same message changed
-    /// before are gone through.
+    /// before are gone through. A message that clears a collection twice leaves one record, too.
     ///
     /// # Errors
     /// As [`Collection::get_mut`]; some entries may be removed then.
@@ -343,6 +352,10 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
             self.remove_at(slot)?;
         }
         let run = &mut *self.objects.run;
+        if run.partition.orders.is_clearing(&self.id) {
+            debug_assert!(self.is_empty(), "cleared-once: what came since has before-images");
+            return Ok(());
+        }
         run.partition.orders.clear(self.id, run.before.len());
         run.commit_work.add(CommitWork::CHANGES);
         if let Standing::Guest(Some(guest)) = self.standing {
@@ -396,11 +409,25 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         let missing = &self.objects.run.missing;
         let mut pieces = missing.pieces.borrow_mut();
         // What is missed twice in one run is not wanted in greater number.
-        if pieces.len() < MISSED_MAX && !pieces.contains(&(self.id, need)) {
-            pieces.push((self.id, need));
+        let is_this = |missed: &MissedRange<A::Id>| missed.collection == self.id && missed.need == need;
+        if pieces.len() < MISSED_MAX && !pieces.iter().any(is_this) {
+            pieces.push(MissedRange { collection: self.id, need, at_first: AT_FIRST });
         }
         drop(pieces);
         missing.miss(self.id, Access::Read)
+    }
+
+    /// The message has looked at a range: it wants so many entries of it at first, if it missed it.
+    /// Said afterwards, it costs nothing where the collection is at home.
+    #[inline]
+    pub(super) fn wanted(&self, bounds: IdBounds<A::Id>, is_back: bool, at_first: usize) {
+        if self.standing != Standing::Home {
+            let need = Need { bounds, is_back };
+            let mut missed = self.objects.run.missing.pieces.borrow_mut();
+            let of_this =
+                missed.iter_mut().filter(|missed| missed.collection == self.id && missed.need == need);
+            of_this.for_each(|missed| missed.at_first = at_first);
+        }
     }
 
     #[inline]

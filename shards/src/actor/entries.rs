@@ -27,13 +27,21 @@ pub trait EntryKind<A: Actor>: Kind<A> {
     /// Whether entries have a second order, by [`Indexed`](crate::Indexed). Then
     /// [`Objects::indexed`] changes them, and what would here does not compile.
     const IS_INDEXED: bool = false;
+    /// Whether entries are the places of a second order. [`Objects::indexed`] changes those, too.
+    const IS_PLACE: bool = false;
 }
 
-/// To be refused when it is compiled: entries that have a second order are changed past it.
+/// To be refused when it is compiled: entries that have a second order are changed past it, or the
+/// places of one past the entries.
 const fn keeps_no_index<A: Actor, E: EntryKind<A>>() {
     assert!(
         !E::IS_INDEXED,
         "these entries have a second order (`by`), so they are changed through `objects.indexed::<..>`"
+    );
+    assert!(
+        !E::IS_PLACE,
+        "these entries are the places of a second order (`by`), which change with what has them: \
+         through `objects.indexed::<..>`"
     );
 }
 
@@ -213,6 +221,12 @@ impl<'c, 'a, A: Actor, E: EntryKind<A>> KindEntries<'c, 'a, A, E> {
     pub fn range(&self, keys: impl RangeBounds<E::Key>) -> impl DoubleEndedIterator<Item = (E::Key, &E)> {
         let of = |(id, state)| Some((E::key(id)?, E::of(state)?));
         self.collection.range(to_ids::<A, E>(&keys)).filter_map(of)
+    }
+
+    /// As [`Collection::wanted`], by keys.
+    #[inline]
+    pub(super) fn wanted(&self, keys: &impl RangeBounds<E::Key>, is_back: bool, at_first: usize) {
+        self.collection.wanted(to_ids::<A, E>(keys), is_back, at_first);
     }
 
     /// Walks a range of keys, and changes or takes what it finds: see [`KindEntries`] for an

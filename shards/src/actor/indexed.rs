@@ -9,11 +9,12 @@
 
 use std::ops::RangeBounds;
 
-use crate::actor::Actor;
 use crate::actor::collection::Collection;
 use crate::actor::entries::{EntryKind, Reached, to_ids};
 use crate::actor::kind::{Kind, wrong_kind};
 use crate::actor::objects::Objects;
+use crate::actor::{AccessError, Actor};
+use crate::store::order::IdBounds;
 
 /// A kind of entries that have a second order, which is declared by `by` in `freehold::actor!`:
 /// `Session(tenant: u64, user: u64) in Tenant(tenant) by Expiry`.
@@ -34,7 +35,7 @@ pub trait Indexed<A: Actor>: EntryKind<A> {
 }
 
 /// The key of a place in the second order of `E`.
-type PlaceKey<A, E> = <<E as Indexed<A>>::Index as Kind<A>>::Key;
+pub(super) type PlaceKey<A, E> = <<E as Indexed<A>>::Index as Kind<A>>::Key;
 /// The entries of one collection that have a second order, by their keys and by their places: see
 /// [`Indexed`].
 ///
@@ -118,11 +119,33 @@ impl<A: Actor, E: Indexed<A>> IndexedEntries<'_, '_, A, E> {
         &self,
         places: impl RangeBounds<PlaceKey<A, E>>,
     ) -> impl DoubleEndedIterator<Item = Reached<A, (E::Key, &E)>> {
-        let all = self.collection.range(to_ids::<A, E::Index>(&places));
-        all.filter_map(|(id, _)| {
+        let ids = to_ids::<A, E::Index>(&places);
+        self.collection.range(ids).filter_map(move |(id, _)| {
             let key = E::key_at(E::Index::key(id)?);
-            self.read(key).map(|entry| Some((key, entry?))).transpose()
+            let entry = self.read(key).map(|entry| Some((key, entry?)));
+            if let Err(AccessError::Undeclared { .. }) = entry {
+                self.miss_all(ids);
+            }
+            entry.transpose()
         })
+    }
+
+    /// The message runs on another shard, and has places and not their entries: then it misses all
+    /// of them, and not one in each run.
+    #[cold]
+    fn miss_all(&self, places: IdBounds<A::Id>) {
+        let keys = self.collection.range(places).filter_map(|(id, _)| E::Index::key(id).map(E::key_at));
+        for key in keys {
+            let _missed = self.collection.get(E::id(key));
+        }
+    }
+
+    /// The entry at the first place of a range, with its key; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`IndexedEntries::read`].
+    pub fn first_by(&self, places: impl RangeBounds<PlaceKey<A, E>>) -> Reached<A, Option<(E::Key, &E)>> {
+        self.by(places).next().transpose()
     }
 
     /// Gives the entry with this key this value, and returns the one it had.
@@ -172,7 +195,7 @@ impl<A: Actor, E: Indexed<A>> IndexedEntries<'_, '_, A, E> {
         &mut self,
         places: impl RangeBounds<PlaceKey<A, E>>,
     ) -> Reached<A, Option<(E::Key, E)>> {
-        let Some(key) = self.by(places).next().transpose()?.map(|(key, _)| key) else { return Ok(None) };
+        let Some(key) = self.first_by(places)?.map(|(key, _)| key) else { return Ok(None) };
         Ok(self.take(key)?.map(|entry| (key, entry)))
     }
 

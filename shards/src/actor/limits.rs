@@ -31,9 +31,9 @@ pub struct Limits {
     /// 16,777,216. Default: 65,536.
     pub entries_max: usize,
     /// Bytes of entries that a message to several shards takes along from the homes of their
-    /// collections, as large as they are in memory without what they point to. Beyond it the
-    /// message is refused ([`AccessError::TooMuchCarried`](crate::AccessError::TooMuchCarried)).
-    /// 4 KiB to 64 MiB. Default: 64 KiB.
+    /// collections: as large as they are in memory, and what
+    /// [`Actor::pointed_bytes`](crate::Actor::pointed_bytes) says. Beyond it the message is refused
+    /// ([`AccessError::TooMuchCarried`](crate::AccessError::TooMuchCarried)). 4 KiB to 64 MiB. Default: 64 KiB.
     pub carried_bytes_max: usize,
     /// Old versions of objects that a shard keeps for open snapshots. Beyond it the oldest
     /// snapshots are revoked. The same bound holds for states put aside for a checkpoint: beyond

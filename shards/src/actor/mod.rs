@@ -123,6 +123,15 @@ pub trait Actor: Sized + 'static {
         let _ = (message, to);
     }
 
+    /// How many bytes a state points to, beside its own size. Entries of collections that a message
+    /// takes along to another shard count with both
+    /// ([`Limits::carried_bytes_max`](crate::Limits::carried_bytes_max)). By default they count
+    /// with their size alone; `freehold::actor!` counts the bytes of a [`BlobPart`](crate::BlobPart).
+    fn pointed_bytes(state: &Self::State) -> usize {
+        let _ = state;
+        0
+    }
+
     /// What kind of message it is, for logs and metrics: the name of its type, if nothing else is
     /// said. `freehold::actor!` gives each type of message its own.
     fn message_name(message: &Self::Message) -> &'static str {

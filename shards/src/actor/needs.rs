@@ -3,10 +3,12 @@
 use std::ops::{Bound, RangeBounds};
 
 use crate::actor::Actor;
-use crate::actor::entries::EntryKind;
+use crate::actor::entries::{EntryKind, to_ids};
+use crate::actor::indexed::{Indexed, PlaceKey};
 use crate::actor::kind::Kind;
 use crate::actor::run::Need;
 use crate::object::ObjectId;
+use crate::store::order::IdBounds;
 
 /// The entries that a message to several shards takes along from the homes of their collections:
 /// what [`Actor::needs`] says.
@@ -21,9 +23,20 @@ use crate::object::ObjectId;
 /// # }
 /// ```
 pub struct Needs<A: Actor> {
-    /// Of which collection, what, and how many entries at most.
-    pub(crate) all: Vec<(A::Id, Need<A::Id>, usize)>,
+    pub(crate) all: Vec<SaidRange<A>>,
 }
+
+/// A range of a collection that a message says it needs.
+pub(crate) struct SaidRange<A: Actor> {
+    pub(crate) collection: A::Id,
+    pub(crate) need: Need<A::Id>,
+    /// How many of its entries, at most.
+    pub(crate) most: usize,
+    pub(crate) follow: Option<Follow<A>>,
+}
+
+/// Which other entry of the collection goes along with one.
+pub(crate) type Follow<A> = fn(&<A as Actor>::Id, &<A as Actor>::State) -> Option<<A as Actor>::Id>;
 
 impl<A: Actor> Needs<A> {
     pub(crate) fn new() -> Self {
@@ -33,18 +46,19 @@ impl<A: Actor> Needs<A> {
     /// The message reads or writes this entry of a collection. An id that is no entry is not
     /// needed.
     pub fn entry(&mut self, id: A::Id) {
-        let bounds = (Bound::Included(id), Bound::Included(id));
-        self.all.extend(id.collection().map(|of| (of, Need { bounds, is_back: false }, 1)));
+        if let Some(collection) = id.collection() {
+            self.range(collection, id..=id, 1);
+        }
     }
 
     /// The message reads or writes the first `most` entries of a range of a collection.
     pub fn range(&mut self, collection: A::Id, ids: impl RangeBounds<A::Id>, most: usize) {
-        self.push(collection, ids, most, false);
+        self.push(collection, to_bounds(ids), most, false, None);
     }
 
     /// The message reads or writes the last `most` entries of a range of a collection.
     pub fn range_back(&mut self, collection: A::Id, ids: impl RangeBounds<A::Id>, most: usize) {
-        self.push(collection, ids, most, true);
+        self.push(collection, to_bounds(ids), most, true, None);
     }
 
     /// As [`Needs::entry`], by kind and key.
@@ -59,8 +73,7 @@ impl<A: Actor> Needs<A> {
         keys: impl RangeBounds<E::Key>,
         most: usize,
     ) {
-        let ids = (keys.start_bound().map(|key| E::id(*key)), keys.end_bound().map(|key| E::id(*key)));
-        self.range(E::Header::id(collection), ids, most);
+        self.range(E::Header::id(collection), to_ids::<A, E>(&keys), most);
     }
 
     /// As [`Needs::range_back`], by kind and keys.
@@ -70,12 +83,53 @@ impl<A: Actor> Needs<A> {
         keys: impl RangeBounds<E::Key>,
         most: usize,
     ) {
-        let ids = (keys.start_bound().map(|key| E::id(*key)), keys.end_bound().map(|key| E::id(*key)));
-        self.range_back(E::Header::id(collection), ids, most);
+        self.range_back(E::Header::id(collection), to_ids::<A, E>(&keys), most);
     }
 
-    fn push(&mut self, collection: A::Id, ids: impl RangeBounds<A::Id>, most: usize, is_back: bool) {
-        let bounds = (ids.start_bound().cloned(), ids.end_bound().cloned());
-        self.all.push((collection, Need { bounds, is_back }, most));
+    /// As [`Needs::entry_of`], of an entry that has a second order: with its place there.
+    pub fn indexed_entry_of<E: Indexed<A>>(&mut self, key: E::Key) {
+        let id = E::id(key);
+        if let Some(collection) = id.collection() {
+            let bounds = (Bound::Included(id), Bound::Included(id));
+            self.push(collection, bounds, 1, false, Some(place_of::<A, E>));
+        }
     }
+
+    /// As [`Needs::range_of`], by the second order: the message reads or writes the entries at the
+    /// first `most` places of a range.
+    pub fn range_by<E: Indexed<A>>(
+        &mut self,
+        collection: <E::Header as Kind<A>>::Key,
+        places: impl RangeBounds<PlaceKey<A, E>>,
+        most: usize,
+    ) {
+        let bounds = to_ids::<A, E::Index>(&places);
+        self.push(E::Header::id(collection), bounds, most, false, Some(entry_at::<A, E>));
+    }
+
+    fn push(
+        &mut self,
+        collection: A::Id,
+        bounds: IdBounds<A::Id>,
+        most: usize,
+        is_back: bool,
+        follow: Option<Follow<A>>,
+    ) {
+        self.all.push(SaidRange { collection, need: Need { bounds, is_back }, most, follow });
+    }
+}
+
+fn to_bounds<I: Copy>(ids: impl RangeBounds<I>) -> IdBounds<I> {
+    (ids.start_bound().cloned(), ids.end_bound().cloned())
+}
+
+/// The place of an entry in its second order.
+fn place_of<A: Actor, E: Indexed<A>>(id: &A::Id, state: &A::State) -> Option<A::Id> {
+    let key = E::key(*id)?;
+    E::place_of(key, E::of(state)?).map(E::Index::id)
+}
+
+/// The entry that has a place.
+fn entry_at<A: Actor, E: Indexed<A>>(id: &A::Id, _: &A::State) -> Option<A::Id> {
+    E::Index::key(*id).map(|place| E::id(E::key_at(place)))
 }

@@ -265,6 +265,14 @@ pub(crate) struct Need<Id> {
     pub(crate) is_back: bool,
 }
 
+/// A range of a collection that the running message did not take along.
+pub(crate) struct MissedRange<Id> {
+    pub(crate) collection: Id,
+    pub(crate) need: Need<Id>,
+    /// How many of its entries it wants, if it has not taken any along for this need.
+    pub(crate) at_first: usize,
+}
+
 /// A collection that is at home elsewhere, and what is known of it here.
 pub(crate) struct Guest<Id> {
     pub(crate) collection: Id,
@@ -288,7 +296,7 @@ pub(crate) struct Missing<Id> {
     /// is about to become a transaction.
     pub(crate) others: RefCell<Vec<(Id, Access)>>,
     /// Ranges of collections that are at home elsewhere. Empty unless there is a first.
-    pub(crate) pieces: RefCell<Vec<(Id, Need<Id>)>>,
+    pub(crate) pieces: RefCell<Vec<MissedRange<Id>>>,
 }
 
 impl<Id: ObjectId> Missing<Id> {

@@ -274,7 +274,10 @@ impl<A: Actor> Engine<A> {
         debug_assert!(transaction.is_reverse, "no-cycle: a detour is to the higher home");
         transaction.detours += 1;
         transaction.objects.iter_mut().for_each(|object| object.slot = NO_SLOT);
-        transaction.pieces.iter_mut().for_each(Piece::empty);
+        debug_assert!(
+            transaction.pieces.iter().all(Piece::is_empty),
+            "filled-once: it has not begun, or waited here and took nothing along for that"
+        );
         let higher = transaction.objects[1].home;
         effects.outboxes[higher.index()].push_back(Envelope::Lock(transaction));
     }

@@ -4,14 +4,16 @@
 use std::ops::{Bound, RangeBounds};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::actor::needs::Needs;
-use crate::actor::run::Need;
+use arrayvec::ArrayVec;
+
+use crate::actor::needs::{Follow, Needs, SaidRange};
+use crate::actor::run::{MissedRange, Need};
 use crate::actor::{AccessError, Actor};
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::object::{ObjectId, Ownership};
 use crate::shard::engine::Engine;
-use crate::store::slot::NO_SLOT;
+use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::transaction::Transaction;
 use crate::transaction::pieces::{CarriedEntry, Piece, Wanted, need_in};
 
@@ -27,10 +29,12 @@ impl<A: Actor> Engine<A> {
     pub(super) fn fill_pieces(&self, transaction: &mut Transaction<A>) -> Result<(), AccessError<A::Id>> {
         let Transaction { pieces, objects, .. } = transaction;
         let max = self.run.limits.carried_bytes_max;
-        // What they were filled with before, on a way that led back here, is not taken along.
-        pieces.iter_mut().filter(|piece| piece.home == self.run.shard).for_each(Piece::empty);
-        let carried: usize = pieces.iter().map(|piece| piece.entries.len()).sum();
-        let mut room = (max / size_of::<(A::Id, Option<A::State>)>()).saturating_sub(carried);
+        debug_assert!(
+            pieces.iter().all(|piece| piece.home != self.run.shard || piece.is_empty()),
+            "filled-once: a way that leads back here leaves behind what it took along"
+        );
+        let carried = pieces.iter().flat_map(|piece| &piece.entries).map(|entry| Self::carried(&entry.state));
+        let mut room = max.saturating_sub(carried.sum());
         for piece in pieces.iter_mut().filter(|piece| piece.home == self.run.shard) {
             if objects.iter().any(|object| object.id == piece.collection) {
                 self.fill(piece, &mut room).ok_or(AccessError::TooMuchCarried { max })?;
@@ -39,36 +43,70 @@ impl<A: Actor> Engine<A> {
         Ok(())
     }
 
+    /// How many bytes an entry takes along.
+    fn carried(state: &Option<A::State>) -> usize {
+        size_of::<(A::Id, Option<A::State>)>() + state.as_ref().map_or(0, A::pointed_bytes)
+    }
+
     /// Fills one; `None` if there is no room.
     fn fill(&self, piece: &mut Piece<A>, room: &mut usize) -> Option<()> {
+        let orders = &self.run.partition.orders;
+        piece.len = orders.number(&piece.collection).map_or(0, |order| orders.len(order));
+        let mut needs = std::mem::take(&mut piece.needs);
+        // First what the message said, and what it has missed in spite of all it had.
+        needs.sort_by_key(|wanted| if wanted.misses == 0 { 0 } else { u32::MAX - wanted.misses });
+        let filled = needs.iter_mut().try_for_each(|wanted| self.fill_need(wanted, piece, room));
+        piece.needs = needs;
+        filled
+    }
+
+    fn fill_need(&self, wanted: &mut Wanted<A>, piece: &mut Piece<A>, room: &mut usize) -> Option<()> {
+        let Wanted { need: Need { bounds, is_back }, most, misses, had, follow } = wanted;
         let partition = &self.run.partition;
         let order = partition.orders.number(&piece.collection);
-        piece.len = order.map_or(0, |order| partition.orders.len(order));
-        for Wanted { need: Need { bounds, is_back }, most, missed_with } in &piece.needs {
-            // The message did not say how many. As many as there is room for may do, if they are
-            // more than it had.
-            let is_last = *most > *room && missed_with.is_some_and(|fewer| fewer < *room);
-            let most = if is_last { *room } else { *most };
-            let mut range = order.map(|order| partition.orders.range(order, *bounds)).unwrap_or_default();
-            let (mut seen, mut last) = (0, None);
-            while seen < most
-                && let Some((id, slot)) = if *is_back { range.next_back() } else { range.next() }
-            {
-                (seen, last) = (seen + 1, Some(*id));
-                if piece.known.iter().any(|known| known.contains(id)) {
-                    continue;
-                }
-                *room = room.checked_sub(1)?;
-                let state = partition.slot(*slot).state.clone();
-                piece.entries.push(CarriedEntry { id: *id, state, record: 0..0, is_written: false });
+        let mut range = order.map(|order| partition.orders.range(order, *bounds)).unwrap_or_default();
+        let (mut seen, mut span, mut is_full) = (0, None, false);
+        while seen < *most
+            && let Some((id, slot)) = if *is_back { range.next_back() } else { range.next() }
+        {
+            let follower = self.follower(*slot, *follow).filter(|follower| follower != id);
+            let is_new = |id: &A::Id| !piece.known.iter().chain(&span).any(|known| known.contains(id));
+            let here = |id: A::Id| order.map_or(NO_SLOT, |order| partition.orders.find_live(order, &id));
+            let new = [Some((*id, *slot)), follower.map(|id| (id, here(id)))].into_iter().flatten();
+            let new: ArrayVec<_, 2> = new.filter(|(id, slot)| *slot != NO_SLOT && is_new(id)).collect();
+            let bytes = new.iter().map(|(_, slot)| Self::carried(&partition.slot(*slot).state)).sum();
+            is_full = *room < bytes;
+            if is_full {
+                break;
             }
-            piece.known.push(match last.filter(|_| seen == most) {
-                None => *bounds,
-                Some(last) if *is_back => (Bound::Included(last), bounds.1),
-                Some(last) => (bounds.0, Bound::Included(last)),
+            *room -= bytes;
+            piece.entries.extend(new.into_iter().map(|(id, slot)| {
+                let state = partition.slot(slot).state.clone();
+                CarriedEntry { id, state, record: 0..0, is_written: false }
+            }));
+            piece.known.extend(follower.map(|id| (Bound::Included(id), Bound::Included(id))));
+            seen += 1;
+            span = Some(match *is_back {
+                true => (Bound::Included(*id), bounds.1),
+                false => (bounds.0, Bound::Included(*id)),
             });
         }
+        // The message did not say how many. As many as there is room for may do, if they are more
+        // than it had. And what it missed once it may not need: it looked there while it lacked
+        // something else.
+        let has_more = seen > std::mem::replace(had, seen);
+        if is_full && (*misses == 0 || *misses > 1 && !has_more) {
+            return None;
+        }
+        piece.known.extend(if is_full || seen == *most { span } else { Some(*bounds) });
         Some(())
+    }
+
+    /// What goes along with an entry.
+    fn follower(&self, slot: SlotIndex, follow: Option<Follow<A>>) -> Option<A::Id> {
+        let slot = self.run.partition.slot(slot);
+        let follower = follow?(&slot.id, slot.state.as_ref()?)?;
+        (follower.collection() == slot.id.collection()).then_some(follower)
     }
 
     /// At the lock point: lends slots and an order to the entries of other shards.
@@ -158,18 +196,18 @@ impl<A: Actor> Engine<A> {
         let mut needs = Needs::new();
         // The user's code. What it did not come to say is found by running the message.
         let _said = catch_unwind(AssertUnwindSafe(|| A::needs(message, &mut needs)));
-        for (collection, need, most) in needs.all {
+        for SaidRange { collection, need, most, follow } in needs.all {
             let home = self.run.router.home(&collection);
-            need_in(&mut transaction.pieces, collection, home, need).say(most.max(1));
+            need_in(&mut transaction.pieces, collection, home, need).say(most.max(1), follow);
         }
     }
 
     /// A transaction is to begin anew: with what it missed of collections as well.
     pub(super) fn add_missing_pieces(&mut self, transaction: &mut Transaction<A>) {
         transaction.pieces.iter_mut().for_each(Piece::empty);
-        for (collection, need) in self.run.missing.pieces.get_mut().drain(..) {
+        for MissedRange { collection, need, at_first } in self.run.missing.pieces.get_mut().drain(..) {
             let home = self.run.router.home(&collection);
-            need_in(&mut transaction.pieces, collection, home, need).miss();
+            need_in(&mut transaction.pieces, collection, home, need).miss(at_first);
         }
     }
 }

@@ -3,11 +3,11 @@
 use arrayvec::ArrayVec;
 
 use crate::epoch::Epoch;
-use crate::object::{Change, Ownership, Stored};
+use crate::object::{Change, ObjectId, Ownership, Stored};
 use crate::prefetch::Prefetch;
 use crate::store::index::IdHash;
 use crate::store::partition::Partition;
-use crate::store::slot::{NO_SLOT, SlotIndex};
+use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 
 /// How many changes are looked up at once. The lines of as many are on their way together.
 const STAGE: usize = 32;
@@ -61,21 +61,38 @@ impl<A: Stored> Home<A> {
             Change::Remove(id) => (id, None),
             Change::Clear(collection) => return self.clear(&collection),
         };
+        let object = match (object, id.collection()) {
+            (Some((ownership, state)), Some(collection)) => {
+                return self.put_entry(&collection, id, ownership, state);
+            }
+            (object, _) => object,
+        };
         let (slot, _) = self.partition.find(hash, &id);
         let (existed, exists) = (slot != NO_SLOT, object.is_some());
         match object {
             Some((ownership, state)) => {
                 let slot = if existed { slot } else { self.partition.insert(hash, id, ownership) };
-                let slot = self.partition.slot_mut(slot);
-                slot.set_ownership(ownership);
-                slot.state = Some(state);
-                // It was there before all snapshots that are to come.
-                slot.stamp(Epoch(0));
+                Self::fill(self.partition.slot_mut(slot), ownership, state);
             }
             None if existed => self.remove(slot),
             None => {}
         }
         self.partition.count(existed, exists);
+    }
+
+    /// To search a large collection is most of the time that its recovery takes: so it is searched
+    /// once.
+    fn put_entry(&mut self, collection: &A::Id, id: A::Id, ownership: Ownership, state: A::State) {
+        let (slot, existed) = self.partition.find_or_insert_entry(collection, id);
+        Self::fill(self.partition.slot_mut(slot), ownership, state);
+        self.partition.count(existed, true);
+    }
+
+    fn fill(slot: &mut Slot<A::Id, A::State>, ownership: Ownership, state: A::State) {
+        slot.set_ownership(ownership);
+        slot.state = Some(state);
+        // It was there before all snapshots that are to come.
+        slot.stamp(Epoch(0));
     }
 
     fn remove(&mut self, slot: SlotIndex) {

@@ -22,7 +22,7 @@
 //! the table of removed ones is empty, and nothing is clearing.
 
 use std::cell::Cell;
-use std::collections::btree_map::Range;
+use std::collections::btree_map::{Entry, Range};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -202,6 +202,30 @@ impl<I: ObjectId> Orders<I> {
         debug_assert!(before.is_none(), "one-slot-per-object: {id:?} has one already");
     }
 
+    /// The slot of an entry of this collection, wherever it is; `None` if it was nowhere, and is in
+    /// `new` now. One search does for both.
+    #[inline]
+    pub(crate) fn find_or_insert(&mut self, collection: &I, id: I, new: SlotIndex) -> Option<SlotIndex> {
+        if !self.removed.is_empty()
+            && let Some(slot) = self.removed.get(&id)
+        {
+            return Some(*slot);
+        }
+        let CollectionOrder { live, apart } = self.order_mut(collection);
+        if !apart.is_empty()
+            && let Some(slot) = apart.get(&id)
+        {
+            return Some(*slot);
+        }
+        match live.entry(id) {
+            Entry::Occupied(there) => Some(*there.get()),
+            Entry::Vacant(free) => {
+                free.insert(new);
+                None
+            }
+        }
+    }
+
     /// Moves an entry from one place to another.
     pub(crate) fn place(&mut self, collection: &I, id: I, slot: SlotIndex, from: EntryPlace, to: EntryPlace) {
         let CollectionOrder { live, apart } = self.order_mut(collection);
@@ -306,9 +330,15 @@ impl<I: ObjectId> Orders<I> {
     /// The running message clears a collection, having kept so many before-images: it has none of
     /// its entries any more.
     pub(crate) fn clear(&mut self, collection: I, images: usize) {
+        debug_assert!(!self.is_clearing(&collection), "cleared-once: {collection:?} is cleared already");
         let order = self.number(&collection).map(|number| &mut self.orders[number as usize]);
         let entries = order.map(|order| std::mem::take(&mut order.live)).unwrap_or_default();
         self.clearing.push(Clearing { collection, entries, images });
+    }
+
+    /// Whether the running message has cleared this collection.
+    pub(crate) fn is_clearing(&self, collection: &I) -> bool {
+        self.clearing.iter().any(|clearing| clearing.collection == *collection)
     }
 
     /// What the running message has cleared.

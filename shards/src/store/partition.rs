@@ -206,6 +206,22 @@ impl<I: ObjectId, S> Partition<I, S> {
         slot
     }
 
+    /// The slot of an entry of this collection, which is at home here, and whether it had one
+    /// before.
+    #[inline]
+    pub(crate) fn find_or_insert_entry(&mut self, collection: &I, id: I) -> (SlotIndex, bool) {
+        debug_assert!(id.collection() == Some(*collection), "{id:?} is an entry of another");
+        let new = self.free.last().copied().unwrap_or_else(|| {
+            SlotIndex::try_from(self.slots_len()).expect("a partition of 2^32 objects outgrows memory first")
+        });
+        if let Some(slot) = self.orders.find_or_insert(collection, id, new) {
+            return (slot, true);
+        }
+        let put = self.put(Slot::empty(id, Ownership::default()));
+        assert_eq!(put, new, "order-agrees: {id:?} is put where its order says");
+        (put, false)
+    }
+
     /// Puts an object that is at home elsewhere into a slot for a while, out of the index's sight.
     pub(crate) fn lend_slot(
         &mut self,

@@ -17,12 +17,11 @@
 use std::ops::Range;
 
 use crate::actor::Actor;
+use crate::actor::needs::Follow;
 use crate::actor::run::{Guest, Need};
 use crate::placement::ShardIndex;
 use crate::store::order::IdBounds;
 
-/// How many entries a range wants at first that the message has not spoken of.
-pub(crate) const AT_FIRST: usize = 16;
 /// By how much it grows with each miss.
 pub(crate) const MORE: usize = 4;
 
@@ -30,7 +29,7 @@ pub(crate) const MORE: usize = 4;
 pub(crate) struct Piece<A: Actor> {
     pub(crate) collection: A::Id,
     pub(crate) home: ShardIndex,
-    pub(crate) needs: Vec<Wanted<A::Id>>,
+    pub(crate) needs: Vec<Wanted<A>>,
     /// The ranges of which all entries are here, once the home has filled it.
     pub(crate) known: Vec<IdBounds<A::Id>>,
     /// How many entries the collection had then.
@@ -43,12 +42,16 @@ pub(crate) struct Piece<A: Actor> {
 }
 
 /// A range of a collection that the message needs.
-pub(crate) struct Wanted<I> {
-    pub(crate) need: Need<I>,
+pub(crate) struct Wanted<A: Actor> {
+    pub(crate) need: Need<A::Id>,
     /// How many of its entries.
     pub(crate) most: usize,
-    /// With how many it was missed before; `None` as long as the message itself said how many.
-    pub(crate) missed_with: Option<usize>,
+    /// How often it was missed: never, as long as the message itself says how many.
+    pub(crate) misses: u32,
+    /// How many the piece had of it when it was filled last.
+    pub(crate) had: usize,
+    /// What goes along with each of them.
+    pub(crate) follow: Option<Follow<A>>,
 }
 
 /// An entry of a collection in a box.
@@ -69,6 +72,11 @@ impl<A: Actor> Piece<A> {
         self.cleared = None;
     }
 
+    /// Whether it is not filled, or its home had nothing for it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.entries.is_empty() && self.cleared.is_none()
+    }
+
     /// Whether the transaction wrote an entry of it, or cleared it, once it has run.
     pub(crate) fn is_written(&self) -> bool {
         self.cleared.is_some() || self.entries.iter().any(|entry| entry.is_written)
@@ -87,16 +95,17 @@ impl<A: Actor> Piece<A> {
     }
 }
 
-impl<I> Wanted<I> {
-    /// The message said that it needs so many.
-    pub(crate) fn say(&mut self, most: usize) {
+impl<A: Actor> Wanted<A> {
+    /// The message said that it needs so many, and what goes along with each.
+    pub(crate) fn say(&mut self, most: usize, follow: Option<Follow<A>>) {
         self.most = self.most.max(most);
+        self.follow = self.follow.or(follow);
     }
 
-    /// The message ran, and had too few, or none.
-    pub(crate) fn miss(&mut self) {
-        self.missed_with = Some(self.most);
-        self.most = if self.most == 0 { AT_FIRST } else { self.most.saturating_mul(MORE) };
+    /// The message ran, and had too few, or none: then it wants so many at first.
+    pub(crate) fn miss(&mut self, at_first: usize) {
+        self.misses += 1;
+        self.most = if self.most == 0 { at_first } else { self.most.saturating_mul(MORE) };
     }
 }
 
@@ -106,7 +115,7 @@ pub(crate) fn need_in<A: Actor>(
     collection: A::Id,
     home: ShardIndex,
     need: Need<A::Id>,
-) -> &mut Wanted<A::Id> {
+) -> &mut Wanted<A> {
     let at = pieces.iter().position(|piece| piece.collection == collection).unwrap_or_else(|| {
         let (known, entries) = (Vec::new(), Vec::new());
         pieces.push(Piece { collection, home, needs: Vec::new(), known, len: 0, entries, cleared: None });
@@ -114,7 +123,7 @@ pub(crate) fn need_in<A: Actor>(
     });
     let needs = &mut pieces[at].needs;
     let at = needs.iter().position(|wanted| wanted.need == need).unwrap_or_else(|| {
-        needs.push(Wanted { need, most: 0, missed_with: None });
+        needs.push(Wanted { need, most: 0, misses: 0, had: 0, follow: None });
         needs.len() - 1
     });
     &mut needs[at]
