@@ -2,18 +2,19 @@
 //!
 //! `cargo run --release --example exchange -- DIRECTORY [ORDERS]` places random orders, checks the
 //! books, and stops. Kill it and run it again: it goes on with what it had acknowledged.
-use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use freehold::{AccessError, Config, Limits, LogConfig, Needs, Objects, Receive, Runtime, TimerId, To};
+use freehold::{AccessError, Config, Limits, LogConfig, Needs, Objects, Receive, Runtime, To};
 use serde::{Deserialize, Serialize};
 
 mod audit;
+mod book;
 #[cfg(test)]
 mod tests;
 mod trade;
 
 use audit::audit;
+use book::{Queue, Rank, Waiting, queue, rank};
 use trade::trade;
 
 type User = u64;
@@ -34,8 +35,10 @@ freehold::actor! {
         id: Id, state: State, message: Message, reply: Reply, error: Refused,
         kinds {
             Book(symbol: Symbol),
-            // The orders that wait in a book: a collection, of which a message changes a few.
-            Waiting(symbol: Symbol, rank: Rank, no: OrderNo) in Book(symbol),
+            // The orders that wait in a book: a collection, of which a message changes a few. They
+            // have two orders: by their numbers, and the best first.
+            Waiting(symbol: Symbol, no: OrderNo) in Book(symbol) by Queue,
+            Queue(symbol: Symbol, rank: Rank, no: OrderNo) in Book(symbol),
             // What belongs to one user is on one shard.
             Account(user: User) at user,
             Position(user: User, symbol: Symbol) at user,
@@ -50,9 +53,6 @@ enum Side {
     Sell,
 }
 
-/// A side, and where an order stands in it: the lowest is the best. A bid's price counts down.
-type Rank = (u8, u64);
-
 /// What is to be known of a book beside the orders that wait in it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Book {
@@ -60,13 +60,6 @@ struct Book {
     offered: u64,
     traded: u64,
     taken_back: u64,
-}
-
-/// An order that waits, with the timer that ends it.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Waiting {
-    order: Order,
-    timer: TimerId,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,13 +127,13 @@ impl Receive<Exchange> for Place {
         to.write::<Position>((self.user, self.symbol));
     }
 
-    // If the book lives elsewhere: the best of the other side, and the end of what waits at this
-    // price, where the rest goes.
+    // If the book lives elsewhere: the best of the other side, and where the rest goes, which is
+    // behind the last order, and behind the last of its price.
     fn needs(&self, to: &mut Needs<Exchange>) {
-        to.range_of::<Waiting>(self.symbol, waiting(self.symbol, self.side.other()), AHEAD);
-        let rank = rank(self.side, self.price);
-        let same_price = (self.symbol, rank, 0)..=(self.symbol, rank, OrderNo::MAX);
-        to.range_back_of::<Waiting>(self.symbol, same_price, 1);
+        let (symbol, rank) = (self.symbol, rank(self.side, self.price));
+        to.range_by::<Waiting>(symbol, queue(symbol, self.side.other()), AHEAD);
+        to.range_back_of::<Waiting>(symbol, (symbol, 0)..=(symbol, OrderNo::MAX), 1);
+        to.range_back_of::<Queue>(symbol, (symbol, rank, 0)..=(symbol, rank, OrderNo::MAX), 1);
     }
 
     fn receive(&self, objects: &mut Objects<'_, Exchange>) -> Result<(OrderNo, Vec<Order>), Refused> {
@@ -161,9 +154,9 @@ impl Receive<Exchange> for Place {
         let left = quantity - fills.iter().map(|fill| fill.left).sum::<u64>();
         objects.write::<Book>(symbol)?.ok_or(Refused::Unknown)?.traded += quantity - left;
         if left > 0 {
-            let timer = objects.send_after(WAIT, Cancel(*self, no))?;
-            let rest = Waiting { order: Order { user, price, left }, timer };
-            objects.entries::<Waiting>(symbol)?.put((symbol, rank(side, price), no), rest)?;
+            let timer = objects.send_after(WAIT, Cancel { symbol, user, no })?;
+            let rest = Waiting { side, order: Order { user, price, left }, timer };
+            objects.indexed::<Waiting>(symbol)?.put((symbol, no), rest)?;
         }
         timers.into_iter().try_for_each(|timer| objects.cancel(timer))?;
         // The others' accounts are found in the book, and so not among the addressees.
@@ -198,68 +191,30 @@ fn holdings<'o>(
     }
 }
 
-/// Where an order stands in a book.
-fn rank(side: Side, price: u64) -> Rank {
-    (side as u8, if side == Side::Buy { u64::MAX - price } else { price })
-}
-
-/// The orders that wait on a side of a book, the best first: by price, then by number.
-fn waiting(symbol: Symbol, side: Side) -> RangeInclusive<(Symbol, Rank, OrderNo)> {
-    (symbol, (side as u8, 0), 0)..=(symbol, (side as u8, u64::MAX), OrderNo::MAX)
-}
-
-impl Side {
-    fn other(self) -> Side {
-        if self == Side::Buy { Side::Sell } else { Side::Buy }
-    }
-}
-
-impl Place {
-    /// Takes what the order trades with out of the book. The timers are those of what has no rest.
-    fn matched(&self, objects: &mut Objects<'_, Exchange>) -> Result<(Vec<Order>, Vec<TimerId>), Refused> {
-        let (is_buy, mut left) = (self.side == Side::Buy, self.quantity);
-        let (mut fills, mut timers) = (Vec::new(), Vec::new());
-        let mut orders = objects.entries::<Waiting>(self.symbol)?;
-        let mut others = orders.walk(waiting(self.symbol, self.side.other()));
-        while left > 0
-            && let Some(mut best) = others.next()?
-        {
-            let Waiting { order: Order { user, price, left: offered }, timer } = *best.read();
-            if price != self.price && (price > self.price) == is_buy {
-                break;
-            }
-            let traded = offered.min(left);
-            fills.push(Order { user, price, left: traded });
-            left -= traded;
-            if traded == offered {
-                timers.push(timer);
-                best.take()?;
-            } else {
-                best.write()?.order.left -= traded;
-            }
-        }
-        Ok((fills, timers))
-    }
-}
-
 /// Takes an order back, and answers how much of it was left. An order sends it to itself for the
 /// end of its time, and that timer goes with it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Cancel(Place, OrderNo);
+struct Cancel {
+    symbol: Symbol,
+    user: User,
+    no: OrderNo,
+}
 
 impl Receive<Exchange> for Cancel {
     fn addressees(&self, to: &mut To<'_, Exchange>) {
-        self.0.addressees(to);
+        to.write::<Book>(self.symbol);
+        to.write::<Account>(self.user);
+        to.write::<Position>((self.user, self.symbol));
     }
 
     fn needs(&self, to: &mut Needs<Exchange>) {
-        to.entry_of::<Waiting>(self.key());
+        to.indexed_entry_of::<Waiting>((self.symbol, self.no));
     }
 
     fn receive(&self, objects: &mut Objects<'_, Exchange>) -> Result<u64, Refused> {
-        let Cancel(Place { symbol, user, side, price, .. }, _) = *self;
-        let waiting = objects.entries::<Waiting>(symbol)?.take(self.key())?;
-        let Waiting { order: Order { left, .. }, timer } =
+        let &Cancel { symbol, user, no } = self;
+        let waiting = objects.indexed::<Waiting>(symbol)?.take((symbol, no))?;
+        let Waiting { side, order: Order { price, left, .. }, timer } =
             waiting.filter(|waiting| waiting.order.user == user).ok_or(Refused::Unknown)?;
         objects.cancel(timer)?;
         objects.write::<Book>(symbol)?.ok_or(Refused::Unknown)?.taken_back += left;
@@ -268,13 +223,6 @@ impl Receive<Exchange> for Cancel {
         (account.cash, account.held) = (account.cash + cash, account.held - cash);
         (position.shares, position.held) = (position.shares + shares, position.held - shares);
         Ok(left)
-    }
-}
-
-impl Cancel {
-    fn key(&self) -> (Symbol, Rank, OrderNo) {
-        let Cancel(Place { symbol, side, price, .. }, no) = *self;
-        (symbol, rank(side, price), no)
     }
 }
 
