@@ -153,7 +153,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 54] = [
+    pub(crate) const ALL: [Fault; 55] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,

@@ -181,9 +181,10 @@ fn a_hot_object_raises_its_alert_and_no_other() {
     });
     prometheus.until_firing("an object is hot", &["FreeholdHotObject"]);
     let query = "/api/v1/query?query=freehold_hot_waits";
+    let id = hot.to_string();
     prometheus.until(query, "it is that one", |data| {
         let series = data["result"].as_array();
-        series.is_some_and(|them| them.iter().any(|one| one["metric"]["id"] == hot.to_string()))
+        series.is_some_and(|them| them.iter().any(|one| one["metric"]["id"] == *id))
     });
 }
 

@@ -13,10 +13,8 @@ mod slow;
 #[path = "../../../tests/support/forgetful.rs"]
 mod forgetful;
 #[path = "../../../tests/support/mounts.rs"]
-#[allow(dead_code, reason = "each test uses a part of it")]
 mod mounts;
 #[path = "../../../tests/support/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "each test uses a part of it")]
 mod support;
 
 use std::collections::BTreeMap;
