@@ -107,7 +107,7 @@ enum Ceases {
     /// The stream was trimmed behind it.
     IsBehind,
     /// The checkpoint is there that is to take the place of its log.
-    Shortens(Named),
+    Shortens(Box<Named>),
     Fails(ReplicaError),
     /// Nobody holds the node any more.
     IsLetGo,
@@ -621,7 +621,7 @@ where
                         self.say_of_beat(&beat, follower);
                     }
                 },
-                named = shortened(&mut self.shortens) => return Ceases::Shortens(named),
+                named = shortened(&mut self.shortens) => return Ceases::Shortens(Box::new(named)),
                 () = sleep(wait) => {}
             }
         }
