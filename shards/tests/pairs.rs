@@ -75,6 +75,18 @@ fn whatever_is_removed_is_gone_at_both_ends() {
     }
 }
 
+// What is to be published is found by the before-images, of a guest as well.
+#[test]
+fn anyone_may_read_what_a_pair_has_shared() {
+    for shard in [0, 1] {
+        let (mut rig, [a, b]) = two_accounts();
+        begin(&mut rig, shard, 1, Message::ShareBoth(a, b)).expect("it is a pair");
+        rig.run_until_idle();
+        let published = [a, b].map(|id| rig.mvcc.latest(&id).map(|balance| *balance));
+        assert_eq!((outcome(&rig, 1), published), (Ok(vec![]), [Some(101); 2]), "from shard {shard}");
+    }
+}
+
 // Two pairs lock one object each and meet at the other's. The one from the higher home lets go.
 #[test]
 fn two_that_meet_from_both_ends_both_end() {

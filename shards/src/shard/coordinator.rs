@@ -377,22 +377,18 @@ impl<A: Actor> Engine<A> {
     }
 
     /// Lends an object that is at home elsewhere a slot, so that the message sees no difference.
-    #[inline]
-    pub(super) fn lend(&mut self, object: &mut Carried<A>) -> SlotIndex {
+    fn lend(&mut self, object: &mut Carried<A>) -> SlotIndex {
         self.run.commit_work.add_if(object.ownership == Ownership::Shared, CommitWork::CHANGES);
         let epoch = self.run.epoch_state.epoch;
         self.run.partition.lend_slot(object.id, epoch, object.ownership, object.state.take())
     }
 
     /// Takes it back into the box, as the message left it.
-    #[inline]
-    pub(super) fn take_back(&mut self, object: &mut Carried<A>, lent: SlotIndex, is_written: bool) {
+    fn take_back(&mut self, object: &mut Carried<A>, lent: SlotIndex, is_written: bool) {
         (object.ownership, object.state) = self.run.partition.take_back(lent);
         object.is_written = is_written;
         if let Some(journal) = &self.journal {
-            let record = journal.lent.of(lent);
-            // A transaction's records are at most 64 of at most 16 MiB.
-            object.record = record.start as u32..record.end as u32;
+            object.record = journal.lent.of(lent);
         }
     }
 

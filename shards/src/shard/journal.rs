@@ -113,10 +113,11 @@ impl Lent {
     }
 
     /// Where in [`Lent::bytes`] the record of the object in this slot is; empty if there is none.
-    pub(crate) fn of(&self, slot: SlotIndex) -> Range<usize> {
+    pub(crate) fn of(&self, slot: SlotIndex) -> Range<u32> {
         let Some(at) = self.ends.iter().position(|(of, _)| *of == slot) else { return 0..0 };
         let begin = at.checked_sub(1).map_or(0, |before| self.ends[before].1);
-        begin..self.ends[at].1
+        // A transaction's records are at most 64 of at most 16 MiB.
+        begin as u32..self.ends[at].1 as u32
     }
 
     /// Where the record of each is, by slot: for many.

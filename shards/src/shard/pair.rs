@@ -25,9 +25,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::actor::Actor;
 use crate::actor::addressees::{Others, Target};
 use crate::actor::outcome::ReturnAddress;
+use crate::actor::run::CommitWork;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::object::OwnerId;
+use crate::object::{OwnerId, Ownership};
 use crate::shard::engine::{CallSite, Engine, Prepared, RunOutcome, Start};
 use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::transaction::effects::Effects;
@@ -170,7 +171,9 @@ impl<A: Actor> Engine<A> {
         if let Some(journal) = &mut self.journal {
             journal.lent.clear();
         }
-        let lent = self.lend(guest);
+        self.run.commit_work.add_if(guest.ownership == Ownership::Shared, CommitWork::CHANGES);
+        let (epoch, state) = (self.run.epoch_state.epoch, guest.state.take());
+        let lent = self.run.partition.lend_to_guest(guest.id, epoch, guest.ownership, state);
         if Self::HAS_PIECES {
             self.lend_pieces(&mut transaction.pieces);
         }
@@ -184,11 +187,15 @@ impl<A: Actor> Engine<A> {
             &mut others,
             effects,
         );
-        self.take_back(guest, lent, others[0].saved);
+        // By reference, and not as what a function returns: the state is copied once, not thrice.
+        let slot = self.run.partition.slot_mut(lent);
+        (guest.ownership, guest.is_written) = (slot.ownership(), others[0].saved);
+        guest.state = slot.state.take();
         if Self::HAS_PIECES {
             self.take_back_pieces(&mut transaction.pieces);
         }
         if let Some(journal) = &mut self.journal {
+            guest.record = journal.lent.of(lent);
             std::mem::swap(&mut journal.lent.bytes, &mut transaction.records);
         }
         let back = guest.home;

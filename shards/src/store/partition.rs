@@ -36,6 +36,8 @@ pub(crate) struct Partition<I, S> {
     /// All but the last are full.
     chunks: Vec<Vec<Slot<I, S>>>,
     free: Vec<SlotIndex>,
+    /// The slot that is lent to the guest of each pair, once there was one. It is never free.
+    guest: SlotIndex,
     /// How many objects exist. There may be more slots: see [`Slot::state`].
     objects: usize,
 }
@@ -51,7 +53,15 @@ impl<I: ObjectId, S> Partition<I, S> {
             seed.rotate_left(41) ^ 0x79b9,
         );
         let orders = Orders::new(hasher.clone());
-        Partition { hasher, index: Index::new(), orders, chunks: Vec::new(), free: Vec::new(), objects: 0 }
+        Partition {
+            hasher,
+            index: Index::new(),
+            orders,
+            chunks: Vec::new(),
+            free: Vec::new(),
+            guest: NO_SLOT,
+            objects: 0,
+        }
     }
 
     /// How many objects exist.
@@ -234,6 +244,25 @@ impl<I: ObjectId, S> Partition<I, S> {
         // In its place: a slot that is made and then moved there costs thirty instructions more.
         self.slot_mut(free).lend(id, epoch, ownership, state);
         free
+    }
+
+    /// The same for the one guest of a pair, which always has the same slot: whoever takes its
+    /// state out of it has taken it back.
+    #[inline]
+    pub(crate) fn lend_to_guest(
+        &mut self,
+        id: I,
+        epoch: Epoch,
+        ownership: Ownership,
+        state: Option<S>,
+    ) -> SlotIndex {
+        let guest = self.guest;
+        if guest == NO_SLOT {
+            self.guest = self.lend_slot(id, epoch, ownership, state);
+            return self.guest;
+        }
+        self.slot_mut(guest).lend_again(id, epoch, ownership, state);
+        guest
     }
 
     /// The same for an entry of a collection: it is in the order of that, which is at home

@@ -106,6 +106,19 @@ impl<I: ObjectId, S> Slot<I, S> {
         self.state = state;
     }
 
+    /// Lends a slot again that was taken back. Nothing else has used it.
+    #[inline]
+    pub(crate) fn lend_again(&mut self, id: I, epoch: Epoch, ownership: Ownership, state: Option<S>) {
+        debug_assert!(
+            !self.live && self.state.is_none() && self.lock & !SHARED == EXCLUSIVE,
+            "one-slot-per-object: a guest's slot is nobody else's"
+        );
+        debug_assert!(!self.has_version && self.queue == NO_QUEUE, "nobody waits for a guest, or reads it");
+        (self.id, self.epoch) = (id, epoch);
+        self.set_ownership(ownership);
+        self.state = state;
+    }
+
     /// Who may write it.
     #[inline]
     pub(crate) fn ownership(&self) -> Ownership {

@@ -25,6 +25,8 @@ pub enum Message {
     },
     Read(Vec<u64>),
     Remove(u64, u64),
+    /// Adds 1 to both and lets anyone read and write them.
+    ShareBoth(u64, u64),
     Give(u64, OwnerId),
     Share(u64),
     /// Follows the number in an account to another account, and adds to that.
@@ -59,6 +61,7 @@ impl Actor for Bank {
             Message::Add(id, _) | Message::Give(id, _) | Message::Share(id) => to.write(*id),
             Message::Pay { from, to: into, .. }
             | Message::Remove(from, into)
+            | Message::ShareBoth(from, into)
             | Message::Panic(from, into) => {
                 to.write(*from);
                 to.write(*into);
@@ -102,6 +105,13 @@ impl Actor for Bank {
             Message::Remove(a, b) => {
                 let removed = [objects.remove(a)?, objects.remove(b)?];
                 Ok(removed.into_iter().flatten().collect())
+            }
+            Message::ShareBoth(a, b) => {
+                for id in [a, b] {
+                    *objects.get_or_insert_with(id, || 0)? += 1;
+                    objects.share(id)?;
+                }
+                Ok(vec![])
             }
             Message::Give(id, owner) => {
                 objects.transfer(id, owner)?;
