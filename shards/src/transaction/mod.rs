@@ -54,8 +54,8 @@ pub struct Transaction<A: Actor> {
     /// How often it was sent from a hot object to its other home first.
     pub(crate) detours: u8,
     /// By home, ascending; each id once. A box that waits to be used again keeps two, without
-    /// states, for the next pair to be written over. Two are in the box itself: a list behind another pointer
-    /// is another line to wait for on each core it comes to.
+    /// states, for the next pair to be written over. Two are in the box itself: a list behind
+    /// another pointer is another line to wait for on each core it comes to.
     pub(crate) objects: SmallVec<[Carried<A>; 2]>,
     /// What the log is to have of the objects it wrote, as it was written at the lock point, if
     /// there is a log.
