@@ -11,7 +11,8 @@
 //! batches of 64 messages are encoded, checksummed and closed, and given to no disk. At last a
 //! shard-to-be takes over entries, as recovery reads them, and as many objects that are no entries.
 //!
-//! The work is checked: both ways end with the same entries, and every order is answered.
+//! Times are CPU times of the one thread. The work is checked: both ways end with the same entries,
+//! and every order is answered.
 
 #[path = "workload/report.rs"]
 #[allow(dead_code, reason = "a bench uses a part of it")]
@@ -20,16 +21,18 @@ mod report;
 use std::alloc::System;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use freehold::{AccessError, Limits, Objects, PlacementKey, Receive, ShardIndex, To};
-use freehold_shard::log::SegmentId;
+use freehold::{AccessError, Indexed, Limits, Objects, PlacementKey, Receive, ShardIndex, To};
+use freehold_shard::log::{Bounds, SegmentId};
+use freehold_shard::part::PartWriter;
 use freehold_shard::recovery::{Change, Home};
 use freehold_shard::{
     Ack, Batch, BatchEntry, Codec, Durability, Effects, Epoch, Inbox, LogStart, Mvcc, NoPrefetch, OwnerId,
     Ownership, Router, Shard, Time,
 };
-use report::{Conditions, Spread, millions_per_second};
+use hdrhistogram::Histogram;
+use report::{Conditions, Quantiles, Spread, millions_per_second, times};
 use serde::{Deserialize, Serialize};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -42,8 +45,14 @@ freehold::actor! {
         kinds {
             Book(symbol: u64),
             Order(symbol: u64, price: u64, number: u64) in Book(symbol),
+            // The same orders by their numbers, with a second order by price.
+            Numbered(symbol: u64, number: u64) in Book(symbol) by Queue,
+            Queue(symbol: u64, price: u64, number: u64) in Book(symbol),
         }
-        messages { Fill -> (), Swap -> u64, Rest -> u64, Take -> u64 }
+        messages {
+            Fill -> (), Swap -> u64, Rest -> u64, Take -> u64,
+            FillNumbered -> (), RestNumbered -> u64, TakeNumbered -> u64,
+        }
     }
 }
 
@@ -56,6 +65,27 @@ struct Book {
 struct Order {
     user: u64,
     quantity: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Numbered {
+    price: u64,
+    order: Order,
+}
+
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+struct Queue;
+
+impl Indexed<Market> for Numbered {
+    type Index = Queue;
+
+    fn place_of((symbol, number): (u64, u64), numbered: &Numbered) -> Option<(u64, u64, u64)> {
+        Some((symbol, numbered.price, number))
+    }
+
+    fn key_at((symbol, _, number): (u64, u64, u64)) -> (u64, u64) {
+        (symbol, number)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +112,16 @@ struct Rest(Place);
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Take;
+
+/// The same three of orders that have two orders.
+#[derive(Clone, Serialize, Deserialize)]
+struct FillNumbered(Vec<Place>);
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct RestNumbered(Place);
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct TakeNumbered;
 
 const BOOK: u64 = 7;
 
@@ -139,12 +179,40 @@ to_the_book! {
         let mut best = orders.walk((BOOK, 0, 0)..).next()?.map(|mut best| best.take()).transpose()?.flatten();
         Ok(best.take().ok_or(Refused::Unknown)?.quantity)
     }
+    FillNumbered => |fill, objects| -> () {
+        objects.write_or_insert_with(BOOK, || Book { changes: 0 })?;
+        let mut orders = objects.indexed::<Numbered>(BOOK)?;
+        for place in &fill.0 {
+            orders.put((BOOK, place.1), Numbered { price: place.0, order: order(*place) })?;
+        }
+        Ok(())
+    }
+    RestNumbered => |rest, objects| -> u64 {
+        book(objects)?;
+        let numbered = Numbered { price: rest.0.0, order: order(rest.0) };
+        objects.indexed::<Numbered>(BOOK)?.put((BOOK, rest.0.1), numbered)?;
+        Ok(0)
+    }
+    TakeNumbered => |_take, objects| -> u64 {
+        book(objects)?;
+        let best = objects.indexed::<Numbered>(BOOK)?.take_first_by((BOOK, 0, 0)..)?;
+        Ok(best.ok_or(Refused::Unknown)?.1.order.quantity)
+    }
 }
 
 const ROUNDS: usize = 5;
+/// A slice of a checkpoint ends after this time, or so many slots: as in the runtime.
+const SLICE: Duration = Duration::from_micros(100);
+const SLOTS: usize = 512;
 const TOGETHER: usize = 64;
 const NOW: Time = Time(0);
 const SENDER: OwnerId = OwnerId(0);
+
+/// The CPU time of this thread: what else the machine does counts as little as can be.
+fn cpu() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
 
 /// Numbers that look drawn.
 struct Draws(u64);
@@ -172,23 +240,28 @@ fn draw(entries: usize, swaps: usize) -> (Vec<Place>, Vec<(Place, Place)>) {
 }
 
 fn shard(logged: bool) -> Shard<Market, NoPrefetch> {
+    shard_and_epochs(logged).0
+}
+
+fn shard_and_epochs(logged: bool) -> (Shard<Market, NoPrefetch>, Arc<Mvcc<Market>>) {
     let (router, durability) = (Router::new(PlacementKey(1), 1), Arc::new(Durability::new(1, Epoch(0))));
     let mvcc = match logged {
         true => Arc::new(Mvcc::logged(1, durability.clone())),
         false => Arc::new(Mvcc::new(1)),
     };
-    let shard = Shard::new(ShardIndex(0), router, Limits::default(), 7, mvcc);
+    let shard = Shard::new(ShardIndex(0), router, Limits::default(), 7, mvcc.clone());
     if !logged {
-        return shard;
+        return (shard, mvcc);
     }
-    shard.with_log(LogStart {
+    let shard = shard.with_log(LogStart {
         codec: Codec::new(),
         ack: Ack::Durable,
         first: SegmentId { database: 1, log: 0, segment: 0, start: 2 },
         segment_bytes: 16 << 20,
         first_send: 0,
         durability,
-    })
+    });
+    (shard, mvcc)
 }
 
 fn fill(shard: &mut Shard<Market, NoPrefetch>, effects: &mut Effects<Market>, places: &[Place]) {
@@ -205,7 +278,8 @@ fn ask(
 ) -> u64 {
     match shard.ask_now(NOW, SENDER, &message.into(), effects) {
         Ok(Reply::Swap(found) | Reply::Rest(found) | Reply::Take(found)) => found,
-        Ok(Reply::Fill(())) => 0,
+        Ok(Reply::RestNumbered(found) | Reply::TakeNumbered(found)) => found,
+        Ok(Reply::Fill(()) | Reply::FillNumbered(())) => 0,
         Err(error) => panic!("{error}"),
     }
 }
@@ -229,12 +303,12 @@ fn plain_map(first: &[Place], swaps: &[(Place, Place)]) -> (Duration, usize, u64
     }
     let change = region.change();
     let bytes = change.bytes_allocated - change.bytes_deallocated;
-    let (begin, mut found) = (Instant::now(), 0);
+    let (begin, mut found) = (cpu(), 0);
     for (old, new) in swaps {
         found += map.remove(&(BOOK, old.0, old.1)).expect("it is there").quantity;
         map.insert((BOOK, new.0, new.1), order(*new));
     }
-    (begin.elapsed(), bytes, found)
+    (cpu() - begin, bytes, found)
 }
 
 fn collection(first: &[Place], swaps: &[(Place, Place)], together: usize) -> (Duration, usize, u64) {
@@ -244,25 +318,43 @@ fn collection(first: &[Place], swaps: &[(Place, Place)], together: usize) -> (Du
     let change = region.change();
     let bytes = change.bytes_allocated - change.bytes_deallocated;
     let messages: Vec<Message> = swaps.chunks(together).map(|some| Swap(some.to_vec()).into()).collect();
-    let (begin, mut found) = (Instant::now(), 0);
+    let (begin, mut found) = (cpu(), 0);
     for message in messages {
         found += ask(&mut shard, &mut effects, message);
     }
-    let time = begin.elapsed();
+    let time = cpu() - begin;
     assert_eq!(shard.counters().objects as usize, first.len() + 1, "one comes for each that goes");
     (time, bytes, found)
 }
 
+/// By what the orders of a book are kept.
+#[derive(Clone, Copy, PartialEq)]
+enum Kept {
+    ByPrice,
+    ByNumberAndPrice,
+}
+
 /// Orders that rest and orders that take, by turns; the time, and the bytes of log.
-fn orders(first: &[Place], count: usize, logged: bool) -> (Duration, usize) {
+fn orders(first: &[Place], count: usize, logged: bool, kept: Kept) -> (Duration, usize) {
     let (mut shard, mut effects) = (shard(logged), Effects::new(1));
-    fill(&mut shard, &mut effects, first);
+    let is_by_price = kept == Kept::ByPrice;
+    if is_by_price {
+        fill(&mut shard, &mut effects, first);
+    } else {
+        for some in first.chunks(1000) {
+            ask(&mut shard, &mut effects, FillNumbered(some.to_vec()));
+            settle(&mut shard, &mut effects);
+        }
+    }
     let (mut draws, mut inbox, mut bytes, mut answered) = (Draws(43), Inbox::new(), 0, 0);
-    let begin = Instant::now();
+    let begin = cpu();
     for batch in 0..count / TOGETHER {
-        let message = |at: usize| match at % 2 {
-            0 => Rest((draws.next() % 1_000_000, (first.len() + batch * TOGETHER + at) as u64)).into(),
-            _ => Take.into(),
+        let mut place = |at| (draws.next() % 1_000_000, (first.len() + batch * TOGETHER + at) as u64);
+        let message = |at: usize| match (at % 2, is_by_price) {
+            (0, true) => Rest(place(at)).into(),
+            (0, false) => RestNumbered(place(at)).into(),
+            (_, true) => Take.into(),
+            (_, false) => TakeNumbered.into(),
         };
         let entries = (0..TOGETHER).map(message).map(BatchEntry::Waiting).collect();
         inbox.batches.push(Batch { sender: SENDER, entries, tag: 0 });
@@ -273,9 +365,10 @@ fn orders(first: &[Place], count: usize, logged: bool) -> (Duration, usize) {
                 batch.entries.iter().filter(|entry| matches!(entry, BatchEntry::Answered(Ok(_)))).count();
         }
     }
-    let time = begin.elapsed();
+    let time = cpu() - begin;
     assert_eq!(answered, count / TOGETHER * TOGETHER, "every order is answered");
-    assert_eq!(shard.counters().objects as usize, first.len() + 1, "one is taken for each that rests");
+    let entries = if is_by_price { first.len() } else { 2 * first.len() };
+    assert_eq!(shard.counters().objects as usize, entries + 1, "one is taken for each that rests");
     (time, bytes)
 }
 
@@ -283,11 +376,29 @@ fn orders(first: &[Place], count: usize, logged: bool) -> (Duration, usize) {
 fn recover(ids: impl Iterator<Item = (Id, State)>) -> Duration {
     let mut home = Home::<Market>::new(7);
     let mut changes: Vec<_> = ids.map(|(id, state)| Change::Put(id, Ownership::default(), state)).collect();
-    let (begin, count) = (Instant::now(), changes.len());
+    let (begin, count) = (cpu(), changes.len());
     home.apply_all::<NoPrefetch>(&mut changes);
-    let time = begin.elapsed();
+    let time = cpu() - begin;
     assert_eq!(home.len(), count, "each is there");
     time
+}
+
+/// The slices of a checkpoint of a collection, as long as the runtime lets one take: their times.
+fn checkpoint(first: &[Place]) -> Histogram<u64> {
+    let ((mut shard, mvcc), mut effects) = (shard_and_epochs(true), Effects::new(1));
+    fill(&mut shard, &mut effects, first);
+    let of = SegmentId { database: 1, log: 1, segment: 0, start: 2 };
+    let (snapshot, codec, mut slices) = (mvcc.epochs().begin_checkpoint(), Codec::new(), times());
+    let mut from = Some(0);
+    while let Some(at) = from {
+        // Each goes to a file before the next, there.
+        let mut part = PartWriter::new(of, Bounds::of_segments(16 << 20), usize::MAX);
+        let begin = cpu();
+        let goes_on = || cpu() - begin < SLICE;
+        from = shard.checkpoint_objects(&codec, snapshot, at, SLOTS, &mut part, goes_on).expect("it is open");
+        slices.record((cpu() - begin).as_nanos() as u64).expect("no slice takes a minute");
+    }
+    slices
 }
 
 fn rates(count: usize, mut round: impl FnMut() -> Duration) -> Spread {
@@ -328,13 +439,23 @@ fn main() {
         let object = |place: &Place| (Id::Book(place.1), State::Book(Book { changes: place.0 }));
         println!("  {:<28}{}", "plain objects", rates(entries, || recover(first.iter().map(object))));
     }
+    for entries in sizes.clone() {
+        let (first, _) = draw(entries, 0);
+        println!("{entries} in a checkpoint: a slice of it");
+        println!("  {}\n  {}", Quantiles::HEAD, Quantiles(&checkpoint(&first)));
+    }
     for entries in sizes {
         let (first, _) = draw(entries, 0);
         println!("{entries} resting orders: millions of orders a second, bytes of log an order");
-        for (name, logged) in [("in memory", false), ("logged, to no disk", true)] {
+        for (name, logged, kept) in [
+            ("in memory", false, Kept::ByPrice),
+            ("logged, to no disk", true, Kept::ByPrice),
+            ("two orders, in memory", false, Kept::ByNumberAndPrice),
+            ("two orders, logged", true, Kept::ByNumberAndPrice),
+        ] {
             let mut bytes = 0;
             let rates = rates(swaps, || {
-                let (time, here) = orders(&first, swaps, logged);
+                let (time, here) = orders(&first, swaps, logged, kept);
                 bytes = here;
                 time
             });
