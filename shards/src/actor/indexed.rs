@@ -98,7 +98,7 @@ impl<A: Actor, E: Indexed<A>> IndexedEntries<'_, '_, A, E> {
     /// The entry with this key; `None` if it does not exist.
     ///
     /// # Errors
-    /// [`AccessError::WrongKind`](crate::AccessError::WrongKind) as [`Objects::read`]; otherwise as
+    /// [`AccessError::WrongKind`] as [`Objects::read`]; otherwise as
     /// [`Collection::get`].
     pub fn read(&self, key: E::Key) -> Reached<A, Option<&E>> {
         let state = self.collection.get(E::id(key))?;
@@ -151,7 +151,7 @@ impl<A: Actor, E: Indexed<A>> IndexedEntries<'_, '_, A, E> {
     /// Gives the entry with this key this value, and returns the one it had.
     ///
     /// # Errors
-    /// [`AccessError::WrongKind`](crate::AccessError::WrongKind) as [`Objects::read`]; otherwise as
+    /// [`AccessError::WrongKind`] as [`Objects::read`]; otherwise as
     /// [`Collection::insert`]. The message must fail with it, as every message does that returns
     /// the error: else the second order may lack the entry.
     pub fn put(&mut self, key: E::Key, entry: E) -> Reached<A, Option<E>> {
