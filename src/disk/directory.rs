@@ -33,6 +33,7 @@ use rustix::io::Errno;
 use super::error::LogError;
 use super::faults::WriteFaults;
 use super::name::{FileName, LOCK, MANIFEST, NEW, OLD, OLD_NEW};
+use crate::fork::Birth;
 
 /// What a new file may be used for: by its owner, and by nobody else.
 pub(super) const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -88,6 +89,8 @@ struct Inner {
     identity: (u64, u64),
     /// The file that earlier versions lock; none if the directory is only read.
     lock: Option<File>,
+    /// In a forked child the locks are the parent's.
+    birth: Birth,
     options: Options,
     is_ours: bool,
     /// Whether a program and not the kernel keeps the files.
@@ -97,6 +100,24 @@ struct Inner {
     buffered: AtomicBool,
     /// Set when it was first found to have been moved.
     moved: AtomicBool,
+}
+
+impl Inner {
+    fn unlock(&self) -> io::Result<()> {
+        let locked = self.lock.iter().chain(self.is_ours.then_some(&self.handle));
+        locked.map(File::unlock).fold(Ok(()), Result::and)
+    }
+}
+
+/// To close the files is not enough. A child that another thread is forking has them, too, until it
+/// runs its program, and a lock lasts as long as any of them. So a runtime that opened the
+/// directory right after another had left it found it in use.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if !self.birth.is_elsewhere() {
+            let _ = self.unlock();
+        }
+    }
 }
 
 impl Directory {
@@ -139,8 +160,8 @@ impl Directory {
         let identity = identity(&rustix::fs::fstat(&handle).map_err(failed)?);
         let fuse = file_system.f_type as u64 & 0xffff_ffff == FUSE;
         let (buffered, moved) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (lock, is_ours) = (None, false);
-        let inner = Inner { path, handle, identity, lock, options, is_ours, fuse, buffered, moved };
+        let (lock, is_ours, birth) = (None, false, Birth::now());
+        let inner = Inner { path, handle, identity, lock, birth, options, is_ours, fuse, buffered, moved };
         Ok(Directory { inner: Arc::new(inner) })
     }
 
@@ -158,13 +179,17 @@ impl Directory {
         Ok(())
     }
 
+    /// The descriptors that have its locks, as a forked child has them.
+    #[cfg(test)]
+    pub(super) fn copies(&self) -> Vec<File> {
+        let locked = self.inner.lock.iter().chain([&self.inner.handle]);
+        locked.map(|file| file.try_clone().expect("there is room")).collect()
+    }
+
     /// Lets another have the directory, though somebody may still hold this.
     pub(crate) fn unlock(&self) {
-        let locked = self.inner.lock.iter().chain(self.inner.is_ours.then_some(&self.inner.handle));
-        for lock in locked {
-            if let Err(error) = lock.unlock() {
-                tracing::warn!(%error, directory = %self.path().display(), "the directory stays locked until the process ends");
-            }
+        if let Err(error) = self.inner.unlock() {
+            tracing::warn!(%error, directory = %self.path().display(), "the directory stays locked until the process ends");
         }
     }
 

@@ -187,6 +187,18 @@ fn what_has_a_name_of_ours_and_is_no_plain_file_is_refused() {
     );
 }
 
+// A child that another thread forked had copies of the descriptors until it ran its program. The
+// directory was locked for as long, and a standby that took over could not open it.
+#[test]
+fn a_directory_that_was_left_can_be_opened_whoever_has_a_copy_of_its_descriptors() {
+    let place = temporary();
+    let first = open(place.path());
+    let copies = first.copies();
+    drop(first);
+    drop(open(place.path()));
+    drop(copies);
+}
+
 // The file `lock` was removed, by somebody who tidied up, and the next runtime made a new one and
 // locked that: two wrote one directory.
 #[test]

@@ -243,8 +243,8 @@ fn a_sender_of_a_bad_claim_is_verified_apart_from_then_on() {
     assert_eq!(bench.gate.stats().apart, 4);
 }
 
-/// One sender filled the room of suspects with its claims, and an honest owner whose device had sent
-/// one bad claim was answered `Overloaded` for as long as that sender liked.
+/// One sender filled the room of suspects with its claims, and an honest owner whose device had
+/// sent one bad claim was answered `Overloaded` for as long as that sender liked.
 #[test]
 fn a_suspect_does_not_take_the_room_of_the_others() {
     let bench = bench(1, GateConfig { claims_max: 64, ..GateConfig::default() });
