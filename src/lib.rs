@@ -94,8 +94,8 @@ pub use freehold_shard::{
     Failure, Indexed, IndexedEntries, Key, Kind, KindEntries, KindEntry, KindPair, KindWalk, Limits,
     MessageOf, Migrated, Migration, MigrationError, Migrations, Named, Needs, NotMigrated, ObjectId, Objects,
     Outcome, OwnerId, Ownership, PANICS_KEPT_MAX, PlacementKey, Receive, RecordError, SHARDS_MAX, Schema,
-    SchemaError, SchemaPart, SchemaTypes, Shape, ShapeChange, Shapes, ShardIndex, TimerId, To, TransactionId,
-    Unreadable, Value, Width, WrittenSchema,
+    SchemaError, SchemaPart, SchemaTypes, Shape, ShapeChange, Shapes, ShardIndex, Tally, TimerId, To,
+    TransactionId, Unreadable, Value, Width, WrittenSchema,
 };
 pub use gate::config::{GateConfig, GateStartError, Workers};
 pub use gate::ticket::GateAsk;

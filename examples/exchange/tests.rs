@@ -4,24 +4,15 @@ use std::time::Duration;
 
 use freehold::testing::Bench;
 
-use super::audit::{Sums, count, judge};
-use super::trade::any_order;
 use super::*;
 
-/// An exchange whose users have joined.
-fn open(bench: &mut Bench<Exchange>, users: User) {
-    assert!(bench.call_all((0..users).map(Join)).iter().all(Result::is_ok));
-}
-
-fn order(user: User, side: Side, price: u64, quantity: u64) -> Place {
-    Place { symbol: 0, user, side, price, quantity }
+fn order(user: User, side: Side, price: u64, shares: u64) -> Place {
+    Place(0, Order { user, side, price, shares })
 }
 
 /// Nothing may be made or lost.
 fn check(bench: &Bench<Exchange>) {
-    let mut sums = Sums::default();
-    bench.objects().for_each(|(id, _, state)| count(&mut sums, id, state));
-    judge(sums);
+    judge(&bench.tally(count));
 }
 
 fn waiting_orders(bench: &Bench<Exchange>) -> usize {
@@ -31,11 +22,10 @@ fn waiting_orders(bench: &Bench<Exchange>) -> usize {
 #[test]
 fn two_orders_that_cross_trade_at_the_price_of_the_first() {
     let mut bench = Bench::<Exchange>::shards(3);
-    open(&mut bench, 2);
     assert_eq!(bench.call(order(0, Side::Sell, 100, 10)), Ok((1, vec![])));
     let (_, fills) = bench.call(order(1, Side::Buy, 105, 4)).expect("it is taken");
-    assert_eq!(fills, [Order { user: 0, price: 100, left: 4 }]);
-    let cash = |user| bench.read::<Account>(user).map(|account| account.cash);
+    assert_eq!(fills, [Order { user: 0, side: Side::Sell, price: 100, shares: 4 }]);
+    let cash = |user| bench.read::<Account>(user).map(|account| account.0);
     assert_eq!((cash(0), cash(1)), (Some(CASH + 400), Some(CASH - 400)));
     check(&bench);
 }
@@ -43,7 +33,6 @@ fn two_orders_that_cross_trade_at_the_price_of_the_first() {
 #[test]
 fn an_order_ends_at_its_time_and_a_filled_one_needs_no_timer() {
     let mut bench = Bench::<Exchange>::shards(2);
-    open(&mut bench, 2);
     bench.call(order(0, Side::Sell, 100, 10)).expect("it is taken");
     bench.call(order(0, Side::Sell, 110, 10)).expect("it is taken");
     assert_eq!(bench.timers(), 2);
@@ -53,7 +42,7 @@ fn an_order_ends_at_its_time_and_a_filled_one_needs_no_timer() {
     assert_eq!(waiting_orders(&bench), 1);
     bench.pass(Duration::from_nanos(1));
     assert_eq!(waiting_orders(&bench), 0);
-    assert_eq!(bench.read::<Position>((0, 0)).map(|position| position.shares), Some(SHARES - 10));
+    assert_eq!(bench.read::<Position>((0, 0)).map(|position| position.0), Some(SHARES - 10));
     check(&bench);
 }
 
@@ -61,7 +50,6 @@ fn an_order_ends_at_its_time_and_a_filled_one_needs_no_timer() {
 #[test]
 fn an_order_that_finds_twenty_others_begins_anew_once() {
     let mut bench = Bench::<Exchange>::shards(4);
-    open(&mut bench, 21);
     assert!(bench.call_all((0..20).map(|user| order(user, Side::Sell, 100, 1))).iter().all(Result::is_ok));
     let before = bench.counters().reruns;
     let (_, fills) = bench.call(order(20, Side::Buy, 100, 20)).expect("it is taken");
@@ -72,8 +60,7 @@ fn an_order_that_finds_twenty_others_begins_anew_once() {
 #[test]
 fn the_books_balance_in_whatever_order_orders_meet() {
     Bench::<Exchange>::explore(0..50, |bench| {
-        open(bench, 10);
-        let mut random = bench.seed();
+        let mut random = Pcg64Mcg::seed_from_u64(bench.seed());
         for _ in 0..5 {
             let orders: Vec<_> = (0..20).map(|_| any_order(&mut random, 2, 10)).collect();
             bench.overload(usize::from(bench.seed() % 3 == 0));
@@ -92,8 +79,7 @@ fn the_books_balance_in_whatever_order_orders_meet() {
 fn the_books_balance_after_crashes() {
     for seed in 0..10 {
         let mut bench = Bench::<Exchange>::shards(2).with_seed(seed).with_log();
-        open(&mut bench, 10);
-        let mut random = seed;
+        let mut random = Pcg64Mcg::seed_from_u64(seed);
         for _ in 0..5 {
             let orders: Vec<_> = (0..20).map(|_| any_order(&mut random, 2, 10).into()).collect();
             let outcomes = bench.crash_while(orders);

@@ -4,26 +4,19 @@
 //!
 //! Each entity lives by a timer. A region has its inhabitants as a collection, and a move is a
 //! transaction over an entity and two regions. A meal is an action: an HTTP request, made on
-//! threads that may block, to a service that is a part of this program. A tokio task watches each
-//! region.
+//! threads that may block, to a service in this program. A tokio task watches each region.
 
-use std::net::TcpListener;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::future::ready;
 use std::time::Duration;
 
 use freehold::{
-    AccessError, Action, ActionOf, Config, Embedding, Handle, Needs, Objects, Receive, Runtime, To,
+    AccessError, Action, ActionOf, Config, Embedding, Handle, Needs, Objects, Receive, Runtime, Tally, To,
 };
 use futures::StreamExt;
+use reqwest::Client;
 
-mod census;
-mod service;
 #[cfg(test)]
 mod tests;
-
-use census::census;
-use service::{forage, serve};
 
 type EntityNo = u64;
 type RegionNo = u64;
@@ -34,8 +27,6 @@ const REGIONS: RegionNo = 64;
 const MEAL: u32 = 20;
 /// An entity moves on every so many steps.
 const STEPS_TO_MOVE: u64 = 4;
-/// Threads that call the service, each over one connection.
-const CALLERS: usize = 4;
 
 freehold::actor! {
     actor World {
@@ -72,21 +63,14 @@ struct Region {
 #[derive(Clone, Copy, Debug)]
 struct Inhabitant;
 
-/// How long a step takes: the context of the runtime.
-#[derive(Clone, Copy)]
-struct Pace(Duration);
-
 /// An entity comes into the world, and sleeps until it hears a bell.
 struct Appear(EntityNo);
 
 /// An entity sends it to itself, as long as it lives.
 struct Step(EntityNo);
 
-struct Move {
-    entity: EntityNo,
-    from: RegionNo,
-    to: RegionNo,
-}
+/// An entity goes from one region to another.
+struct Move(EntityNo, RegionNo, RegionNo);
 
 /// The action: asks the service for a meal.
 struct Forage(EntityNo);
@@ -103,8 +87,7 @@ impl ActionOf<World> for Forage {}
 
 impl Receive<World> for Appear {
     fn addressees(&self, to: &mut To<'_, World>) {
-        to.write::<Entity>(self.0);
-        to.write::<Region>(self.0 % REGIONS);
+        to.write::<Entity>(self.0).write::<Region>(self.0 % REGIONS);
     }
 
     fn receive(&self, objects: &mut Objects<'_, World>) -> Result<(), AccessError<Id>> {
@@ -141,7 +124,7 @@ impl Receive<World> for Step {
             let to = (from + if mix(self.0 + steps).is_multiple_of(2) { 1 } else { REGIONS - 1 }) % REGIONS;
             // `publish` finds room later where `send` finds none now. The next step comes after
             // that: so a world that is too large for its machine is slow, and its queues are short.
-            return objects.publish([Move { entity: self.0, from, to }.into()]);
+            return objects.publish([Move(self.0, from, to).into()]);
         }
         next_step(objects, self.0)
     }
@@ -149,25 +132,23 @@ impl Receive<World> for Step {
 
 /// An entity has one step or move before it, and no more.
 fn next_step(objects: &Objects<'_, World>, entity: EntityNo) -> Result<(), AccessError<Id>> {
-    let Pace(pace) = *objects.context()?;
+    let pace: Duration = *objects.context()?;
     objects.send_after(pace, Step(entity)).map(|_| ())
 }
 
 impl Receive<World> for Move {
     fn addressees(&self, to: &mut To<'_, World>) {
-        to.write::<Entity>(self.entity);
-        to.write::<Region>(self.from);
-        to.write::<Region>(self.to);
+        to.write::<Entity>(self.0).write::<Region>(self.1).write::<Region>(self.2);
     }
 
     // If it runs where neither region lives.
     fn needs(&self, to: &mut Needs<World>) {
-        to.entry_of::<Inhabitant>((self.from, self.entity));
-        to.entry_of::<Inhabitant>((self.to, self.entity));
+        to.entry_of::<Inhabitant>((self.1, self.0));
+        to.entry_of::<Inhabitant>((self.2, self.0));
     }
 
     fn receive(&self, objects: &mut Objects<'_, World>) -> Result<(), AccessError<Id>> {
-        let Move { entity, from, to } = *self;
+        let Move(entity, from, to) = *self;
         let Some(moving) = objects.write::<Entity>(entity)? else { return Ok(()) };
         moving.region = to;
         objects.entries::<Inhabitant>(from)?.take((from, entity))?;
@@ -222,7 +203,7 @@ impl Receive<World> for Hear {
             return Ok(());
         }
         // It wakes up, and takes its first step soon.
-        let Pace(pace) = *objects.context()?;
+        let pace: Duration = *objects.context()?;
         objects.send_after(pace * (mix(self.0) % 1000) as u32 / 1000, Step(self.0)).map(|_| ())
     }
 }
@@ -232,54 +213,75 @@ fn mix(number: u64) -> u64 {
     (number ^ number >> 31).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
 }
 
+/// Adds an object to the census.
+fn count(census: &mut Tally, id: Id, state: &State) {
+    match (id, state) {
+        (Id::Entity(no), State::Entity(entity)) => {
+            census.add("entities", 1).add("is at", mix(no << 8 | entity.region));
+            census.add("hungry", entity.energy == 0).add("meals", entity.meals).add("heard", entity.heard)
+        }
+        (Id::Region(_), State::Region(region)) => census.add("population", region.population),
+        (Id::Inhabitant((region, no)), State::Inhabitant(_)) => {
+            census.add("inhabitants", 1).add("is listed at", mix(no << 8 | region))
+        }
+        (id, _) => panic!("{id:?} has a state of another kind"),
+    };
+}
+
+/// Everybody is in one place, whoever moves meanwhile.
+fn judge(census: &Tally) -> String {
+    let of = |name| census.get(name);
+    assert_eq!((of("population"), of("inhabitants")), (of("entities"), of("entities")), "all are somewhere");
+    assert_eq!(of("is at"), of("is listed at"), "an entity is where it is listed");
+    let (entities, hungry, meals, heard) = (of("entities"), of("hungry"), of("meals"), of("heard"));
+    format!("{entities} entities, {hungry} hungry, {meals} meals, {heard} bells heard")
+}
+
+/// Asks the service for a meal. The thread waits for it.
+fn forage(tokio: &tokio::runtime::Handle, client: &Client, service: &str, action: Action<World>) {
+    let Message::Forage(Forage(no)) = *action.message() else { unreachable!("it is the only action") };
+    let request = client.get(format!("{service}/forage/{no}"));
+    let meal = tokio.block_on(async { request.send().await?.text().await });
+    action.done(Fed(no, meal.ok().and_then(|meal| meal.parse().ok())));
+}
+
 /// Sees the latest of a region until the world ends: how many states there were, and the last.
 async fn subscribe(world: Handle<World>, region: RegionNo) -> (u64, Region) {
-    let mut seen = (0, Region::default());
-    let mut watch = world.watch::<Region>(region).expect("there are fewer watches than `watches_max`");
-    while let Some(state) = watch.next().await {
-        seen = (seen.0 + 1, state.expect("it is a region").unwrap_or_default());
-    }
-    seen
+    let watch = world.watch::<Region>(region).expect("there are fewer watches than `watches_max`");
+    let see = |(seen, _), state: Result<Option<Region>, _>| {
+        ready((seen + 1, state.expect("it is a region").unwrap_or_default()))
+    };
+    watch.fold((0, Region::default()), see).await
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let entities = arguments.next().map_or(Ok(200_000), |entities| entities.parse::<u64>())?;
-    let meals = arguments.next().map_or(Ok(5000), |meals| meals.parse::<u64>())?;
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let service = listener.local_addr()?;
-    std::thread::spawn(move || serve(&listener));
+    let meals = arguments.next().map_or(Ok(5000), |meals| meals.parse::<i128>())?;
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let listener = tokio.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
+    let service = format!("http://{}", listener.local_addr()?);
+    let (client, caller) = (Client::new(), tokio.handle().clone());
+    let meal = axum::routing::get(async || MEAL.to_string());
+    tokio.spawn(async { axum::serve(listener, axum::Router::new().route("/forage/{no}", meal)).await });
 
-    let calls = Mutex::new(Vec::new());
-    let failed = Arc::new(AtomicU64::new(0));
-    let failures = failed.clone();
     let embedding = Embedding::new()
-        // 10,000 steps a second, however many they are.
-        .context(Pace(Duration::from_micros(100 * entities.max(1000))))
-        .on_failed(move |_| {
-            failures.fetch_add(1, Ordering::Relaxed);
-        })
-        .perform_on_threads(CALLERS, move |action: Action<World>| {
-            let Message::Forage(Forage(no)) = *action.message() else {
-                unreachable!("it is the only action")
-            };
-            let mut connection = calls.lock().expect("no caller panics").pop().flatten();
-            let meal = forage(service, &mut connection, no);
-            calls.lock().expect("no caller panics").push(connection);
-            action.done(Fed(no, meal));
-        });
+        // How long a step takes: there are 10,000 a second, however many entities there are.
+        .context(Duration::from_micros(100 * entities.max(1000)))
+        .on_failed(|failure| eprintln!("{failure:?}"))
+        // So many threads call the service, and wait for its answer.
+        .perform_on_threads(4, move |action| forage(&caller, &client, &service, action));
     let runtime = Runtime::<World>::start_with(Config::default(), embedding)?;
     let world = runtime.handle();
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build()?;
     let subscribers: Vec<_> =
         (0..REGIONS).map(|region| tokio.spawn(subscribe(world.clone(), region))).collect();
 
     world.call_all((0..entities).map(Appear)).wait().into_iter().collect::<Result<Vec<_>, _>>()?;
     world.call_all((0..REGIONS).map(Ring)).wait().into_iter().collect::<Result<Vec<_>, _>>()?;
     for round in 0.. {
-        let census = census(&world.snapshot().wait()?)?;
-        println!("{census}");
-        if census.meals >= meals {
+        let census = world.snapshot().wait()?.tally(count).wait()?;
+        println!("{}", judge(&census));
+        if census.get("meals") >= meals {
             break;
         }
         world.call(Ring(round % REGIONS)).wait()?;
@@ -292,7 +294,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (seen, last) = tokio.block_on(subscriber)?;
         (states, population) = (states + seen, population + last.population);
     }
-    assert_eq!((population, failed.load(Ordering::Relaxed)), (entities, 0), "nobody is lost");
+    assert_eq!(population, entities, "nobody is lost");
     println!("{REGIONS} subscribers saw {states} states, and in the last of them {population} entities");
     Ok(())
 }

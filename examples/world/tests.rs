@@ -5,15 +5,12 @@ use std::rc::Rc;
 
 use freehold::testing::Bench;
 
-use super::census::{Census, count, judge};
-use super::service::read_message;
 use super::*;
 
 const PACE: Duration = Duration::from_secs(1);
 
-fn census(bench: &Bench<World>) -> Census {
-    let mut census = Census::default();
-    bench.objects().for_each(|(id, _, state)| count(&mut census, id, state));
+fn census(bench: &Bench<World>) -> Tally {
+    let census = bench.tally(count);
     judge(&census);
     census
 }
@@ -28,11 +25,10 @@ fn populate(bench: &mut Bench<World>, entities: EntityNo) {
 #[test]
 fn everybody_is_in_one_place_in_whatever_order_they_move() {
     Bench::<World>::explore(0..20, |bench| {
-        *bench =
-            Bench::shards(3).with_seed(bench.seed()).with_context(Pace(PACE)).with_performer(|_, action| {
-                let Message::Forage(Forage(no)) = *action else { unreachable!("it is the only action") };
-                Fed(no, Some(MEAL)).into()
-            });
+        *bench = Bench::shards(3).with_seed(bench.seed()).with_context(PACE).with_performer(|_, action| {
+            let Message::Forage(Forage(no)) = *action else { unreachable!("it is the only action") };
+            Fed(no, Some(MEAL)).into()
+        });
         populate(bench, 30);
         for _ in 0..10 {
             bench.pass(PACE / 3);
@@ -53,7 +49,7 @@ fn everybody_is_in_one_place_in_whatever_order_they_move() {
 fn who_is_hungry_asks_until_there_is_a_meal() {
     let asked = Rc::new(Cell::new(0_u64));
     let count = asked.clone();
-    let mut bench = Bench::<World>::shards(2).with_context(Pace(PACE)).with_performer(move |_, action| {
+    let mut bench = Bench::<World>::shards(2).with_context(PACE).with_performer(move |_, action| {
         let Message::Forage(Forage(no)) = *action else { unreachable!("it is the only action") };
         count.set(count.get() + 1);
         // The service fails every third time.
@@ -64,27 +60,18 @@ fn who_is_hungry_asks_until_there_is_a_meal() {
         bench.pass(PACE);
     }
     let census = census(&bench);
-    assert!(census.meals >= 20, "{census}");
-    assert_eq!(census.meals, asked.get() - asked.get() / 3, "an outcome counts once");
+    assert!(census.get("meals") >= 20, "{census:?}");
+    assert_eq!(census.get("meals"), i128::from(asked.get() - asked.get() / 3), "an outcome counts once");
     assert!(bench.take_failures().is_empty());
 }
 
 #[test]
 fn a_bell_is_heard_by_all_of_its_region() {
-    let mut bench = Bench::<World>::shards(2).with_context(Pace(PACE));
+    let mut bench = Bench::<World>::shards(2).with_context(PACE);
     assert!(bench.call_all((1..=5).map(|no| Appear(no * REGIONS))).iter().all(Result::is_ok));
     assert!(bench.call(Appear(1)).is_ok());
     assert_eq!((bench.call(Ring(0)), bench.call(Ring(1)), bench.call(Ring(2))), (Ok(5), Ok(1), Ok(0)));
-    assert_eq!((census(&bench).heard, bench.timers()), (6, 6), "each wakes up once");
+    assert_eq!((census(&bench).get("heard"), bench.timers()), (6, 6), "each wakes up once");
     assert_eq!(bench.call(Ring(0)), Ok(5));
-    assert_eq!((census(&bench).heard, bench.timers()), (11, 6));
-}
-
-#[test]
-fn a_request_is_read_to_its_end() {
-    let mut two = &b"POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\n20GET /b HTTP/1.1\r\n\r\n"[..];
-    let of = |first: &str, body: &str| Some((format!("{first} HTTP/1.1\r\n"), body.to_owned()));
-    assert_eq!(read_message(&mut two), of("POST /a", "20"));
-    assert_eq!(read_message(&mut two), of("GET /b", ""));
-    assert_eq!(read_message(&mut two), None);
+    assert_eq!((census(&bench).get("heard"), bench.timers()), (11, 6));
 }

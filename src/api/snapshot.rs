@@ -20,7 +20,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
-use freehold_shard::{Actor, Epoch, Expired, ShardIndex, Time};
+use freehold_shard::{Actor, Epoch, Expired, ShardIndex, Tally, Time};
 
 use crate::core::command::Command;
 use crate::core::jobs::{Progress, Wait, job};
@@ -265,6 +265,31 @@ impl<A: Actor> Snapshot<A> {
             }
             Ok(all.expect("a runtime has a shard"))
         })
+    }
+
+    /// Counts and sums over all objects, by name: a [`fold`](Snapshot::fold) that needs no value of
+    /// its own. A test has the same of a [`Bench`](crate::testing::Bench::tally).
+    ///
+    /// ```
+    /// # use freehold_example::*;
+    /// let runtime = start();
+    /// let bank = runtime.handle();
+    /// bank.call(Deposit { account: 7, cents: 5 }).wait().unwrap();
+    /// let count = |tally: &mut freehold::Tally, _: Id, state: &State| {
+    ///     let State::Account(account) = state;
+    ///     tally.add("accounts", 1).add("cents", account.cents);
+    /// };
+    /// let tally = bank.snapshot().wait().unwrap().tally(count).wait().unwrap();
+    /// assert_eq!((tally.get("accounts"), tally.get("cents")), (1, 5));
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshot::fold`].
+    pub fn tally<F>(&self, each: F) -> SnapshotRead<Tally>
+    where
+        F: Fn(&mut Tally, A::Id, &A::State) + Clone + Send + 'static,
+    {
+        self.fold(Tally::default, each, Tally::merge)
     }
 
     /// The state of the object `id` as it was, if it was `Shared` or `Immutable`: read right here,

@@ -14,6 +14,9 @@ const COLUMNS_MAX: usize = 100;
 /// Lines of a function, signature and closing brace included.
 const FUNCTION_LINES_MAX: usize = 70;
 
+/// Lines of an example, in all of its files but its tests: who learns from it reads all of it.
+const EXAMPLE_LINES_MAX: usize = 300;
+
 /// Functions that are longer, how long they may be, and why.
 const LONG_FUNCTIONS: [(&str, usize, &str); 16] = [
     ("a_message_that_tells_more_than_fits_fails_whole", 80, "a test's story"),
@@ -349,6 +352,32 @@ fn functions_are_short() {
         }
     }
     refuse(&complaints, "a function has at most 70 lines, and an exception is one:");
+}
+
+/// The lines of each example: a file of `examples/`, or a folder there with all below it.
+fn examples(files: &[(String, String)]) -> BTreeMap<&str, usize> {
+    let mut lines = BTreeMap::new();
+    for (file, text) in files {
+        if let Some(path) = file.strip_prefix("examples/").filter(|path| !path.ends_with("tests.rs")) {
+            let example = path.split('/').next().unwrap_or(path);
+            *lines.entry(example).or_default() += text.lines().count();
+        }
+    }
+    lines
+}
+
+#[test]
+fn examples_are_short() {
+    let file = |path: &str, lines| (path.to_owned(), "x\n".repeat(lines));
+    let made_up = [file("examples/a/main.rs", 2), file("examples/a/b/c.rs", 3), file("src/d.rs", 9)];
+    let tests = [file("examples/a/tests.rs", 9), file("examples/e.rs", 4)];
+    assert_eq!(examples(&[made_up.to_vec(), tests.to_vec()].concat()), [("a", 5), ("e.rs", 4)].into());
+
+    let files = files(".rs");
+    let long = examples(&files).into_iter().filter(|(_, lines)| *lines > EXAMPLE_LINES_MAX);
+    let complaints: Vec<_> =
+        long.map(|(example, lines)| format!("examples/{example}: {lines} lines")).collect();
+    refuse(&complaints, "an example has at most 300 lines, in all of its files but its tests:");
 }
 
 #[test]

@@ -110,8 +110,7 @@ impl<A: Actor, E: ActionOf<A>> Receive<A> for E {
 /// ```
 /// # use freehold_shard::{Actor, Kind, To};
 /// # fn addressees<Bank: Actor, Account: Kind<Bank, Key = u64>, Rate: Kind<Bank, Key = u8>>(to: &mut To<'_, Bank>) {
-/// to.write::<Account>(7);
-/// to.read::<Rate>(1);
+/// to.write::<Account>(7).read::<Rate>(1);
 /// assert_eq!(to.addressees().len(), 2);
 /// # }
 /// ```
@@ -128,14 +127,16 @@ impl<'a, A: Actor> To<'a, A> {
     /// The message reads the object of the kind `K` with this key. What is only read may belong to
     /// anyone.
     #[inline]
-    pub fn read<K: Kind<A>>(&mut self, key: K::Key) {
+    pub fn read<K: Kind<A>>(&mut self, key: K::Key) -> &mut Self {
         self.0.read(K::id(key));
+        self
     }
 
     /// The message may write the object of the kind `K` with this key, which need not exist yet.
     #[inline]
-    pub fn write<K: Kind<A>>(&mut self, key: K::Key) {
+    pub fn write<K: Kind<A>>(&mut self, key: K::Key) -> &mut Self {
         self.0.write(K::id(key));
+        self
     }
 
     /// The list of ids beneath.
