@@ -1,12 +1,12 @@
-//! The numbers of a runtime as OpenMetrics text.
+//! The numbers of a runtime for a registry of `prometheus-client`.
 
 use std::fmt;
 
-use freehold::{Actor, Distribution, Handle, Label, Metric, MetricKind, MetricUnit, MetricValue, Stats};
+use freehold::{Actor, Distribution, Handle, Label, Metric, MetricKind, MetricUnit, MetricValue};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Unit;
 
 /// The longest value of a label, in characters: an id is as long as its `Debug` makes it.
 const LABEL_CHARACTERS_MAX: usize = 120;
@@ -58,50 +58,6 @@ impl<F: Fn(To<'_>) + Send + Sync + 'static> Collector for StatsCollector<F> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         Family::all(&self.visit).iter().try_for_each(|family| family.encode(&mut encoder))
     }
-}
-
-/// Numbers that were visited.
-#[derive(Default)]
-pub(crate) struct Families(Vec<Family>);
-
-impl Families {
-    /// Those that `visit` goes through, too.
-    pub(crate) fn with(mut self, visit: &dyn Fn(To<'_>)) -> Self {
-        self.0.extend(Family::all(&visit));
-        self
-    }
-
-    /// As OpenMetrics text.
-    pub(crate) fn text(self) -> String {
-        let mut registry = Registry::default();
-        registry.sub_registry_with_prefix("freehold").register_collector(Box::new(self));
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).expect("a `String` takes any text");
-        text
-    }
-}
-
-impl fmt::Debug for Families {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Families").finish_non_exhaustive()
-    }
-}
-
-impl Collector for Families {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|family| family.encode(&mut encoder))
-    }
-}
-
-/// The statistics as OpenMetrics text, with the prefix `freehold_` before each name.
-///
-/// ```
-/// let text = freehold_metrics::text(&freehold::Stats::default());
-/// assert!(text.contains("freehold_phase{phase=\"running\"} 1"));
-/// assert!(text.ends_with("# EOF\n"));
-/// ```
-pub fn text(stats: &Stats) -> String {
-    Families::default().with(&|to| stats.visit(to)).text()
 }
 
 /// The numbers of one name.
@@ -183,19 +139,28 @@ impl Number {
 /// A label whose value may stand between quotes: `prometheus-client` 0.24 writes it as it is.
 fn escaped(&(name, value): &Label<'_>) -> (&'static str, String) {
     let mut text = String::new();
+    escape(value, &mut text);
+    (name, text)
+}
+
+/// Writes a label's value as it may stand between quotes.
+pub(crate) fn escape(value: &str, text: &mut String) {
+    let is_plain = |byte| byte != b'\\' && byte != b'"' && byte != b'\n';
+    if value.len() <= LABEL_CHARACTERS_MAX && value.bytes().all(is_plain) {
+        return text.push_str(value);
+    }
     for (at, character) in value.chars().enumerate() {
         if at == LABEL_CHARACTERS_MAX {
             text.push('…');
             break;
         }
         match character {
-            '\\' => text += "\\\\",
-            '"' => text += "\\\"",
-            '\n' => text += "\\n",
+            '\\' => text.push_str("\\\\"),
+            '"' => text.push_str("\\\""),
+            '\n' => text.push_str("\\n"),
             other => text.push(other),
         }
     }
-    (name, text)
 }
 
 #[cfg(test)]

@@ -37,10 +37,12 @@ mod collector;
 #[cfg(feature = "facade")]
 mod facade;
 mod server;
+mod text;
 mod traces;
 
-pub use collector::{StatsCollector, text};
+pub use collector::StatsCollector;
 #[cfg(feature = "facade")]
 pub use facade::{record, record_visited};
 pub use server::{Page, Server, serve};
+pub use text::text;
 pub use traces::{TraceExporter, slow_json};

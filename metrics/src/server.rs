@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use freehold::{Actor, Handle, Metric, Phase, Progress, Recovery, Stats};
 
-use crate::collector::{Families, text};
+use crate::text::{MetricsText, text};
 use crate::traces::slow_json;
 
 /// Requests that are answered at a time; more are refused.
@@ -72,12 +72,12 @@ impl Shared {
         if stats.is_none() && others.is_empty() {
             return None;
         }
-        let mut families = Families::default();
+        let mut page = MetricsText::new();
         if let Some(stats) = stats {
-            families = families.with(&|to| stats.visit(to));
+            stats.visit(|metric| page.add(metric));
         }
-        let text = others.iter().fold(families, |families, visit| families.with(visit)).text();
-        Some(Page { status: OK, content_type: OPEN_METRICS, body: text })
+        others.iter().for_each(|visit| visit(&mut |metric| page.add(metric)));
+        Some(Page { status: OK, content_type: OPEN_METRICS, body: page.end() })
     }
 }
 
