@@ -10,6 +10,7 @@
 
 pub(crate) mod distribution;
 pub(crate) mod hot;
+pub(crate) mod message_trace;
 pub(crate) mod metric;
 #[cfg(test)]
 pub(crate) mod said;
@@ -30,7 +31,7 @@ use crate::route::{GateStats, Route};
 
 use distribution::{Distribution, SharedDistribution};
 use hot::HotObject;
-use trace::MessageTrace;
+use message_trace::MessageTrace;
 
 /// Of so many messages from outside threads one has its latency taken.
 pub(crate) const LATENCY_STRIDE: u64 = 1024;

@@ -74,8 +74,9 @@ fn slow_messages_say_where_their_time_went() {
     let waited = of(&|trace| !trace.waits.is_empty());
     let ahead: Vec<_> = waited.iter().map(|it| (it.waits.len(), it.waits[0].ahead)).collect();
     assert_eq!(ahead, [(1, 0), (1, 1)], "{waited:#?}");
-    // The second waited behind the first, which is of its kind. What had the lock is not known.
-    assert_eq!((waited[0].waits[0].behind, waited[1].waits[0].behind), (None, waited[0].message));
+    // The first waited for the one that had the lock, the second for the first: all of one kind.
+    let behind = [waited[0].waits[0].behind, waited[1].waits[0].behind];
+    assert_eq!(behind, [waited[0].message; 2], "{waited:#?}");
     for trace in &waited {
         let wait = &trace.waits[0];
         assert_eq!(

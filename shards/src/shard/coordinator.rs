@@ -274,7 +274,7 @@ impl<A: Actor> Engine<A> {
         if fault::is_on(Fault::EarlyRelease) {
             transaction.objects[at_home]
                 .iter()
-                .for_each(|object| self.locks.unlock(&mut self.run.partition, object.slot));
+                .for_each(|object| self.locks.unlock(&mut self.run.partition, object.slot, None));
         }
         self.passes_on(next, transaction, effects);
     }
@@ -404,7 +404,7 @@ impl<A: Actor> Engine<A> {
         let back = transaction.before(at_home);
         self.end(&mut transaction, ran, back, effects);
         for object in &transaction.objects[at_home.clone()] {
-            self.locks.unlock(&mut self.run.partition, object.slot);
+            self.locks.unlock(&mut self.run.partition, object.slot, transaction.message.as_ref());
         }
         self.pass_back(transaction, at_home, effects);
     }
@@ -510,7 +510,7 @@ impl<A: Actor> Engine<A> {
                 self.stamp(object.slot, epoch, ownership, state);
             }
             if !fault::is_on(Fault::EarlyRelease) {
-                self.locks.unlock(&mut self.run.partition, object.slot);
+                self.locks.unlock(&mut self.run.partition, object.slot, transaction.message.as_ref());
             }
         }
         if self.versions.len() > 0 {

@@ -129,7 +129,7 @@ impl<A: Actor> Engine<A> {
             Err(payload) => return self.not_copied(transaction, place, payload, effects),
         }
         if fault::is_on(Fault::EarlyRelease) {
-            self.locks.unlock(&mut self.run.partition, here.slot);
+            self.locks.unlock(&mut self.run.partition, here.slot, None);
         }
         self.passes_on(next, transaction, effects);
     }
@@ -239,7 +239,7 @@ impl<A: Actor> Engine<A> {
             slot.stamp(if fault::is_on(Fault::ApplyLocally) { self.run.epoch_state.epoch } else { epoch });
         }
         if !fault::is_on(Fault::EarlyRelease) && slot.unlock_for_next() {
-            self.locks.grant(&mut self.run.partition, here.slot);
+            self.locks.grant(&mut self.run.partition, here.slot, transaction.message.as_ref());
         }
         let kept = kept.take();
         self.came_back(here.passed_in);
@@ -307,7 +307,7 @@ impl<A: Actor> Engine<A> {
         {
             return Some(transaction);
         }
-        self.locks.unlock(&mut self.run.partition, lower.slot);
+        self.locks.unlock(&mut self.run.partition, lower.slot, transaction.message.as_ref());
         transaction.is_reverse = true;
         self.detour(transaction, effects);
         None
@@ -316,7 +316,7 @@ impl<A: Actor> Engine<A> {
     /// A pair that began here waits at its lower home: it holds nothing here any more.
     pub(crate) fn release(&mut self, slot: SlotIndex, passed_in: Epoch, effects: &mut Effects<A>) {
         self.came_back(passed_in);
-        self.locks.unlock(&mut self.run.partition, slot);
+        self.locks.unlock(&mut self.run.partition, slot, None);
         self.run_ready(effects);
     }
 }

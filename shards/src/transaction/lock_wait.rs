@@ -14,8 +14,9 @@ pub struct LockWait<I> {
     pub object: I,
     /// How many transactions waited for that object before it, beside those that had the lock.
     pub ahead: u32,
-    /// What kind of message waited just before it; `None` if none did. Of those that had the lock
-    /// the shard knows how many they are, and not what.
+    /// What kind of message it waited for: the one that waited just before it; if none did, the one
+    /// that had the lock, and of several the last that gave it back. `None` if that was a
+    /// transaction that gave way and went on elsewhere.
     pub behind: Option<&'static str>,
     /// When the turn began in which the wait began.
     pub began: Time,

@@ -25,7 +25,7 @@ struct Waiting<A: Actor> {
     /// How many locks it still waits for. The others it holds.
     missing: u32,
     /// The first object that it waits for, how many waited for that before it, what kind of message
-    /// the last of those is, and since when.
+    /// the last of those is (or, once it has the lock, the one that had it), and since when.
     object: A::Id,
     ahead: u32,
     behind: Option<&'static str>,
@@ -179,18 +179,30 @@ impl<A: Actor> Locks<A> {
         !self.ready.is_empty()
     }
 
-    /// Gives back one lock, and grants what can be granted then.
+    /// Gives back one lock, which this message had if that is known, and grants what can be granted
+    /// then.
     #[inline]
-    pub(crate) fn unlock(&mut self, partition: &mut Partition<A::Id, A::State>, index: SlotIndex) {
+    pub(crate) fn unlock(
+        &mut self,
+        partition: &mut Partition<A::Id, A::State>,
+        index: SlotIndex,
+        of: Option<&A::Message>,
+    ) {
         if partition.slot_mut(index).unlock_for_next() {
-            self.grant(partition, index);
+            self.grant(partition, index, of);
         }
     }
 
     /// Grants what can be granted of an object that was unlocked; and lets go of its slot, if that
-    /// was only there to be locked.
+    /// was only there to be locked. This message had the lock, if that is known: the first that
+    /// waits has waited for that one. To note it when a lock is taken would cost every transaction.
     #[cold]
-    pub(crate) fn grant(&mut self, partition: &mut Partition<A::Id, A::State>, index: SlotIndex) {
+    pub(crate) fn grant(
+        &mut self,
+        partition: &mut Partition<A::Id, A::State>,
+        index: SlotIndex,
+        of: Option<&A::Message>,
+    ) {
         let slot = partition.slot_mut(index);
         if slot.queue != NO_QUEUE {
             let queue = &mut self.queues[slot.queue as usize];
@@ -199,9 +211,13 @@ impl<A: Actor> Locks<A> {
             {
                 slot.lock(first.access);
                 let waiting = queue.pop_front().expect("there is a first").waiting;
-                self.waiting[waiting].missing -= 1;
-                if self.waiting[waiting].missing == 0 {
+                let granted = &mut self.waiting[waiting];
+                granted.missing -= 1;
+                if granted.missing == 0 {
                     self.ready.push_back(waiting);
+                }
+                if self.notes && granted.ahead == 0 && granted.object == slot.id {
+                    granted.behind = of.map(A::message_name);
                 }
             }
             if queue.is_empty() {
