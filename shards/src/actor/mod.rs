@@ -95,6 +95,13 @@ pub trait Actor: Sized + 'static {
     /// The version of `Id`, `State` and `Message`, which are in a log's directory. Raise it when
     /// you change one of them, and give a migration: a start compares it, and the shapes of the
     /// three, with what the directory says.
+    ///
+    /// ```
+    /// # use freehold_shard::Schema;
+    /// // The second version: `LogConfig::migrate_from` leads from the first to it.
+    /// const SCHEMA: Schema = Schema::new(2);
+    /// # assert_ne!(SCHEMA, Schema::new(1));
+    /// ```
     const SCHEMA: Schema = Schema::new(1);
     /// What identifies an object.
     type Id: ObjectId;
@@ -119,6 +126,14 @@ pub trait Actor: Sized + 'static {
     /// they live on. By default nothing is said: then such a message runs once more for each range
     /// that it turns out to need. It must be a pure function of the message. It is asked only when
     /// a message becomes a transaction; if it panics, it has said what it came to say.
+    ///
+    /// ```
+    /// # use freehold_shard::{Actor, Needs};
+    /// /// A message that buys from a book, whose orders are `(book, 1)` and so on.
+    /// fn needs<A: Actor<Id = (u64, u64)>>(&book: &u64, to: &mut Needs<A>) {
+    ///     to.range((book, 0), (book, 1)..(book + 1, 0), 10);
+    /// }
+    /// ```
     fn needs(message: &Self::Message, to: &mut Needs<Self>) {
         let _ = (message, to);
     }
@@ -127,6 +142,13 @@ pub trait Actor: Sized + 'static {
     /// takes along to another shard count with both
     /// ([`Limits::carried_bytes_max`](crate::Limits::carried_bytes_max)). By default they count
     /// with their size alone; `freehold::actor!` counts the bytes of a [`BlobPart`](crate::BlobPart).
+    ///
+    /// ```
+    /// fn pointed_bytes(state: &Vec<u8>) -> usize {
+    ///     state.len()
+    /// }
+    /// # assert_eq!(pointed_bytes(&vec![1, 2]), 2);
+    /// ```
     fn pointed_bytes(state: &Self::State) -> usize {
         let _ = state;
         0
@@ -156,6 +178,18 @@ pub trait Actor: Sized + 'static {
     ///
     /// It must be a pure function of the message. An action has no addressees, so one that is asked
     /// or told is refused.
+    ///
+    /// ```
+    /// enum Message {
+    ///     Pay { cents: u64 },
+    ///     Notify { cents: u64 },
+    /// }
+    ///
+    /// fn is_action(message: &Message) -> bool {
+    ///     matches!(message, Message::Notify { .. })
+    /// }
+    /// # assert!(is_action(&Message::Notify { cents: 5 }) && !is_action(&Message::Pay { cents: 5 }));
+    /// ```
     fn is_action(message: &Self::Message) -> bool {
         let _ = message;
         false
