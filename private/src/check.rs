@@ -273,17 +273,19 @@ impl Checker {
             if is_broken(Flaw::Law(number)) {
                 continue;
             }
+            // Right less left: so a nonce's scalar has 128 bits, where minus that has 252.
             let weight = weight();
+            let minus = -weight;
             for (witness, factor, element) in &law.left {
-                let scalar = weight * claim.proof.responses[*witness] * factor.scalar();
+                let scalar = minus * claim.proof.responses[*witness] * factor.scalar();
                 weighed.add(scalar, *element, own);
             }
-            let right = -(weight * challenge);
+            let right = weight * challenge;
             for (factor, element) in &law.right.parts {
                 weighed.add(right * factor.scalar(), *element, own);
             }
             weighed.g += right * amount(law.right.amount);
-            weighed.scalars.push(-weight);
+            weighed.scalars.push(weight);
             weighed.elements.push(*nonce);
         }
         range_transcript(transcript, &claim.proof.responses)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use freehold::{Distribution, Epoch, EpochBatch, EpochReceiver, WrittenSchema};
 use freehold_shard::log::appends::{Appended, Appends, NotOurs};
-use freehold_shard::log::chain::{Chain, NamedCheckpoint};
+use freehold_shard::log::chain::{Chain, ChainPlace, NamedCheckpoint};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use tokio::time::sleep_until;
@@ -145,9 +145,24 @@ impl Appender {
         self.appends.take_over(node, schema, seen);
     }
 
+    /// The place behind the takeover of a founding: see [`Appends::founded`].
+    pub(crate) fn founded(&self, node: &str, schema: WrittenSchema, seen: Epoch) -> ChainPlace {
+        self.appends.founded(node, schema, seen)
+    }
+
+    /// Puts down a takeover behind a checkpoint of all: see [`Appends::found`].
+    pub(crate) fn found(&mut self, node: &str, schema: WrittenSchema, seen: Epoch, named: NamedCheckpoint) {
+        self.appends.found(node, schema, seen, named);
+    }
+
     /// Goes on in the term that this node has had: see [`Appends::resume`].
     pub(crate) fn resume(&mut self) {
         self.appends.resume();
+    }
+
+    /// Puts down an entry that says nothing: it counts if the database is this owner's still.
+    pub(crate) fn still(&mut self) {
+        self.appends.still();
     }
 
     /// Puts down the entry by which the owner gives the database up.

@@ -64,9 +64,11 @@ pub struct ReplicaConfig {
     /// After so long without an answer a request counts as lost, and is looked after. 10 ms to a
     /// minute. Default: 2 s.
     pub answer_within: Duration,
-    /// For how long a start tries to reach the servers and their stream, and a stop to bring the
-    /// last epochs to it. Default: 10 s.
+    /// For how long a start tries to reach the servers and their stream, a stop to bring the last
+    /// epochs to it, and a reader that has found damage to read it again. Default: 10 s.
     pub patience: Duration,
+    /// Who repairs a stream that is damaged. Default: [`Repair::ByOwner`].
+    pub repair: Repair,
 }
 
 impl ReplicaConfig {
@@ -92,6 +94,7 @@ impl ReplicaConfig {
             backlog_bytes: 32 << 20,
             answer_within: Duration::from_secs(2),
             patience: Duration::from_secs(10),
+            repair: Repair::ByOwner,
         }
     }
 
@@ -151,10 +154,35 @@ impl ReplicaConfig {
         format!("FREEHOLD_{}_checkpoint_{database:016x}_", self.database)
     }
 
+    /// The subject on which a reader says that something is damaged.
+    pub(crate) fn damage_subject(&self) -> String {
+        format!("freehold.{}.damage", self.database)
+    }
+
     /// The subject on which the owner says that it is there.
     pub(crate) fn beat_subject(&self) -> String {
         format!("freehold.{}.beat", self.database)
     }
+}
+
+/// Who repairs a stream of which something is missing, or is not what was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Repair {
+    /// The owner, if it lives: a node that finds damage says so, and goes on reading for its
+    /// patience. The owner reads all of the stream itself. If it finds damage, it makes a
+    /// checkpoint of its own log, and trims what was damaged.
+    #[default]
+    ByOwner,
+    /// Nobody by itself: [`Replicated::checkpoint`](crate::Replicated::checkpoint) of an owner
+    /// does, when somebody has seen what there is.
+    ByHand,
+    /// This node, from its own log, when it is opened and cannot join because of damage: it founds
+    /// the stream anew behind a checkpoint of that log. The decision is an operator's, after all
+    /// other nodes were stopped, because this log then *is* the database. It is refused
+    /// ([`ReplicaError::LogIsBehind`]) if the stream shows that this log lacks something. For the
+    /// log of the last owner, or of the node with the most epochs.
+    FromThisLog,
 }
 
 /// Who a node is to the servers. `Debug` shows no secret.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use freehold::{CommitLogError, Epoch, StartError};
-use freehold_shard::log::chain::ChainError;
+use freehold_shard::log::chain::{ChainError, EntryError};
 use thiserror::Error;
 
 /// Why a node cannot join, take over or go on.
@@ -60,7 +60,9 @@ pub enum ReplicaError {
         needed: usize,
     },
     /// An entry of the stream does not continue the database. Nothing after it was taken over.
-    #[error("message {sequence} of the stream: {error}; bring the stream back from a backup of a node")]
+    #[error(
+        "message {sequence} of the stream: {error}; the owner repairs it if it lives; otherwise open the last owner's node with `Repair::FromThisLog`"
+    )]
     Chain {
         /// The number of the message in the stream.
         sequence: u64,
@@ -82,8 +84,8 @@ pub enum ReplicaError {
     },
     /// The stream has less than this node has seen in it: it lost what it had acknowledged.
     #[error(
-        "the stream ends with message {last}, and this node has seen message {seen}: it has lost what it acknowledged; bring it back from a backup, \
-         or found the database anew from the node with the most epochs"
+        "the stream ends with message {last}, and this node has seen message {seen}: it has lost what it acknowledged; \
+         open the node with the most epochs with `Repair::FromThisLog`"
     )]
     Lost {
         /// The last message there is.
@@ -99,7 +101,7 @@ pub enum ReplicaError {
     },
     /// A message in the middle of the stream is not there. Nothing after it was taken over.
     #[error(
-        "message {sequence} of the stream is not there, and later ones are: bring the stream back from a backup of a node"
+        "message {sequence} of the stream is not there: the owner repairs it if it lives; otherwise open the last owner's node with `Repair::FromThisLog`"
     )]
     Missing {
         /// The number of the message.
@@ -108,7 +110,7 @@ pub enum ReplicaError {
     /// What this node needs of the stream was let go of, and the stream names no checkpoint.
     #[error(
         "the stream begins with message {first} and names no checkpoint, and this node needs message {needed}: \
-         open a node that has more of the database, or bring the stream back from a backup"
+         open a node that has more of the database, with `Repair::FromThisLog` if it must be"
     )]
     Trimmed {
         /// The first message there is.
@@ -134,6 +136,18 @@ pub enum ReplicaError {
         /// Why.
         why: String,
     },
+    /// This node's log cannot found the stream anew: the stream has, or may have had, more. Nothing
+    /// was changed.
+    #[error(
+        "this node's log ends with {tail}, and message {sequence} of the stream has, or may have had, more: \
+         repair from the last owner's log, or from that with the most epochs"
+    )]
+    LogIsBehind {
+        /// The last epoch of the log.
+        tail: Epoch,
+        /// The message.
+        sequence: u64,
+    },
     /// The directory has a database that is not of this stream, or not known to be.
     #[error(
         "{} has a database, and nothing says that it is the stream's: name an empty directory",
@@ -143,9 +157,9 @@ pub enum ReplicaError {
         /// The directory of the log.
         directory: PathBuf,
     },
-    /// The database that a stream is to begin with is in a checkpoint in part.
+    /// What is to be brought to the stream is in a checkpoint of this node's log in part.
     #[error(
-        "what was committed before {first} is in a checkpoint, so a stream cannot begin with it: begin with an empty database"
+        "what was committed before {first} is in a checkpoint, so this log cannot be read from its begin"
     )]
     InACheckpoint {
         /// The first epoch that is not.
@@ -237,6 +251,18 @@ impl ReplicaError {
         use ReplicaError::{Missing, Servers, SyncUnknown};
         // A server that has just come back may not have all of it yet.
         matches!(self, Servers { .. } | SyncUnknown { .. } | Missing { .. })
+    }
+
+    /// Whether something of the stream or of its checkpoint is not as it was written. A checkpoint of
+    /// its owner repairs that.
+    pub(crate) fn is_damage(&self) -> bool {
+        use ReplicaError::{Chain, Checkpoint, Missing};
+        match self {
+            Missing { .. } | Checkpoint { .. } => true,
+            Chain { error: ChainError::Damaged { error: EntryError::Version { .. }, .. }, .. } => false,
+            Chain { error, .. } => !matches!(error, ChainError::OtherDatabase { .. }),
+            _ => false,
+        }
     }
 
     /// Whether the stream has what is not of this node's chain.

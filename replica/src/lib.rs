@@ -65,7 +65,7 @@ mod verify;
 
 pub use appender::Latency;
 pub use chain_log::{ChainLog, Entries};
-pub use config::{Login, ReplicaConfig, SyncCheck, Tls};
+pub use config::{Login, Repair, ReplicaConfig, SyncCheck, Tls};
 pub use error::ReplicaError;
 pub use objects::{Lag, StandbySnapshot};
 pub use replicated::Replicated;

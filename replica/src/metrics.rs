@@ -143,6 +143,13 @@ const ROWS: &[Row] = &[
         &[(None, |it| it.checkpoint.as_ref().and_then(|named| seconds(named.age())))],
     ),
     (
+        "replica_repaired",
+        Counter,
+        Things,
+        "how often this node found the stream damaged, and repaired it by a checkpoint",
+        &[(None, |it| Some(Whole(it.repaired)))],
+    ),
+    (
         "replica_restored",
         Counter,
         Things,

@@ -56,6 +56,8 @@ pub struct NodeStatus {
     /// Of an owner: how many checkpoints it has made since it was opened, and how many were given
     /// up.
     pub checkpoints: (u64, u64),
+    /// Of an owner: how often it found the stream damaged, and repaired it by a checkpoint.
+    pub repaired: u64,
     /// How often this node took a checkpoint in place of entries that were trimmed.
     pub restored: u64,
     /// How often this node took over since it was opened.

@@ -25,7 +25,7 @@ use async_nats::jetstream::stream::{
     StorageType,
 };
 use async_nats::jetstream::{Context, ErrorCode};
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, Subscriber};
 use freehold_shard::log::appends::Appended;
 use freehold_shard::log::chain::{Body, ChainError, NamedCheckpoint, names_checkpoint, read_entry};
 use futures_util::future::BoxFuture;
@@ -54,6 +54,7 @@ pub(crate) struct EntryStream {
     subject: String,
     checkpoint_subject: String,
     beat_subject: String,
+    damage_subject: String,
     pub(crate) answer_within: Duration,
     pub(crate) entry_bytes_max: usize,
 }
@@ -159,6 +160,7 @@ impl EntryStream {
             subject: config.subject(),
             checkpoint_subject: config.checkpoint_subject(),
             beat_subject: config.beat_subject(),
+            damage_subject: config.damage_subject(),
             answer_within: config.answer_within,
             entry_bytes_max: config.entry_bytes_max.min(most).max(4 << 10),
         })
@@ -357,6 +359,19 @@ impl EntryStream {
         let _ = sent.await;
     }
 
+    /// Says that something of the stream is not as it was written. It may be lost, and is said again
+    /// as long as it is so.
+    pub(crate) async fn report(&self, error: &ReplicaError) {
+        let says = error.to_string();
+        let sent = timeout(self.answer_within, self.client.publish(self.damage_subject.clone(), says.into()));
+        let _ = sent.await;
+    }
+
+    /// Hears of damage that readers have found.
+    pub(crate) async fn hear_of_damage(&self) -> Option<Subscriber> {
+        self.client.subscribe(self.damage_subject.clone()).await.ok()
+    }
+
     /// Hears of the owner's beats, and of appends that were tried: when to look.
     pub(crate) async fn hear(&self) -> Result<Hearing, ReplicaError> {
         let hears = |subject: &str| self.client.subscribe(subject.to_string());
@@ -369,8 +384,8 @@ impl EntryStream {
 
 /// What is heard of an owner. It proves nothing.
 pub(crate) struct Hearing {
-    beats: async_nats::Subscriber,
-    appends: async_nats::Subscriber,
+    beats: Subscriber,
+    appends: Subscriber,
 }
 
 /// Something that was heard.

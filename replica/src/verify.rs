@@ -85,12 +85,16 @@ pub fn verify(config: &ReplicaConfig) -> Result<Verified, ReplicaError> {
 }
 
 async fn read_all(config: &ReplicaConfig) -> Result<Verified, ReplicaError> {
+    scan(&EntryStream::open_existing(config).await?, u64::MAX).await
+}
+
+/// Reads all of a stream up to message `until`, as [`verify`] does.
+pub(crate) async fn scan(stream: &EntryStream, until: u64) -> Result<Verified, ReplicaError> {
     use ReplicaError::{Checkpoint, Missing, Trimmed};
-    let stream = EntryStream::open_existing(config).await?;
     let mut tries = 0;
     loop {
         let ends = stream.ends().await?;
-        let read = read_between(&stream, ends).await;
+        let read = read_between(stream, Ends { last: ends.last.min(until), ..ends }).await;
         tries += 1;
         match read {
             Err(Missing { .. } | Checkpoint { .. } | Trimmed { .. })

@@ -256,6 +256,11 @@ impl LocalLog {
         Ok(log)
     }
 
+    /// Of which types its records are: one, unless an older program has written some of them.
+    pub fn schemas(&self) -> &[WrittenSchema] {
+        &self.manifest.schemas
+    }
+
     /// Gives `each` record that counts, of the checkpoint and of all complete epochs, in order: all
     /// that the database is. Of one object the last counts.
     ///

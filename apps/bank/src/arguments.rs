@@ -96,6 +96,11 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 3, requires = "replicated")]
     pub allow_replicas: usize,
 
+    /// If the stream is damaged, found it anew from this bank's log: stop all others first. For the
+    /// log of the last owner, or of the bank that has come farthest
+    #[arg(long, requires = "replicated")]
+    pub repair: bool,
+
     /// Keep everything in memory only
     #[arg(long)]
     pub no_log: bool,

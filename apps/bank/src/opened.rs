@@ -117,7 +117,7 @@ mod replicated {
     use std::time::Duration;
 
     use freehold::{Config, LogConfig, Phase};
-    use freehold_replica::{Login, NodeStatus, ReplicaConfig, Replicated, Role, SyncCheck};
+    use freehold_replica::{Login, NodeStatus, Repair, ReplicaConfig, Replicated, Role, SyncCheck};
 
     use super::NodeError;
     use crate::arguments::Arguments;
@@ -146,6 +146,7 @@ mod replicated {
             login: login("NATS_USER", "NATS_PASSWORD").unwrap_or_default(),
             sync_check: checked,
             takeover_after: Some(SILENCE),
+            repair: if arguments.repair { Repair::FromThisLog } else { Repair::ByOwner },
             ..ReplicaConfig::new("bank", &arguments.node, arguments.replicated.clone())
         };
         let node = Replicated::open(config, log, replica)?;

@@ -50,6 +50,19 @@ pub(super) struct Checkpointing {
     /// how many it had appended when the last checkpoint of its own began.
     grown: (u64, u64),
     not_before: Instant,
+    repair: Repairs,
+}
+
+/// How far a checkpoint is that repairs the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repairs {
+    No,
+    /// What was damaged may be the last message, and the one before a checkpoint's place stays.
+    Due,
+    /// An entry that says nothing is behind what was damaged.
+    Apart,
+    /// The checkpoint is on its way.
+    UnderWay,
 }
 
 enum Step {
@@ -79,12 +92,23 @@ impl Checkpointing {
             stream_bytes: (stream_bytes, 0),
             grown: (stream_bytes, 0),
             not_before: Instant::now(),
+            repair: Repairs::No,
         }
     }
 
     /// A thread waits for one.
     pub(super) fn ask(&mut self, asker: Asker) {
         self.askers.push(asker);
+    }
+
+    /// The stream is damaged: the next one repairs it.
+    pub(super) fn repair(&mut self) {
+        self.repair = Repairs::Due;
+    }
+
+    /// Whether the stream is about to be repaired.
+    pub(super) fn is_repairing(&self) -> bool {
+        self.repair != Repairs::No
     }
 
     /// How many bytes the stream takes.
@@ -94,7 +118,8 @@ impl Checkpointing {
 
     fn is_due(&self, appender: &Appender, checkpoint_bytes: u64) -> bool {
         let grown = self.grown.0 + (appender.appended_bytes() - self.grown.1);
-        !self.askers.is_empty() || grown >= checkpoint_bytes && Instant::now() >= self.not_before
+        let is_wanted = grown >= checkpoint_bytes || matches!(self.repair, Repairs::Due | Repairs::Apart);
+        !self.askers.is_empty() || is_wanted && Instant::now() >= self.not_before
     }
 
     /// Whether one is due, and waits until nothing is under way: under load something always is, so
@@ -122,6 +147,9 @@ impl Checkpointing {
         match (std::mem::replace(&mut self.step, Step::No), done) {
             (Step::Making(_, sequence), Done::Made(Ok(named))) => self.step = Step::Made(*named, sequence),
             (Step::Trimming(_, named), Done::Trimmed(Ok(ends))) => {
+                if self.repair == Repairs::UnderWay {
+                    self.repair = Repairs::No;
+                }
                 self.stream_bytes = (ends.bytes, appender.appended_bytes());
                 tracing::info!(
                     checkpoint = named.object,
@@ -145,6 +173,9 @@ impl Checkpointing {
     fn give_up(&mut self, error: ReplicaError) {
         tracing::warn!(%error, "no checkpoint was made, and the stream was not trimmed");
         self.step = Step::No;
+        if self.repair == Repairs::UnderWay {
+            self.repair = Repairs::Due;
+        }
         self.not_before = Instant::now() + AGAIN_AFTER;
         let why = error.to_string();
         let mut first = Some(error);
@@ -182,6 +213,14 @@ where
             Step::No
                 if appender.is_quiet() && checkpointing.is_due(appender, self.replica.checkpoint_bytes) =>
             {
+                match checkpointing.repair {
+                    Repairs::Due => {
+                        checkpointing.repair = Repairs::Apart;
+                        return appender.still();
+                    }
+                    Repairs::Apart => checkpointing.repair = Repairs::UnderWay,
+                    Repairs::No | Repairs::UnderWay => {}
+                }
                 checkpointing.grown = (0, appender.appended_bytes());
                 match self.making(appender) {
                     Ok(making) => {

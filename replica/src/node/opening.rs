@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
+use std::time::Instant;
 
 use freehold::{Actor, CommitLog, Epoch, LocalLog, LogConfig, SchemaTypes};
 use freehold_shard::log::appends::NotOurs;
 use freehold_shard::log::chain::{ChainPlace, hash_entry, read_entry};
 use serde::de::DeserializeOwned;
+use tokio::time::sleep;
 
 use crate::appender::not_ours;
 use crate::config::ReplicaConfig;
@@ -15,7 +17,7 @@ use crate::follower::{Follower, at_log, log_directory};
 use crate::node_file::NodeFile;
 use crate::objects::Objects;
 use crate::replicated::NodeShared;
-use crate::stream::EntryStream;
+use crate::stream::{EntryStream, PAUSE};
 
 /// Makes the node's directory, for its owner alone.
 pub(super) fn make(directory: &Path) -> Result<(), ReplicaError> {
@@ -68,8 +70,27 @@ pub(super) async fn begin(stream: &EntryStream, node: &str) -> Result<NodeFile, 
     Ok(NodeFile::new(node.to_string(), begins, ChainPlace::first(head.database)))
 }
 
-/// What the node remembers, checked against the stream, and its log.
+/// What the node remembers, checked against the stream, and its log. As long as the stream is
+/// damaged the node says so, and tries again for its patience: the owner may repair it.
 pub(super) async fn open<A: Actor<State: DeserializeOwned> + SchemaTypes>(
+    stream: &EntryStream,
+    config: &LogConfig,
+    replica: &ReplicaConfig,
+    shared: &NodeShared<A>,
+) -> Result<(NodeFile, Follower<A>), ReplicaError> {
+    let until = Instant::now() + replica.patience;
+    loop {
+        match try_open(stream, config, replica, shared).await {
+            Err(error) if error.is_damage() && Instant::now() < until => {
+                stream.report(&error).await;
+                sleep(PAUSE).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+async fn try_open<A: Actor<State: DeserializeOwned> + SchemaTypes>(
     stream: &EntryStream,
     config: &LogConfig,
     replica: &ReplicaConfig,
@@ -142,6 +163,7 @@ pub(super) async fn check_place(
         return Err(ReplicaError::Trimmed { first: ends.first, needed: seen });
     }
     match stream.get(seen).await? {
+        None => Err(ReplicaError::Missing { sequence: seen }),
         Some(entry) if hash_entry(&entry) == file.place.previous => Ok(()),
         Some(entry) => match read_entry(&entry) {
             Ok((head, _)) if head.database != file.place.database => Err(ReplicaError::OtherDatabase {
@@ -151,6 +173,5 @@ pub(super) async fn check_place(
             }),
             _ => Err(not_ours(NotOurs::of(seen, &entry))),
         },
-        None => Err(ReplicaError::Lost { last: ends.last, seen }),
     }
 }

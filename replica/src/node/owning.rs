@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::Node;
 use super::checkpointing::Checkpointing;
+use super::repairing::{Found, Repairing};
 use crate::appender::Appender;
 use crate::error::ReplicaError;
 use crate::replicated::Command;
@@ -26,10 +27,13 @@ where
         let mut beats = tokio::time::interval(self.replica.beat_every);
         // If the servers do not say, the first checkpoint comes later.
         let mut checkpointing = Checkpointing::new(self.stream.ends().await.map_or(0, |ends| ends.bytes));
+        let mut repairing = Repairing::new(&self.stream, self.replica.repair).await;
         let (stop, lost) = loop {
             self.checkpoint(&mut checkpointing, &mut appender, &mut receiver);
             if !checkpointing.waits(&appender, self.replica.checkpoint_bytes) {
                 appender.send(&mut receiver).await;
+            } else {
+                appender.send_next().await;
             }
             self.say_of_owner(&appender, &receiver, checkpointing.stream_bytes(&appender));
             tokio::select! {
@@ -44,9 +48,27 @@ where
                     Err(error) => break (None, Some(error)),
                 },
                 done = checkpointing.wait() => {
+                    let was_repairing = checkpointing.is_repairing();
                     let made = checkpointing.came(done, &appender);
+                    let is_repaired = was_repairing && !checkpointing.is_repairing();
+                    self.shared.say(|status| status.repaired += u64::from(is_repaired));
                     self.say_of_checkpoint(made);
                 }
+                found = repairing.wait() => match found {
+                    Found::Report(why) => {
+                        tracing::debug!(why, "a reader has found damage");
+                        if !checkpointing.is_repairing() {
+                            repairing.look(&self.stream, appender.next_sequence() - 1);
+                        }
+                    }
+                    Found::Damage(error) => {
+                        tracing::warn!(%error, "the stream is damaged: a checkpoint of this node's log repairs it");
+                        checkpointing.repair();
+                    }
+                    // What the reader has found may be behind all that this owner has appended.
+                    Found::Whole if appender.is_quiet() => appender.still(),
+                    Found::Whole | Found::Nothing => {}
+                },
                 _ = beats.tick() => {
                     if self.is_dead() {
                         break (None, None);

@@ -77,6 +77,9 @@ pub(super) async fn fetch(
                     return Err(error);
                 }
                 tracing::debug!(%error, "the checkpoint is not had yet");
+                if !matches!(error, ReplicaError::Servers { .. }) {
+                    stream.report(&error).await;
+                }
                 sleep(PAUSE).await;
             }
         }

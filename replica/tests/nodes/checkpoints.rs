@@ -7,8 +7,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use async_nats::jetstream;
+use freehold::backup::{Files, backup};
 use freehold::{Ack, CommitLog, LocalLog};
-use freehold_replica::{Login, ReplicaConfig, ReplicaError, Role, verify};
+use freehold_replica::{Login, Repair, ReplicaConfig, ReplicaError, Role, verify};
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::bank::{Message, PAYMENTS};
@@ -130,7 +131,8 @@ fn what_a_stream_lost_is_repaired_from_the_owners_log() {
     let Some(servers) = Servers::start("what_a_stream_lost_is_repaired", 1) else { return };
     let places = [(); 3].map(|()| tempfile::tempdir().expect("a place"));
     let node = |name: &str| ReplicaConfig { patience: Duration::from_millis(300), ..servers.config(name) };
-    let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
+    let by_hand = ReplicaConfig { repair: Repair::ByHand, ..servers.config("a") };
+    let a = open(places[0].path(), by_hand).expect("nobody owns it");
     let bank = a.handle().expect("it is the owner");
     pay(&bank, 0..5);
     drop(open(places[1].path(), node("b")).expect("it joins"));
@@ -205,6 +207,77 @@ fn a_database_that_is_only_read_has_checkpoints() {
     }
     let b = open(places[1].path(), servers.config("b")).expect("it joins");
     assert_eq!((b.status().restored, shown(&b)), (1, (0..5).collect()));
+}
+
+// Snapshots end epochs in which nothing is committed, and nobody waits for the stream. The copy has
+// those epochs, and the stream gets them because the checkpoint is to be named behind them.
+#[test]
+fn a_checkpoint_of_epochs_that_nobody_awaits_is_named() {
+    let watchdog = Watchdog::new("a_checkpoint_of_epochs_that_nobody_awaits_is_named");
+    let Some(servers) = Servers::start("a_checkpoint_of_epochs_that_nobody_awaits_is_named", 1) else {
+        return;
+    };
+    let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
+    let applied = ReplicaConfig { ack: Ack::Applied, ..servers.config("a") };
+    let a = open(places[0].path(), applied).expect("nobody owns it");
+    let bank = a.handle().expect("it is the owner");
+    pay(&bank, 0..5);
+    let copied = || {
+        let to = tempfile::tempdir().expect("a place");
+        let made = backup(&places[0].path().join("log"), &to.path().join("copy"), Files::Linked);
+        made.expect("it is made").epoch
+    };
+    for round in 1..6 {
+        watchdog.feed();
+        // Until the copy has more than the stream, for a moment at least.
+        let mut paid = round * 1000;
+        while copied() <= a.status().epoch {
+            for _ in 0..round % 2 + 1 {
+                let snapshot = a.with_runtime(|runtime| runtime.handle().snapshot().wait().map(drop));
+                snapshot.expect("it is the owner").expect("it is taken");
+            }
+            pay(&bank, paid..paid + 1);
+            paid += 1;
+        }
+        a.checkpoint().expect("it is made");
+    }
+    let b = open(places[1].path(), servers.config("b")).expect("it joins");
+    assert_eq!(b.status().restored, 1);
+}
+
+// Under load something is always on its way. Nothing more is sent until a checkpoint has begun.
+#[test]
+fn a_checkpoint_begins_under_load() {
+    let _watchdog = Watchdog::new("a_checkpoint_begins_under_load");
+    let Some(servers) = Servers::start("a_checkpoint_begins_under_load", 1) else { return };
+    let place = tempfile::tempdir().expect("a place");
+    // Nobody waits for the stream, and entries are short: it always lags behind.
+    let config = ReplicaConfig {
+        ack: Ack::Applied,
+        entry_bytes_max: 4 << 10,
+        checkpoint_bytes: 1 << 30,
+        ..servers.config("a")
+    };
+    let a = open(place.path(), config).expect("nobody owns it");
+    let bank = a.handle().expect("it is the owner");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                // Several epochs wait, and no more than leave soon.
+                if a.status().bytes_waiting < 256 << 10 {
+                    let many = (0..100).map(|number| Message::Pay { number });
+                    assert!(bank.ask_all(many).wait().iter().all(Result::is_ok));
+                } else {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        until(&a, |status| status.bytes_waiting > 128 << 10);
+        let made = a.checkpoint();
+        is_over.store(true, Ordering::SeqCst);
+        made.expect("it is made");
+    });
 }
 
 // Somebody removes a part of it as soon as it is there. Nothing may be let go of for it.
@@ -300,7 +373,8 @@ fn a_checkpoint_that_is_damaged_is_named_and_nothing_is_touched() {
     let test = "a_checkpoint_that_is_damaged_is_named_and_nothing_is_touched";
     let Some(servers) = Servers::start(test, 1) else { return };
     let places = [(); 4].map(|()| tempfile::tempdir().expect("a place"));
-    let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
+    let by_hand = ReplicaConfig { repair: Repair::ByHand, ..servers.config("a") };
+    let a = open(places[0].path(), by_hand).expect("nobody owns it");
     let bank = a.handle().expect("it is the owner");
     pay(&bank, 0..10);
     let b = open(places[1].path(), servers.config("b")).expect("it joins");

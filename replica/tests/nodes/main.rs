@@ -12,8 +12,10 @@ mod logins;
 mod losses;
 mod numbers;
 mod processes;
+mod repairs;
 mod servers;
 mod takeovers;
+mod upgrades;
 
 #[path = "../../../tests/support/forgetful.rs"]
 mod forgetful;

@@ -143,14 +143,17 @@ fn vigilant(servers: &Servers) -> ReplicaConfig {
     ReplicaConfig { takeover_after: Some(Duration::from_millis(400)), ..servers.config("standby") }
 }
 
+// Two rounds, or `FREEHOLD_KILLS=100 cargo test -p freehold-replica --test nodes is_killed`.
 #[test]
 fn an_owner_is_killed_and_a_standby_takes_over_by_itself() {
-    let _watchdog = Watchdog::new("an_owner_is_killed_and_a_standby_takes_over_by_itself");
+    let watchdog = Watchdog::new("an_owner_is_killed_and_a_standby_takes_over_by_itself");
     let test = "an_owner_is_killed_and_a_standby_takes_over_by_itself";
     let Some(servers) = Servers::start(test, 1) else { return };
     let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
     let mut paid = BTreeSet::new();
-    for round in 0..2 {
+    let rounds = std::env::var("FREEHOLD_KILLS").map_or(2, |kills| kills.parse().expect("a whole number"));
+    for round in 0..rounds {
+        watchdog.feed();
         let mut owner = Process::start(&servers, places[0].path());
         let standby = open(places[1].path(), vigilant(&servers)).expect("it joins");
         assert_eq!(standby.role(), Role::Standby);

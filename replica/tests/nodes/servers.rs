@@ -178,6 +178,15 @@ impl Servers {
         running.kill().and_then(|()| running.wait().map(drop)).expect("it can be killed");
     }
 
+    /// The files of a server in which the messages of the database's stream are.
+    pub fn blocks(&self, at: usize) -> Vec<PathBuf> {
+        let messages = format!("store-{at}/jetstream/APP/streams/FREEHOLD_bank/msgs");
+        let files = fs::read_dir(self.directory.path().join(messages)).expect("the server has the stream");
+        let mut files: Vec<_> = files.flatten().map(|file| file.path()).collect();
+        files.retain(|file| file.extension().is_some_and(|ending| ending == "blk"));
+        files
+    }
+
     /// The addresses of all.
     pub fn urls(&self) -> Vec<String> {
         self.ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect()

@@ -28,13 +28,15 @@ use thiserror::Error;
 
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::log::chain::{Body, Chain, NamedCheckpoint, read_entry};
+use crate::log::chain::{Body, Chain, ChainPlace, NamedCheckpoint, read_entry};
 use crate::log::schema::WrittenSchema;
 use crate::time::Time;
 
 /// How many entries an owner has on its way, at most. It belongs to the format of a chain
 /// (`CHAIN_VERSION`): an owner that sends more is safe only from takeovers that take more room.
 pub const FLIGHT_MAX: usize = 8;
+/// What stands where nobody can go on.
+const BREAK: &[u8] = b"a break";
 /// How many bytes of entries an owner has on its way, at most; one entry may always be.
 pub const FLIGHT_BYTES_MAX: usize = 16 << 20;
 
@@ -203,6 +205,36 @@ impl Appends {
         self.take_room(Fault::NarrowResume);
     }
 
+    /// Takes a database over behind a checkpoint of all of it, because what is before cannot be read
+    /// from its begin. The checkpoint's place is the one behind the takeover
+    /// ([`Appends::founded`]). All of it is appended together, so that no reader finds the one
+    /// without the other (*whole-founding*). If the hash of the message before is not known, a
+    /// message that is none stands in its place: a node that has seen that message does not go on
+    /// behind it.
+    ///
+    /// # Panics
+    /// If something else is to be sent before it (*wide-takeover*), or the checkpoint is of another
+    /// place (*whole-founding*).
+    pub fn found(&mut self, node: &str, schema: WrittenSchema, seen: Epoch, named: NamedCheckpoint) {
+        assert!(self.entries.is_empty(), "wide-takeover: all before it is in the log");
+        if self.chain.place().previous == [0; 32] {
+            self.put(BREAK.to_vec(), None);
+        }
+        let entry = self.chain.take_over(node, schema, seen);
+        self.put(entry, None);
+        let place = self.chain.place();
+        assert!(*place == named.place && place.epoch == named.epoch, "whole-founding: nothing is missing");
+        self.name_checkpoint(named);
+        self.take_room(Fault::NarrowTakeover);
+    }
+
+    /// The place behind the takeover of [`Appends::found`].
+    pub fn founded(&self, node: &str, schema: WrittenSchema, seen: Epoch) -> ChainPlace {
+        let mut chain = self.chain.clone();
+        chain.take_over(node, schema, seen);
+        chain.place().clone()
+    }
+
     fn take_room(&mut self, narrow: Fault) {
         if !fault::is_on(narrow) {
             (1..FLIGHT_MAX).for_each(|_| self.still());
@@ -356,7 +388,7 @@ impl NotOurs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::chain::{ChainPlace, ENTRY_BYTES_MIN, names_checkpoint};
+    use crate::log::chain::{ENTRY_BYTES_MIN, Followed, hash_entry, names_checkpoint};
 
     /// The last message of a takeover that is the first.
     const TAKEN: u64 = FLIGHT_MAX as u64;
@@ -498,6 +530,39 @@ mod tests {
         let fenced = NotOurs::Fenced { owner: "b".into(), term: 2 };
         assert_eq!(owner.read(&takeover[0]), Err(fenced));
         assert_eq!(owner.read(b"junk"), Err(NotOurs::Foreign { sequence: TAKEN + 1 }));
+    }
+
+    // Somebody who was there before the damage follows if what it saw last is known, and otherwise
+    // finds a break. Whoever has the checkpoint goes on behind the takeover.
+    #[test]
+    fn a_founding_is_whole_and_goes_on_only_where_the_last_entry_is_known() {
+        let before = owner().chain().clone();
+        for is_known in [true, false] {
+            let mut place = before.place().clone();
+            if !is_known {
+                (place.next, place.previous) = (place.next + 1, [0; 32]);
+            }
+            let mut owner = Appends::new(Chain::at(place), TAKEN);
+            let place = owner.founded("b", WrittenSchema::UNSTATED, Epoch(9));
+            let (object, hash) = ("one".to_string(), [1; 32]);
+            let named = NamedCheckpoint { object, epoch: place.epoch, bytes: 1, hash, place: place.clone() };
+            owner.found("b", WrittenSchema::UNSTATED, Epoch(9), named.clone());
+            let sent = send(&mut owner).remove(0).0;
+            assert_eq!(sent.len(), FLIGHT_MAX + 1 + usize::from(!is_known), "wide-takeover");
+            assert_eq!(before.clone().follow(&sent[0]).is_ok(), is_known);
+            let takeover = &sent[usize::from(!is_known)];
+            assert_eq!(hash_entry(takeover), place.previous);
+            let mut reader = Chain::at(place);
+            for (at, entry) in sent[1 + usize::from(!is_known)..].iter().enumerate() {
+                let named =
+                    if at == 0 { Followed::Checkpoint(named.clone().into()) } else { Followed::Still };
+                assert_eq!(reader.follow(entry), Ok(named));
+            }
+            assert_eq!(owner.trims_below(), None);
+            owner.came(Appended::Done);
+            let message = TAKEN + 1 + u64::from(!is_known);
+            assert_eq!(owner.trims_below(), Some(message), "the takeover stays");
+        }
     }
 
     // A takeover is appended as a whole, and before anything else.

@@ -1,0 +1,194 @@
+//! A node that founds the stream anew from its own log: a log that was there before and has a
+//! checkpoint, or the log that is left when the stream is damaged and no owner lives to repair it.
+//!
+//! ```text
+//! survey ─> an empty epoch in the log ─> checkpoint of it ─> takeover and name, together ─> trim
+//! ```
+//! The takeover's epoch is behind all that the log and the stream have. The log gets that epoch
+//! first, so that its copy is all of the database as of the takeover. A crash leaves a checkpoint
+//! that nobody names, or a stream that is not trimmed; the node is opened again in the same way.
+//!
+//! The database keeps its number, its term goes on, and so do the numbers of messages. A former
+//! owner that still runs finds its next append refused. A node that was behind takes the
+//! checkpoint.
+
+use std::sync::Arc;
+
+use freehold::{Actor, CommitLog, Create, Epoch, EpochBatch, LocalLog, LogConfig, WrittenSchema};
+use freehold_shard::log::chain::{Body, Chain, ChainError, ChainPlace, EntryError, hash_entry, read_entry};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Node;
+use super::checkpointing::copy_directory;
+use super::opening::random;
+use crate::appender::Appender;
+use crate::checkpoint_store::{Making, make, replace_others};
+use crate::config::Repair;
+use crate::error::ReplicaError;
+use crate::follower::{at_log, log_directory};
+use crate::node_file::NodeFile;
+use crate::stream::EntryStream;
+
+/// How far the messages go on behind those that a stream has lost, and that others may have seen.
+const MESSAGES_APART: u64 = 1 << 32;
+
+/// What is left of a stream.
+#[derive(Debug, Default)]
+struct Left {
+    /// The last message.
+    last: u64,
+    /// The entry that it is, and its hash, if it can be read.
+    end: Option<ChainPlace>,
+    /// The latest term and epoch, and a message that has the entry of this number.
+    term: u64,
+    epoch: Epoch,
+    number_of: Option<(u64, u64)>,
+}
+
+impl<A: Actor> Node<A>
+where
+    <A as Actor>::State: Serialize + DeserializeOwned,
+    <A as Actor>::Message: Serialize + DeserializeOwned,
+{
+    /// Whether a node that cannot join for this reason may found the stream anew.
+    pub(super) fn may_found(&self, error: &ReplicaError) -> bool {
+        use ReplicaError::{Foreign, InACheckpoint, Lost, Trimmed};
+        let is_left = error.is_damage() || matches!(error, Foreign { .. } | Lost { .. } | Trimmed { .. });
+        // Such a log's database begins with it, or is this node's.
+        matches!(error, InACheckpoint { .. }) || is_left && self.replica.repair == Repair::FromThisLog
+    }
+
+    /// Founds the stream anew from this node's log.
+    ///
+    /// # Errors
+    /// [`ReplicaError::LogIsBehind`], [`ReplicaError::OlderTypes`], [`ReplicaError::Log`] and
+    /// others: the stream is as it was, or it is founded and not trimmed yet.
+    pub(super) async fn found(&mut self, why: &ReplicaError) -> Result<(), ReplicaError> {
+        let directory = &self.log.directory;
+        let file = NodeFile::read(directory)?;
+        let name = format!("{}/{:016x}", self.replica.node, random()?);
+        let mut file = file.unwrap_or_else(|| NodeFile::new(name, 1, ChainPlace::first(0)));
+        let mut log = LocalLog::open_with(&LogConfig { create: Create::Never, ..at_log(&self.log) })?;
+        let schema = WrittenSchema::of::<A>();
+        if log.schemas().iter().any(|written| *written != schema) {
+            return Err(ReplicaError::OlderTypes { epoch: log.tail() });
+        }
+        if file.place.database == 0 {
+            file.place.database = random()?;
+        }
+        let left = survey(&self.stream, &file, log.tail()).await?;
+        let (place, last) = begin(&self.stream, &file, left).await?;
+        let mut appender = Appender::new(self.stream.clone(), Chain::at(place), last);
+        let seen = log.tail();
+        let place = appender.founded(&file.node, schema.clone(), seen);
+        let (epoch, time, records) = (place.epoch, place.time, Vec::new());
+        let batch = EpochBatch { epoch, time, schema: Arc::new(schema.clone()), records };
+        log.append(seen, &batch)?;
+        drop(log);
+        let making = Making {
+            log: log_directory(directory),
+            copy: copy_directory(directory),
+            prefix: self.replica.checkpoint_prefix(place.database),
+            replicas: self.replica.replicas,
+            place: place.clone(),
+            number: random()?,
+            bring_on: Box::new(|| {}),
+        };
+        let named = make(self.stream.clone(), making).await?;
+        appender.found(&file.node, schema, seen, named.clone());
+        self.settle(&mut appender).await?;
+        let below = appender.trims_below().expect("named-before-trimmed: it was just acknowledged");
+        tracing::warn!(
+            %why, object = named.object, term = place.term, epoch = epoch.0,
+            "this node has founded the stream anew from its own log"
+        );
+        // The message before the place is the takeover.
+        (file.sequence, file.place, file.term) = (below + 1, place, 0);
+        file.write(directory)?;
+        let prefix = self.replica.checkpoint_prefix(file.place.database);
+        replace_others(&self.stream, &named, &prefix, below).await?;
+        self.shared.say(|status| status.repaired += 1);
+        Ok(())
+    }
+}
+
+/// Finds out what is left of the stream, and that a log with this tail lacks nothing of it.
+async fn survey(stream: &EntryStream, file: &NodeFile, tail: Epoch) -> Result<Left, ReplicaError> {
+    let ends = stream.ends().await?;
+    let mut left = Left { last: ends.last, ..Left::default() };
+    let behind = |sequence| ReplicaError::LogIsBehind { tail, sequence };
+    // The first message of those that cannot be read, before the next that can; or that were
+    // trimmed behind this node.
+    let mut hole = (ends.first > file.sequence).then_some(file.sequence);
+    for sequence in ends.first..=ends.last {
+        let there = stream.get(sequence).await?;
+        let read = there.as_ref().map(|entry| (entry, read_entry(entry)));
+        // What a later program wrote is no damage.
+        if let Some((_, Err(error @ EntryError::Version { .. }))) = read {
+            let error = ChainError::Damaged { number: 0, error };
+            return Err(ReplicaError::Chain { sequence, error });
+        }
+        let read = read.and_then(|(entry, read)| Some((entry, read.ok()?)));
+        let ours = read.filter(|(_, (head, _))| head.database == file.place.database);
+        left.end = None;
+        let Some((entry, (head, records))) = ours else {
+            hole = hole.or(Some(sequence));
+            continue;
+        };
+        let has_more = head.epoch > tail;
+        if has_more && matches!(head.body, Body::Epochs { .. }) && !records.is_empty() {
+            return Err(behind(sequence));
+        }
+        // What the last owner wrote is in its log.
+        let is_known = file.term > 0 && file.term >= head.term;
+        if let Some(hole) = hole.take().filter(|_| has_more && !is_known) {
+            return Err(behind(hole));
+        }
+        (left.term, left.epoch) = (left.term.max(head.term), left.epoch.max(head.epoch));
+        left.number_of = Some((sequence, head.number));
+        left.end = Some(ChainPlace {
+            next: head.number + 1,
+            previous: hash_entry(entry),
+            term: head.term,
+            epoch: head.epoch,
+            time: head.time,
+            ..ChainPlace::first(head.database)
+        });
+    }
+    let has_seen_all = file.place.next > 0 && file.sequence > ends.last;
+    let is_last_owner = file.term > 0 && file.term >= left.term;
+    match hole {
+        Some(hole) if !has_seen_all && !is_last_owner => Err(behind(hole)),
+        _ => Ok(left),
+    }
+}
+
+/// The place at which a new beginning stands, and the last message before it.
+async fn begin(stream: &EntryStream, file: &NodeFile, left: Left) -> Result<(ChainPlace, u64), ReplicaError> {
+    let is_short = file.place.next > 0 && left.last + 1 < file.sequence;
+    if let Some(end) = left.end.filter(|_| !is_short) {
+        return Ok((end, left.last));
+    }
+    let mut last = left.last;
+    if is_short {
+        // Others have seen messages that the stream has lost: what comes now is none of them.
+        let below = file.sequence + MESSAGES_APART;
+        stream.trim(below).await?;
+        last = stream.ends().await?.last;
+        if last + 1 < below {
+            return Err(ReplicaError::Lost { last, seen: below - 1 });
+        }
+    }
+    let (sequence, number) = match left.number_of {
+        Some(known) => known,
+        None if file.place.next > 0 => (file.sequence, file.place.next),
+        None => (1, 0),
+    };
+    // A break comes first.
+    let next = last + 2 - (sequence - number);
+    let (term, epoch) = (left.term.max(file.term).max(file.place.term), left.epoch.max(file.place.epoch));
+    let place =
+        ChainPlace { next, term, epoch, time: file.place.time, ..ChainPlace::first(file.place.database) };
+    Ok((place, last))
+}
