@@ -62,14 +62,18 @@ impl Standstill {
         Standstill { beats: u64::MAX, since: now, next_warning: Duration::ZERO }
     }
 
-    /// Looks at the pulse of a shard that is parked or is not. For how long it has stood still;
-    /// nothing for one that is parked, which waits for others and is woken by them.
-    pub(crate) fn look(&mut self, pulse: &Pulse, is_parked: bool, now: Instant) -> Duration {
-        let beats = pulse.beats();
-        if is_parked || beats != self.beats {
-            (self.beats, self.since) = (beats, now);
+    /// Looks at the pulse of a shard. For how long it has stood still.
+    pub(crate) fn look(&mut self, pulse: &Pulse, now: Instant) -> Duration {
+        if pulse.beats() != self.beats {
+            self.excuse(pulse, now);
         }
         now.saturating_duration_since(self.since)
+    }
+
+    /// Up to now the shard has not stood still: it is parked, say, waits for others, and is woken
+    /// by them.
+    pub(crate) fn excuse(&mut self, pulse: &Pulse, now: Instant) {
+        (self.beats, self.since) = (pulse.beats(), now);
     }
 
     /// Whether a standstill of `still` is to be warned of, the first time after `first` and then
@@ -102,7 +106,7 @@ mod tests {
             if second <= 10 {
                 pulse.beat();
             }
-            let still = standstill.look(&pulse, false, now);
+            let still = standstill.look(&pulse, now);
             if standstill.warns(still, Duration::from_secs(2)) {
                 warned.push(still.as_secs());
             }
@@ -111,12 +115,13 @@ mod tests {
         // It moves again, and another one is warned of anew.
         pulse.beat();
         let now = begun + Duration::from_secs(200);
-        let still = standstill.look(&pulse, false, now);
+        let still = standstill.look(&pulse, now);
         assert!(still.is_zero() && !standstill.warns(still, Duration::from_secs(2)));
-        let still = standstill.look(&pulse, false, now + Duration::from_secs(3));
+        let still = standstill.look(&pulse, now + Duration::from_secs(3));
         assert!(standstill.warns(still, Duration::from_secs(2)));
         // One that is parked waits for others.
-        assert!(standstill.look(&pulse, true, now + Duration::from_secs(50)).is_zero());
+        standstill.excuse(&pulse, now + Duration::from_secs(50));
+        assert!(standstill.look(&pulse, now + Duration::from_secs(50)).is_zero());
     }
 
     #[test]

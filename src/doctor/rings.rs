@@ -134,18 +134,19 @@ fn judge_switch(switch: &Switch) -> Check {
     let restricted = switch.disabled == Some(1);
     Check::new("kernel.io_uring_disabled", verdict, found)
         .because("It switches io_uring off for the whole machine; every shard is an io_uring executor.")
-        .fixed_by(|| switch_fix(restricted))
+        .fixed_by(|| if restricted { switch_fix() + GROUP_FIX } else { switch_fix() })
 }
 
-fn switch_fix(restricted: bool) -> String {
-    let group = "\ngroup only: sysctl -w kernel.io_uring_group=$(id -g USER)   # as root; then run as USER";
-    format!(
-        "host: sysctl -w kernel.io_uring_disabled=0   # as root\n\
-         host, for good: echo 'kernel.io_uring_disabled = 0' > /etc/sysctl.d/60-io-uring.conf\n\
-         container, Kubernetes: the switch belongs to the host; run the lines above there{}",
-        if restricted { group } else { "" }
-    )
+fn switch_fix() -> String {
+    "host: sysctl -w kernel.io_uring_disabled=0   # as root\n\
+     host, for good: echo 'kernel.io_uring_disabled = 0' > /etc/sysctl.d/60-io-uring.conf\n\
+     container, Kubernetes: the switch belongs to the host; run the lines above there"
+        .into()
 }
+
+/// Where the switch lets a group through.
+const GROUP_FIX: &str =
+    "\ngroup only: sysctl -w kernel.io_uring_group=$(id -g USER)   # as root; then run as USER";
 
 /// Whether this thread is in the group; -1 is no group.
 fn in_group(group: Option<i64>) -> bool {
@@ -248,7 +249,7 @@ fn judge_ring(ring: &Ring, confined: Confined) -> Check {
 fn refusal(errno: Errno, confined: Confined) -> (&'static str, String) {
     match errno {
         Errno::PERM if confined.by_switch => {
-            ("The cause is kernel.io_uring_disabled, see there", switch_fix(false))
+            ("The cause is kernel.io_uring_disabled, see there", switch_fix())
         }
         Errno::PERM if confined.by_filter => (
             "A seccomp filter is in force, and the default profiles of Docker (25 and later) and containerd \

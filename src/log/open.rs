@@ -247,10 +247,15 @@ impl Recovering<'_> {
         self.contents.manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch)
     }
 
-    /// Reads a source once more, and gives `apply` its batches. Of several readers of a source the
-    /// first is `metered`.
-    fn replay(&self, source: &Source, is_metered: bool, mut apply: ApplyBatch<'_>) -> Result<(), LogError> {
-        let Recovering { directory, contents, meter, cuts, .. } = self;
+    /// Reads a source once more, and gives `apply` its batches. Of several readers of a source one
+    /// has the meter.
+    fn replay(
+        &self,
+        source: &Source,
+        meter: Option<&Meter>,
+        mut apply: ApplyBatch<'_>,
+    ) -> Result<(), LogError> {
+        let Recovering { directory, contents, cuts, .. } = self;
         // What a checkpoint holds is of no epoch; what is older than it in the logs is in it.
         let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (self.from(), cuts[run]));
         let each = |place: &SegmentPlace<'_>, batch: &Batch<'_>| {
@@ -262,7 +267,7 @@ impl Recovering<'_> {
             })
         };
         let progress = |bytes| {
-            if is_metered {
+            if let Some(meter) = meter {
                 meter.read(bytes)
             }
         };
@@ -300,7 +305,7 @@ impl Recovering<'_> {
                     let replays = in_parallel(of_run, |(source, _)| {
                         let mut of_log = OldReplay::default();
                         let apply = |batch: &Batch<'_>, from, cut| of_log.apply(batch, from, cut, &types);
-                        self.replay(source, true, Box::new(apply))?;
+                        self.replay(source, Some(self.meter), Box::new(apply))?;
                         Ok(of_log)
                     })?;
                     old.follow(version, replays).map_err(not_migrated)?;
@@ -316,7 +321,8 @@ impl Recovering<'_> {
                     let replays = in_parallel(&all_shares, |(source, share)| {
                         let mut of_log = Replay::<A>::of_share(router, *share);
                         let apply = |batch: &Batch<'_>, from, cut| of_log.apply(batch, from, cut, put);
-                        self.replay(source, share.reader == 0, Box::new(apply))?;
+                        let meter = (share.reader == 0).then_some(self.meter);
+                        self.replay(source, meter, Box::new(apply))?;
                         Ok(of_log)
                     })?;
                     replays.into_iter().for_each(|replay| all.follow(replay));

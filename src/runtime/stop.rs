@@ -34,7 +34,7 @@ pub(super) fn stop<A: Actor>(
     let begun = Instant::now();
     let mut standstills: Vec<_> = shared.pulses.iter().map(|_| Standstill::new(begun)).collect();
     for (standstill, pulse) in standstills.iter_mut().zip(&shared.pulses) {
-        standstill.look(pulse, false, begun);
+        standstill.look(pulse, begun);
     }
     tracing::info!("the runtime stops");
     // What has passed is let run to its end, with all else that was accepted.
@@ -106,7 +106,7 @@ fn join<A: Actor>(
                 break None;
             }
             let now = Instant::now();
-            let still = standstill.look(&shared.pulses[shard], false, now);
+            let still = standstill.look(&shared.pulses[shard], now);
             if now >= gives_up && still >= STUCK_AFTER {
                 break Some(still);
             }

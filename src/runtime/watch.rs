@@ -20,8 +20,11 @@ pub(super) fn watch<A: Actor>(shared: &Shared<A>, stop: &mpsc::Receiver<()>) {
     while stop.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
         shared.replies.look_for_slow(&mut looks, Instant::now());
         for (shard, standstill) in standstills.iter_mut().enumerate() {
-            let is_parked = shared.mailboxes[shard].parking().is_parked();
-            let still = standstill.look(&shared.pulses[shard], is_parked, Instant::now());
+            let (pulse, now) = (&shared.pulses[shard], Instant::now());
+            if shared.mailboxes[shard].parking().is_parked() {
+                standstill.excuse(pulse, now);
+            }
+            let still = standstill.look(pulse, now);
             if standstill.warns(still, first) {
                 match shared.in_turn_for(shard) {
                     Some(turn) => {

@@ -88,20 +88,21 @@ impl Seats {
         let Some(cpu) = self.seats[shard].cpu else { return CpuChange::InPlace };
         let Ok(allowed) = affinity(Path::new("/"), AffinityOf::Thread) else { return CpuChange::InPlace };
         if allowed == [cpu] {
-            return self.note(shard, false, allowed);
+            return self.note(shard, None);
         }
         let mut set = CpuSet::new();
         let is_back = cpu < CpuSet::MAX_CPU && {
             set.set(cpu);
             rustix::thread::sched_setaffinity(None, &set).is_ok()
         };
-        self.note(shard, !is_back, allowed)
+        self.note(shard, (!is_back).then_some(allowed))
     }
 
-    fn note(&self, shard: usize, is_moved: bool, allowed: Vec<usize>) -> CpuChange {
-        match (self.seats[shard].is_moved.swap(is_moved, Ordering::Relaxed), is_moved) {
-            (false, true) => CpuChange::Moved { to: super::cpu_list(&allowed.into_iter().collect()) },
-            (true, false) => CpuChange::Back,
+    /// Notes whether a shard was moved, and to which CPUs.
+    fn note(&self, shard: usize, moved: Option<Vec<usize>>) -> CpuChange {
+        match (self.seats[shard].is_moved.swap(moved.is_some(), Ordering::Relaxed), moved) {
+            (false, Some(to)) => CpuChange::Moved { to: super::cpu_list(&to.into_iter().collect()) },
+            (true, None) => CpuChange::Back,
             _ => CpuChange::InPlace,
         }
     }
