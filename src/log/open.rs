@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use freehold_shard::log::{Batch, SegmentId};
 use freehold_shard::manifest::{Blamed, Fate, Manifest, Run, RunEnd};
-use freehold_shard::recovery::{Home, Migrating, NotUnderstood, OldReplay, Owed, Replay, Share};
+use freehold_shard::recovery::{Home, Migrating, NotUnderstood, OldReplay, RecoveredSend, Replay, Share};
 use freehold_shard::{
     Ack, Actor, Codec, Durability, Epoch, LogStart, OwnerId, PlacementKey, Prefetch, Reading, Router, SendId,
     Shard, Time, WrittenSchema,
@@ -37,7 +37,7 @@ use crate::disk::name::{PIN, UNFINISHED};
 use crate::random::random;
 
 /// A message that is owed, as it runs again.
-pub(crate) struct Owes<A: Actor> {
+pub(crate) struct RestoredSend<A: Actor> {
     pub(crate) send_id: SendId,
     pub(crate) sender: OwnerId,
     pub(crate) due: Option<Time>,
@@ -49,7 +49,7 @@ pub(crate) struct Owes<A: Actor> {
 /// What a shard begins with.
 pub(crate) struct Restored<A: Actor> {
     pub(crate) home: Home<A>,
-    pub(crate) owes: Vec<Owes<A>>,
+    pub(crate) sends: Vec<RestoredSend<A>>,
     pub(crate) first: SegmentId,
     pub(crate) codec: Codec<A>,
 }
@@ -65,7 +65,7 @@ impl<A: Actor> Restored<A> {
             first_send: logs.next_send,
             durability: logs.durability.clone(),
         });
-        for Owes { send_id, sender, due, message, bytes } in self.owes {
+        for RestoredSend { send_id, sender, due, message, bytes } in self.sends {
             match message {
                 Some(message) => shard.restore_send(send_id, sender, due, message, &bytes),
                 None => shard.keep_send(send_id, sender, due, &bytes),
@@ -156,12 +156,12 @@ impl Meter {
     fn found<A: Actor>(
         &self,
         homes: &[Home<A>],
-        owed: &[Vec<Owes<A>>],
+        owed: &[Vec<RestoredSend<A>>],
         migrated_from: Option<u32>,
     ) -> Recovery {
         let count = |is_set_aside| {
-            let owes = owed.iter().flatten();
-            owes.filter(|owes| owes.message.is_none() == is_set_aside).count() as u64
+            let sends = owed.iter().flatten();
+            sends.filter(|sends| sends.message.is_none() == is_set_aside).count() as u64
         };
         Recovery {
             objects: homes.iter().map(|home| home.len() as u64).sum(),
@@ -177,7 +177,7 @@ impl Meter {
 pub(crate) struct Recovered<A: Actor> {
     /// The objects of each shard from now on.
     pub(crate) homes: Vec<Home<A>>,
-    pub(crate) owed: BTreeMap<SendId, Owed>,
+    pub(crate) owed: BTreeMap<SendId, RecoveredSend>,
     pub(crate) summary: Summary,
     /// The earliest version of the actor's types that was migrated.
     pub(crate) migrated_from: Option<u32>,
@@ -198,7 +198,7 @@ pub(crate) struct Summary {
 }
 
 /// The objects of each shard, and the messages that are owed.
-type Replayed<A> = (Vec<Home<A>>, BTreeMap<SendId, Owed>);
+type Replayed<A> = (Vec<Home<A>>, BTreeMap<SendId, RecoveredSend>);
 
 /// What is done with a batch, of the epochs from one up to another.
 type ApplyBatch<'a> = Box<dyn FnMut(&Batch<'_>, Epoch, Epoch) -> Result<(), NotUnderstood> + 'a>;
@@ -449,7 +449,7 @@ where
     let (logs, firsts) = next.begin(shards, reading.written)?;
     let restored = homes.into_iter().zip(owed).zip(firsts);
     let restored =
-        restored.map(|((home, owes), first)| Restored { home, owes, first, codec: *codec }).collect();
+        restored.map(|((home, sends), first)| Restored { home, sends, first, codec: *codec }).collect();
     Ok(Opened { logs, router, restored })
 }
 
@@ -524,7 +524,7 @@ fn blame(
     config: &LogConfig,
     directory: &Directory,
     manifest: &mut Manifest,
-    owed: &BTreeMap<SendId, Owed>,
+    owed: &BTreeMap<SendId, RecoveredSend>,
 ) -> Result<(), LogError> {
     let crashed = manifest.runs.last().filter(|run| run.end.is_none());
     let named = crashed.map_or(Ok(Vec::new()), |run| under_way(directory, run.start))?;
@@ -546,10 +546,10 @@ fn understood<A: Actor>(
     directory: &Directory,
     codec: &Codec<A>,
     manifest: &Manifest,
-    owed: BTreeMap<SendId, Owed>,
+    owed: BTreeMap<SendId, RecoveredSend>,
     shards: usize,
-) -> Result<Vec<Vec<Owes<A>>>, LogError> {
-    let mut by_shard: Vec<Vec<Owes<A>>> = (0..shards).map(|_| Vec::new()).collect();
+) -> Result<Vec<Vec<RestoredSend<A>>>, LogError> {
+    let mut by_shard: Vec<Vec<RestoredSend<A>>> = (0..shards).map(|_| Vec::new()).collect();
     for (send_id, (sender, due, bytes)) in owed {
         let message = match manifest.blamed(send_id).map(|blamed| blamed.fate) {
             Some(Fate::Dropped) => continue,
@@ -560,7 +560,13 @@ fn understood<A: Actor>(
                 Some(message.ok_or(LogError::OwedNotUnderstood { directory, send_id })?)
             }
         };
-        by_shard[(send_id.0 % shards as u64) as usize].push(Owes { send_id, sender, due, message, bytes });
+        by_shard[(send_id.0 % shards as u64) as usize].push(RestoredSend {
+            send_id,
+            sender,
+            due,
+            message,
+            bytes,
+        });
     }
     Ok(by_shard)
 }

@@ -14,7 +14,7 @@ use crate::epoch::durability::Durability;
 use crate::log::batch::{Batch, SegmentId, Tail};
 use crate::log::bounds::Bounds;
 use crate::log::record::SendId;
-use crate::log::recovery::{LogReader, Owed, Replay, Survey, last_complete};
+use crate::log::recovery::{LogReader, RecoveredSend, Replay, Survey, last_complete};
 use crate::placement::Router;
 use crate::shard::Shard;
 use crate::shard::codec::Codec;
@@ -54,7 +54,7 @@ impl Life {
 }
 
 /// What was recovered: the objects by shard, and the messages that are owed.
-type Survivors<A> = (Vec<Home<A>>, BTreeMap<SendId, Owed>);
+type Survivors<A> = (Vec<Home<A>>, BTreeMap<SendId, RecoveredSend>);
 
 /// What is on the disks of these lives, for the shards of a router.
 fn replay<A: Actor<State: DeserializeOwned>>(lives: &[Life], router: Router) -> Survivors<A> {

@@ -92,7 +92,7 @@ enum Ended {
 /// What recovery found.
 struct Recovered {
     homes: Vec<Home<Simulated>>,
-    owed: BTreeMap<SendId, recovery::Owed>,
+    owed: BTreeMap<SendId, recovery::RecoveredSend>,
     cut: Epoch,
     /// How the last run ended.
     end: Option<RunEnd>,

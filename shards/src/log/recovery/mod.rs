@@ -188,7 +188,7 @@ pub fn last_complete_in_copies(after: Epoch, before: &[Survey], copies: &[Survey
 }
 
 /// A message that is owed: who sent it, when it is due, and it in bytes.
-pub type Owed = (OwnerId, Option<Time>, Box<[u8]>);
+pub type RecoveredSend = (OwnerId, Option<Time>, Box<[u8]>);
 
 /// How many changes of a home are put into its table at once: so few that they stay in the cache.
 const CHANGES_MAX: usize = 128;
@@ -234,7 +234,7 @@ pub struct NotUnderstood {
 /// What is owed, without an actor: ids, states and messages are bytes.
 #[derive(Debug, Default)]
 pub struct Owing {
-    owed: BTreeMap<SendId, Owed>,
+    owed: BTreeMap<SendId, RecoveredSend>,
     delivered: HashSet<SendId, ahash::RandomState>,
     /// With when they are due. Of no other time they are owed all the same.
     cancelled: HashSet<(SendId, Time), ahash::RandomState>,
@@ -273,7 +273,7 @@ impl Owing {
     }
 
     /// What is left of it.
-    pub fn finish(mut self) -> BTreeMap<SendId, Owed> {
+    pub fn finish(mut self) -> BTreeMap<SendId, RecoveredSend> {
         let mut owed = std::mem::take(&mut self.owed);
         owed.retain(|send_id, (_, due, _)| !self.is_over(*send_id, *due));
         owed
@@ -392,7 +392,7 @@ impl<A: Stored<State: DeserializeOwned>> Replay<A> {
     }
 
     /// The pending sends that are left.
-    pub fn finish(self) -> BTreeMap<SendId, Owed> {
+    pub fn finish(self) -> BTreeMap<SendId, RecoveredSend> {
         self.owing.finish()
     }
 }

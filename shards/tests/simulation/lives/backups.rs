@@ -30,7 +30,7 @@ pub(super) struct Backup {
     files: Files,
     manifest: Manifest,
     objects: Model,
-    sends: BTreeMap<SendId, recovery::Owed>,
+    sends: BTreeMap<SendId, recovery::RecoveredSend>,
     owed: Owed,
 }
 
