@@ -164,7 +164,7 @@ impl<A: Actor> Snapshot<A> {
             return SnapshotRead::known(Err(SnapshotError::Stopped));
         }
         match single::read(self, shared.router.home(&id), id) {
-            Some(answer) => SnapshotRead(ReadState::One(answer, Birth::now())),
+            Some(answer) => SnapshotRead(ReadState::One(answer, shared.birth)),
             None => SnapshotRead::known(Err(SnapshotError::Overloaded)),
         }
     }
@@ -395,9 +395,17 @@ impl<T: Send + 'static> SnapshotRead<T> {
     ///
     /// # Errors
     /// As awaiting it; on a shard's thread [`SnapshotError::WaitOnShard`] at once.
-    pub fn wait(self) -> Result<T, SnapshotError> {
+    pub fn wait(mut self) -> Result<T, SnapshotError> {
         if waiting::on_shard_thread() {
             return Err(SnapshotError::WaitOnShard);
+        }
+        // Of reads that went together all are there when the first is, and to get ready to sleep
+        // would take longer than the rest of the read.
+        if let ReadState::One(answer, birth) = &mut self.0
+            && !birth.is_elsewhere()
+            && let Some(answer) = answer.take_if_there()
+        {
+            return answer.unwrap_or(Err(SnapshotError::Stopped));
         }
         waiting::block_on(self, waiting::Patience::Park)
     }

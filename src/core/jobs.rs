@@ -65,7 +65,7 @@ pub(crate) struct Permit {
 impl Permit {
     /// One of at most `max`; `None` if as many are held.
     pub(crate) fn one_of(held: &Arc<AtomicUsize>, max: usize) -> Option<Permit> {
-        is_one_more(held, max).then(|| Permit { held: held.clone(), jobs: 1 })
+        (take_room(held, 1, max) == 1).then(|| Permit { held: held.clone(), jobs: 1 })
     }
 
     /// One that the runtime itself takes, which is never refused.
@@ -74,11 +74,11 @@ impl Permit {
         Permit { held: held.clone(), jobs: 1 }
     }
 
-    /// For one job more, if there are fewer than `max`.
-    pub(crate) fn grow(&mut self, max: usize) -> bool {
-        let grows = is_one_more(&self.held, max);
-        self.jobs += usize::from(grows);
-        grows
+    /// For `wanted` jobs more, or for as many as `max` has room for. For how many.
+    pub(crate) fn grow(&mut self, wanted: usize, max: usize) -> usize {
+        let grown = take_room(&self.held, wanted, max);
+        self.jobs += grown;
+        grown
     }
 
     /// For so many jobs less.
@@ -89,10 +89,11 @@ impl Permit {
     }
 }
 
-/// Adds one to `held`, if that is less than `max`.
-fn is_one_more(held: &AtomicUsize, max: usize) -> bool {
-    let more = |held: usize| (held < max).then_some(held + 1);
-    held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+/// Adds `wanted` to `held`, or as much as `max` has room for. How much.
+fn take_room(held: &AtomicUsize, wanted: usize, max: usize) -> usize {
+    let room = |held: usize| wanted.min(max.saturating_sub(held));
+    let more = |held: usize| (room(held) > 0).then(|| held + room(held));
+    held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_or(0, room)
 }
 
 impl Drop for Permit {
@@ -364,7 +365,8 @@ mod tests {
         let ours = Permit::unbounded(&held);
         assert!(Permit::one_of(&held, 3).is_none());
         let mut first = permits.pop().expect("three");
-        assert!(!first.grow(4) && first.grow(6) && first.grow(6) && !first.grow(6));
+        let grown = [first.grow(1, 4), first.grow(1, 6), first.grow(3, 6), first.grow(1, 6)];
+        assert_eq!(grown, [0, 1, 1, 0], "as many as there is room for");
         first.shrink(2);
         assert_eq!(held.load(Ordering::Relaxed), 4);
         drop((permits, first));

@@ -114,6 +114,17 @@ pub(super) struct Answer<T> {
 }
 
 impl<T> Answer<T> {
+    /// The answer, if it is there already; `Some(None)` if the shard has left.
+    pub(super) fn take_if_there(&mut self) -> Option<Option<T>> {
+        match &mut *lock(&self.group) {
+            State::Answered(answers) => {
+                self.is_taken = true;
+                Some(answers.get_mut(self.place).and_then(Option::take))
+            }
+            State::Waiting { .. } => None,
+        }
+    }
+
     /// The answer, if it is there; `Some(None)` if the shard has left. Otherwise `waker`, which is
     /// made only then, is woken when it is, and the group is sent if it was not yet.
     pub(super) fn poll(&mut self, waker: impl FnOnce() -> Waker) -> Poll<Option<T>> {
@@ -224,6 +235,11 @@ mod tests {
         let sent = Arc::<AtomicUsize>::default();
         let group = || Answers::new(Box::new(Sent(sent.clone())));
         let times = || sent.load(Ordering::Relaxed);
+        let looked_at = group();
+        let mut read = looked_at.of(0);
+        assert_eq!((read.take_if_there(), times()), (None, 0), "to look sends nothing");
+        looked_at.hand_over(vec![Some(7)]);
+        assert_eq!(read.take_if_there(), Some(Some(7)));
         let polled = group();
         let (mut one, other) = (polled.of(0), polled.of(1));
         assert_eq!(times(), 0, "nobody wants them yet");

@@ -23,11 +23,15 @@ use crate::core::jobs::{Job, Permit, Progress};
 use crate::core::prefetch::Processor;
 use crate::core::slice::Slice;
 use crate::error::{SnapshotError, panic_message};
+use crate::transport::mailbox::Mailbox;
 
 /// The most objects that are read between two turns.
 const READS: usize = GROUP_MAX;
 /// A queue with so many groups does not wait until a read is polled: the shard begins.
 const UNSENT_MAX: usize = 16;
+/// A queue has at most so many permits more than reads: as many as its last group has reads, so one
+/// that few reads come to takes few.
+const SPARE_PERMITS_MAX: usize = 64;
 
 /// What a read answers.
 pub(super) type ReadOutcome<A> = Result<Option<<A as Actor>::State>, SnapshotError>;
@@ -45,13 +49,43 @@ pub(super) struct ReadQueue<A: Actor>(Mutex<QueuedReads<A>>);
 struct QueuedReads<A: Actor> {
     /// All but the last are full.
     groups: VecDeque<Group<A>>,
-    /// For as many jobs as there are reads. `None` while there are none.
+    /// For as many jobs as there are reads, and some more. `None` while there are none.
     permit: Option<Permit>,
+    /// For so many more. Others count the permits too, so each read that takes one alone has to
+    /// wait for their line of memory.
+    spare_permits: usize,
     /// A job is on its way to the shard, or there.
     has_job: bool,
 }
 
 impl<A: Actor> QueuedReads<A> {
+    /// Takes a permit for a read; `None` if the shard has as many jobs as it may have.
+    fn take_permit(&mut self, mailbox: &Mailbox<A, Command<A>>, max: usize) -> Option<()> {
+        if self.spare_permits == 0 {
+            self.spare_permits = match &mut self.permit {
+                Some(permit) => {
+                    let reads = self.groups.back().map_or(1, |group| group.ids.len());
+                    permit.grow(reads.clamp(1, SPARE_PERMITS_MAX), max)
+                }
+                none => {
+                    *none = Some(mailbox.permit(max)?);
+                    1
+                }
+            };
+        }
+        self.spare_permits = self.spare_permits.checked_sub(1)?;
+        Some(())
+    }
+
+    /// What the job takes along: the reads, and a permit for as many.
+    fn take_reads(&mut self) -> (VecDeque<Group<A>>, Option<Permit>) {
+        let spare = take(&mut self.spare_permits);
+        if let Some(permit) = &mut self.permit {
+            permit.shrink(spare);
+        }
+        (take(&mut self.groups), self.permit.take())
+    }
+
     fn push(&mut self, id: A::Id, unsent: impl FnOnce() -> Box<dyn UnsentGroup>) -> Answer<ReadOutcome<A>> {
         if self.groups.back().is_none_or(|group| group.ids.len() == GROUP_MAX) {
             self.groups.push_back(Group { ids: Vec::new(), to: Answers::new(unsent()) });
@@ -69,7 +103,12 @@ impl<A: Actor> QueuedReads<A> {
 
 impl<A: Actor> ReadQueue<A> {
     pub(super) fn new() -> Self {
-        ReadQueue(Mutex::new(QueuedReads { groups: VecDeque::new(), permit: None, has_job: false }))
+        ReadQueue(Mutex::new(QueuedReads {
+            groups: VecDeque::new(),
+            permit: None,
+            spare_permits: 0,
+            has_job: false,
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, QueuedReads<A>> {
@@ -88,10 +127,7 @@ pub(super) fn read<A: Actor>(
     let (mailbox, max) = (&shared.mailboxes[shard.index()], shared.config.jobs_max);
     let (answer, wants_job) = {
         let waiting = &mut *snapshot.open.queue(shard).lock();
-        match &mut waiting.permit {
-            Some(permit) => permit.grow(max).then_some(())?,
-            none => *none = Some(mailbox.permit(max)?),
-        }
+        waiting.take_permit(mailbox, max)?;
         let answer = waiting.push(id, || Box::new(UnsentReads { snapshot: snapshot.clone(), shard }));
         (answer, waiting.groups.len() >= UNSENT_MAX && waiting.wants_job())
     };
@@ -152,8 +188,7 @@ impl<A: Actor> ReadJob<A> {
     fn take_more(&mut self) -> bool {
         if self.groups.is_empty() {
             let mut waiting = self.snapshot.open.queue(self.shard).lock();
-            self.groups = take(&mut waiting.groups);
-            self.permit = waiting.permit.take();
+            (self.groups, self.permit) = waiting.take_reads();
             waiting.has_job = !self.groups.is_empty();
         }
         !self.groups.is_empty()
@@ -207,8 +242,7 @@ impl<A: Actor> Drop for ReadJob<A> {
             // The shard has left. A group that is dropped tells the callers so.
             let waiting = &mut *self.snapshot.open.queue(self.shard).lock();
             waiting.has_job = false;
-            self.groups.extend(waiting.groups.drain(..));
-            waiting.permit = None;
+            self.groups.extend(waiting.take_reads().0);
             return;
         }
         for (to, outcomes) in take(&mut self.answered) {
