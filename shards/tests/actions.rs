@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
+use freehold_shard::log::SegmentId;
 use freehold_shard::testing::Bench;
 use freehold_shard::*;
 use serde::{Deserialize, Serialize};
@@ -143,4 +145,66 @@ fn perform_is_refused_without_a_performer_or_an_action_or_room() {
         assert!(bench.ask(Message::Begin(1, 2, 3, false)).is_ok());
         assert_eq!(bench.get(1), Some(&(3 * times)));
     }
+}
+
+/// Which of the actions of its message an action is.
+fn nth(action: &BegunAction<Remote>) -> u64 {
+    match action.message {
+        Message::Add(.., nth) => nth,
+        ref other => panic!("{other:?} is no action"),
+    }
+}
+
+#[test]
+fn actions_begin_in_their_order_and_one_that_has_no_outcome_waits_behind_the_others() {
+    let limits = Limits { actions_owed_max: 5, ..Limits::default() };
+    let (router, mvcc) = (Router::new(PlacementKey(1), 1), Arc::new(Mvcc::new(1)));
+    let mut shard: Shard<Remote> = Shard::new(ShardIndex(0), router, limits, 1, mvcc).with_performer();
+    // A log has two.
+    for (number, nth) in [(1, 10), (2, 11)] {
+        shard.restore_send(SendId(number), OwnerId(0), None, Message::Add(1, 2, nth), &[]);
+    }
+    let (mut inbox, mut effects) = (Inbox::new(), Effects::new(1));
+    let mut ask = |shard: &mut Shard<Remote>, times| {
+        inbox.envelopes.push(Envelope::Message {
+            message: Message::Begin(1, 2, times, false),
+            sender: OwnerId(0),
+            answer_to: ReturnAddress::Outside { slot: 0, generation: 0 },
+        });
+        shard.turn(Time(0), &mut inbox, &mut effects);
+        effects.answers.pop().expect("it is answered").1
+    };
+    let no_room = Err(AskError::Aborted(AccessError::NoRoom { waiting: 5 }));
+    assert_eq!(ask(&mut shard, 4), no_room, "those of the log are owed, too");
+    assert!(ask(&mut shard, 3).is_ok());
+    let mut begin = || shard.begin_action().expect("there are some");
+    let (first, second) = (begin(), begin());
+    assert_eq!((nth(&first), nth(&second), shard.actions()), (10, 11, (3, 2)));
+    shard.put_action_back(first);
+    assert_eq!(ask(&mut shard, 1), no_room, "what has begun is owed until it ends");
+    let order: Vec<_> = std::iter::from_fn(|| shard.begin_action()).map(|begun| nth(&begun)).collect();
+    assert_eq!((order, shard.actions()), (vec![0, 1, 2, 10], (0, 5)));
+}
+
+/// A message of an earlier run that may end the process is looked at alone.
+#[test]
+fn no_action_begins_while_a_message_is_looked_at_alone() {
+    let (router, durability) = (Router::new(PlacementKey(1), 1), Arc::new(Durability::new(1, Epoch(0))));
+    let mvcc = Arc::new(Mvcc::logged(1, durability.clone()));
+    let shard: Shard<Remote> = Shard::new(ShardIndex(0), router, Limits::default(), 1, mvcc);
+    let mut shard = shard.with_performer().with_log(LogStart {
+        codec: Codec::new(),
+        ack: Ack::Durable,
+        first: SegmentId { database: 1, log: 0, segment: 0, start: 2 },
+        segment_bytes: 64 << 10,
+        first_send: 2,
+        durability,
+    });
+    let action = Message::Add(1, 2, 0);
+    let bytes = postcard::to_allocvec(&action).expect("it can be written");
+    shard.restore_send(SendId(1), OwnerId(0), None, action, &bytes);
+    shard.hold_resumed(true);
+    assert!(shard.begin_action().is_none());
+    shard.hold_resumed(false);
+    assert!(shard.begin_action().is_some());
 }

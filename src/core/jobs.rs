@@ -283,6 +283,8 @@ impl<T, F> Drop for Steps<T, F> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use freehold_shard::{Limits, Mvcc, PlacementKey, Router, ShardIndex, Time};
 
     use super::*;
@@ -341,6 +343,100 @@ mod tests {
             let_go(jobs.take_done());
         }
         each.into_iter().for_each(|awaited| assert_eq!(awaited.wait(), [Ok(())]));
+    }
+
+    type Noted = Arc<Mutex<Vec<u32>>>;
+
+    /// A job that notes its name, takes as long as a round, and says this once.
+    fn noting(noted: &Noted, name: u32, first: Progress<()>) -> (Box<dyn Job<Accounts>>, EachShard<()>) {
+        let (each, mut reporters) = EachShard::new(1);
+        let (noted, mut first) = (noted.clone(), Some(first));
+        let step = move |_: &mut Shard<Accounts, Processor>| {
+            noted.lock().expect("no job panics").push(name);
+            let begun = Instant::now();
+            while begun.elapsed() < ROUND_MAX {}
+            first.take().unwrap_or(Progress::Done(()))
+        };
+        (job(Permit::unbounded(&Arc::default()), reporters.next().expect("one"), step), each)
+    }
+
+    fn took(noted: &Noted) -> Vec<u32> {
+        std::mem::take(&mut *noted.lock().expect("no job panics"))
+    }
+
+    #[test]
+    fn those_of_all_epochs_that_have_ended_go_on_in_the_order_they_came() {
+        let ((mut shard, mvcc), mut jobs) = (shard(), Jobs::new());
+        let (noted, now) = (Noted::default(), mvcc.epochs().epoch());
+        let closed = |epochs| Progress::Waits(Wait::Closed(Epoch(now.0 + epochs)));
+        // Everything is durable where there is no log.
+        let firsts = [closed(1), closed(1), closed(2), Progress::Waits(Wait::Durable(now))];
+        let mut awaited = Vec::new();
+        for (name, first) in (0..).zip(firsts) {
+            let (job, each) = noting(&noted, name, first);
+            jobs.enqueue(job);
+            awaited.push(each);
+        }
+        run_all(&mut jobs, &mut shard);
+        run_all(&mut jobs, &mut shard);
+        assert_eq!(took(&noted), [0, 1, 2, 3, 3]);
+        for _ in 0..2 {
+            mvcc.epochs().open(Time(0));
+        }
+        shard.enter();
+        jobs.wake(&mut shard);
+        assert_eq!(jobs.ready.len(), 3, "those of both epochs");
+        run_all(&mut jobs, &mut shard);
+        assert_eq!(took(&noted), [0, 1, 2]);
+        let_go(jobs.take_done());
+        awaited.into_iter().for_each(|awaited| assert_eq!(awaited.wait(), [Ok(())]));
+    }
+
+    #[test]
+    fn a_round_ends_after_its_time_and_what_goes_on_is_behind_the_others() {
+        let ((mut shard, _), mut jobs) = (shard(), Jobs::new());
+        let noted = Noted::default();
+        let mut awaited = Vec::new();
+        for name in 0..3 {
+            let (job, each) = noting(&noted, name, Progress::GoesOn);
+            jobs.enqueue(job);
+            awaited.push(each);
+        }
+        for name in [0, 1, 2, 0, 1, 2] {
+            jobs.run(&mut shard);
+            assert_eq!(took(&noted), [name], "one takes a whole round");
+        }
+        assert_eq!((jobs.has_ready(), jobs.take_done().len()), (false, 3));
+    }
+
+    #[test]
+    fn all_of_them_are_let_go_of_at_the_end() {
+        let ((mut shard, mvcc), mut jobs) = (shard(), Jobs::new());
+        let (noted, later) = (Noted::default(), Epoch(mvcc.epochs().epoch().0 + 1));
+        let firsts = [
+            Progress::Done(()),
+            Progress::Waits(Wait::Closed(later)),
+            Progress::Waits(Wait::Durable(later)),
+            Progress::GoesOn,
+        ];
+        let mut awaited = Vec::new();
+        for first in firsts {
+            let (job, each) = noting(&noted, 0, first);
+            jobs.enqueue(job);
+            awaited.push(each);
+        }
+        // One of each: the last has had no turn.
+        for _ in 0..3 {
+            jobs.run(&mut shard);
+        }
+        let places = (jobs.done.len(), jobs.closing.lists.len(), jobs.durable.lists.len(), jobs.ready.len());
+        assert_eq!(places, (1, 1, 1, 1));
+        let all = jobs.drain();
+        assert_eq!(all.len(), 4);
+        let_go(all);
+        let outcomes: Vec<_> = awaited.into_iter().flat_map(EachShard::wait).collect();
+        assert_eq!(outcomes[0], Ok(()));
+        assert!(outcomes[1..].iter().all(|outcome| *outcome == Err(TaskError::Cancelled)), "{outcomes:?}");
     }
 
     #[test]

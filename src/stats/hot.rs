@@ -196,6 +196,34 @@ mod tests {
     }
 
     #[test]
+    fn an_id_without_a_place_takes_that_of_the_least_and_inherits_its_count() {
+        let begun = Instant::now();
+        let mut hot = HotWindows::new(begun);
+        (0..PLACES as u64).for_each(|id| hot.count(begun, Heat::Touched, id, 10 + id));
+        // It had the least, and has no more.
+        hot.count(begun, Heat::Touched, 0, 5);
+        hot.count(begun, Heat::Touched, 999, 3);
+        let rates = rates(&mut hot, begun);
+        let of = |id| rates.iter().find(|(of, _)| *of == id).map(|(_, rate)| *rate);
+        assert_eq!((of(0), of(1), of(999)), (Some(15.0), None, Some(11.0 + 3.0)));
+    }
+
+    #[test]
+    fn waits_of_two_windows_are_added_and_a_long_silence_ends_both() {
+        let begun = Instant::now();
+        let mut hot = HotWindows::new(begun);
+        hot.count(begun, Heat::Waited, 7_u64, 20);
+        hot.count(begun + WINDOW, Heat::Waited, 7, 30);
+        let mut waited = Vec::new();
+        hot.rates(begun + WINDOW, Heat::Waited, &mut waited);
+        assert_eq!(waited, [(7, 5.0)]);
+        assert_eq!(rates(&mut hot, begun + WINDOW), [], "it was waited for, and not touched");
+        let mut silent = HotWindows::new(begun);
+        silent.count(begun, Heat::Touched, 7, 300);
+        assert_eq!(rates(&mut silent, begun + 2 * WINDOW), []);
+    }
+
+    #[test]
     fn an_object_that_has_cooled_down_leaves_after_two_windows() {
         let begun = Instant::now();
         let mut hot = HotWindows::new(begun);
