@@ -52,6 +52,8 @@ where
                     let made = checkpointing.came(done, &appender);
                     let is_repaired = was_repairing && !checkpointing.is_repairing();
                     self.shared.say(|status| status.repaired += u64::from(is_repaired));
+                    // First the bytes: who sees the checkpoint finds what is left behind it.
+                    self.say_of_owner(&appender, &receiver, checkpointing.stream_bytes(&appender));
                     self.say_of_checkpoint(made);
                 }
                 found = repairing.wait() => match found {

@@ -7,16 +7,16 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use freehold::backup::{Files, backup};
 use freehold::{Ack, CommitLog, LocalLog};
 use freehold_replica::{Login, Repair, ReplicaConfig, ReplicaError, Role, verify};
 use futures_util::{StreamExt, TryStreamExt};
+use rustix::process::Signal;
 
 use super::bank::{Message, PAYMENTS};
 use super::joining::as_another;
 use super::servers::Servers;
 use super::support::Watchdog;
-use super::{LONG, assert_has, is, open, pay, shown, until};
+use super::{LONG, assert_has, is, open, open_with_much_log, pay, shown, until};
 
 /// The first message of the stream.
 fn first(servers: &Servers) -> u64 {
@@ -209,75 +209,38 @@ fn a_database_that_is_only_read_has_checkpoints() {
     assert_eq!((b.status().restored, shown(&b)), (1, (0..5).collect()));
 }
 
-// Snapshots end epochs in which nothing is committed, and nobody waits for the stream. The copy has
-// those epochs, and the stream gets them because the checkpoint is to be named behind them.
+// Under load something is always on its way. Nothing more is sent until a checkpoint has begun, so
+// what waits then is behind its place.
 #[test]
-fn a_checkpoint_of_epochs_that_nobody_awaits_is_named() {
-    let watchdog = Watchdog::new("a_checkpoint_of_epochs_that_nobody_awaits_is_named");
-    let Some(servers) = Servers::start("a_checkpoint_of_epochs_that_nobody_awaits_is_named", 1) else {
-        return;
-    };
-    let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
-    let applied = ReplicaConfig { ack: Ack::Applied, ..servers.config("a") };
-    let a = open(places[0].path(), applied).expect("nobody owns it");
-    let bank = a.handle().expect("it is the owner");
-    pay(&bank, 0..5);
-    let copied = || {
-        let to = tempfile::tempdir().expect("a place");
-        let made = backup(&places[0].path().join("log"), &to.path().join("copy"), Files::Linked);
-        made.expect("it is made").epoch
-    };
-    for round in 1..6 {
-        watchdog.feed();
-        // Until the copy has more than the stream, for a moment at least.
-        let mut paid = round * 1000;
-        while copied() <= a.status().epoch {
-            for _ in 0..round % 2 + 1 {
-                let snapshot = a.with_runtime(|runtime| runtime.handle().snapshot().wait().map(drop));
-                snapshot.expect("it is the owner").expect("it is taken");
-            }
-            pay(&bank, paid..paid + 1);
-            paid += 1;
-        }
-        a.checkpoint().expect("it is made");
-    }
-    let b = open(places[1].path(), servers.config("b")).expect("it joins");
-    assert_eq!(b.status().restored, 1);
-}
-
-// Under load something is always on its way. Nothing more is sent until a checkpoint has begun.
-#[test]
-fn a_checkpoint_begins_under_load() {
-    let _watchdog = Watchdog::new("a_checkpoint_begins_under_load");
-    let Some(servers) = Servers::start("a_checkpoint_begins_under_load", 1) else { return };
+fn a_checkpoint_begins_while_much_waits() {
+    let _watchdog = Watchdog::new("a_checkpoint_begins_while_much_waits");
+    let Some(servers) = Servers::start("a_checkpoint_begins_while_much_waits", 1) else { return };
     let place = tempfile::tempdir().expect("a place");
-    // Nobody waits for the stream, and entries are short: it always lags behind.
+    // Nobody waits for the stream, and entries are short.
     let config = ReplicaConfig {
         ack: Ack::Applied,
         entry_bytes_max: 4 << 10,
-        checkpoint_bytes: 1 << 30,
+        answer_within: Duration::from_secs(60),
         ..servers.config("a")
     };
-    let a = open(place.path(), config).expect("nobody owns it");
+    let a = open_with_much_log(place.path(), 1, config).expect("nobody owns it");
     let bank = a.handle().expect("it is the owner");
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_over.load(Ordering::SeqCst) {
-                // Several epochs wait, and no more than leave soon.
-                if a.status().bytes_waiting < 256 << 10 {
-                    let many = (0..100).map(|number| Message::Pay { number });
-                    assert!(bank.ask_all(many).wait().iter().all(Result::is_ok));
-                } else {
-                    std::thread::yield_now();
-                }
-            }
-        });
-        until(&a, |status| status.bytes_waiting > 128 << 10);
-        let made = a.checkpoint();
-        is_over.store(true, Ordering::SeqCst);
-        made.expect("it is made");
-    });
+    servers.signal(0, Signal::STOP);
+    while a.status().bytes_waiting < 512 << 10 {
+        let many = (0..100).map(|number| Message::Pay { number });
+        assert!(bank.ask_all(many).wait().iter().all(Result::is_ok));
+    }
+    servers.signal(0, Signal::CONT);
+    let left = std::sync::atomic::AtomicU64::new(0);
+    let is_made = a.wait_until(
+        |status| {
+            left.store(status.stream_bytes, Ordering::SeqCst);
+            status.checkpoints.0 > 0
+        },
+        LONG,
+    );
+    let left = left.into_inner();
+    assert!(is_made && left > 256 << 10, "it begins after 64 KiB, and {left} bytes are behind it");
 }
 
 // Somebody removes a part of it as soon as it is there. Nothing may be let go of for it.

@@ -69,6 +69,17 @@ where
     Replicated::open(config, log, replica)
 }
 
+/// A node on so many shards, whose own log is so long that it makes no checkpoint by itself.
+fn open_with_much_log(
+    directory: &Path,
+    shards: usize,
+    replica: ReplicaConfig,
+) -> Result<Replicated<Bank>, ReplicaError> {
+    let idle = Idle::Spin(Duration::ZERO);
+    let config = Config { shards: Shards::Count(shards), idle, ..Config::default() };
+    Replicated::open(config, LogConfig::at(directory), replica)
+}
+
 /// Waits until the node's status is so.
 #[track_caller]
 fn until(node: &Replicated<Bank>, is_so: impl Fn(&NodeStatus) -> bool) {

@@ -134,6 +134,8 @@ fn a_log_that_is_behind_what_was_trimmed_founds_nothing() {
     // Once there is nothing behind it, and once something.
     for (before, behind) in [(5..10, 10..10), (10..15, 15..20)] {
         pay(&bank, before);
+        // The message before the second one's place says nothing of what was paid.
+        a.checkpoint().expect("it is made");
         let object = a.checkpoint().expect("it is made").object;
         pay(&bank, behind);
         as_another(&servers, async |context, _| {
