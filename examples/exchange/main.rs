@@ -125,6 +125,7 @@ enum Refused {
     Access(#[from] AccessError<Id>),
 }
 
+/// What a user has of cash, or of a symbol's shares, to change it. A new user has some.
 fn cash<'o>(objects: &'o mut Objects<'_, Exchange>, user: User) -> Result<&'o mut u64, Refused> {
     Ok(&mut objects.write_or_insert_with(user, || Account(CASH))?.0)
 }
