@@ -253,8 +253,8 @@ impl ReplicaError {
         matches!(self, Servers { .. } | SyncUnknown { .. } | Missing { .. })
     }
 
-    /// Whether something of the stream or of its checkpoint is not as it was written. A checkpoint of
-    /// its owner repairs that.
+    /// Whether something of the stream or of its checkpoint is not as it was written. A checkpoint
+    /// of its owner repairs that.
     pub(crate) fn is_damage(&self) -> bool {
         use ReplicaError::{Chain, Checkpoint, Missing};
         match self {

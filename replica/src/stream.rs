@@ -359,8 +359,8 @@ impl EntryStream {
         let _ = sent.await;
     }
 
-    /// Says that something of the stream is not as it was written. It may be lost, and is said again
-    /// as long as it is so.
+    /// Says that something of the stream is not as it was written. It may be lost, and is said
+    /// again as long as it is so.
     pub(crate) async fn report(&self, error: &ReplicaError) {
         let says = error.to_string();
         let sent = timeout(self.answer_within, self.client.publish(self.damage_subject.clone(), says.into()));

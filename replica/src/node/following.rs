@@ -111,7 +111,7 @@ where
             };
             let took = match took {
                 Err(error) if (error.is_passing() || error.is_damage()) && Instant::now() < until => {
-                    // The owner may repair it. The first time, the stream may just have been trimmed.
+                    // The owner may repair it. The first time it may just have been trimmed.
                     if error.is_damage() && std::mem::replace(&mut is_damaged, true) {
                         self.stream.report(&error).await;
                     }
@@ -160,15 +160,8 @@ where
                 }
                 Err(error) if error.is_passing() || error.is_damage() => {
                     tracing::debug!(%error, "the stream does not answer, or is damaged");
-                    match damaged {
-                        Some(since) if since.elapsed() > self.replica.patience => {
-                            return Ceases::Fails(error);
-                        }
-                        // The owner may repair it.
-                        Some(_) if error.is_damage() => self.stream.report(&error).await,
-                        // The stream may just have been trimmed.
-                        None if error.is_damage() => damaged = Some(Instant::now()),
-                        _ => {}
+                    if self.is_past_patience(&error, &mut damaged).await {
+                        return Ceases::Fails(error);
                     }
                     // As long as nobody can append, silence means nothing.
                     heard = Instant::now();
@@ -210,6 +203,25 @@ where
                 },
                 named = shortened(&mut self.shortens) => return Ceases::Shortens(Box::new(named)),
                 () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Reports damage, which the owner may repair: from the second time on, as the stream may just
+    /// have been trimmed. Says whether it has been there for the node's patience.
+    async fn is_past_patience(&self, error: &ReplicaError, damaged: &mut Option<Instant>) -> bool {
+        if !error.is_damage() {
+            return false;
+        }
+        match damaged {
+            Some(since) if since.elapsed() > self.replica.patience => true,
+            Some(_) => {
+                self.stream.report(error).await;
+                false
+            }
+            None => {
+                *damaged = Some(Instant::now());
+                false
             }
         }
     }

@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::Node;
-use super::checkpointing::Checkpointing;
-use super::repairing::{Found, Repairing};
+use super::checkpointing::{Checkpointing, Done};
+use super::repairing::Repairing;
 use crate::appender::Appender;
 use crate::error::ReplicaError;
 use crate::replicated::Command;
@@ -48,29 +48,11 @@ where
                     Err(error) => break (None, Some(error)),
                 },
                 done = checkpointing.wait() => {
-                    let was_repairing = checkpointing.is_repairing();
-                    let made = checkpointing.came(done, &appender);
-                    let is_repaired = was_repairing && !checkpointing.is_repairing();
-                    self.shared.say(|status| status.repaired += u64::from(is_repaired));
-                    // First the bytes: who sees the checkpoint finds what is left behind it.
-                    self.say_of_owner(&appender, &receiver, checkpointing.stream_bytes(&appender));
-                    self.say_of_checkpoint(made);
+                    self.checkpoint_came(done, &mut checkpointing, &appender, &receiver);
                 }
-                found = repairing.wait() => match found {
-                    Found::Report(why) => {
-                        tracing::debug!(why, "a reader has found damage");
-                        if !checkpointing.is_repairing() {
-                            repairing.look(&self.stream, appender.next_sequence() - 1);
-                        }
-                    }
-                    Found::Damage(error) => {
-                        tracing::warn!(%error, "the stream is damaged: a checkpoint of this node's log repairs it");
-                        checkpointing.repair();
-                    }
-                    // What the reader has found may be behind all that this owner has appended.
-                    Found::Whole if appender.is_quiet() => appender.still(),
-                    Found::Whole | Found::Nothing => {}
-                },
+                found = repairing.wait() => {
+                    repairing.take_note(found, &self.stream, &mut appender, &mut checkpointing);
+                }
                 _ = beats.tick() => {
                     if self.is_dead() {
                         break (None, None);
@@ -112,6 +94,23 @@ where
     fn is_dead(&self) -> bool {
         let runtime = self.shared.runtime.read().unwrap_or_else(PoisonError::into_inner);
         runtime.as_ref().is_some_and(|runtime| runtime.stats().phase == Phase::Dead)
+    }
+
+    /// Takes note of a step of a checkpoint that is done.
+    fn checkpoint_came(
+        &self,
+        done: Done,
+        checkpointing: &mut Checkpointing,
+        appender: &Appender,
+        receiver: &EpochReceiver,
+    ) {
+        let was_repairing = checkpointing.is_repairing();
+        let made = checkpointing.came(done, appender);
+        let is_repaired = was_repairing && !checkpointing.is_repairing();
+        self.shared.say(|status| status.repaired += u64::from(is_repaired));
+        // First the bytes: who sees the checkpoint finds what is left behind it.
+        self.say_of_owner(appender, receiver, checkpointing.stream_bytes(appender));
+        self.say_of_checkpoint(made);
     }
 
     /// Says that a checkpoint was made, or given up.

@@ -11,6 +11,8 @@ use async_nats::Subscriber;
 use futures_util::StreamExt;
 use tokio::task::JoinHandle;
 
+use super::checkpointing::Checkpointing;
+use crate::appender::Appender;
 use crate::config::Repair;
 use crate::error::ReplicaError;
 use crate::stream::EntryStream;
@@ -47,11 +49,36 @@ impl Repairing {
     }
 
     /// Begins to read the stream up to message `until`, if it has not just done so.
-    pub(super) fn look(&mut self, stream: &EntryStream, until: u64) {
+    fn look(&mut self, stream: &EntryStream, until: u64) {
         if self.scan.is_none() && Instant::now() >= self.not_before {
             let stream = stream.clone();
             let scan = tokio::spawn(async move { scan(&stream, until).await });
             self.scan = Some((scan, Instant::now()));
+        }
+    }
+
+    /// Takes note of what was heard or found.
+    pub(super) fn take_note(
+        &mut self,
+        found: Found,
+        stream: &EntryStream,
+        appender: &mut Appender,
+        checkpointing: &mut Checkpointing,
+    ) {
+        match found {
+            Found::Report(why) => {
+                tracing::debug!(why, "a reader has found damage");
+                if !checkpointing.is_repairing() {
+                    self.look(stream, appender.next_sequence() - 1);
+                }
+            }
+            Found::Damage(error) => {
+                tracing::warn!(%error, "the stream is damaged: a checkpoint of this node's log repairs it");
+                checkpointing.repair();
+            }
+            // What the reader has found may be behind all that this owner has appended.
+            Found::Whole if appender.is_quiet() => appender.still(),
+            Found::Whole | Found::Nothing => {}
         }
     }
 

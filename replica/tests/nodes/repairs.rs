@@ -244,8 +244,8 @@ fn flip(file: &Path) {
     std::fs::write(file, bytes).expect("it is written");
 }
 
-// A server cuts its file where the bit is. Alone it has lost what it acknowledged, and the owner has
-// it; of three, the others have it.
+// A server cuts its file where the bit is. Alone it has lost what it acknowledged, and the owner
+// has it; of three, the others have it.
 #[test]
 fn a_bit_that_flips_in_a_servers_file_loses_nothing() {
     let watchdog = Watchdog::new("a_bit_that_flips_in_a_servers_file_loses_nothing");

@@ -205,8 +205,8 @@ impl Appends {
         self.take_room(Fault::NarrowResume);
     }
 
-    /// Takes a database over behind a checkpoint of all of it, because what is before cannot be read
-    /// from its begin. The checkpoint's place is the one behind the takeover
+    /// Takes a database over behind a checkpoint of all of it, because what is before cannot be
+    /// read from its begin. The checkpoint's place is the one behind the takeover
     /// ([`Appends::founded`]). All of it is appended together, so that no reader finds the one
     /// without the other (*whole-founding*). If the hash of the message before is not known, a
     /// message that is none stands in its place: a node that has seen that message does not go on
