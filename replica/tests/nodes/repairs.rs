@@ -115,6 +115,7 @@ fn a_report_of_damage_that_there_is_none_changes_nothing() {
     until(&a, |status| status.latency.appends > appended);
     // If it repaired something, it would be by this one.
     a.checkpoint().expect("it is made");
+    until(&a, |status| status.checkpoints.0 > 0);
     assert_eq!((a.status().repaired, a.status().checkpoints), (0, (1, 0)));
 }
 
