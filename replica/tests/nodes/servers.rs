@@ -178,6 +178,13 @@ impl Servers {
         running.kill().and_then(|()| running.wait().map(drop)).expect("it can be killed");
     }
 
+    /// Kills a server, and starts it with an empty disk.
+    pub fn empty(&mut self, at: usize) {
+        self.kill(at);
+        fs::remove_dir_all(self.directory.path().join(format!("store-{at}"))).expect("it has one");
+        self.run(at);
+    }
+
     /// The files of a server in which the messages of the database's stream are.
     pub fn blocks(&self, at: usize) -> Vec<PathBuf> {
         let messages = format!("store-{at}/jetstream/APP/streams/FREEHOLD_bank/msgs");

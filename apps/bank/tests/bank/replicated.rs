@@ -73,7 +73,7 @@ impl Node {
 #[test]
 fn a_bank_that_is_stopped_is_gone_on_with_by_another() {
     let _watchdog = Watchdog::new("a_bank_that_is_stopped_is_gone_on_with_by_another");
-    let Some(servers) = Servers::start("a_bank_that_is_stopped_is_gone_on_with_by_another", 1) else {
+    let Some(mut servers) = Servers::start("a_bank_that_is_stopped_is_gone_on_with_by_another", 1) else {
         return;
     };
     let (directory, payments) = (TempDir::new().unwrap(), messy(9_000));
@@ -105,6 +105,13 @@ fn a_bank_that_is_stopped_is_gone_on_with_by_another() {
     assert!(complained.contains("took the database over in term 2"), "{complained}");
     // It comes back, and finds that all was decided.
     let (said, _) = Node::start(&servers, directory.path(), "a", listed).ends(0);
+    assert!(said.contains("9,000 only read"), "{said}");
+    assert_eq!(read(&directory, "balances.csv"), balances_csv(&held));
+    // The stream is gone with its disk. The bank says so, and its log founds it anew.
+    servers.empty(0);
+    let (_, complained) = Node::start(&servers, directory.path(), "a", listed).ends(2);
+    assert!(complained.contains("Repair::FromThisLog"), "{complained}");
+    let (said, _) = Node::start(&servers, directory.path(), "a", &format!("{listed} --repair")).ends(0);
     assert!(said.contains("9,000 only read"), "{said}");
     assert_eq!(read(&directory, "balances.csv"), balances_csv(&held));
 }
