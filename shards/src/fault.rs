@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     LockTwice,
     /// A pair does not lock its object where it begins.
     PairUnlocked,
+    /// A turn in stages does not ask whether objects are still as it saw them.
+    TrustStage,
     /// A pair that comes back changes its object whoever needs what that was.
     SettleBlind,
     /// A pair that began at its higher home waits at the lower and keeps its lock.
@@ -153,7 +155,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 55] = [
+    pub(crate) const ALL: [Fault; 56] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -166,6 +168,7 @@ impl Fault {
         Fault::IgnoreLocks,
         Fault::LockTwice,
         Fault::PairUnlocked,
+        Fault::TrustStage,
         Fault::SettleBlind,
         Fault::WaitDownwards,
         Fault::PublishHomeOnly,

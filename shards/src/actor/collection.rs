@@ -95,8 +95,8 @@ enum Standing {
     Guest(Option<usize>),
 }
 
-/// Whether `sender` may write the object in `slot`: what [`BeforeImage::of`] asks too. (One
-/// function for both cost an order of an exchange 74 instructions.)
+/// Whether `sender` may write the object in `slot`: what [`BeforeImage::may_write`] asks too.
+/// (One function for both cost an order of an exchange 74 instructions.)
 fn check_writer<A: Actor>(slot: &ObjectSlot<A>, sender: OwnerId) -> Result<(), AccessError<A::Id>> {
     let id = slot.id;
     match slot.ownership() {

@@ -530,7 +530,8 @@ impl<A: Actor> Objects<'_, A> {
             if self.first.access == Access::Read && slot.is_held() {
                 return Err(self.run.missing.miss(self.first.id, Access::Write));
             }
-            self.first_before = Some(BeforeImage::of(slot, index, self.sender)?);
+            let ownership = BeforeImage::<A>::may_write(slot, self.sender)?;
+            self.first_before = Some(BeforeImage { slot: index, ownership, state: slot.state.clone() });
             self.first.saved = true;
             if slot.needs_commit(&self.run.epoch_state) {
                 self.run.commit_work.add(CommitWork::CHANGES);
@@ -554,11 +555,11 @@ fn other_writable<A: Actor>(
         if target.access == Access::Read && slot.is_held() {
             return Err(run.missing.miss(id, Access::Write));
         }
-        let before = BeforeImage::of(slot, target.slot, sender)?;
+        let ownership = BeforeImage::<A>::may_write(slot, sender)?;
         if slot.needs_commit(&run.epoch_state) {
             run.commit_work.add(CommitWork::CHANGES);
         }
-        run.before.push(before);
+        run.before.push(BeforeImage { slot: target.slot, ownership, state: slot.state.clone() });
         target.saved = true;
     }
     Ok(target.slot)

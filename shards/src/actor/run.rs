@@ -122,9 +122,15 @@ impl<A: Actor> RunState<A> {
             self.find_one(target);
         }
         let named = targets.first.as_ref()?;
-        let hash = self.partition.hash(&named.id);
-        let (slot, is_reserved) = self.partition.find(hash, &named.id);
-        Some(Target { id: named.id, hash: Some(hash), slot, access: named.access, is_reserved, saved: false })
+        Some(self.found(named.id, named.access))
+    }
+
+    /// Looks an object up.
+    #[inline(always)]
+    pub(crate) fn found(&self, id: A::Id, access: Access) -> Target<A::Id> {
+        let hash = self.partition.hash(&id);
+        let (slot, is_reserved) = self.partition.find(hash, &id);
+        Target { id, hash: Some(hash), slot, access, is_reserved, saved: false }
     }
 
     #[inline(always)]
@@ -195,13 +201,9 @@ pub(crate) struct BeforeImage<A: Actor> {
 }
 
 impl<A: Actor> BeforeImage<A> {
-    /// What the object in `slot`, number `index`, is before `sender` writes it, if it may.
+    /// Who may write the object in `slot`, if `sender` may.
     #[inline(always)]
-    pub(crate) fn of(
-        slot: &ObjectSlot<A>,
-        index: SlotIndex,
-        sender: OwnerId,
-    ) -> Result<BeforeImage<A>, AccessError<A::Id>> {
+    pub(crate) fn may_write(slot: &ObjectSlot<A>, sender: OwnerId) -> Result<Ownership, AccessError<A::Id>> {
         let ownership = slot.ownership();
         match ownership {
             Ownership::Owned(owner) if owner == sender => {}
@@ -211,7 +213,7 @@ impl<A: Actor> BeforeImage<A> {
             Ownership::Owned(owner) => return Err(AccessError::NotOwner { id: slot.id, owner, sender }),
             Ownership::Immutable => return Err(AccessError::Immutable { id: slot.id }),
         }
-        Ok(BeforeImage { slot: index, ownership, state: slot.state.clone() })
+        Ok(ownership)
     }
 
     /// Which object it is of, and whether that existed.

@@ -36,13 +36,18 @@ impl<A: Actor> Engine<A> {
     }
 
     /// The same for a transaction.
-    #[inline]
+    #[inline(always)]
     pub(super) fn answer_for(
         &mut self,
         transaction: &Transaction<A>,
         outcome: Outcome<A>,
         effects: &mut Effects<A>,
     ) {
+        // Most are asked from outside.
+        if let to @ ReturnAddress::Outside { .. } = transaction.answer_to {
+            effects.answers.push((to, outcome));
+            return;
+        }
         let message = || transaction.message.as_ref().expect("a transaction under way has its message");
         self.answer(transaction.answer_to, message, outcome, effects);
     }

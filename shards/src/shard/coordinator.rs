@@ -146,6 +146,12 @@ impl<A: Actor> Engine<A> {
             transaction.records.clear();
             transaction.records.shrink_to(RECORDS_KEPT);
         }
+        self.put_away(transaction);
+    }
+
+    /// The same for a box that keeps nothing else: no message, state, piece or record.
+    #[inline]
+    pub(super) fn put_away(&mut self, transaction: Box<Transaction<A>>) {
         // As many as may be under way: fewer, and a shard with its hands full would make and drop
         // boxes all the time.
         if self.spare.len() < self.run.limits.transactions_max {
@@ -307,7 +313,7 @@ impl<A: Actor> Engine<A> {
     }
 
     /// A transaction that this shard passed on in `epoch` has come back.
-    #[inline]
+    #[inline(always)]
     pub(super) fn came_back(&mut self, epoch: Epoch) {
         let is_only = self.in_doubt.len() == 1;
         match self.in_doubt.front_mut() {
@@ -318,6 +324,7 @@ impl<A: Actor> Engine<A> {
     }
 
     /// The same if it may have been the last of its epoch.
+    #[inline(never)]
     fn last_came_back(&mut self, epoch: Epoch) {
         let place = self.in_doubt.iter_mut().find(|(of, _)| *of == epoch);
         let (_, transactions) = place.expect("what comes back was passed on");
@@ -411,7 +418,7 @@ impl<A: Actor> Engine<A> {
 
     /// What came of it is known: who waits is answered, if that is not for the origin to do. `back`
     /// is where the box goes next.
-    #[inline]
+    #[inline(always)]
     pub(super) fn end(
         &mut self,
         transaction: &mut Transaction<A>,

@@ -275,8 +275,8 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let mut targets = Addressees::new();
         let first = self.engine.run.find(&message, &mut targets);
         let (Some(first), [other]) = (&first, targets.others.as_slice()) else { return Err(message) };
-        let Some(pair) = self.engine.box_of_pair(first, other) else { return Err(message) };
-        self.engine.begin_prepared_pair(pair, message, sender, answer_to, effects);
+        let Some(pair) = self.engine.pair_of(first, other) else { return Err(message) };
+        self.engine.begin_pair_of(pair, message, sender, answer_to, effects);
         Ok(())
     }
 
@@ -327,45 +327,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
             if let Some(ahead) = envelopes.as_slice().get(boxes_ahead - 1) {
                 prefetch_box::<A, P>(ahead);
             }
-            match envelope {
-                Envelope::Message { message, sender, answer_to } if !staged => {
-                    self.run_message(message, sender, answer_to, effects);
-                }
-                Envelope::Message { message, sender, answer_to } => {
-                    match self.run::<{ CallSite::Turn as u8 }>(true, at, &message, sender, effects) {
-                        TurnOutcome::Done(outcome) => {
-                            self.engine.answer(answer_to, || &message, outcome, effects)
-                        }
-                        TurnOutcome::Later(extra) => {
-                            self.engine.begin(message, sender, answer_to, extra, effects)
-                        }
-                    }
-                }
-                Envelope::Lock(transaction) => self.engine.lock(transaction, effects),
-                Envelope::Apply(transaction) => self.engine.apply(transaction, effects),
-                Envelope::Release { slot, passed_in } => self.engine.release(slot, passed_in, effects),
-                Envelope::Finish(transaction) => self.engine.finish(transaction, effects),
-                Envelope::Restart(transaction) => self.engine.send(transaction, effects),
-                Envelope::Answer { call, outcome } => {
-                    let to = ReturnAddress::Shard { shard: self.engine.run.shard, call };
-                    match &mut self.engine.journal {
-                        // It waited where it comes from.
-                        Some(journal) => journal.arrived(to, outcome),
-                        None => effects.answers.push((to, outcome)),
-                    }
-                }
-                Envelope::Delivered { send_id, epoch } => {
-                    if let Some(journal) = &mut self.engine.journal {
-                        journal.delivered(send_id, epoch, &self.engine.run.epoch_state);
-                    }
-                }
-                Envelope::Cancel { timer, epoch } => self.engine.cancelled(timer, epoch),
-                Envelope::Mark(epoch) => {
-                    if let Some(journal) = &mut self.engine.journal {
-                        journal.sends.mark(epoch);
-                    }
-                }
-            }
+            self.take(envelope, staged.then_some(at), effects);
             if staged {
                 self.stage(at + UNDER_WAY, envelopes.as_slice(), UNDER_WAY - 1);
             }
@@ -373,23 +335,66 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
     }
 
+    /// Goes on with what an envelope brings. `staged` is its number if the turn works in stages.
+    /// Apart from the loop, which would otherwise ask of each envelope what is left of it.
+    #[inline(always)]
+    fn take(&mut self, envelope: Envelope<A>, staged: Option<usize>, effects: &mut Effects<A>) {
+        match envelope {
+            Envelope::Message { message, sender, answer_to } => {
+                self.run_message(message, staged, sender, answer_to, effects);
+            }
+            Envelope::Lock(transaction) => self.engine.lock(transaction, effects),
+            Envelope::Apply(transaction) => self.engine.apply(transaction, effects),
+            Envelope::Release { slot, passed_in } => self.engine.release(slot, passed_in, effects),
+            Envelope::Finish(transaction) => self.engine.finish(transaction, effects),
+            Envelope::Restart(transaction) => self.engine.send(transaction, effects),
+            Envelope::Answer { call, outcome } => {
+                let to = ReturnAddress::Shard { shard: self.engine.run.shard, call };
+                match &mut self.engine.journal {
+                    // It waited where it comes from.
+                    Some(journal) => journal.arrived(to, outcome),
+                    None => effects.answers.push((to, outcome)),
+                }
+            }
+            Envelope::Delivered { send_id, epoch } => {
+                if let Some(journal) = &mut self.engine.journal {
+                    journal.delivered(send_id, epoch, &self.engine.run.epoch_state);
+                }
+            }
+            Envelope::Cancel { timer, epoch } => self.engine.cancelled(timer, epoch),
+            Envelope::Mark(epoch) => {
+                if let Some(journal) = &mut self.engine.journal {
+                    journal.sends.mark(epoch);
+                }
+            }
+        }
+    }
+
     /// Runs a message that came by itself, or begins it.
     fn run_message(
         &mut self,
         message: A::Message,
+        staged: Option<usize>,
         sender: OwnerId,
         answer_to: ReturnAddress,
         effects: &mut Effects<A>,
     ) {
-        let mut targets = Addressees::new();
-        let first = self.engine.run.find(&message, &mut targets);
+        let mut named = Addressees::new();
+        let (first, targets) = match staged {
+            None => (self.engine.run.find(&message, &mut named), &mut named),
+            Some(at) => {
+                let targets = &mut self.under_way[at % UNDER_WAY];
+                self.engine.find_again(targets);
+                (targets.first, targets)
+            }
+        };
         if let (Some(first), [other]) = (&first, targets.others.as_slice())
-            && let Some(pair) = self.engine.box_of_pair(first, other)
+            && let Some(pair) = self.engine.pair_of(first, other)
         {
-            return self.engine.begin_prepared_pair(pair, message, sender, answer_to, effects);
+            return self.engine.begin_pair_of(pair, message, sender, answer_to, effects);
         }
         const FROM: u8 = CallSite::Envelope as u8;
-        match run_found::<A, FROM>(&mut self.engine, &message, sender, first, &mut targets, effects) {
+        match run_found::<A, FROM>(&mut self.engine, &message, sender, first, targets, effects) {
             TurnOutcome::Done(outcome) => self.engine.answer(answer_to, || &message, outcome, effects),
             TurnOutcome::Later(extra) => self.engine.begin(message, sender, answer_to, extra, effects),
         }
@@ -473,7 +478,15 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         self.engine.begin(message, batch.sender, answer_to, extra, effects);
     }
 
+    #[inline]
     fn fire_timers(&mut self, effects: &mut Effects<A>) {
+        if self.engine.run.timers_waiting > 0 {
+            self.fire_due(effects);
+        }
+    }
+
+    #[inline(never)]
+    fn fire_due(&mut self, effects: &mut Effects<A>) {
         let mut left = self.turn_messages_max;
         while left > 0
             && self.may_come_due(self.engine.next_due())

@@ -28,7 +28,8 @@ use crate::actor::outcome::ReturnAddress;
 use crate::actor::run::CommitWork;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::object::{OwnerId, Ownership};
+use crate::object::{ObjectId, OwnerId, Ownership};
+use crate::placement::ShardIndex;
 use crate::shard::engine::{CallSite, Engine, Prepared, RunOutcome, Start};
 use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::transaction::effects::Effects;
@@ -40,11 +41,49 @@ use crate::transaction::{Carried, Transaction, TransactionEnd};
 /// not wait for ever.
 const DETOURS_MAX: u8 = 3;
 
+/// Two objects of a message: one is free here, and the other is at home on another shard.
+pub(super) struct Pair<'t, Id> {
+    here: &'t Target<Id>,
+    there: &'t Target<Id>,
+    home: ShardIndex,
+}
+
+impl<Id: ObjectId> Pair<'_, Id> {
+    /// The places of its two objects in a box: that of `shard` first.
+    #[inline(always)]
+    fn places<'b, A: Actor<Id = Id>>(
+        &self,
+        transaction: &'b mut Transaction<A>,
+        shard: ShardIndex,
+    ) -> [&'b mut Carried<A>; 2] {
+        if transaction.objects.len() != 2 {
+            self.make_room(transaction);
+        }
+        let [lower, higher] = transaction.objects.as_mut_slice() else {
+            unreachable!("there are two places now")
+        };
+        if self.home < shard { [higher, lower] } else { [lower, higher] }
+    }
+
+    /// Gives a box that had other objects, or none, places for two.
+    #[cold]
+    fn make_room<A: Actor<Id = Id>>(&self, transaction: &mut Transaction<A>) {
+        transaction.objects.clear();
+        for target in [self.here, self.there] {
+            transaction.objects.push(Carried::new(target.id, self.home, target.access, NO_SLOT));
+        }
+    }
+}
+
 impl<A: Actor> Engine<A> {
-    /// A box with these two objects of a message, if one is free here and the other is at home on
+    /// The pair of these two objects of a message, if one is free here and the other is at home on
     /// another shard.
-    #[inline]
-    pub(super) fn box_of_pair(&mut self, one: &Target<A::Id>, other: &Target<A::Id>) -> Option<Prepared<A>> {
+    #[inline(always)]
+    pub(super) fn pair_of<'t>(
+        &self,
+        one: &'t Target<A::Id>,
+        other: &'t Target<A::Id>,
+    ) -> Option<Pair<'t, A::Id>> {
         let (here, there) = match (one.is_clear(), other.is_clear()) {
             (true, false) => (one, other),
             (false, true) => (other, one),
@@ -53,43 +92,88 @@ impl<A: Actor> Engine<A> {
         if there.slot != NO_SLOT {
             return None;
         }
-        let (shard, home) = (self.run.shard, self.run.router.home(&there.id));
-        if home == shard {
-            return None;
-        }
-        // A crowd at the higher home does no harm: who waits there has its other object already.
-        let is_higher = home < shard;
-        let is_hot = !is_higher && self.run.partition.slot(here.slot).is_hot();
-        let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
-        transaction.is_reverse = is_higher || is_hot;
-        match transaction.objects.as_mut_slice() {
-            // Written in place: made apart and moved there they cost a hundred instructions more.
-            [lower, higher] => {
-                let (mine, its) = if is_higher { (higher, lower) } else { (lower, higher) };
-                mine.name(here.id, shard, here.access, here.slot);
-                its.name(there.id, home, there.access, NO_SLOT);
-            }
-            _ => {
-                transaction.objects.push(Carried::new(here.id, shard, here.access, here.slot));
-                let its = Carried::new(there.id, home, there.access, NO_SLOT);
-                transaction.objects.insert(usize::from(!is_higher), its);
-            }
-        }
-        let start = if is_hot { Start::Elsewhere } else { Start::Here };
-        Some(Prepared { transaction, start })
+        let home = self.run.router.home(&there.id);
+        (home != self.run.shard).then_some(Pair { here, there, home })
     }
 
-    /// Begins the pair of this message: the rare parts of [`Engine::begin`] are left out.
+    /// A box with these two objects of a message, if they are a pair.
+    pub(super) fn box_of_pair(&mut self, one: &Target<A::Id>, other: &Target<A::Id>) -> Option<Prepared<A>> {
+        let pair = self.pair_of(one, other)?;
+        Some(self.box_for(&pair))
+    }
+
+    /// A box with its two objects.
+    fn box_for(&mut self, pair: &Pair<'_, A::Id>) -> Prepared<A> {
+        let shard = self.run.shard;
+        // A crowd at the higher home does no harm: who waits there has its other object already.
+        let is_higher = pair.home < shard;
+        let is_hot = !is_higher && self.run.partition.slot(pair.here.slot).is_hot();
+        let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
+        transaction.is_reverse = is_higher || is_hot;
+        let [mine, its] = pair.places(&mut transaction, shard);
+        mine.name(pair.here.id, shard, pair.here.access, pair.here.slot);
+        its.name(pair.there.id, pair.home, pair.there.access, NO_SLOT);
+        let start = if is_hot { Start::Elsewhere } else { Start::Here };
+        Prepared { transaction, start }
+    }
+
+    /// Begins the pair of this message, in one step if it has no pieces, and its object here is not
+    /// hot. The rare parts of [`Engine::begin`] are left out.
     #[inline(always)]
-    pub(super) fn begin_prepared_pair(
+    pub(super) fn begin_pair_of(
         &mut self,
-        pair: Prepared<A>,
+        pair: Pair<'_, A::Id>,
         message: A::Message,
         sender: OwnerId,
         answer_to: ReturnAddress,
         effects: &mut Effects<A>,
     ) {
-        let Prepared { mut transaction, start } = pair;
+        let Pair { here, there, home } = pair;
+        let (shard, epoch) = (self.run.shard, self.run.epoch_state.epoch);
+        let is_higher = home < shard;
+        let slot = self.run.partition.slot_mut(here.slot);
+        if Self::HAS_PIECES || !is_higher && slot.is_hot() {
+            return self.begin_rare_pair(pair, message, sender, answer_to, effects);
+        }
+        debug_assert!(
+            slot.id == here.id && slot.may_lock(here.access),
+            "locked-until-applied: {:?} was free a moment ago",
+            here.id
+        );
+        slot.cool_down(self.run.counters.consensus);
+        if !fault::is_on(Fault::PairUnlocked) {
+            slot.lock(here.access);
+        }
+        let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
+        transaction.is_reverse = is_higher;
+        transaction.address(message, sender, answer_to, shard);
+        let [mine, its] = pair.places(&mut transaction, shard);
+        // Written in place: made apart and moved there they cost a hundred instructions more.
+        mine.name(here.id, shard, here.access, here.slot);
+        its.name(there.id, home, there.access, NO_SLOT);
+        (mine.passed_in, mine.ownership) = (epoch, slot.ownership());
+        self.run.counters.spanning += 1;
+        self.in_flight += 1;
+        // In place: what is returned and caught is copied twice.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| mine.state = slot.state.clone())) {
+            return self.not_copied(transaction, usize::from(is_higher), payload, effects);
+        }
+        if fault::is_on(Fault::EarlyRelease) {
+            self.locks.unlock(&mut self.run.partition, here.slot, None);
+        }
+        self.passes_on(home, transaction, effects);
+    }
+
+    /// The same for a pair that may have pieces, or whose object here is hot.
+    fn begin_rare_pair(
+        &mut self,
+        pair: Pair<'_, A::Id>,
+        message: A::Message,
+        sender: OwnerId,
+        answer_to: ReturnAddress,
+        effects: &mut Effects<A>,
+    ) {
+        let Prepared { mut transaction, start } = self.box_for(&pair);
         self.run.counters.spanning += 1;
         if Self::HAS_PIECES {
             self.begin_pieces(&message, &mut transaction);
@@ -161,8 +245,7 @@ impl<A: Actor> Engine<A> {
         if guest.home == shard || here.home != shard {
             return Some(transaction);
         }
-        let mut target = Target::found(here.id, NO_SLOT, here.access);
-        self.run.find_one(&mut target);
+        let target = self.run.found(here.id, here.access);
         here.slot = target.slot;
         if !target.is_clear() {
             return Some(transaction);
@@ -172,8 +255,8 @@ impl<A: Actor> Engine<A> {
             journal.lent.clear();
         }
         self.run.commit_work.add_if(guest.ownership == Ownership::Shared, CommitWork::CHANGES);
-        let (epoch, state) = (self.run.epoch_state.epoch, guest.state.take());
-        let lent = self.run.partition.lend_to_guest(guest.id, epoch, guest.ownership, state);
+        let epoch = self.run.epoch_state.epoch;
+        let lent = self.run.partition.lend_to_guest(guest.id, epoch, guest.ownership, &mut guest.state);
         if Self::HAS_PIECES {
             self.lend_pieces(&mut transaction.pieces);
         }
@@ -216,11 +299,11 @@ impl<A: Actor> Engine<A> {
         let is_blind = fault::is_on(Fault::SettleBlind);
         let needs_old = self.run.epoch_state.needs_old() && !is_blind;
         let has_pieces = Self::HAS_PIECES && !transaction.pieces.is_empty();
-        if has_pieces || self.journal.is_some() || self.versions.len() > 0 || needs_old {
+        let is_committed = matches!(transaction.end, Some(TransactionEnd::Committed(_)));
+        if !is_committed || has_pieces || self.journal.is_some() || self.versions.len() > 0 || needs_old {
             return Some(transaction);
         }
         let (shard, epoch) = (self.run.shard, transaction.epoch);
-        let Some(TransactionEnd::Committed(kept)) = &mut transaction.end else { return Some(transaction) };
         let [lower, higher] = transaction.objects.as_mut_slice() else { return Some(transaction) };
         let (here, there) = if lower.home == shard { (lower, higher) } else { (higher, lower) };
         let slot = self.run.partition.slot_mut(here.slot);
@@ -237,21 +320,25 @@ impl<A: Actor> Engine<A> {
             slot.set_ownership(here.ownership);
             slot.state = here.state.take();
             slot.stamp(if fault::is_on(Fault::ApplyLocally) { self.run.epoch_state.epoch } else { epoch });
+        } else {
+            here.state = None;
         }
+        // A run that was undone, or a detour, may have left one.
+        there.state = None;
         if !fault::is_on(Fault::EarlyRelease) && slot.unlock_for_next() {
             self.locks.grant(&mut self.run.partition, here.slot, transaction.message.as_ref());
         }
-        let kept = kept.take();
         self.came_back(here.passed_in);
         if transaction.origin == shard {
-            if let Some(outcome) = kept {
+            if let Some(TransactionEnd::Committed(kept)) = &mut transaction.end
+                && let Some(outcome) = kept.take()
+            {
                 self.answer_for(&transaction, outcome, effects);
             }
-            transaction.end = None;
             self.in_flight -= 1;
-            self.keep_spare(transaction);
+            transaction.message = None;
+            self.put_away(transaction);
         } else {
-            transaction.end = Some(TransactionEnd::Committed(kept));
             effects.outboxes[transaction.origin.index()].push_back(Envelope::Finish(transaction));
         }
         self.run_ready(effects);

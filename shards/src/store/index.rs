@@ -42,6 +42,11 @@ fn full(buckets: usize) -> usize {
     buckets * 5
 }
 
+/// Looks for this slot.
+fn is_at(slot: SlotIndex) -> impl Fn(SlotIndex) -> Option<()> {
+    move |found| (found == slot).then_some(())
+}
+
 /// The hash of an id: 32 bits, never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IdHash(NonZeroU32);
@@ -81,13 +86,14 @@ impl Table {
         1 << (32 - self.shift)
     }
 
-    /// The bucket and place of the entry of `hash` that `is_it` accepts, and its slot.
+    /// The bucket and place of the entry of `hash` that `look` accepts, its slot, and what `look`
+    /// has seen there.
     #[inline]
-    fn find(
+    fn find<T>(
         &self,
         hash: IdHash,
-        mut is_it: impl FnMut(SlotIndex) -> bool,
-    ) -> Option<(usize, usize, SlotIndex)> {
+        mut look: impl FnMut(SlotIndex) -> Option<T>,
+    ) -> Option<(usize, usize, SlotIndex, T)> {
         let wanted = u32x8::splat(hash.0.get());
         let mut at = self.bucket(hash.0.get());
         // The end of the table comes into sight only in an old one, whose end was moved.
@@ -97,8 +103,8 @@ impl Table {
             while equal != 0 {
                 let place = equal.trailing_zeros() as usize % PLACES;
                 let slot = bucket[PLACES + place].wrapping_sub(1);
-                if is_it(slot) {
-                    return Some((at, place, slot));
+                if let Some(seen) = look(slot) {
+                    return Some((at, place, slot, seen));
                 }
                 equal &= equal - 1;
             }
@@ -181,13 +187,18 @@ impl Index {
         self.len
     }
 
-    /// The slot filed under `hash` that `is_it` accepts.
+    /// The slot filed under `hash` that `look` accepts, and what that has seen there. (Noted beside
+    /// it by `look`, that went through memory.)
     #[inline(always)]
-    pub(crate) fn find(&self, hash: IdHash, mut is_it: impl FnMut(SlotIndex) -> bool) -> Option<SlotIndex> {
-        match self.table.find(hash, &mut is_it) {
-            Some((_, _, slot)) => Some(slot),
+    pub(crate) fn find<T>(
+        &self,
+        hash: IdHash,
+        mut look: impl FnMut(SlotIndex) -> Option<T>,
+    ) -> Option<(SlotIndex, T)> {
+        match self.table.find(hash, &mut look) {
+            Some((_, _, slot, seen)) => Some((slot, seen)),
             None if self.old.is_none() => None,
-            None => self.find_old(hash, is_it),
+            None => self.find_old(hash, look),
         }
     }
 
@@ -200,13 +211,13 @@ impl Index {
     }
 
     #[inline(never)]
-    fn find_old(&self, hash: IdHash, is_it: impl FnMut(SlotIndex) -> bool) -> Option<SlotIndex> {
-        self.old.as_ref()?.find(hash, is_it).map(|(_, _, slot)| slot)
+    fn find_old<T>(&self, hash: IdHash, look: impl FnMut(SlotIndex) -> Option<T>) -> Option<(SlotIndex, T)> {
+        self.old.as_ref()?.find(hash, look).map(|(_, _, slot, seen)| (slot, seen))
     }
 
     /// Files `slot`, which must not be in the index, under `hash`.
     pub(crate) fn insert(&mut self, hash: IdHash, slot: SlotIndex) {
-        debug_assert!(self.find(hash, |found| found == slot).is_none(), "found-once: {slot} is in the index");
+        debug_assert!(self.find(hash, is_at(slot)).is_none(), "found-once: {slot} is in the index");
         if self.old.is_none() && self.len >= full(self.table.size()) {
             let doubled = Table::new(self.table.size() * 2);
             self.old = Some(std::mem::replace(&mut self.table, doubled));
@@ -218,10 +229,10 @@ impl Index {
 
     /// Takes `slot`, filed under `hash`, out of the index; `false` if it is not there.
     pub(crate) fn remove(&mut self, hash: IdHash, slot: SlotIndex) -> bool {
-        if let Some((bucket, place, _)) = self.table.find(hash, |found| found == slot) {
+        if let Some((bucket, place, ..)) = self.table.find(hash, is_at(slot)) {
             self.table.remove(bucket, place);
         } else if let Some(old) = &mut self.old
-            && let Some((bucket, place, _)) = old.find(hash, |found| found == slot)
+            && let Some((bucket, place, ..)) = old.find(hash, is_at(slot))
         {
             (old.buckets[bucket][place], old.buckets[bucket][PLACES + place]) = (0, REMOVED);
         } else {
@@ -284,7 +295,7 @@ mod tests {
             );
         }
         for slot in 0..slots {
-            assert_eq!(index.find(hash(slot.wrapping_mul(0x9e37_79b9)), |found| found == slot), Some(slot));
+            assert_eq!(index.find(hash(slot.wrapping_mul(0x9e37_79b9)), is_at(slot)), Some((slot, ())));
         }
     }
 
@@ -324,7 +335,7 @@ mod tests {
             }
             for slot in 0..next {
                 for at in 0..40 {
-                    let found = index.find(hash(spread(at)), |found| found == slot).is_some();
+                    let found = index.find(hash(spread(at)), is_at(slot)).is_some();
                     prop_assert_eq!(found, model.get(&slot) == Some(&spread(at)), "slot {} at {}", slot, at);
                 }
             }

@@ -15,8 +15,9 @@ use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 use crate::store::version::Versions;
 
 /// Up to about this size of a partition prefetching costs more than it saves: it does at 4 MB and
-/// does not at 8 (docs/BENCHMARKS.md).
-const CACHED_BYTES: usize = 5 << 20;
+/// does not at 8 (docs/BENCHMARKS.md). The simulator's partitions are small, and some are to be
+/// worked on in stages, too.
+const CACHED_BYTES: usize = if cfg!(test) { 1 << 9 } else { 5 << 20 };
 /// Bytes of the index for each object, about.
 const BYTES_INDEXED: usize = 16;
 /// Of a large object only the beginning is prefetched.
@@ -104,16 +105,11 @@ impl<I: ObjectId, S> Partition<I, S> {
         if let Some(collection) = id.collection() {
             return (self.orders.find(&collection, id), false);
         }
-        let mut is_reserved = false;
-        let is_it = |slot| {
+        let look = |slot| {
             let slot = self.slot(slot);
-            is_reserved = slot.is_reserved();
-            slot.id == *id
+            (slot.id == *id).then(|| slot.is_reserved())
         };
-        match self.index.find(hash, is_it) {
-            Some(slot) => (slot, is_reserved),
-            None => (NO_SLOT, false),
-        }
+        self.index.find(hash, look).unwrap_or((NO_SLOT, false))
     }
 
     /// Whether looking objects up from memory takes so long that it pays to prefetch.
@@ -130,7 +126,7 @@ impl<I: ObjectId, S> Partition<I, S> {
     /// The slot an object of this hash is likely in, which is prefetched.
     #[inline]
     pub(crate) fn seek<P: Prefetch>(&self, hash: IdHash) -> SlotIndex {
-        let Some(slot) = self.index.find(hash, |_| true) else { return NO_SLOT };
+        let Some((slot, ())) = self.index.find(hash, |_| Some(())) else { return NO_SLOT };
         P::prefetch(self.slot(slot), size_of::<Slot<I, S>>().min(PREFETCHED_BYTES_MAX));
         slot
     }
@@ -247,18 +243,18 @@ impl<I: ObjectId, S> Partition<I, S> {
     }
 
     /// The same for the one guest of a pair, which always has the same slot: whoever takes its
-    /// state out of it has taken it back.
+    /// state out of it has taken it back. Here it is taken out of `state`.
     #[inline]
     pub(crate) fn lend_to_guest(
         &mut self,
         id: I,
         epoch: Epoch,
         ownership: Ownership,
-        state: Option<S>,
+        state: &mut Option<S>,
     ) -> SlotIndex {
         let guest = self.guest;
         if guest == NO_SLOT {
-            self.guest = self.lend_slot(id, epoch, ownership, state);
+            self.guest = self.lend_slot(id, epoch, ownership, state.take());
             return self.guest;
         }
         self.slot_mut(guest).lend_again(id, epoch, ownership, state);

@@ -108,7 +108,7 @@ impl<I: ObjectId, S> Slot<I, S> {
 
     /// Lends a slot again that was taken back. Nothing else has used it.
     #[inline]
-    pub(crate) fn lend_again(&mut self, id: I, epoch: Epoch, ownership: Ownership, state: Option<S>) {
+    pub(crate) fn lend_again(&mut self, id: I, epoch: Epoch, ownership: Ownership, state: &mut Option<S>) {
         debug_assert!(
             !self.live && self.state.is_none() && self.lock & !SHARED == EXCLUSIVE,
             "one-slot-per-object: a guest's slot is nobody else's"
@@ -116,7 +116,7 @@ impl<I: ObjectId, S> Slot<I, S> {
         debug_assert!(!self.has_version && self.queue == NO_QUEUE, "nobody waits for a guest, or reads it");
         (self.id, self.epoch) = (id, epoch);
         self.set_ownership(ownership);
-        self.state = state;
+        self.state = state.take();
     }
 
     /// Who may write it.
