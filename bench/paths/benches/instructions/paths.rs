@@ -21,7 +21,9 @@ use crate::workload::{Counter, Draws, Message, SEED, id_of};
 const FEW: u64 = 10_000;
 const MANY: u64 = 200_000;
 /// Accounts of each shard, for transfers. More than are under way, so none waits for another.
-const ACCOUNTS: usize = 1_000;
+const FEW_ACCOUNTS: usize = 1_000;
+/// The same, so many that turns work in stages.
+const MANY_ACCOUNTS: usize = 100_000;
 /// Messages of a batch, and transactions under way together.
 const TOGETHER: u64 = 64;
 /// Batches before anything is counted.
@@ -42,7 +44,7 @@ pub struct Path {
 }
 
 /// All of them. What a record adds is the difference of two: see [`LOGGED`].
-pub const PATHS: [Path; 8] = [
+pub const PATHS: [Path; 11] = [
     Path { name: "ask_now", about: "a message to one object, at once", run: ask_now },
     Path { name: "turn", about: "the same in batches of 64", run: |count| turn(FEW, count) },
     Path { name: "turn_staged", about: "the same with a table out of cache", run: |count| turn(MANY, count) },
@@ -50,13 +52,24 @@ pub const PATHS: [Path; 8] = [
     Path {
         name: "chain_of_two",
         about: "a transaction over two shards, alone",
-        run: |count| chain_of_two(1, count),
+        run: |count| chain_of_two(Begin::Turn, FEW_ACCOUNTS, 1, count),
     },
     Path {
         name: "chain_of_two_64",
         about: "the same with 64 under way",
-        run: |count| chain_of_two(TOGETHER, count),
+        run: |count| chain_of_two(Begin::Turn, FEW_ACCOUNTS, TOGETHER, count),
     },
+    Path {
+        name: "chain_staged_64",
+        about: "64 under way, with tables out of cache",
+        run: |count| chain_of_two(Begin::Turn, MANY_ACCOUNTS, TOGETHER, count),
+    },
+    Path {
+        name: "chain_by_task_64",
+        about: "64 under way, begun by tasks of a shard",
+        run: |count| chain_of_two(Begin::Task, FEW_ACCOUNTS, TOGETHER, count),
+    },
+    Path { name: "two_objects", about: "two objects on one shard, at once", run: two_objects },
     Path { name: "order_by_hand", about: "an order of an exchange", run: orders::<by_hand::Exchange> },
     Path { name: "order_typed", about: "the same on the layer of `actor!`", run: orders::<typed::Exchange> },
 ];
@@ -199,14 +212,14 @@ struct Pair {
 }
 
 impl Pair {
-    fn open() -> Self {
+    fn open(count: usize) -> Self {
         let router = Router::new(PlacementKey(SEED), 2);
         let mvcc = Arc::new(Mvcc::new(2));
         let mut shards = [shard::<Bank>(0, router, &mvcc), shard::<Bank>(1, router, &mvcc)];
         let mut effects = [Effects::new(2), Effects::new(2)];
         let accounts = [0_u16, 1].map(|at| {
             let lives_there = |id: &u64| router.home(id) == ShardIndex(at);
-            let ids: Vec<u64> = (0..).map(id_of).filter(lives_there).take(ACCOUNTS).collect();
+            let ids: Vec<u64> = (0..).map(id_of).filter(lives_there).take(count).collect();
             for &id in &ids {
                 let place = usize::from(at);
                 let open = Order::Open { id, ownership: Ownership::default() };
@@ -219,16 +232,26 @@ impl Pair {
     }
 
     /// Begins a transfer from a shard's account to the other's.
-    fn send(&mut self, number: u64) {
-        let nth = number as usize % ACCOUNTS;
+    fn send(&mut self, begin: Begin, number: u64) {
+        let nth = number as usize % self.accounts[0].len();
         let message = Order::Transfer { from: self.accounts[0][nth], to: self.accounts[1][nth], amount: 1 };
-        let answer_to = ReturnAddress::Outside { slot: nth as u32, generation: 0 };
-        self.inboxes[0].envelopes.push(Envelope::Message { message, sender: SENDER, answer_to });
+        if begin == Begin::Turn {
+            let answer_to = ReturnAddress::Outside { slot: nth as u32, generation: 0 };
+            self.inboxes[0].envelopes.push(Envelope::Message { message, sender: SENDER, answer_to });
+        } else {
+            let answer_to = ReturnAddress::Shard { shard: ShardIndex(0), call: nth as u32 };
+            let begun = self.shards[0].begin_pair(NOW, SENDER, message, answer_to, &mut self.effects[0]);
+            assert!(begun.is_ok(), "both accounts are free");
+        }
     }
 
     /// Turns and deliveries until nothing moves. Says how many transfers were answered.
     fn settle(&mut self) -> u64 {
         let mut answered = 0;
+        if !self.effects[0].outboxes[1].is_empty() {
+            // What tasks began.
+            self.inboxes[1].envelopes.extend(self.effects[0].outboxes[1].drain(..));
+        }
         while self.inboxes.iter().any(|inbox| !inbox.envelopes.is_empty()) {
             for (at, other) in [(0, 1), (1, 0)] {
                 let effects = &mut self.effects[at];
@@ -244,11 +267,39 @@ impl Pair {
     }
 }
 
-fn chain_of_two(together: u64, count: u64) {
-    let mut pair = Pair::open();
+/// Who begins a transfer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    /// A turn of its first account's shard: it was asked from outside.
+    Turn,
+    /// A task of that shard.
+    Task,
+}
+
+/// Two accounts of one shard, by the call that a task makes.
+fn two_objects(count: u64) {
+    let mut shard = shard::<Bank>(0, Router::new(PlacementKey(SEED), 1), &Arc::new(Mvcc::new(1)));
+    let mut effects = Effects::new(1);
+    let mut ask = |order| shard.ask_now(NOW, SENDER, &order, &mut effects);
+    for number in 0..FEW {
+        let opened = ask(Order::Open { id: id_of(number), ownership: Ownership::default() });
+        opened.unwrap_or_else(|error| panic!("account {number} is not opened: {error}"));
+    }
+    let (mut draws, all) = (Draws::new(FEW, 0), WARM_UP * TOGETHER + count);
+    for _ in 0..all {
+        let from = draws.next_object();
+        let (from, to) = (id_of(from), id_of((from + 1) % FEW));
+        ask(Order::Transfer { from, to, amount: 1 }).unwrap_or_else(|error| panic!("{error}"));
+    }
+    let parts: u64 = shard.objects().map(|(_, _, account)| account.transfers).sum();
+    assert_eq!(parts, 2 * all, "each transfer is made once");
+}
+
+fn chain_of_two(begin: Begin, accounts: usize, together: u64, count: u64) {
+    let mut pair = Pair::open(accounts);
     let all = WARM_UP * TOGETHER + count;
     for first in (0..all).step_by(together as usize) {
-        (first..first + together).for_each(|number| pair.send(number));
+        (first..first + together).for_each(|number| pair.send(begin, number));
         assert_eq!(pair.settle(), together, "every transfer is answered");
     }
     for (shard, expected) in pair.shards.iter().zip([-1, 1]) {
