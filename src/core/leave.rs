@@ -4,7 +4,7 @@
 use std::task::Waker;
 
 use freehold_shard::log::Tail;
-use freehold_shard::{Actor, Effects, Envelope, Inbox, Shard};
+use freehold_shard::{Actor, Effects, Envelope, Shard};
 
 use super::LocalShard;
 use super::jobs::let_go;
@@ -61,7 +61,7 @@ impl<A: Actor> LocalShard<A> {
         let empty = Shard::new(self.index, router, shared.config.limits, 0, shared.mvcc.clone());
         let gone = (
             std::mem::replace(&mut core.shard, empty),
-            std::mem::replace(&mut core.inbox, Inbox::new()),
+            std::mem::take(&mut core.inbox),
             std::mem::replace(&mut core.effects, Effects::new(router.shards())),
         );
         drop(core);
