@@ -13,7 +13,6 @@
 //! An entry has no owner of its own; its record in a log is as short as that of an object of
 //! owner 0.
 
-use std::collections::btree_map;
 use std::ops::{Bound, RangeBounds};
 
 use crate::actor::addressees::Target;
@@ -24,6 +23,7 @@ use crate::fault::{self, Fault};
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
 use crate::store::order::{EntryPlace, IdBounds, OrderIndex, begins_before, ends_behind, is_range};
 use crate::store::slot::{NO_SLOT, SlotIndex};
+use crate::store::tree::{Found, Range};
 
 /// Ranges that one run of a message may miss; those beyond are missed by the next.
 const MISSED_MAX: usize = 256;
@@ -195,8 +195,7 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     /// [`AccessError::NotAnEntry`] if `id` is not of this collection.
     #[inline]
     pub fn get(&self, id: A::Id) -> Result<Option<&A::State>, AccessError<A::Id>> {
-        let slot = self.find(id)?;
-        Ok(if slot == NO_SLOT { None } else { self.slot(slot).state.as_ref() })
+        Ok(self.find(id)?.and_then(|found| self.slot(found.slot).state.as_ref()))
     }
 
     /// The state of the entry `id`, to change it; `None` if it does not exist.
@@ -209,8 +208,8 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     #[inline]
     pub fn get_mut(&mut self, id: A::Id) -> Result<Option<&mut A::State>, AccessError<A::Id>> {
         match self.find(id)? {
-            NO_SLOT => Ok(None),
-            slot => Ok(self.writable(slot)?.state.as_mut()),
+            None => Ok(None),
+            Some(found) => Ok(self.writable(found.slot)?.state.as_mut()),
         }
     }
 
@@ -227,7 +226,7 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         let (slot, existed) = match (self.standing, &has_room) {
             (Standing::Home, Ok(())) => run.partition.find_or_insert_entry(&self.id, id),
             _ => {
-                let find = |order| run.partition.orders.find_in(order, &id);
+                let find = |order| run.partition.find_entry(order, &id);
                 let slot = self.order.map_or(NO_SLOT, find);
                 (slot, slot != NO_SLOT)
             }
@@ -261,8 +260,8 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     /// As [`Collection::get_mut`].
     pub fn remove(&mut self, id: A::Id) -> Result<Option<A::State>, AccessError<A::Id>> {
         match self.find(id)? {
-            NO_SLOT => Ok(None),
-            slot => self.remove_at(slot),
+            None => Ok(None),
+            Some(found) => self.remove_found(found),
         }
     }
 
@@ -294,8 +293,8 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         let bounds = (ids.start_bound().cloned(), ids.end_bound().cloned());
         let partition = &self.objects.run.partition;
         let here = match (self.standing, self.order) {
-            (Standing::Home, Some(order)) => partition.orders.range(order, bounds),
-            _ => btree_map::Range::default(),
+            (Standing::Home, Some(order)) => partition.range(order, bounds),
+            _ => Range::empty(),
         };
         EntryRange { collection: self, here, asked: bounds, left: bounds }
     }
@@ -374,8 +373,7 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         let Some(order) = self.order else { return Vec::new() };
         let orders = &run.partition.orders;
         if orders.len(order) <= CLEARED_SINGLY.max(run.before.len()) {
-            let all = orders.range(order, (Bound::Unbounded, Bound::Unbounded));
-            return all.map(|(_, slot)| *slot).filter(|slot| is_one(*slot)).collect();
+            return orders.live(order).iter().filter(|slot| is_one(*slot)).collect();
         }
         let is_of_this = |slot: &SlotIndex| {
             let slot = self.slot(*slot);
@@ -394,12 +392,12 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         if id.collection() == Some(self.id) { Ok(()) } else { Err(AccessError::NotAnEntry { id }) }
     }
 
-    /// The slot of the entry `id`, or [`NO_SLOT`] if it does not exist.
+    /// Where the entry `id` is, if it exists.
     #[inline]
-    fn find(&self, id: A::Id) -> Result<SlotIndex, AccessError<A::Id>> {
+    fn find(&self, id: A::Id) -> Result<Option<Found>, AccessError<A::Id>> {
         self.check_is_entry(id)?;
         self.check_known(id)?;
-        Ok(self.order.map_or(NO_SLOT, |order| self.objects.run.partition.orders.find_live(order, &id)))
+        Ok(self.order.and_then(|order| self.objects.run.partition.find_live(order, &id)))
     }
 
     /// The message needs what it has not taken along: it runs again with it. Until it has ended, it
@@ -451,18 +449,17 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         known.is_some_and(|known| known.iter().any(has_all)) || fault::is_on(Fault::MissNothing)
     }
 
-    /// The next entry of a range of which `left` is left, and its slot; from the end, or from the
+    /// The next entry of a range of which `left` is left, and where it is; from the end, or from the
     /// beginning. What was `asked` for is what the message takes along if it is not known here.
     fn step(
         &self,
         asked: &IdBounds<A::Id>,
         left: &mut IdBounds<A::Id>,
         is_back: bool,
-    ) -> Option<(A::Id, SlotIndex)> {
+    ) -> Option<(A::Id, Found)> {
         let found = self.order.and_then(|order| {
-            let mut range = self.objects.run.partition.orders.range(order, *left);
-            let found = if is_back { range.next_back() } else { range.next() };
-            found.map(|(id, slot)| (*id, *slot))
+            let found = self.objects.run.partition.end_of_range(order, left, is_back)?;
+            Some((self.slot(found.slot).id, found))
         });
         if self.standing != Standing::Home {
             let end = found.map(|(id, _)| Bound::Included(id));
@@ -475,9 +472,23 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
                 return None;
             }
         }
-        let (id, slot) = found?;
+        let (id, found) = found?;
         *(if is_back { &mut left.1 } else { &mut left.0 }) = Bound::Excluded(id);
-        Some((id, slot))
+        Some((id, found))
+    }
+
+    /// Removes an entry that was just found.
+    #[inline]
+    fn remove_found(&mut self, found: Found) -> Result<Option<A::State>, AccessError<A::Id>> {
+        let before = self.writable(found.slot)?.state.take();
+        if let Some(order) = self.order
+            && before.is_some()
+        {
+            let run = &mut *self.objects.run;
+            run.commit_work.add(CommitWork::CHANGES);
+            run.partition.place_removed(order, found);
+        }
+        Ok(before)
     }
 
     fn remove_at(&mut self, slot: SlotIndex) -> Result<Option<A::State>, AccessError<A::Id>> {
@@ -561,15 +572,16 @@ pub struct EntryWalk<'w, 'c, 'a, A: Actor> {
 struct EntryRange<'r, 'c, 'a, A: Actor> {
     collection: &'r Collection<'c, 'a, A>,
     /// What is left of it, if the collection is at home here.
-    here: btree_map::Range<'r, A::Id, SlotIndex>,
+    here: Range<'r, A::Id>,
     asked: IdBounds<A::Id>,
     /// What is left of it, if it is not.
     left: IdBounds<A::Id>,
 }
 
 impl<'r, A: Actor> EntryRange<'r, '_, '_, A> {
-    fn state(&self, (id, slot): (A::Id, SlotIndex)) -> Option<(A::Id, &'r A::State)> {
-        Some((id, self.collection.slot(slot).state.as_ref()?))
+    fn state(&self, slot: SlotIndex) -> Option<(A::Id, &'r A::State)> {
+        let slot = self.collection.slot(slot);
+        Some((slot.id, slot.state.as_ref()?))
     }
 }
 
@@ -579,8 +591,10 @@ impl<'r, A: Actor> Iterator for EntryRange<'r, '_, '_, A> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let next = match self.collection.standing {
-            Standing::Home => self.here.next().map(|(id, slot)| (*id, *slot)),
-            Standing::Guest(_) => self.collection.step(&self.asked, &mut self.left, false),
+            Standing::Home => self.here.next(),
+            Standing::Guest(_) => {
+                self.collection.step(&self.asked, &mut self.left, false).map(|(_, found)| found.slot)
+            }
         };
         self.state(next?)
     }
@@ -590,8 +604,10 @@ impl<A: Actor> DoubleEndedIterator for EntryRange<'_, '_, '_, A> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
         let next = match self.collection.standing {
-            Standing::Home => self.here.next_back().map(|(id, slot)| (*id, *slot)),
-            Standing::Guest(_) => self.collection.step(&self.asked, &mut self.left, true),
+            Standing::Home => self.here.next_back(),
+            Standing::Guest(_) => {
+                self.collection.step(&self.asked, &mut self.left, true).map(|(_, found)| found.slot)
+            }
         };
         self.state(next?)
     }
@@ -602,14 +618,14 @@ impl<'c, 'a, A: Actor> EntryWalk<'_, 'c, 'a, A> {
     // No iterator: an entry is given back before the next is looked for.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend what it walks")]
     pub fn next(&mut self) -> Option<EntryMut<'_, 'c, 'a, A>> {
-        let (id, slot) = self.collection.step(&self.asked, &mut self.left, false)?;
-        Some(EntryMut { id, slot, collection: self.collection })
+        let (id, found) = self.collection.step(&self.asked, &mut self.left, false)?;
+        Some(EntryMut { id, found, collection: self.collection })
     }
 
     /// The last entry of what is left of the range.
     pub fn next_back(&mut self) -> Option<EntryMut<'_, 'c, 'a, A>> {
-        let (id, slot) = self.collection.step(&self.asked, &mut self.left, true)?;
-        Some(EntryMut { id, slot, collection: self.collection })
+        let (id, found) = self.collection.step(&self.asked, &mut self.left, true)?;
+        Some(EntryMut { id, found, collection: self.collection })
     }
 }
 
@@ -617,7 +633,7 @@ impl<'c, 'a, A: Actor> EntryWalk<'_, 'c, 'a, A> {
 pub struct EntryMut<'e, 'c, 'a, A: Actor> {
     collection: &'e mut Collection<'c, 'a, A>,
     id: A::Id,
-    slot: SlotIndex,
+    found: Found,
 }
 
 impl<'e, A: Actor> EntryMut<'e, '_, '_, A> {
@@ -631,7 +647,7 @@ impl<'e, A: Actor> EntryMut<'e, '_, '_, A> {
     /// # Panics
     /// If [`EntryMut::remove`] removed it.
     pub fn state(&self) -> &A::State {
-        self.collection.slot(self.slot).state.as_ref().expect("an entry that was removed has no state")
+        self.collection.slot(self.found.slot).state.as_ref().expect("an entry that was removed has no state")
     }
 
     /// Its state, to change it.
@@ -642,7 +658,7 @@ impl<'e, A: Actor> EntryMut<'e, '_, '_, A> {
     /// # Panics
     /// As [`EntryMut::state`].
     pub fn state_mut(&mut self) -> Result<&mut A::State, AccessError<A::Id>> {
-        let slot = self.collection.writable(self.slot)?;
+        let slot = self.collection.writable(self.found.slot)?;
         Ok(slot.state.as_mut().expect("an entry that was removed has no state"))
     }
 
@@ -651,7 +667,7 @@ impl<'e, A: Actor> EntryMut<'e, '_, '_, A> {
     /// # Errors
     /// As [`Collection::get_mut`].
     pub fn remove(&mut self) -> Result<Option<A::State>, AccessError<A::Id>> {
-        self.collection.remove_at(self.slot)
+        self.collection.remove_found(self.found)
     }
 
     /// Its state, to change it, for as long as the walk waits.
@@ -662,7 +678,7 @@ impl<'e, A: Actor> EntryMut<'e, '_, '_, A> {
     /// # Panics
     /// As [`EntryMut::state`].
     pub fn into_mut(self) -> Result<&'e mut A::State, AccessError<A::Id>> {
-        let slot = self.collection.writable(self.slot)?;
+        let slot = self.collection.writable(self.found.slot)?;
         Ok(slot.state.as_mut().expect("an entry that was removed has no state"))
     }
 }

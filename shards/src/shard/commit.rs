@@ -129,7 +129,7 @@ impl<A: Actor> Engine<A> {
             let RunState { partition, guests, .. } = &mut self.run;
             if let Some(guest) = guests.iter_mut().find(|guest| guest.collection == collection) {
                 guest.is_cleared = true;
-                entries.into_values().for_each(|slot| drop(partition.take_back(slot)));
+                entries.iter().for_each(|slot| drop(partition.take_back(slot)));
             } else if !entries.is_empty() {
                 let count = entries.len();
                 partition.count_cleared(count);

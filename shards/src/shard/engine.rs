@@ -494,7 +494,7 @@ impl<A: Actor> Engine<A> {
         while let Some(clearing) = self.run.partition.orders.pop_clearing() {
             let since: Vec<_> = self.run.before.drain(clearing.images..).collect();
             since.into_iter().for_each(|before| self.put_back(before));
-            self.run.partition.orders.put_back(clearing);
+            self.run.partition.put_back_cleared(clearing);
         }
         // Its memory is used again.
         let mut others = std::mem::take(&mut self.run.before);

@@ -14,6 +14,7 @@ use crate::fault::{self, Fault};
 use crate::object::{ObjectId, Ownership};
 use crate::shard::engine::Engine;
 use crate::store::slot::{NO_SLOT, SlotIndex};
+use crate::store::tree::Range;
 use crate::transaction::Transaction;
 use crate::transaction::pieces::{CarriedEntry, Piece, Wanted, need_in};
 
@@ -64,16 +65,18 @@ impl<A: Actor> Engine<A> {
         let Wanted { need: Need { bounds, is_back }, most, misses, had, follow } = wanted;
         let partition = &self.run.partition;
         let order = partition.orders.number(&piece.collection);
-        let mut range = order.map(|order| partition.orders.range(order, *bounds)).unwrap_or_default();
+        let mut range = order.map_or_else(Range::empty, |order| partition.range(order, *bounds));
         let (mut seen, mut span, mut is_full) = (0, None, false);
         while seen < *most
-            && let Some((id, slot)) = if *is_back { range.next_back() } else { range.next() }
+            && let Some(slot) = if *is_back { range.next_back() } else { range.next() }
         {
-            let follower = self.follower(*slot, *follow).filter(|follower| follower != id);
+            let id = partition.slot(slot).id;
+            let follower = self.follower(slot, *follow).filter(|follower| *follower != id);
             let is_new = |id: &A::Id| !piece.known.iter().chain(&span).any(|known| known.contains(id));
-            let here = |id: A::Id| order.map_or(NO_SLOT, |order| partition.orders.find_live(order, &id));
-            let new = [Some((*id, *slot)), follower.map(|id| (id, here(id)))].into_iter().flatten();
-            let new: ArrayVec<_, 2> = new.filter(|(id, slot)| *slot != NO_SLOT && is_new(id)).collect();
+            let here =
+                |id: A::Id| order.and_then(|order| partition.find_live(order, &id)).map(|found| found.slot);
+            let new = [Some((id, slot)), follower.and_then(|id| Some((id, here(id)?)))].into_iter().flatten();
+            let new: ArrayVec<_, 2> = new.filter(|(id, _)| is_new(id)).collect();
             let bytes = new.iter().map(|(_, slot)| Self::carried(&partition.slot(*slot).state)).sum();
             is_full = *room < bytes;
             if is_full {
@@ -87,8 +90,8 @@ impl<A: Actor> Engine<A> {
             piece.known.extend(follower.map(|id| (Bound::Included(id), Bound::Included(id))));
             seen += 1;
             span = Some(match *is_back {
-                true => (Bound::Included(*id), bounds.1),
-                false => (bounds.0, Bound::Included(*id)),
+                true => (Bound::Included(id), bounds.1),
+                false => (bounds.0, Bound::Included(id)),
             });
         }
         // The message did not say how many. As many as there is room for may do, if they are more
@@ -157,7 +160,7 @@ impl<A: Actor> Engine<A> {
                 piece.entries.drain(..).filter(|entry| entry.is_written)
             {
                 let partition = &mut self.run.partition;
-                let slot = match partition.orders.find(&piece.collection, &id) {
+                let slot = match partition.find(partition.hash(&id), &id).0 {
                     // It came and went.
                     NO_SLOT if state.is_none() => continue,
                     NO_SLOT => partition.insert(partition.hash(&id), id, Ownership::default()),

@@ -55,7 +55,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let (slot, _) = partition.find(partition.hash(id), id);
         let read = |slot| partition.read_at(&engine.versions, slot, snapshot);
         let found = if slot == NO_SLOT { None } else { read(slot) };
-        Ok(found.or_else(|| partition.orders.all_cleared(id).find_map(read)))
+        Ok(found.or_else(|| partition.all_cleared(id).find_map(read)))
     }
 
     /// Goes on with a walk over all objects as they were at the start of `snapshot`, by at most
@@ -106,7 +106,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     ) -> Result<Option<A::Id>, Expired> {
         let Engine { versions, run: RunState { partition, .. }, .. } = &self.engine;
         self.engine.may_read(snapshot)?;
-        let mut slots = partition.orders.range_of_all(collection, ids).peekable();
+        let mut slots = partition.range_of_all(collection, ids).peekable();
         let (mut seen, mut ends) = (0, false);
         while let Some(slot) = slots.next() {
             let id = partition.slot(slot).id;

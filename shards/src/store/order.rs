@@ -5,8 +5,8 @@
 //! the index by hash: it is found here, and ranges are too. Shards without collections have an
 //! empty list, and code for ids without entries never looks at it.
 //!
-//! Each collection has two maps. `live` has its entries. `apart` has slots of entries that do not
-//! exist any more, and that a snapshot still sees. Were they in one map, taking from the front of a
+//! Each collection has two trees. `live` has its entries. `apart` has slots of entries that do not
+//! exist any more, and that a snapshot still sees. Were they in one tree, taking from the front of a
 //! queue would walk past all that was taken before, for as long as a snapshot is open. What the
 //! running message has removed is in neither: one table has it for all collections, until the
 //! message has ended.
@@ -22,9 +22,7 @@
 //! the table of removed ones is empty, and nothing is clearing.
 
 use std::cell::Cell;
-use std::collections::btree_map::{Entry, Range};
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::iter::Peekable;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Bound;
 
 use ahash::RandomState;
@@ -32,25 +30,25 @@ use slab::Slab;
 
 use crate::epoch::Epoch;
 use crate::object::ObjectId;
+use crate::store::removed::Removed;
 use crate::store::slot::{NO_SLOT, SlotIndex};
+use crate::store::slots::Slots;
+use crate::store::tree::{Found, Range, SlotTree};
 
 /// The number of a collection's order in [`Orders`].
 pub(crate) type OrderIndex = u32;
 
-/// From an entry's id to its slot.
-pub(crate) type Map<I> = BTreeMap<I, SlotIndex>;
-
 /// The entries of one collection.
 struct CollectionOrder<I> {
-    live: Map<I>,
-    apart: Map<I>,
+    live: SlotTree<I>,
+    apart: SlotTree<I>,
 }
 
 /// What the running message has cleared.
 pub(crate) struct Clearing<I> {
     pub(crate) collection: I,
     /// The entries that it had not changed before.
-    pub(crate) entries: Map<I>,
+    pub(crate) entries: SlotTree<I>,
     /// How many before-images it had kept before.
     pub(crate) images: usize,
 }
@@ -59,7 +57,7 @@ pub(crate) struct Clearing<I> {
 struct Cleared<I> {
     /// When.
     epoch: Epoch,
-    entries: Map<I>,
+    entries: SlotTree<I>,
 }
 
 /// The orders of all collections of a shard that have entries.
@@ -68,8 +66,8 @@ pub(crate) struct Orders<I> {
     orders: Slab<CollectionOrder<I>>,
     /// The collection that was looked for last, and its number.
     recent: Cell<Option<(I, OrderIndex)>>,
-    /// What the running message has removed. (In a map by order, each removal allocated.)
-    removed: HashMap<I, SlotIndex, RandomState>,
+    /// What the running message has removed.
+    removed: Removed<I>,
     /// What the running message has cleared, each collection once.
     clearing: Vec<Clearing<I>>,
     /// What was cleared and is not freed yet, by collection; of each what was cleared first.
@@ -100,14 +98,6 @@ pub(crate) fn is_range<I: Ord>((from, to): &IdBounds<I>) -> bool {
             from <= to
         }
     }
-}
-
-/// A range of a map; empty if it ends before it begins.
-fn peekable<I: Ord + Copy>(
-    map: &Map<I>,
-    bounds: IdBounds<I>,
-) -> Peekable<impl Iterator<Item = (&I, &SlotIndex)>> {
-    is_range(&bounds).then(|| map.range(bounds)).into_iter().flatten().peekable()
 }
 
 /// Whether a range that begins at `one` has all of one that begins at `other`.
@@ -141,7 +131,7 @@ impl<I: ObjectId> Orders<I> {
             numbers: HashMap::with_hasher(hasher.clone()),
             orders: Slab::new(),
             recent: Cell::new(None),
-            removed: HashMap::with_hasher(hasher.clone()),
+            removed: Removed::new(hasher.clone()),
             clearing: Vec::new(),
             cleared: HashMap::with_hasher(hasher),
         }
@@ -166,7 +156,7 @@ impl<I: ObjectId> Orders<I> {
         let number = match self.number(collection) {
             Some(number) => number,
             None => {
-                let order = CollectionOrder { live: Map::new(), apart: Map::new() };
+                let order = CollectionOrder { live: SlotTree::default(), apart: SlotTree::default() };
                 let number = self.orders.insert(order);
                 let number = u32::try_from(number).expect("2^32 collections outgrow memory first");
                 self.numbers.insert(*collection, number);
@@ -177,80 +167,96 @@ impl<I: ObjectId> Orders<I> {
     }
 
     /// The slot of the entry `id` of this collection, or [`NO_SLOT`].
-    pub(crate) fn find(&self, collection: &I, id: &I) -> SlotIndex {
-        self.number(collection).map_or(NO_SLOT, |number| self.find_in(number, id))
+    pub(crate) fn find<S>(&self, slots: &Slots<I, S>, collection: &I, id: &I) -> SlotIndex {
+        self.number(collection).map_or(NO_SLOT, |number| self.find_in(slots, number, id))
     }
 
     /// As [`Orders::find`], by the order's number.
     #[inline]
-    pub(crate) fn find_in(&self, number: OrderIndex, id: &I) -> SlotIndex {
+    pub(crate) fn find_in<S>(&self, slots: &Slots<I, S>, number: OrderIndex, id: &I) -> SlotIndex {
         let CollectionOrder { live, apart } = &self.orders[number as usize];
-        let is_apart = || if apart.is_empty() { None } else { apart.get(id) };
-        let is_removed = || if self.removed.is_empty() { None } else { self.removed.get(id) };
-        live.get(id).or_else(is_apart).or_else(is_removed).copied().unwrap_or(NO_SLOT)
-    }
-
-    /// The slot of the entry `id` if it exists, or [`NO_SLOT`].
-    #[inline]
-    pub(crate) fn find_live(&self, number: OrderIndex, id: &I) -> SlotIndex {
-        self.orders[number as usize].live.get(id).copied().unwrap_or(NO_SLOT)
+        let is_apart = || if apart.is_empty() { None } else { apart.get(slots, id) };
+        let found = live.get(slots, id).or_else(is_apart).map(|found| found.slot);
+        found.or_else(|| self.removed.get(id)).unwrap_or(NO_SLOT)
     }
 
     /// Adds an entry, which is nowhere yet.
-    pub(crate) fn insert(&mut self, collection: I, id: I, slot: SlotIndex) {
-        let before = self.order_mut(&collection).live.insert(id, slot);
+    pub(crate) fn insert<S>(&mut self, slots: &Slots<I, S>, collection: I, id: I, slot: SlotIndex) {
+        let before = self.order_mut(&collection).live.get_or_insert(slots, id, slot);
         debug_assert!(before.is_none(), "one-slot-per-object: {id:?} has one already");
     }
 
     /// The slot of an entry of this collection, wherever it is; `None` if it was nowhere, and is in
     /// `new` now. One search does for both.
     #[inline]
-    pub(crate) fn find_or_insert(&mut self, collection: &I, id: I, new: SlotIndex) -> Option<SlotIndex> {
-        if !self.removed.is_empty()
-            && let Some(slot) = self.removed.get(&id)
-        {
-            return Some(*slot);
+    pub(crate) fn find_or_insert<S>(
+        &mut self,
+        slots: &Slots<I, S>,
+        collection: &I,
+        id: I,
+        new: SlotIndex,
+    ) -> Option<SlotIndex> {
+        if let Some(slot) = self.removed.get(&id) {
+            return Some(slot);
         }
         let CollectionOrder { live, apart } = self.order_mut(collection);
         if !apart.is_empty()
-            && let Some(slot) = apart.get(&id)
+            && let Some(found) = apart.get(slots, &id)
         {
-            return Some(*slot);
+            return Some(found.slot);
         }
-        match live.entry(id) {
-            Entry::Occupied(there) => Some(*there.get()),
-            Entry::Vacant(free) => {
-                free.insert(new);
-                None
-            }
-        }
+        live.get_or_insert(slots, id, new)
     }
 
     /// Moves an entry from one place to another.
-    pub(crate) fn place(&mut self, collection: &I, id: I, slot: SlotIndex, from: EntryPlace, to: EntryPlace) {
+    pub(crate) fn place<S>(
+        &mut self,
+        slots: &Slots<I, S>,
+        collection: &I,
+        slot: SlotIndex,
+        from: EntryPlace,
+        to: EntryPlace,
+    ) {
+        let id = slots.get(slot).id;
         let CollectionOrder { live, apart } = self.order_mut(collection);
         let moved = match from {
-            EntryPlace::Live => live.remove(&id),
-            EntryPlace::Apart => apart.remove(&id),
+            EntryPlace::Live => live.remove(slots, &id),
+            EntryPlace::Apart => apart.remove(slots, &id),
             EntryPlace::Removed => self.removed.remove(&id),
         };
         debug_assert_eq!(moved, Some(slot), "order-agrees: the slot of {id:?} says where it is");
         let CollectionOrder { live, apart } = self.order_mut(collection);
         match to {
-            EntryPlace::Live => live.insert(id, slot),
-            EntryPlace::Apart => apart.insert(id, slot),
-            EntryPlace::Removed => self.removed.insert(id, slot),
+            EntryPlace::Live => live.get_or_insert(slots, id, slot),
+            EntryPlace::Apart => apart.get_or_insert(slots, id, slot),
+            EntryPlace::Removed => {
+                self.removed.insert(id, slot);
+                None
+            }
         };
     }
 
+    /// Moves an entry that exists, and was just found, to those that the message has removed.
+    #[inline]
+    pub(crate) fn place_removed<S>(&mut self, slots: &Slots<I, S>, number: OrderIndex, found: Found) {
+        self.orders[number as usize].live.remove_found(found);
+        self.removed.insert(slots.get(found.slot).id, found.slot);
+    }
+
     /// Takes an entry out. The order of a collection that has no more of them is dropped.
-    pub(crate) fn remove(&mut self, collection: &I, id: &I, from: EntryPlace) -> bool {
+    pub(crate) fn remove<S>(
+        &mut self,
+        slots: &Slots<I, S>,
+        collection: &I,
+        id: &I,
+        from: EntryPlace,
+    ) -> bool {
         let was_removed = from == EntryPlace::Removed && self.removed.remove(id).is_some();
         let Some(number) = self.number(collection) else { return was_removed };
         let CollectionOrder { live, apart } = &mut self.orders[number as usize];
         let was_there = match from {
-            EntryPlace::Live => live.remove(id).is_some(),
-            EntryPlace::Apart => apart.remove(id).is_some(),
+            EntryPlace::Live => live.remove(slots, id).is_some(),
+            EntryPlace::Apart => apart.remove(slots, id).is_some(),
             EntryPlace::Removed => was_removed,
         };
         if live.is_empty() && apart.is_empty() {
@@ -281,50 +287,58 @@ impl<I: ObjectId> Orders<I> {
         self.orders[number as usize].live.len()
     }
 
-    /// The entries in this range, in order, with their slots.
-    pub(crate) fn range(&self, number: OrderIndex, bounds: IdBounds<I>) -> Range<'_, I, SlotIndex> {
-        let live = &self.orders[number as usize].live;
-        if is_range(&bounds) { live.range(bounds) } else { Range::default() }
+    /// The slots of the entries that there are, in order.
+    #[inline]
+    pub(crate) fn live(&self, number: OrderIndex) -> &SlotTree<I> {
+        &self.orders[number as usize].live
+    }
+
+    /// The slots of the entries in this range, in order.
+    pub(crate) fn range<'t, S>(
+        &'t self,
+        slots: &'t Slots<I, S>,
+        number: OrderIndex,
+        ids: IdBounds<I>,
+    ) -> Range<'t, I> {
+        self.live(number).range(slots, &ids)
     }
 
     /// Takes a collection out that is at home elsewhere: the slots of all its entries, and of those
     /// that the message has removed.
     pub(crate) fn take(&mut self, collection: &I) -> Vec<SlotIndex> {
         let mut slots: Vec<SlotIndex> = Vec::new();
-        // Its places are looked at one by one, also where nothing is in them any more.
-        if !self.removed.is_empty() {
-            let removed = self.removed.extract_if(|id, _| id.collection().as_ref() == Some(collection));
-            slots.extend(removed.map(|(_, slot)| slot));
-        }
+        self.removed.take(collection, &mut slots);
         if let Some(CollectionOrder { live, apart }) = self.drop_order(collection) {
-            slots.extend(live.into_values().chain(apart.into_values()));
+            slots.extend(live.iter().chain(apart.iter()));
         }
         slots
     }
 
     /// The entries of a collection in this range that there are, and those that a snapshot may see,
     /// in order. Some may have the same id, if the collection was cleared.
-    pub(crate) fn range_of_all(
-        &self,
+    pub(crate) fn range_of_all<'t, S>(
+        &'t self,
+        slots: &'t Slots<I, S>,
         collection: &I,
-        bounds: IdBounds<I>,
-    ) -> impl Iterator<Item = SlotIndex> {
+        ids: IdBounds<I>,
+    ) -> impl Iterator<Item = SlotIndex> + use<'t, I, S> {
         let order = self.number(collection).map(|number| &self.orders[number as usize]);
         let there = order.into_iter().flat_map(|CollectionOrder { live, apart }| [live, apart]);
         let cleared = self.cleared.get(collection).into_iter().flatten().map(|cleared| &cleared.entries);
-        let mut ranges: Vec<_> = there.chain(cleared).map(|map| peekable(map, bounds)).collect();
+        let trees = there.chain(cleared);
+        let mut ranges: Vec<_> = trees.map(|tree| tree.range(slots, &ids).peekable()).collect();
         std::iter::from_fn(move || {
             let heads = ranges.iter_mut().enumerate();
-            let heads = heads.filter_map(|(at, range)| range.peek().map(|(id, _)| (*id, at)));
+            let heads = heads.filter_map(|(at, range)| range.peek().map(|slot| (slots.get(*slot).id, at)));
             let (_, at) = heads.min()?;
-            ranges[at].next().map(|(_, slot)| *slot)
+            ranges[at].next()
         })
     }
 
     /// The slots of all entries that a collection has.
     pub(crate) fn entries_of(&self, collection: &I) -> Vec<SlotIndex> {
         let order = self.number(collection).map(|number| &self.orders[number as usize]);
-        order.into_iter().flat_map(|order| order.live.values().copied()).collect()
+        order.into_iter().flat_map(|order| order.live.iter()).collect()
     }
 
     /// The running message clears a collection, having kept so many before-images: it has none of
@@ -354,20 +368,28 @@ impl<I: ObjectId> Orders<I> {
 
     /// The message is undone that cleared this. All that it did to the collection afterwards is
     /// undone.
-    pub(crate) fn put_back(&mut self, Clearing { collection, entries, .. }: Clearing<I>) {
+    pub(crate) fn put_back<S>(
+        &mut self,
+        slots: &Slots<I, S>,
+        Clearing { collection, entries, .. }: Clearing<I>,
+    ) {
         let order = self.order_mut(&collection);
         // What it had removed before it cleared the collection, and inserted again.
         let others = std::mem::replace(&mut order.live, entries);
-        for (id, slot) in others {
+        for slot in others.iter() {
+            let id = slots.get(slot).id;
+            let live = &mut self.order_mut(&collection).live;
             // Where the collection is lent, there may be two of an id, until all are taken back.
-            if let Some(lent) = self.order_mut(&collection).live.insert(id, slot) {
+            let lent = live.remove(slots, &id);
+            live.get_or_insert(slots, id, slot);
+            if let Some(lent) = lent {
                 self.removed.insert(id, lent);
             }
         }
     }
 
     /// The message that cleared this has succeeded in `epoch`.
-    pub(crate) fn keep_cleared(&mut self, collection: I, entries: Map<I>, epoch: Epoch) {
+    pub(crate) fn keep_cleared(&mut self, collection: I, entries: SlotTree<I>, epoch: Epoch) {
         self.cleared.entry(collection).or_default().push_back(Cleared { epoch, entries });
         self.drop_if_empty(&collection);
     }
@@ -379,18 +401,24 @@ impl<I: ObjectId> Orders<I> {
     }
 
     /// When the entry in this slot was cleared, if it was.
-    pub(crate) fn cleared_in(&self, id: &I, slot: SlotIndex) -> Option<Epoch> {
+    pub(crate) fn cleared_in<S>(&self, slots: &Slots<I, S>, slot: SlotIndex) -> Option<Epoch> {
         if self.has_no_cleared() {
             return None;
         }
+        let id = &slots.get(slot).id;
         let mut cleared = self.cleared.get(&id.collection()?)?.iter();
-        cleared.find(|cleared| cleared.entries.get(id) == Some(&slot)).map(|cleared| cleared.epoch)
+        cleared
+            .find(|cleared| cleared.entries.get(slots, id).is_some_and(|found| found.slot == slot))
+            .map(|cleared| cleared.epoch)
     }
 
     /// The slots of entries with this id that were cleared.
-    pub(crate) fn all_cleared(&self, id: &I) -> impl Iterator<Item = SlotIndex> {
+    pub(crate) fn all_cleared<S>(&self, slots: &Slots<I, S>, id: &I) -> impl Iterator<Item = SlotIndex> {
         let cleared = id.collection().and_then(|collection| self.cleared.get(&collection));
-        cleared.into_iter().flatten().filter_map(|cleared| cleared.entries.get(id).copied())
+        cleared
+            .into_iter()
+            .flatten()
+            .filter_map(|cleared| cleared.entries.get(slots, id).map(|found| found.slot))
     }
 
     /// Takes an entry of what was cleared first of a collection, and says whether it was the last
@@ -398,7 +426,7 @@ impl<I: ObjectId> Orders<I> {
     pub(crate) fn take_cleared(&mut self, collection: &I) -> Option<(SlotIndex, bool)> {
         let all = self.cleared.get_mut(collection)?;
         let first = all.front_mut()?;
-        let (_, slot) = first.entries.pop_first()?;
+        let slot = first.entries.pop_first()?;
         let is_last = first.entries.is_empty();
         if is_last {
             all.pop_front();
@@ -409,13 +437,13 @@ impl<I: ObjectId> Orders<I> {
         Some((slot, is_last))
     }
 
-    /// All entries there are, with their collections: for the checks of tests.
+    /// The slots of all entries there are, with their collections: for the checks of tests.
     #[cfg(test)]
-    pub(crate) fn all(&self) -> impl Iterator<Item = (I, I, SlotIndex, EntryPlace)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (I, SlotIndex, EntryPlace)> {
         self.numbers.iter().flat_map(|(collection, number)| {
             let CollectionOrder { live, apart } = &self.orders[*number as usize];
-            let of = |map: &'_ Map<I>, place| {
-                Vec::from_iter(map.iter().map(|(id, slot)| (*collection, *id, *slot, place)))
+            let of = |tree: &SlotTree<I>, place| {
+                Vec::from_iter(tree.iter().map(|slot| (*collection, slot, place)))
             };
             assert!(self.removed.is_empty() && self.clearing.is_empty(), "order-agrees: no message runs");
             of(live, EntryPlace::Live).into_iter().chain(of(apart, EntryPlace::Apart))

@@ -1,7 +1,7 @@
 //! A shard's objects: an index from id to slot, and the slots.
 //!
-//! The slots are a slab in chunks: a slot never moves while its object lives, and growing copies no
-//! object. docs/BENCHMARKS.md has the measurements behind this shape.
+//! A slot never moves while its object lives. docs/BENCHMARKS.md has the measurements behind this
+//! shape.
 
 use ahash::RandomState;
 
@@ -10,8 +10,10 @@ use crate::fault::{self, Fault};
 use crate::object::{ObjectId, Ownership};
 use crate::prefetch::Prefetch;
 use crate::store::index::{IdHash, Index};
-use crate::store::order::{EntryPlace, Orders};
+use crate::store::order::{Clearing, EntryPlace, IdBounds, OrderIndex, Orders};
 use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
+use crate::store::slots::Slots;
+use crate::store::tree::{Found, Range};
 use crate::store::version::Versions;
 
 /// Up to about this size of a partition prefetching costs more than it saves: it does at 4 MB and
@@ -25,8 +27,6 @@ const PREFETCHED_BYTES_MAX: usize = 256;
 /// Buckets of a growing index moved at each turn, some microseconds' worth, so that it ends growing
 /// though nothing is inserted.
 const GROWN_PER_TURN: usize = 128;
-const CHUNK_BITS: u32 = 12;
-const CHUNK_SLOTS: usize = 1 << CHUNK_BITS;
 
 /// The objects of one shard.
 pub(crate) struct Partition<I, S> {
@@ -34,8 +34,7 @@ pub(crate) struct Partition<I, S> {
     index: Index,
     /// Where entries of collections are, which are not in the index.
     pub(crate) orders: Orders<I>,
-    /// All but the last are full.
-    chunks: Vec<Vec<Slot<I, S>>>,
+    slots: Slots<I, S>,
     free: Vec<SlotIndex>,
     /// The slot that is lent to the guest of each pair, once there was one. It is never free.
     guest: SlotIndex,
@@ -58,7 +57,7 @@ impl<I: ObjectId, S> Partition<I, S> {
             hasher,
             index: Index::new(),
             orders,
-            chunks: Vec::new(),
+            slots: Slots::new(),
             free: Vec::new(),
             guest: NO_SLOT,
             objects: 0,
@@ -77,7 +76,7 @@ impl<I: ObjectId, S> Partition<I, S> {
 
     /// How many slots there are, with an object or not.
     pub(crate) fn slots_len(&self) -> usize {
-        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK_SLOTS + last.len())
+        self.slots.len()
     }
 
     /// The slots from `from` on, at most `most`, objects or not, with their numbers.
@@ -86,11 +85,7 @@ impl<I: ObjectId, S> Partition<I, S> {
         from: SlotIndex,
         most: usize,
     ) -> impl Iterator<Item = (SlotIndex, &Slot<I, S>)> {
-        let chunks = self.chunks.get((from >> CHUNK_BITS) as usize..).unwrap_or_default();
-        let (first, others) =
-            chunks.split_first().map_or((&[][..], &[][..]), |(first, others)| (first, others));
-        let first = first.get(from as usize % CHUNK_SLOTS..).unwrap_or_default();
-        (from..).zip(first.iter().chain(others.iter().flatten())).take(most)
+        self.slots.from(from).take(most)
     }
 
     #[inline]
@@ -103,7 +98,7 @@ impl<I: ObjectId, S> Partition<I, S> {
     #[inline]
     pub(crate) fn find(&self, hash: IdHash, id: &I) -> (SlotIndex, bool) {
         if let Some(collection) = id.collection() {
-            return (self.orders.find(&collection, id), false);
+            return (self.orders.find(&self.slots, &collection, id), false);
         }
         let look = |slot| {
             let slot = self.slot(slot);
@@ -115,6 +110,45 @@ impl<I: ObjectId, S> Partition<I, S> {
     /// Whether looking objects up from memory takes so long that it pays to prefetch.
     pub(crate) fn outgrew_the_cache(&self) -> bool {
         self.index.len() * (size_of::<Slot<I, S>>() + BYTES_INDEXED) > CACHED_BYTES
+    }
+
+    /// The slots of the entries of a collection in this range, in order.
+    pub(crate) fn range(&self, order: OrderIndex, ids: IdBounds<I>) -> Range<'_, I> {
+        self.orders.range(&self.slots, order, ids)
+    }
+
+    /// The slot of the first entry in this range, or of the last.
+    #[inline]
+    pub(crate) fn end_of_range(&self, order: OrderIndex, ids: &IdBounds<I>, is_back: bool) -> Option<Found> {
+        let live = self.orders.live(order);
+        if is_back { live.last_in(&self.slots, ids) } else { live.first_in(&self.slots, ids) }
+    }
+
+    /// As [`Orders::find_in`].
+    #[inline]
+    pub(crate) fn find_entry(&self, order: OrderIndex, id: &I) -> SlotIndex {
+        self.orders.find_in(&self.slots, order, id)
+    }
+
+    /// The slot of the entry `id` if it exists.
+    #[inline]
+    pub(crate) fn find_live(&self, order: OrderIndex, id: &I) -> Option<Found> {
+        self.orders.live(order).get(&self.slots, id)
+    }
+
+    /// As [`Orders::range_of_all`].
+    pub(crate) fn range_of_all(&self, collection: &I, ids: IdBounds<I>) -> impl Iterator<Item = SlotIndex> {
+        self.orders.range_of_all(&self.slots, collection, ids)
+    }
+
+    /// As [`Orders::all_cleared`].
+    pub(crate) fn all_cleared(&self, id: &I) -> impl Iterator<Item = SlotIndex> {
+        self.orders.all_cleared(&self.slots, id)
+    }
+
+    /// As [`Orders::put_back`].
+    pub(crate) fn put_back_cleared(&mut self, clearing: Clearing<I>) {
+        self.orders.put_back(&self.slots, clearing);
     }
 
     /// Prefetches where the index has `hash`.
@@ -140,12 +174,12 @@ impl<I: ObjectId, S> Partition<I, S> {
 
     #[inline]
     pub(crate) fn slot(&self, slot: SlotIndex) -> &Slot<I, S> {
-        &self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK_SLOTS]
+        self.slots.get(slot)
     }
 
     #[inline]
     pub(crate) fn slot_mut(&mut self, slot: SlotIndex) -> &mut Slot<I, S> {
-        &mut self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize % CHUNK_SLOTS]
+        self.slots.get_mut(slot)
     }
 
     /// Two different slots at once.
@@ -154,17 +188,7 @@ impl<I: ObjectId, S> Partition<I, S> {
     /// If they are the same.
     #[inline]
     pub(crate) fn slots_mut(&mut self, a: SlotIndex, b: SlotIndex) -> (&mut Slot<I, S>, &mut Slot<I, S>) {
-        let (chunk_a, chunk_b) = ((a >> CHUNK_BITS) as usize, (b >> CHUNK_BITS) as usize);
-        let (in_a, in_b) = (a as usize % CHUNK_SLOTS, b as usize % CHUNK_SLOTS);
-        if chunk_a == chunk_b {
-            let [a, b] =
-                self.chunks[chunk_a].get_disjoint_mut([in_a, in_b]).expect("the slots differ and exist");
-            (a, b)
-        } else {
-            let [a, b] =
-                self.chunks.get_disjoint_mut([chunk_a, chunk_b]).expect("the chunks differ and exist");
-            (&mut a[in_a], &mut b[in_b])
-        }
+        self.slots.two_mut(a, b)
     }
 
     /// Different slots at once, in the order asked; `None` for each that is [`NO_SLOT`].
@@ -175,30 +199,7 @@ impl<I: ObjectId, S> Partition<I, S> {
         &mut self,
         slots: [SlotIndex; N],
     ) -> [Option<&mut Slot<I, S>>; N] {
-        let mut found = [const { None }; N];
-        let mut ascending: [usize; N] = std::array::from_fn(|at| at);
-        ascending.sort_unstable_by_key(|&at| slots[at]);
-        // What is behind the last slot that was found: of its chunk, and whole chunks.
-        let (mut slots_left, mut first_slot) = (&mut [][..], 0);
-        let (mut chunks_left, mut first_chunk) = (self.chunks.as_mut_slice(), 0);
-        for at in ascending {
-            if slots[at] == NO_SLOT {
-                break;
-            }
-            let (chunk, in_chunk) = ((slots[at] >> CHUNK_BITS) as usize, slots[at] as usize % CHUNK_SLOTS);
-            if chunk >= first_chunk {
-                let from = std::mem::take(&mut chunks_left).split_at_mut(chunk - first_chunk).1;
-                let (slots, behind) = from.split_first_mut().expect("a slot's chunk exists");
-                (chunks_left, first_chunk) = (behind, chunk + 1);
-                (slots_left, first_slot) = (slots.as_mut_slice(), 0);
-            }
-            let skipped = in_chunk.checked_sub(first_slot).expect("the slots differ");
-            let from = std::mem::take(&mut slots_left).split_at_mut(skipped).1;
-            let (slot, behind) = from.split_first_mut().expect("a slot exists");
-            (slots_left, first_slot) = (behind, in_chunk + 1);
-            found[at] = Some(slot);
-        }
-        found
+        self.slots.many_mut(slots)
     }
 
     /// Puts an object without a state into the table. There must be none of this id.
@@ -206,7 +207,7 @@ impl<I: ObjectId, S> Partition<I, S> {
         debug_assert!(self.find(hash, &id).0 == NO_SLOT, "one-slot-per-object: {id:?} has one already");
         let slot = self.put(Slot::empty(id, ownership));
         match id.collection() {
-            Some(collection) => self.orders.insert(collection, id, slot),
+            Some(collection) => self.orders.insert(&self.slots, collection, id, slot),
             None => self.index.insert(hash, slot),
         }
         slot
@@ -220,7 +221,7 @@ impl<I: ObjectId, S> Partition<I, S> {
         let new = self.free.last().copied().unwrap_or_else(|| {
             SlotIndex::try_from(self.slots_len()).expect("a partition of 2^32 objects outgrows memory first")
         });
-        if let Some(slot) = self.orders.find_or_insert(collection, id, new) {
+        if let Some(slot) = self.orders.find_or_insert(&self.slots, collection, id, new) {
             return (slot, true);
         }
         let put = self.put(Slot::empty(id, Ownership::default()));
@@ -265,7 +266,7 @@ impl<I: ObjectId, S> Partition<I, S> {
     /// elsewhere.
     pub(crate) fn lend_entry(&mut self, collection: I, id: I, epoch: Epoch, state: Option<S>) -> SlotIndex {
         let slot = self.lend_slot(id, epoch, Ownership::default(), state);
-        self.orders.insert(collection, id, slot);
+        self.orders.insert(&self.slots, collection, id, slot);
         slot
     }
 
@@ -283,14 +284,7 @@ impl<I: ObjectId, S> Partition<I, S> {
             *self.slot_mut(slot) = fresh;
             return slot;
         }
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK_SLOTS) {
-            self.chunks.push(Vec::with_capacity(CHUNK_SLOTS));
-        }
-        let before = (self.chunks.len() - 1) * CHUNK_SLOTS;
-        let chunk = self.chunks.last_mut().expect("one was just made sure of");
-        let slot = before + chunk.len();
-        chunk.push(fresh);
-        SlotIndex::try_from(slot).expect("a partition of 2^32 objects outgrows memory first")
+        self.slots.push(fresh)
     }
 
     /// Frees one of the entries that were cleared first of a collection, and says whether it was
@@ -320,7 +314,7 @@ impl<I: ObjectId, S> Partition<I, S> {
     ) -> Option<(Ownership, &'a S)> {
         let slot = self.slot(index);
         let seen = versions.read(slot, snapshot)?;
-        let cleared = self.orders.cleared_in(&slot.id, index);
+        let cleared = self.orders.cleared_in(&self.slots, index);
         let is_seen = cleared.is_none_or(|cleared| snapshot <= cleared || fault::is_on(Fault::SeeCleared));
         is_seen.then_some(seen)
     }
@@ -332,7 +326,7 @@ impl<I: ObjectId, S> Partition<I, S> {
         freed.live = false;
         let (id, place) = (freed.id, freed.place());
         let was_there = match id.collection() {
-            Some(collection) => self.orders.remove(&collection, &id, place),
+            Some(collection) => self.orders.remove(&self.slots, &collection, &id, place),
             None => self.index.remove(self.hash(&id), slot),
         };
         debug_assert!(was_there, "one-slot-per-object: a live slot is in the index");
@@ -362,8 +356,17 @@ impl<I: ObjectId, S> Partition<I, S> {
         let before = slot.place();
         if before != place && !fault::is_on(Fault::DisagreeingOrder) {
             slot.set_place(place);
-            let id = slot.id;
-            self.orders.place(collection, id, index, before, place);
+            self.orders.place(&self.slots, collection, index, before, place);
+        }
+    }
+
+    /// As [`Partition::place`], of an entry that exists, was just found, and was removed then.
+    #[inline]
+    pub(crate) fn place_removed(&mut self, order: OrderIndex, found: Found) {
+        let slot = self.slots.get_mut(found.slot);
+        if slot.place() == EntryPlace::Live && !fault::is_on(Fault::DisagreeingOrder) {
+            slot.set_place(EntryPlace::Removed);
+            self.orders.place_removed(&self.slots, order, found);
         }
     }
 
@@ -375,9 +378,9 @@ impl<I: ObjectId, S> Partition<I, S> {
 
     /// All objects, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot<I, S>> {
-        let slots = (0..).zip(self.chunks.iter().flatten());
+        let slots = self.slots.from(0);
         let is_there = |(index, slot): &(SlotIndex, &Slot<I, S>)| {
-            slot.live && self.orders.cleared_in(&slot.id, *index).is_none()
+            slot.live && self.orders.cleared_in(&self.slots, *index).is_none()
         };
         slots.filter(is_there).map(|(_, slot)| slot)
     }
@@ -388,6 +391,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::slots::CHUNK_SLOTS;
 
     /// More than two chunks of objects, each with the number of its slot.
     fn partition() -> Partition<u64, u64> {

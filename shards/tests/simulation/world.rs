@@ -89,14 +89,16 @@ pub(super) enum Ingress {
 }
 
 impl Shard<Simulated> {
-    /// order-agrees: each entry has its place in the order of its collection, and nothing else has.
+    /// order-agrees: each entry has its place in the order of its collection, and is found there;
+    /// and nothing else has.
     fn check_orders(&self) -> Result<(), String> {
         let partition = &self.engine.run.partition;
         let mut entries: BTreeSet<u64> =
             self.objects().filter(|(id, ..)| id.collection().is_some()).map(|(id, ..)| id.0).collect();
-        for (collection, id, slot, place) in partition.orders.all() {
-            let slot = partition.slot(slot);
-            let agrees = slot.id == id && id.collection() == Some(collection) && slot.place() == place;
+        for (collection, index, place) in partition.orders.all() {
+            let slot = partition.slot(index);
+            let (id, found) = (slot.id, partition.find(partition.hash(&slot.id), &slot.id).0);
+            let agrees = found == index && id.collection() == Some(collection) && slot.place() == place;
             if !agrees || slot.state.is_some() != entries.remove(&id.0) {
                 return Err(format!("order-agrees: {id:?} of {collection:?} is {place:?}"));
             }
