@@ -23,7 +23,7 @@ use crate::fault::{self, Fault};
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
 use crate::store::order::{EntryPlace, IdBounds, OrderIndex, begins_before, ends_behind, is_range};
 use crate::store::slot::{NO_SLOT, SlotIndex};
-use crate::store::tree::{Found, Range};
+use crate::store::tree::{Located, Range};
 
 /// Ranges that one run of a message may miss; those beyond are missed by the next.
 const MISSED_MAX: usize = 256;
@@ -261,7 +261,7 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     pub fn remove(&mut self, id: A::Id) -> Result<Option<A::State>, AccessError<A::Id>> {
         match self.find(id)? {
             None => Ok(None),
-            Some(found) => self.remove_found(found),
+            Some(found) => self.remove_located(found),
         }
     }
 
@@ -394,7 +394,7 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
 
     /// Where the entry `id` is, if it exists.
     #[inline]
-    fn find(&self, id: A::Id) -> Result<Option<Found>, AccessError<A::Id>> {
+    fn find(&self, id: A::Id) -> Result<Option<Located>, AccessError<A::Id>> {
         self.check_is_entry(id)?;
         self.check_known(id)?;
         Ok(self.order.and_then(|order| self.objects.run.partition.find_live(order, &id)))
@@ -449,14 +449,14 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         known.is_some_and(|known| known.iter().any(has_all)) || fault::is_on(Fault::MissNothing)
     }
 
-    /// The next entry of a range of which `left` is left, and where it is; from the end, or from the
-    /// beginning. What was `asked` for is what the message takes along if it is not known here.
+    /// The next entry of a range of which `left` is left, and where it is; from the end, or from
+    /// the beginning. What was `asked` for is what the message takes along if it is not known here.
     fn step(
         &self,
         asked: &IdBounds<A::Id>,
         left: &mut IdBounds<A::Id>,
         is_back: bool,
-    ) -> Option<(A::Id, Found)> {
+    ) -> Option<(A::Id, Located)> {
         let found = self.order.and_then(|order| {
             let found = self.objects.run.partition.end_of_range(order, left, is_back)?;
             Some((self.slot(found.slot).id, found))
@@ -479,7 +479,7 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
 
     /// Removes an entry that was just found.
     #[inline]
-    fn remove_found(&mut self, found: Found) -> Result<Option<A::State>, AccessError<A::Id>> {
+    fn remove_located(&mut self, found: Located) -> Result<Option<A::State>, AccessError<A::Id>> {
         let before = self.writable(found.slot)?.state.take();
         if let Some(order) = self.order
             && before.is_some()
@@ -633,7 +633,7 @@ impl<'c, 'a, A: Actor> EntryWalk<'_, 'c, 'a, A> {
 pub struct EntryMut<'e, 'c, 'a, A: Actor> {
     collection: &'e mut Collection<'c, 'a, A>,
     id: A::Id,
-    found: Found,
+    found: Located,
 }
 
 impl<'e, A: Actor> EntryMut<'e, '_, '_, A> {
@@ -667,7 +667,7 @@ impl<'e, A: Actor> EntryMut<'e, '_, '_, A> {
     /// # Errors
     /// As [`Collection::get_mut`].
     pub fn remove(&mut self) -> Result<Option<A::State>, AccessError<A::Id>> {
-        self.collection.remove_found(self.found)
+        self.collection.remove_located(self.found)
     }
 
     /// Its state, to change it, for as long as the walk waits.

@@ -6,8 +6,8 @@
 //! empty list, and code for ids without entries never looks at it.
 //!
 //! Each collection has two trees. `live` has its entries. `apart` has slots of entries that do not
-//! exist any more, and that a snapshot still sees. Were they in one tree, taking from the front of a
-//! queue would walk past all that was taken before, for as long as a snapshot is open. What the
+//! exist any more, and that a snapshot still sees. Were they in one tree, taking from the front of
+//! a queue would walk past all that was taken before, for as long as a snapshot is open. What the
 //! running message has removed is in neither: one table has it for all collections, until the
 //! message has ended.
 //!
@@ -33,7 +33,7 @@ use crate::object::ObjectId;
 use crate::store::removed::Removed;
 use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::store::slots::Slots;
-use crate::store::tree::{Found, Range, SlotTree};
+use crate::store::tree::{Located, Range, SlotTree};
 
 /// The number of a collection's order in [`Orders`].
 pub(crate) type OrderIndex = u32;
@@ -238,8 +238,8 @@ impl<I: ObjectId> Orders<I> {
 
     /// Moves an entry that exists, and was just found, to those that the message has removed.
     #[inline]
-    pub(crate) fn place_removed<S>(&mut self, slots: &Slots<I, S>, number: OrderIndex, found: Found) {
-        self.orders[number as usize].live.remove_found(found);
+    pub(crate) fn place_removed<S>(&mut self, slots: &Slots<I, S>, number: OrderIndex, found: Located) {
+        self.orders[number as usize].live.remove_located(found);
         self.removed.insert(slots.get(found.slot).id, found.slot);
     }
 

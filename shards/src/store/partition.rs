@@ -13,7 +13,7 @@ use crate::store::index::{IdHash, Index};
 use crate::store::order::{Clearing, EntryPlace, IdBounds, OrderIndex, Orders};
 use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 use crate::store::slots::Slots;
-use crate::store::tree::{Found, Range};
+use crate::store::tree::{Located, Range};
 use crate::store::version::Versions;
 
 /// Up to about this size of a partition prefetching costs more than it saves: it does at 4 MB and
@@ -119,7 +119,12 @@ impl<I: ObjectId, S> Partition<I, S> {
 
     /// The slot of the first entry in this range, or of the last.
     #[inline]
-    pub(crate) fn end_of_range(&self, order: OrderIndex, ids: &IdBounds<I>, is_back: bool) -> Option<Found> {
+    pub(crate) fn end_of_range(
+        &self,
+        order: OrderIndex,
+        ids: &IdBounds<I>,
+        is_back: bool,
+    ) -> Option<Located> {
         let live = self.orders.live(order);
         if is_back { live.last_in(&self.slots, ids) } else { live.first_in(&self.slots, ids) }
     }
@@ -132,7 +137,7 @@ impl<I: ObjectId, S> Partition<I, S> {
 
     /// The slot of the entry `id` if it exists.
     #[inline]
-    pub(crate) fn find_live(&self, order: OrderIndex, id: &I) -> Option<Found> {
+    pub(crate) fn find_live(&self, order: OrderIndex, id: &I) -> Option<Located> {
         self.orders.live(order).get(&self.slots, id)
     }
 
@@ -362,12 +367,19 @@ impl<I: ObjectId, S> Partition<I, S> {
 
     /// As [`Partition::place`], of an entry that exists, was just found, and was removed then.
     #[inline]
-    pub(crate) fn place_removed(&mut self, order: OrderIndex, found: Found) {
+    pub(crate) fn place_removed(&mut self, order: OrderIndex, found: Located) {
         let slot = self.slots.get_mut(found.slot);
         if slot.place() == EntryPlace::Live && !fault::is_on(Fault::DisagreeingOrder) {
             slot.set_place(EntryPlace::Removed);
             self.orders.place_removed(&self.slots, order, found);
         }
+    }
+
+    /// Whether each slot that is in no order and no index is free, or lent to guests: none is lost.
+    #[cfg(test)]
+    pub(crate) fn has_all_slots(&self) -> bool {
+        let unused = self.slots.from(0).filter(|(_, slot)| !slot.live).count();
+        unused == self.free.len() + usize::from(self.guest != NO_SLOT)
     }
 
     /// Goes on with growing the index, if it is growing.

@@ -103,6 +103,9 @@ impl Shard<Simulated> {
                 return Err(format!("order-agrees: {id:?} of {collection:?} is {place:?}"));
             }
         }
+        if !partition.has_all_slots() {
+            return Err("only-the-absent-are-released: a slot is neither used nor free".to_owned());
+        }
         if entries.is_empty() { Ok(()) } else { Err(format!("order-agrees: {entries:?} are in no order")) }
     }
 }
