@@ -21,6 +21,7 @@
 //!
 //! Why not gungraun (iai-callgrind): it needs a program of its own version installed beside it.
 
+mod books;
 #[path = "../../../../benches/exchange/mod.rs"]
 mod exchange;
 mod ledger;

@@ -13,6 +13,7 @@ use freehold_shard::{
     Mvcc, NoPrefetch, OwnerId, Ownership, PlacementKey, ReturnAddress, Router, Shard, ShardIndex, Time,
 };
 
+use crate::books;
 use crate::exchange::{Way, by_hand, typed};
 use crate::workload::transfers::{Bank, OPENING, Order};
 use crate::workload::{Counter, Draws, Message, SEED, id_of};
@@ -31,8 +32,8 @@ const WARM_UP: u64 = 64;
 /// The log's segments: a few are filled.
 const SEGMENT_BYTES: usize = 1 << 20;
 
-const NOW: Time = Time(0);
-const SENDER: OwnerId = OwnerId(0);
+pub const NOW: Time = Time(0);
+pub const SENDER: OwnerId = OwnerId(0);
 
 /// A path, by its name in the table.
 pub struct Path {
@@ -44,7 +45,7 @@ pub struct Path {
 }
 
 /// All of them. What a record adds is the difference of two: see [`LOGGED`].
-pub const PATHS: [Path; 11] = [
+pub const PATHS: [Path; 16] = [
     Path { name: "ask_now", about: "a message to one object, at once", run: ask_now },
     Path { name: "turn", about: "the same in batches of 64", run: |count| turn(FEW, count) },
     Path { name: "turn_staged", about: "the same with a table out of cache", run: |count| turn(MANY, count) },
@@ -72,12 +73,17 @@ pub const PATHS: [Path; 11] = [
     Path { name: "two_objects", about: "two objects on one shard, at once", run: two_objects },
     Path { name: "order_by_hand", about: "an order of an exchange", run: orders::<by_hand::Exchange> },
     Path { name: "order_typed", about: "the same on the layer of `actor!`", run: orders::<typed::Exchange> },
+    Path { name: "map_pair", about: "a plain map: one is removed, one inserted", run: books::map_pair },
+    Path { name: "entry_pair", about: "the same of a collection, a message each", run: books::entry_pair },
+    Path { name: "entry_pair_64", about: "the same in messages of 64 pairs", run: books::entry_pair_64 },
+    Path { name: "entry_write", about: "a message to one entry of 10,000", run: books::entry_write },
+    Path { name: "entry_range", about: "an entry of a range of 64", run: books::entry_range },
 ];
 
 /// What a record costs, encoded, checksummed and closed: the first path less the second.
 pub const LOGGED: (&str, &str, &str) = ("log_record", "turn_logged", "turn");
 
-fn shard<A: Actor>(index: u16, router: Router, mvcc: &Arc<Mvcc<A>>) -> Shard<A, NoPrefetch> {
+pub fn shard<A: Actor>(index: u16, router: Router, mvcc: &Arc<Mvcc<A>>) -> Shard<A, NoPrefetch> {
     Shard::new(ShardIndex(index), router, Limits::default(), SEED, mvcc.clone())
 }
 
