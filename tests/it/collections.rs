@@ -701,6 +701,9 @@ macro_rules! tenants {
 tenants! { spread, Session(tenant: u64, number: u64) at tenant }
 tenants! { listed, Session(tenant: u64, number: u64) in Tenant(tenant) }
 
+/// Sessions of a tenant.
+const SESSIONS: u64 = 300;
+
 /// All objects of a placement are a range if their kind is declared `in`. What was written before
 /// that, as objects `at` the placement, is in the range, too: without a migration.
 #[test]
@@ -710,11 +713,12 @@ fn objects_of_a_placement_become_a_range() {
     let config = |shards| Config { shards: Shards::Count(shards), ..Config::default() };
     let runtime = Runtime::<spread::Tenants>::open(config(2), LogConfig::at(directory.path()));
     let runtime = runtime.expect("it opens");
-    let begin = (0..40).map(|at| spread::Begin(at % 4, at / 4));
+    // More than a slice of a walk goes through, and not in the order of their ids.
+    let begin = (0..4 * SESSIONS).rev().map(|at| spread::Begin(at % 4, at / 4));
     assert!(runtime.handle().call_all(begin).wait().iter().all(Result::is_ok));
     // Without one a snapshot has them, as they were when it was asked for.
     let snapshot = runtime.handle().snapshot().wait().expect("it runs");
-    let begin = (0..4).map(|tenant| spread::Begin(tenant, 10));
+    let begin = (0..4).map(|tenant| spread::Begin(tenant, SESSIONS));
     assert!(runtime.handle().call_all(begin).wait().iter().all(Result::is_ok));
     let uses = |(id, state): &(spread::Id, spread::State)| match (id, state) {
         (spread::Id::Session(key), spread::State::Session(session)) => (*key, session.uses),
@@ -727,7 +731,8 @@ fn objects_of_a_placement_become_a_range() {
             let ((first, _), sessions) = all.split_first().expect("the tenant is there");
             assert_eq!(*first, spread::Id::Tenant(tenant));
             let sessions = Vec::from_iter(sessions.iter().map(uses));
-            assert_eq!(sessions, Vec::from_iter((0..10).map(|number| ((tenant, number), number))));
+            let expected = (0..SESSIONS).map(|number| ((tenant, number), number));
+            assert!(sessions.iter().copied().eq(expected), "of {tenant}: {sessions:?}");
         }
     }
     let nothing = snapshot.of_placement(spread::Id::Tenant(9)).wait().expect("it is open");
@@ -738,10 +743,10 @@ fn objects_of_a_placement_become_a_range() {
     let runtime = Runtime::<listed::Tenants>::open(config(3), LogConfig::at(directory.path()));
     let runtime = runtime.expect("the types are written as before");
     let handle = runtime.handle();
-    let begin = (0..4).map(|tenant| listed::Begin(tenant, 10));
+    let begin = (0..4).map(|tenant| listed::Begin(tenant, SESSIONS));
     assert!(handle.call_all(begin).wait().iter().all(Result::is_ok));
     for listed in handle.call_all((0..4).map(listed::List)).wait() {
         let listed = listed.expect("they are listed");
-        assert!(listed.iter().copied().eq((0..11).map(|number| (number, number))), "{listed:?}");
+        assert!(listed.iter().copied().eq((0..=SESSIONS).map(|number| (number, number))), "{listed:?}");
     }
 }

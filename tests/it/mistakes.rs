@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A file, and what the compiler says of it. Nothing: it compiles.
-const MISTAKES: [(&str, &[&str]); 12] = [
+const MISTAKES: [(&str, &[&str]); 13] = [
     ("async_receive", &["`receive` has an incompatible type", "expected `Result<", "found future"]),
     (
         "async_receive_of_a_message",
@@ -56,6 +56,27 @@ const MISTAKES: [(&str, &[&str]); 12] = [
             "`Runtime::<A>::open`",
         ],
     ),
+    (
+        "second_order_changed_past_it",
+        &[
+            "changed through `objects.indexed::<..>`",
+            "Session>::put::{constant#0}",
+            "KindEntries::<'_, '_, Host, Session>::take::{constant#0}",
+            "KindEntries::<'_, '_, Host, Session>::write::{constant#0}",
+            "Session>::retain::<std::ops::RangeTo<(u64, u64)>, {closure@",
+            "Session>::clear::{constant#0}",
+            "KindEntry::<'_, '_, '_, Host, Session>::write::{constant#0}",
+            "KindEntry::<'_, '_, '_, Host, Session>::take::{constant#0}",
+            "these entries are the places of a second order (`by`), which change with what has them",
+            "Expiry>::put::{constant#0}",
+            "KindEntries::<'_, '_, Host, Expiry>::take::{constant#0}",
+            "KindEntries::<'_, '_, Host, Expiry>::write::{constant#0}",
+            "Expiry>::retain::<std::ops::RangeTo<(u64, u64, u64)>, {closure@",
+            "Expiry>::clear::{constant#0}",
+            "KindEntry::<'_, '_, '_, Host, Expiry>::write::{constant#0}",
+            "KindEntry::<'_, '_, '_, Host, Expiry>::take::{constant#0}",
+        ],
+    ),
     ("state_not_written", &["#[derive(serde::Serialize)]` to your `Session` type", "`Runtime::<A>::open`"]),
     (
         "string_id",
@@ -96,7 +117,8 @@ fn compile(name: &str) -> Option<String> {
     let mut dependencies = std::ffi::OsString::from("dependency=");
     dependencies.push(built());
     let output = Command::new("rustc")
-        .args(["--edition", "2024", "--crate-type", "lib", "--emit", "metadata", "--color", "never"])
+        // Code is made, too: some is refused only then.
+        .args(["--edition", "2024", "--crate-type", "lib", "--emit", "metadata,obj", "--color", "never"])
         .args(["--cap-lints", "allow", "-L"])
         .arg(dependencies)
         .arg("--extern")
