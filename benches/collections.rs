@@ -8,11 +8,13 @@
 //! is removed and one inserted, at random places, over and over: in a `BTreeMap` in a plain loop,
 //! by one message for each such pair, and by messages of 64 pairs. Then orders come to a book: one
 //! rests anywhere in it, the next takes the best, and so on; in memory, and with a log whose
-//! batches of 64 messages are encoded, checksummed and closed, and given to no disk. At last a
-//! shard-to-be takes over entries, as recovery reads them, and as many objects that are no entries.
+//! batches of 64 messages are encoded, checksummed and closed, and given to no disk. A shard-to-be
+//! takes over entries, as recovery reads them, and as many objects that are no entries. A runtime
+//! of one shard opens a directory whose log has as many of either. At last transactions of two
+//! shards change one collection all at once: what its one lock costs.
 //!
-//! Times are CPU times of the one thread. The work is checked: both ways end with the same entries,
-//! and every order is answered.
+//! Times are CPU times of the one thread, but for the last two, which are by the clock. The work is
+//! checked: both ways end with the same entries, and every order is answered.
 
 #[path = "workload/report.rs"]
 #[allow(dead_code, reason = "a bench uses a part of it")]
@@ -21,9 +23,12 @@ mod report;
 use std::alloc::System;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use freehold::{AccessError, Indexed, Limits, Objects, PlacementKey, Receive, ShardIndex, To};
+use freehold::{
+    AccessError, Config, Indexed, Limits, LogConfig, Needs, Objects, PlacementKey, Receive, Runtime,
+    ShardIndex, Shards, To,
+};
 use freehold_shard::log::{Bounds, SegmentId};
 use freehold_shard::part::PartWriter;
 use freehold_shard::recovery::{Change, Home};
@@ -50,7 +55,7 @@ freehold::actor! {
             Queue(symbol: u64, price: u64, number: u64) in Book(symbol),
         }
         messages {
-            Fill -> (), Swap -> u64, Rest -> u64, Take -> u64,
+            Fill -> (), Shelve -> (), Move -> (), Swap -> u64, Rest -> u64, Take -> u64,
             FillNumbered -> (), RestNumbered -> u64, TakeNumbered -> u64,
         }
     }
@@ -103,6 +108,17 @@ type Place = (u64, u64);
 #[derive(Clone, Serialize, Deserialize)]
 struct Fill(Vec<Place>);
 
+/// Changes two books, and puts an order into the first, if one is named.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Move {
+    books: [u64; 2],
+    order: Option<Place>,
+}
+
+/// Makes a book of its own.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Shelve(u64);
+
 /// Removes one order and inserts another, so many times.
 #[derive(Clone, Serialize, Deserialize)]
 struct Swap(Vec<(Place, Place)>);
@@ -132,6 +148,40 @@ fn order((price, number): Place) -> Order {
 fn book(objects: &mut Objects<'_, Market>) -> Result<(), Refused> {
     objects.write::<Book>(BOOK)?.ok_or(Refused::Unknown)?.changes += 1;
     Ok(())
+}
+
+impl Receive<Market> for Shelve {
+    fn addressees(&self, to: &mut To<'_, Market>) {
+        to.write::<Book>(self.0);
+    }
+
+    fn receive(&self, objects: &mut Objects<'_, Market>) -> Result<(), Refused> {
+        Ok(objects.put(self.0, Book { changes: self.0 }).map(drop)?)
+    }
+}
+
+impl Receive<Market> for Move {
+    fn addressees(&self, to: &mut To<'_, Market>) {
+        for book in &self.books {
+            to.write::<Book>(*book);
+        }
+    }
+
+    fn needs(&self, to: &mut Needs<Market>) {
+        if let Some(place) = self.order {
+            to.entry_of::<Order>((self.books[0], place.0, place.1));
+        }
+    }
+
+    fn receive(&self, objects: &mut Objects<'_, Market>) -> Result<(), Refused> {
+        for book in self.books {
+            objects.write::<Book>(book)?.ok_or(Refused::Unknown)?.changes += 1;
+        }
+        if let Some(place) = self.order {
+            objects.entries::<Order>(self.books[0])?.put((self.books[0], place.0, place.1), order(place))?;
+        }
+        Ok(())
+    }
 }
 
 macro_rules! to_the_book {
@@ -201,6 +251,11 @@ to_the_book! {
 }
 
 const ROUNDS: usize = 5;
+/// Books on each side of a crowd's transactions, and how many of these are asked together.
+const BOOKS: u64 = 1_000;
+const CROWD: usize = 500;
+/// How often a directory is opened.
+const REOPENED: usize = 3;
 /// A slice of a checkpoint ends after this time, or so many slots: as in the runtime.
 const SLICE: Duration = Duration::from_micros(100);
 const SLOTS: usize = 512;
@@ -279,7 +334,7 @@ fn ask(
     match shard.ask_now(NOW, SENDER, &message.into(), effects) {
         Ok(Reply::Swap(found) | Reply::Rest(found) | Reply::Take(found)) => found,
         Ok(Reply::RestNumbered(found) | Reply::TakeNumbered(found)) => found,
-        Ok(Reply::Fill(()) | Reply::FillNumbered(())) => 0,
+        Ok(Reply::Fill(()) | Reply::Shelve(()) | Reply::Move(()) | Reply::FillNumbered(())) => 0,
         Err(error) => panic!("{error}"),
     }
 }
@@ -383,6 +438,72 @@ fn recover(ids: impl Iterator<Item = (Id, State)>) -> Duration {
     time
 }
 
+/// A runtime of one shard opens a directory whose log has these entries, or as many objects: how
+/// many megabytes it read a second, by the clock, and how many it read.
+fn reopened(first: &[Place], are_entries: bool) -> (Spread, f64) {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("there is room");
+    let open = || {
+        let config = Config { shards: Shards::Count(1), ..Config::default() };
+        // Nothing but the log is read: no checkpoint is made by itself.
+        let log =
+            LogConfig { ack: Ack::Applied, checkpoint_bytes: 1 << 40, ..LogConfig::at(directory.path()) };
+        Runtime::<Market>::open(config, log).expect("it opens")
+    };
+    let runtime = open();
+    for some in first.chunks(1000) {
+        match are_entries {
+            true => runtime.handle().call(Fill(some.to_vec())).wait().expect("they are new"),
+            false => {
+                let made = runtime.handle().call_all(some.iter().map(|place| Shelve(place.1))).wait();
+                assert!(made.iter().all(Result::is_ok), "they are new");
+            }
+        }
+    }
+    runtime.shutdown();
+    let mut bytes = 0.0;
+    let rates = Spread::of((0..REOPENED).map(|_| {
+        let runtime = open();
+        let found = runtime.recovery().expect("there is a log");
+        assert_eq!(found.objects as usize, first.len() + usize::from(are_entries), "each is there");
+        bytes = found.bytes as f64 / 1e6;
+        let rate = bytes / found.took.as_secs_f64();
+        runtime.shutdown();
+        rate
+    }));
+    (rates, bytes)
+}
+
+/// Which book all transactions change, and whether they put orders into it.
+#[derive(Clone, Copy, PartialEq)]
+enum Hot {
+    Nothing,
+    Object,
+    Collection,
+}
+
+/// Transactions of two shards, each of two books: by the clock, as they wait for each other.
+fn crowd(count: usize, hot: Hot) -> Duration {
+    let runtime = Runtime::<Market>::start(Config { shards: Shards::Count(2), ..Config::default() });
+    let runtime = runtime.expect("it starts");
+    let handle = runtime.handle();
+    let made = handle.call_all((0..2 * BOOKS).map(Shelve)).wait();
+    assert!(made.iter().all(Result::is_ok), "they are new");
+    let message = |nth: usize| {
+        let nth = nth as u64;
+        let first = if hot == Hot::Nothing { nth % BOOKS } else { 0 };
+        let order = (hot == Hot::Collection).then_some((nth % 1_000, nth));
+        Move { books: [first, BOOKS + nth * 7 % BOOKS], order }
+    };
+    let begin = Instant::now();
+    for some in 0..count / CROWD {
+        let moved = handle.call_all((0..CROWD).map(|nth| message(some * CROWD + nth))).wait();
+        assert!(moved.iter().all(Result::is_ok), "every transaction is made");
+    }
+    let time = begin.elapsed();
+    runtime.shutdown();
+    time
+}
+
 /// The slices of a checkpoint of a collection, as long as the runtime lets one take: their times.
 fn checkpoint(first: &[Place]) -> Histogram<u64> {
     let ((mut shard, mvcc), mut effects) = (shard_and_epochs(true), Effects::new(1));
@@ -405,10 +526,31 @@ fn rates(count: usize, mut round: impl FnMut() -> Duration) -> Spread {
     Spread::of((0..ROUNDS).map(|_| millions_per_second(count as u64, round())))
 }
 
+/// Runtimes on threads of their own: what a log is read with, and what a crowd gets done.
+fn whole_runtimes(is_test: bool) {
+    for entries in [10_000, 1_000_000].map(|entries| if is_test { entries / 1_000 } else { entries }) {
+        let (first, _) = draw(entries, 0);
+        println!("{entries} in a log that is opened: megabytes a second, megabytes");
+        for (name, are_entries) in [("entries", true), ("plain objects", false)] {
+            let (rates, bytes) = reopened(&first, are_entries);
+            println!("  {name:<28}{rates}   {bytes:6.1}");
+        }
+    }
+    let count = if is_test { CROWD } else { 100_000 };
+    println!("a crowd of transactions on two shards, each of two books: millions a second, by the clock");
+    for (name, hot) in [
+        ("of a thousand books", Hot::Nothing),
+        ("one book in all of them", Hot::Object),
+        ("and an order put into it", Hot::Collection),
+    ] {
+        println!("  {name:<28}{}", rates(count, || crowd(count, hot)));
+    }
+}
+
 fn main() {
     let is_test = !std::env::args().any(|argument| argument == "--bench");
     let (sizes, swaps): (Vec<usize>, usize) =
-        if is_test { (vec![100, 1_000], 1_000) } else { (vec![10_000, 1_000_000], 1_000_000) };
+        if is_test { (vec![100, 1_000], 1_000) } else { (vec![10_000, 1_000_000], 300_000) };
     println!("{}", Conditions::now());
     println!("settings    a key of 24 bytes, a state of 16, {ROUNDS} rounds\n");
     let mut sums = Vec::new();
@@ -462,5 +604,6 @@ fn main() {
             println!("  {name:<28}{rates}   {:6.1}", bytes as f64 / swaps as f64);
         }
     }
+    whole_runtimes(is_test);
     println!("\nverified    all ways find the same orders, and every order is answered");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 
-use crate::market::{CASH, DEPTH, Engine, Order, Rank, SHARES, SYMBOLS, Traded, USERS, Waiting};
+use crate::market::{CASH, Engine, Order, Rank, SHARES, Traded, USERS, Waiting, depth, symbols};
 
 /// What somebody has, and what of it is promised to orders that wait.
 #[derive(Clone, Copy)]
@@ -34,8 +34,8 @@ impl ByHand {
     pub fn new(log: Option<File>) -> Self {
         ByHand {
             cash: vec![Has { free: CASH, held: 0 }; USERS as usize],
-            shares: vec![Has { free: SHARES, held: 0 }; USERS as usize * SYMBOLS as usize],
-            books: (0..SYMBOLS).map(|_| Book::default()).collect(),
+            shares: vec![Has { free: SHARES, held: 0 }; USERS as usize * symbols() as usize],
+            books: (0..symbols()).map(|_| Book::default()).collect(),
             log,
             bytes: Vec::new(),
             fills: Vec::new(),
@@ -47,7 +47,7 @@ impl ByHand {
     }
 
     fn shares(&mut self, user: u64, symbol: u32) -> &mut Has {
-        &mut self.shares[user as usize * SYMBOLS as usize + symbol as usize]
+        &mut self.shares[user as usize * symbols() as usize + symbol as usize]
     }
 
     fn one(&mut self, order: Order) -> Traded {
@@ -79,7 +79,7 @@ impl ByHand {
             book.orders.insert((order.rank(), no), Waiting { user, price, left });
             let waiting = &mut book.waiting[usize::from(side)];
             *waiting += 1;
-            if *waiting > DEPTH {
+            if *waiting > depth() {
                 *waiting -= 1;
                 let own = ((side, 0), 0)..=((side, u64::MAX), u64::MAX);
                 let key = book.orders.range(own).next_back().map(|(key, _)| *key);

@@ -3,17 +3,20 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use freehold::{AccessError, AskError, Config, LogConfig, Objects, Receive, Runtime, Shards, StartError, To};
+use freehold::{
+    AccessError, AskError, Config, Indexed, LogConfig, Objects, Receive, Runtime, Shards, StartError, To,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::market::{CASH, DEPTH, Engine, Order, Rank, SHARES, SYMBOLS, Traded, USERS, Waiting};
+use crate::market::{CASH, Engine, Order, Rank, SHARES, Traded, USERS, Waiting, depth, rank, symbols};
 
 freehold::actor! {
     actor Exchange {
         id: Id, state: State, message: Message, reply: Reply, error: Refused,
         kinds {
             Book(symbol: u32),
-            Rest(symbol: u32, rank: Rank, no: u64) in Book(symbol),
+            Rest(symbol: u32, no: u64) in Book(symbol) by Queue,
+            Queue(symbol: u32, rank: Rank, no: u64) in Book(symbol),
             Account(user: u64) at user,
             Position(user: u64, symbol: u32) at user,
         }
@@ -29,7 +32,26 @@ struct Book {
 
 /// An order that waits in a book.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Rest(Waiting);
+struct Rest {
+    is_buy: bool,
+    waiting: Waiting,
+}
+
+/// Its place among those of its side: by price, then by number.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Queue;
+
+impl Indexed<Exchange> for Rest {
+    type Index = Queue;
+
+    fn place_of((symbol, no): (u32, u64), rest: &Rest) -> Option<(u32, Rank, u64)> {
+        Some((symbol, rank(rest.is_buy, rest.waiting.price), no))
+    }
+
+    fn key_at((symbol, _, no): (u32, Rank, u64)) -> (u32, u64) {
+        (symbol, no)
+    }
+}
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Account {
@@ -63,7 +85,7 @@ impl Receive<Exchange> for Join {
 
     fn receive(&self, objects: &mut Objects<'_, Exchange>) -> Result<(), Refused> {
         objects.put(self.0, Account { free: CASH, held: 0 })?;
-        for symbol in 0..SYMBOLS {
+        for symbol in 0..symbols() {
             objects.put((self.0, symbol), Position { free: SHARES, held: 0 })?;
         }
         Ok(())
@@ -123,12 +145,11 @@ impl Receive<Exchange> for Place {
         let mut book = *objects.write_or_insert_with(symbol, Book::default)?;
         book.placed += 1;
         let (mut left, mut fills) = (quantity, Vec::new());
-        let mut orders = objects.entries::<Rest>(symbol)?;
-        let mut others = orders.walk(on_side(symbol, 1 - order.side()));
+        let mut orders = objects.indexed::<Rest>(symbol)?;
+        let others = on_side(symbol, 1 - order.side());
         while left > 0
-            && let Some(mut best) = others.next()?
+            && let Some((key, &Rest { waiting, .. })) = orders.first_by(others.clone())?
         {
-            let Rest(waiting) = *best.read();
             if !order.meets(waiting.price) {
                 break;
             }
@@ -136,24 +157,24 @@ impl Receive<Exchange> for Place {
             fills.push(Waiting { left: traded, ..waiting });
             left -= traded;
             if traded == waiting.left {
-                best.take()?;
+                orders.take(key)?;
                 book.waiting[1 - side] -= 1;
             } else {
-                best.write()?.0.left -= traded;
+                orders.change(key, |best| best.waiting.left -= traded)?;
             }
         }
         let mut worst = None;
         if left > 0 {
-            orders.put((symbol, order.rank(), book.placed), Rest(Waiting { user, price, left }))?;
+            orders.put((symbol, book.placed), Rest { is_buy, waiting: Waiting { user, price, left } })?;
             book.waiting[side] += 1;
-            if book.waiting[side] > DEPTH {
+            if book.waiting[side] > depth() {
                 book.waiting[side] -= 1;
-                let mut own = orders.walk(on_side(symbol, order.side()));
-                worst = own.next_back()?.map(|mut last| last.take()).transpose()?.flatten();
+                let last = orders.by(on_side(symbol, order.side())).next_back().transpose()?;
+                worst = last.map(|(key, _)| key).map(|key| orders.take(key)).transpose()?.flatten();
             }
         }
         *objects.write::<Book>(symbol)?.ok_or(Refused::Unknown)? = book;
-        if let Some(Rest(Waiting { user, price, left })) = worst {
+        if let Some(Rest { waiting: Waiting { user, price, left }, .. }) = worst {
             let (account, position) = holdings(objects, user, symbol)?;
             let (cash, shares) = if is_buy { (price * left, 0) } else { (0, left) };
             (account.free, account.held) = (account.free + cash, account.held - cash);
@@ -186,6 +207,11 @@ impl Freehold {
         let joined = runtime.handle().call_all((0..USERS).map(Join)).wait();
         assert!(joined.iter().all(Result::is_ok), "all users join");
         Ok(Freehold(runtime))
+    }
+
+    /// Bytes of log that were written so far.
+    pub fn log_bytes(&self) -> u64 {
+        self.0.stats().shards.iter().map(|shard| shard.activity.log_bytes).sum()
     }
 
     /// All that there is, cash and shares.

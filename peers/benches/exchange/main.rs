@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! cargo bench -p freehold-peers --bench exchange
+//! FREEHOLD_RESTING=10000 cargo bench -p freehold-peers --bench exchange
 //! ```
-//! All place the same orders, in the same order: eight books with some 500 orders on each side, a
-//! thousand users. An order holds cash or shares, trades with the best that wait, and rests. All is
-//! on one thread or one shard; Freehold's clients are another. In memory, and on a disk: there
-//! 512 orders are made durable together, or each by itself.
+//! All place the same orders, in the same order: eight books with some 500 orders on each side, or
+//! one of so many on both together; a thousand users. On Freehold an order that rests has a second
+//! order, by price and time. An order holds cash or shares, trades with the best that wait, and
+//! rests. All is on one thread or one shard; Freehold's clients are another. In memory, and on a
+//! disk: there 512 orders are made durable together, or each by itself.
 //!
 //! The engines take turns. What each order traded is compared, and nothing may be made or lost.
 
@@ -27,13 +29,17 @@ use std::time::Instant;
 
 use by_hand::ByHand;
 use freehold_engine::Freehold;
-use market::{CASH, Engine, Orders, SHARES, SYMBOLS, Traded, USERS};
+use market::{CASH, Engine, Orders, SHARES, Traded, USERS, depth, symbols};
 use redb_engine::Redb;
 use report::{Conditions, Spread};
 
 /// Orders that are placed together.
 const TOGETHER: usize = 512;
-const TOTAL: (u64, u64) = (USERS * CASH, USERS * SYMBOLS as u64 * SHARES);
+
+/// All cash and all shares.
+fn total() -> (u64, u64) {
+    (USERS * CASH, USERS * u64::from(symbols()) * SHARES)
+}
 
 /// An engine with the orders that it is still to place.
 struct Run<E> {
@@ -110,7 +116,7 @@ fn in_memory(work: &Work) -> Result<(), Box<dyn Error>> {
     agree(&hand.traded, &single.traded);
     assert_eq!(
         (freehold.engine.total(), grouped.engine.total()?, single.engine.total()?),
-        (TOTAL, TOTAL, TOTAL)
+        (total(), total(), total())
     );
     Ok(())
 }
@@ -134,6 +140,7 @@ fn on_disk(work: &Work) -> Result<(), Box<dyn Error>> {
     let mut hands = [hand("hand", work.fast, TOGETHER)?, hand("hand-1", work.each, 1)?];
     let mut freeholds = [freehold("freehold", work.fast, TOGETHER)?, freehold("freehold-1", work.each, 1)?];
     let mut redbs = [redb("redb", work.slow, TOGETHER)?, redb("redb-1", work.each, 1)?];
+    let log_before = freeholds[0].engine.log_bytes();
     for _ in 0..work.rounds {
         for way in 0..2 {
             hands[way].round();
@@ -146,18 +153,25 @@ fn on_disk(work: &Work) -> Result<(), Box<dyn Error>> {
         freeholds[way].say(&format!("on disk, {name}: Freehold"));
         redbs[way].say(&format!("on disk, {name}: redb"));
     }
+    let log_bytes = freeholds[0].engine.log_bytes() - log_before;
+    println!(
+        "bytes of log an order, 512 at a time: {:.1}",
+        log_bytes as f64 / (work.rounds * work.fast) as f64
+    );
     for way in 0..2 {
         agree(&hands[0].traded, &hands[way].traded);
         agree(&hands[0].traded, &freeholds[way].traded);
         agree(&hands[0].traded, &redbs[way].traded);
-        assert_eq!((freeholds[way].engine.total(), redbs[way].engine.total()?), (TOTAL, TOTAL));
+        assert_eq!((freeholds[way].engine.total(), redbs[way].engine.total()?), (total(), total()));
     }
     Ok(())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let work = if std::env::args().any(|argument| argument == "--bench") {
-        Work { rounds: 9, warm_up: 30_000, fast: 200_000, slow: 20_000, each: 500 }
+        // So many that the books are full.
+        let warm_up = (20 * depth() as usize).max(30_000);
+        Work { rounds: 9, warm_up, fast: 200_000, slow: 20_000, each: 500 }
     } else {
         Work { rounds: 2, warm_up: 600, fast: 600, slow: 600, each: 3 }
     };

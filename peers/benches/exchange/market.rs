@@ -1,12 +1,27 @@
 //! What all engines do: the orders, and what must come of them.
 
+use std::sync::LazyLock;
+
 /// Users, each with cash and shares of every symbol.
 pub const USERS: u64 = 1000;
-pub const SYMBOLS: u32 = 8;
 pub const CASH: u64 = 1_000_000;
 pub const SHARES: u64 = 10_000;
+
+/// How the books are: set by `FREEHOLD_RESTING`, and by default eight of 500 orders on each side.
+static BOOKS: LazyLock<(u32, u64)> = LazyLock::new(|| match std::env::var("FREEHOLD_RESTING") {
+    Ok(resting) => (1, resting.parse::<u64>().expect("FREEHOLD_RESTING is a number") / 2),
+    Err(_) => (8, 500),
+});
+
+/// How many books there are.
+pub fn symbols() -> u32 {
+    BOOKS.0
+}
+
 /// So many orders wait on a side of a book: one more, and the worst of them is taken back.
-pub const DEPTH: u64 = 500;
+pub fn depth() -> u64 {
+    BOOKS.1
+}
 
 /// An order to be placed.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +35,11 @@ pub struct Order {
 
 /// A side, then a price, a bid's counting down: the lowest is the best.
 pub type Rank = (u8, u64);
+
+/// Where an order stands in its book.
+pub fn rank(is_buy: bool, price: u64) -> Rank {
+    (u8::from(!is_buy), if is_buy { u64::MAX - price } else { price })
+}
 
 /// An order that waits.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
@@ -38,7 +58,7 @@ impl Order {
     }
 
     pub fn rank(&self) -> Rank {
-        (self.side(), if self.is_buy { u64::MAX - self.price } else { self.price })
+        rank(self.is_buy, self.price)
     }
 
     /// Whether it trades with one of the other side that waits at this price.
@@ -68,7 +88,7 @@ impl Orders {
     /// The next of them.
     pub fn take(&mut self, count: usize) -> Vec<Order> {
         let mut next = || Order {
-            symbol: self.below(u64::from(SYMBOLS)) as u32,
+            symbol: self.below(u64::from(symbols())) as u32,
             user: self.below(USERS),
             is_buy: self.below(2) == 0,
             price: 90 + self.below(21),

@@ -4,7 +4,7 @@ use ::redb::backends::InMemoryBackend;
 use ::redb::{Builder, Database, Durability, Error, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use std::path::Path;
 
-use crate::market::{CASH, DEPTH, Engine, Order, SHARES, SYMBOLS, Traded, USERS};
+use crate::market::{CASH, Engine, Order, SHARES, Traded, USERS, depth, symbols};
 
 /// What is free, and what is held.
 type Has = (u64, u64);
@@ -49,11 +49,11 @@ impl Redb {
             writing.open_table(WAITING)?;
             for user in 0..USERS {
                 cash.insert(user, (CASH, 0))?;
-                for symbol in 0..SYMBOLS {
+                for symbol in 0..symbols() {
                     positions.insert((user, symbol), (SHARES, 0))?;
                 }
             }
-            for symbol in 0..SYMBOLS {
+            for symbol in 0..symbols() {
                 books.insert(symbol, (0, 0, 0))?;
             }
         }
@@ -165,7 +165,7 @@ impl Tables<'_> {
             self.waiting.insert((symbol, side, rank, no), (user, price, left))?;
             waiting[usize::from(side)] += 1;
         }
-        if waiting[usize::from(side)] > DEPTH {
+        if waiting[usize::from(side)] > depth() {
             waiting[usize::from(side)] -= 1;
             self.take_worst_back(symbol, side)?;
         }
