@@ -32,7 +32,7 @@ pub(crate) enum Fault {
     /// A turn in stages does not ask whether objects are still as it saw them.
     TrustStage,
     /// A pair that comes back changes its object whoever needs what that was.
-    SettleBlind,
+    ApplyBlind,
     /// A pair that began at its higher home waits at the lower and keeps its lock.
     WaitDownwards,
     /// What a transaction wrote of another shard's published objects is not published.
@@ -169,7 +169,7 @@ impl Fault {
         Fault::LockTwice,
         Fault::PairUnlocked,
         Fault::TrustStage,
-        Fault::SettleBlind,
+        Fault::ApplyBlind,
         Fault::WaitDownwards,
         Fault::PublishHomeOnly,
         Fault::TrimPublished,

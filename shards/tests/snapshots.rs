@@ -44,7 +44,7 @@ fn two() -> (Rig, u64, u64) {
     (rig, a, b)
 }
 
-// The box of a payment is on its way up when a snapshot is opened: its first shard does not know in
+// A payment is on its way up when a snapshot is opened: its first shard does not know in
 // which epoch it will commit.
 #[test]
 fn a_snapshot_waits_for_what_is_on_its_way_up() {

@@ -248,13 +248,13 @@ fn what_transactions_lock_is_fetched_for_them() {
         inbox.envelopes.push(origin.effects.outboxes[1].pop_front().expect("it locks the list there, too"));
         FETCHED.set(0);
         shard.turn(Time(0), &mut inbox, &mut effects);
-        let settled = effects.outboxes[0].pop_front().expect("its box goes back");
+        let settled = effects.outboxes[0].pop_front().expect("its transaction goes back");
         let fetched = FETCHED.get();
         origin.inbox.envelopes.push(settled);
         origin.turn(0);
         fetched
     };
-    assert_eq!(fetched_for_lock(&mut shard), 1, "its box");
+    assert_eq!(fetched_for_lock(&mut shard), 1, "its transaction");
     let mut others = Effects::new(2);
     for id in ids_on(1, 2).take(if cfg!(miri) { 170 } else { 400 }) {
         let put = Message::Append(id, 1);

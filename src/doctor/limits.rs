@@ -328,7 +328,7 @@ mod tests {
 
         let idle = open_descriptors(None);
         // A gone executor's eventfd is closed by its blocking thread, a moment later.
-        let settle = || {
+        let wait_until_closed = || {
             let deadline = Instant::now() + Duration::from_secs(10);
             while open_descriptors(None) != idle {
                 assert!(Instant::now() < deadline, "an executor leaves descriptors open");
@@ -340,7 +340,7 @@ mod tests {
         let check = examined("memory lock limit");
         assert_eq!(verdict(&check), Verdict::Failed, "{check}");
         assert!(executor().is_err(), "glommio accepts less memory than the doctor");
-        settle();
+        wait_until_closed();
         lower(Resource::Memlock, MEMORY_LOCK_BYTES_MIN);
         let check = examined("memory lock limit");
         assert_eq!(verdict(&check), Verdict::Passed, "{check}");
@@ -348,7 +348,7 @@ mod tests {
         let taken = open_descriptors(None) - idle;
         assert_eq!(taken, DESCRIPTORS_PER_SHARD_MIN - 1, "Freehold's own eventfd is the last one");
         drop(running);
-        settle();
+        wait_until_closed();
         setrlimit(Resource::Memlock, before).expect("a limit may be raised again");
 
         let free = |limit: &u64| limit - open_descriptors(Some(*limit));

@@ -192,7 +192,7 @@ impl Traces {
     }
 
     /// A shard has taken a message at `now`, which is of this kind, names this object first, and
-    /// goes this way. A box that comes to its next shard changes nothing.
+    /// goes this way. A transaction that comes to its next shard changes nothing.
     pub(crate) fn taken(
         &self,
         (slot, generation): (u32, u32),
@@ -508,7 +508,7 @@ mod tests {
             assert!(traces.answered([(slot, generation)].into_iter(), HERE, begun + ms(1)).is_empty());
         }
         traces.taken((7, 3), begun + ms(2), "Pay", Some("Account(1)".into()), Route::Consensus);
-        // Its box comes to the next shard, where it waits.
+        // It comes to the next shard, where it waits.
         traces.taken((7, 3), begun + ms(3), "Other", None, Route::Fast);
         let wait = SeenWait {
             shard: HERE,

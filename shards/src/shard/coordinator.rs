@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Two shards: two messages. No votes and no aborts but the actor's own. Invariant
-//! *locked-until-applied*: from the moment a participant copies an object into the box until the
-//! box comes back, nobody writes that object at home; nobody reads it either if the transaction may
-//! write it.
+//! *locked-until-applied*: from the moment a participant copies an object into the transaction
+//! until the transaction comes back, nobody writes that object at home; nobody reads it either if
+//! the transaction may write it.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,7 +30,7 @@ use crate::transaction::message::Envelope;
 use crate::transaction::pieces::Piece;
 use crate::transaction::{Carried, Transaction, TransactionEnd};
 
-/// How much memory for records an unused box keeps.
+/// How much memory for records an unused transaction keeps.
 const RECORDS_KEPT: usize = 4096;
 
 impl<A: Actor> Engine<A> {
@@ -74,14 +74,14 @@ impl<A: Actor> Engine<A> {
         }
     }
 
-    /// A box without objects.
+    /// A transaction without objects.
     fn take_spare(&mut self) -> Box<Transaction<A>> {
         let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
         transaction.objects.clear();
         transaction
     }
 
-    /// A box for a message whose objects were just found, with their homes, in their order.
+    /// A transaction for a message whose objects were just found, with their homes, in their order.
     pub(crate) fn prepare(
         &mut self,
         first: Option<Target<A::Id>>,
@@ -123,7 +123,7 @@ impl<A: Actor> Engine<A> {
         Prepared { transaction, start: Start::Lowest }
     }
 
-    /// Lets go of a box that was prepared for a message that nobody wants to begin.
+    /// Lets go of a transaction that was prepared for a message that nobody wants to begin.
     #[cold]
     pub(crate) fn unprepare(&mut self) {
         self.run.missing.others.get_mut().clear();
@@ -132,7 +132,7 @@ impl<A: Actor> Engine<A> {
         }
     }
 
-    /// Keeps a box for its memory.
+    /// Keeps a transaction for its memory.
     pub(super) fn keep_spare(&mut self, mut transaction: Box<Transaction<A>>) {
         transaction.message = None;
         match transaction.objects.as_mut_slice() {
@@ -149,11 +149,11 @@ impl<A: Actor> Engine<A> {
         self.put_away(transaction);
     }
 
-    /// The same for a box that keeps nothing else: no message, state, piece or record.
+    /// The same for a transaction that keeps nothing else: no message, state, piece or record.
     #[inline]
     pub(super) fn put_away(&mut self, transaction: Box<Transaction<A>>) {
         // As many as may be under way: fewer, and a shard with its hands full would make and drop
-        // boxes all the time.
+        // transactions all the time.
         if self.spare.len() < self.run.limits.transactions_max {
             self.spare.push(transaction);
         }
@@ -251,7 +251,7 @@ impl<A: Actor> Engine<A> {
         }
     }
 
-    /// Copies what is at home here into the box, and sends it on.
+    /// Copies what is at home here into the transaction, and sends it on.
     pub(super) fn pass_on_to(
         &mut self,
         next: ShardIndex,
@@ -285,7 +285,8 @@ impl<A: Actor> Engine<A> {
         self.passes_on(next, transaction, effects);
     }
 
-    /// What is at home here is in the box, which goes on. It is in doubt until it comes back.
+    /// What is at home here is in the transaction, which goes on. It is in doubt until it comes
+    /// back.
     #[inline(always)]
     pub(super) fn passes_on(
         &mut self,
@@ -390,7 +391,7 @@ impl<A: Actor> Engine<A> {
         self.run.partition.lend_slot(object.id, epoch, object.ownership, object.state.take())
     }
 
-    /// Takes it back into the box, as the message left it.
+    /// Takes it back into the transaction, as the message left it.
     fn take_back(&mut self, object: &mut Carried<A>, lent: SlotIndex, is_written: bool) {
         (object.ownership, object.state) = self.run.partition.take_back(lent);
         object.is_written = is_written;
@@ -400,7 +401,7 @@ impl<A: Actor> Engine<A> {
     }
 
     /// What came of it is known, and every lock is held from here down: who waits is answered, what
-    /// is at home here is unlocked, and the box goes back.
+    /// is at home here is unlocked, and the transaction goes back.
     pub(super) fn conclude(
         &mut self,
         mut transaction: Box<Transaction<A>>,
@@ -417,7 +418,7 @@ impl<A: Actor> Engine<A> {
     }
 
     /// What came of it is known: who waits is answered, if that is not for the origin to do. `back`
-    /// is where the box goes next.
+    /// is where the transaction goes next.
     #[inline(always)]
     pub(super) fn end(
         &mut self,
@@ -442,7 +443,7 @@ impl<A: Actor> Engine<A> {
             RunOutcome::Done(outcome) => {
                 let is_committed = outcome.is_ok();
                 // Whoever waits hears it now: it took effect. A batch is in the origin's hands; and
-                // a task there is answered by the box, if that goes there at once.
+                // a task there is answered by the transaction, if that goes there at once.
                 let is_for_origin = transaction.origin != self.run.shard
                     && match transaction.answer_to {
                         ReturnAddress::Batch { .. } => true,
@@ -478,7 +479,7 @@ impl<A: Actor> Engine<A> {
     /// This shard's part of the way back: takes over what was written, and unlocks.
     pub(crate) fn apply(&mut self, transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
         self.take_epoch_of(&transaction);
-        let Some(mut transaction) = self.settle_pair(transaction, effects) else { return };
+        let Some(mut transaction) = self.apply_pair(transaction, effects) else { return };
         let at_home = transaction.at_home(self.run.shard);
         let is_committed = matches!(transaction.end, Some(TransactionEnd::Committed(_)));
         self.came_back(transaction.objects[at_home.start].passed_in);

@@ -71,7 +71,7 @@ pub(crate) enum Reason {
     Undeclared,
 }
 
-/// A box with the objects of a message that is to become a transaction.
+/// A transaction with the objects of a message that is to become a transaction.
 pub(crate) struct Prepared<A: Actor> {
     pub(crate) transaction: Box<Transaction<A>>,
     pub(crate) start: Start,
@@ -123,7 +123,7 @@ pub(crate) struct Engine<A: Actor> {
     /// [`Shard::turn`](crate::Shard::turn) hears of a message: that is passed on for every message,
     /// and being larger it cost the fast path 4 of 24 ns.
     pub(crate) reason: Reason,
-    /// A box for the message that was last found to become a transaction, until it begins.
+    /// A transaction for the message that was last found to become a transaction, until it begins.
     pub(crate) prepared: Option<Prepared<A>>,
     /// Messages the shard sent to itself.
     own: VecDeque<Envelope<A>>,
@@ -153,7 +153,7 @@ pub(crate) struct Engine<A: Actor> {
     pub(crate) to_trim: VecDeque<(Epoch, A::Id)>,
     /// Transactions that began here and have not come back.
     pub(crate) in_flight: usize,
-    /// Boxes of transactions that came back, kept for their memory.
+    /// Transactions that came back, kept for their memory.
     pub(crate) spare: Vec<Box<Transaction<A>>>,
     /// Batches with messages that became transactions.
     pub(crate) batches: Batches<A>,
@@ -284,7 +284,7 @@ impl<A: Actor> Engine<A> {
     }
 
     /// What a message found here without having declared it may be missed where it runs next. A
-    /// transaction has all others in its box; what was looked up has a hash.
+    /// transaction carries all others; what was looked up has a hash.
     #[cold]
     fn also_want_found(&self, others: &Others<A::Id>, is_transaction: bool) {
         for target in others.iter().filter(|target| !is_transaction || target.hash.is_some()) {
@@ -404,7 +404,7 @@ impl<A: Actor> Engine<A> {
             return Admission::Refused(AskError::Aborted(error.into()));
         }
         if let (Some(one), [other]) = (&first, others.as_slice())
-            && let Some(pair) = self.box_of_pair(one, other)
+            && let Some(pair) = self.transaction_of_pair(one, other)
         {
             self.prepared = Some(pair);
             return Admission::Later(Reason::Spans);

@@ -56,12 +56,12 @@ use crate::transaction::message::{Batch, BatchEntry, Envelope};
 const AHEAD: usize = 6;
 /// Messages under way at once, from the first stage to the last.
 const UNDER_WAY: usize = 2 * AHEAD;
-/// How many envelopes ahead the box of a transaction is prefetched: it was last written by another
+/// How many envelopes ahead a transaction is prefetched: it was last written by another
 /// core.
 const BOXES_AHEAD: usize = 8;
 /// The same in a turn that works in stages: the first of them reads it.
 const BOXES_AHEAD_STAGED: usize = UNDER_WAY + AHEAD;
-/// Of a large box only the beginning is.
+/// Of a large transaction only the beginning is.
 const BOX_BYTES_MAX: usize = 512;
 
 /// What comes to a shard and has objects here.
@@ -100,7 +100,7 @@ enum TurnOutcome<A: Actor> {
 
 /// Prefetches the transaction an envelope brings, if it brings one.
 #[inline]
-fn prefetch_box<A: Actor, P: Prefetch>(envelope: &Envelope<A>) {
+fn prefetch_transaction<A: Actor, P: Prefetch>(envelope: &Envelope<A>) {
     if let Envelope::Lock(transaction) | Envelope::Apply(transaction) | Envelope::Finish(transaction) =
         envelope
     {
@@ -316,16 +316,16 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     fn run_envelopes(&mut self, envelopes: &mut Vec<Envelope<A>>, effects: &mut Effects<A>) {
         let staged = self.engine.run.partition.outgrew_the_cache();
-        let boxes_ahead = if staged { BOXES_AHEAD_STAGED } else { BOXES_AHEAD };
-        envelopes.iter().take(boxes_ahead).for_each(prefetch_box::<A, P>);
+        let transactions_ahead = if staged { BOXES_AHEAD_STAGED } else { BOXES_AHEAD };
+        envelopes.iter().take(transactions_ahead).for_each(prefetch_transaction::<A, P>);
         if staged {
             (0..UNDER_WAY).for_each(|at| self.stage(at, envelopes.as_slice(), at));
         }
         let mut envelopes = envelopes.drain(..);
         let mut at = 0;
         while let Some(envelope) = envelopes.next() {
-            if let Some(ahead) = envelopes.as_slice().get(boxes_ahead - 1) {
-                prefetch_box::<A, P>(ahead);
+            if let Some(ahead) = envelopes.as_slice().get(transactions_ahead - 1) {
+                prefetch_transaction::<A, P>(ahead);
             }
             self.take(envelope, staged.then_some(at), effects);
             if staged {

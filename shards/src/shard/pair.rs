@@ -5,7 +5,7 @@
 //! first home: takes over what was written, unlocks <── APPLY ──
 //! ```
 //!
-//! It is the protocol of [`coordinator`](crate::shard::coordinator), and its box, with two
+//! It is the protocol of [`coordinator`](crate::shard::coordinator), and its message, with two
 //! shortcuts. The second home takes no lock of its own: it runs the message at once, so nobody
 //! could meet that lock. And a pair may visit its higher home first: where a task asks for it
 //! there.
@@ -49,7 +49,7 @@ pub(super) struct Pair<'t, Id> {
 }
 
 impl<Id: ObjectId> Pair<'_, Id> {
-    /// The places of its two objects in a box: that of `shard` first.
+    /// The places of its two objects in a transaction: that of `shard` first.
     #[inline(always)]
     fn places<'b, A: Actor<Id = Id>>(
         &self,
@@ -65,7 +65,7 @@ impl<Id: ObjectId> Pair<'_, Id> {
         if self.home < shard { [higher, lower] } else { [lower, higher] }
     }
 
-    /// Gives a box that had other objects, or none, places for two.
+    /// Gives a transaction that had other objects, or none, places for two.
     #[cold]
     fn make_room<A: Actor<Id = Id>>(&self, transaction: &mut Transaction<A>) {
         transaction.objects.clear();
@@ -96,14 +96,18 @@ impl<A: Actor> Engine<A> {
         (home != self.run.shard).then_some(Pair { here, there, home })
     }
 
-    /// A box with these two objects of a message, if they are a pair.
-    pub(super) fn box_of_pair(&mut self, one: &Target<A::Id>, other: &Target<A::Id>) -> Option<Prepared<A>> {
+    /// A transaction with these two objects of a message, if they are a pair.
+    pub(super) fn transaction_of_pair(
+        &mut self,
+        one: &Target<A::Id>,
+        other: &Target<A::Id>,
+    ) -> Option<Prepared<A>> {
         let pair = self.pair_of(one, other)?;
-        Some(self.box_for(&pair))
+        Some(self.transaction_for(&pair))
     }
 
-    /// A box with its two objects.
-    fn box_for(&mut self, pair: &Pair<'_, A::Id>) -> Prepared<A> {
+    /// A transaction with its two objects.
+    fn transaction_for(&mut self, pair: &Pair<'_, A::Id>) -> Prepared<A> {
         let shard = self.run.shard;
         // A crowd at the higher home does no harm: who waits there has its other object already.
         let is_higher = pair.home < shard;
@@ -173,7 +177,7 @@ impl<A: Actor> Engine<A> {
         answer_to: ReturnAddress,
         effects: &mut Effects<A>,
     ) {
-        let Prepared { mut transaction, start } = self.box_for(&pair);
+        let Prepared { mut transaction, start } = self.transaction_for(&pair);
         self.run.counters.spanning += 1;
         if Self::HAS_PIECES {
             self.begin_pieces(&message, &mut transaction);
@@ -291,12 +295,12 @@ impl<A: Actor> Engine<A> {
     /// only changed a state that nobody else needs: no log, snapshot, checkpoint or watcher.
     /// Returns it if there is more to do, or if it is another transaction.
     #[inline]
-    pub(super) fn settle_pair(
+    pub(super) fn apply_pair(
         &mut self,
         mut transaction: Box<Transaction<A>>,
         effects: &mut Effects<A>,
     ) -> Option<Box<Transaction<A>>> {
-        let is_blind = fault::is_on(Fault::SettleBlind);
+        let is_blind = fault::is_on(Fault::ApplyBlind);
         let needs_old = self.run.epoch_state.needs_old() && !is_blind;
         let has_pieces = Self::HAS_PIECES && !transaction.pieces.is_empty();
         let is_committed = matches!(transaction.end, Some(TransactionEnd::Committed(_)));

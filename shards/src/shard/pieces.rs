@@ -127,7 +127,7 @@ impl<A: Actor> Engine<A> {
         }
     }
 
-    /// Takes them back into the box, those that the message wrote.
+    /// Takes them back into the transaction, those that the message wrote.
     pub(super) fn take_back_pieces(&mut self, pieces: &mut [Piece<A>]) {
         for guest in std::mem::take(&mut self.run.guests) {
             let Some(piece) = pieces.iter_mut().find(|piece| piece.collection == guest.collection) else {

@@ -75,8 +75,8 @@ impl<A: Actor> Envelope<A> {
         }
     }
 
-    /// The message that it brings and that is still to run, in a box or not, and where its answer
-    /// goes.
+    /// The message that it brings and that is still to run, in a transaction or not, and where its
+    /// answer goes.
     pub fn asks(&self) -> Option<(&A::Message, ReturnAddress)> {
         match self {
             Envelope::Message { message, answer_to, .. } => Some((message, *answer_to)),

@@ -1,11 +1,12 @@
 //! A message on the consensus path, and the objects it takes along.
 //!
-//! A transaction is one box. It visits the shards of its objects, its *participants*, in ascending
-//! order; each locks all it owns of the transaction's objects in one step and adds copies of them.
-//! The last participant holds every lock and every value: there is the *lock point*, where the
-//! message runs. Then the box goes back the way it came, and each participant takes its objects'
-//! new states and unlocks; it ends where it began, and its memory is used again. Two objects on two
-//! shards may be visited in the other order: see [`pair`](crate::shard::pair).
+//! A transaction is one envelope's content, the *transaction message*. It visits the shards of its
+//! objects, its *participants*, in ascending order; each locks all it owns of the transaction's
+//! objects in one step and adds copies of them. The last participant holds every lock and every
+//! value: there is the *lock point*, where the message runs. Then the transaction goes back the way
+//! it came, and each participant takes its objects' new states and unlocks; it ends where it began,
+//! and its memory is used again. Two objects on two shards may be visited in the other order: see
+//! [`pair`](crate::shard::pair).
 
 pub(crate) mod effects;
 pub(crate) mod lock_wait;
@@ -29,11 +30,11 @@ use crate::transaction::pieces::Piece;
 
 /// A message on the consensus path.
 ///
-/// Two cores take the lines of a box from each other, and that is most of what a transaction costs.
-/// So it has lines of its own, and what only a log needs comes last.
+/// Two cores take the lines of a transaction from each other, and that is most of what a
+/// transaction costs. So it has lines of its own, and what only a log needs comes last.
 #[repr(C, align(64))]
 pub struct Transaction<A: Actor> {
-    /// `None` only in a box that waits to be used again.
+    /// `None` only in a transaction that waits to be used again.
     pub(crate) message: Option<A::Message>,
     pub(crate) sender: OwnerId,
     pub(crate) answer_to: ReturnAddress,
@@ -47,15 +48,15 @@ pub struct Transaction<A: Actor> {
     pub(crate) end: Option<TransactionEnd<A>>,
     /// How often it began anew because it touched an object that was not among them.
     pub(crate) reruns: u32,
-    /// Where it began and where its box returns.
+    /// Where it began and where it returns.
     pub(crate) origin: ShardIndex,
     /// It is a pair that visits its higher home first: see [`pair`](crate::shard::pair).
     pub(crate) is_reverse: bool,
     /// How often it was sent from a hot object to its other home first.
     pub(crate) detours: u8,
-    /// By home, ascending; each id once. A box that waits to be used again keeps two, without
-    /// states, for the next pair to be written over. Two are in the box itself: a list behind
-    /// another pointer is another line to wait for on each core it comes to.
+    /// By home, ascending; each id once. A transaction that waits to be used again keeps two,
+    /// without states, for the next pair to be written over. Two are in the transaction itself: a
+    /// list behind another pointer is another line to wait for on each core it comes to.
     pub(crate) objects: SmallVec<[Carried<A>; 2]>,
     /// What the log is to have of the objects it wrote, as it was written at the lock point, if
     /// there is a log.
@@ -110,10 +111,10 @@ impl<A: Actor> Carried<A> {
         }
     }
 
-    /// Makes what a box that is used again has in this place the same, without a state.
+    /// Makes what a transaction that is used again has in this place the same, without a state.
     #[inline]
     pub(crate) fn name(&mut self, id: A::Id, home: ShardIndex, access: Access, slot: SlotIndex) {
-        debug_assert!(self.state.is_none(), "a box that waits to be used again keeps no state");
+        debug_assert!(self.state.is_none(), "a transaction that waits to be used again keeps no state");
         (self.id, self.home, self.access, self.slot) = (id, home, access, slot);
         (self.passed_in, self.ownership) = (Epoch(0), Ownership::default());
         (self.is_written, self.record) = (false, 0..0);
@@ -121,10 +122,10 @@ impl<A: Actor> Carried<A> {
 }
 
 impl<A: Actor> Transaction<A> {
-    /// How much of a box a pair without a log needs.
+    /// How much of a transaction a pair without a log needs.
     pub(crate) const PAIR_BYTES: usize = offset_of!(Self, records);
 
-    /// An empty box.
+    /// An empty transaction.
     pub(crate) fn new() -> Box<Self> {
         Box::new(Transaction {
             message: None,
@@ -244,10 +245,10 @@ mod tests {
         }
     }
 
-    // Each line of a box is one that two cores take from each other, and each byte of an envelope
-    // is moved four times.
+    // Each line of a transaction is one that two cores take from each other, and each byte of an
+    // envelope is moved four times.
     #[test]
-    fn boxes_and_envelopes_do_not_grow_unseen() {
+    fn transactions_and_envelopes_do_not_grow_unseen() {
         assert_eq!(
             (Transaction::<Ledger>::PAIR_BYTES, size_of::<Carried<Ledger>>(), size_of::<Envelope<Ledger>>()),
             (6 * 64 - 16, 120, 48)

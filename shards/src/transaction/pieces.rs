@@ -1,15 +1,15 @@
 //! What a transaction takes along of collections: the entries that it needs, and no others.
 //!
-//! A collection is too large for a box. So the box has *pieces*: for a collection that is at home
-//! on a shard before the last, the ranges that the message needs, and the entries in them. The home
-//! fills a piece when it passes the transaction on, while the header is locked there; at the lock
-//! point the entries are lent slots and an order, as objects are lent slots; and on the way back
-//! the home takes over those that were written.
+//! A collection is too large to come along whole. So a transaction has *pieces*: for a collection
+//! that is at home on a shard before the last, the ranges that the message needs, and the entries
+//! in them. The home fills a piece when it passes the transaction on, while the header is locked
+//! there; at the lock point the entries are lent slots and an order, as objects are lent slots; and
+//! on the way back the home takes over those that were written.
 //!
-//! A range that the message needs and the box has not is a miss, like an object that was not
-//! declared: the message is undone, and runs again with it. A need says how many entries it wants
-//! at most, so a message that looks at the first few of a million gets those. A second miss of the
-//! same range asks for more ([`MORE`] times as many).
+//! A range that the message needs and the transaction has not is a miss, like an object that was
+//! not declared: the message is undone, and runs again with it. A need says how many entries it
+//! wants at most, so a message that looks at the first few of a million gets those. A second miss
+//! of the same range asks for more ([`MORE`] times as many).
 //!
 //! Invariant *known-or-missed*: at the lock point a message sees of a lent collection what its
 //! pieces know, which is all that there is in those ranges; anything else is a miss.
@@ -36,8 +36,8 @@ pub(crate) struct Piece<A: Actor> {
     pub(crate) len: usize,
     /// In no particular order; each once.
     pub(crate) entries: Vec<CarriedEntry<A>>,
-    /// The transaction cleared the collection, before what it wrote of it: where in the box's
-    /// records the record of that is.
+    /// The transaction cleared the collection, before what it wrote of it: where in the
+    /// transaction's records the record of that is.
     pub(crate) cleared: Option<Range<usize>>,
 }
 
@@ -54,11 +54,11 @@ pub(crate) struct Wanted<A: Actor> {
     pub(crate) follow: Option<Follow<A>>,
 }
 
-/// An entry of a collection in a box.
+/// An entry of a collection in a transaction.
 pub(crate) struct CarriedEntry<A: Actor> {
     pub(crate) id: A::Id,
     pub(crate) state: Option<A::State>,
-    /// Where in the box's records its record is; empty if it needs none.
+    /// Where in the transaction's records its record is; empty if it needs none.
     pub(crate) record: Range<usize>,
     /// The transaction wrote it.
     pub(crate) is_written: bool,
@@ -109,7 +109,7 @@ impl<A: Actor> Wanted<A> {
     }
 }
 
-/// A need in the pieces of a box: a new one wants nothing yet.
+/// A need in the pieces of a transaction: a new one wants nothing yet.
 pub(crate) fn need_in<A: Actor>(
     pieces: &mut Vec<Piece<A>>,
     collection: A::Id,
