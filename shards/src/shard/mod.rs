@@ -58,9 +58,9 @@ const AHEAD: usize = 6;
 const UNDER_WAY: usize = 2 * AHEAD;
 /// How many envelopes ahead a transaction is prefetched: it was last written by another
 /// core.
-const BOXES_AHEAD: usize = 8;
+const TRANSACTIONS_AHEAD: usize = 8;
 /// The same in a turn that works in stages: the first of them reads it.
-const BOXES_AHEAD_STAGED: usize = UNDER_WAY + AHEAD;
+const TRANSACTIONS_AHEAD_STAGED: usize = UNDER_WAY + AHEAD;
 /// Of a large transaction only the beginning is.
 const BOX_BYTES_MAX: usize = 512;
 
@@ -316,7 +316,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
 
     fn run_envelopes(&mut self, envelopes: &mut Vec<Envelope<A>>, effects: &mut Effects<A>) {
         let staged = self.engine.run.partition.outgrew_the_cache();
-        let transactions_ahead = if staged { BOXES_AHEAD_STAGED } else { BOXES_AHEAD };
+        let transactions_ahead = if staged { TRANSACTIONS_AHEAD_STAGED } else { TRANSACTIONS_AHEAD };
         envelopes.iter().take(transactions_ahead).for_each(prefetch_transaction::<A, P>);
         if staged {
             (0..UNDER_WAY).for_each(|at| self.stage(at, envelopes.as_slice(), at));
