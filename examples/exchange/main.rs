@@ -30,7 +30,7 @@ const CASH: u64 = 1_000_000;
 const SHARES: u64 = 10_000;
 /// How long an order waits in a book.
 const WAIT: Duration = Duration::from_millis(200);
-const BATCH: usize = 1024;
+const BATCH: usize = 512;
 
 freehold::actor! {
     actor Exchange {
