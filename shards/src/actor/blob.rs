@@ -9,6 +9,7 @@ use crate::actor::Actor;
 use crate::actor::entries::{EntryKind, KindEntries, Reached};
 use crate::actor::kind::Kind;
 use crate::actor::objects::Objects;
+use crate::store::order::RangeEnd;
 
 /// A kind of entries that are the parts of a blob.
 ///
@@ -177,7 +178,7 @@ impl<A: Actor, P: BlobPart<A>> Blob<'_, '_, A, P> {
     pub fn len(&self) -> u64 {
         let all = self.from(0);
         let last = self.parts.range(all.clone()).next_back();
-        self.parts.wanted(&all, true, 1);
+        self.parts.wanted(&all, RangeEnd::Back, 1);
         last.map_or(0, |(key, last)| P::part_number(key) * P::PART_BYTES as u64 + last.bytes().len() as u64)
     }
 
@@ -222,7 +223,11 @@ impl<A: Actor, P: BlobPart<A>> Blob<'_, '_, A, P> {
             (read, within) = (read + count, 0);
         }
         // The blob may end before: then fewer come along.
-        self.parts.wanted(&parts, false, usize::try_from(last - first).map_or(usize::MAX, |more| more + 1));
+        self.parts.wanted(
+            &parts,
+            RangeEnd::Front,
+            usize::try_from(last - first).map_or(usize::MAX, |more| more + 1),
+        );
         read
     }
 

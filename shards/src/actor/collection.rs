@@ -21,7 +21,7 @@ use crate::actor::run::{BeforeImage, CommitWork, MissedRange, Need, ObjectSlot};
 use crate::actor::{AccessError, Actor};
 use crate::fault::{self, Fault};
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
-use crate::store::order::{EntryPlace, IdBounds, OrderIndex, begins_before, ends_behind, is_range};
+use crate::store::order::{EntryPlace, IdBounds, OrderIndex, RangeEnd, begins_before, ends_behind, is_range};
 use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::store::tree::{Located, Range};
 
@@ -176,7 +176,7 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
                 // The header is no entry: this is a range without any.
                 self.miss(Need {
                     bounds: (Bound::Included(self.id), Bound::Included(self.id)),
-                    is_back: false,
+                    end: RangeEnd::Front,
                 });
                 0
             }
@@ -418,9 +418,9 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     /// The message has looked at a range: it wants so many entries of it at first, if it missed it.
     /// Said afterwards, it costs nothing where the collection is at home.
     #[inline]
-    pub(super) fn wanted(&self, bounds: IdBounds<A::Id>, is_back: bool, at_first: usize) {
+    pub(super) fn wanted(&self, bounds: IdBounds<A::Id>, end: RangeEnd, at_first: usize) {
         if self.standing != Standing::Home {
-            let need = Need { bounds, is_back };
+            let need = Need { bounds, end };
             let mut missed = self.objects.run.missing.pieces.borrow_mut();
             let of_this =
                 missed.iter_mut().filter(|missed| missed.collection == self.id && missed.need == need);
@@ -436,7 +436,7 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     #[cold]
     fn check_known_of_guest(&self, id: A::Id) -> Result<(), AccessError<A::Id>> {
         let bounds = (Bound::Included(id), Bound::Included(id));
-        if self.knows(&bounds) { Ok(()) } else { Err(self.miss(Need { bounds, is_back: false })) }
+        if self.knows(&bounds) { Ok(()) } else { Err(self.miss(Need { bounds, end: RangeEnd::Front })) }
     }
 
     /// Whether all entries of this range are here.
@@ -455,25 +455,28 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         &self,
         asked: &IdBounds<A::Id>,
         left: &mut IdBounds<A::Id>,
-        is_back: bool,
+        end: RangeEnd,
     ) -> Option<(A::Id, Located)> {
         let found = self.order.and_then(|order| {
-            let found = self.objects.run.partition.end_of_range(order, left, is_back)?;
+            let found = self.objects.run.partition.end_of_range(order, left, end)?;
             Some((self.slot(found.slot).id, found))
         });
         if self.standing != Standing::Home {
-            let end = found.map(|(id, _)| Bound::Included(id));
-            let span = match is_back {
-                false => (left.0, end.unwrap_or(left.1)),
-                true => (end.unwrap_or(left.0), left.1),
+            let met = found.map(|(id, _)| Bound::Included(id));
+            let span = match end {
+                RangeEnd::Front => (left.0, met.unwrap_or(left.1)),
+                RangeEnd::Back => (met.unwrap_or(left.0), left.1),
             };
             if is_range(left) && !self.knows(&span) {
-                self.miss(Need { bounds: *asked, is_back });
+                self.miss(Need { bounds: *asked, end });
                 return None;
             }
         }
         let (id, found) = found?;
-        *(if is_back { &mut left.1 } else { &mut left.0 }) = Bound::Excluded(id);
+        match end {
+            RangeEnd::Front => left.0 = Bound::Excluded(id),
+            RangeEnd::Back => left.1 = Bound::Excluded(id),
+        }
         Some((id, found))
     }
 
@@ -592,9 +595,10 @@ impl<'r, A: Actor> Iterator for EntryRange<'r, '_, '_, A> {
     fn next(&mut self) -> Option<Self::Item> {
         let next = match self.collection.standing {
             Standing::Home => self.here.next(),
-            Standing::Guest(_) => {
-                self.collection.step(&self.asked, &mut self.left, false).map(|(_, found)| found.slot)
-            }
+            Standing::Guest(_) => self
+                .collection
+                .step(&self.asked, &mut self.left, RangeEnd::Front)
+                .map(|(_, found)| found.slot),
         };
         self.state(next?)
     }
@@ -606,7 +610,7 @@ impl<A: Actor> DoubleEndedIterator for EntryRange<'_, '_, '_, A> {
         let next = match self.collection.standing {
             Standing::Home => self.here.next_back(),
             Standing::Guest(_) => {
-                self.collection.step(&self.asked, &mut self.left, true).map(|(_, found)| found.slot)
+                self.collection.step(&self.asked, &mut self.left, RangeEnd::Back).map(|(_, found)| found.slot)
             }
         };
         self.state(next?)
@@ -618,13 +622,13 @@ impl<'c, 'a, A: Actor> EntryWalk<'_, 'c, 'a, A> {
     // No iterator: an entry is given back before the next is looked for.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend what it walks")]
     pub fn next(&mut self) -> Option<EntryMut<'_, 'c, 'a, A>> {
-        let (id, found) = self.collection.step(&self.asked, &mut self.left, false)?;
+        let (id, found) = self.collection.step(&self.asked, &mut self.left, RangeEnd::Front)?;
         Some(EntryMut { id, found, collection: self.collection })
     }
 
     /// The last entry of what is left of the range.
     pub fn next_back(&mut self) -> Option<EntryMut<'_, 'c, 'a, A>> {
-        let (id, found) = self.collection.step(&self.asked, &mut self.left, true)?;
+        let (id, found) = self.collection.step(&self.asked, &mut self.left, RangeEnd::Back)?;
         Some(EntryMut { id, found, collection: self.collection })
     }
 }

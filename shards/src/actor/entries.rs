@@ -9,6 +9,7 @@ use crate::actor::collection::{Collection, EntryMut, EntryWalk};
 use crate::actor::kind::{Kind, wrong_kind};
 use crate::actor::objects::Objects;
 use crate::actor::{AccessError, Actor};
+use crate::store::order::RangeEnd;
 
 /// A kind of entries of a collection, implemented by `freehold::actor!`. The type that implements
 /// it is what an entry holds.
@@ -225,8 +226,8 @@ impl<'c, 'a, A: Actor, E: EntryKind<A>> KindEntries<'c, 'a, A, E> {
 
     /// As [`Collection::wanted`], by keys.
     #[inline]
-    pub(super) fn wanted(&self, keys: &impl RangeBounds<E::Key>, is_back: bool, at_first: usize) {
-        self.collection.wanted(to_ids::<A, E>(keys), is_back, at_first);
+    pub(super) fn wanted(&self, keys: &impl RangeBounds<E::Key>, end: RangeEnd, at_first: usize) {
+        self.collection.wanted(to_ids::<A, E>(keys), end, at_first);
     }
 
     /// Walks a range of keys, and changes or takes what it finds: see [`KindEntries`] for an

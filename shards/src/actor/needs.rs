@@ -8,7 +8,7 @@ use crate::actor::indexed::{Indexed, PlaceKey};
 use crate::actor::kind::Kind;
 use crate::actor::run::Need;
 use crate::object::ObjectId;
-use crate::store::order::IdBounds;
+use crate::store::order::{IdBounds, RangeEnd};
 
 /// The entries that a message to several shards takes along from the homes of their collections:
 /// what [`Actor::needs`] says.
@@ -53,12 +53,12 @@ impl<A: Actor> Needs<A> {
 
     /// The message reads or writes the first `most` entries of a range of a collection.
     pub fn range(&mut self, collection: A::Id, ids: impl RangeBounds<A::Id>, most: usize) {
-        self.push(collection, to_bounds(ids), most, false, None);
+        self.push(collection, to_bounds(ids), most, RangeEnd::Front, None);
     }
 
     /// The message reads or writes the last `most` entries of a range of a collection.
     pub fn range_back(&mut self, collection: A::Id, ids: impl RangeBounds<A::Id>, most: usize) {
-        self.push(collection, to_bounds(ids), most, true, None);
+        self.push(collection, to_bounds(ids), most, RangeEnd::Back, None);
     }
 
     /// As [`Needs::entry`], by kind and key.
@@ -91,7 +91,7 @@ impl<A: Actor> Needs<A> {
         let id = E::id(key);
         if let Some(collection) = id.collection() {
             let bounds = (Bound::Included(id), Bound::Included(id));
-            self.push(collection, bounds, 1, false, Some(place_of::<A, E>));
+            self.push(collection, bounds, 1, RangeEnd::Front, Some(place_of::<A, E>));
         }
     }
 
@@ -104,7 +104,7 @@ impl<A: Actor> Needs<A> {
         most: usize,
     ) {
         let bounds = to_ids::<A, E::Index>(&places);
-        self.push(E::Header::id(collection), bounds, most, false, Some(entry_at::<A, E>));
+        self.push(E::Header::id(collection), bounds, most, RangeEnd::Front, Some(entry_at::<A, E>));
     }
 
     fn push(
@@ -112,10 +112,10 @@ impl<A: Actor> Needs<A> {
         collection: A::Id,
         bounds: IdBounds<A::Id>,
         most: usize,
-        is_back: bool,
+        end: RangeEnd,
         follow: Option<Follow<A>>,
     ) {
-        self.all.push(SaidRange { collection, need: Need { bounds, is_back }, most, follow });
+        self.all.push(SaidRange { collection, need: Need { bounds, end }, most, follow });
     }
 }
 

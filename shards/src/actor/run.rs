@@ -20,7 +20,7 @@ use crate::log::record::SendId;
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
 use crate::placement::{Router, ShardIndex};
 use crate::store::index::IdHash;
-use crate::store::order::IdBounds;
+use crate::store::order::{IdBounds, RangeEnd};
 use crate::store::partition::Partition;
 use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 use crate::time::Time;
@@ -264,7 +264,7 @@ impl CommitWork {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Need<Id> {
     pub(crate) bounds: IdBounds<Id>,
-    pub(crate) is_back: bool,
+    pub(crate) end: RangeEnd,
 }
 
 /// A range of a collection that the running message did not take along.

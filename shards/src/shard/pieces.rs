@@ -13,6 +13,7 @@ use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::object::{ObjectId, Ownership};
 use crate::shard::engine::Engine;
+use crate::store::order::RangeEnd;
 use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::store::tree::Range;
 use crate::transaction::Transaction;
@@ -62,13 +63,16 @@ impl<A: Actor> Engine<A> {
     }
 
     fn fill_need(&self, wanted: &mut Wanted<A>, piece: &mut Piece<A>, room: &mut usize) -> Option<()> {
-        let Wanted { need: Need { bounds, is_back }, most, misses, had, follow } = wanted;
+        let Wanted { need: Need { bounds, end }, most, misses, had, follow } = wanted;
         let partition = &self.run.partition;
         let order = partition.orders.number(&piece.collection);
         let mut range = order.map_or_else(Range::empty, |order| partition.range(order, *bounds));
         let (mut seen, mut span, mut is_full) = (0, None, false);
         while seen < *most
-            && let Some(slot) = if *is_back { range.next_back() } else { range.next() }
+            && let Some(slot) = match end {
+                RangeEnd::Front => range.next(),
+                RangeEnd::Back => range.next_back(),
+            }
         {
             let id = partition.slot(slot).id;
             let follower = self.follower(slot, *follow).filter(|follower| *follower != id);
@@ -89,9 +93,9 @@ impl<A: Actor> Engine<A> {
             }));
             piece.known.extend(follower.map(|id| (Bound::Included(id), Bound::Included(id))));
             seen += 1;
-            span = Some(match *is_back {
-                true => (Bound::Included(id), bounds.1),
-                false => (bounds.0, Bound::Included(id)),
+            span = Some(match end {
+                RangeEnd::Front => (bounds.0, Bound::Included(id)),
+                RangeEnd::Back => (Bound::Included(id), bounds.1),
             });
         }
         // The message did not say how many. As many as there is room for may do, if they are more

@@ -35,6 +35,13 @@ use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::store::slots::Slots;
 use crate::store::tree::{Located, Range, SlotTree};
 
+/// The end of a range at which who walks it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RangeEnd {
+    Front,
+    Back,
+}
+
 /// The number of a collection's order in [`Orders`].
 pub(crate) type OrderIndex = u32;
 

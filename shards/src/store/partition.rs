@@ -10,7 +10,7 @@ use crate::fault::{self, Fault};
 use crate::object::{ObjectId, Ownership};
 use crate::prefetch::Prefetch;
 use crate::store::index::{IdHash, Index};
-use crate::store::order::{Clearing, EntryPlace, IdBounds, OrderIndex, Orders};
+use crate::store::order::{Clearing, EntryPlace, IdBounds, OrderIndex, Orders, RangeEnd};
 use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 use crate::store::slots::Slots;
 use crate::store::tree::{Located, Range};
@@ -117,16 +117,19 @@ impl<I: ObjectId, S> Partition<I, S> {
         self.orders.range(&self.slots, order, ids)
     }
 
-    /// The slot of the first entry in this range, or of the last.
+    /// The slot of the entry at an end of this range.
     #[inline]
     pub(crate) fn end_of_range(
         &self,
         order: OrderIndex,
         ids: &IdBounds<I>,
-        is_back: bool,
+        end: RangeEnd,
     ) -> Option<Located> {
         let live = self.orders.live(order);
-        if is_back { live.last_in(&self.slots, ids) } else { live.first_in(&self.slots, ids) }
+        match end {
+            RangeEnd::Front => live.first_in(&self.slots, ids),
+            RangeEnd::Back => live.last_in(&self.slots, ids),
+        }
     }
 
     /// As [`Orders::find_in`].
