@@ -6,8 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use freehold::{
-    AccessError, AskError, Config, Indexed, Limits, LogConfig, Needs, Objects, Receive, Runtime, Tally,
-    TimerId, To,
+    AccessError, AskError, Config, Indexed, LogConfig, Needs, Objects, Receive, Runtime, Tally, TimerId, To,
 };
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{Rng, SeedableRng};
@@ -273,9 +272,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let directory = arguments.next().ok_or("name a directory: exchange DIRECTORY [ORDERS]")?;
     let orders = arguments.next().map_or(Ok(100_000), |orders| orders.parse::<usize>())?;
-    // While an order begins anew, a busy book changes, and the order finds others there.
-    let config = Config { limits: Limits { reruns_max: 64, ..Limits::default() }, ..Config::default() };
-    let runtime = Runtime::<Exchange>::open(config, LogConfig::at(directory))?;
+    let runtime = Runtime::<Exchange>::open(Config::default(), LogConfig::at(directory))?;
     let exchange = runtime.handle();
     println!("found: {}", judge(&exchange.snapshot().wait()?.tally(count).wait()?));
 

@@ -166,7 +166,13 @@ fn greet(objects: &mut Objects<'_, People>, friends: &[u64], way: Way) -> Result
 
 /// How often a message of person 0 began anew that found all its friends elsewhere.
 fn begun_anew(way: Way, friends: u64) -> (Result<u64, AskError<Refusal>>, u64) {
-    let mut bench = Bench::<People>::shards(4);
+    begun_anew_at_most(Limits::default().reruns_max, way, friends)
+}
+
+/// The same with this bound.
+fn begun_anew_at_most(reruns_max: u32, way: Way, friends: u64) -> (Result<u64, AskError<Refusal>>, u64) {
+    let limits = Limits { reruns_max, ..Limits::default() };
+    let mut bench = Bench::<People>::shards(4).with_limits(limits);
     assert_eq!(bench.ask(Message::Befriend(0, (1..=friends).collect())), Ok(0));
     let outcome = bench.ask(Message::Greet(0, way));
     let Counters { undeclared, reruns, .. } = bench.counters();
@@ -177,7 +183,10 @@ fn begun_anew(way: Way, friends: u64) -> (Result<u64, AskError<Refusal>>, u64) {
 /// added one object.
 #[test]
 fn objects_that_a_message_wants_come_in_one_rerun() {
-    assert!(matches!(begun_anew(Way::OneByOne, 20), (Err(AskError::AddresseesUnstable), _)), "one at a time");
+    // One at a time takes long, and ends. (Those that are at home where it runs it need not miss.)
+    assert!(matches!(begun_anew(Way::OneByOne, 20), (Ok(20), 9..=20)));
+    assert!(matches!(begun_anew(Way::OneByOne, 63), (Ok(63), 21..=63)));
+    assert!(matches!(begun_anew_at_most(8, Way::OneByOne, 20), (Err(AskError::AddresseesUnstable), _)));
     assert_eq!(begun_anew(Way::Wanted, 20), (Ok(20), 1));
     assert_eq!(begun_anew(Way::ReadOnly, 20), (Ok(20), 1));
     assert_eq!(begun_anew(Way::Pair, 2), (Ok(2), 1));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::actor::addressees::ADDRESSEES_MAX;
+
 /// The bounds a shard keeps. `freehold::Config::check` refuses a value outside its range.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -14,7 +16,7 @@ pub struct Limits {
     /// it the answer is [`AskError::AddresseesUnstable`](crate::AskError::AddresseesUnstable). A
     /// rerun has all that the run before missed: an object, or a write to one that was read. A
     /// message has 64 objects, so none that always needs the same misses more than 128 times. The
-    /// rerun that makes a transaction of a fast message counts. 1 to 128. Default: 8.
+    /// rerun that makes a transaction of a fast message counts. 1 to 128. Default: 128.
     pub reruns_max: u32,
     /// Messages waiting in a shard for their time. 0 to 4,294,967,296. Default: 1,048,576.
     pub timers_max: usize,
@@ -49,7 +51,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             transactions_max: 4096,
-            reruns_max: 8,
+            reruns_max: 2 * ADDRESSEES_MAX as u32,
             timers_max: 1 << 20,
             actions_owed_max: 1 << 16,
             outbox_messages_max: 1 << 14,
