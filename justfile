@@ -32,4 +32,4 @@ fuzz seconds="60":
 # The pure crate under Miri; needs a nightly toolchain with Miri
 miri:
     MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p freehold-shard \
-        --test turn --test transactions --target-dir target/miri
+        --test it --target-dir target/miri -- turn:: transactions::

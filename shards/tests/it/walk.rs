@@ -1,16 +1,14 @@
 //! A checkpoint's walk step by step: what is written while it is under way, and what is kept for it
 //! meanwhile.
 
-mod rig;
-
 use std::collections::BTreeMap;
 
+use crate::rig::{Message, Rig};
 use freehold_shard::log::{Bounds, SegmentId, Tail};
 use freehold_shard::part::{PartError, PartWriter};
 use freehold_shard::record::Record;
 use freehold_shard::recovery::LogReader;
 use freehold_shard::*;
-use rig::{Message, Rig};
 
 const ID: SegmentId = SegmentId { database: 1, log: 0, segment: 0, start: 0 };
 const BOUNDS: Bounds = Bounds::of_segments(1 << 20);

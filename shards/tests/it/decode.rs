@@ -1,8 +1,6 @@
 //! Any bytes are read without harm: what the fuzzer runs for as long as one likes
 //! (`fuzz/README.md`), for a moment in every run of the tests.
 
-mod decoding;
-
 use proptest::prelude::*;
 
 /// Like a log: blocks, most of whose headers are as they may be, with records in them.
@@ -40,11 +38,11 @@ proptest! {
 
     #[test]
     fn any_bytes_are_decoded_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..2 * 4096)) {
-        decoding::decode(&bytes);
+        crate::decoding::decode(&bytes);
     }
 
     #[test]
     fn what_looks_like_a_log_is_decoded_without_harm(bytes in like_a_log()) {
-        decoding::decode(&bytes);
+        crate::decoding::decode(&bytes);
     }
 }

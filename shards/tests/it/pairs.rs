@@ -1,9 +1,7 @@
 //! Transactions of two free objects on two shards, which begin at either.
 
-mod rig;
-
+use crate::rig::{Message, Refusal, Rig};
 use freehold_shard::*;
-use rig::{Message, Refusal, Rig};
 
 /// Two shards with an account of each that holds 100, lower first.
 fn two_accounts() -> (Rig, [u64; 2]) {
@@ -26,7 +24,7 @@ fn begin(rig: &mut Rig, shard: usize, slot: u32, message: Message) -> Result<(),
     rig.shards[shard].begin_pair(Time(0), OwnerId(0), message, outside(slot), effects)
 }
 
-fn outcome(rig: &Rig, slot: u32) -> Outcome<rig::Bank> {
+fn outcome(rig: &Rig, slot: u32) -> Outcome<crate::rig::Bank> {
     let found = rig.answers.iter().filter(|(of, _)| *of == slot).map(|(_, outcome)| outcome.clone());
     let [outcome] = found.collect::<Vec<_>>().try_into().expect("it is answered once");
     outcome
@@ -110,7 +108,7 @@ trait EachWaiting {
     fn each_waiting(&self) -> Vec<usize>;
 }
 
-impl EachWaiting for Vec<Shard<rig::Bank>> {
+impl EachWaiting for Vec<Shard<crate::rig::Bank>> {
     fn each_waiting(&self) -> Vec<usize> {
         self.iter().map(|shard| shard.transactions().1).collect()
     }

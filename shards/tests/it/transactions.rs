@@ -1,10 +1,8 @@
 //! Transactions step by step on a few shards whose lanes a test moves by hand, and the founding
 //! system's defects as stories that must not repeat themselves.
 
-mod rig;
-
+use crate::rig::{Message, Refusal, Rig};
 use freehold_shard::*;
-use rig::{Message, Refusal, Rig};
 
 #[test]
 fn two_shards_take_two_envelopes() {

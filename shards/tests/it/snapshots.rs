@@ -1,12 +1,10 @@
 //! Snapshots step by step: what each anomaly would take, and that it does not come about.
 
-mod rig;
-
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use crate::rig::{Message, Rig};
 use freehold_shard::*;
-use rig::{Message, Rig};
 
 impl Rig {
     /// Opens a snapshot, and has no shard look at it.
