@@ -395,8 +395,8 @@ fn manifest(directory: &Path) -> Manifest {
 }
 
 fn cases() -> u64 {
-    // What takes some 10 seconds on two cores.
-    let few = if cfg!(debug_assertions) { 2_000 } else { 10_000 };
+    // What takes some 5 seconds on two cores.
+    let few = if cfg!(debug_assertions) { 1_000 } else { 10_000 };
     std::env::var("FREEHOLD_DAMAGES").map_or(few, |cases| cases.parse().expect("a number"))
 }
 
