@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::Parser;
 use thiserror::Error;
 
+/// So many shards one thread that pays can keep busy.
+const SHARDS_PER_TELLER: usize = 4;
 /// The most payments handed over together.
 pub const BATCH_MAX: u64 = 1 << 16;
 /// Percentage of payments between accounts of two shards, if there are two and nothing else is
@@ -56,7 +58,13 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     pub shards: Option<usize>,
 
-    /// Payments handed over together [default: 1024 for each shard, at most 65536]
+    /// Threads that hand payments over and count what came of them. With a log, or a list of those
+    /// refused, there is one [default: one for four shards]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), requires = "no_log", conflicts_with_all = ["data", "refused"])]
+    pub tellers: Option<u16>,
+
+    /// Payments handed over together by a teller [default: 1024 for each of its shards, at most
+    /// 65536]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=BATCH_MAX))]
     pub batch: Option<u64>,
 
@@ -131,6 +139,14 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// How many threads pay, with so many `shards`.
+    pub fn tellers(&self, shards: usize) -> usize {
+        if !self.no_log || self.refused.is_some() {
+            return 1;
+        }
+        self.tellers.map_or(shards.div_ceil(SHARDS_PER_TELLER), usize::from)
+    }
+
     /// Percentage of payments between accounts of two of `shards` shards.
     pub fn cross(&self, shards: usize) -> f64 {
         self.cross.unwrap_or(if shards > 1 { CROSS_DEFAULT } else { 0.0 })

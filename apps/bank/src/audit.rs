@@ -29,7 +29,7 @@ pub struct Census {
 impl Census {
     /// Counts the accounts that there are before any is named, if a log was kept of them. Those
     /// among them that are then named count twice among the named: it is at most so many that an
-    /// audit may find.
+    /// audit may find. So does an account that several tellers name.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -38,6 +38,7 @@ impl Census {
             |found: &mut u64, _, entry: &Entry| *found += u64::from(matches!(entry, Entry::Account(_)));
         let found = handle.snapshot().wait()?.fold(|| 0, count, |a, b| a + b).wait()?;
         self.named.store(found, Ordering::Release);
+        self.open.store(found, Ordering::Release);
         Ok(())
     }
 

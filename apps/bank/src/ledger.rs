@@ -101,8 +101,10 @@ pub enum Order {
 /// What comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipt {
-    /// The account is open.
+    /// The account is open, and was not before.
     Opened,
+    /// The account was open. Nothing changed.
+    WasOpen,
     /// The money moved.
     Paid,
     /// The payment was refused, and that is kept.
@@ -160,8 +162,11 @@ impl Actor for Ledger {
     fn receive(order: &Order, objects: &mut Objects<'_, Ledger>) -> Result<Receipt, Refusal> {
         match *order {
             Order::Open { account, opening } => {
-                let open = || Entry::Account(Account { balance: opening, decided: None });
-                objects.get_or_insert_with(Key::Account(account), open)?;
+                if objects.get(Key::Account(account))?.is_some() {
+                    return Ok(Receipt::WasOpen);
+                }
+                let opened = Entry::Account(Account { balance: opening, decided: None });
+                objects.insert(Key::Account(account), opened)?;
                 Ok(Receipt::Opened)
             }
             Order::Pay { from, to, amount } => {

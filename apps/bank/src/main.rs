@@ -9,7 +9,7 @@
 //! ```text
 //! cargo run --release -p bank                        # a million payments; then the log is removed
 //! cargo run --release -p bank -- --data ledger       # the same, and can be killed and run again
-//! cargo run --release -p bank -- --no-log            # in memory only
+//! cargo run --release -p bank -- --no-log            # in memory only, paid by several threads if there are many cores
 //! cargo run --release -p bank -- --generate 50000000 --metrics 127.0.0.1:9100    # for `freehold top`
 //! cargo run --release -p bank -- --input payments.csv --balances balances.csv
 //! cargo run --release -p bank -- --generate 100000 --accounts 10000 --write-payments payments.csv
@@ -37,12 +37,14 @@ mod progress;
 mod refusals;
 mod report;
 mod run;
+mod tellers;
 
 use std::error::Error as _;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -145,7 +147,9 @@ fn main() -> ExitCode {
 fn bank(arguments: &Arguments) -> Result<(), Failure> {
     let mut refused = created(&arguments.refused)?;
     let balances = created(&arguments.balances)?;
+    let shards = arguments.shards.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
     let mut plan = Plan {
+        tellers: arguments.tellers(shards),
         batch: arguments.batch.unwrap_or(BATCH_MAX) as usize,
         in_flight: arguments.in_flight as usize,
         opening: arguments.opening,
@@ -169,7 +173,8 @@ fn bank(arguments: &Arguments) -> Result<(), Failure> {
     let handle = opened.handle();
     let _pages = pages(arguments, &handle)?;
     if arguments.batch.is_none() {
-        plan.batch = (BATCH_PER_SHARD * handle.shards() as u64).min(BATCH_MAX) as usize;
+        let shards = handle.shards().div_ceil(plan.tellers) as u64;
+        plan.batch = (BATCH_PER_SHARD * shards).min(BATCH_MAX) as usize;
     }
 
     let (progress, payments) = payments(arguments, &handle)?;
@@ -178,15 +183,20 @@ fn bank(arguments: &Arguments) -> Result<(), Failure> {
         RunError::List(source) => cannot_write(&arguments.refused, source),
         error => Failure::Unpaid(error),
     };
+    let one = |refused| Run::new(&handle, &plan, &progress, &census, refused);
     let run = match &place {
-        None => Run::new(&handle, &plan, &progress, &census, refused.take()),
+        None if plan.tellers > 1 => None,
+        None => Some(one(refused.take())),
         Some(_) => {
             census.found(&handle)?;
-            Run::new(&handle, &plan, &progress, &census, None).with_bookmark().map_err(failed)?
+            Some(one(None).with_bookmark().map_err(failed)?)
         }
     };
     let auditor = Auditor { handle: &handle, opening: plan.opening, census: &census };
-    let (paid, audits) = auditor.audit_during(arguments.audit_every(), || run.pay(payments));
+    let (paid, audits) = auditor.audit_during(arguments.audit_every(), || match run {
+        Some(run) => run.pay(payments),
+        None => tellers::pay(&handle, &plan, &progress, &census, payments),
+    });
     progress.finish();
     opened.is_ours()?;
     let (mut tally, accounts) = paid.map_err(failed)?;

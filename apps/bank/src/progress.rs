@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use freehold::Recovery;
@@ -17,7 +18,7 @@ pub struct Progress {
     bar: ProgressBar,
     /// Whether the bar's length is in payments; otherwise it is that of the file, or there is none.
     is_in_payments: bool,
-    paid: std::cell::Cell<u64>,
+    paid: AtomicU64,
 }
 
 impl Progress {
@@ -41,7 +42,7 @@ impl Progress {
 
     fn new(bar: ProgressBar, is_in_payments: bool, template: &str) -> Self {
         bar.set_style(ProgressStyle::with_template(template).expect("the templates above are right"));
-        Progress { bar, is_in_payments, paid: std::cell::Cell::new(0) }
+        Progress { bar, is_in_payments, paid: AtomicU64::new(0) }
     }
 
     /// A bar for a recovery: what it is told by, and itself, to be taken away when the recovery is
@@ -72,12 +73,12 @@ impl Progress {
 
     /// So many more payments have been answered.
     pub fn paid(&self, payments: u64) {
-        self.paid.set(self.paid.get() + payments);
+        let paid = self.paid.fetch_add(payments, Ordering::Relaxed) + payments;
         if self.is_in_payments {
             self.bar.inc(payments);
         }
         if !self.bar.is_hidden() {
-            self.bar.set_message(format!("{} payments", HumanCount(self.paid.get())));
+            self.bar.set_message(format!("{} payments", HumanCount(paid)));
         }
     }
 

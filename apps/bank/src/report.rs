@@ -110,8 +110,9 @@ impl Report<'_> {
         let share = 100.0 * reading.as_secs_f64() / seconds.max(f64::EPSILON);
         writeln!(
             f,
-            "throughput  {} payments a second: {seconds:.3} s by the clock, {share:.0} % of it reading or making payments",
+            "throughput  {} payments a second: {seconds:.3} s by the clock, {share:.0} % of it reading or making payments; {} paid",
             HumanCount(rate as u64),
+            tellers(self.plan.tellers),
         )?;
         let quantile = |quantile| nanoseconds(latency.value_at_quantile(quantile));
         writeln!(
@@ -213,6 +214,10 @@ fn row(shard: &ShardStats) -> Vec<Cell> {
     cells.push(Cell::new(format!("{:.3} s", Duration::from_nanos(activity.busy_ns).as_secs_f64())));
     cells.push(Cell::new(HumanCount(activity.parks)));
     cells
+}
+
+fn tellers(tellers: usize) -> String {
+    if tellers == 1 { "one thread".into() } else { format!("{tellers} threads") }
 }
 
 fn nanoseconds(time: u64) -> String {

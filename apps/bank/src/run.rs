@@ -1,5 +1,5 @@
 //! Drives payments through the runtime from one thread, a few batches in flight, and counts what
-//! came of each.
+//! came of each. (Several threads can share the payments: see [`tellers`](crate::tellers).)
 //!
 //! Memory is bounded by the batches in flight, and by the set of accounts, however long the input.
 //! Two invariants:
@@ -47,9 +47,11 @@ const BAD_LINES_SHOWN_MAX: u64 = 20;
 
 /// How to drive.
 pub struct Plan {
-    /// Payments handed over together.
+    /// Threads that pay.
+    pub tellers: usize,
+    /// Payments that a teller hands over together.
     pub batch: usize,
-    /// Batches handed over and not answered.
+    /// Batches that a teller handed over, and that were not answered.
     pub in_flight: usize,
     /// What is on an account when it is opened.
     pub opening: u64,
@@ -92,12 +94,21 @@ pub enum OnBadLine {
     Stop,
 }
 
+impl OnBadLine {
+    /// Whether nothing is read after `error`.
+    pub fn stops_at(self, error: &InputError) -> bool {
+        self == OnBadLine::Stop || !matches!(error, InputError::BadLine { .. })
+    }
+}
+
 impl Plan {
     /// Batches that may wait in front of one shard, if the runtime splits them into parts of at
-    /// most `part` messages: all in flight, and the openings of all staged, which are two accounts
-    /// a payment.
+    /// most `part` messages: all in flight of each teller, and the openings of all staged, which
+    /// are two accounts a payment.
     pub fn ingress_entries(&self, part: usize) -> usize {
-        self.in_flight * self.batch.div_ceil(part) + (STAGED_MAX + 1) * (2 * self.batch + 1).div_ceil(part)
+        let of_a_teller = self.in_flight * self.batch.div_ceil(part)
+            + (STAGED_MAX + 1) * (2 * self.batch + 1).div_ceil(part);
+        self.tellers * of_a_teller
     }
 }
 
@@ -128,7 +139,42 @@ pub struct Tally {
     pub orders: u64,
 }
 
+impl Default for Tally {
+    fn default() -> Self {
+        Tally {
+            read: 0,
+            bad_lines: 0,
+            skipped: 0,
+            before: 0,
+            done: 0,
+            refused: [0; Reason::ALL.len()],
+            unhandled: 0,
+            first_unhandled: None,
+            stopped: None,
+            latency: Histogram::new(3).expect("three digits are allowed"),
+            elapsed: Duration::ZERO,
+            reading: Duration::ZERO,
+            orders: 0,
+        }
+    }
+}
+
 impl Tally {
+    /// Adds what came of other payments. How long it all took is for the caller to say.
+    pub fn add(&mut self, other: Tally) {
+        self.read += other.read;
+        self.bad_lines += other.bad_lines;
+        self.skipped += other.skipped;
+        self.before += other.before;
+        self.done += other.done;
+        self.refused.iter_mut().zip(other.refused).for_each(|(sum, refused)| *sum += refused);
+        self.unhandled += other.unhandled;
+        self.first_unhandled = self.first_unhandled.take().or(other.first_unhandled);
+        self.stopped = self.stopped.take().or(other.stopped);
+        self.latency.add(other.latency).expect("the histogram grows with its values");
+        self.orders += other.orders;
+    }
+
     /// What was refused, in this run and those before, of which the rest was made.
     pub fn refused_are(&mut self, refused: [u64; Reason::ALL.len()]) {
         self.refused = refused;
@@ -206,21 +252,7 @@ impl<'a> Run<'a> {
         census: &'a Census,
         refused: Option<Box<dyn Write>>,
     ) -> Self {
-        let tally = Tally {
-            read: 0,
-            bad_lines: 0,
-            skipped: 0,
-            before: 0,
-            done: 0,
-            refused: [0; Reason::ALL.len()],
-            unhandled: 0,
-            first_unhandled: None,
-            stopped: None,
-            latency: Histogram::new(3).expect("three digits are allowed"),
-            elapsed: Duration::ZERO,
-            reading: Duration::ZERO,
-            orders: 0,
-        };
+        let tally = Tally::default();
         let (accounts, staged, flights) = (AHashMap::new(), VecDeque::new(), VecDeque::new());
         Run { handle, plan, progress, census, refused, pages: None, accounts, staged, flights, tally }
     }
@@ -329,7 +361,6 @@ impl<'a> Run<'a> {
             return Err(RunError::OtherPayments { begun });
         }
         (self.tally.read, self.tally.skipped) = (decided, decided);
-        self.census.open.store(self.accounts.len() as u64, Ordering::Release);
         self.progress.skipped(decided);
         pages.again = again.into_iter();
         self.pages = Some(pages);
@@ -367,11 +398,10 @@ impl<'a> Run<'a> {
             if self.tally.bad_lines <= BAD_LINES_SHOWN_MAX {
                 self.progress.say(&error.to_string());
             }
-            if self.plan.on_bad_line == OnBadLine::GoOn {
-                return;
-            }
         }
-        self.tally.stopped = Some(error);
+        if self.plan.on_bad_line.stops_at(&error) {
+            self.tally.stopped = Some(error);
+        }
     }
 
     /// Has the accounts opened that were not named before.
