@@ -49,6 +49,14 @@ pub(crate) enum Fault {
     MissNothing,
     /// The order of a collection does not follow an entry that comes or goes.
     DisagreeingOrder,
+    /// An entry that comes has no place in the second order of its collection.
+    LackPlace,
+    /// An entry that goes leaves its place.
+    LeavePlace,
+    /// An entry that is changed stays at its place.
+    UnmovedPlace,
+    /// A place outlives the message that added it and failed.
+    KeepPlace,
     /// A snapshot sees what was cleared before it.
     SeeCleared,
     /// What was cleared is freed although a snapshot or a checkpoint sees it.
@@ -155,7 +163,7 @@ pub(crate) fn switch(fault: Option<Fault>) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 56] = [
+    pub(crate) const ALL: [Fault; 60] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -178,6 +186,10 @@ impl Fault {
         Fault::ForgetEntry,
         Fault::MissNothing,
         Fault::DisagreeingOrder,
+        Fault::LackPlace,
+        Fault::LeavePlace,
+        Fault::UnmovedPlace,
+        Fault::KeepPlace,
         Fault::SeeCleared,
         Fault::FreeEarly,
         Fault::MissChange,

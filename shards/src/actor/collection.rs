@@ -542,6 +542,12 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
         self.objects.run.before.get(self.slot(index).image()).is_some_and(|before| before.slot == index)
     }
 
+    /// What the message wrote last is not undone: see [`Fault::KeepPlace`].
+    #[cold]
+    pub(super) fn forget_last_image(&mut self) {
+        self.objects.run.before.pop();
+    }
+
     /// An entry's slot, once the message may write it and its before-image is kept.
     #[inline]
     fn writable(&mut self, index: SlotIndex) -> Result<&mut ObjectSlot<A>, AccessError<A::Id>> {

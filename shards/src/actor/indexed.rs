@@ -14,6 +14,7 @@ use crate::actor::entries::{EntryKind, Reached, to_ids};
 use crate::actor::kind::{Kind, wrong_kind};
 use crate::actor::objects::Objects;
 use crate::actor::{AccessError, Actor};
+use crate::fault::{self, Fault};
 use crate::store::order::IdBounds;
 
 /// A kind of entries that have a second order, which is declared by `by` in `freehold::actor!`:
@@ -156,7 +157,9 @@ impl<A: Actor, E: Indexed<A>> IndexedEntries<'_, '_, A, E> {
     /// the error: else the second order may lack the entry.
     pub fn put(&mut self, key: E::Key, entry: E) -> Reached<A, Option<E>> {
         let was = self.read(key)?.and_then(|was| E::place_of(key, was));
-        self.move_place(was, E::place_of(key, &entry))?;
+        if !fault::is_on(Fault::LackPlace) {
+            self.move_place(was, E::place_of(key, &entry))?;
+        }
         let was = self.collection.insert(E::id(key), entry.into_state())?;
         was.map(|was| E::from_state(was).map_err(|_| wrong_kind::<A, E>(E::id(key)))).transpose()
     }
@@ -171,7 +174,9 @@ impl<A: Actor, E: Indexed<A>> IndexedEntries<'_, '_, A, E> {
         let was = E::place_of(key, entry);
         let changed = change(entry);
         let is = E::place_of(key, entry);
-        self.move_place(was, is)?;
+        if !fault::is_on(Fault::UnmovedPlace) {
+            self.move_place(was, is)?;
+        }
         Ok(Some(changed))
     }
 
@@ -181,7 +186,9 @@ impl<A: Actor, E: Indexed<A>> IndexedEntries<'_, '_, A, E> {
     /// As [`IndexedEntries::put`].
     pub fn take(&mut self, key: E::Key) -> Reached<A, Option<E>> {
         let Some(was) = self.read(key)?.map(|was| E::place_of(key, was)) else { return Ok(None) };
-        self.move_place(was, None)?;
+        if !fault::is_on(Fault::LeavePlace) {
+            self.move_place(was, None)?;
+        }
         let was = self.collection.remove(E::id(key))?;
         was.map(|was| E::from_state(was).map_err(|_| wrong_kind::<A, E>(E::id(key)))).transpose()
     }
@@ -218,6 +225,9 @@ impl<A: Actor, E: Indexed<A>> IndexedEntries<'_, '_, A, E> {
         if let Some(is) = is {
             let before = self.collection.insert(E::Index::id(is), E::Index::default().into_state())?;
             debug_assert!(before.is_none(), "index-agrees: a place is of one entry");
+            if fault::is_on(Fault::KeepPlace) {
+                self.collection.forget_last_image();
+            }
         }
         Ok(())
     }

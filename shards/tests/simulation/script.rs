@@ -10,13 +10,14 @@ use freehold_shard::*;
 use serde::{Deserialize, Serialize};
 
 use super::checker::{Replay, Run, Timers};
+use super::ranked::{self, RANKED, RankedPlace, Ranking};
 
 /// The last message that wrote an object, and how many did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub(crate) struct Value {
     pub(crate) writer: u32,
-    writes: u64,
+    pub(super) writes: u64,
 }
 
 /// A value as a log has it: some are long, so that there are batches of several blocks, and a few
@@ -102,6 +103,8 @@ pub(crate) enum Step {
     Ends(u64),
     /// Removes so many of the entries of a collection, or all at once if it is [`ALL`].
     Clear(u64, usize),
+    /// Does something with the entries of a collection that have a second order.
+    Ranked(u64, Ranking),
 }
 
 /// What an object is declared for.
@@ -153,7 +156,7 @@ impl From<AccessError<Name>> for Refusal {
 }
 
 /// What a script can do, on a shard or in the replay.
-pub(crate) trait Place {
+pub(crate) trait Place: RankedPlace {
     fn look(&mut self, id: u64) -> Result<Seen, Refusal>;
     fn write(&mut self, id: u64, writer: u32) -> Result<(), Refusal>;
     fn want(&self, ids: [u64; 2]) -> Result<(), Refusal>;
@@ -196,7 +199,7 @@ pub(crate) fn apply(script: &Script, place: &mut impl Place, seen: &mut Vec<Seen
                 }
             }
             Step::Ends(collection) => {
-                let all = place.range(collection, 0..COLLECTION)?;
+                let all = place.range(collection, 0..RANKED)?;
                 if let (Some(first), Some(last)) = (all.first(), all.last()) {
                     seen.push(place.look(*first)?);
                     place.write(*first, script.message)?;
@@ -205,10 +208,11 @@ pub(crate) fn apply(script: &Script, place: &mut impl Place, seen: &mut Vec<Seen
             }
             Step::Clear(collection, ALL) => place.clear(collection)?,
             Step::Clear(collection, most) => {
-                for id in place.range(collection, 0..COLLECTION)?.into_iter().take(most) {
+                for id in place.range(collection, 0..RANKED)?.into_iter().take(most) {
                     place.remove(id)?;
                 }
             }
+            Step::Ranked(collection, step) => place.rank(collection, step, script.message, seen)?,
         }
     }
     match script.end {
@@ -396,9 +400,11 @@ impl Actor for Simulated {
                     to.range(Name(id), Name(entry(id, from))..Name(entry(id, till)), 2);
                 }
                 Step::Ends(id) | Step::Clear(id, _) => {
-                    to.range(Name(id), .., 9);
-                    to.range_back(Name(id), .., 1);
+                    let plain = Name(entry(id, 0))..Name(entry(id, RANKED));
+                    to.range(Name(id), plain.clone(), 9);
+                    to.range_back(Name(id), plain, 1);
                 }
+                Step::Ranked(id, step) => ranked::needs(id, step, script.message, to),
                 _ => {}
             }
         }
