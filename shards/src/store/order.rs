@@ -457,3 +457,44 @@ impl<I: ObjectId> Orders<I> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::object::{CollectionOf, Ownership};
+    use crate::store::slot::Slot;
+
+    /// The header of a collection, or an entry: with a key above 0.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    struct Id(u64, u64);
+
+    impl ObjectId for Id {
+        const COLLECTION: Option<CollectionOf<Id>> = Some(|id| (id.1 > 0).then_some(Id(id.0, 0)));
+    }
+
+    // A transaction clears a collection of another shard, adds an entry that came along, and fails.
+    // At home the entry would have been removed by itself, and kept its slot. Lent, it has two
+    // slots then: the one that came along is among those that were cleared, and another is live.
+    // Both are to be given back; one that is in no tree is lost for good.
+    #[test]
+    fn an_entry_that_was_cleared_and_added_gives_both_its_slots_back() {
+        let (mut slots, mut orders) = (Slots::<Id, ()>::new(), Orders::new(RandomState::with_seed(7)));
+        let collection = Id(7, 0);
+        let lend = |slots: &mut Slots<Id, ()>, orders: &mut Orders<Id>, key| {
+            let slot = slots.push(Slot::empty(Id(7, key), Ownership::default()));
+            orders.insert(slots, collection, Id(7, key), slot);
+            slot
+        };
+        let came_along = [1, 2, 3].map(|key| lend(&mut slots, &mut orders, key));
+        orders.clear(collection, 0);
+        let added = [2, 4].map(|key| lend(&mut slots, &mut orders, key));
+        let clearing = orders.pop_clearing().expect("it was cleared");
+        orders.put_back(&slots, clearing);
+        let mut given_back = orders.take(&collection);
+        given_back.sort_unstable();
+        assert_eq!(given_back, [came_along.as_slice(), &added].concat());
+        assert!(orders.removed.is_empty() && orders.number(&collection).is_none());
+    }
+}

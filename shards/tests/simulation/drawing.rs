@@ -3,7 +3,7 @@
 use freehold_shard::OwnerId;
 
 use super::ranked::Ranking;
-use super::script::{Failure, Script, Step, Use, entry};
+use super::script::{ALL, Failure, Script, Step, Use, entry};
 use super::world::World;
 
 impl World {
@@ -51,6 +51,10 @@ impl World {
                 declared.push((if self.dice.chance(20) { entry(id, key) } else { id }, access));
             }
             steps.push(step);
+            if step == Step::Clear(id, ALL) && self.dice.chance(50) {
+                // An entry that was cleared may have another slot then.
+                steps.push(Step::Write(entry(id, key)));
+            }
         }
         let end = match self.dice.below(20) {
             0 => Some(Failure::Asked),
