@@ -2,6 +2,9 @@
 //! simulator must notice. A fault that goes unnoticed means that the tests are too weak. In every
 //! other build [`is_on`] is `false` and nothing is left of them.
 
+#[cfg(test)]
+use std::cell::Cell;
+
 /// A broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -33,6 +36,13 @@ pub(crate) enum Fault {
     TrustStage,
     /// A pair that comes back changes its object whoever needs what that was.
     ApplyBlind,
+    /// A pair commits in the epoch that it was passed on in.
+    CommitEarly,
+    /// What a transaction is passed on in is in doubt under the epoch after that.
+    DoubtLater,
+    /// What a pair wrote of its guest is written back a second time, when the next pair comes back.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what writes late is there for tests alone"))]
+    WriteBackTwice,
     /// A pair that began at its higher home waits at the lower and keeps its lock.
     WaitDownwards,
     /// What a transaction wrote of another shard's published objects is not published.
@@ -132,13 +142,17 @@ pub(crate) enum Fault {
 
 #[cfg(test)]
 thread_local! {
-    static ON: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+    static ON: Cell<Option<Fault>> = const { Cell::new(None) };
+    /// The fault is on only while the shard is on the pair's path.
+    static IS_FOR_PAIRS: Cell<bool> = const { Cell::new(false) };
+    static IS_ON_PAIRS_PATH: Cell<bool> = const { Cell::new(false) };
+    static SKIPS_PIECES: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether `fault` is switched on.
 #[cfg(test)]
 pub(crate) fn is_on(fault: Fault) -> bool {
-    ON.get() == Some(fault)
+    ON.get() == Some(fault) && (!IS_FOR_PAIRS.get() || IS_ON_PAIRS_PATH.get())
 }
 
 /// Whether `fault` is switched on: never.
@@ -158,12 +172,74 @@ pub(crate) fn is_any_on() -> bool {
 #[cfg(test)]
 pub(crate) fn switch(fault: Option<Fault>) {
     ON.set(fault);
+    IS_FOR_PAIRS.set(false);
+}
+
+/// Switches a fault on, for this thread, in what pairs alone do: see [`on_pairs_path`].
+#[cfg(test)]
+pub(crate) fn switch_for_pairs(fault: Fault) {
+    ON.set(Some(fault));
+    IS_FOR_PAIRS.set(true);
+}
+
+/// While this lives the shard is on the pair's path.
+#[must_use]
+pub(crate) struct PairsPath {
+    #[cfg(test)]
+    was_on: bool,
+}
+
+impl PairsPath {
+    /// What follows is for all transactions.
+    #[inline(always)]
+    pub(crate) fn leave(self) {}
+}
+
+/// The shard does what only pairs do, until what this returns is dropped. So tests can break a rule
+/// there alone, and show that it is found there.
+#[cfg(test)]
+pub(crate) fn on_pairs_path() -> PairsPath {
+    PairsPath { was_on: IS_ON_PAIRS_PATH.replace(true) }
+}
+
+/// Nothing.
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) const fn on_pairs_path() -> PairsPath {
+    PairsPath {}
+}
+
+#[cfg(test)]
+impl Drop for PairsPath {
+    fn drop(&mut self) {
+        IS_ON_PAIRS_PATH.set(self.was_on);
+    }
+}
+
+/// Whether pairs begin without what they may need of collections, as they do where an actor has
+/// none. What they need is a hint, so a simulated world may go either way.
+#[cfg(test)]
+pub(crate) fn skips_pieces() -> bool {
+    SKIPS_PIECES.get()
+}
+
+/// Whether pairs begin without what they may need of collections: never.
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) const fn skips_pieces() -> bool {
+    false
+}
+
+/// Has pairs of this thread begin without pieces, or with them.
+#[cfg(test)]
+pub(crate) fn skip_pieces(skips: bool) {
+    SKIPS_PIECES.set(skips);
 }
 
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 60] = [
+    pub(crate) const ALL: [Fault; 63] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -178,6 +254,9 @@ impl Fault {
         Fault::PairUnlocked,
         Fault::TrustStage,
         Fault::ApplyBlind,
+        Fault::CommitEarly,
+        Fault::DoubtLater,
+        Fault::WriteBackTwice,
         Fault::WaitDownwards,
         Fault::PublishHomeOnly,
         Fault::TrimPublished,
@@ -224,6 +303,33 @@ impl Fault {
         Fault::NarrowTakeover,
         Fault::NarrowResume,
         Fault::TrimUnnamed,
+    ];
+
+    /// Those that are also to be found where pairs alone break them: see [`on_pairs_path`]. Of the
+    /// others most are never broken there. `ApplyLocally` is, and does no harm: while no snapshot
+    /// is open any stamp will do. A few take too many seeds to be looked for each time.
+    pub(crate) const ON_PAIRS_PATH: [Fault; 21] = [
+        Fault::EarlyRelease,
+        Fault::NoKeep,
+        Fault::KeepForOldest,
+        Fault::DropEarly,
+        Fault::ForgetRemoved,
+        Fault::IgnoreLocks,
+        Fault::LockTwice,
+        Fault::PairUnlocked,
+        Fault::ApplyBlind,
+        Fault::CommitEarly,
+        Fault::DoubtLater,
+        Fault::WriteBackTwice,
+        Fault::WaitDownwards,
+        Fault::PublishHomeOnly,
+        Fault::TrimPublished,
+        Fault::NeverUnpublish,
+        Fault::ForgetEntry,
+        Fault::MissNothing,
+        Fault::DisagreeingOrder,
+        Fault::RemovalUnlogged,
+        Fault::CancelUnlogged,
     ];
 
     /// Whether it matters only to those who have logs. These come last.

@@ -33,6 +33,12 @@ use crate::transaction::{Carried, Transaction, TransactionEnd};
 /// How much memory for records an unused transaction keeps.
 const RECORDS_KEPT: usize = 4096;
 
+/// The epoch under which a transaction that is passed on in `epoch` is in doubt: the same.
+#[inline(always)]
+pub(super) fn doubted_in(epoch: Epoch) -> Epoch {
+    if fault::is_on(Fault::DoubtLater) { epoch.next() } else { epoch }
+}
+
 impl<A: Actor> Engine<A> {
     /// Begins a transaction for a message that cannot take the fast path, for [`Engine::reason`].
     /// `extra` is an object it touched without declaring it.
@@ -263,7 +269,7 @@ impl<A: Actor> Engine<A> {
         let copied = catch_unwind(AssertUnwindSafe(|| {
             for object in &mut transaction.objects[at_home.clone()] {
                 let slot = self.run.partition.slot(object.slot);
-                object.passed_in = epoch;
+                object.passed_in = doubted_in(epoch);
                 object.ownership = slot.ownership();
                 object.state = slot.state.clone();
             }
@@ -299,6 +305,7 @@ impl<A: Actor> Engine<A> {
         if let Some(journal) = &self.journal {
             transaction.seen = transaction.seen.max(journal.shown());
         }
+        let epoch = doubted_in(epoch);
         match self.in_doubt.back_mut() {
             Some((of, transactions)) if *of == epoch => *transactions += 1,
             _ => self.in_doubt.push_back((epoch, 1)),

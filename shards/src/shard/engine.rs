@@ -29,6 +29,8 @@ use crate::prefetch::Prefetch;
 use crate::shard::actions::Actions;
 use crate::shard::batches::Batches;
 use crate::shard::journal::Journal;
+#[cfg(test)]
+use crate::shard::pair::WrittenBack;
 use crate::shard::running::RunningMessage;
 use crate::shard::timers::{Timer, Timers};
 use crate::shard::watches::Watches;
@@ -159,6 +161,9 @@ pub(crate) struct Engine<A: Actor> {
     pub(crate) batches: Batches<A>,
     /// The objects of a transaction at its lock point; kept for its memory.
     pub(crate) targets: Option<Box<Addressees<A::Id>>>,
+    /// What the pair that came back last wrote, for a fault.
+    #[cfg(test)]
+    pub(super) written_back: Option<WrittenBack<A>>,
 }
 
 impl<A: Actor> Engine<A> {
@@ -192,6 +197,8 @@ impl<A: Actor> Engine<A> {
             spare: Vec::new(),
             batches: Batches::new(),
             targets: None,
+            #[cfg(test)]
+            written_back: None,
         }
     }
 

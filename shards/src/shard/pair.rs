@@ -30,7 +30,10 @@ use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::object::{ObjectId, OwnerId, Ownership};
 use crate::placement::ShardIndex;
+use crate::shard::coordinator::doubted_in;
 use crate::shard::engine::{CallSite, Engine, Prepared, RunOutcome, Start};
+#[cfg(test)]
+use crate::store::partition::Partition;
 use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
@@ -136,9 +139,10 @@ impl<A: Actor> Engine<A> {
         let (shard, epoch) = (self.run.shard, self.run.epoch_state.epoch);
         let is_higher = home < shard;
         let slot = self.run.partition.slot_mut(here.slot);
-        if Self::HAS_PIECES || !is_higher && slot.is_hot() {
+        if Self::HAS_PIECES && !fault::skips_pieces() || !is_higher && slot.is_hot() {
             return self.begin_rare_pair(pair, message, sender, answer_to, effects);
         }
+        let _path = fault::on_pairs_path();
         debug_assert!(
             slot.id == here.id && slot.may_lock(here.access),
             "locked-until-applied: {:?} was free a moment ago",
@@ -155,7 +159,7 @@ impl<A: Actor> Engine<A> {
         // Written in place: made apart and moved there they cost a hundred instructions more.
         mine.name(here.id, shard, here.access, here.slot);
         its.name(there.id, home, there.access, NO_SLOT);
-        (mine.passed_in, mine.ownership) = (epoch, slot.ownership());
+        (mine.passed_in, mine.ownership) = (doubted_in(epoch), slot.ownership());
         self.run.counters.spanning += 1;
         self.in_flight += 1;
         // In place: what is returned and caught is copied twice.
@@ -193,6 +197,7 @@ impl<A: Actor> Engine<A> {
     /// Begins a pair: one of its objects is here, and free.
     #[inline]
     pub(super) fn begin_pair(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
+        let _path = fault::on_pairs_path();
         let place = usize::from(transaction.is_reverse);
         let [lower, higher] = transaction.objects.as_mut_slice() else {
             unreachable!("a pair has two objects")
@@ -211,7 +216,7 @@ impl<A: Actor> Engine<A> {
         if Self::HAS_PIECES && !transaction.pieces.is_empty() {
             return self.pass_on_to(next, transaction, place..place + 1, effects);
         }
-        (here.passed_in, here.ownership) = (self.run.epoch_state.epoch, slot.ownership());
+        (here.passed_in, here.ownership) = (doubted_in(self.run.epoch_state.epoch), slot.ownership());
         match catch_unwind(AssertUnwindSafe(|| slot.state.clone())) {
             Ok(state) => here.state = state,
             Err(payload) => return self.not_copied(transaction, place, payload, effects),
@@ -243,6 +248,7 @@ impl<A: Actor> Engine<A> {
         mut transaction: Box<Transaction<A>>,
         effects: &mut Effects<A>,
     ) -> Option<Box<Transaction<A>>> {
+        let _path = fault::on_pairs_path();
         let (shard, is_reverse) = (self.run.shard, transaction.is_reverse);
         let [lower, higher] = transaction.objects.as_mut_slice() else { return Some(transaction) };
         let (guest, here) = if is_reverse { (higher, lower) } else { (lower, higher) };
@@ -285,8 +291,11 @@ impl<A: Actor> Engine<A> {
             guest.record = journal.lent.of(lent);
             std::mem::swap(&mut journal.lent.bytes, &mut transaction.records);
         }
-        let back = guest.home;
+        let (back, passed_in) = (guest.home, guest.passed_in);
         self.end(&mut transaction, ran, Some(back), effects);
+        if fault::is_on(Fault::CommitEarly) {
+            transaction.epoch = passed_in;
+        }
         effects.outboxes[back.index()].push_back(Envelope::Apply(transaction));
         None
     }
@@ -300,6 +309,7 @@ impl<A: Actor> Engine<A> {
         mut transaction: Box<Transaction<A>>,
         effects: &mut Effects<A>,
     ) -> Option<Box<Transaction<A>>> {
+        let path = fault::on_pairs_path();
         let is_blind = fault::is_on(Fault::ApplyBlind);
         let needs_old = self.run.epoch_state.needs_old() && !is_blind;
         let has_pieces = Self::HAS_PIECES && !transaction.pieces.is_empty();
@@ -320,6 +330,13 @@ impl<A: Actor> Engine<A> {
             "locked-until-applied: {:?}",
             here.id
         );
+        #[cfg(test)]
+        if fault::is_on(Fault::WriteBackTwice) && here.is_written {
+            let late = self.written_back.replace((here.slot, here.id, here.state.clone()));
+            write_late::<A>(&mut self.run.partition, late);
+        }
+        #[cfg(test)]
+        let slot = self.run.partition.slot_mut(here.slot);
         if here.is_written {
             slot.set_ownership(here.ownership);
             slot.state = here.state.take();
@@ -345,6 +362,7 @@ impl<A: Actor> Engine<A> {
         } else {
             effects.outboxes[transaction.origin.index()].push_back(Envelope::Finish(transaction));
         }
+        path.leave();
         self.run_ready(effects);
         None
     }
@@ -353,6 +371,7 @@ impl<A: Actor> Engine<A> {
     /// other object, and goes on as if it had come here first.
     #[cold]
     pub(super) fn turn_ahead(&mut self, transaction: &mut Transaction<A>, effects: &mut Effects<A>) {
+        let _path = fault::on_pairs_path();
         if fault::is_on(Fault::WaitDownwards) {
             return;
         }
@@ -409,5 +428,19 @@ impl<A: Actor> Engine<A> {
         self.came_back(passed_in);
         self.locks.unlock(&mut self.run.partition, slot, None);
         self.run_ready(effects);
+    }
+}
+
+/// What a pair wrote, and where: the slot and the object in it.
+#[cfg(test)]
+pub(crate) type WrittenBack<A> = (SlotIndex, <A as Actor>::Id, Option<<A as Actor>::State>);
+
+/// Writes what a pair wrote once more ([`Fault::WriteBackTwice`]).
+#[cfg(test)]
+fn write_late<A: Actor>(partition: &mut Partition<A::Id, A::State>, late: Option<WrittenBack<A>>) {
+    let Some((slot, id, state)) = late else { return };
+    let slot = partition.slot_mut(slot);
+    if slot.id == id && slot.state.is_some() {
+        slot.state = state;
     }
 }

@@ -11,7 +11,8 @@
 //!
 //! It is a unit test of the crate, so that it can break those rules. By hand:
 //! `FREEHOLD_SEEDS=100000 cargo test --release -p freehold-shard --lib simulation -- --nocapture`.
-//! `FREEHOLD_FAULT=NarrowTakeover` looks for that fault alone.
+//! `FREEHOLD_FAULT=NarrowTakeover` looks for that fault alone, and `NoKeepForPairs` for `NoKeep` in
+//! what pairs alone do.
 
 mod checker;
 mod disks;
@@ -23,6 +24,7 @@ mod script;
 mod stream;
 mod world;
 
+use std::fmt;
 use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,8 +56,11 @@ const FAILED_WITH_DISKS: &[u64] = &[
 /// few for one run in fifty.
 const SEEDS_PER_FAULT: u64 = if cfg!(debug_assertions) { 800 } else { 3_000 };
 
-/// The same where it takes owners that pause at the right moment. One of these faults is found by
-/// one seed in 150, so 300 were too few for one run in seven.
+/// The same where a rule is broken by pairs alone: some are found by one seed in 35.
+const SEEDS_PER_PAIRS_FAULT: u64 = 3_000;
+
+/// The same where it takes owners that pause or crash at the right moment: some are found by one
+/// seed in 60.
 const SEEDS_PER_REPLICATED_FAULT: u64 = 3_000;
 
 /// The same where it takes a crash at the right moment.
@@ -173,22 +178,77 @@ fn an_owner_that_was_replaced_is_none() {
     run_many(Kind::Replicated, &[]);
 }
 
+/// A rule that is broken, everywhere or on the pair's path alone.
+#[derive(Clone, Copy)]
+struct Broken {
+    fault: Fault,
+    is_for_pairs: bool,
+}
+
+impl Broken {
+    /// Those that are looked for: all, or the one that is named.
+    fn meant() -> Vec<Broken> {
+        let each = |faults: &[Fault], is_for_pairs| {
+            faults.iter().map(|&fault| Broken { fault, is_for_pairs }).collect::<Vec<_>>()
+        };
+        let everywhere = each(&Fault::ALL, false);
+        let Ok(named) = std::env::var("FREEHOLD_FAULT") else {
+            return [everywhere, each(&Fault::ON_PAIRS_PATH, true)].concat();
+        };
+        let mut all = [everywhere, each(&Fault::ALL, true)].concat();
+        all.retain(|broken| named == format!("{broken:?}"));
+        assert!(!all.is_empty(), "there is no fault {named}");
+        all
+    }
+
+    fn switch_on(self) {
+        match self.is_for_pairs {
+            true => fault::switch_for_pairs(self.fault),
+            false => fault::switch(Some(self.fault)),
+        }
+    }
+
+    /// The first seed that finds it, and the beginning of what it found.
+    fn found_by(self, first: u64) -> Option<(u64, String)> {
+        let (kind, seeds) = match self.fault.is_of_logs() {
+            _ if self.fault.is_of_replicas() => (Kind::Replicated, SEEDS_PER_REPLICATED_FAULT),
+            true => (Kind::Disks, SEEDS_PER_LOGGED_FAULT),
+            false if self.is_for_pairs => (Kind::Memory, SEEDS_PER_PAIRS_FAULT),
+            false => (Kind::Memory, SEEDS_PER_FAULT),
+        };
+        self.switch_on();
+        let found = (first..first + seeds).find_map(|seed| {
+            let violation = match std::panic::catch_unwind(|| live(seed, kind)) {
+                Ok(lived) => lived.err()?,
+                Err(_) => "a panic".to_owned(),
+            };
+            Some((seed, violation.chars().take(FOUND_SHOWN).collect()))
+        });
+        fault::switch(None);
+        found
+    }
+}
+
+impl fmt::Debug for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}{}", self.fault, if self.is_for_pairs { "ForPairs" } else { "" })
+    }
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "needs many seeds")]
 fn every_fault_is_found() {
     quiet_panics();
     let first = first_seed();
-    let named = std::env::var("FREEHOLD_FAULT").ok();
-    let is_meant = |fault: &Fault| named.as_ref().is_none_or(|named| *named == format!("{fault:?}"));
-    let faults: Vec<Fault> = Fault::ALL.into_iter().filter(is_meant).collect();
+    let all = Broken::meant();
     let next = AtomicUsize::new(0);
     let unnoticed = Mutex::new(Vec::new());
     // A fault is switched on for a thread, so the CPUs share them.
     let look = || {
-        while let Some(&fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match seed_that_finds(fault, first) {
-                Some((seed, by)) => println!("{fault:?} is found by seed {}: {by}", seed - first),
-                None => unnoticed.lock().unwrap().push(fault),
+        while let Some(&broken) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match broken.found_by(first) {
+                Some((seed, by)) => println!("{broken:?} is found by seed {}: {by}", seed - first),
+                None => unnoticed.lock().unwrap().push(broken),
             }
         }
     };
@@ -198,25 +258,6 @@ fn every_fault_is_found() {
     });
     let unnoticed = unnoticed.into_inner().unwrap();
     assert!(unnoticed.is_empty(), "not found by seeds from {first} on: {unnoticed:?}");
-}
-
-/// A seed that finds a fault, and the beginning of what it found.
-fn seed_that_finds(fault: Fault, first: u64) -> Option<(u64, String)> {
-    let (kind, seeds) = match fault.is_of_logs() {
-        _ if fault.is_of_replicas() => (Kind::Replicated, SEEDS_PER_REPLICATED_FAULT),
-        true => (Kind::Disks, SEEDS_PER_LOGGED_FAULT),
-        false => (Kind::Memory, SEEDS_PER_FAULT),
-    };
-    fault::switch(Some(fault));
-    let found = (first..first + seeds).find_map(|seed| {
-        let violation = match std::panic::catch_unwind(|| live(seed, kind)) {
-            Ok(lived) => lived.err()?,
-            Err(_) => "a panic".to_owned(),
-        };
-        Some((seed, violation.chars().take(FOUND_SHOWN).collect()))
-    });
-    fault::switch(None);
-    found
 }
 
 #[test]
