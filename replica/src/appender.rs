@@ -237,7 +237,7 @@ impl Appender {
                 self.lost = 0;
                 Ok(())
             }
-            Err(error) if error.is_passing() || matches!(error, ReplicaError::Lost { .. }) => {
+            Err(error) if error.is_passing() || error.is_short() => {
                 self.lost = if error.is_passing() { 0 } else { self.lost + 1 };
                 if self.lost > LOST_MAX {
                     return Err(error);

@@ -93,6 +93,21 @@ pub enum ReplicaError {
         /// A message that there was.
         seen: u64,
     },
+    /// The stream ends earlier than what it has acknowledged, as this node knows: it has lost the
+    /// rest. The node takes nothing over, and its log is as it was.
+    #[error(
+        "the stream ends with {found}, and it has acknowledged {acknowledged}, as {witness}: open the last owner's \
+         node, which brings what is missing, or the node with the most epochs with `Repair::FromThisLog`; \
+         to give up what is missing, join with an empty directory and promote that node"
+    )]
+    Cut {
+        /// The last epoch there is.
+        found: Epoch,
+        /// An epoch that there was.
+        acknowledged: Epoch,
+        /// From what the node knows that.
+        witness: &'static str,
+    },
     /// There is no such stream, and none was to be made.
     #[error("there is no stream {stream}: see whether `database` and the account are right")]
     NoStream {
@@ -263,6 +278,12 @@ impl ReplicaError {
             Chain { error, .. } => !matches!(error, ChainError::OtherDatabase { .. }),
             _ => false,
         }
+    }
+
+    /// Whether the stream ends earlier than what it has acknowledged. A server that has just become
+    /// the leader may not have all of it yet.
+    pub(crate) fn is_short(&self) -> bool {
+        matches!(self, ReplicaError::Lost { .. } | ReplicaError::Cut { .. })
     }
 
     /// Whether the stream has what is not of this node's chain.

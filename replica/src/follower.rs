@@ -48,7 +48,7 @@ pub(crate) enum Took {
     /// The log has them.
     All,
     /// Another node took over behind this epoch, and the log has more of the term before: what
-    /// nobody was told of, or only by this node's own disk.
+    /// nobody was told of, or only by this node's own disk; or what the stream has lost.
     Strayed { after: Epoch, until: Epoch },
 }
 
@@ -123,7 +123,7 @@ impl<A: Actor<State: DeserializeOwned> + SchemaTypes> Follower<A> {
     }
 
     /// Takes over entries. `ours` is the term that this node owned last: the log may have more of
-    /// it than the stream.
+    /// it than the stream. Of any other term it has more if the stream has lost that.
     ///
     /// # Errors
     /// An entry that does not continue the chain, or the log cannot be written. The entries before
@@ -149,7 +149,9 @@ impl<A: Actor<State: DeserializeOwned> + SchemaTypes> Follower<A> {
                 }
                 Followed::Takeover => {
                     self.write(together.take())?;
-                    if term == ours && term > 0 && self.has_after(epoch)? {
+                    let is_ours = term == ours && term > 0;
+                    let has_more = is_ours && self.has_after_or_in_checkpoint(epoch)?;
+                    if has_more || self.has_between(epoch, self.place().epoch) {
                         return Ok(Took::Strayed { after: epoch, until: self.tail() });
                     }
                     (self.place().epoch, self.place().time, Vec::new())
@@ -199,6 +201,24 @@ impl<A: Actor<State: DeserializeOwned> + SchemaTypes> Follower<A> {
     /// Whether the log has records of epochs after this one.
     pub(crate) fn has_after(&self, epoch: Epoch) -> Result<bool, ReplicaError> {
         Ok(self.log.tail() > epoch && self.after(epoch)?.next().transpose()?.is_some())
+    }
+
+    /// The same for an owner's log, which may be in a checkpoint. That has only what was
+    /// acknowledged: if it has more than the stream, the stream has lost it.
+    fn has_after_or_in_checkpoint(&self, epoch: Epoch) -> Result<bool, ReplicaError> {
+        match self.has_after(epoch) {
+            Err(ReplicaError::InACheckpoint { .. }) => Ok(true),
+            has_more => has_more,
+        }
+    }
+
+    /// Whether the log has records of epochs after the one, and before the other.
+    fn has_between(&self, after: Epoch, before: Epoch) -> bool {
+        // What is in a checkpoint of the log was in the stream before it was trimmed.
+        self.log.tail() > after
+            && self.after(after).is_ok_and(|mut batches| {
+                batches.next().is_some_and(|batch| batch.is_ok_and(|batch| batch.epoch < before))
+            })
     }
 
     /// The epochs of the log after this one.

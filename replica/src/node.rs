@@ -20,7 +20,7 @@ mod taking;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use freehold::{Actor, Config, EpochReceiver, LogConfig};
+use freehold::{Actor, Config, Epoch, EpochReceiver, LogConfig};
 use freehold_shard::log::chain::ChainPlace;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,8 @@ pub(crate) struct Node<A: Actor> {
     shortens: Option<JoinHandle<Result<Named, ReplicaError>>>,
     /// The checkpoint that took its place last: once is enough.
     taken: String,
+    /// The latest epoch that an owner has said to be acknowledged.
+    heard: Epoch,
 }
 
 enum State<A: Actor> {
@@ -120,6 +122,7 @@ where
             state: State::Over,
             shortens: None,
             taken: String::new(),
+            heard: Epoch(0),
         };
         match node.enter().await {
             Err(error) if node.may_found(&error) => {
@@ -175,6 +178,8 @@ where
                 Err(error) => return Err(error),
             }
         }
+        // So that the next start knows what the stream has had, also after a crash.
+        self.remember(&follower);
         self.stand_by(follower);
         Ok(())
     }

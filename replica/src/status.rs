@@ -66,7 +66,7 @@ pub struct NodeStatus {
     pub takeover_took: Option<Duration>,
     /// What this node's log had beyond the stream, and was moved away.
     pub set_aside: Vec<SetAside>,
-    /// Why it is fenced, or has failed.
+    /// Why it is fenced, or has failed. Of a standby: why it does not take over.
     pub failure: Option<String>,
 }
 
@@ -99,7 +99,7 @@ impl StreamCheckpoint {
 }
 
 /// What a log had beyond the stream: epochs of a term that ended before. Nobody was told of them,
-/// or only by the word of one disk ([`Ack::Durable`](freehold::Ack)).
+/// or only by the word of one disk ([`Ack::Durable`](freehold::Ack)); or the stream has lost them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SetAside {
@@ -107,7 +107,7 @@ pub struct SetAside {
     pub directory: PathBuf,
     /// The term that it is of.
     pub term: u64,
-    /// All up to this epoch is in the stream.
+    /// All up to this epoch is in the stream. 0 if that is not known.
     pub after: Epoch,
     /// The last epoch that is not.
     pub until: Epoch,

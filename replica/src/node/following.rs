@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use freehold::{Actor, Report};
+use freehold::{Actor, Epoch, Report};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -100,10 +100,11 @@ where
                 continue;
             }
             if follower.sequence() > ends.last {
-                if follower.sequence() > ends.last + 1 {
-                    return Err(ReplicaError::Lost { last: ends.last, seen: follower.sequence() - 1 });
+                match self.check_end(&follower, ends.last) {
+                    Err(_) if Instant::now() < until => sleep(PAUSE).await,
+                    checked => return checked.map(|()| follower),
                 }
-                return Ok(follower);
+                continue;
             }
             let took = match self.stream.read(follower.sequence(), ends.last, READ_MAX).await {
                 Ok(entries) => follower.take(&entries, self.file.term),
@@ -143,7 +144,7 @@ where
     pub(super) async fn follow(&mut self, follower: &mut Follower<A>) -> Ceases {
         let mut hearing: Option<Hearing> = None;
         let (mut heard, mut all_at, mut remembered) = (Instant::now(), Instant::now(), follower.sequence());
-        let mut damaged: Option<Instant> = None;
+        let (mut damaged, mut short): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
             if hearing.is_none() {
                 hearing = self.stream.hear().await.ok();
@@ -153,6 +154,9 @@ where
             match self.bring_on(follower).await {
                 Ok(()) => {
                     (is_all_there, all_at, damaged) = (true, Instant::now(), None);
+                    if short.take().is_some() {
+                        self.shared.say(|status| status.failure = None);
+                    }
                     self.catches_up(follower);
                     if (follower.sequence(), follower.place().term) != before {
                         heard = Instant::now();
@@ -166,6 +170,11 @@ where
                     // As long as nobody can append, silence means nothing.
                     heard = Instant::now();
                     self.shared.say(|status| status.lag.since = all_at.elapsed());
+                }
+                Err(error) if error.is_short() => {
+                    // The owner may bring what is missing. Meanwhile nobody is to take over.
+                    heard = Instant::now();
+                    self.say_short(&error, &mut short);
                 }
                 Err(ReplicaError::Trimmed { .. }) => return Ceases::IsBehind,
                 Err(error) => return Ceases::Fails(error),
@@ -198,6 +207,7 @@ where
                     let beat: Option<Beat> = serde_json::from_slice(&beat).ok();
                     if let Some(beat) = beat.filter(|beat| beat.term >= follower.place().term) {
                         heard = Instant::now();
+                        self.heard = self.heard.max(Epoch(beat.epoch));
                         self.say_of_beat(&beat, follower);
                     }
                 },
@@ -224,6 +234,37 @@ where
                 false
             }
         }
+    }
+
+    /// Says that the stream ends too early, once it has done so for the node's patience.
+    fn say_short(&self, error: &ReplicaError, short: &mut Option<Instant>) {
+        let since = *short.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.replica.patience && self.shared.status().failure.is_none() {
+            tracing::warn!(%error, "the stream has lost what it acknowledged: this node does not take over");
+            self.shared.say(|status| status.failure = Some(error.to_string()));
+        }
+    }
+
+    /// Whether the stream, which ends with message `last` and was read to its end, has all that was
+    /// acknowledged, as far as this node knows (*acknowledged-stays*): by what it has read, by its
+    /// log, and by what an owner has said. Of its own term its log may have more, which it brings.
+    pub(super) fn check_end(&self, follower: &Follower<A>, last: u64) -> Result<(), ReplicaError> {
+        let (place, tail) = (follower.place(), follower.tail());
+        if follower.sequence() > last + 1 {
+            return Err(ReplicaError::Lost { last, seen: follower.sequence() - 1 });
+        }
+        // Before the first term its log is what founds the database.
+        let is_own = place.term == self.file.term;
+        let found = if is_own { place.epoch.max(tail) } else { place.epoch };
+        let (acknowledged, witness) = if self.heard > tail {
+            (self.heard, "the owner has said")
+        } else {
+            (tail, "this node's log has it")
+        };
+        if acknowledged > found {
+            return Err(ReplicaError::Cut { found, acknowledged, witness });
+        }
+        Ok(())
     }
 
     /// All that there is was taken over.
@@ -276,7 +317,7 @@ where
             let left = (ends.last + 1).saturating_sub(follower.sequence());
             self.say_of(follower, left, left * mean);
         }
-        Ok(())
+        self.check_end(follower, ends.last)
     }
 
     /// Says how far the owner was when it said that it is there.

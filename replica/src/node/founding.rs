@@ -53,8 +53,9 @@ where
 {
     /// Whether a node that cannot join for this reason may found the stream anew.
     pub(super) fn may_found(&self, error: &ReplicaError) -> bool {
-        use ReplicaError::{Foreign, InACheckpoint, Lost, Trimmed};
-        let is_left = error.is_damage() || matches!(error, Foreign { .. } | Lost { .. } | Trimmed { .. });
+        use ReplicaError::{Foreign, InACheckpoint, Trimmed};
+        let is_left = error.is_damage() || error.is_short();
+        let is_left = is_left || matches!(error, Foreign { .. } | Trimmed { .. });
         // Such a log's database begins with it, or is this node's.
         matches!(error, InACheckpoint { .. }) || is_left && self.replica.repair == Repair::FromThisLog
     }

@@ -17,6 +17,7 @@ use crate::follower::{Follower, at_log, log_directory};
 use crate::node_file::NodeFile;
 use crate::objects::Objects;
 use crate::replicated::NodeShared;
+use crate::status::SetAside;
 use crate::stream::{EntryStream, PAUSE};
 
 /// Makes the node's directory, for its owner alone.
@@ -111,7 +112,21 @@ async fn try_open<A: Actor<State: DeserializeOwned> + SchemaTypes>(
                 // It drew a number for a database that another node founded then.
                 is_other && (!has_log || LocalLog::open_with(&at_log(config))?.tail() == Epoch(0))
             };
-            if begins {
+            // The stream has lost what the node has read there, and has gone on otherwise since.
+            let is_elsewhere = matches!(checked, Err(ReplicaError::Fenced { .. }));
+            if is_elsewhere && has_log {
+                let until = LocalLog::open_with(&at_log(config))?.tail();
+                let (term, after) = (file.place.term, Epoch(0));
+                let aside = set_aside(directory, term, file.place.epoch.0)?;
+                tracing::warn!(
+                    directory = %aside.display(), term, until = until.0,
+                    "the stream has another history than this node's log: the log was set aside"
+                );
+                shared.say(|status| {
+                    status.set_aside.push(SetAside { directory: aside, term, after, until });
+                });
+            }
+            if begins || is_elsewhere {
                 let file = begin(stream, &file.node).await?;
                 file.write(directory)?;
                 file

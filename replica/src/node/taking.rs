@@ -14,6 +14,7 @@ use crate::appender::Appender;
 use crate::error::ReplicaError;
 use crate::follower::{Follower, log_directory};
 use crate::status::Role;
+use crate::stream::PAUSE;
 
 /// How often a takeover that others were quicker than is tried again.
 const TRIES_MAX: usize = 20;
@@ -34,8 +35,14 @@ where
         whom: Whom,
     ) -> Result<Appender, ReplicaError> {
         let owner = follower.place().owner.clone();
+        let until = Instant::now() + self.replica.patience;
         for _ in 0..TRIES_MAX {
-            self.bring_on(follower).await?;
+            while let Err(error) = self.bring_on(follower).await {
+                if !error.is_short() || Instant::now() >= until {
+                    return Err(error);
+                }
+                sleep(PAUSE).await;
+            }
             if whom == Whom::Known && follower.place().owner != owner {
                 break;
             }
@@ -200,7 +207,7 @@ where
                 self.stand_by(follower);
                 return Err(error);
             }
-            Err(error) if error.is_passing() || error.is_damage() => {
+            Err(error) if error.is_passing() || error.is_damage() || error.is_short() => {
                 tracing::warn!(%error, "this node did not take over, and is a standby still");
                 self.stand_by(follower);
                 return Err(error);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use freehold::{Config, Epoch, LogConfig, Runtime, Shards};
 use freehold_replica::{Login, Repair, ReplicaConfig, ReplicaError, Replicated, Role, verify};
+use futures_util::StreamExt;
 
 use super::bank::Bank;
 use super::joining::as_another;
@@ -232,6 +233,171 @@ fn a_log_with_a_checkpoint_founds_a_database() {
     assert_has(&b, 0..20);
     drop(a);
     verify(&servers.config("looks")).expect("it is whole");
+}
+
+/// Kills the server, flips a bit of this entry of its file, and starts it. Alone it cuts its file
+/// there. The owner ends meanwhile, so that it cannot say that it does.
+fn cut<Owner>(servers: &mut Servers, entry: usize, owner: Owner) {
+    servers.kill(0);
+    drop(owner);
+    let file = servers.blocks(0).remove(0);
+    let mut bytes = std::fs::read(&file).expect("it is there");
+    let begins = bytes.windows(4).enumerate().filter(|(_, four)| *four == b"FHCE").map(|(at, _)| at);
+    let begins = begins.collect::<Vec<_>>()[entry];
+    bytes[begins + 20] ^= 1;
+    std::fs::write(file, bytes).expect("it is written");
+    servers.run(0);
+}
+
+/// How many entries a takeover takes, and so the first payment's.
+const FIRST: usize = 8;
+
+// A server alone cuts its file at a bit that flipped, and says nothing: what was acknowledged is
+// gone. A node took over without it, where it had read it, and its log had what no other had.
+#[test]
+fn a_node_that_has_read_further_finds_that_the_stream_was_cut() {
+    let test = "a_node_that_has_read_further_finds_that_the_stream_was_cut";
+    let watchdog = Watchdog::new(test);
+    let Some(mut servers) = Servers::start(test, 1) else { return };
+    let places = [(); 4].map(|()| tempfile::tempdir().expect("a place"));
+    let a = open(places[0].path(), hasty(&servers, "a")).expect("nobody owns it");
+    let bank = a.handle().expect("it is the owner");
+    pay(&bank, 0..5);
+    drop(open(places[1].path(), servers.config("stopped")).expect("it joins"));
+    let silence = Some(Duration::from_millis(500));
+    let automatic = ReplicaConfig { takeover_after: silence, ..hasty(&servers, "follows") };
+    let follows = open(places[2].path(), automatic).expect("it joins");
+    pay(&bank, 5..15);
+    let all = a.status().epoch;
+    until(&follows, |status| status.epoch >= all);
+    // It ends as by a crash: its log has more than it remembers.
+    let stops = open(places[1].path(), servers.config("stopped")).expect("it joins");
+    let file = places[1].path().join("node.json");
+    let remembered = std::fs::read(&file).expect("it remembers where it joined");
+    pay(&bank, 15..20);
+    let all = a.status().epoch;
+    until(&stops, |status| status.epoch >= all);
+    until(&follows, |status| status.epoch >= all);
+    drop(stops);
+    std::fs::write(&file, remembered).expect("it is written");
+    cut(&mut servers, FIRST + 17, a);
+    let left = verify(&servers.config("looks")).expect("what is left is whole");
+    assert!(left.epoch < all, "{left:?}");
+    // It says so and takes nothing over, by itself or when it is told.
+    until(&follows, |status| status.failure.is_some());
+    let error = follows.promote().expect_err("the stream lacks what it has");
+    assert!(matches!(error, ReplicaError::Lost { .. }), "{error}");
+    assert_eq!((follows.role(), follows.status().failure), (Role::Standby, Some(error.to_string())));
+    assert_eq!(verify(&servers.config("looks")).expect("nothing was changed").epoch, left.epoch);
+    watchdog.feed();
+    drop(follows);
+    let error = open(places[2].path(), hasty(&servers, "follows")).expect_err("it remembers more");
+    assert!(matches!(error, ReplicaError::Lost { .. }), "{error}");
+    let error = open(places[1].path(), hasty(&servers, "stopped")).expect_err("its log has more");
+    assert!(matches!(error, ReplicaError::Cut { acknowledged, .. } if acknowledged == all), "{error}");
+    assert!(error.to_string().contains("this node's log has it"), "{error}");
+    // Its log has all of it. Others that have it follow.
+    let founds = open(places[2].path(), from_this_log(&servers, "follows")).expect("it founds the stream");
+    pay(&founds.handle().expect("it is the owner"), 20..25);
+    for (at, name) in [(0, "a"), (1, "stopped"), (3, "new")] {
+        let node = open(places[at].path(), servers.config(name)).expect("it joins");
+        assert_eq!((node.role(), shown(&node)), (Role::Standby, (0..25).collect()), "{name}");
+    }
+    assert_has(&founds, 0..25);
+    verify(&servers.config("looks")).expect("it is whole");
+}
+
+/// Waits until the owner has said that this epoch is acknowledged.
+fn hear_of(servers: &Servers, epoch: Epoch) {
+    as_another(servers, async |context, _| {
+        let beats = context.client().subscribe("freehold.bank.beat").await;
+        let mut beats = beats.expect("it may be heard");
+        loop {
+            let beat = beats.next().await.expect("it goes on");
+            let beat: serde_json::Value = serde_json::from_slice(&beat.payload).expect("it is JSON");
+            if beat["epoch"].as_u64().is_some_and(|said| said >= epoch.0) {
+                return;
+            }
+        }
+    });
+}
+
+// It had not read what the stream has lost, and has heard that it was acknowledged. A node that
+// begins has not, and nothing is there that could say so. The owner's log has it, and is set aside.
+#[test]
+fn a_node_that_has_heard_of_more_finds_that_the_stream_was_cut() {
+    let test = "a_node_that_has_heard_of_more_finds_that_the_stream_was_cut";
+    let _watchdog = Watchdog::new(test);
+    let Some(mut servers) = Servers::start(test, 1) else { return };
+    let places = [(); 3].map(|()| tempfile::tempdir().expect("a place"));
+    let a = open(places[0].path(), hasty(&servers, "a")).expect("nobody owns it");
+    let bank = a.handle().expect("it is the owner");
+    pay(&bank, 0..5);
+    let b = open(places[1].path(), hasty(&servers, "b")).expect("it joins");
+    let mut all = Epoch(0);
+    while_busy(&b, || {
+        pay(&bank, 5..20);
+        all = a.status().epoch;
+        hear_of(&servers, all);
+        cut(&mut servers, FIRST + 10, a);
+    });
+    until(&b, |status| status.failure.is_some());
+    let error = b.promote().expect_err("the stream lacks what was acknowledged");
+    assert!(matches!(error, ReplicaError::Cut { acknowledged, .. } if acknowledged == all), "{error}");
+    assert!(error.to_string().contains("the owner has said"), "{error}");
+    assert_eq!((b.role(), shown(&b)), (Role::Standby, (0..10).collect()));
+    // By hand: that node knows of no more.
+    let c = open(places[2].path(), servers.config("c")).expect("it joins");
+    c.promote().expect("it can");
+    assert_has(&c, 0..10);
+    pay(&c.handle().expect("it is the owner"), 20..25);
+    until(&b, |status| status.epoch >= c.status().epoch && status.failure.is_none());
+    assert_eq!(shown(&b), (0..10).chain(20..25).collect());
+    let a = open(places[0].path(), servers.config("a")).expect("it joins");
+    assert_eq!((a.role(), shown(&a)), (Role::Standby, (0..10).chain(20..25).collect()));
+    let aside = &a.status().set_aside;
+    assert!(aside.len() == 1 && aside[0].until >= all, "{aside:?}");
+}
+
+// Its log had what the stream has lost, and another history has gone on since.
+#[test]
+fn a_log_with_what_the_stream_has_lost_is_set_aside() {
+    let test = "a_log_with_what_the_stream_has_lost_is_set_aside";
+    let _watchdog = Watchdog::new(test);
+    let Some(mut servers) = Servers::start(test, 1) else { return };
+    let places = [(); 4].map(|()| tempfile::tempdir().expect("a place"));
+    let a = open(places[0].path(), hasty(&servers, "a")).expect("nobody owns it");
+    let bank = a.handle().expect("it is the owner");
+    pay(&bank, 0..5);
+    let mut files = Vec::new();
+    for place in &places[1..3] {
+        let b = open(place.path(), servers.config("b")).expect("it joins");
+        files.push(std::fs::read(place.path().join("node.json")).expect("it remembers where it was"));
+        drop(b);
+    }
+    pay(&bank, 5..20);
+    let all = a.status().epoch;
+    // They remember where they end, and one of them does not.
+    for place in &places[1..3] {
+        drop(open(place.path(), servers.config("b")).expect("it joins"));
+    }
+    std::fs::write(places[1].path().join("node.json"), &files[0]).expect("it is written");
+    cut(&mut servers, FIRST + 10, a);
+    let c = open(places[3].path(), servers.config("c")).expect("it joins");
+    c.promote().expect("it knows of no more");
+    pay(&c.handle().expect("it is the owner"), 20..35);
+    for place in &places[1..3] {
+        let b = open(place.path(), servers.config("b")).expect("it joins");
+        assert_eq!((b.role(), shown(&b)), (Role::Standby, (0..10).chain(20..35).collect()));
+        let aside = &b.status().set_aside;
+        assert!(aside.len() == 1 && aside[0].until >= all, "{aside:?}");
+    }
+    // A stream that is gone is not founded by a standby that crashed after it had joined.
+    drop(c);
+    servers.empty(0);
+    std::fs::write(places[1].path().join("node.json"), &files[0]).expect("it is written");
+    let error = open(places[1].path(), hasty(&servers, "b")).expect_err("it has joined one");
+    assert!(matches!(error, ReplicaError::Lost { last: 0, .. }), "{error}");
 }
 
 /// Flips a bit of the message in the middle of a server's file.
