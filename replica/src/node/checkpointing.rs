@@ -231,7 +231,8 @@ where
                 }
             }
             Step::Made(named, sequence) => {
-                // The copy may have epochs in which nothing was committed, and which nobody awaits.
+                // The copy may have epochs in which nothing was committed, and which nobody awaits:
+                // a shard that a batch has named closes them. It would wait for the next.
                 receiver.want(named.epoch);
                 if appender.chain().place().epoch < named.epoch {
                     Step::Made(named, sequence)

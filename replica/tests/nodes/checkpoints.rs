@@ -7,12 +7,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use freehold::{Ack, CommitLog, LocalLog};
+use freehold::{Ack, CommitLog, Epoch, LocalLog};
 use freehold_replica::{Login, Repair, ReplicaConfig, ReplicaError, Role, verify};
 use futures_util::{StreamExt, TryStreamExt};
 use rustix::process::Signal;
 
-use super::bank::{Message, PAYMENTS};
+use super::bank::{Message, PAYMENTS, is_held, let_go};
 use super::joining::as_another;
 use super::servers::Servers;
 use super::support::Watchdog;
@@ -207,6 +207,66 @@ fn a_database_that_is_only_read_has_checkpoints() {
     }
     let b = open(places[1].path(), servers.config("b")).expect("it joins");
     assert_eq!((b.status().restored, shown(&b)), (1, (0..5).collect()));
+}
+
+// A shard that is named for an epoch, and commits nothing, closes a later one when that has begun.
+// So a log may have come further than anybody awaits. What is copied of it then was not named
+// before somebody committed something, and who had asked for it waited as long.
+#[test]
+fn a_log_that_has_come_further_than_anybody_awaits_has_checkpoints() {
+    let test = "a_log_that_has_come_further_than_anybody_awaits_has_checkpoints";
+    let _watchdog = Watchdog::new(test);
+    let Some(servers) = Servers::start(test, 1) else { return };
+    let place = tempfile::tempdir().expect("a place");
+    // Reads do not wait for the stream.
+    let answer_within = Duration::from_secs(10);
+    let config = ReplicaConfig { ack: Ack::Durable, answer_within, ..servers.config("a") };
+    let a = open_with_much_log(place.path(), 2, config).expect("nobody owns it");
+    let bank = a.handle().expect("it is the owner");
+    let at = |shard| (0..).find(|id| bank.home(id).index() == shard).expect("each has some");
+    let (first, second) = (at(0), at(1));
+    let writes = |shard: usize| bank.stats().shards[shard].log_writes.count();
+    let wrote = |shard, before| {
+        while writes(shard) == before {
+            std::thread::yield_now();
+        }
+    };
+    for id in [first, second] {
+        assert_eq!(bank.ask(Message::Touch(id)).wait(), Ok(0));
+    }
+    // Until neither is to write anything more of that.
+    let is_settled = || {
+        let stats = bank.stats();
+        let is_writing = |shard: usize| stats.shards[shard].in_log_write_for.is_some();
+        a.status().epoch.next() >= stats.epoch && !is_writing(0) && !is_writing(1)
+    };
+    while !is_settled() {
+        std::thread::yield_now();
+    }
+    let before = [writes(0), writes(1)];
+    let holds_second = bank.ask(Message::Hold(second));
+    is_held(second);
+    // It names the second shard, which is in a turn.
+    let touched = bank.ask(Message::Touch(first));
+    wrote(0, before[0]);
+    let epoch = Epoch(bank.stats().epoch.0 - 1);
+    // The first shard is in a turn as well when a later epoch begins, for which nobody waits any
+    // more; and then the second closes the one before.
+    let holds_first = bank.ask(Message::Hold(first));
+    is_held(first);
+    drop(bank.snapshot());
+    let_go(second);
+    wrote(1, before[1]);
+    until(&a, |status| status.epoch >= epoch);
+    let before = writes(0);
+    let_go(first);
+    wrote(0, before);
+    for asked in [holds_second, touched, holds_first] {
+        assert_eq!(asked.wait(), Ok(0));
+    }
+    assert_eq!(a.status().epoch, epoch);
+    let made = a.checkpoint().expect("it is made");
+    assert!(made.epoch > epoch, "its log has come no further than {epoch}: {made:?}");
 }
 
 // Under load something is always on its way. Nothing more is sent until a checkpoint has begun, so
