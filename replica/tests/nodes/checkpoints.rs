@@ -167,7 +167,7 @@ fn a_standbys_log_is_bounded_and_what_it_shows_does_not_go_back() {
     let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
     let b = open(places[1].path(), servers.config("b")).expect("it joins");
     let bank = a.handle().expect("it is the owner");
-    let (mut paid, mut epoch) = (0, freehold::Epoch(0));
+    let (mut paid, mut epoch) = (0, Epoch(0));
     while a.status().checkpoints.0 < 8 {
         let many = (paid..paid + 50).map(|number| Message::Pay { number: number % 100 });
         assert!(bank.ask_all(many).wait().iter().all(Result::is_ok));
