@@ -4,6 +4,10 @@
 //! Each test is a *relay* in which little is under way, so that one lost wake ends it, and the
 //! watchdog then ends the process. Together they take 10 seconds, or `FREEHOLD_SOAK_SECONDS`. What
 //! they did is printed: `cargo test --release --test lost_wakes -- --nocapture`.
+//!
+//! The other way round, in a *crowd* as much is under way as may be, and sums tell what was lost or
+//! done twice. It takes a second, or `FREEHOLD_SOAK_SECONDS`, on two shards, or
+//! `FREEHOLD_SOAK_SHARDS`: `cargo test --release --test lost_wakes -- --nocapture crowd`.
 
 mod support;
 
@@ -12,13 +16,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use freehold::{
-    AccessError, Actor, Addressees, Config, Handle, Idle, Local, Objects, Runtime, ShardIndex, glommio,
+    AccessError, Actor, Addressees, Config, Counters, Handle, Idle, Local, Objects, Runtime, ShardIndex,
+    glommio,
 };
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::{Rng, SeedableRng};
 use support::{Counter, Message, Tally, Watchdog, ids, start, until};
 
 const RELAYS: u64 = 8;
+
+fn number(variable: &str) -> Option<u64> {
+    let parse = |value: String| value.parse().unwrap_or_else(|_| panic!("{variable} is no number: {value}"));
+    std::env::var(variable).ok().map(parse)
+}
 
 struct Relay {
     name: &'static str,
@@ -29,12 +39,14 @@ struct Relay {
 
 impl Relay {
     fn new(name: &'static str) -> Arc<Self> {
-        let seconds = std::env::var("FREEHOLD_SOAK_SECONDS").map_or(10, |seconds| {
-            seconds.parse::<u64>().expect("FREEHOLD_SOAK_SECONDS is a whole number of seconds")
-        });
         // The harness runs two at a time on two cores.
-        let ends = Instant::now() + Duration::from_secs(2 * seconds) / RELAYS as u32;
-        Arc::new(Relay { name, watchdog: Watchdog::new(name), ends, rounds: AtomicU64::new(0) })
+        let seconds = number("FREEHOLD_SOAK_SECONDS").unwrap_or(10);
+        Relay::lasting(name, Duration::from_secs(2 * seconds) / RELAYS as u32)
+    }
+
+    fn lasting(name: &'static str, time: Duration) -> Arc<Self> {
+        let (watchdog, ends) = (Watchdog::new(name), Instant::now() + time);
+        Arc::new(Relay { name, watchdog, ends, rounds: AtomicU64::new(0) })
     }
 
     /// Another round was gone. Says whether to go another.
@@ -367,4 +379,105 @@ fn timers_and_tasks_end_a_park_now_and_then() {
 
 fn add_here(local: &Local<Counter>, id: u64) {
     local.ask_now(&Message::Add { to: id, by: 1 }).unwrap();
+}
+
+/// Which objects the relays of a crowd are drawn from: so few that transactions meet.
+const CROWD: usize = 24;
+
+/// How many messages a task has under way at once.
+const AT_ONCE: u32 = 48;
+
+/// Everything that may span, mixed: pairs that begin at either home, pairs at one hot object, three
+/// objects, one. What each message adds is kept beside, and every sum is exact in the end.
+/// `FREEHOLD_SOAK_SHARDS` says of how many shards; it is two.
+#[test]
+fn a_crowd_of_pairs_and_others_adds_up() {
+    let time = Duration::from_secs(number("FREEHOLD_SOAK_SECONDS").unwrap_or(1));
+    let relay = Relay::lasting("a crowd of pairs and others adds up", time);
+    let shards = number("FREEHOLD_SOAK_SHARDS").unwrap_or(2) as usize;
+    let runtime = start::<Counter>(shards, Config::default());
+    let handle = runtime.handle();
+    let all = ids(&handle, CROWD).concat();
+    let added: Arc<[AtomicU64]> = all.iter().map(|_| AtomicU64::new(0)).collect();
+    let there = (relay.clone(), all.clone(), added.clone());
+    let tasks = runtime.on_each_shard(move |local| {
+        let (relay, ids, added) = there.clone();
+        async move {
+            let mut draws = Pauses::new(20 + u64::from(local.shard().0));
+            let here = local.shard().index();
+            while relay.goes_on() {
+                let asks = (0..AT_ONCE).map(|_| local.ask(one_of_a_crowd(&mut draws, here, &ids, &added)));
+                let outcomes = futures::future::join_all(asks).await;
+                assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+            }
+        }
+    });
+    let mut draws = Pauses::new(19);
+    while relay.goes_on() {
+        let messages: Vec<_> =
+            (0..AT_ONCE).map(|at| one_of_a_crowd(&mut draws, at as usize % shards, &all, &added)).collect();
+        assert!(handle.ask_all(messages).wait().iter().all(Result::is_ok));
+    }
+    assert!(tasks.wait().iter().all(Result::is_ok));
+    for (id, added) in all.iter().zip(added.iter()) {
+        let found = handle.ask(Message::Read { of: *id }).wait().unwrap();
+        assert_eq!(found, added.load(Ordering::Relaxed), "what was added to {id}");
+    }
+    let report = runtime.shutdown();
+    assert!(report.drained, "{report}");
+    let sum = |count: fn(&Counters) -> u64| -> u64 {
+        report.stats.shards.iter().map(|shard| count(&shard.counters)).sum()
+    };
+    let (pairs, consensus, blocked) =
+        (sum(|all| all.pairs), sum(|all| all.consensus), sum(|all| all.blocked));
+    println!(
+        "{}: {} rounds on {shards} shards, {} fast, {consensus} transactions, {pairs} of them pairs, {blocked} met a lock",
+        relay.name,
+        relay.rounds.load(Ordering::Relaxed),
+        sum(|all| all.fast),
+    );
+    assert!(shards == 1 || pairs > 0 && consensus > pairs, "{pairs} pairs of {consensus}");
+}
+
+/// A message for a task or thread that has the objects of shard `here` at hand. What it adds is
+/// counted.
+fn one_of_a_crowd(draws: &mut Pauses, here: usize, ids: &[u64], added: &[AtomicU64]) -> Message {
+    let mut any = || draws.below(ids.len() as u32) as usize;
+    let (hot, mine) = (here * CROWD, here * CROWD + any() % CROWD);
+    // All different: those after the first are the ones behind it, if they are the same.
+    let (mut one, mut another) = (any(), any());
+    while one == mine || one == hot {
+        one = (one + 1) % ids.len();
+    }
+    while another == mine || another == one {
+        another = (another + 1) % ids.len();
+    }
+    let add = |places: &[usize], by| {
+        for place in places {
+            added[*place].fetch_add(by, Ordering::Relaxed);
+        }
+    };
+    let both = |places: [usize; 2]| Message::AddBoth { to: places.map(|place| ids[place]) };
+    match draws.below(10) {
+        0..=1 => {
+            add(&[mine], 3);
+            Message::Add { to: ids[mine], by: 3 }
+        }
+        2..=5 => {
+            add(&[mine, one], 1);
+            both([mine, one])
+        }
+        6 => {
+            add(&[one, mine], 1);
+            both([one, mine])
+        }
+        7 => {
+            add(&[hot, one], 1);
+            both([hot, one])
+        }
+        _ => {
+            add(&[mine, one, another], 1);
+            Message::AddAll { to: [mine, one, another].map(|place| ids[place]) }
+        }
+    }
 }

@@ -104,6 +104,8 @@ pub enum Message {
     Add { to: u64, by: u64 },
     /// Adds one to two numbers; the reply is what the first is then.
     AddBoth { to: [u64; 2] },
+    /// Adds one to three numbers; the reply is what the first is then.
+    AddAll { to: [u64; 3] },
     /// Adds one and is counted.
     Count { to: u64, ran: Tally },
     /// The same, after keeping the shard's core busy.
@@ -141,6 +143,7 @@ impl Actor for Counter {
             | Message::Later { from: id, .. }
             | Message::Forever { at: id } => to.write(*id),
             Message::AddBoth { to: both } => both.iter().for_each(|id| to.write(*id)),
+            Message::AddAll { to: all } => all.iter().for_each(|id| to.write(*id)),
             Message::Hop { along, at, .. } => to.write(along[*at]),
         }
     }
@@ -156,6 +159,12 @@ impl Actor for Counter {
             Message::Add { to, by } => add(*to, *by),
             Message::AddBoth { to: [one, other] } => {
                 add(*other, 1)?;
+                add(*one, 1)
+            }
+            Message::AddAll { to: [one, others @ ..] } => {
+                for other in others {
+                    add(*other, 1)?;
+                }
                 add(*one, 1)
             }
             Message::Count { to, ran } => {
