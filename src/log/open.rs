@@ -331,6 +331,10 @@ impl Recovering<'_> {
         }
         all.follow(old.finish(router, put).map_err(not_migrated)?);
         let owed = all.finish();
+        in_parallel(&homes, |home| {
+            home.lock().unwrap_or_else(PoisonError::into_inner).finish();
+            Ok(())
+        })?;
         let homes = homes.into_iter().map(|home| home.into_inner().unwrap_or_else(PoisonError::into_inner));
         Ok((homes.collect(), owed))
     }

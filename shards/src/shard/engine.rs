@@ -482,7 +482,7 @@ impl<A: Actor> Engine<A> {
                 self.mvcc.restore(id, Arc::new(state.clone()));
             }
         }
-        self.run.partition = home.partition;
+        self.run.partition = home.into_partition();
     }
 
     /// A user's code has panicked in a message to this object, which was undone.

@@ -8,5 +8,6 @@ mod removed;
 pub(crate) mod slot;
 pub(crate) mod slots;
 pub(crate) mod tree;
+mod unordered;
 pub(crate) mod version;
 pub(crate) mod walk;

@@ -193,6 +193,13 @@ impl<I: ObjectId> Orders<I> {
         debug_assert!(before.is_none(), "one-slot-per-object: {id:?} has one already");
     }
 
+    /// Gives all its entries to a collection, which has none yet.
+    pub(super) fn insert_all(&mut self, collection: I, entries: SlotTree<I>) {
+        let order = self.order_mut(&collection);
+        assert!(order.live.is_empty(), "one-slot-per-object: {collection:?} has entries already");
+        order.live = entries;
+    }
+
     /// The slot of an entry of this collection, wherever it is; `None` if it was nowhere, and is in
     /// `new` now. One search does for both.
     #[inline]
@@ -340,12 +347,6 @@ impl<I: ObjectId> Orders<I> {
             let (_, at) = heads.min()?;
             ranges[at].next()
         })
-    }
-
-    /// The slots of all entries that a collection has.
-    pub(crate) fn entries_of(&self, collection: &I) -> Vec<SlotIndex> {
-        let order = self.number(collection).map(|number| &self.orders[number as usize]);
-        order.into_iter().flat_map(|order| order.live.iter()).collect()
     }
 
     /// The running message clears a collection, having kept so many before-images: it has none of

@@ -64,6 +64,11 @@ impl<I: ObjectId, S> Partition<I, S> {
         }
     }
 
+    /// What hashes its ids.
+    pub(super) fn hasher(&self) -> RandomState {
+        self.hasher.clone()
+    }
+
     /// How many objects exist.
     pub(crate) fn len(&self) -> usize {
         self.objects
@@ -171,6 +176,14 @@ impl<I: ObjectId, S> Partition<I, S> {
         let Some((slot, ())) = self.index.find(hash, |_| Some(())) else { return NO_SLOT };
         P::prefetch(self.slot(slot), size_of::<Slot<I, S>>().min(PREFETCHED_BYTES_MAX));
         slot
+    }
+
+    /// Prefetches a slot, if it is one.
+    #[inline]
+    pub(super) fn prefetch_slot<P: Prefetch>(&self, slot: SlotIndex) {
+        if slot != NO_SLOT {
+            P::prefetch(self.slot(slot), size_of::<Slot<I, S>>().min(PREFETCHED_BYTES_MAX));
+        }
     }
 
     /// Whether `slot` still holds the object `id`, which is not reserved.
@@ -287,7 +300,7 @@ impl<I: ObjectId, S> Partition<I, S> {
         object
     }
 
-    fn put(&mut self, fresh: Slot<I, S>) -> SlotIndex {
+    pub(super) fn put(&mut self, fresh: Slot<I, S>) -> SlotIndex {
         if let Some(slot) = self.free.pop() {
             *self.slot_mut(slot) = fresh;
             return slot;
@@ -295,15 +308,20 @@ impl<I: ObjectId, S> Partition<I, S> {
         self.slots.push(fresh)
     }
 
+    /// Frees a slot with all that is in it, which nothing leads to any more.
+    pub(super) fn free(&mut self, index: SlotIndex) {
+        let slot = self.slot_mut(index);
+        slot.set_version(None);
+        (slot.live, slot.state) = (false, None);
+        self.free.push(index);
+    }
+
     /// Frees one of the entries that were cleared first of a collection, and says whether it was
     /// the last of those. Nobody sees it any more.
     pub(crate) fn free_cleared(&mut self, collection: &I) -> bool {
         let (index, is_last) =
             self.orders.take_cleared(collection).expect("what was cleared is there until it is freed");
-        let slot = self.slot_mut(index);
-        slot.set_version(None);
-        (slot.live, slot.state) = (false, None);
-        self.free.push(index);
+        self.free(index);
         is_last
     }
 

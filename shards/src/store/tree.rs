@@ -38,6 +38,10 @@ const PAGE_GROWS: usize = 4;
 /// Leaves of a page. (Pages of tests are small, so that there are some.)
 const PAGE: usize = if cfg!(test) { 4 } else { 32 };
 
+/// In a tree that is made of entries in order, leaves have room for some: else all of them were
+/// split by the next insertions.
+const LEAF_MADE: usize = LEAF - LEAF / 8;
+
 /// Up to so many entries, a search needs nothing that is not in the cache.
 const CACHED: usize = if cfg!(test) { 16 } else { 50_000 };
 
@@ -128,6 +132,19 @@ impl<I> Default for SlotTree<I> {
 }
 
 impl<I: ObjectId> SlotTree<I> {
+    /// Adds an entry behind all others. A tree that is made in this way has room left in its
+    /// leaves.
+    #[inline]
+    pub(crate) fn push_last(&mut self, id: I, slot: SlotIndex) {
+        let last = self.last();
+        let leaf = self.leaf_mut(last);
+        match leaf.len() < LEAF_MADE {
+            true => leaf.push(slot),
+            false => self.add_leaf(last, id, SlotLeaf::from_iter([slot])),
+        }
+        self.len += 1;
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -519,6 +536,32 @@ mod tests {
                 tree.check(&slots);
             }
             assert_eq!((tree.len(), tree.pages.len()), (1, 0));
+        }
+    }
+
+    // However full its leaves are when it is made, it is searched and changed as any other.
+    #[test]
+    fn a_tree_that_is_made_in_order_is_one_that_grew() {
+        let page = LEAF_MADE * PAGE;
+        for many in [0, 1, LEAF_MADE, LEAF_MADE + 1, 2 * LEAF_MADE, LEAF_MADE + page, 3 * page + 7] {
+            let mut slots = Slots::<u64, ()>::new();
+            let mut add = |id| slots.push(Slot::empty(id, Ownership::default()));
+            // Every other id is not there.
+            let sorted: Vec<_> = (0..many as u64).map(|nth| (2 * nth, add(2 * nth))).collect();
+            let others: Vec<_> = (0..many as u64).map(|nth| (2 * nth + 1, add(2 * nth + 1))).collect();
+            let mut tree = SlotTree::default();
+            sorted.iter().for_each(|(id, slot)| tree.push_last(*id, *slot));
+            tree.check(&slots);
+            assert_eq!(Vec::from_iter(tree.iter()), Vec::from_iter(sorted.iter().map(|(_, slot)| *slot)));
+            for (id, slot) in &others {
+                assert!(tree.get_or_insert(&slots, *id, *slot).is_none());
+            }
+            tree.check(&slots);
+            for (id, slot) in sorted {
+                assert_eq!(tree.remove(&slots, &id), Some(slot));
+            }
+            tree.check(&slots);
+            assert_eq!(Vec::from_iter(tree.iter()), Vec::from_iter(others.iter().map(|(_, slot)| *slot)));
         }
     }
 
