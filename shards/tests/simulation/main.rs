@@ -1,13 +1,13 @@
 //! Whole runtimes of pure shards on one thread, driven from one seed, and judged.
 //!
 //! `world` has the shards, lanes that delay, and clients that send whatever they like in whatever
-//! way there is, open snapshots and read them slowly; every decision comes from the seed. `checker`
-//! knows the order the protocol claims, and demands that it explains everything anyone has seen and
-//! everything that is left. `lives` gives the shards logs on disks that lose power (`disks`), and
-//! recovers what is left by the crate's own code, again and again. In `replicated` the epochs of
-//! several nodes leave for one log, and owners are paused while others take over. A failure prints
-//! the seed and the command that replays it; the seed then joins [`FAILED`]. And the other way
-//! round: with one rule of the protocol broken (`fault.rs`), some seed must fail.
+//! way there is; `readers` open snapshots and read them slowly. Every decision comes from the seed.
+//! `checker` knows the order the protocol claims, and demands that it explains everything anyone has
+//! seen and everything that is left. `lives` gives the shards logs on disks that lose power
+//! (`disks`), and recovers what is left by the crate's own code, again and again. In `replicated`
+//! the epochs of several nodes leave for one log, and owners are paused while others take over. A
+//! failure prints the seed and the command that replays it; the seed then joins [`FAILED`]. And the
+//! other way round: with one rule of the protocol broken (`fault.rs`), some seed must fail.
 //!
 //! It is a unit test of the crate, so that it can break those rules. By hand:
 //! `FREEHOLD_SEEDS=100000 cargo test --release -p freehold-shard --lib simulation -- --nocapture`.
@@ -19,6 +19,7 @@ mod disks;
 mod drawing;
 mod lives;
 mod ranked;
+mod readers;
 mod replicated;
 mod script;
 mod stream;
