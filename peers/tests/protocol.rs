@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use freehold_peers::PEERS;
-use freehold_workloads::{Answer, Durability, Engine, Skew, SmallBank, Spec};
+use freehold_workloads::{Answer, Durability, Engine, Skew, SmallBank, Spec, Trial};
 use trial::trial;
 
 fn told(arguments: &[&str], input: &str) -> Output {
@@ -22,7 +22,8 @@ fn told(arguments: &[&str], input: &str) -> Output {
 #[test]
 fn a_line_is_answered_by_a_line() {
     let directory = tempfile::tempdir().expect("a directory");
-    let good = trial("dashmap", Durability::None, directory.path());
+    // Long enough for an answer on a busy machine.
+    let good = Trial { measure: 1.0, ..trial("dashmap", Durability::None, directory.path()) };
     let mut unknown = good.clone();
     unknown.cell.engine = "nobody".to_owned();
     // No customers: there is nothing to draw.
