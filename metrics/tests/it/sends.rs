@@ -78,7 +78,8 @@ fn timers_and_actions_that_wait_are_shown() {
         kept.lock().expect("nobody panics with it").drain(..).for_each(|action| action.done(Message::Add(1)));
         actions(numbers) == [0.0, 0.0]
     });
-    // It comes due while nothing else does. (On a slow machine one of the three may have been slow.)
+    // It comes due while nothing else does. (On a slow machine one of the three may have been slow,
+    // too.)
     let slow = |numbers: &Numbers| numbers.sum("freehold_slow_turns_total", "cause=\"timers\"");
     let before = slow(&numbers);
     assert!(bank.ask(Message::TellLong(1)).wait().is_ok());

@@ -2,8 +2,8 @@
 //!
 //! `world` has the shards, lanes that delay, and clients that send whatever they like in whatever
 //! way there is; `readers` open snapshots and read them slowly. Every decision comes from the seed.
-//! `checker` knows the order the protocol claims, and demands that it explains everything anyone has
-//! seen and everything that is left. `lives` gives the shards logs on disks that lose power
+//! `checker` knows the order the protocol claims, and demands that it explains everything anyone
+//! has seen and everything that is left. `lives` gives the shards logs on disks that lose power
 //! (`disks`), and recovers what is left by the crate's own code, again and again. In `replicated`
 //! the epochs of several nodes leave for one log, and owners are paused while others take over. A
 //! failure prints the seed and the command that replays it; the seed then joins [`FAILED`]. And the
