@@ -237,7 +237,8 @@ fn a_way_that_is_full_holds_up_and_does_not_keep_the_runtime_from_stopping() {
     let runtime = Runtime::<Purses>::open(config, replicated(here.path(), sender)).expect("it opens");
     let handle = runtime.handle();
     let asked: Vec<_> = (0..40).map(|id| handle.ask(Message::Long(id, 5000))).collect();
-    until(|| receiver.backlog() >= 10_000);
+    // All have run, and what they wrote waits.
+    until(|| receiver.backlog() >= 10_000 && runtime.stats().handled() == 40);
     let most = 10_000 + (64 << 10);
     assert!(receiver.backlog() <= most, "{}", receiver.backlog());
     let report = runtime.shutdown();
