@@ -545,11 +545,12 @@ fn pay_in_spite_of_kills(directory: &TempDir, arguments: &str, shards: &[usize])
     // however fast.
     let mut after = Duration::from_millis(20);
     let mut kills = 0;
-    for shards in shards.iter().cycle().take(10) {
-        let arguments = format!("--data d {SMALL_LOG} --shards {shards} {arguments}");
-        if !kill(directory.path(), &arguments, after) {
-            break;
-        }
+    let shards_of = |life: usize| shards[life % shards.len()];
+    while kill(
+        directory.path(),
+        &format!("--data d {SMALL_LOG} --shards {} {arguments}", shards_of(kills)),
+        after,
+    ) {
         kills += 1;
         after = after * 3 / 2;
     }
