@@ -3,7 +3,7 @@
 use crate::object::ObjectId;
 use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 
-const CHUNK_BITS: u32 = 12;
+const CHUNK_BITS: u32 = 11;
 pub(super) const CHUNK_SLOTS: usize = 1 << CHUNK_BITS;
 
 /// All slots, with objects or not.
