@@ -19,7 +19,7 @@ use super::mounts::{Mount, in_own_mounts};
 use super::servers::{Servers, config};
 use super::support::Watchdog;
 use super::support::skip::skip;
-use super::{assert_has, is, is_unanswered, open, pay, shown, until};
+use super::{SOON, assert_has, is, is_unanswered, open, pay, shown, until};
 
 /// A link to a server. When it is cut nothing comes through, and neither end hears why. What was on
 /// its way comes through later, as TCP would see to.
@@ -81,7 +81,8 @@ fn an_owner_behind_a_link_that_is_down_waits_and_is_replaced() {
     let Some(servers) = Servers::start(test, 1) else { return };
     let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
     let link = Link::to(&servers.urls()[0]);
-    let a = open(places[0].path(), config(&[link.url()], "a")).expect("nobody owns it");
+    let behind_it = ReplicaConfig { answer_within: SOON, ..config(&[link.url()], "a") };
+    let a = open(places[0].path(), behind_it).expect("nobody owns it");
     let bank = a.handle().expect("it is the owner");
     pay(&bank, 0..10);
     // It comes back: answers were only late.
@@ -147,13 +148,14 @@ fn a_node_whose_disk_is_full_stops_and_another_goes_on() {
         let node = |name: &str| ReplicaConfig { checkpoint_bytes: 1 << 30, ..servers.config(name) };
         let a = open(&disk.join("a"), node("a")).expect("nobody owns it");
         pay(&a.handle().expect("it is the owner"), 0..10);
-        let vigilant = ReplicaConfig { takeover_after: Some(Duration::from_millis(400)), ..node("b") };
-        let b = open(places[1].path(), vigilant).expect("it joins");
         fill(disk);
         let mut paid = pay_on(&a, 10);
         until(&a, is(Role::Failed));
         let failure = a.status().failure.expect("it says why");
         assert!(failure.contains("its log says why"), "{failure}");
+        // (If it came before, a busy machine might keep the owner silent for as long.)
+        let vigilant = ReplicaConfig { takeover_after: Some(Duration::from_millis(400)), ..node("b") };
+        let b = open(places[1].path(), vigilant).expect("it joins");
         until(&b, is(Role::Owner));
         assert_has(&b, (0..10).chain(paid.iter().copied()));
         // There is room again: it comes back as a standby.

@@ -12,7 +12,7 @@ use freehold_replica::{Login, ReplicaConfig, ReplicaError, Role, SyncCheck, veri
 use super::bank::Bank;
 use super::servers::Servers;
 use super::support::Watchdog;
-use super::{is, open, pay, shown, until};
+use super::{is, open, pay, refused, shown, until};
 
 /// Does something to the servers as another of their clients.
 pub fn as_another<R>(
@@ -34,9 +34,10 @@ fn servers_and_streams_that_lose_what_they_acknowledge_are_refused() {
     let Some(servers) = Servers::start(test, 1) else { return };
     let place = tempfile::tempdir().expect("a place");
     let short = |config| ReplicaConfig { patience: Duration::from_millis(300), ..config };
-    let refused = |config| open(place.path(), config).expect_err("it is refused");
+    let refused = |config: ReplicaConfig| refused(|| open(place.path(), config.clone()));
     let wrong = Login::User { user: "app".into(), password: "wrong".into() };
-    let no_entry = refused(short(ReplicaConfig { login: wrong.clone(), ..servers.config("a") }));
+    let no_entry = short(ReplicaConfig { login: wrong.clone(), ..servers.config("a") });
+    let no_entry = open(place.path(), no_entry).expect_err("it is refused");
     assert!(matches!(no_entry, ReplicaError::Servers { .. }), "{no_entry}");
     assert!(!no_entry.to_string().contains("secret"));
     let app = SyncCheck::By(Login::User { user: "app".into(), password: "secret".into() });
@@ -269,6 +270,6 @@ fn what_a_stranger_appends_is_named() {
     assert!(super::is_unanswered(&unpaid), "{unpaid:?}");
     until(&a, is(Role::Failed));
     assert!(a.status().failure.expect("it says why").contains("not this database's"));
-    let error = open(places[2].path(), hasty("c")).expect_err("it cannot be read");
+    let error = refused(|| open(places[2].path(), hasty("c")));
     assert!(matches!(error, ReplicaError::Chain { .. }), "{error}");
 }

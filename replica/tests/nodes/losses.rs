@@ -9,15 +9,16 @@ use rustix::process::Signal;
 use super::bank::Message;
 use super::servers::Servers;
 use super::support::Watchdog;
-use super::{assert_has, open, until};
+use super::{SOON, assert_has, open, until};
 
 #[test]
 fn one_of_three_servers_may_be_lost_at_any_time() {
     let watchdog = Watchdog::new("one_of_three_servers_may_be_lost_at_any_time");
     let Some(mut servers) = Servers::start("one_of_three_servers_may_be_lost_at_any_time", 3) else { return };
     let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
-    let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
-    let b = open(places[1].path(), servers.config("b")).expect("it joins");
+    let node = |name: &str| ReplicaConfig { answer_within: SOON, ..servers.config(name) };
+    let a = open(places[0].path(), node("a")).expect("nobody owns it");
+    let b = open(places[1].path(), node("b")).expect("it joins");
     let bank = a.handle().expect("it is the owner");
     let (paid, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -62,7 +63,7 @@ fn one_of_three_servers_may_be_lost_at_any_time() {
     servers.kill(2);
     let place = tempfile::tempdir().expect("a place");
     // A server that is lost does not say whether it syncs.
-    let c = ReplicaConfig { sync_check: SyncCheck::Assumed, ..servers.config("c") };
+    let c = ReplicaConfig { sync_check: SyncCheck::Assumed, answer_within: SOON, ..servers.config("c") };
     let c = open(place.path(), c).expect("it begins with the checkpoint");
     assert_eq!(c.status().restored, 1);
     watchdog.feed();

@@ -80,6 +80,30 @@ fn open_with_much_log(
     Replicated::open(config, LogConfig::at(directory), replica)
 }
 
+/// How long nodes wait for an answer where servers do not give any.
+const SOON: Duration = Duration::from_millis(500);
+
+/// Opens a node that has little patience. A busy machine may be too slow for it once.
+fn open_hasty(directory: &Path, replica: &ReplicaConfig) -> Replicated<Bank> {
+    loop {
+        match open(directory, replica.clone()) {
+            Err(ReplicaError::Servers { .. }) => {}
+            opened => return opened.expect("it opens"),
+        }
+    }
+}
+
+/// What the servers, once they are reached, make of a node that has little patience. A busy machine
+/// may take longer than that to reach them.
+fn refused<T: std::fmt::Debug>(mut opens: impl FnMut() -> Result<T, ReplicaError>) -> ReplicaError {
+    loop {
+        match opens().expect_err("it is refused") {
+            ReplicaError::Servers { .. } => {}
+            error => return error,
+        }
+    }
+}
+
 /// Waits until the node's status is so.
 #[track_caller]
 fn until(node: &Replicated<Bank>, is_so: impl Fn(&NodeStatus) -> bool) {

@@ -12,7 +12,7 @@ use super::bank::Bank;
 use super::joining::as_another;
 use super::servers::Servers;
 use super::support::Watchdog;
-use super::{LONG, assert_has, is, open, pay, shown, until};
+use super::{LONG, SOON, assert_has, is, open, pay, shown, until};
 
 /// Deletes the message that is so many before the last, and says which.
 fn lose(servers: &Servers, before_last: u64) -> u64 {
@@ -25,7 +25,7 @@ fn lose(servers: &Servers, before_last: u64) -> u64 {
 }
 
 fn hasty(servers: &Servers, node: &str) -> ReplicaConfig {
-    ReplicaConfig { patience: Duration::from_millis(300), ..servers.config(node) }
+    ReplicaConfig { patience: Duration::from_millis(300), answer_within: SOON, ..servers.config(node) }
 }
 
 fn from_this_log(servers: &Servers, node: &str) -> ReplicaConfig {

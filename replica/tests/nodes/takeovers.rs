@@ -8,7 +8,7 @@ use freehold_replica::{ReplicaConfig, ReplicaError, Role};
 use super::bank::Message;
 use super::servers::Servers;
 use super::support::Watchdog;
-use super::{assert_has, is, is_unanswered, open, pay, shown, until};
+use super::{assert_has, is, is_unanswered, open, open_hasty, pay, shown, until};
 
 #[test]
 fn a_database_moves_from_node_to_node() {
@@ -86,7 +86,7 @@ fn what_only_one_disk_has_comes_along_or_is_set_aside() {
         let a = open(places[0].path(), durable(servers.config("a"))).expect("it is its own");
         drop(a);
         let hasty = ReplicaConfig { patience, answer_within, ..servers.config("a") };
-        let a = open(places[0].path(), durable(hasty)).expect("it is its own");
+        let a = open_hasty(places[0].path(), &durable(hasty));
         assert_eq!(a.role(), Role::Owner);
         servers.kill(0);
         pay(&a.handle().expect("it is the owner"), numbers);
