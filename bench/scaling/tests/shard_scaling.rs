@@ -105,14 +105,18 @@ fn a_quick_run_leaves_all_its_results() {
             let envelopes: u64 = repetition.traffic.iter().flatten().sum();
             let spans = cell.shards > 1 && cell.cross == Cross::Percent(100.0);
             assert_eq!(envelopes > 0, spans, "{cell}");
-            // Four in ten have two customers.
-            let share = repetition.spanning as f64 / (repetition.committed + repetition.aborted) as f64;
+            // Four in ten have two customers. A busy machine may answer fewer than are in flight,
+            // and then the quick ones alone.
+            let answered = repetition.committed + repetition.aborted;
+            let share = repetition.spanning as f64 / answered as f64;
+            let is_enough = matches!(cell.load, Load::Closed { in_flight } if answered > in_flight as u64);
             // In so short a time, those that waited for the disk when it began and when it ended
             // make a difference.
             let about = if cell.durability == Durability::None { 0.05 } else { 0.2 };
             // And on a busy machine there are few of them: four standard deviations.
-            let about = about + 2.0 / ((repetition.committed + repetition.aborted) as f64).sqrt();
-            assert!((share - if spans { 0.4 } else { 0.0 }).abs() < about, "{cell}: {share}");
+            let about = about + 2.0 / (answered as f64).sqrt();
+            let is_about = if spans { (share - 0.4).abs() < about } else { share == 0.0 };
+            assert!(is_about || spans && !is_enough, "{cell}: {share} of {answered}");
             assert_eq!(repetition.log_bytes > 0, cell.durability == Durability::Durable, "{cell}");
         }
     }
