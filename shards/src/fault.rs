@@ -138,6 +138,10 @@ pub(crate) enum Fault {
     NarrowResume,
     /// A replicated log is trimmed below a checkpoint before the entry that names it counts.
     TrimUnnamed,
+    /// A damaged replicated log is founded anew from a log that lacks something.
+    FoundBehind,
+    /// Who founds a replicated log anew does so in the term that there was.
+    FoundSameTerm,
 }
 
 #[cfg(test)]
@@ -239,7 +243,7 @@ pub(crate) fn skip_pieces(skips: bool) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 63] = [
+    pub(crate) const ALL: [Fault; 65] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -303,6 +307,8 @@ impl Fault {
         Fault::NarrowTakeover,
         Fault::NarrowResume,
         Fault::TrimUnnamed,
+        Fault::FoundBehind,
+        Fault::FoundSameTerm,
     ];
 
     /// Those that are also to be found where pairs alone break them: see [`on_pairs_path`]. Of the

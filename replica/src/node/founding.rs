@@ -15,7 +15,8 @@
 use std::sync::Arc;
 
 use freehold::{Actor, CommitLog, Create, Epoch, EpochBatch, LocalLog, LogConfig, WrittenSchema};
-use freehold_shard::log::chain::{Body, Chain, ChainError, ChainPlace, EntryError, hash_entry, read_entry};
+use freehold_shard::log::chain::{Chain, ChainError, ChainPlace};
+use freehold_shard::log::founding::{ChainSurvey, Founder, Left, NotFounded};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -32,19 +33,6 @@ use crate::stream::EntryStream;
 
 /// How far the messages go on behind those that a stream has lost, and that others may have seen.
 const MESSAGES_APART: u64 = 1 << 32;
-
-/// What is left of a stream.
-#[derive(Debug, Default)]
-struct Left {
-    /// The last message.
-    last: u64,
-    /// The entry that it is, and its hash, if it can be read.
-    end: Option<ChainPlace>,
-    /// The latest term and epoch, and a message that has the entry of this number.
-    term: u64,
-    epoch: Epoch,
-    number_of: Option<(u64, u64)>,
-}
 
 impl<A: Actor> Node<A>
 where
@@ -78,8 +66,8 @@ where
         if file.place.database == 0 {
             file.place.database = random()?;
         }
-        let left = survey(&self.stream, &file, log.tail()).await?;
-        let (place, last) = begin(&self.stream, &file, left).await?;
+        let (known, left) = survey(&self.stream, &file, log.tail()).await?;
+        let (place, last) = begin(&self.stream, &known, left).await?;
         let mut appender = Appender::new(self.stream.clone(), Chain::at(place), last);
         let seen = log.tail();
         let place = appender.founded(&file.node, schema.clone(), seen);
@@ -115,81 +103,35 @@ where
 }
 
 /// Finds out what is left of the stream, and that a log with this tail lacks nothing of it.
-async fn survey(stream: &EntryStream, file: &NodeFile, tail: Epoch) -> Result<Left, ReplicaError> {
+async fn survey(stream: &EntryStream, file: &NodeFile, tail: Epoch) -> Result<(Founder, Left), ReplicaError> {
+    let NodeFile { sequence, place, term, .. } = file.clone();
     let ends = stream.ends().await?;
-    let mut left = Left { last: ends.last, ..Left::default() };
-    let behind = |sequence| ReplicaError::LogIsBehind { tail, sequence };
-    // The first message of those that cannot be read, before the next that can; or that were
-    // trimmed behind this node.
-    let mut hole = (ends.first > file.sequence).then_some(file.sequence);
+    let mut survey = ChainSurvey::new(Founder { place, sequence, term, tail }, ends.first, ends.last);
+    let why = |why| match why {
+        NotFounded::Behind { sequence } => ReplicaError::LogIsBehind { tail, sequence },
+        NotFounded::Entry { sequence, error } => {
+            let error = ChainError::Damaged { number: 0, error };
+            ReplicaError::Chain { sequence, error }
+        }
+    };
     for sequence in ends.first..=ends.last {
         let there = stream.get(sequence).await?;
-        let read = there.as_ref().map(|entry| (entry, read_entry(entry)));
-        // What a later program wrote is no damage.
-        if let Some((_, Err(error @ EntryError::Version { .. }))) = read {
-            let error = ChainError::Damaged { number: 0, error };
-            return Err(ReplicaError::Chain { sequence, error });
-        }
-        let read = read.and_then(|(entry, read)| Some((entry, read.ok()?)));
-        let ours = read.filter(|(_, (head, _))| head.database == file.place.database);
-        left.end = None;
-        let Some((entry, (head, records))) = ours else {
-            hole = hole.or(Some(sequence));
-            continue;
-        };
-        let has_more = head.epoch > tail;
-        if has_more && matches!(head.body, Body::Epochs { .. }) && !records.is_empty() {
-            return Err(behind(sequence));
-        }
-        // What the last owner wrote is in its log.
-        let is_known = file.term > 0 && file.term >= head.term;
-        if let Some(hole) = hole.take().filter(|_| has_more && !is_known) {
-            return Err(behind(hole));
-        }
-        (left.term, left.epoch) = (left.term.max(head.term), left.epoch.max(head.epoch));
-        left.number_of = Some((sequence, head.number));
-        left.end = Some(ChainPlace {
-            next: head.number + 1,
-            previous: hash_entry(entry),
-            term: head.term,
-            epoch: head.epoch,
-            time: head.time,
-            ..ChainPlace::first(head.database)
-        });
+        survey.read(sequence, there.as_deref()).map_err(why)?;
     }
-    let has_seen_all = file.place.next > 0 && file.sequence > ends.last;
-    let is_last_owner = file.term > 0 && file.term >= left.term;
-    match hole {
-        Some(hole) if !has_seen_all && !is_last_owner => Err(behind(hole)),
-        _ => Ok(left),
-    }
+    survey.end().map_err(why)
 }
 
 /// The place at which a new beginning stands, and the last message before it.
-async fn begin(stream: &EntryStream, file: &NodeFile, left: Left) -> Result<(ChainPlace, u64), ReplicaError> {
-    let is_short = file.place.next > 0 && left.last + 1 < file.sequence;
-    if let Some(end) = left.end.filter(|_| !is_short) {
-        return Ok((end, left.last));
-    }
-    let mut last = left.last;
-    if is_short {
+async fn begin(stream: &EntryStream, known: &Founder, left: Left) -> Result<(ChainPlace, u64), ReplicaError> {
+    let mut last = left.last();
+    if left.is_short(known) {
         // Others have seen messages that the stream has lost: what comes now is none of them.
-        let below = file.sequence + MESSAGES_APART;
+        let below = known.sequence + MESSAGES_APART;
         stream.trim(below).await?;
         last = stream.ends().await?.last;
         if last + 1 < below {
             return Err(ReplicaError::Lost { last, seen: below - 1 });
         }
     }
-    let (sequence, number) = match left.number_of {
-        Some(known) => known,
-        None if file.place.next > 0 => (file.sequence, file.place.next),
-        None => (1, 0),
-    };
-    // A break comes first.
-    let next = last + 2 - (sequence - number);
-    let (term, epoch) = (left.term.max(file.term).max(file.place.term), left.epoch.max(file.place.epoch));
-    let place =
-        ChainPlace { next, term, epoch, time: file.place.time, ..ChainPlace::first(file.place.database) };
-    Ok((place, last))
+    Ok((left.place(known, last), last))
 }

@@ -7,6 +7,7 @@ pub(crate) mod bounds;
 pub mod chain;
 pub(crate) mod encoder;
 pub(crate) mod fixed;
+pub mod founding;
 pub(crate) mod gathering;
 pub mod manifest;
 pub(crate) mod migration;

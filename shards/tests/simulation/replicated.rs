@@ -1,7 +1,8 @@
 //! A database whose epochs leave for a replicated log: owners that are paused for any time and come
 //! back, standbys that take over meanwhile, and a log whose acknowledgements come late, never, or
 //! say no. What an owner has given up may still arrive, at any time and in any order. Owners crash,
-//! and go on with what their own logs have. Some logs lose a message. In some worlds owners make
+//! and go on with what their own logs have. Some logs lose a message, and an operator has a node
+//! found them anew, which need not be the right one (`founding`). In some worlds owners make
 //! checkpoints, name them in the log, and trim it; each of these steps may come late, or never.
 //!
 //! Counters only grow, which makes judging simple. A count that was answered is an upper bound for
@@ -22,6 +23,8 @@ use freehold_shard::*;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{self, Fault};
+
+mod founding;
 
 use super::stream::{Counts, Stream};
 use super::world::Dice;
@@ -83,6 +86,17 @@ fn append<E: AsRef<[u8]>>(stream: &mut Stream, entries: &[E], behind: u64) -> Ap
     stream.append(entries, behind)
 }
 
+/// Takes records over.
+fn apply(counters: &mut Counts, records: &[Box<[u8]>]) -> Result<(), String> {
+    for record in records {
+        if let Some(Record::Put { id, state, .. }) = Record::read(record) {
+            let (id, count) = (id.decode::<u64>(), state.decode::<u64>());
+            counters.insert(id.ok_or("an id")?, count.ok_or("a count")?);
+        }
+    }
+    Ok(())
+}
+
 /// A node's shards and what it has on its way.
 struct Owner {
     router: Router,
@@ -123,6 +137,8 @@ struct Node {
     given_up: Vec<Sent>,
     /// What its own log has, if it has crashed.
     logged: Vec<Logged>,
+    /// The whole of its own log, if it has been the owner.
+    log: Option<NodeLog>,
     /// It does nothing until this step.
     paused_until: u64,
 }
@@ -145,6 +161,8 @@ pub(super) struct ReplicatedWorld {
     answered: BTreeMap<u64, u64>,
     grown: BTreeMap<u64, u64>,
     counts: BTreeSet<(u64, u64)>,
+    /// Those in which a node was the owner.
+    terms: BTreeSet<u64>,
     damages: bool,
     /// Of a thousand steps, how many begin a pause.
     pauses: usize,
@@ -156,6 +174,16 @@ pub(super) struct ReplicatedWorld {
     checkpoints: usize,
     /// How many were made.
     made: u64,
+}
+
+/// What a node that was the owner has in its log.
+#[derive(Clone)]
+struct NodeLog {
+    counters: Counts,
+    /// What it remembers: where its takeover ended, and the message there.
+    place: ChainPlace,
+    sequence: u64,
+    tail: Epoch,
 }
 
 /// What a reader of the log finds: the chain behind it, and the counters.
@@ -179,6 +207,7 @@ impl ReplicatedWorld {
             answered: BTreeMap::new(),
             grown: BTreeMap::new(),
             counts: BTreeSet::new(),
+            terms: BTreeSet::new(),
             damages,
             pauses,
             loses,
@@ -193,8 +222,9 @@ impl ReplicatedWorld {
         for _ in 0..3_000 {
             self.steps += 1;
             let at = self.dice.below(NODES);
-            if self.damages && self.stream.messages.len() > 3 && self.dice.chance(1) {
-                self.damage();
+            let left = self.stream.messages.len() - self.stream.trimmed;
+            if self.damages && left > 3 && self.dice.chance(1) {
+                self.damage(left);
             }
             if self.nodes[at].paused_until > self.steps {
                 // What it had sent goes on.
@@ -209,7 +239,11 @@ impl ReplicatedWorld {
             if self.nodes[at].owner.is_some() {
                 self.step(at)?;
             } else if self.dice.below(100) < 2 && !self.take_over(at)? {
-                return Ok(self.steps);
+                // It cannot be read. If nobody founds it anew, that is the end.
+                if self.dice.chance(20) {
+                    return Ok(self.steps);
+                }
+                self.found(at)?;
             }
         }
         if self.stream.is_damaged {
@@ -229,8 +263,8 @@ impl ReplicatedWorld {
     }
 
     /// A server loses a message of the log, or has another in its place.
-    fn damage(&mut self) {
-        let at = 1 + self.dice.below(self.stream.messages.len() - 2);
+    fn damage(&mut self, left: usize) {
+        let at = self.stream.trimmed + 1 + self.dice.below(left - 2);
         let lost = self.dice.chance(50);
         self.stream.messages[at] = if lost { Vec::new() } else { self.stream.messages[at - 1].clone() };
         self.stream.is_damaged = true;
@@ -260,12 +294,7 @@ impl ReplicatedWorld {
             let Followed::Epochs(gathered) = chain.follow(message).map_err(|error| error.to_string())? else {
                 continue;
             };
-            for record in &gathered.records {
-                if let Some(Record::Put { id, state, .. }) = Record::read(record) {
-                    let (id, count) = (id.decode::<u64>(), state.decode::<u64>());
-                    counters.insert(id.ok_or("an id")?, count.ok_or("a count")?);
-                }
-            }
+            apply(&mut counters, &gathered.records)?;
             if let Some(pair) =
                 (0..PAIRS).find(|pair| counters.get(&(2 * pair)) != counters.get(&(2 * pair + 1)))
             {
@@ -333,11 +362,23 @@ impl ReplicatedWorld {
         let counters = if appends.last() == last { counters } else { self.read()?.1 };
         appends.take_over(&format!("node {at}"), WrittenSchema::UNSTATED, Epoch(0));
         if self.send_now(at, &mut appends) {
-            let shards = 1 + self.dice.below(2);
-            let node = &mut self.nodes[at];
-            (node.owner, node.logged) = (Some(Owner::new(shards, counters, appends)), Vec::new());
+            self.own(at, counters, appends)?;
         }
         Ok(true)
+    }
+
+    /// The database is this node's, in a term of its own.
+    fn own(&mut self, at: usize, counters: Counts, appends: Appends) -> Result<(), String> {
+        let (place, sequence) = (appends.chain().place().clone(), appends.last() + 1);
+        if !self.terms.insert(place.term) {
+            return Err(format!("two owners of term {}", place.term));
+        }
+        let shards = 1 + self.dice.below(2);
+        let node = &mut self.nodes[at];
+        let (counts, tail) = (counters.clone(), place.epoch);
+        node.log = Some(NodeLog { counters: counts, place, sequence, tail });
+        (node.owner, node.logged) = (Some(Owner::new(shards, counters, appends)), Vec::new());
+        Ok(())
     }
 
     /// A node that has crashed brings to the log what its own log has of its term, if it owns the
@@ -405,6 +446,11 @@ impl ReplicatedWorld {
         node.given_up.extend(owner.sent);
         node.logged = owner.logged;
         node.logged.truncate(kept);
+        let log = node.log.as_mut().expect("it was the owner");
+        for (epoch, _, records) in &node.logged {
+            log.tail = *epoch;
+            apply(&mut log.counters, records).expect("it wrote them");
+        }
     }
 
     /// Moves what a node has on its way to the log.
@@ -510,10 +556,7 @@ impl ReplicatedWorld {
         match looked {
             Ok(()) => {}
             // It answers nobody, and drops what it has.
-            Err(_) => {
-                let node = &mut self.nodes[at];
-                node.given_up.extend(node.owner.take().into_iter().flat_map(|owner| owner.sent));
-            }
+            Err(_) => self.crash(at),
         }
     }
 
