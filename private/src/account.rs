@@ -4,8 +4,10 @@
 //! points in place of bytes a prototype's logged payment took 19.8 us instead of 3.7.) Only its
 //! owner changes what is available, so a payment that comes in never makes a proof stale.
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
+
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use crate::check::{Deed, Proven};
@@ -19,8 +21,8 @@ use crate::terms::TermsHash;
 pub const PENDING_MAX: usize = 32;
 
 /// An account, as its ledger keeps it. It says who pays whom and when; amounts and balances are
-/// sealed, but for deposits and withdrawals.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// sealed, but for deposits and withdrawals. A log keeps it as [`Account::to_bytes`] writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// Of the terms it was opened under.
     pub(crate) terms: TermsHash,
@@ -30,7 +32,6 @@ pub struct Account {
     pub(crate) version: u64,
     pub(crate) hint: [u8; 8],
     /// What came in and is not folded, the oldest first.
-    #[serde(deserialize_with = "at_most_all_pending")]
     pub(crate) pending: Vec<Credit>,
     pub(crate) pending_deposits: u64,
     /// All deposits ever.
@@ -39,14 +40,31 @@ pub struct Account {
     pub(crate) withdrawn: u64,
 }
 
-/// Credits as a log has them. More than an account takes are of no account: their number would not
-/// fit what is sent to a wallet.
-fn at_most_all_pending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Credit>, D::Error> {
-    let pending = Vec::deserialize(deserializer)?;
-    if pending.len() > PENDING_MAX {
-        return Err(D::Error::custom("an account has more pending credits than there may be"));
+/// As one string of bytes: serde takes an array byte by byte, and a log notes the shape of each.
+impl Serialize for Account {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.to_bytes())
     }
-    Ok(pending)
+}
+
+impl<'de> Deserialize<'de> for Account {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Written;
+
+        impl Visitor<'_> for Written {
+            type Value = Account;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the bytes of an account")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Account, E> {
+                Account::from_bytes(bytes).map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_bytes(Written)
+    }
 }
 
 /// Why a proven claim has no effect on an account. Nothing changed.

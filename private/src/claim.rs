@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::group::Bytes;
 use crate::proof::Proof;
 
@@ -21,14 +19,14 @@ pub type Destination = [u8; 32];
 pub const PAYEES_MAX: usize = 7;
 
 /// A sealed value `v` under the key `P`: `c = vG + rH` and `d = rP`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sealed {
     pub(crate) c: Bytes,
     pub(crate) d: Bytes,
 }
 
 /// A sealed amount in two limbs of 32 bits, the lower first, so that its owner can always read it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Credit {
     pub(crate) limbs: [Sealed; 2],
 }

@@ -1,6 +1,6 @@
-//! How claims and accounts are written, for wallets in other processes: a version, a kind, and
-//! numbers in little-endian order. Each has one encoding: other bytes are refused, and so are bytes
-//! behind the end.
+//! How claims and accounts are written, for wallets in other processes, and accounts for a log: a
+//! version, a kind, and numbers in little-endian order. Each has one encoding: other bytes are
+//! refused, and so are bytes behind the end.
 //!
 //! ```text
 //! claim    1, kind, head, what the kind has, nonces, responses, u16 and as many bytes of range proof
@@ -25,6 +25,10 @@ use crate::proof::Proof;
 const VERSION: u8 = 1;
 /// The longest range proof: of 16 limbs of 32 bits.
 const RANGE_MAX: usize = 1024;
+
+/// What an account takes without pending credits, and what each of those takes.
+const ACCOUNT_BYTES: usize = 1 + 16 + 3 * 32 + 8 + 8 + 8 + 1 + 8 + 8;
+const CREDIT_BYTES: usize = 4 * 32;
 
 /// Why bytes are no claim, or no account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -139,7 +143,7 @@ fn put_sealed(sealed: &Sealed, to: &mut Vec<u8>) {
     to.extend(sealed.d);
 }
 
-fn put_folded(Folded { credits, deposits }: &Folded, to: &mut Vec<u8>) {
+fn put_folded(credits: &[Credit], deposits: u64, to: &mut Vec<u8>) {
     to.extend(deposits.to_le_bytes());
     // No more than `PENDING_MAX`.
     to.push(credits.len() as u8);
@@ -178,14 +182,14 @@ impl Body {
                 to.extend(handle);
                 to.extend(left.concat());
             }
-            Body::Fold { folded, .. } => put_folded(folded, &mut to),
+            Body::Fold { folded, .. } => put_folded(&folded.credits, folded.deposits, &mut to),
             Body::Withdraw { amount, to: destination, left, .. } => {
                 to.extend(amount.to_le_bytes());
                 to.extend(destination);
                 to.extend(left.concat());
             }
             Body::Rotate { folded, key, handle, .. } => {
-                put_folded(folded, &mut to);
+                put_folded(&folded.credits, folded.deposits, &mut to);
                 to.extend(key);
                 to.extend(handle);
             }
@@ -243,14 +247,14 @@ impl Claim {
 impl Account {
     /// As it is sent to a wallet.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut to = vec![VERSION];
+        let mut to = Vec::with_capacity(ACCOUNT_BYTES + CREDIT_BYTES * self.pending.len());
+        to.push(VERSION);
         to.extend(self.terms);
         to.extend(self.key);
         put_sealed(&self.available, &mut to);
         to.extend(self.version.to_le_bytes());
         to.extend(self.hint);
-        let (credits, deposits) = (self.pending.clone(), self.pending_deposits);
-        put_folded(&Folded { credits, deposits }, &mut to);
+        put_folded(&self.pending, self.pending_deposits, &mut to);
         to.extend(self.deposited.to_le_bytes());
         to.extend(self.withdrawn.to_le_bytes());
         to
