@@ -48,7 +48,7 @@ impl Account {
 }
 
 /// What accounts are told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Order {
     /// Opens the account, and says who may write it.
     Open { id: u64, ownership: Ownership },

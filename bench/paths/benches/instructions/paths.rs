@@ -15,20 +15,21 @@ use freehold_shard::{
 
 use crate::books;
 use crate::exchange::{Way, by_hand, typed};
+use crate::twins;
 use crate::workload::transfers::{Bank, OPENING, Order};
 use crate::workload::{Counter, Draws, Message, SEED, id_of};
 
 /// Counters that stay in the cache, and so many that a turn stages its messages and prefetches.
-const FEW: u64 = 10_000;
+pub const FEW: u64 = 10_000;
 const MANY: u64 = 200_000;
 /// Accounts of each shard, for transfers. More than are under way, so none waits for another.
 const FEW_ACCOUNTS: usize = 1_000;
 /// The same, so many that turns work in stages.
 const MANY_ACCOUNTS: usize = 100_000;
 /// Messages of a batch, and transactions under way together.
-const TOGETHER: u64 = 64;
+pub const TOGETHER: u64 = 64;
 /// Batches before anything is counted.
-const WARM_UP: u64 = 64;
+pub const WARM_UP: u64 = 64;
 /// The log's segments: a few are filled.
 const SEGMENT_BYTES: usize = 1 << 20;
 
@@ -45,8 +46,14 @@ pub struct Path {
 }
 
 /// All of them. What a record adds is the difference of two: see [`LOGGED`].
-pub const PATHS: [Path; 16] = [
+pub const PATHS: [Path; 20] = [
     Path { name: "ask_now", about: "a message to one object, at once", run: ask_now },
+    Path {
+        name: "ask_now_two_sites",
+        about: "the same, called from two places in turns",
+        run: twins::two_sites,
+    },
+    Path { name: "ask_now_two_actors", about: "the same, of two actors in turns", run: twins::two_actors },
     Path { name: "turn", about: "the same in batches of 64", run: |count| turn(FEW, count) },
     Path { name: "turn_staged", about: "the same with a table out of cache", run: |count| turn(MANY, count) },
     Path { name: "turn_logged", about: "batches of 64, each written and closed", run: turn_logged },
@@ -70,6 +77,16 @@ pub const PATHS: [Path; 16] = [
         about: "64 under way, begun by tasks of a shard",
         run: |count| chain_of_two(Begin::Task, FEW_ACCOUNTS, TOGETHER, count),
     },
+    Path {
+        name: "chain_logged",
+        about: "a transaction over two shards with logs, alone",
+        run: |count| chain_of_two(Begin::Logged, FEW_ACCOUNTS, 1, count),
+    },
+    Path {
+        name: "chain_logged_64",
+        about: "the same with 64 under way",
+        run: |count| chain_of_two(Begin::Logged, FEW_ACCOUNTS, TOGETHER, count),
+    },
     Path { name: "two_objects", about: "two objects on one shard, at once", run: two_objects },
     Path { name: "order_by_hand", about: "an order of an exchange", run: orders::<by_hand::Exchange> },
     Path { name: "order_typed", about: "the same on the layer of `actor!`", run: orders::<typed::Exchange> },
@@ -87,7 +104,7 @@ pub fn shard<A: Actor>(index: u16, router: Router, mvcc: &Arc<Mvcc<A>>) -> Shard
     Shard::new(ShardIndex(index), router, Limits::default(), SEED, mvcc.clone())
 }
 
-fn open_counters(shard: &mut Shard<Counter>, effects: &mut Effects<Counter>, objects: u64) {
+pub fn open_counters(shard: &mut Shard<Counter>, effects: &mut Effects<Counter>, objects: u64) {
     for object in 0..objects {
         let opened = shard.ask_now(NOW, SENDER, &Message::Open { id: id_of(object) }, effects);
         opened.unwrap_or_else(|error| panic!("counter {object} is not opened: {error}"));
@@ -95,7 +112,7 @@ fn open_counters(shard: &mut Shard<Counter>, effects: &mut Effects<Counter>, obj
 }
 
 /// Every message was applied once.
-fn check_counters(shard: &Shard<Counter>, applied: u64) {
+pub fn check_counters(shard: &Shard<Counter>, applied: u64) {
     let found: u64 = shard.objects().map(|(_, _, state)| state.total).sum();
     assert_eq!(found, applied, "each message is applied once");
 }
@@ -179,18 +196,23 @@ fn turn(objects: u64, count: u64) {
     check_counters(&shard, batches.asked);
 }
 
+/// The log of a shard, as it begins.
+fn log<A: Actor>(index: u16, codec: Codec<A>, durability: &Arc<Durability>) -> LogStart<A> {
+    LogStart {
+        codec,
+        ack: Ack::Durable,
+        first: SegmentId { database: 1, log: index.into(), segment: 0, start: 2 },
+        segment_bytes: SEGMENT_BYTES,
+        first_send: 0,
+        durability: durability.clone(),
+    }
+}
+
 fn turn_logged(count: u64) {
     let router = Router::new(PlacementKey(SEED), 1);
     let durability = Arc::new(Durability::new(1, Epoch(0)));
     let mvcc = Arc::new(Mvcc::logged(1, durability.clone()));
-    let mut shard = shard::<Counter>(0, router, &mvcc).with_log(LogStart {
-        codec: Codec::new(),
-        ack: Ack::Durable,
-        first: SegmentId { database: 1, log: 0, segment: 0, start: 2 },
-        segment_bytes: SEGMENT_BYTES,
-        first_send: 0,
-        durability,
-    });
+    let mut shard = shard::<Counter>(0, router, &mvcc).with_log(log(0, Codec::new(), &durability));
     let mut batches = Batches::new(FEW);
     open_counters(&mut shard, &mut batches.effects, FEW);
     let mut written_bytes = 0;
@@ -215,13 +237,22 @@ struct Pair {
     inboxes: [Inbox<Bank>; 2],
     effects: [Effects<Bank>; 2],
     accounts: [Vec<u64>; 2],
+    /// Bytes in the logs, if there are any.
+    written_bytes: Option<u64>,
 }
 
 impl Pair {
-    fn open(count: usize) -> Self {
+    fn open(begin: Begin, count: usize) -> Self {
         let router = Router::new(PlacementKey(SEED), 2);
-        let mvcc = Arc::new(Mvcc::new(2));
-        let mut shards = [shard::<Bank>(0, router, &mvcc), shard::<Bank>(1, router, &mvcc)];
+        let (mut shards, written_bytes) = if begin == Begin::Logged {
+            let durability = Arc::new(Durability::new(2, Epoch(0)));
+            let mvcc = Arc::new(Mvcc::logged(2, durability.clone()));
+            let logged = |at| shard::<Bank>(at, router, &mvcc).with_log(log(at, Codec::new(), &durability));
+            ([logged(0), logged(1)], Some(0))
+        } else {
+            let mvcc = Arc::new(Mvcc::new(2));
+            ([0, 1].map(|at| shard::<Bank>(at, router, &mvcc)), None)
+        };
         let mut effects = [Effects::new(2), Effects::new(2)];
         let accounts = [0_u16, 1].map(|at| {
             let lives_there = |id: &u64| router.home(id) == ShardIndex(at);
@@ -234,14 +265,14 @@ impl Pair {
             }
             ids
         });
-        Pair { shards, inboxes: [Inbox::new(), Inbox::new()], effects, accounts }
+        Pair { shards, inboxes: [Inbox::new(), Inbox::new()], effects, accounts, written_bytes }
     }
 
     /// Begins a transfer from a shard's account to the other's.
     fn send(&mut self, begin: Begin, number: u64) {
         let nth = number as usize % self.accounts[0].len();
         let message = Order::Transfer { from: self.accounts[0][nth], to: self.accounts[1][nth], amount: 1 };
-        if begin == Begin::Turn {
+        if begin != Begin::Task {
             let answer_to = ReturnAddress::Outside { slot: nth as u32, generation: 0 };
             self.inboxes[0].envelopes.push(Envelope::Message { message, sender: SENDER, answer_to });
         } else {
@@ -251,7 +282,8 @@ impl Pair {
         }
     }
 
-    /// Turns and deliveries until nothing moves. Says how many transfers were answered.
+    /// Turns and deliveries until nothing moves, and all that was written is on disk. Says how many
+    /// transfers were answered.
     fn settle(&mut self) -> u64 {
         let mut answered = 0;
         if !self.effects[0].outboxes[1].is_empty() {
@@ -269,6 +301,29 @@ impl Pair {
                 }
             }
         }
+        answered + self.written_bytes.map_or(0, |_| self.write())
+    }
+
+    /// Writes the logs until there is nothing to be written. Says how many transfers were answered.
+    fn write(&mut self) -> u64 {
+        let (mut written_bytes, mut answered) = (0, 0);
+        loop {
+            let before = written_bytes;
+            for shard in &mut self.shards {
+                while let Some(write) = shard.next_write(NOW) {
+                    written_bytes += write.batch.padded() as u64;
+                    shard.written(write.batch);
+                }
+            }
+            for (shard, effects) in self.shards.iter_mut().zip(&mut self.effects) {
+                shard.release(effects);
+                answered += effects.answers.drain(..).filter(|(_, outcome)| outcome.is_ok()).count() as u64;
+            }
+            if written_bytes == before {
+                break;
+            }
+        }
+        self.written_bytes = self.written_bytes.map(|before| before + written_bytes);
         answered
     }
 }
@@ -280,6 +335,8 @@ enum Begin {
     Turn,
     /// A task of that shard.
     Task,
+    /// As a turn, and the shards have logs. The logs are written when nothing else is to do.
+    Logged,
 }
 
 /// Two accounts of one shard, by the call that a task makes.
@@ -302,7 +359,7 @@ fn two_objects(count: u64) {
 }
 
 fn chain_of_two(begin: Begin, accounts: usize, together: u64, count: u64) {
-    let mut pair = Pair::open(accounts);
+    let mut pair = Pair::open(begin, accounts);
     let all = WARM_UP * TOGETHER + count;
     for first in (0..all).step_by(together as usize) {
         (first..first + together).for_each(|number| pair.send(begin, number));
@@ -317,4 +374,6 @@ fn chain_of_two(begin: Begin, accounts: usize, together: u64, count: u64) {
         }
         assert_eq!((moved, parts), (expected * all as i64, all), "each transfer is made once");
     }
+    let least = all * size_of::<u64>() as u64;
+    assert!(pair.written_bytes.is_none_or(|written| written > 2 * least), "every transfer left two records");
 }
