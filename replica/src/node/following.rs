@@ -153,10 +153,7 @@ where
             let (before, mut is_all_there) = ((follower.sequence(), follower.place().term), false);
             match self.bring_on(follower).await {
                 Ok(()) => {
-                    (is_all_there, all_at, damaged) = (true, Instant::now(), None);
-                    if short.take().is_some() {
-                        self.shared.say(|status| status.failure = None);
-                    }
+                    (is_all_there, all_at, damaged, short) = (true, Instant::now(), None, None);
                     self.catches_up(follower);
                     if (follower.sequence(), follower.place().term) != before {
                         heard = Instant::now();
@@ -203,13 +200,10 @@ where
                 command = self.commands.recv() => if let Some(ceases) = Ceases::by(command) {
                     return ceases;
                 },
-                came = hear(&mut hearing) => if let Heard::Beat(beat) = came {
-                    let beat: Option<Beat> = serde_json::from_slice(&beat).ok();
-                    if let Some(beat) = beat.filter(|beat| beat.term >= follower.place().term) {
-                        heard = Instant::now();
-                        self.heard = self.heard.max(Epoch(beat.epoch));
-                        self.say_of_beat(&beat, follower);
-                    }
+                came = hear(&mut hearing) => if let Heard::Beat(beat) = came
+                    && self.hear_beat(&beat, follower)
+                {
+                    heard = Instant::now();
                 },
                 named = shortened(&mut self.shortens) => return Ceases::Shortens(Box::new(named)),
                 () = sleep(wait) => {}
@@ -246,8 +240,8 @@ where
     }
 
     /// Whether the stream, which ends with message `last` and was read to its end, has all that was
-    /// acknowledged, as far as this node knows (*acknowledged-stays*): by what it has read, by its
-    /// log, and by what an owner has said. Of its own term its log may have more, which it brings.
+    /// acknowledged, as far as this node knows: by what it has read, by its log, and by what an
+    /// owner has said. Of its own term its log may have more, which it brings.
     pub(super) fn check_end(&self, follower: &Follower<A>, last: u64) -> Result<(), ReplicaError> {
         let (place, tail) = (follower.place(), follower.tail());
         if follower.sequence() > last + 1 {
@@ -270,6 +264,7 @@ where
     /// All that there is was taken over.
     pub(super) fn catches_up(&mut self, follower: &mut Follower<A>) {
         self.say_of(follower, 0, 0);
+        self.shared.say(|status| status.failure = None);
         self.shorten(follower);
     }
 
@@ -320,13 +315,17 @@ where
         self.check_end(follower, ends.last)
     }
 
-    /// Says how far the owner was when it said that it is there.
-    pub(super) fn say_of_beat(&self, beat: &Beat, follower: &Follower<A>) {
-        let place = follower.place();
+    /// Takes note of how far the owner was when it said that it is there. Says whether that is the
+    /// owner.
+    fn hear_beat(&mut self, beat: &[u8], follower: &Follower<A>) -> bool {
+        let (beat, place): (Option<Beat>, _) = (serde_json::from_slice(beat).ok(), follower.place());
+        let Some(beat) = beat.filter(|beat| beat.term >= place.term) else { return false };
+        self.heard = self.heard.max(Epoch(beat.epoch));
         if beat.term == place.term {
             let epochs = beat.epoch.saturating_sub(place.epoch.0);
             self.shared.say(|status| status.lag.epochs = epochs);
         }
+        true
     }
 
     /// Says how far the follower is; so many entries of so many bytes are known and to come.
