@@ -8,6 +8,7 @@ mod collections;
 mod decode;
 #[path = "../decoding/mod.rs"]
 mod decoding;
+mod groups;
 mod pairs;
 mod pieces;
 mod receive;
