@@ -6,29 +6,29 @@
 //! ```
 //! Pure shards on one thread. An entry has a key of two numbers and a state of two. First one entry
 //! is removed and one inserted, at random places, over and over: in a `BTreeMap` in a plain loop,
-//! by one message for each such pair, and by messages of 64 pairs. Then orders come to a book: one
-//! rests anywhere in it, the next takes the best, and so on; in memory, and with a log whose
-//! batches of 64 messages are encoded, checksummed and closed, and given to no disk. A shard-to-be
-//! takes over entries, as recovery reads them, and as many objects that are no entries. A runtime
-//! of one shard opens a directory whose log has as many of either. At last transactions of two
-//! shards change one collection all at once: what its one lock costs.
+//! by one message for each such pair, and by messages of 64 pairs. Ranges of a hundred entries go
+//! upwards and downwards. Then orders come to a book: one rests anywhere in it, the next takes the
+//! best, and so on; in memory, and with a log whose batches of 64 messages are encoded, checksummed
+//! and closed, and given to no disk. A shard-to-be takes over entries, as recovery reads them, and
+//! as many objects that are no entries. A runtime of one shard opens a directory whose log has as
+//! many of either, and a task of its shard sees how long it waits beside a checkpoint. At last
+//! transactions of two shards change one collection all at once: what its one lock costs. (`whole`
+//! has these three.)
 //!
-//! Times are CPU times of the one thread, but for the last two, which are by the clock. The work is
-//! checked: both ways end with the same entries, and every order is answered.
+//! Times are CPU times of the one thread, but for the last three, which are by the clock. The work
+//! is checked: both ways end with the same entries, and every order is answered.
 
-#[path = "workload/report.rs"]
+#[path = "../workload/report.rs"]
 #[allow(dead_code, reason = "a bench uses a part of it")]
 mod report;
+mod whole;
 
 use std::alloc::System;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use freehold::{
-    AccessError, Config, Indexed, Limits, LogConfig, Needs, Objects, PlacementKey, Receive, Runtime,
-    ShardIndex, Shards, To,
-};
+use freehold::{AccessError, Indexed, Limits, Needs, Objects, PlacementKey, Receive, ShardIndex, To};
 use freehold_shard::log::{Bounds, SegmentId};
 use freehold_shard::part::PartWriter;
 use freehold_shard::recovery::{Change, Home};
@@ -56,7 +56,7 @@ freehold::actor! {
         }
         messages {
             Fill -> (), Shelve -> (), Move -> (), Swap -> u64, Rest -> u64, Take -> u64,
-            FillNumbered -> (), RestNumbered -> u64, TakeNumbered -> u64,
+            FillNumbered -> (), RestNumbered -> u64, TakeNumbered -> u64, Look -> u64,
         }
     }
 }
@@ -129,6 +129,19 @@ struct Rest(Place);
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Take;
 
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Direction {
+    Upwards,
+    Downwards,
+}
+
+/// Goes through a hundred orders from each of these places on.
+#[derive(Clone, Serialize, Deserialize)]
+struct Look {
+    from: Vec<Place>,
+    direction: Direction,
+}
+
 /// The same three of orders that have two orders.
 #[derive(Clone, Serialize, Deserialize)]
 struct FillNumbered(Vec<Place>);
@@ -143,6 +156,11 @@ const BOOK: u64 = 7;
 
 fn order((price, number): Place) -> Order {
     Order { user: number, quantity: price + 1 }
+}
+
+/// What the first hundred hold.
+fn sum<'o>(orders: impl Iterator<Item = &'o Order>) -> u64 {
+    orders.take(RANGE).map(|order| order.quantity).sum()
 }
 
 fn book(objects: &mut Objects<'_, Market>) -> Result<(), Refused> {
@@ -229,6 +247,14 @@ to_the_book! {
         let mut best = orders.walk((BOOK, 0, 0)..).next()?.map(|mut best| best.take()).transpose()?.flatten();
         Ok(best.take().ok_or(Refused::Unknown)?.quantity)
     }
+    Look => |look, objects| -> u64 {
+        let orders = objects.entries::<Order>(BOOK)?;
+        let found = look.from.iter().map(|from| (BOOK, from.0, from.1)).map(|from| match look.direction {
+            Direction::Upwards => sum(orders.range(from..).map(|(_, order)| order)),
+            Direction::Downwards => sum(orders.range(..from).rev().map(|(_, order)| order)),
+        });
+        Ok(found.sum())
+    }
     FillNumbered => |fill, objects| -> () {
         objects.write_or_insert_with(BOOK, || Book { changes: 0 })?;
         let mut orders = objects.indexed::<Numbered>(BOOK)?;
@@ -251,15 +277,12 @@ to_the_book! {
 }
 
 const ROUNDS: usize = 5;
-/// Books on each side of a crowd's transactions, and how many of these are asked together.
-const BOOKS: u64 = 1_000;
-const CROWD: usize = 500;
-/// How often a directory is opened.
-const REOPENED: usize = 3;
 /// A slice of a checkpoint ends after this time, or so many slots: as in the runtime.
 const SLICE: Duration = Duration::from_micros(100);
 const SLOTS: usize = 512;
 const TOGETHER: usize = 64;
+/// Entries of a range.
+const RANGE: usize = 100;
 const NOW: Time = Time(0);
 const SENDER: OwnerId = OwnerId(0);
 
@@ -333,7 +356,7 @@ fn ask(
 ) -> u64 {
     match shard.ask_now(NOW, SENDER, &message.into(), effects) {
         Ok(Reply::Swap(found) | Reply::Rest(found) | Reply::Take(found)) => found,
-        Ok(Reply::RestNumbered(found) | Reply::TakeNumbered(found)) => found,
+        Ok(Reply::RestNumbered(found) | Reply::TakeNumbered(found) | Reply::Look(found)) => found,
         Ok(Reply::Fill(()) | Reply::Shelve(()) | Reply::Move(()) | Reply::FillNumbered(())) => 0,
         Err(error) => panic!("{error}"),
     }
@@ -380,6 +403,47 @@ fn collection(first: &[Place], swaps: &[(Place, Place)], together: usize) -> (Du
     let time = cpu() - begin;
     assert_eq!(shard.counters().objects as usize, first.len() + 1, "one comes for each that goes");
     (time, bytes, found)
+}
+
+/// Ranges of a map and of a collection, from these places on: their rates, in entries.
+fn ranges(first: &[Place], from: &[Place], direction: Direction) -> [Spread; 2] {
+    let map: BTreeMap<_, _> = first.iter().map(|place| ((BOOK, place.0, place.1), order(*place))).collect();
+    let (mut shard, mut effects) = (shard(false), Effects::new(1));
+    fill(&mut shard, &mut effects, first);
+    let mut found = [0; 2];
+    let of_map = rates(from.len() * RANGE, || {
+        let begin = cpu();
+        let of = from.iter().map(|from| (BOOK, from.0, from.1)).map(|from| match direction {
+            Direction::Upwards => sum(map.range(from..).map(|(_, order)| order)),
+            Direction::Downwards => sum(map.range(..from).rev().map(|(_, order)| order)),
+        });
+        found[0] = of.sum();
+        cpu() - begin
+    });
+    let of_collection = rates(from.len() * RANGE, || {
+        let messages: Vec<Message> =
+            from.chunks(TOGETHER).map(|some| Look { from: some.to_vec(), direction }.into()).collect();
+        let begin = cpu();
+        found[1] = messages.into_iter().map(|message| ask(&mut shard, &mut effects, message)).sum();
+        cpu() - begin
+    });
+    assert_eq!(found[0], found[1], "both find the same");
+    [of_map, of_collection]
+}
+
+/// So many ranges of so many entries, upwards and downwards.
+fn both_ways(entries: usize, count: usize) {
+    let (first, from) = draw(entries, count);
+    let from: Vec<Place> = from.into_iter().map(|(_, new)| new).collect();
+    println!("{entries} entries: ranges of {RANGE}, 64 a message, millions of entries a second");
+    for (name, direction) in [("upwards", Direction::Upwards), ("downwards", Direction::Downwards)] {
+        let [map, collection] = ranges(&first, &from, direction);
+        println!(
+            "  {:<28}{map}\n  {:<28}{collection}",
+            format!("BTreeMap, {name}"),
+            format!("a collection, {name}")
+        );
+    }
 }
 
 /// By what the orders of a book are kept.
@@ -433,74 +497,9 @@ fn recover(ids: impl Iterator<Item = (Id, State)>) -> Duration {
     let mut changes: Vec<_> = ids.map(|(id, state)| Change::Put(id, Ownership::default(), state)).collect();
     let (begin, count) = (cpu(), changes.len());
     home.apply_all::<NoPrefetch>(&mut changes);
+    home.finish();
     let time = cpu() - begin;
     assert_eq!(home.len(), count, "each is there");
-    time
-}
-
-/// A runtime of one shard opens a directory whose log has these entries, or as many objects: how
-/// many megabytes it read a second, by the clock, and how many it read.
-fn reopened(first: &[Place], are_entries: bool) -> (Spread, f64) {
-    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("there is room");
-    let open = || {
-        let config = Config { shards: Shards::Count(1), ..Config::default() };
-        // Nothing but the log is read: no checkpoint is made by itself.
-        let log =
-            LogConfig { ack: Ack::Applied, checkpoint_bytes: 1 << 40, ..LogConfig::at(directory.path()) };
-        Runtime::<Market>::open(config, log).expect("it opens")
-    };
-    let runtime = open();
-    for some in first.chunks(1000) {
-        match are_entries {
-            true => runtime.handle().call(Fill(some.to_vec())).wait().expect("they are new"),
-            false => {
-                let made = runtime.handle().call_all(some.iter().map(|place| Shelve(place.1))).wait();
-                assert!(made.iter().all(Result::is_ok), "they are new");
-            }
-        }
-    }
-    runtime.shutdown();
-    let mut bytes = 0.0;
-    let rates = Spread::of((0..REOPENED).map(|_| {
-        let runtime = open();
-        let found = runtime.recovery().expect("there is a log");
-        assert_eq!(found.objects as usize, first.len() + usize::from(are_entries), "each is there");
-        bytes = found.bytes as f64 / 1e6;
-        let rate = bytes / found.took.as_secs_f64();
-        runtime.shutdown();
-        rate
-    }));
-    (rates, bytes)
-}
-
-/// Which book all transactions change, and whether they put orders into it.
-#[derive(Clone, Copy, PartialEq)]
-enum Hot {
-    Nothing,
-    Object,
-    Collection,
-}
-
-/// Transactions of two shards, each of two books: by the clock, as they wait for each other.
-fn crowd(count: usize, hot: Hot) -> Duration {
-    let runtime = Runtime::<Market>::start(Config { shards: Shards::Count(2), ..Config::default() });
-    let runtime = runtime.expect("it starts");
-    let handle = runtime.handle();
-    let made = handle.call_all((0..2 * BOOKS).map(Shelve)).wait();
-    assert!(made.iter().all(Result::is_ok), "they are new");
-    let message = |nth: usize| {
-        let nth = nth as u64;
-        let first = if hot == Hot::Nothing { nth % BOOKS } else { 0 };
-        let order = (hot == Hot::Collection).then_some((nth % 1_000, nth));
-        Move { books: [first, BOOKS + nth * 7 % BOOKS], order }
-    };
-    let begin = Instant::now();
-    for some in 0..count / CROWD {
-        let moved = handle.call_all((0..CROWD).map(|nth| message(some * CROWD + nth))).wait();
-        assert!(moved.iter().all(Result::is_ok), "every transaction is made");
-    }
-    let time = begin.elapsed();
-    runtime.shutdown();
     time
 }
 
@@ -524,27 +523,6 @@ fn checkpoint(first: &[Place]) -> Histogram<u64> {
 
 fn rates(count: usize, mut round: impl FnMut() -> Duration) -> Spread {
     Spread::of((0..ROUNDS).map(|_| millions_per_second(count as u64, round())))
-}
-
-/// Runtimes on threads of their own: what a log is read with, and what a crowd gets done.
-fn whole_runtimes(is_test: bool) {
-    for entries in [10_000, 1_000_000].map(|entries| if is_test { entries / 1_000 } else { entries }) {
-        let (first, _) = draw(entries, 0);
-        println!("{entries} in a log that is opened: megabytes a second, megabytes");
-        for (name, are_entries) in [("entries", true), ("plain objects", false)] {
-            let (rates, bytes) = reopened(&first, are_entries);
-            println!("  {name:<28}{rates}   {bytes:6.1}");
-        }
-    }
-    let count = if is_test { CROWD } else { 100_000 };
-    println!("a crowd of transactions on two shards, each of two books: millions a second, by the clock");
-    for (name, hot) in [
-        ("of a thousand books", Hot::Nothing),
-        ("one book in all of them", Hot::Object),
-        ("and an order put into it", Hot::Collection),
-    ] {
-        println!("  {name:<28}{}", rates(count, || crowd(count, hot)));
-    }
 }
 
 fn main() {
@@ -573,6 +551,7 @@ fn main() {
         assert!(sums.windows(2).all(|two| two[0] == two[1]), "all ways find the same");
         sums.clear();
     }
+    sizes.iter().for_each(|entries| both_ways(*entries, swaps / RANGE));
     for entries in sizes.clone() {
         let (first, _) = draw(entries, 0);
         println!("{entries} to recover: millions a second");
@@ -604,6 +583,6 @@ fn main() {
             println!("  {name:<28}{rates}   {:6.1}", bytes as f64 / swaps as f64);
         }
     }
-    whole_runtimes(is_test);
+    whole::runtimes(is_test);
     println!("\nverified    all ways find the same orders, and every order is answered");
 }
