@@ -34,7 +34,7 @@ fn hold(runtime: &Runtime<Counter>) -> mpsc::Sender<()> {
         let (begin, is_let_go) = (begin.clone(), is_let_go.clone());
         async move {
             // Its first step is the job's that starts it, which would count as one.
-            freehold::glommio::executor().yield_task_queue_now().await;
+            glommio::executor().yield_task_queue_now().await;
             begin.send(()).expect("the test waits for it");
             let _ = is_let_go.lock().expect("one waits").recv();
         }
