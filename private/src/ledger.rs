@@ -3,7 +3,7 @@
 //! Everything but a deposit comes through the gate: a [`Message`] that changes an account holds a
 //! [`Proven`], which only the verifier makes.
 
-use freehold::{AccessError, Actor, Addressees, Objects, Verifier};
+use freehold::{AccessError, Actor, Addressees, Objects, Schema, Verifier};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -82,6 +82,8 @@ pub enum Refused {
 }
 
 impl Actor for Ledger {
+    /// The second version: see [`Ledger::log`].
+    const SCHEMA: Schema = Schema::new(2);
     type Id = AccountId;
     type State = Account;
     type Message = Message;

@@ -375,6 +375,39 @@ fn no_amount_is_in_the_files_and_they_are_read_with_other_shards() {
     assert_eq!(bank.books(), 2 * i128::from(DEPOSIT));
 }
 
+/// `tests/formats/1` was written by the first version, which kept accounts field by field: two
+/// payments behind a checkpoint. Beside it is each account as that version sent it to a wallet.
+#[test]
+fn a_log_of_the_first_version_opens() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats/1");
+    let directory = tempfile::tempdir().expect("there is room");
+    for file in std::fs::read_dir(&kept).expect("it is kept") {
+        let file = file.expect("it is listed");
+        std::fs::copy(file.path(), directory.path().join(file.file_name())).expect("there is room");
+    }
+    std::fs::remove_file(directory.path().join("accounts")).expect("it was copied");
+    let log = || LogConfig { segment_bytes: 64 << 10, ..LogConfig::at(directory.path()) };
+    let refused =
+        Runtime::<Ledger>::open(config(2), log()).map(drop).expect_err("it was told of no migration");
+    assert!(refused.to_string().contains("migrate"), "{refused}");
+    let sent = || {
+        let bank =
+            Bank::of(Runtime::open(config(2), Ledger::log(log())).expect("it opens"), vec![], &terms());
+        let hex = |account: &Account| -> String {
+            account.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let accounts = bank.accounts();
+        let sent: String = accounts.iter().map(|(id, account)| format!("{id} {}\n", hex(account))).collect();
+        assert_eq!(bank.books(), 3 * i128::from(DEPOSIT));
+        bank.runtime.checkpoint().expect("it is made");
+        assert!(bank.runtime.shutdown().drained);
+        sent
+    };
+    let before = std::fs::read_to_string(kept.join("accounts")).expect("it is kept");
+    assert_eq!(sent(), before, "migrated");
+    assert_eq!(sent(), before, "of this version");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Deposit(usize, u64),

@@ -24,7 +24,7 @@ pub fn serve(directory: &Path, socket: &Path, of: &str, shards: usize) -> Result
     io::stdin().lock().read_line(&mut teller)?;
     let teller: Teller = unhex(teller.trim_end())?;
     let config = Config { shards: Shards::Count(shards), ..Config::default() };
-    let log = LogConfig { segment_bytes: 1 << 20, ..LogConfig::at(directory) };
+    let log = Ledger::log(LogConfig { segment_bytes: 1 << 20, ..LogConfig::at(directory) });
     let runtime = Runtime::<Ledger>::open(config, log)?;
     let gate = runtime.gate(GateConfig::default(), move || Guard::new(terms.clone()))?;
     // What a ledger that was killed has left.

@@ -70,7 +70,7 @@ pub struct Transaction<A: Actor> {
     /// What it takes along of collections. Empty if the actor has none.
     pub(crate) pieces: Vec<Piece<A>>,
     /// Pairs that waited for the same object as this one, and go with it to the same second home:
-    /// see [`group`](crate::shard::group).
+    /// see `shard/group`.
     pub(crate) followers: Vec<Box<Transaction<A>>>,
 }
 
