@@ -4,14 +4,18 @@
 mod files;
 mod halls;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::Watchdog;
 use freehold::{
     AccessError, AskError, Config, Handle, Idle, Limits, LogConfig, Needs, Objects, Receive, Runtime, Shards,
-    To,
+    To, glommio,
 };
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
 freehold::actor! {
     /// Books with orders to sell.
@@ -35,9 +39,23 @@ struct Book {
     sold: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 struct Order {
     quantity: u64,
+}
+
+thread_local! {
+    /// How many orders this thread has written into logs and checkpoints.
+    static WRITTEN: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Serialize for Order {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        WRITTEN.set(WRITTEN.get() + 1);
+        let mut order = serializer.serialize_struct("Order", 1)?;
+        order.serialize_field("quantity", &self.quantity)?;
+        order.end()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -273,6 +291,50 @@ fn a_market_of_collections_outlives_its_runs() {
         assert_eq!(all(&market), expected);
         runtime.shutdown();
     }
+}
+
+/// A slice of a checkpoint has no more slots than this, however fast they are written: eight times
+/// 512, if it makes every effort.
+const SLICE_SLOTS: usize = 8 * 512;
+/// An order is written twice, as its bytes are tried before they are trusted.
+const TIMES: usize = 2;
+
+// Bench `collections` measures how long a task waits beside a checkpoint of a million. Here is what
+// keeps that short, by count: each time the task has its turn, no more of the collection was
+// written than a slice has. The task is always ready, so it has a turn between any two slices.
+#[test]
+fn a_checkpoint_of_a_large_collection_leaves_turns_to_others() {
+    let _watchdog = Watchdog::new("a_checkpoint_of_a_large_collection_leaves_turns_to_others");
+    let directory = tempfile::tempdir().expect("there is room");
+    let runtime = Runtime::<Market>::open(config(1), LogConfig::at(directory.path())).expect("it opens");
+    let orders = 3 * SLICE_SLOTS as u64;
+    for first in (0..orders).step_by(96) {
+        let offer = Offer { symbol: 0, price: 10, numbers: first..first + 96 };
+        runtime.handle().call(offer).wait().expect("there is room");
+    }
+    let is_made = Arc::new(AtomicBool::new(false));
+    let is_over = is_made.clone();
+    let watched = runtime.on_each_shard(move |_| {
+        let is_over = is_over.clone();
+        async move {
+            let (begin, mut before, mut most) = (WRITTEN.get(), WRITTEN.get(), 0);
+            loop {
+                let is_last = is_over.load(Ordering::Relaxed);
+                glommio::executor().yield_now().await;
+                let now = WRITTEN.get();
+                (most, before) = (most.max(now - before), now);
+                if is_last {
+                    return (before - begin, most);
+                }
+            }
+        }
+    });
+    runtime.checkpoint().expect("nothing stands in its way");
+    is_made.store(true, Ordering::Relaxed);
+    let (written, most) = watched.wait().pop().expect("there is one shard").expect("its task ended");
+    runtime.shutdown();
+    assert!(written as u64 >= orders, "the task saw all of the checkpoint, and not {written} of {orders}");
+    assert!(most <= TIMES * SLICE_SLOTS, "{most} orders were written between two turns of the task");
 }
 
 #[test]
