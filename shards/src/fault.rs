@@ -45,8 +45,6 @@ pub(crate) enum Fault {
     WriteBackTwice,
     /// A pair that began at its higher home waits at the lower and keeps its lock.
     WaitDownwards,
-    /// What a pair that follows another wrote of the object that both were for is lost.
-    ForgetFollower,
     /// What a transaction wrote of another shard's published objects is not published.
     PublishHomeOnly,
     /// Old versions of what is published are dropped although a snapshot sees them.
@@ -245,7 +243,7 @@ pub(crate) fn skip_pieces(skips: bool) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 66] = [
+    pub(crate) const ALL: [Fault; 65] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -264,7 +262,6 @@ impl Fault {
         Fault::DoubtLater,
         Fault::WriteBackTwice,
         Fault::WaitDownwards,
-        Fault::ForgetFollower,
         Fault::PublishHomeOnly,
         Fault::TrimPublished,
         Fault::NeverUnpublish,

@@ -76,7 +76,6 @@ impl<A: Actor> Engine<A> {
         match start {
             Start::Here => self.begin_pair(transaction, effects),
             Start::Elsewhere => self.detour(transaction, effects),
-            Start::Lower => self.lower_first(transaction, effects),
             Start::Lowest => self.send(transaction, effects),
         }
     }
@@ -193,16 +192,13 @@ impl<A: Actor> Engine<A> {
             self.turn_ahead(&mut transaction, effects);
         }
         for object in &mut transaction.objects[at_home.clone()] {
-            if object.slot == NO_SLOT {
-                let hash = self.run.partition.hash(&object.id);
-                object.slot = self.run.partition.find(hash, &object.id).0;
+            if object.slot != NO_SLOT {
+                continue;
             }
-        }
-        let Some(mut transaction) = self.elsewhere_if_hot(transaction, effects) else { return };
-        for object in &mut transaction.objects[at_home.clone()] {
+            let hash = self.run.partition.hash(&object.id);
+            object.slot = self.run.partition.find(hash, &object.id).0;
             if object.slot == NO_SLOT {
                 // Something to lock, so that nobody else inserts it meanwhile.
-                let hash = self.run.partition.hash(&object.id);
                 object.slot = self.run.partition.insert(hash, object.id, object.ownership);
             }
         }
@@ -228,7 +224,7 @@ impl<A: Actor> Engine<A> {
     }
 
     /// What a transaction has seen elsewhere may be seen here from now on.
-    pub(super) fn show_what_is_in(&mut self, transaction: &Transaction<A>) {
+    fn show_what_is_in(&mut self, transaction: &Transaction<A>) {
         if let Some(journal) = &mut self.journal
             && !fault::is_on(Fault::ForgetSeen)
         {
@@ -247,7 +243,6 @@ impl<A: Actor> Engine<A> {
     fn run_all_ready(&mut self, effects: &mut Effects<A>) {
         while let Some(transaction) = self.locks.next_ready(self.run.now) {
             let at_home = transaction.at_home(self.run.shard);
-            let transaction = self.with_followers(transaction);
             if let Some(transaction) = self.detour_if_hot(transaction, effects) {
                 self.pass_on(transaction, at_home, effects);
             }
@@ -286,10 +281,7 @@ impl<A: Actor> Engine<A> {
             Err(payload) => Some(self.panicked(transaction.objects[at_home.start].id, payload)),
         };
         if let Some(error) = refused {
-            let followers = transaction.take_followers();
-            self.conclude(transaction, &at_home, RunOutcome::Done(Err(error)), effects);
-            followers.into_iter().for_each(|follower| self.lock(follower, effects));
-            return;
+            return self.conclude(transaction, &at_home, RunOutcome::Done(Err(error)), effects);
         }
         if fault::is_on(Fault::EarlyRelease) {
             transaction.objects[at_home]
@@ -429,9 +421,6 @@ impl<A: Actor> Engine<A> {
         for object in &transaction.objects[at_home.clone()] {
             self.locks.unlock(&mut self.run.partition, object.slot, transaction.message.as_ref());
         }
-        if transaction.is_followed {
-            self.run_followers(&mut transaction, effects);
-        }
         self.pass_back(transaction, at_home, effects);
     }
 
@@ -498,9 +487,6 @@ impl<A: Actor> Engine<A> {
     pub(crate) fn apply(&mut self, transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
         self.take_epoch_of(&transaction);
         let Some(mut transaction) = self.apply_pair(transaction, effects) else { return };
-        if transaction.is_followed {
-            self.apply_followers(&mut transaction, effects);
-        }
         let at_home = transaction.at_home(self.run.shard);
         let is_committed = matches!(transaction.end, Some(TransactionEnd::Committed(_)));
         self.came_back(transaction.objects[at_home.start].passed_in);
@@ -509,11 +495,37 @@ impl<A: Actor> Engine<A> {
             let epoch = if is_local { self.run.epoch_state.epoch } else { transaction.epoch };
             self.apply_pieces(&mut transaction, epoch);
         }
-        for place in at_home.clone() {
-            self.take_over(&mut transaction, place, is_committed);
+        for object in &mut transaction.objects[at_home.clone()] {
+            let slot = self.run.partition.slot_mut(object.slot);
+            debug_assert!(
+                slot.id == object.id && slot.is_held() || fault::is_on(Fault::EarlyRelease),
+                "locked-until-applied: {:?}",
+                object.id
+            );
+            if is_committed && object.is_written {
+                let ownership = slot.ownership();
+                slot.set_ownership(object.ownership);
+                let state = std::mem::replace(&mut slot.state, object.state.take());
+                let is_local = fault::is_on(Fault::ApplyLocally);
+                let epoch = if is_local { self.run.epoch_state.epoch } else { transaction.epoch };
+                if let Some(journal) = &mut self.journal
+                    && (slot.state.is_some() || state.is_some())
+                {
+                    let record = object.record.start as usize..object.record.end as usize;
+                    assert!(
+                        !record.is_empty() || fault::is_on(Fault::EarlyRelease),
+                        "recorded-at-the-lock-point: {:?} was written",
+                        object.id
+                    );
+                    journal.record_applied(&transaction.records[record], epoch);
+                }
+                if slot.is_watched() {
+                    self.watches.note(object.slot);
+                }
+                self.stamp(object.slot, epoch, ownership, state);
+            }
             if !fault::is_on(Fault::EarlyRelease) {
-                let slot = transaction.objects[place].slot;
-                self.locks.unlock(&mut self.run.partition, slot, transaction.message.as_ref());
+                self.locks.unlock(&mut self.run.partition, object.slot, transaction.message.as_ref());
             }
         }
         if self.versions.len() > 0 {
@@ -523,43 +535,8 @@ impl<A: Actor> Engine<A> {
         self.run_ready(effects);
     }
 
-    /// Takes over what a transaction wrote of one object, which is at home here.
-    #[inline(always)]
-    pub(super) fn take_over(&mut self, transaction: &mut Transaction<A>, place: usize, is_committed: bool) {
-        let object = &mut transaction.objects[place];
-        let slot = self.run.partition.slot_mut(object.slot);
-        debug_assert!(
-            slot.id == object.id && slot.is_held() || fault::is_on(Fault::EarlyRelease),
-            "locked-until-applied: {:?}",
-            object.id
-        );
-        if !is_committed || !object.is_written {
-            return;
-        }
-        let ownership = slot.ownership();
-        slot.set_ownership(object.ownership);
-        let state = std::mem::replace(&mut slot.state, object.state.take());
-        let is_local = fault::is_on(Fault::ApplyLocally);
-        let epoch = if is_local { self.run.epoch_state.epoch } else { transaction.epoch };
-        if let Some(journal) = &mut self.journal
-            && (slot.state.is_some() || state.is_some())
-        {
-            let record = object.record.start as usize..object.record.end as usize;
-            assert!(
-                !record.is_empty() || fault::is_on(Fault::EarlyRelease),
-                "recorded-at-the-lock-point: {:?} was written",
-                object.id
-            );
-            journal.record_applied(&transaction.records[record], epoch);
-        }
-        if slot.is_watched() {
-            self.watches.note(object.slot);
-        }
-        self.stamp(object.slot, epoch, ownership, state);
-    }
-
     /// To the participant before, or, from the first, to where it began.
-    pub(super) fn pass_back(
+    fn pass_back(
         &mut self,
         transaction: Box<Transaction<A>>,
         at_home: &Range<usize>,

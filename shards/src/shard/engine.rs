@@ -84,10 +84,8 @@ pub(crate) struct Prepared<A: Actor> {
 pub(crate) enum Start {
     /// Here, with the one object of a pair that is here and free.
     Here,
-    /// At the other home of a pair, which is the higher, since its object here is hot.
+    /// At the other home of a pair, since its object here is hot.
     Elsewhere,
-    /// The same, and the other home is the lower.
-    Lower,
     /// At the lowest of its shards.
     Lowest,
 }

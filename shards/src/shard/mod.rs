@@ -16,7 +16,6 @@ mod commit;
 mod coordinator;
 mod due;
 mod engine;
-mod group;
 pub(crate) mod journal;
 mod logging;
 pub(crate) mod pair;

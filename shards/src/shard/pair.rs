@@ -17,9 +17,7 @@
 //!
 //! The first home keeps its lock for a round trip, the second for no time. So an object that many
 //! had to wait for lately is *hot*, and pairs that begin at its home go to their other home first.
-//! A pair that waited for a hot object gives its lock back and takes the same *detour*. If both
-//! objects are hot, the lower is locked; pairs that wait for it go together, as a
-//! [`group`](crate::shard::group).
+//! A pair that waited for a hot object gives its lock back and takes the same *detour*.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -114,18 +112,15 @@ impl<A: Actor> Engine<A> {
     /// A transaction with its two objects.
     fn transaction_for(&mut self, pair: &Pair<'_, A::Id>) -> Prepared<A> {
         let shard = self.run.shard;
+        // A crowd at the higher home does no harm: who waits there has its other object already.
         let is_higher = pair.home < shard;
-        let is_hot = self.run.partition.slot(pair.here.slot).is_hot();
+        let is_hot = !is_higher && self.run.partition.slot(pair.here.slot).is_hot();
         let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
-        transaction.is_reverse = is_higher != is_hot;
+        transaction.is_reverse = is_higher || is_hot;
         let [mine, its] = pair.places(&mut transaction, shard);
         mine.name(pair.here.id, shard, pair.here.access, pair.here.slot);
         its.name(pair.there.id, pair.home, pair.there.access, NO_SLOT);
-        let start = match is_hot {
-            false => Start::Here,
-            true if is_higher => Start::Lower,
-            true => Start::Elsewhere,
-        };
+        let start = if is_hot { Start::Elsewhere } else { Start::Here };
         Prepared { transaction, start }
     }
 
@@ -144,7 +139,7 @@ impl<A: Actor> Engine<A> {
         let (shard, epoch) = (self.run.shard, self.run.epoch_state.epoch);
         let is_higher = home < shard;
         let slot = self.run.partition.slot_mut(here.slot);
-        if Self::HAS_PIECES && !fault::skips_pieces() || slot.is_hot() {
+        if Self::HAS_PIECES && !fault::skips_pieces() || !is_higher && slot.is_hot() {
             return self.begin_rare_pair(pair, message, sender, answer_to, effects);
         }
         let _path = fault::on_pairs_path();
@@ -195,7 +190,6 @@ impl<A: Actor> Engine<A> {
         self.in_flight += 1;
         match start {
             Start::Elsewhere => self.detour(transaction, effects),
-            Start::Lower => self.lower_first(transaction, effects),
             _ => self.begin_pair(transaction, effects),
         }
     }
@@ -254,31 +248,17 @@ impl<A: Actor> Engine<A> {
         mut transaction: Box<Transaction<A>>,
         effects: &mut Effects<A>,
     ) -> Option<Box<Transaction<A>>> {
-        let Some(back) = self.run_pair(&mut transaction, effects) else { return Some(transaction) };
-        if transaction.is_followed {
-            self.run_followers(&mut transaction, effects);
-        }
-        effects.outboxes[back.index()].push_back(Envelope::Apply(transaction));
-        None
-    }
-
-    /// The same. Says where the pair goes next, if it has run.
-    pub(super) fn run_pair(
-        &mut self,
-        transaction: &mut Transaction<A>,
-        effects: &mut Effects<A>,
-    ) -> Option<ShardIndex> {
         let _path = fault::on_pairs_path();
         let (shard, is_reverse) = (self.run.shard, transaction.is_reverse);
-        let [lower, higher] = transaction.objects.as_mut_slice() else { return None };
+        let [lower, higher] = transaction.objects.as_mut_slice() else { return Some(transaction) };
         let (guest, here) = if is_reverse { (higher, lower) } else { (lower, higher) };
         if guest.home == shard || here.home != shard {
-            return None;
+            return Some(transaction);
         }
         let target = self.run.found(here.id, here.access);
         here.slot = target.slot;
         if !target.is_clear() {
-            return None;
+            return Some(transaction);
         }
         self.run.partition.slot_mut(target.slot).cool_down(self.run.counters.consensus);
         if let Some(journal) = &mut self.journal {
@@ -312,11 +292,12 @@ impl<A: Actor> Engine<A> {
             std::mem::swap(&mut journal.lent.bytes, &mut transaction.records);
         }
         let (back, passed_in) = (guest.home, guest.passed_in);
-        self.end(transaction, ran, Some(back), effects);
+        self.end(&mut transaction, ran, Some(back), effects);
         if fault::is_on(Fault::CommitEarly) {
             transaction.epoch = passed_in;
         }
-        Some(back)
+        effects.outboxes[back.index()].push_back(Envelope::Apply(transaction));
+        None
     }
 
     /// Takes over what a pair wrote here, at its first home, and unlocks, in one step, if it has
@@ -333,8 +314,7 @@ impl<A: Actor> Engine<A> {
         let needs_old = self.run.epoch_state.needs_old() && !is_blind;
         let has_pieces = Self::HAS_PIECES && !transaction.pieces.is_empty();
         let is_committed = matches!(transaction.end, Some(TransactionEnd::Committed(_)));
-        let is_plain = is_committed && !has_pieces && !transaction.is_followed;
-        if !is_plain || self.journal.is_some() || self.versions.len() > 0 || needs_old {
+        if !is_committed || has_pieces || self.journal.is_some() || self.versions.len() > 0 || needs_old {
             return Some(transaction);
         }
         let (shard, epoch) = (self.run.shard, transaction.epoch);
@@ -419,47 +399,6 @@ impl<A: Actor> Engine<A> {
         effects.outboxes[higher.index()].push_back(Envelope::Lock(transaction));
     }
 
-    /// Sends a pair whose object here, at its higher home, is hot to its lower home first. It keeps
-    /// no lock here. If the object there is hot, too, it stays there all the same.
-    #[cold]
-    pub(super) fn lower_first(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
-        transaction.is_reverse = false;
-        transaction.detours = DETOURS_MAX;
-        self.send(transaction, effects);
-    }
-
-    /// A pair has come to the first of its homes. If its object here is hot, it goes to the other
-    /// home first, without a lock. Otherwise it is returned.
-    #[inline]
-    pub(super) fn elsewhere_if_hot(
-        &mut self,
-        mut transaction: Box<Transaction<A>>,
-        effects: &mut Effects<A>,
-    ) -> Option<Box<Transaction<A>>> {
-        let [lower, higher] = transaction.objects.as_slice() else { return Some(transaction) };
-        let (shard, is_reverse) = (self.run.shard, transaction.is_reverse);
-        let (here, there) = if is_reverse { (higher, lower) } else { (lower, higher) };
-        let is_first = here.home == shard && there.home != shard;
-        if !is_first || transaction.detours >= DETOURS_MAX || here.slot == NO_SLOT {
-            return Some(transaction);
-        }
-        let slot = self.run.partition.slot(here.slot);
-        // One that is locked at the lower home is waited for: see `detour_if_hot`.
-        let is_left = slot.is_hot()
-            && !slot.is_watched()
-            && slot.state.is_some()
-            && (is_reverse || slot.may_lock(here.access));
-        match (is_left, is_reverse) {
-            (false, _) => return Some(transaction),
-            (true, true) => self.lower_first(transaction, effects),
-            (true, false) => {
-                transaction.is_reverse = true;
-                self.detour(transaction, effects);
-            }
-        }
-        None
-    }
-
     /// A pair has got the lock it waited for here. If it would hold that for a round trip, it gives
     /// it back and goes to its other home first. Otherwise it is returned.
     pub(super) fn detour_if_hot(
@@ -471,7 +410,6 @@ impl<A: Actor> Engine<A> {
         if lower.home != self.run.shard
             || higher.home == self.run.shard
             || transaction.detours >= DETOURS_MAX
-            || transaction.is_followed
             || !self.run.partition.slot(lower.slot).is_hot()
             // One that is watched is locked when the pair comes back: the way was in vain.
             || self.run.partition.slot(lower.slot).is_watched()

@@ -230,38 +230,6 @@ impl<A: Actor> Locks<A> {
         }
     }
 
-    /// Takes transactions that `may_go` and wait to write this object, and for nothing else, out of
-    /// its queue: at most `most`. They wait no more, at `now`, and have no lock.
-    #[cold]
-    pub(crate) fn take_waiting(
-        &mut self,
-        partition: &mut Partition<A::Id, A::State>,
-        index: SlotIndex,
-        now: Time,
-        most: usize,
-        may_go: impl Fn(&Transaction<A>) -> bool,
-    ) -> Vec<Box<Transaction<A>>> {
-        let slot = partition.slot_mut(index);
-        let queue = &mut self.queues[slot.queue as usize];
-        let mut taken = Vec::new();
-        queue.retain(|&Request { waiting, access }| {
-            let waits = &self.waiting[waiting];
-            let goes = taken.len() < most
-                && access == Access::Write
-                && waits.missing == 1
-                && may_go(&waits.transaction);
-            if goes {
-                taken.push(waiting);
-            }
-            !goes
-        });
-        if queue.is_empty() {
-            self.spare.push(self.queues.remove(slot.queue as usize));
-            slot.queue = NO_QUEUE;
-        }
-        taken.into_iter().map(|waiting| self.ended(waiting, now)).collect()
-    }
-
     /// The next transaction that has got all it waited for, at `now`.
     #[inline]
     pub(crate) fn next_ready(&mut self, now: Time) -> Option<Box<Transaction<A>>> {

@@ -54,10 +54,6 @@ pub struct Transaction<A: Actor> {
     pub(crate) is_reverse: bool,
     /// How often it was sent from a hot object to its other home first.
     pub(crate) detours: u8,
-    /// How often it followed another in vain.
-    pub(crate) follows: u8,
-    /// There are [`Transaction::followers`].
-    pub(crate) is_followed: bool,
     /// By home, ascending; each id once. A transaction that waits to be used again keeps two,
     /// without states, for the next pair to be written over. Two are in the transaction itself: a
     /// list behind another pointer is another line to wait for on each core it comes to.
@@ -69,9 +65,6 @@ pub struct Transaction<A: Actor> {
     pub(crate) also_missing: Vec<(A::Id, Access)>,
     /// What it takes along of collections. Empty if the actor has none.
     pub(crate) pieces: Vec<Piece<A>>,
-    /// Pairs that waited for the same object as this one, and go with it to the same second home:
-    /// see `shard/group`.
-    pub(crate) followers: Vec<Box<Transaction<A>>>,
 }
 
 /// What came of running a transaction.
@@ -145,12 +138,9 @@ impl<A: Actor> Transaction<A> {
             records: Vec::new(),
             also_missing: Vec::new(),
             pieces: Vec::new(),
-            followers: Vec::new(),
             reruns: 0,
             is_reverse: false,
             detours: 0,
-            follows: 0,
-            is_followed: false,
             end: None,
         })
     }
@@ -166,14 +156,7 @@ impl<A: Actor> Transaction<A> {
     ) {
         self.message = Some(message);
         (self.sender, self.answer_to, self.origin) = (sender, answer_to, origin);
-        (self.seen, self.reruns, self.detours, self.follows) = (Epoch(0), 0, 0, 0);
-    }
-
-    /// Lets its followers go.
-    #[cold]
-    pub(crate) fn take_followers(&mut self) -> Vec<Box<Self>> {
-        self.is_followed = false;
-        std::mem::take(&mut self.followers)
+        (self.seen, self.reruns, self.detours) = (Epoch(0), 0, 0);
     }
 
     /// Adds an object, or strengthens the access to one that is there.
@@ -268,7 +251,7 @@ mod tests {
     fn transactions_and_envelopes_do_not_grow_unseen() {
         assert_eq!(
             (Transaction::<Ledger>::PAIR_BYTES, size_of::<Carried<Ledger>>(), size_of::<Envelope<Ledger>>()),
-            (6 * 64 - 8, 120, 48)
+            (6 * 64 - 16, 120, 48)
         );
     }
 }

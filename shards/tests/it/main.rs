@@ -8,7 +8,6 @@ mod collections;
 mod decode;
 #[path = "../decoding/mod.rs"]
 mod decoding;
-mod groups;
 mod pairs;
 mod pieces;
 mod receive;
