@@ -147,14 +147,7 @@ fn main() -> ExitCode {
 fn bank(arguments: &Arguments) -> Result<(), Failure> {
     let mut refused = created(&arguments.refused)?;
     let balances = created(&arguments.balances)?;
-    let shards = arguments.shards.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
-    let mut plan = Plan {
-        tellers: arguments.tellers(shards),
-        batch: arguments.batch.unwrap_or(BATCH_MAX) as usize,
-        in_flight: arguments.in_flight as usize,
-        opening: arguments.opening,
-        on_bad_line: if arguments.strict { OnBadLine::Stop } else { OnBadLine::GoOn },
-    };
+    let mut plan = plan(arguments);
     let config = Config::default();
     let config = Config {
         shards: arguments.shards.map_or(Shards::PerAllowedCore, Shards::Count),
@@ -245,6 +238,18 @@ fn bank(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::Imbalance);
     }
     tally.stopped.map_or(Ok(()), |error| Err(Failure::Stopped(error)))
+}
+
+/// How to drive. Of batches it has the most payments that there may be together.
+fn plan(arguments: &Arguments) -> Plan {
+    let shards = arguments.shards.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
+    Plan {
+        tellers: arguments.tellers(shards),
+        batch: arguments.batch.unwrap_or(BATCH_MAX) as usize,
+        in_flight: arguments.in_flight as usize,
+        opening: arguments.opening,
+        on_bad_line: if arguments.strict { OnBadLine::Stop } else { OnBadLine::GoOn },
+    }
 }
 
 /// The pages about the runtime, as long as they are kept, if they are wanted.

@@ -10,6 +10,7 @@ mod founding;
 mod hello;
 mod killed;
 mod limiter;
+mod many_shards;
 mod signed;
 mod webhooks;
 mod world;
@@ -26,6 +27,7 @@ fn example(name: &str) -> Command {
         "fast_path_bench" => env!("CARGO_BIN_EXE_fast_path_bench"),
         "partitioned_fast_path_bench" => env!("CARGO_BIN_EXE_partitioned_fast_path_bench"),
         "mixed_path_bench" => env!("CARGO_BIN_EXE_mixed_path_bench"),
+        "many_shards" => env!("CARGO_BIN_EXE_many_shards"),
         _ => panic!("there is no example {name}"),
     })
 }
@@ -45,5 +47,5 @@ fn every_example_is_known() {
         let name = program.file_stem().and_then(|name| name.to_str()).expect("names are plain");
         assert!(example(name).get_program().to_string_lossy().ends_with(name));
     }
-    assert_eq!(programs.len(), 9, "{programs:?}");
+    assert_eq!(programs.len(), 10, "{programs:?}");
 }
