@@ -37,6 +37,7 @@ mod auditor;
 mod books;
 mod check;
 mod claim;
+#[cfg(feature = "ledger")]
 mod earlier;
 mod flaw;
 mod group;
