@@ -20,58 +20,21 @@ use freehold_shard::log::{Bounds, Gathering, SegmentId, sealed};
 use freehold_shard::record::Record;
 use freehold_shard::recovery::{Change, Home};
 use freehold_shard::*;
-use serde::{Deserialize, Serialize};
 
 use crate::fault::{self, Fault};
 
+mod counters;
 mod founding;
 
+use self::counters::{Counters, Message};
 use super::stream::{Counts, Stream};
 use super::world::Dice;
 
 const SEGMENT_BYTES: usize = 1 << 20;
 const DATABASE: u64 = 0xdb;
 const NODES: usize = 3;
-/// Counters 0 and 1 grow together, 2 and 3, and so on.
+/// So many pairs of counters.
 const PAIRS: u64 = 3;
-
-struct Counters;
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-enum Message {
-    Grow(u64),
-    Read(u64),
-}
-
-impl Actor for Counters {
-    type Id = u64;
-    type State = u64;
-    type Message = Message;
-    type Reply = u64;
-    type Error = AccessError<u64>;
-
-    fn addressees(message: &Message, to: &mut Addressees<u64>) {
-        match *message {
-            Message::Grow(pair) => {
-                to.write(2 * pair);
-                to.write(2 * pair + 1);
-            }
-            Message::Read(id) => to.read(id),
-        }
-    }
-
-    fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<u64, AccessError<u64>> {
-        match *message {
-            Message::Grow(pair) => {
-                *objects.get_or_insert_with(2 * pair, || 0)? += 1;
-                let count = objects.get_or_insert_with(2 * pair + 1, || 0)?;
-                *count += 1;
-                Ok(*count)
-            }
-            Message::Read(id) => Ok(objects.get(id)?.copied().unwrap_or_default()),
-        }
-    }
-}
 
 /// Entries on their way to the log, which stand there together or not at all, and the message that
 /// they are to stand behind.
