@@ -59,7 +59,7 @@ pub struct Arguments {
     pub shards: Option<usize>,
 
     /// Threads that hand payments over and count what came of them. With a log, or a list of those
-    /// refused, there is one [default: one for four shards]
+    /// refused, there is one; never more than shards [default: one for four shards]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), requires = "no_log", conflicts_with_all = ["data", "refused"])]
     pub tellers: Option<u16>,
 
@@ -139,12 +139,13 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// How many threads pay, with so many `shards`.
+    /// How many threads pay, with so many `shards`: no more than those, as each shard's payments
+    /// are one thread's.
     pub fn tellers(&self, shards: usize) -> usize {
         if !self.no_log || self.refused.is_some() {
             return 1;
         }
-        self.tellers.map_or(shards.div_ceil(SHARDS_PER_TELLER), usize::from)
+        self.tellers.map_or(shards.div_ceil(SHARDS_PER_TELLER), usize::from).min(shards.max(1))
     }
 
     /// Percentage of payments between accounts of two of `shards` shards.

@@ -10,13 +10,16 @@ use crate::{SOME_BAD, bank, read};
 fn several_tellers_pay_as_one_does() {
     let directory = TempDir::new().unwrap();
     let payments = "--shards 4 --cross 0 --generate 20000 --accounts 300 --skew 0.9 --opening 50 --batch 64";
-    let pay = |tellers| {
+    let pay = |tellers: usize| {
         let arguments =
             format!("{payments} --tellers {tellers} --balances {tellers}.csv --audit-every 0.001");
         let ended = bank(directory.path(), &arguments, "").expect(0);
         assert_eq!(ended.number("payments"), 20_000, "{}", ended.said);
         assert_eq!(ended.number("done") + ended.number("refused"), 20_000, "{}", ended.said);
         ended.expect_exact_audits(ended.column("objects") as usize);
+        // More than there are shards would have nothing to pay.
+        let paid = ["one thread paid", "2 threads paid", "3 threads paid", "4 threads paid"];
+        assert!(ended.said.contains(paid[tellers.min(4) - 1]), "{}", ended.said);
         (ended.number("refused"), read(&directory, &format!("{tellers}.csv")))
     };
     let one = pay(1);
