@@ -25,6 +25,8 @@ struct Waits;
 #[derive(Clone)]
 enum Message {
     Add(u64),
+    /// Adds to both.
+    Both(u64, u64),
     /// Does not come back before it is let go of.
     Hold(u64, Arc<AtomicBool>),
     /// Waits for an ask, from inside a message, by this handle.
@@ -58,6 +60,10 @@ impl Actor for Waits {
             Message::Add(id) | Message::Hold(id, _) | Message::Ask(id, _) | Message::Read(id, ..) => {
                 to.write(*id)
             }
+            Message::Both(one, other) => {
+                to.write(*one);
+                to.write(*other);
+            }
         }
     }
 
@@ -70,6 +76,12 @@ impl Actor for Waits {
                 let number = objects.get_or_insert_with(*id, || 0)?;
                 *number += 1;
                 Ok(Reply::Number(*number))
+            }
+            Message::Both(one, other) => {
+                for id in [one, other] {
+                    *objects.get_or_insert_with(*id, || 0)? += 1;
+                }
+                Ok(Reply::Number(2))
             }
             Message::Hold(id, let_go) => {
                 while !let_go.load(Ordering::Acquire) {
@@ -167,6 +179,27 @@ fn a_message_that_does_not_come_back_is_seen_and_left_behind() {
         names.filter(|name| name.trim() == "freehold-0").count()
     };
     until(|| threads() == 0);
+}
+
+/// What was begun may still take effect on the shard that does not come back, so it is neither
+/// drained nor `Stopped`.
+#[test]
+fn a_transaction_that_waits_for_a_shard_left_behind_is_counted() {
+    let _watchdog = Watchdog::new("a_transaction_that_waits_for_a_shard_left_behind_is_counted");
+    let runtime = start::<Waits>(2, config());
+    let handle = runtime.handle();
+    let (here, there) = (on(&handle, 0), on(&handle, 1));
+    let let_go = Arc::new(AtomicBool::new(false));
+    let held = handle.ask(Message::Hold(there, let_go.clone()));
+    until(|| runtime.stats().shards[1].in_turn_for.is_some());
+    let both = handle.ask(Message::Both(here, there));
+    // The lower shard took that before this one, so it has begun.
+    let behind = (here + 1..).find(|id| handle.home(id).index() == 0).expect("some live there");
+    assert_eq!(handle.ask(Message::Add(behind)).wait(), Ok(Reply::Number(1)));
+    let report = runtime.shutdown();
+    assert!(!report.drained && report.transactions_unfinished == 1, "{report}");
+    assert_eq!((both.wait(), held.wait()), (Err(AskError::Unknown), Err(AskError::Unknown)));
+    let_go.store(true, Ordering::Release);
 }
 
 #[test]

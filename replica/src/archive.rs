@@ -10,6 +10,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use freehold_shard::log::chain::EntryHash;
@@ -119,9 +120,10 @@ fn is_none(why: &str) -> io::Error {
 }
 
 impl Unpacking {
-    /// Into this directory, which must not be there.
+    /// Into this directory, which must not be there. It and its files are their owner's alone, as
+    /// those of every log.
     pub(crate) fn into(directory: &Path) -> io::Result<Unpacking> {
-        fs::create_dir(directory)?;
+        fs::DirBuilder::new().mode(0o700).create(directory)?;
         let (directory, head) = (directory.to_path_buf(), Vec::new());
         Ok(Unpacking { directory, head, state: State::Begin, bytes: 0, hash: Sha256::new() })
     }
@@ -188,7 +190,8 @@ impl Unpacking {
         let name = std::str::from_utf8(&head[2..2 + length]).ok().filter(|name| is_name(name));
         let name = name.ok_or_else(|| is_none("a file is called as none is"))?;
         let left = u64::from_le_bytes(head[2 + length..].try_into().expect("these are eight bytes"));
-        let file = File::create_new(self.directory.join(name))?;
+        let file =
+            File::options().write(true).create_new(true).mode(0o600).open(self.directory.join(name))?;
         self.state = if left == 0 { State::Head } else { State::File(file, left) };
         Ok(())
     }
@@ -216,6 +219,8 @@ fn gather(head: &mut Vec<u8>, bytes: &mut &[u8], length: usize) -> Option<Vec<u8
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn packed(directory: &Path, chunk_bytes: usize) -> (Vec<Vec<u8>>, (u64, EntryHash)) {
@@ -254,6 +259,9 @@ mod tests {
                 assert_eq!(fs::read(to.join(name)).expect("it is there"), *bytes);
             }
             assert_eq!(fs::read_dir(&to).expect("it is there").count(), files.len());
+            // Nobody else reads what a standby has taken.
+            let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+            assert_eq!((mode(&to), mode(&to.join("manifest"))), (0o700, 0o600));
         }
         let to = |name: &str| place.path().join(name);
         for (at, length) in [0, 7, 9, 20, all.len() - 1].into_iter().enumerate() {

@@ -69,7 +69,10 @@ where
     /// `log` says where the node keeps its log and what it remembers: in [`LogConfig::directory`]
     /// are then a directory `log`, a file `node.json`, and what was set aside.
     /// [`LogConfig::leaving`] and [`LogConfig::ack`] are this package's to set:
-    /// [`ReplicaConfig::ack`] counts.
+    /// [`ReplicaConfig::ack`] counts. Give all nodes the same [`LogConfig::segment_bytes`]: the
+    /// longest state is as long as a segment lets it be, and a standby with smaller segments than
+    /// the owner's stops at the first record that it cannot hold
+    /// ([`freehold::CommitLogError::TooLong`]).
     ///
     /// It blocks its thread. While a runtime starts it may wait for the stream: with messages that
     /// are owed, and with a checkpoint. If the servers are away then, it waits until they are back,

@@ -235,8 +235,9 @@ impl<A: Actor> Handle<A> {
         }
     }
 
+    /// Where a message goes. Panics where `A::addressees` does.
     #[inline]
-    fn destination(&self, message: &A::Message) -> Destination {
+    pub(crate) fn destination(&self, message: &A::Message) -> Destination {
         self.shared.router.destination::<A>(message, &mut Addressees::new())
     }
 

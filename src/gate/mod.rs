@@ -142,8 +142,8 @@ pub enum GateError<E, R> {
     /// The runtime is stopping or has stopped. The claim never passed, and nothing changed.
     #[error("the runtime has stopped; the claim did not pass")]
     Stopped,
-    /// The verifier panicked at this claim, or `A::addressees` at its message, and this is what it
-    /// said. Nothing changed, and the gate lives on, with another verifier.
+    /// The verifier panicked at this claim, or `A::addressees` at its message or probe, and this is
+    /// what it said. Nothing changed, and the gate lives on, with another verifier.
     #[error("the verifier panicked at the claim, which did not pass: {0}")]
     Panicked(String),
     /// The verifier panicked, and another could not be made. Nothing changed. Claims of this line

@@ -469,6 +469,26 @@ fn a_claim_that_its_objects_would_refuse_is_not_verified() {
     assert_eq!((bench.gate.stats().stale, bench.balance(1)), (1, 0));
 }
 
+/// `ask_all` routes each probe on the worker's thread where there are several shards: a panic there
+/// once ended the worker, and with it all that its lines were ever to verify.
+#[test]
+fn a_probe_that_names_nobody_is_its_own_claims_end_alone() {
+    for shards in [1, 2] {
+        let bench = bench(shards, GateConfig::default());
+        bench.let_all_go();
+        let nowhere = Some(Message::Add { account: NOWHERE, coins: 1 });
+        let outcome = bench.gate.ask(Claim { probe: nowhere, ..claim(1, Kind::Good) }).wait();
+        assert!(
+            matches!(&outcome, Err(GateError::Panicked(said)) if said.contains("nowhere")),
+            "{outcome:?}"
+        );
+        // The same line and worker go on.
+        let probe = Some(Message::Count { account: 1 });
+        assert_eq!(bench.gate.ask(Claim { probe, ..claim(1, Kind::Good) }).wait(), Ok(coins(1)));
+        assert_eq!(bench.gate.ask(claim(2, Kind::Good)).wait(), Ok(coins(2)));
+    }
+}
+
 /// The first message of a line goes to a shard that is held up, the second to one that is not. Says
 /// whether the second overtakes the first.
 fn overtakes_itself() -> bool {

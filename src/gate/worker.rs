@@ -113,21 +113,25 @@ impl<A: Actor, V: Verifier<A>, F: Fn() -> V> Worker<A, V, F> {
     fn probe(&mut self, entries: Vec<Claimed<A, V>>) -> Vec<Claimed<A, V>> {
         let mut probes = Vec::new();
         let (mut probed, mut kept) = (Vec::new(), Vec::new());
-        for entry in &entries {
+        for entry in entries {
             let probe = catch_unwind(AssertUnwindSafe(|| V::probe(&entry.claim)));
             // A claim at which the probe panics is judged as one that has none.
             let probe = probe.unwrap_or_else(|payload| {
                 tracing::warn!(panic = panic_message(payload), "a gate's probe panicked");
                 None
             });
-            probed.push(probe.is_some());
-            probes.extend(probe);
-        }
-        if probes.is_empty() {
-            return entries;
+            // `ask_all` asks the same of each probe, and a panic there would be everybody's.
+            let route = |probe| self.handle.destination(probe);
+            match catch_unwind(AssertUnwindSafe(|| probe.as_ref().map(route))) {
+                Ok(_) => {
+                    probed.push((entry, probe.is_some()));
+                    probes.extend(probe);
+                }
+                Err(payload) => entry.ticket.answer(Err(GateError::Panicked(panic_message(payload)))),
+            }
         }
         let mut outcomes = self.handle.ask_all(probes).wait().into_iter();
-        for (entry, is_probed) in entries.into_iter().zip(probed) {
+        for (entry, is_probed) in probed {
             match is_probed.then(|| outcomes.next().expect("there is one for each probe")) {
                 None | Some(Ok(_)) => kept.push(entry),
                 // A probe is not the claim: of the claim it is known that it did not run.

@@ -147,7 +147,8 @@ pub enum CommitLogError {
     /// A record is longer than this log's segments hold. A log that takes every record of another
     /// has segments of the same size, or of 16 MiB or more.
     #[error(
-        "record {at} of {epoch} cannot be appended: it has {bytes} bytes, and this log's segments hold {max}"
+        "record {at} of {epoch} cannot be appended: it has {bytes} bytes, and a record of this log may have {max}; \
+         a directory keeps the segments it was made with, so take a new one with a larger `LogConfig::segment_bytes`"
     )]
     TooLong {
         /// The epoch of the batch.
@@ -200,6 +201,9 @@ pub struct LocalLog {
     tail: Epoch,
     time: Time,
     run: Option<Appending>,
+    /// Logs whose last segment is longer than they are, and where they end. It is cut there when
+    /// the manifest on disk has the end.
+    uncut: Vec<(String, u64)>,
     has_failed: bool,
 }
 
@@ -239,14 +243,20 @@ impl LocalLog {
         let directory = Directory::open_with(&config.directory, config.options())?;
         let (file, manifest) =
             ManifestFile::open(&directory, config.create, config.segment_bytes as u64, None, random)?;
-        let (tail, time, run, has_failed) = (Epoch(0), Time(0), None, false);
-        let mut log = LocalLog { directory, file, manifest, tail, time, run, has_failed };
+        let (tail, time, run, uncut, has_failed) = (Epoch(0), Time(0), None, Vec::new(), false);
+        let mut log = LocalLog { directory, file, manifest, tail, time, run, uncut, has_failed };
         let (contents, surveyed) = log.survey()?;
         let cuts = cuts(&log.directory, &contents, &surveyed)?;
         log.tail =
             cuts.into_iter().chain(log.first().map(|first| Epoch(first.0 - 1))).max().unwrap_or_default();
         let times = surveyed.iter().map(|surveyed| surveyed.survey.time);
         log.time = times.chain(log.manifest.checkpoint.iter().map(|it| it.time)).max().unwrap_or_default();
+        let of_runs = contents.sources.iter().zip(&surveyed).filter(|(source, _)| source.run.is_some());
+        let ends = of_runs.map(|(source, surveyed)| (&source.files, &surveyed.ended.at));
+        let uncut = ends.filter(|(files, (name, end))| {
+            files.iter().any(|file| file.name == *name && file.bytes.is_some_and(|bytes| bytes > *end))
+        });
+        log.uncut = uncut.map(|(_, end)| end.clone()).collect();
         if let Some(run) = log.manifest.runs.iter().rposition(|run| run.end.is_none()) {
             let of_run = contents.sources.iter().zip(&surveyed).filter(|(source, _)| source.run == Some(run));
             let logs = of_run.map(|(_, surveyed)| surveyed.ended.end).collect();
@@ -349,7 +359,8 @@ impl LocalLog {
         let stored = self.file.replace(&manifest);
         self.note(stored)?;
         self.manifest = manifest;
-        Ok(())
+        // Uncut, each opening that appends would keep a segment.
+        self.uncut.drain(..).try_for_each(|(name, end)| self.directory.cut(&name, end))
     }
 
     /// Refuses to go on if the manifest on disk is another's. It is read once for each append,
@@ -428,6 +439,7 @@ impl LocalLog {
         let mut manifest = self.manifest.clone();
         let last = manifest.runs.last_mut().expect("the run that was begun");
         last.end = Some(RunEnd { cut: self.tail, logs: vec![(run.id.segment, run.tail)] });
+        self.uncut.push((segment_name(run.id.log, run.id.segment), run.offset));
         // Without an end on disk nothing may follow.
         self.has_failed = true;
         self.store(manifest)?;

@@ -235,6 +235,45 @@ fn an_append_that_a_crash_cut_off_is_nothing_and_can_be_done_again() {
     assert_eq!(objects(&open(2, crashed.path())), expected);
 }
 
+/// A program that brings a copy on opens it each time: a whole segment was kept for each.
+#[test]
+fn a_copy_that_is_opened_again_and_again_does_not_fill_the_disk() {
+    let _watchdog = Watchdog::new("a_copy_that_is_opened_again");
+    let [from, to, crashed] = [(); 3].map(|()| tempfile::tempdir().expect("there is room"));
+    let runtime = open(1, from.path());
+    work(&runtime, 0);
+    let expected = objects(&runtime);
+    runtime.shutdown();
+    let source = LocalLog::open(from.path()).expect("it opens");
+    let config = |directory: &Path| LogConfig { segment_bytes: 1 << 20, ..LogConfig::at(directory) };
+    let (mut openings, mut by_crash) = (0, 0);
+    let mut place = to.path();
+    for batch in source.read(Epoch(1)).expect("it can be read").take(20) {
+        let mut copy = LocalLog::open_with(&config(place)).expect("it opens");
+        copy.append(copy.tail(), &batch.expect("it is whole")).expect("it can be appended");
+        openings += 1;
+        if openings == 10 {
+            // Nobody writes down where this one ends.
+            for (name, bytes) in files(place) {
+                std::fs::write(crashed.path().join(name), bytes).expect("it can be written");
+            }
+            place = crashed.path();
+            by_crash += 1;
+        }
+    }
+    assert_eq!((openings, by_crash), (20, 1));
+    let files = files(place);
+    let logs = files.iter().filter(|(name, _)| name.starts_with("log-"));
+    let bytes: Vec<usize> = logs.map(|(_, bytes)| bytes.len()).collect();
+    assert_eq!(bytes.len(), 20, "{:?}", files.keys());
+    assert!(bytes.iter().all(|bytes| (1..=64 << 10).contains(bytes)), "{bytes:?}");
+    // It is whole, and goes on.
+    let mut copy = LocalLog::open_with(&config(place)).expect("it opens");
+    follow(&source, &mut copy);
+    drop(copy);
+    assert_eq!(objects(&open(2, place)), expected);
+}
+
 #[test]
 fn what_is_in_a_checkpoint_cannot_be_read_by_epochs_and_can_be_let_go_of() {
     let _watchdog = Watchdog::new("what_is_in_a_checkpoint");
