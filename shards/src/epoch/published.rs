@@ -61,6 +61,15 @@ struct PublishedVersion<A: Stored> {
     state: Option<Arc<A::State>>,
 }
 
+/// The shard that trims an object's versions.
+#[derive(PartialEq, Eq)]
+enum Trimmer {
+    /// It has published one.
+    Publisher,
+    /// It had noted to come back.
+    Noted,
+}
+
 impl<A: Stored> Mvcc<A> {
     /// Nothing published, in the first epoch, for a runtime of `shards` shards.
     pub fn new(shards: usize) -> Self {
@@ -177,22 +186,22 @@ impl<A: Stored> Mvcc<A> {
     /// with the state of the epochs of a turn that began earlier, a version of another shard's
     /// could be lost that a newer snapshot needs.)
     pub(crate) fn trim(&self, id: A::Id) -> Option<Epoch> {
-        self.trim_if(id, false)
+        self.trim_for(id, Trimmer::Publisher)
     }
 
     /// The same for one who has come back.
     pub(crate) fn trim_noted(&self, id: A::Id) -> Option<Epoch> {
-        self.trim_if(id, true)
+        self.trim_for(id, Trimmer::Noted)
     }
 
-    fn trim_if(&self, id: A::Id, comes_back: bool) -> Option<Epoch> {
+    fn trim_for(&self, id: A::Id, trimmer: Trimmer) -> Option<Epoch> {
         // Dropped when the chain is not locked any more: what a user's state does then is its own
         // affair.
         let mut dropped: SmallVec<[PublishedVersion<A>; 4]> = SmallVec::new();
         let Entry::Occupied(mut entry) = self.published.entry(id) else { return None };
         let epoch_state = self.epochs.state();
         let chain = entry.get_mut();
-        chain.is_noted &= !comes_back;
+        chain.is_noted &= trimmer == Trimmer::Publisher;
         let newest = chain.versions.last().expect("a chain is never empty");
         let until = newest.epoch;
         if newest.publication > self.visible[newest.by.index()].0.load(Ordering::Acquire) {

@@ -225,12 +225,12 @@ impl<A: Actor> Engine<A> {
             let clearing = partition.orders.clearing();
             push_cleared::<A>(staged, lent, trust, clearing, guests, value_max)?;
             let written = first_before.into_iter().chain(&*before).map(BeforeImage::written);
-            for (index, existed) in written {
-                let slot = partition.slot(index);
+            for written in written {
+                let slot = partition.slot(written.0);
                 // What the record of the whole says already.
                 let is_told = |of: &Clearing<A::Id>| slot.id.collection() == Some(of.collection);
                 if slot.state.is_some() || !clearing.iter().any(is_told) {
-                    push_object(codec, staged, lent, trust, slot, index, existed, value_max)?;
+                    push_object(codec, staged, lent, trust, slot, written, value_max)?;
                 }
             }
             Ok(journal.stage_told(
@@ -337,15 +337,13 @@ fn push_cleared<A: Actor>(
 }
 
 /// Adds what the object in a slot is now, or, if it is at home elsewhere, to what is lent.
-#[allow(clippy::too_many_arguments, reason = "they are parts of a journal that is borrowed in parts")]
 fn push_object<A: Actor>(
     codec: &Codec<A>,
     records: &mut Records,
     lent: &mut Lent,
     trust: &mut Trust,
     slot: &Slot<A::Id, A::State>,
-    index: SlotIndex,
-    existed: bool,
+    (index, existed): Written,
     value_max: usize,
 ) -> Result<(), Box<RecordError>> {
     // It was recorded when it came to be.
@@ -387,7 +385,8 @@ impl<A: Actor> Journal<A> {
             };
             if !is_pushed {
                 let Journal { filling, lent, trust, bounds, codec, .. } = &mut *self;
-                push_object(codec, &mut filling.records, lent, trust, slot, index, existed, bounds.value())?;
+                let written = (index, existed);
+                push_object(codec, &mut filling.records, lent, trust, slot, written, bounds.value())?;
             }
             next = others.next();
         }

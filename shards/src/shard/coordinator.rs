@@ -378,8 +378,8 @@ impl<A: Actor> Engine<A> {
             effects,
         );
         for (object, target) in transaction.objects[..at_home.start].iter_mut().zip(targets.targets()) {
-            let is_written = target.saved || std::mem::take(&mut self.run.first_saved);
-            self.take_back(object, target.slot, is_written);
+            object.is_written = target.saved || std::mem::take(&mut self.run.first_saved);
+            self.take_back(object, target.slot);
         }
         if Self::HAS_PIECES {
             self.take_back_pieces(&mut transaction.pieces);
@@ -399,9 +399,8 @@ impl<A: Actor> Engine<A> {
     }
 
     /// Takes it back into the transaction, as the message left it.
-    fn take_back(&mut self, object: &mut Carried<A>, lent: SlotIndex, is_written: bool) {
+    fn take_back(&mut self, object: &mut Carried<A>, lent: SlotIndex) {
         (object.ownership, object.state) = self.run.partition.take_back(lent);
-        object.is_written = is_written;
         if let Some(journal) = &self.journal {
             object.record = journal.lent.of(lent);
         }

@@ -293,8 +293,9 @@ impl<A: Actor> Engine<A> {
     /// What a message found here without having declared it may be missed where it runs next. A
     /// transaction carries all others; what was looked up has a hash.
     #[cold]
-    fn also_want_found(&self, others: &Others<A::Id>, is_transaction: bool) {
-        for target in others.iter().filter(|target| !is_transaction || target.hash.is_some()) {
+    fn also_want_found(&self, others: &Others<A::Id>, from: u8) {
+        let carries_all = CallSite::is_transaction(from);
+        for target in others.iter().filter(|target| !carries_all || target.hash.is_some()) {
             self.run.missing.also_want(target.id, target.access);
         }
     }
@@ -350,7 +351,7 @@ impl<A: Actor> Engine<A> {
         if let Some((id, access)) = self.run.missing.first.get() {
             self.run.missing.first.set(None);
             self.undo(first_before.take());
-            self.also_want_found(others, CallSite::is_transaction(FROM));
+            self.also_want_found(others, FROM);
             // Neither a result nor a panic counts: it ran without what it needs.
             drop_quietly(result);
             return RunOutcome::Missing(id, access);
@@ -402,10 +403,10 @@ impl<A: Actor> Engine<A> {
     pub(crate) fn admit(
         &mut self,
         first: Option<Target<A::Id>>,
-        others: &Others<A::Id>,
-        too_many: bool,
+        targets: &Addressees<A::Id>,
     ) -> Admission<A> {
-        if too_many {
+        let others = &targets.others;
+        if targets.too_many {
             self.run.counters.aborted += 1;
             let error = AccessError::TooManyObjects { max: ADDRESSEES_MAX };
             return Admission::Refused(AskError::Aborted(error.into()));

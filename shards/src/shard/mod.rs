@@ -121,7 +121,7 @@ fn run_found<A: Actor, const FROM: u8>(
         && targets.others.iter().all(Target::is_clear)
         && !targets.too_many;
     if !is_clear {
-        match engine.admit(first, &targets.others, targets.too_many) {
+        match engine.admit(first, targets) {
             Admission::Runs => {}
             Admission::Refused(error) => return TurnOutcome::Done(Err(error)),
             Admission::Later(reason) => {
@@ -245,7 +245,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         if self.engine.run.epoch_state.epoch != self.engine.mvcc.epochs().epoch() {
             self.engine.enter();
         }
-        match self.run::<{ CallSite::Inline as u8 }>(false, 0, message, sender, effects) {
+        match self.run::<{ CallSite::Inline as u8 }>(message, sender, effects) {
             TurnOutcome::Done(outcome) => outcome,
             TurnOutcome::Later(_) => {
                 self.engine.unprepare();
@@ -407,7 +407,12 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         }
         for at in 0..batch.entries.len() {
             if let BatchEntry::Waiting(message) = &batch.entries[at] {
-                match self.run::<{ CallSite::Turn as u8 }>(staged, at, message, batch.sender, effects) {
+                let outcome = if staged {
+                    self.run_staged(at, message, batch.sender, effects)
+                } else {
+                    self.run::<{ CallSite::Turn as u8 }>(message, batch.sender, effects)
+                };
+                match outcome {
                     // Apart, so that a reply goes from where it was stored to its place in pieces
                     // of the same size: loaded in larger ones a moment later, the processor would
                     // wait.
@@ -438,28 +443,28 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
     #[inline]
     fn run<const FROM: u8>(
         &mut self,
-        staged: bool,
+        message: &A::Message,
+        sender: OwnerId,
+        effects: &mut Effects<A>,
+    ) -> TurnOutcome<A> {
+        let mut targets = Addressees::new();
+        let first = self.engine.run.find(message, &mut targets);
+        run_found::<A, FROM>(&mut self.engine, message, sender, first, &mut targets, effects)
+    }
+
+    /// The same for message `at`, which has gone through both stages.
+    #[inline]
+    fn run_staged(
+        &mut self,
         at: usize,
         message: &A::Message,
         sender: OwnerId,
         effects: &mut Effects<A>,
     ) -> TurnOutcome<A> {
-        if staged {
-            let targets = &mut self.under_way[at % UNDER_WAY];
-            self.engine.find_again(targets);
-            run_found::<A, { CallSite::Staged as u8 }>(
-                &mut self.engine,
-                message,
-                sender,
-                targets.first,
-                targets,
-                effects,
-            )
-        } else {
-            let mut targets = Addressees::new();
-            let first = self.engine.run.find(message, &mut targets);
-            run_found::<A, FROM>(&mut self.engine, message, sender, first, &mut targets, effects)
-        }
+        const FROM: u8 = CallSite::Staged as u8;
+        let targets = &mut self.under_way[at % UNDER_WAY];
+        self.engine.find_again(targets);
+        run_found::<A, FROM>(&mut self.engine, message, sender, targets.first, targets, effects)
     }
 
     #[cold]

@@ -28,13 +28,13 @@ use crate::actor::outcome::ReturnAddress;
 use crate::actor::run::CommitWork;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::object::{ObjectId, OwnerId, Ownership};
+use crate::object::{Access, ObjectId, OwnerId, Ownership};
 use crate::placement::ShardIndex;
 use crate::shard::coordinator::doubted_in;
 use crate::shard::engine::{CallSite, Engine, Prepared, RunOutcome, Start};
 #[cfg(test)]
 use crate::store::partition::Partition;
-use crate::store::slot::{NO_SLOT, SlotIndex};
+use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
 use crate::transaction::pieces::Piece;
@@ -49,6 +49,19 @@ pub(super) struct Pair<'t, Id> {
     here: &'t Target<Id>,
     there: &'t Target<Id>,
     home: ShardIndex,
+}
+
+/// Locks the object in a slot, which is free, for a pair: the `nth` transaction of this shard.
+#[inline(always)]
+fn take<Id: ObjectId, S>(slot: &mut Slot<Id, S>, id: Id, access: Access, nth: u64) {
+    debug_assert!(
+        slot.id == id && slot.may_lock(access),
+        "locked-until-applied: {id:?} was free a moment ago"
+    );
+    slot.cool_down(nth);
+    if !fault::is_on(Fault::PairUnlocked) {
+        slot.lock(access);
+    }
 }
 
 impl<Id: ObjectId> Pair<'_, Id> {
@@ -143,15 +156,7 @@ impl<A: Actor> Engine<A> {
             return self.begin_rare_pair(pair, message, sender, answer_to, effects);
         }
         let _path = fault::on_pairs_path();
-        debug_assert!(
-            slot.id == here.id && slot.may_lock(here.access),
-            "locked-until-applied: {:?} was free a moment ago",
-            here.id
-        );
-        slot.cool_down(self.run.counters.consensus);
-        if !fault::is_on(Fault::PairUnlocked) {
-            slot.lock(here.access);
-        }
+        take(slot, here.id, here.access, self.run.counters.consensus);
         let mut transaction = self.spare.pop().unwrap_or_else(Transaction::new);
         transaction.is_reverse = is_higher;
         transaction.address(message, sender, answer_to, shard);
@@ -204,15 +209,7 @@ impl<A: Actor> Engine<A> {
         };
         let (here, next) = if place == 0 { (lower, higher.home) } else { (higher, lower.home) };
         let slot = self.run.partition.slot_mut(here.slot);
-        debug_assert!(
-            slot.id == here.id && slot.may_lock(here.access),
-            "locked-until-applied: {:?} was free a moment ago",
-            here.id
-        );
-        slot.cool_down(self.run.counters.consensus);
-        if !fault::is_on(Fault::PairUnlocked) {
-            slot.lock(here.access);
-        }
+        take(slot, here.id, here.access, self.run.counters.consensus);
         if Self::HAS_PIECES && !transaction.pieces.is_empty() {
             return self.pass_on_to(next, transaction, place..place + 1, effects);
         }

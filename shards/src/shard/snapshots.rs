@@ -228,7 +228,10 @@ impl<A: Actor> Engine<A> {
         for _ in 0..most {
             let Some(collection) = self.walk.unseen(&self.run.epoch_state) else { return };
             let is_last = self.run.partition.free_cleared(collection);
-            self.walk.freed(is_last);
+            self.walk.freed();
+            if is_last {
+                self.walk.freed_all();
+            }
         }
     }
 

@@ -179,13 +179,15 @@ impl<I, S> Walk<I, S> {
         (!is_seen || fault::is_on(Fault::FreeEarly)).then_some(collection)
     }
 
-    /// An entry of it was freed, the last or not.
-    pub(crate) fn freed(&mut self, is_last: bool) {
-        if is_last {
-            self.cleared.pop_front();
-        }
+    /// An entry of it was freed.
+    pub(crate) fn freed(&mut self) {
         self.cleared_len -= 1;
         self.waste -= 1;
+    }
+
+    /// Its last entry was freed.
+    pub(crate) fn freed_all(&mut self) {
+        self.cleared.pop_front();
     }
 
     /// How many entries there are that were cleared.
