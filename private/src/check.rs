@@ -3,6 +3,10 @@
 //!
 //! All here is public, so nothing is in constant time.
 
+use std::fmt;
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use curve25519_dalek::ristretto::RistrettoPoint;
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::{IsIdentity, VartimeMultiscalarMul};
@@ -17,7 +21,7 @@ use crate::claim::{AccountId, Body, Claim, Credit, Destination, Folded, Head, Se
 use crate::flaw::{Flaw, is_broken};
 use crate::group::{self, Bytes};
 use crate::law::{Element, Statement, amount};
-use crate::proof::{challenge, range_statement, range_transcript};
+use crate::proof::{challenge, no_statement, range_transcript, state};
 use crate::terms::{Terms, TermsHash};
 
 /// Why a claim is refused. It may have been forged, or made under other terms.
@@ -134,12 +138,42 @@ impl Proven {
     }
 }
 
-/// Verifies claims under a ledger's terms.
+/// Verifies claims under a ledger's terms. It keeps 160 KB for each claim of the largest batch that
+/// it has verified, at most 42 MB.
 #[derive(Clone, Debug)]
 pub struct Checker {
     terms: Terms,
     hash: TermsHash,
     auditor: RistrettoPoint,
+    spare: Spare,
+}
+
+/// Statements of range proofs for the next batch. Each has generators of its own, 160 KB of them
+/// in 64 allocations: made anew for each batch they were 42 MB that the system gave and took back.
+#[derive(Clone, Default)]
+struct Spare(Arc<Mutex<Vec<RangeStatement<RistrettoPoint>>>>);
+
+impl Spare {
+    /// The most that are kept: as many as the library verifies at once.
+    const MOST: usize = 256;
+
+    /// As many statements as this, of which each says something old.
+    fn take(&self, count: usize) -> Vec<RangeStatement<RistrettoPoint>> {
+        let mut statements = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        statements.resize_with(count.max(statements.len()), no_statement);
+        statements
+    }
+
+    fn put_back(&self, mut statements: Vec<RangeStatement<RistrettoPoint>>) {
+        statements.truncate(Self::MOST);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = statements;
+    }
+}
+
+impl fmt::Debug for Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Spare(..)")
+    }
 }
 
 /// Equations of many claims, each times a random weight, as one sum that is to be neutral.
@@ -174,7 +208,7 @@ impl Checker {
     /// Under these terms.
     pub fn new(terms: Terms) -> Checker {
         let auditor = group::read(&terms.auditor().0).expect("`Terms::new` has read it");
-        Checker { hash: terms.hash(), terms, auditor }
+        Checker { hash: terms.hash(), terms, auditor, spare: Spare::default() }
     }
 
     /// Verifies one claim.
@@ -199,16 +233,14 @@ impl Checker {
             h: Scalar::ZERO,
             auditor: Scalar::ZERO,
         };
-        let mut ranges = (Vec::new(), Vec::new(), Vec::new());
+        let mut ranges = Vec::new();
         for (claim, read) in claims.iter().zip(&read) {
             let transcript = self.weigh(claim, read, &mut weighed);
             let in_range = claim.body.in_range();
             if !in_range.is_empty() {
                 let proof =
                     RistrettoRangeProof::from_bytes(&claim.proof.range).map_err(|_| Refusal::Range)?;
-                ranges.0.push(transcript);
-                ranges.1.push(self.range_statement(in_range, read));
-                ranges.2.push(proof);
+                ranges.push((transcript, in_range, proof, read));
             } else if !claim.proof.range.is_empty() {
                 return Err(Refusal::Shape);
             }
@@ -219,11 +251,8 @@ impl Checker {
         if !RistrettoPoint::vartime_multiscalar_mul(scalars, elements).is_identity() {
             return Err(Refusal::Equation);
         }
-        if !ranges.0.is_empty() && !is_broken(Flaw::Range) {
-            let (mut transcripts, statements, proofs) = ranges;
-            let action = VerifyAction::VerifyOnly;
-            RistrettoRangeProof::verify_batch(&mut transcripts, &statements, &proofs, action)
-                .map_err(|_| Refusal::Range)?;
+        if !is_broken(Flaw::Range) {
+            self.verify_ranges(ranges)?;
         }
         let proven = |(claim, read): (&&Claim, Read)| Proven {
             deed: Deed::of(&claim.body, &read.statement, &read.own),
@@ -291,13 +320,31 @@ impl Checker {
         range_transcript(transcript, &claim.proof.responses)
     }
 
-    fn range_statement(&self, in_range: Vec<Bytes>, read: &Read) -> RangeStatement<RistrettoPoint> {
-        let of = |bytes: &Bytes| {
-            let at = read.statement.own.iter().position(|own| own == bytes);
-            read.own[at.expect("what is in range is in the statement")]
-        };
-        let elements = in_range.iter().map(of).collect();
-        range_statement(in_range, elements)
+    /// Verifies range proofs, each with the transcript so far and what is to be in range.
+    fn verify_ranges(
+        &self,
+        ranges: Vec<(Transcript, Vec<Bytes>, RistrettoRangeProof, &Read)>,
+    ) -> Result<(), Refusal> {
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        let (mut transcripts, mut proofs) = (Vec::new(), Vec::new());
+        let mut statements = self.spare.take(ranges.len());
+        for ((transcript, in_range, proof, read), statement) in ranges.into_iter().zip(&mut statements) {
+            let of = |bytes: &Bytes| {
+                let at = read.statement.own.iter().position(|own| own == bytes);
+                read.own[at.expect("what is in range is in the statement")]
+            };
+            let elements = in_range.iter().map(of).collect();
+            state(statement, in_range, elements);
+            transcripts.push(transcript);
+            proofs.push(proof);
+        }
+        let of_these = &statements[..proofs.len()];
+        let action = VerifyAction::VerifyOnly;
+        let verified = RistrettoRangeProof::verify_batch(&mut transcripts, of_these, &proofs, action);
+        self.spare.put_back(statements);
+        verified.map(drop).map_err(|_| Refusal::Range)
     }
 }
 

@@ -72,12 +72,24 @@ pub(crate) fn range_transcript(mut transcript: Transcript, responses: &[Scalar])
     transcript
 }
 
-/// What a range proof is about. As many commitments as a power of two: neutral ones, whose value is
-/// zero, are added. `elements` are `commitments`, read.
-pub(crate) fn range_statement(
+/// A statement about nothing yet. It has 160 KB of generators of its own: use it again.
+pub(crate) fn no_statement() -> RangeStatement<RistrettoPoint> {
+    RangeStatement {
+        generators: group::range_parameters().clone(),
+        commitments: Vec::new(),
+        commitments_compressed: Vec::new(),
+        minimum_value_promises: Vec::new(),
+        seed_nonce: None,
+    }
+}
+
+/// Has `statement` say what a range proof is about. As many commitments as a power of two: neutral
+/// ones, whose value is zero, are added. `elements` are `commitments`, read.
+pub(crate) fn state(
+    statement: &mut RangeStatement<RistrettoPoint>,
     mut commitments: Vec<Bytes>,
     mut elements: Vec<RistrettoPoint>,
-) -> RangeStatement<RistrettoPoint> {
+) {
     if let Some(Flaw::RangeOfAnother(at)) = broken() {
         commitments[at + 1] = commitments[at];
         elements[at + 1] = elements[at];
@@ -85,13 +97,9 @@ pub(crate) fn range_statement(
     let limbs = commitments.len().next_power_of_two();
     commitments.resize(limbs, NEUTRAL);
     elements.resize(limbs, RistrettoPoint::identity());
-    RangeStatement {
-        generators: group::range_parameters().clone(),
-        commitments_compressed: commitments.into_iter().map(CompressedRistretto).collect(),
-        minimum_value_promises: vec![None; limbs],
-        commitments: elements,
-        seed_nonce: None,
-    }
+    statement.commitments_compressed = commitments.into_iter().map(CompressedRistretto).collect();
+    statement.minimum_value_promises = vec![None; limbs];
+    statement.commitments = elements;
 }
 
 /// Proves that the prover knows `witnesses` that satisfy all equations of `body`, and that the
@@ -141,7 +149,8 @@ pub(crate) fn prove_ranges(
         return Some(Vec::new());
     }
     let elements = commitments.iter().map(group::read).collect::<Option<Vec<_>>>()?;
-    let statement = range_statement(commitments, elements);
+    let mut statement = no_statement();
+    state(&mut statement, commitments, elements);
     let mut openings: Vec<_> =
         openings.iter().map(|(value, blinding)| CommitmentOpening::new(*value, vec![*blinding])).collect();
     openings.resize_with(statement.commitments.len(), || CommitmentOpening::new(0, vec![Scalar::ZERO]));
