@@ -20,8 +20,8 @@ use crate::account::Account;
 use crate::claim::{AccountId, Body, Claim, Credit, Destination, Folded, Head, Sealed};
 use crate::flaw::{Flaw, is_broken};
 use crate::group::{self, Bytes};
-use crate::law::{Element, Statement, amount};
-use crate::proof::{challenge, no_statement, range_transcript, state};
+use crate::law::{Element, Proved, Statement, amount};
+use crate::proof::{challenge, joint, no_statement, range_transcript, state};
 use crate::terms::{Terms, TermsHash};
 
 /// Why a claim is refused. It may have been forged, or made under other terms.
@@ -234,8 +234,10 @@ impl Checker {
             auditor: Scalar::ZERO,
         };
         let mut ranges = Vec::new();
+        // By one call of the system, not one for each.
+        let mut weights = weights(read.iter().map(|read| read.nonces.len()).sum()).into_iter();
         for (claim, read) in claims.iter().zip(&read) {
-            let transcript = self.weigh(claim, read, &mut weighed);
+            let transcript = self.weigh(claim, read, &mut weighed, &mut weights);
             let in_range = claim.body.in_range();
             if !in_range.is_empty() {
                 let proof =
@@ -265,7 +267,7 @@ impl Checker {
     fn read(&self, claim: &Claim) -> Result<Read, Refusal> {
         let statement = Statement::of(&claim.body);
         let Claim { body, proof } = claim;
-        if proof.nonces.len() != statement.laws.len() || proof.responses.len() != statement.witnesses {
+        if proof.nonces.len() != statement.nonces() || proof.responses.len() != statement.witnesses {
             return Err(Refusal::Shape);
         }
         let mut keys = vec![(Some(body.head().id), body.head().key)];
@@ -293,30 +295,48 @@ impl Checker {
     }
 
     /// Adds the claim's equations. Returns the transcript that its range proof goes on with.
-    fn weigh(&self, claim: &Claim, read: &Read, weighed: &mut Weighed) -> Transcript {
-        let (transcript, challenge) = challenge(&self.terms, &claim.body, &claim.proof.nonces);
+    fn weigh(
+        &self,
+        claim: &Claim,
+        read: &Read,
+        weighed: &mut Weighed,
+        weights: &mut impl Iterator<Item = Scalar>,
+    ) -> Transcript {
+        let (mut transcript, joint) = joint(&self.terms, &claim.body);
+        let challenge = challenge(&mut transcript, &claim.proof.nonces);
         let own = weighed.scalars.len();
         weighed.scalars.resize(own + read.own.len(), Scalar::ZERO);
         weighed.elements.extend(&read.own);
-        for (number, (law, nonce)) in read.statement.laws.iter().zip(&read.nonces).enumerate() {
-            if is_broken(Flaw::Law(number)) {
-                continue;
-            }
-            // Right less left: so a nonce's scalar has 128 bits, where minus that has 252.
-            let weight = weight();
+        // Right less left: so a nonce's scalar has 128 bits, where minus that has 252.
+        let mut of_nonces: Vec<_> = weights.take(read.nonces.len()).collect();
+        let (mut alone, joint_weight) = (0, *of_nonces.last().expect("each claim has an equation"));
+        weighed.elements.extend(&read.nonces);
+        let shares = read.statement.shares(joint);
+        for (number, (law, share)) in read.statement.laws.iter().zip(shares).enumerate() {
+            let weight = match law.proved {
+                Proved::Alone => {
+                    let weight = &mut of_nonces[alone];
+                    alone += 1;
+                    if is_broken(Flaw::Law(number)) {
+                        *weight = Scalar::ZERO;
+                    }
+                    *weight
+                }
+                Proved::Jointly => joint_weight * share,
+            };
             let minus = -weight;
             for (witness, factor, element) in &law.left {
-                let scalar = minus * claim.proof.responses[*witness] * factor.scalar();
-                weighed.add(scalar, *element, own);
+                weighed.add(factor.times(minus * claim.proof.responses[*witness]), *element, own);
             }
             let right = weight * challenge;
             for (factor, element) in &law.right.parts {
-                weighed.add(right * factor.scalar(), *element, own);
+                weighed.add(factor.times(right), *element, own);
             }
-            weighed.g += right * amount(law.right.amount);
-            weighed.scalars.push(weight);
-            weighed.elements.push(*nonce);
+            if law.right.amount != 0 {
+                weighed.g += right * amount(law.right.amount);
+            }
         }
+        weighed.scalars.extend(of_nonces);
         range_transcript(transcript, &claim.proof.responses)
     }
 
@@ -348,9 +368,10 @@ impl Checker {
     }
 }
 
-/// 128 bits that nobody can guess: a sum of false equations is neutral once in so many times.
-fn weight() -> Scalar {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the system has a random generator");
-    Scalar::from(u128::from_le_bytes(bytes))
+/// Of 128 bits each that nobody can guess: a sum of false equations is neutral once in so many
+/// times.
+fn weights(count: usize) -> Vec<Scalar> {
+    let mut bytes = vec![[0; 16]; count];
+    getrandom::fill(bytes.as_flattened_mut()).expect("the system has a random generator");
+    bytes.into_iter().map(|bytes| Scalar::from(u128::from_le_bytes(bytes))).collect()
 }

@@ -4,8 +4,11 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(test), allow(dead_code, reason = "tests name them"))]
 pub(crate) enum Flaw {
-    /// The n-th equation of a claim is not looked at.
+    /// The n-th equation of a claim is not looked at. Of a joint one neither prover nor verifier
+    /// knows anything.
     Law(usize),
+    /// Equations are joined by a number that is known before the claim is.
+    Joint,
     /// Range proofs are not looked at.
     Range,
     /// The range proof is not bound to the claim.

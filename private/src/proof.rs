@@ -2,10 +2,11 @@
 //! and to every byte of the claim by one transcript (Merlin).
 //!
 //! ```text
-//! "freehold-private/1"                             the protocol
+//! "freehold-private/2"                             the protocol
 //! "terms"      64 bytes                            ledger, auditor's key
 //! "claim"      the claim as it is written          all but the proof
-//! "nonces"     32 bytes for each equation
+//! "joint"      64 bytes, reduced                   x, whose powers join equations
+//! "nonces"     32 bytes for each equation alone, 32 for the joint ones
 //! "challenge"  64 bytes, reduced                   c
 //! "responses"  32 bytes for each witness
 //! ...          as Bulletproofs+ goes on
@@ -26,13 +27,13 @@ use zeroize::Zeroizing;
 use crate::claim::Body;
 use crate::flaw::{Flaw, broken, is_broken};
 use crate::group::{self, Bytes, NEUTRAL};
-use crate::law::{Element, Factor, Law, Statement};
+use crate::law::{Element, Factor, Law, Proved, Statement};
 use crate::terms::Terms;
 
 /// A proof as it is written.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Proof {
-    /// For each equation.
+    /// As [`Statement::nonces`] says.
     pub(crate) nonces: Vec<Bytes>,
     /// For each witness.
     pub(crate) responses: Vec<Scalar>,
@@ -40,9 +41,13 @@ pub(crate) struct Proof {
     pub(crate) range: Vec<u8>,
 }
 
-/// The transcript up to the challenge, and the challenge.
-pub(crate) fn challenge(terms: &Terms, body: &Body, nonces: &[Bytes]) -> (Transcript, Scalar) {
-    let mut transcript = Transcript::new(b"freehold-private/1");
+/// The protocol's name. The first version proved each equation alone.
+const PROTOCOL: &[u8] = b"freehold-private/2";
+
+/// The transcript up to the claim, and the scalar that joins equations: drawn when all that they
+/// are about is fixed.
+pub(crate) fn joint(terms: &Terms, body: &Body) -> (Transcript, Scalar) {
+    let mut transcript = Transcript::new(PROTOCOL);
     let claim = body.to_bytes();
     let mut claim = &claim[..];
     match broken() {
@@ -54,18 +59,31 @@ pub(crate) fn challenge(terms: &Terms, body: &Body, nonces: &[Bytes]) -> (Transc
         transcript.append_message(b"terms", &terms.bytes());
     }
     transcript.append_message(b"claim", claim);
+    let joint = if is_broken(Flaw::Joint) { KNOWN_JOINT.into() } else { draw(&mut transcript, b"joint") };
+    (transcript, joint)
+}
+
+/// What a broken verifier joins equations by, whatever the claim is.
+pub(crate) const KNOWN_JOINT: u64 = 7;
+
+/// Goes on with the nonces; returns the challenge.
+pub(crate) fn challenge(transcript: &mut Transcript, nonces: &[Bytes]) -> Scalar {
     if !is_broken(Flaw::Nonces) {
         transcript.append_message(b"nonces", &nonces.concat());
     }
+    draw(transcript, b"challenge")
+}
+
+fn draw(transcript: &mut Transcript, label: &'static [u8]) -> Scalar {
     let mut wide = [0; 64];
-    transcript.challenge_bytes(b"challenge", &mut wide);
-    (transcript, Scalar::from_bytes_mod_order_wide(&wide))
+    transcript.challenge_bytes(label, &mut wide);
+    Scalar::from_bytes_mod_order_wide(&wide)
 }
 
 /// The transcript that the range proof goes on with.
 pub(crate) fn range_transcript(mut transcript: Transcript, responses: &[Scalar]) -> Transcript {
     if is_broken(Flaw::RangeUnbound) {
-        return Transcript::new(b"freehold-private/1");
+        return Transcript::new(PROTOCOL);
     }
     let responses: Vec<u8> = responses.iter().flat_map(Scalar::to_bytes).collect();
     transcript.append_message(b"responses", &responses);
@@ -124,15 +142,22 @@ pub(crate) fn prove_laws(terms: &Terms, body: &Body, witnesses: &[Scalar]) -> Op
     let own: Vec<_> = statement.own.iter().map(group::read).collect::<Option<_>>()?;
     let auditor = group::read(&terms.auditor().0)?;
     let hidden: Zeroizing<Vec<Scalar>> = Zeroizing::new(witnesses.iter().map(|_| group::random()).collect());
-    let nonce = |law: &Law| {
-        // In constant time: each factor is public, and each nonce is secret.
+    let (mut transcript, joint) = joint(terms, body);
+    let nonce = |(law, share): (&Law, &Scalar)| -> RistrettoPoint {
+        // In constant time: each factor and share is public, and each nonce is secret.
         let term = |(witness, factor, element): &(usize, Factor, Element)| {
-            element.value(&own, &auditor) * (hidden[*witness] * factor.scalar())
+            element.value(&own, &auditor) * factor.times(hidden[*witness] * share)
         };
-        group::write(&law.left.iter().map(term).sum())
+        law.left.iter().map(term).sum()
     };
-    let nonces: Vec<Bytes> = statement.laws.iter().map(nonce).collect();
-    let (transcript, challenge) = challenge(terms, body, &nonces);
+    let shares = statement.shares(joint);
+    let (together, alone): (Vec<_>, Vec<_>) =
+        statement.laws.iter().zip(&shares).partition(|(law, _)| law.proved == Proved::Jointly);
+    let mut nonces: Vec<Bytes> = alone.into_iter().map(|each| group::write(&nonce(each))).collect();
+    if !together.is_empty() {
+        nonces.push(group::write(&together.into_iter().map(nonce).sum()));
+    }
+    let challenge = challenge(&mut transcript, &nonces);
     let responses: Vec<Scalar> =
         witnesses.iter().zip(&*hidden).map(|(witness, hidden)| hidden + challenge * witness).collect();
     let transcript = range_transcript(transcript, &responses);

@@ -12,8 +12,8 @@ use curve25519_dalek::scalar::Scalar;
 use crate::claim::{Body, Credit, Folded, Head, Payee, Sealed};
 use crate::flaw::{Flaw, with};
 use crate::group::{self, Bytes, NEUTRAL, limb_base, limbs};
-use crate::law::Statement;
-use crate::proof::{Proof, challenge, prove, prove_laws, prove_ranges, range_transcript};
+use crate::law::{Proved, Statement};
+use crate::proof::{KNOWN_JOINT, Proof, challenge, joint, prove, prove_laws, prove_ranges, range_transcript};
 use crate::{
     Account, AuditorSecret, Books, Checker, Claim, NotAClaim, NotApplied, NotMade, Refusal, Secret, Terms,
     Wallet,
@@ -269,12 +269,60 @@ fn each_equation_has_a_forger_that_breaks_it_alone() {
     for (name, law, draft) in forged.iter().chain(&of_payees).chain(&others) {
         let claim = &draft.claim();
         assert_eq!(refusal(claim), Some(Refusal::Equation), "{name}");
-        // All other equations hold, and the ranges.
+        // All other equations hold, and the ranges. A joint one is in a sum, so it is to be none of
+        // the forger's either; as one of his alone it makes no difference.
         let says = Statement::of(&claim.body).laws[*law].says;
-        let is_taken = with(Flaw::Law(*law), || refusal(claim).is_none());
+        let without = with(Flaw::Law(*law), || draft.claim());
+        let is_taken = with(Flaw::Law(*law), || refusal(&without).is_none());
         assert!(is_taken, "{name}: more is broken than \"{says}\"");
+        assert_eq!(refusal(&without), Some(Refusal::Equation), "{name}");
         // Among honest ones it is noticed as well.
         assert!(world().checker.verify(&[&honest, claim, &honest]).is_err(), "{name}");
+    }
+}
+
+/// Two errors in joint equations, which cancel where the scalar that joins them is known before
+/// they are: so it is drawn after all that they are about.
+#[test]
+fn errors_in_joint_equations_do_not_cancel() {
+    let joined = Scalar::from(KNOWN_JOINT);
+    let of_honest = Statement::of(&honest_payroll().body);
+    let jointly: Vec<_> = of_honest
+        .laws
+        .iter()
+        .enumerate()
+        .filter_map(|(number, law)| (law.proved == Proved::Jointly).then_some(number))
+        .collect();
+    assert_eq!(jointly, [2, 3, 5, 6, 8, 9, 11, 12, 13], "all handles");
+    for (name, _, draft) in forged_others() {
+        let laws = Statement::of(&draft.body).laws;
+        assert!(laws.iter().all(|law| law.proved == Proved::Alone), "{name}");
+    }
+    assert_eq!((of_honest.nonces(), Statement::of(&honest().body).nonces()), (1 + 4 + 1 + 1, 5));
+    let element = |draft: &mut Draft, place: usize, shift: RistrettoPoint| {
+        let (payees, handle, _) = draft.payment();
+        let handle = match place {
+            8 => handle,
+            _ if place.is_multiple_of(2) => &mut payees[place / 4].credit.limbs[place / 2 % 2].d,
+            _ => &mut payees[place / 4].auditor[place / 2 % 2],
+        };
+        *handle = group::write(&(point(handle) + shift));
+    };
+    // The n-th joint equation is wrong by `-x delta` and the next by `delta`. The last is the
+    // payer's own handle, and shows in what is left: the thief knows how to make up for it.
+    for first in 0..8 {
+        let (mut theft, delta) = (honest_payroll(), group::random());
+        let secret = theft.witnesses[0];
+        let shift = |by: Scalar| by * delta * group::h();
+        element(&mut theft, first, shift(-joined));
+        element(&mut theft, first + 1, shift(Scalar::ONE));
+        if first == 7 {
+            theft.witnesses[1] -= secret * delta;
+        }
+        assert_eq!(refusal(&theft.claim()), Some(Refusal::Equation), "{first}");
+        let claim = with(Flaw::Joint, || theft.claim());
+        assert_eq!(refusal(&claim), Some(Refusal::Equation), "{first}");
+        assert!(with(Flaw::Joint, || refusal(&claim).is_none()), "{first}: they cancel");
     }
 }
 
@@ -358,7 +406,8 @@ fn a_range_proof_is_bound_to_its_claim() {
     assert!(with(Flaw::RangeUnbound, || refusal(&claim).is_none()), "all else is right");
     // The transcript of the ranges depends on each response, too.
     let of = |responses: &[Scalar]| {
-        let (transcript, _) = challenge(&world().terms, &claim.body, &claim.proof.nonces);
+        let (mut transcript, _) = joint(&world().terms, &claim.body);
+        challenge(&mut transcript, &claim.proof.nonces);
         let mut bytes = [0; 32];
         range_transcript(transcript, responses).challenge_bytes(b"test", &mut bytes);
         bytes
@@ -371,18 +420,23 @@ fn a_range_proof_is_bound_to_its_claim() {
     }
 }
 
-/// Whether the challenge is another whenever a byte of terms, claim or nonces is.
+/// Whether the challenge is another whenever a byte of terms, claim or nonces is, and so is what
+/// joins equations for a byte of terms or claim.
 fn challenge_depends_on_every_byte(claim: &Claim) -> bool {
     let terms = &world().terms;
-    let of = |terms: &Terms, body: &Body, nonces: &[Bytes]| challenge(terms, body, nonces).1;
+    let of = |terms: &Terms, body: &Body, nonces: &[Bytes]| {
+        let (mut transcript, joint) = joint(terms, body);
+        (joint, challenge(&mut transcript, nonces))
+    };
     let Claim { body, proof: Proof { nonces, .. } } = claim;
     let whole = of(terms, body, nonces);
+    let is_another = |other: (Scalar, Scalar)| other.0 != whole.0 && other.1 != whole.1;
     let mut depends = true;
     for at in 0..64 {
         let (mut ledger, mut auditor) = (terms.ledger(), terms.auditor());
         let byte = if at < 32 { &mut ledger[at] } else { &mut auditor.0[at - 32] };
         *byte ^= 1;
-        depends &= of(&Terms::unchecked(ledger, auditor), body, nonces) != whole;
+        depends &= is_another(of(&Terms::unchecked(ledger, auditor), body, nonces));
     }
     let bytes = claim.to_bytes();
     let length = body.to_bytes().len();
@@ -393,12 +447,12 @@ fn challenge_depends_on_every_byte(claim: &Claim) -> bool {
         // A byte that says how much there is, or what.
         let Ok(other) = Claim::from_bytes(&other) else { continue };
         looked_at += 1;
-        depends &= of(terms, &other.body, nonces) != whole;
+        depends &= is_another(of(terms, &other.body, nonces));
     }
     for at in 0..32 * nonces.len() {
         let mut other = nonces.clone();
         other[at / 32][at % 32] ^= 1;
-        depends &= of(terms, body, &other) != whole;
+        depends &= of(terms, body, &other).1 != whole.1;
     }
     depends && looked_at >= length - 4
 }
@@ -475,7 +529,7 @@ fn the_challenge_depends_on_every_byte() {
     let depends = || claims.iter().all(challenge_depends_on_every_byte);
     assert!(depends());
     let flaws = [1, 8, 32, 64, 96].map(Flaw::Tail).into_iter().chain([3, 10, 18, 50].map(Flaw::Start));
-    for flaw in flaws.chain([Flaw::Terms, Flaw::Nonces]) {
+    for flaw in flaws.chain([Flaw::Terms, Flaw::Nonces, Flaw::Joint]) {
         assert!(!with(flaw, depends), "{flaw:?} was not noticed");
     }
 }

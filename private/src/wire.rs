@@ -3,7 +3,7 @@
 //! refused, and so are bytes behind the end.
 //!
 //! ```text
-//! claim    1, kind, head, what the kind has, nonces, responses, u16 and as many bytes of range proof
+//! claim    2, kind, head, what the kind has, nonces, responses, u16 and as many bytes of range proof
 //! head     id u64, version u64, key, c, d, hint 8
 //! pay      u8 payees, for each: id u64, key, (c, d, auditor) twice; then handle, left twice
 //! fold     u64 deposits, u8 credits, for each: (c, d) twice
@@ -21,8 +21,9 @@ use crate::group::Bytes;
 use crate::law::Statement;
 use crate::proof::Proof;
 
-/// The version of what is written here.
-const VERSION: u8 = 1;
+/// The versions of claims and of accounts. Claims of the first had a nonce for each equation.
+const CLAIM_VERSION: u8 = 2;
+const ACCOUNT_VERSION: u8 = 1;
 /// The longest range proof: of 16 limbs of 32 bits.
 const RANGE_MAX: usize = 1024;
 
@@ -71,11 +72,9 @@ impl Reader<'_> {
         self.take().map(u64::from_le_bytes)
     }
 
-    fn version(&mut self) -> Result<(), NotAClaim> {
-        match self.byte()? {
-            VERSION => Ok(()),
-            other => Err(NotAClaim::Version(other)),
-        }
+    fn version(&mut self, known: u8) -> Result<(), NotAClaim> {
+        let version = self.byte()?;
+        if version == known { Ok(()) } else { Err(NotAClaim::Version(version)) }
     }
 
     fn sealed(&mut self) -> Result<Sealed, NotAClaim> {
@@ -108,7 +107,7 @@ impl Reader<'_> {
     }
 
     fn body(&mut self) -> Result<Body, NotAClaim> {
-        self.version()?;
+        self.version(CLAIM_VERSION)?;
         let kind = self.byte()?;
         if kind > 4 {
             return Err(NotAClaim::Kind(kind));
@@ -160,7 +159,7 @@ impl Body {
             Body::Withdraw { .. } => 3,
             Body::Rotate { .. } => 4,
         };
-        let mut to = vec![VERSION, kind];
+        let mut to = vec![CLAIM_VERSION, kind];
         let Head { id, version, key, available, hint } = self.head();
         to.extend(id.to_le_bytes());
         to.extend(version.to_le_bytes());
@@ -199,7 +198,7 @@ impl Body {
 }
 
 impl Claim {
-    /// As it is sent: at most 5 KB, of a payment to one payee 1.6.
+    /// As it is sent: at most 5 KB, of a payment to one payee 1.4.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut to = self.body.to_bytes();
         to.extend(self.proof.nonces.concat());
@@ -226,13 +225,13 @@ impl Claim {
     pub fn from_bytes(bytes: &[u8]) -> Result<Claim, NotAClaim> {
         let mut reader = Reader(bytes);
         let body = reader.body()?;
-        let Statement { laws, witnesses, .. } = Statement::of(&body);
-        let nonces = laws.iter().map(|_| reader.take()).collect::<Result<_, _>>()?;
+        let statement = Statement::of(&body);
+        let nonces = (0..statement.nonces()).map(|_| reader.take()).collect::<Result<_, _>>()?;
         let mut scalar = |_| {
             let scalar: Option<Scalar> = Scalar::from_canonical_bytes(reader.take()?).into();
             scalar.ok_or(NotAClaim::Scalar)
         };
-        let responses = (0..witnesses).map(&mut scalar).collect::<Result<_, _>>()?;
+        let responses = (0..statement.witnesses).map(&mut scalar).collect::<Result<_, _>>()?;
         let length = usize::from(u16::from_le_bytes(reader.take()?));
         if length > RANGE_MAX {
             return Err(NotAClaim::Long);
@@ -248,7 +247,7 @@ impl Account {
     /// As it is sent to a wallet.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut to = Vec::with_capacity(ACCOUNT_BYTES + CREDIT_BYTES * self.pending.len());
-        to.push(VERSION);
+        to.push(ACCOUNT_VERSION);
         to.extend(self.terms);
         to.extend(self.key);
         put_sealed(&self.available, &mut to);
@@ -266,7 +265,7 @@ impl Account {
     /// See [`NotAClaim`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Account, NotAClaim> {
         let mut reader = Reader(bytes);
-        reader.version()?;
+        reader.version(ACCOUNT_VERSION)?;
         let (terms, key, available) = (reader.take()?, reader.take()?, reader.sealed()?);
         let (version, hint) = (reader.number()?, reader.take()?);
         let Folded { credits: pending, deposits: pending_deposits } = reader.folded()?;
