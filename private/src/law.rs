@@ -127,9 +127,9 @@ pub(crate) struct Law {
 pub(crate) enum Proved {
     /// With a nonce of its own.
     Alone,
-    /// In one sum of all such, each times a power of the transcript's `joint` scalar. Only sound for
-    /// witnesses that equations of the first kind leave no choice of: the scalar is known before the
-    /// nonces are, and a free witness could make up for it.
+    /// In one sum of all such, each times a power of the transcript's `joint` scalar. Only sound
+    /// for witnesses that equations of the first kind leave no choice of: the scalar is known
+    /// before the nonces are, and a free witness could make up for an error.
     Jointly,
 }
 
