@@ -8,17 +8,12 @@ use std::sync::Arc;
 use freehold::{CommitLog, CommitLogError, Epoch, EpochBatch, EpochBatches, WrittenSchema};
 use freehold_shard::log::appends::{Appended, Appends};
 use freehold_shard::log::chain::{
-    CHAINED_BATCH_MAX, Chain, ChainError, ChainPlace, Followed, NamedCheckpoint, read_entry,
+    CHAINED_RECORD_MAX, Chain, ChainError, ChainPlace, Followed, NamedCheckpoint, read_entry,
 };
 use freehold_shard::record::Record;
 
 use crate::appender::not_ours;
 use crate::error::ReplicaError;
-
-/// The longest record that any log takes.
-const RECORD_BYTES_MAX: usize = freehold_shard::log::Bounds::of_segments(usize::MAX).record();
-/// Bytes of a record's length, in an entry.
-const LENGTH: usize = 4;
 
 /// Where the entries of a chain are kept: messages with numbers from 1 on. The servers of a stream
 /// are [`StreamEntries`](crate::StreamEntries).
@@ -204,13 +199,11 @@ impl<E: Entries> ChainLog<E> {
         if types != Some(&*batch.schema) {
             return Err(other(ReplicaError::OtherTypes { epoch }));
         }
-        let mut room = CHAINED_BATCH_MAX;
         for (at, record) in batch.records.iter().enumerate() {
-            let max = room.saturating_sub(LENGTH).min(RECORD_BYTES_MAX);
-            if record.len() > max {
-                return Err(CommitLogError::TooLong { epoch, at, bytes: record.len(), max });
+            let (bytes, max) = (record.len(), CHAINED_RECORD_MAX);
+            if bytes > max {
+                return Err(CommitLogError::TooLong { epoch, at, bytes, max });
             }
-            room -= LENGTH + record.len();
             if let None | Some(Record::Epoch(_)) = Record::read(record) {
                 return Err(CommitLogError::NotARecord { epoch, at });
             }

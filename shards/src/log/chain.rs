@@ -21,6 +21,12 @@
 //! anywhere. It counts when its last part is there. A takeover lets go of parts without a last one,
 //! because nobody was told of them, and so does a [`Body::Still`].
 //!
+//! A batch may have any length (*any-epoch-leaves*). The story: a reader took at most 1 GiB, its
+//! writer asserted that, and nothing kept an epoch below it. An owner whose servers were away ended
+//! no epoch for some seconds, died of that epoch, and died again whenever it was opened. An epoch
+//! is one message at least, and a message may write more than any such bound. What it writes was in
+//! the owner's memory, so it is in a reader's, once. What is bounded is a record.
+//!
 //! A [`Body::Checkpoint`] names a copy of the whole database that is kept elsewhere, and the place
 //! in the chain from which a reader of the copy goes on. When that entry is in the log for ever,
 //! the log may be trimmed below that place.
@@ -31,7 +37,7 @@ use thiserror::Error;
 
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::log::bounds::LENGTH;
+use crate::log::bounds::{Bounds, LENGTH};
 use crate::log::gathering::Gathered;
 use crate::log::record::Record;
 use crate::log::schema::WrittenSchema;
@@ -45,8 +51,9 @@ pub const CHAIN_VERSION: u32 = 2;
 /// How many bytes an entry has before its head.
 const FRAME: usize = 16;
 const MAGIC: [u8; 4] = *b"FHCE";
-/// How long a batch may be, all its parts together: a reader keeps no more in memory.
-pub const CHAINED_BATCH_MAX: usize = 1 << 30;
+/// How long a record of a batch may be: as long as in any log. The writer and the reader of a chain
+/// keep to it.
+pub const CHAINED_RECORD_MAX: usize = Bounds::of_segments(usize::MAX).record();
 /// How long the head of an entry of records is at most.
 const HEAD_MAX: usize = 96;
 /// How many bytes an entry of `length` at most leaves to records.
@@ -229,18 +236,12 @@ pub enum ChainError {
         expected: u32,
     },
     /// Something in a batch is no record of this version.
-    #[error("record {record} of the batch that ends with entry {number} is none of this version")]
+    #[error("record {record} of the batch in entry {number} is none of this version")]
     Record {
-        /// The number of its last entry.
+        /// The number of the entry where it ends, or where it is seen that it is none.
         number: u64,
         /// Which record.
         record: usize,
-    },
-    /// The parts of a batch are longer together than a reader takes.
-    #[error("the batch that goes on with entry {number} is longer than {CHAINED_BATCH_MAX} bytes")]
-    TooLong {
-        /// The number of the entry.
-        number: u64,
     },
     /// Nothing is said of the owner yet: a chain is read from a takeover on.
     #[error("entry {number} is of no term that is known: read from the takeover of term {term} on")]
@@ -383,13 +384,13 @@ pub struct Chain {
     /// What came of a batch whose last part has not: how many parts of how many, and of which
     /// epoch.
     parts: Option<(u32, u32, Epoch)>,
-    pieces: Vec<u8>,
+    pieces: Pieces,
 }
 
 impl Chain {
     /// A chain that goes on at this place.
     pub fn at(place: ChainPlace) -> Self {
-        Chain { place, parts: None, pieces: Vec::new() }
+        Chain { place, parts: None, pieces: Pieces::default() }
     }
 
     /// Where it goes on.
@@ -416,23 +417,17 @@ impl Chain {
             Body::Still => Followed::Still,
             Body::Checkpoint(ref named) => Followed::Checkpoint(named.clone()),
             Body::Epochs { part, parts } => {
-                let so_far = if part == 0 { &[] } else { &self.pieces[..] };
-                if so_far.len() + records.len() > CHAINED_BATCH_MAX {
-                    return Err(ChainError::TooLong { number });
+                if part == 0 {
+                    self.pieces = Pieces::default();
                 }
-                if part + 1 < parts {
-                    self.pieces.extend_from_slice(records);
-                    Followed::Part
-                } else {
-                    let whole;
-                    let all = if so_far.is_empty() {
-                        records
-                    } else {
-                        whole = [so_far, records].concat();
-                        &whole
-                    };
-                    let records = split(all).map_err(|record| ChainError::Record { number, record })?;
+                let is_last = part + 1 >= parts;
+                let taken = self.pieces.take(records, is_last);
+                taken.map_err(|record| ChainError::Record { number, record })?;
+                if is_last {
+                    let records = std::mem::take(&mut self.pieces).records;
                     Followed::Epochs(Gathered { epoch: head.epoch, time: head.time, records })
+                } else {
+                    Followed::Part
                 }
             }
         };
@@ -514,7 +509,7 @@ impl Chain {
         }
         (place.epoch, place.time) = (head.epoch, place.time.max(head.time));
         self.parts = None;
-        self.pieces = Vec::new();
+        self.pieces = Pieces::default();
     }
 
     /// Writes the entry that comes next, and goes on behind it.
@@ -561,8 +556,8 @@ impl Chain {
     /// The entries of a batch, each of at most `entry_bytes_max` bytes.
     ///
     /// # Panics
-    /// If `entry_bytes_max` is less than [`ENTRY_BYTES_MIN`], the batch is longer than
-    /// [`CHAINED_BATCH_MAX`], or its epoch is not later than the last.
+    /// If `entry_bytes_max` is less than [`ENTRY_BYTES_MIN`], a record is longer than
+    /// [`CHAINED_RECORD_MAX`], or the epoch is not later than the last.
     pub fn append(
         &mut self,
         epoch: Epoch,
@@ -571,45 +566,110 @@ impl Chain {
         entry_bytes_max: usize,
     ) -> Vec<Vec<u8>> {
         assert!(entry_bytes_max >= ENTRY_BYTES_MIN, "an entry has room for some of a batch");
-        let mut all = Vec::with_capacity(records.iter().map(|record| LENGTH + record.len()).sum());
-        for record in records {
-            let length = u32::try_from(record.len()).expect("a-record-fits-a-batch: of 16 MiB at most");
-            all.extend_from_slice(&length.to_le_bytes());
-            all.extend_from_slice(record);
-        }
-        assert!(all.len() <= CHAINED_BATCH_MAX, "readable-when-sealed: a batch of {} bytes", all.len());
         let time = time.max(self.place.time);
-        let pieces: Vec<&[u8]> =
-            if all.is_empty() { vec![&[]] } else { all.chunks(room(entry_bytes_max)).collect() };
-        let parts = pieces.len() as u32;
-        let mut entries = Vec::with_capacity(pieces.len());
-        for (part, piece) in (0..).zip(pieces) {
-            let (term, body) = (self.place.term, Body::Epochs { part, parts });
-            let entry = self.write(term, epoch, time, body, piece);
+        let room = room(entry_bytes_max);
+        let bytes: usize = records.iter().map(|record| LENGTH + record.len()).sum();
+        let parts = bytes.div_ceil(room).max(1);
+        let parts = u32::try_from(parts).expect("any-epoch-leaves: 16 TiB fit the shortest entries");
+        let (mut entries, mut piece) =
+            (Vec::with_capacity(parts as usize), Vec::with_capacity(room.min(bytes)));
+        let mut put = |chain: &mut Chain, piece: &mut Vec<u8>| {
+            let (term, body) = (chain.place.term, Body::Epochs { part: entries.len() as u32, parts });
+            let entry = chain.write(term, epoch, time, body, piece);
             debug_assert!(entry.len() <= entry_bytes_max, "an entry keeps to its bound");
             entries.push(entry);
+            piece.clear();
+        };
+        for record in records {
+            let length = record.len();
+            assert!(length <= CHAINED_RECORD_MAX, "readable-when-sealed: a record of {length} bytes");
+            for mut bytes in [&(length as u32).to_le_bytes()[..], record] {
+                while !bytes.is_empty() {
+                    if piece.len() == room {
+                        put(self, &mut piece);
+                    }
+                    let (now, later) = bytes.split_at(bytes.len().min(room - piece.len()));
+                    piece.extend_from_slice(now);
+                    bytes = later;
+                }
+            }
         }
+        put(self, &mut piece);
         entries
     }
 }
 
-/// The records that lie one behind another.
-///
-/// # Errors
-/// Which of them is none.
-fn split(mut bytes: &[u8]) -> Result<Vec<Box<[u8]>>, usize> {
-    let mut records = Vec::new();
-    while !bytes.is_empty() {
-        let at = records.len();
-        let (length, rest) = bytes.split_first_chunk::<LENGTH>().ok_or(at)?;
-        let (record, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or(at)?;
-        if let None | Some(Record::Epoch(_)) = Record::read(record) {
-            return Err(at);
+/// What came of a batch whose last part has not.
+#[derive(Clone, Debug, Default)]
+struct Pieces {
+    /// Records that are whole.
+    records: Vec<Box<[u8]>>,
+    /// The begin of the next one, with its length.
+    rest: Vec<u8>,
+}
+
+impl Pieces {
+    /// Takes over the next piece. With the last one all records are whole.
+    ///
+    /// # Errors
+    /// Which record is none; then nothing was taken over.
+    fn take(&mut self, piece: &[u8], is_last: bool) -> Result<(), usize> {
+        let (records, rest) = (self.records.len(), self.rest.len());
+        let mut ended = None;
+        let taken = self.try_take(piece, &mut ended);
+        let at = self.records.len();
+        if taken.is_some() && (self.rest.is_empty() || !is_last) {
+            return Ok(());
         }
-        records.push(record.into());
-        bytes = rest;
+        self.records.truncate(records);
+        self.rest = ended.unwrap_or_else(|| std::mem::take(&mut self.rest));
+        self.rest.truncate(rest);
+        Err(at)
     }
-    Ok(records)
+
+    /// Takes over records up to one that is none. What was under way goes to `ended` if the piece
+    /// ends it.
+    fn try_take(&mut self, mut piece: &[u8], ended: &mut Option<Vec<u8>>) -> Option<()> {
+        while !piece.is_empty() {
+            if self.rest.is_empty()
+                && let Some((record, later)) = split_record(piece)
+            {
+                self.put(record)?;
+                piece = later;
+                continue;
+            }
+            let length = self.rest.first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize);
+            if length > CHAINED_RECORD_MAX {
+                return None;
+            }
+            let (now, later) = piece.split_at(piece.len().min(LENGTH + length - self.rest.len()));
+            self.rest.extend_from_slice(now);
+            piece = later;
+            let rest = std::mem::take(&mut self.rest);
+            match split_record(&rest).map(|(record, _)| self.put(record)) {
+                None => self.rest = rest,
+                Some(put) => {
+                    ended.get_or_insert(rest);
+                    put?;
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn put(&mut self, record: &[u8]) -> Option<()> {
+        if let None | Some(Record::Epoch(_)) = Record::read(record) {
+            return None;
+        }
+        self.records.push(record.into());
+        Some(())
+    }
+}
+
+/// The first of records that lie one behind another, if all of it is there.
+fn split_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<LENGTH>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
 #[cfg(test)]
