@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod sentences;
+
 /// Columns of prose: documents and comments. Code has rustfmt's 110.
 const COLUMNS_MAX: usize = 100;
 /// Lines of a function, signature and closing brace included.
