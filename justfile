@@ -13,7 +13,7 @@ check:
     cargo clippy --workspace --all-targets -- -D warnings
     cargo test -p freehold --test it -- tidy architecture readme guide
 
-# Everything that must hold before a change lands: about twenty minutes on two cores
+# Everything that must hold before a change lands: about a quarter of an hour on two cores
 ci:
     .ci/run
 
