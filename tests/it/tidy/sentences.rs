@@ -7,7 +7,7 @@ use super::{refuse, root};
 const WORDS_MAX: usize = 25;
 
 /// The documents that are held to it.
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
@@ -17,6 +17,7 @@ const DOCUMENTS: [&str; 9] = [
     "docs/GUIDE.md",
     "docs/METRICS.md",
     "docs/OPERATE.md",
+    "docs/STYLE.md",
 ];
 
 /// The paragraphs of a document and the points of its lists, each with its first line. Tables,
