@@ -52,8 +52,9 @@ pub struct GateConfig {
 pub enum Workers {
     /// This many, on any CPU of the process. They give way to shards: they run at nice 10.
     Shared(usize),
-    /// One on each of these CPUs. Leave them out of the shards' own, or a shard and a worker take
-    /// turns there; the shard then does not spin.
+    /// One on each of these CPUs, and on any of them the thread that passes messages on. Leave them
+    /// out of the shards' own, or a shard and a worker take turns there; the shard then does not
+    /// spin.
     OnCpus(Vec<usize>),
 }
 

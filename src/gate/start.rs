@@ -179,9 +179,14 @@ fn spawn<A: Actor, V: Verifier<A>>(
     }
     drop(ready);
     let (state, workers) = (state.clone(), threads.len());
-    let (allowed, is_unordered) = (state.shared.allowed.clone(), flaw::is_unordered());
+    let is_unordered = flaw::is_unordered();
+    // Beside the workers, if they are to leave the shards alone: it answers each claim.
+    let cpus = match &state.config.workers {
+        Workers::OnCpus(cpus) => cpus.clone(),
+        Workers::Shared(_) => state.shared.allowed.clone(),
+    };
     let pass = move || {
-        drop(leave_inherited_cpu(allowed));
+        drop(leave_inherited_cpu(cpus));
         bring_on(&state, &handle, workers, is_unordered);
     };
     let passing = spawn_thread("freehold-passing".into(), Box::new(pass));

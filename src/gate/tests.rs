@@ -658,22 +658,45 @@ fn a_gate_that_cannot_be_is_refused() {
     assert!(runtime.stats().gates.is_empty());
 }
 
+/// The CPUs that the calling thread may run on.
+fn here() -> Vec<usize> {
+    let here = rustix::thread::sched_getaffinity(None).expect("it runs somewhere");
+    (0..CpuSet::MAX_CPU).filter(|cpu| here.is_set(*cpu)).collect()
+}
+
+/// Tells where the thread runs that wakes it.
+struct Whence(Sender<Vec<usize>>);
+
+impl Wake for Whence {
+    fn wake(self: Arc<Self>) {
+        self.0.send(here()).expect("the test listens");
+    }
+}
+
+/// The thread that passes messages on ran on any CPU, on those of shards as well.
 #[test]
-fn workers_run_on_cpus_of_their_own() {
+fn a_gate_runs_on_cpus_of_its_own() {
     let cpu = crate::topology::Topology::of_this_process().expect("it is known").cpus()[0].id;
     let (seen, cpus) = mpsc::channel();
     let runtime = Runtime::<Accounts>::start(Config { shards: Shards::Count(1), ..Config::default() });
     let runtime = runtime.expect("it starts");
-    let make = move || {
-        let here = rustix::thread::sched_getaffinity(None).expect("it runs somewhere");
-        seen.send((0..CpuSet::MAX_CPU).filter(|cpu| here.is_set(*cpu)).collect()).expect("the test listens");
-        Toy {
-            told: mpsc::channel().0,
-            leave: Arc::new(Mutex::new(mpsc::channel().1)),
-            is_fatal: Arc::default(),
+    let (leave, leaves) = mpsc::channel();
+    let leaves = Arc::new(Mutex::new(leaves));
+    let (told, _batches) = mpsc::channel();
+    let make = {
+        let seen = seen.clone();
+        move || {
+            seen.send(here()).expect("the test listens");
+            Toy { told: told.clone(), leave: leaves.clone(), is_fatal: Arc::default() }
         }
     };
     let config = GateConfig { workers: Workers::OnCpus(vec![cpu]), ..GateConfig::default() };
-    drop(runtime.gate(config, make).expect("it opens"));
-    assert_eq!(cpus.recv(), Ok(vec![cpu]), "and not where others may run");
+    let gate = runtime.gate(config, make).expect("it opens");
+    assert_eq!(cpus.recv(), Ok(vec![cpu]), "the worker, and not where others may run");
+    let mut asked = gate.ask(claim(1, Kind::Good));
+    let waker = Waker::from(Arc::new(Whence(seen)));
+    assert!(Pin::new(&mut asked).poll(&mut Context::from_waker(&waker)).is_pending(), "it has no leave yet");
+    leave.send(()).expect("the worker lives");
+    assert_eq!(cpus.recv_timeout(PATIENCE), Ok(vec![cpu]), "the thread that answers");
+    assert_eq!(asked.wait(), Ok(coins(1)));
 }
