@@ -3,17 +3,25 @@
 //!
 //! ```text
 //! cargo bench -p freehold-private --bench private
+//! cargo bench -p freehold-private --bench private -- plain        the last, alone
 //! ```
 //! Proving and verifying are timed by the thread's CPU time, the least of some rounds, so that a
 //! busy machine shows less. What a shard does is its own count of busy time. Latencies are of the
 //! clock on the wall. The work is checked: every payment is made, and the public books balance.
+//!
+//! Plain asks are those of a task of the shard, beside which the shard does what claims ask of it.
+//! The shard has a CPU, and another has all else that is private: the gate's threads, and the
+//! thread that hands claims over. Rounds with claims and without take turns, in the same places.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use freehold::{Config, Gate, GateConfig, LogConfig, Runtime, Shards};
+use freehold::{Config, Gate, GateConfig, Local, LogConfig, Runtime, Shards, Workers, glommio};
 use freehold_private::{
     Account, AuditorSecret, Books, Checker, Claim, Guard, Ledger, Message, Secret, Submission, Terms, Wallet,
 };
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
 /// What each account begins with.
@@ -95,9 +103,9 @@ struct Bank {
 }
 
 impl Bank {
-    fn new(prover: &Prover, runtime: Runtime<Ledger>, wallets: u64) -> Bank {
+    fn new(prover: &Prover, runtime: Runtime<Ledger>, gate: GateConfig, wallets: u64) -> Bank {
         let terms = prover.terms.clone();
-        let gate = runtime.gate(GateConfig::default(), move || Guard::new(terms.clone())).expect("it opens");
+        let gate = runtime.gate(gate, move || Guard::new(terms.clone())).expect("it opens");
         let wallets: Vec<_> = (1..=wallets).map(|id| prover.wallet(id)).collect();
         let bank = Bank { runtime, gate, wallets };
         bank.make(bank.wallets.iter().map(Wallet::open));
@@ -203,8 +211,57 @@ impl Bank {
         println!("latency, {in_flight:3} in flight: {}", quantiles(&mut taken));
     }
 
-    /// Plain deposits, one after the other, alone and beside full private load.
-    fn plain(&self, asks: usize, each: usize) {
+    /// What plain deposits take, one after the other: a task of the shard lets the shard do what
+    /// else there is, and asks, `asks` times and for as long as there are claims to be made.
+    fn plain_on_shard(&self, asks: usize, claims: Vec<Claim>) -> Taken {
+        let is_made = Arc::new(AtomicBool::new(claims.is_empty()));
+        let (is_over, key) = (is_made.clone(), self.wallets[0].public());
+        let task = move |local: Local<Ledger>| {
+            let is_over = is_over.clone();
+            async move {
+                let mut taken = Vec::with_capacity(1 << 21);
+                while taken.len() < asks || !is_over.load(Ordering::Relaxed) {
+                    let begun = Instant::now();
+                    glommio::executor().yield_task_queue_now().await;
+                    let message = Message::Deposit { account: 1, key, amount: 0 };
+                    local.ask(message).await.expect("it is open");
+                    taken.push(begun.elapsed());
+                }
+                taken
+            }
+        };
+        let asking = self.runtime.on_each_shard(task);
+        self.make(claims.into_iter());
+        is_made.store(true, Ordering::Relaxed);
+        Taken::of(asking.wait().remove(0).expect("the task ends"))
+    }
+
+    /// Rounds of plain asks alone and beside full private load, in turns.
+    fn plain(&self, rounds: usize, asks: usize, each: usize) {
+        let [mut alone, mut beside] = [const { Vec::new() }; 2];
+        for _ in 0..rounds {
+            let claims = self.claims(each);
+            alone.push(self.plain_on_shard(asks, Vec::new()));
+            beside.push(self.plain_on_shard(1, claims));
+        }
+        let [alone, beside] =
+            [("alone", alone), ("beside full private load", beside)].map(|(name, taken)| {
+                let [p50, p99, rare, most] =
+                    [0, 1, 2, 3].map(|at| median(taken.iter().map(|taken| taken.quantiles[at]).collect()));
+                let asks = median(taken.iter().map(|taken| taken.asks).collect());
+                println!(
+                    "plain asks {name}: p50 {p50:?}, p99 {p99:?}, p99.9 {rare:?}, most {most:?} of {asks}"
+                );
+                [p50, p99, rare].map(|time| time.as_secs_f64())
+            });
+        let [p50, p99, rare] = [0, 1, 2].map(|at| beside[at] / alone[at]);
+        println!("  {p50:.2}, {p99:.2} and {rare:.2} times those alone; medians of {rounds} rounds");
+        self.check_books();
+    }
+
+    /// Plain deposits of a thread, one after the other, alone and beside full private load, where
+    /// each thread runs as it comes.
+    fn plain_of_thread(&self, asks: usize, each: usize) {
         let ask = |asks: usize, goes_on: &dyn Fn() -> bool| {
             let mut taken = Vec::new();
             let (handle, key) = (self.runtime.handle(), self.wallets[0].public());
@@ -216,15 +273,55 @@ impl Bank {
             }
             taken
         };
-        println!("plain asks alone: {}", quantiles(&mut ask(asks, &|| true)));
+        println!("plain asks of a thread alone: {}", quantiles(&mut ask(asks, &|| true)));
         let claims = self.claims(each);
         let mut taken = std::thread::scope(|scope| {
             let load = scope.spawn(|| self.make(claims.into_iter()));
             ask(usize::MAX, &|| !load.is_finished())
         });
-        println!("plain asks beside full private load: {}", quantiles(&mut taken));
+        println!("plain asks of a thread beside full private load: {}", quantiles(&mut taken));
         self.check_books();
     }
+}
+
+/// What the asks of a round took.
+struct Taken {
+    /// p50, p99, p99.9, and the most.
+    quantiles: [Duration; 4],
+    asks: usize,
+}
+
+impl Taken {
+    fn of(mut taken: Vec<Duration>) -> Taken {
+        taken.sort_unstable();
+        let last = taken.len() - 1;
+        let at = |of_thousand: usize| taken[(taken.len() * of_thousand / 1000).min(last)];
+        Taken { quantiles: [at(500), at(990), at(999), taken[last]], asks: taken.len() }
+    }
+}
+
+fn median<T: Ord + Copy>(mut all: Vec<T>) -> T {
+    all.sort_unstable();
+    all[all.len() / 2]
+}
+
+/// The CPUs that this thread may run on.
+fn cpus() -> Vec<usize> {
+    let allowed = sched_getaffinity(None).expect("it runs somewhere");
+    (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect()
+}
+
+/// A shard on a CPU, and its gate and this thread on another.
+fn apart(prover: &Prover, wallets: u64) -> Option<Bank> {
+    let [on_shard, private, ..] = cpus()[..] else { return None };
+    let config = Config { shards: Shards::OnCpus(vec![on_shard]), ..Config::default() };
+    let gate = GateConfig { workers: Workers::OnCpus(vec![private]), ..GateConfig::default() };
+    let bank = Bank::new(prover, Runtime::start(config).expect("it starts"), gate, wallets);
+    // Last: where the process may run is where its main thread may.
+    let mut place = CpuSet::new();
+    place.set(private);
+    sched_setaffinity(None, &place).expect("it is allowed there");
+    Some(bank)
 }
 
 fn quantiles(taken: &mut [Duration]) -> String {
@@ -238,21 +335,36 @@ fn quantiles(taken: &mut [Duration]) -> String {
 
 fn main() {
     let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let is_plain_only = std::env::args().any(|argument| argument == "plain");
     let auditor = AuditorSecret::random();
     let terms = Terms::new([7; 32], auditor.public()).expect("a key");
     let prover = Prover { checker: Checker::new(terms.clone()), terms };
+    let (wallets, each) = if is_bench { (64, 16) } else { (3, 2) };
+    if !is_plain_only {
+        everywhere(&prover, is_bench, wallets, each);
+    }
+    // It binds this thread, so it is the last.
+    match apart(&prover, wallets) {
+        Some(bank) if is_bench => bank.plain(9, 200_000, each / 2),
+        Some(bank) => bank.plain(1, 10, each),
+        None => println!("plain asks: there is no second CPU for what is private"),
+    }
+}
+
+/// All but the plain asks of a task, with threads where they come to run.
+fn everywhere(prover: &Prover, is_bench: bool, wallets: u64, each: usize) {
     let (largest, rounds) = if is_bench { (256, 5) } else { (4, 1) };
     prover.alone(largest, rounds);
     let config = || Config { shards: Shards::Count(1), ..Config::default() };
-    let (wallets, each) = if is_bench { (64, 16) } else { (3, 2) };
-    let bank = Bank::new(&prover, Runtime::start(config()).expect("it starts"), wallets);
+    let runtime = Runtime::start(config()).expect("it starts");
+    let bank = Bank::new(prover, runtime, GateConfig::default(), wallets);
     bank.on_shards(each, "in memory, one shard");
     for in_flight in [1, 16, 256].into_iter().take(if is_bench { 3 } else { 1 }) {
         bank.latency(in_flight, 1);
     }
-    bank.plain(if is_bench { 20_000 } else { 10 }, each);
+    bank.plain_of_thread(if is_bench { 20_000 } else { 10 }, each);
     let directory = tempfile::tempdir().expect("there is room");
-    let log = LogConfig::at(directory.path());
-    let bank = Bank::new(&prover, Runtime::open(config(), log).expect("it opens"), wallets);
+    let runtime = Runtime::open(config(), LogConfig::at(directory.path())).expect("it opens");
+    let bank = Bank::new(prover, runtime, GateConfig::default(), wallets);
     bank.on_shards(each, "logged, one shard");
 }
