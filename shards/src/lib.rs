@@ -13,6 +13,7 @@ mod actor;
 mod counters;
 mod epoch;
 mod fault;
+mod in_place;
 mod key;
 pub mod log;
 mod object;

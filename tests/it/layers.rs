@@ -12,7 +12,7 @@ use std::path::Path;
 type Layers = &'static str;
 
 const SHARDS: Layers = "
-    counters fault key object panics placement prefetch sync tally time
+    counters fault in_place key object panics placement prefetch sync tally time
     epoch
     log | store
     actor

@@ -133,6 +133,14 @@ impl<A: Actor> RunState<A> {
         Target { id, hash: Some(hash), slot, access, is_reserved, saved: false }
     }
 
+    /// The same for an object of a pair; with whether somebody waited for it lately.
+    #[inline(always)]
+    pub(crate) fn found_of_pair(&self, id: A::Id, access: Access) -> (Target<A::Id>, bool) {
+        let hash = self.partition.hash(&id);
+        let (slot, is_reserved, is_warm) = self.partition.find_of_pair(hash, &id);
+        (Target { id, hash: Some(hash), slot, access, is_reserved, saved: false }, is_warm)
+    }
+
     #[inline(always)]
     pub(crate) fn find_one(&self, target: &mut Target<A::Id>) {
         let hash = self.partition.hash(&target.id);

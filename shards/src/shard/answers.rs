@@ -2,6 +2,7 @@
 
 use crate::actor::Actor;
 use crate::actor::outcome::{Failure, Outcome, ReturnAddress};
+use crate::in_place;
 use crate::log::record::SendId;
 use crate::shard::engine::Engine;
 use crate::transaction::Transaction;
@@ -26,10 +27,10 @@ impl<A: Actor> Engine<A> {
                 failed(message(), outcome, effects);
             }
             ReturnAddress::Shard { shard, call } if shard != self.run.shard && !self.holds() => {
-                effects.outboxes[shard.index()].push_back(Envelope::Answer { call, outcome });
+                effects.send(shard, || Envelope::Answer { call, outcome });
             }
             ReturnAddress::Outside { .. } | ReturnAddress::Shard { .. } => {
-                effects.answers.push((to, outcome))
+                in_place::push(&mut effects.answers, || (to, outcome));
             }
             ReturnAddress::Batch { batch, entry } => self.batches.answer(batch, entry, outcome, effects),
         }
@@ -45,8 +46,7 @@ impl<A: Actor> Engine<A> {
     ) {
         // Most are asked from outside.
         if let to @ ReturnAddress::Outside { .. } = transaction.answer_to {
-            effects.answers.push((to, outcome));
-            return;
+            return in_place::push(&mut effects.answers, || (to, outcome));
         }
         let message = || transaction.message.as_ref().expect("a transaction under way has its message");
         self.answer(transaction.answer_to, message, outcome, effects);
@@ -68,7 +68,7 @@ impl<A: Actor> Engine<A> {
         if sender_shard == self.run.shard {
             journal.delivered(send_id, epoch, &self.run.epoch_state);
         } else {
-            effects.outboxes[sender_shard.index()].push_back(Envelope::Delivered { send_id, epoch });
+            effects.send(sender_shard, || Envelope::Delivered { send_id, epoch });
         }
     }
 }

@@ -25,10 +25,11 @@ use crate::object::{Access, OwnerId, Ownership};
 use crate::placement::ShardIndex;
 use crate::shard::engine::{CallSite, Engine, Prepared, Reason, RunOutcome, Start};
 use crate::store::slot::{NO_SLOT, SlotIndex};
+use crate::transaction::carried::Carried;
 use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
 use crate::transaction::pieces::Piece;
-use crate::transaction::{Carried, Transaction, TransactionEnd};
+use crate::transaction::{Transaction, TransactionEnd};
 
 /// How much memory for records an unused transaction keeps.
 const RECORDS_KEPT: usize = 4096;
@@ -141,9 +142,9 @@ impl<A: Actor> Engine<A> {
     /// Keeps a transaction for its memory.
     pub(super) fn keep_spare(&mut self, mut transaction: Box<Transaction<A>>) {
         transaction.message = None;
-        match transaction.objects.as_mut_slice() {
-            [one, other] => (one.state, other.state) = (None, None),
-            _ => transaction.objects.clear(),
+        match transaction.objects.two_mut() {
+            Some((one, other)) => (one.state, other.state) = (None, None),
+            None => transaction.objects.clear(),
         }
         if Self::HAS_PIECES {
             transaction.pieces.clear();
@@ -173,7 +174,7 @@ impl<A: Actor> Engine<A> {
         } else {
             // Until it comes back here they may have other slots.
             transaction.objects.iter_mut().for_each(|object| object.slot = NO_SLOT);
-            effects.outboxes[first.index()].push_back(Envelope::Lock(transaction));
+            effects.send(first, || Envelope::Lock(transaction));
         }
     }
 
@@ -305,12 +306,8 @@ impl<A: Actor> Engine<A> {
         if let Some(journal) = &self.journal {
             transaction.seen = transaction.seen.max(journal.shown());
         }
-        let epoch = doubted_in(epoch);
-        match self.in_doubt.back_mut() {
-            Some((of, transactions)) if *of == epoch => *transactions += 1,
-            _ => self.in_doubt.push_back((epoch, 1)),
-        }
-        effects.outboxes[next.index()].push_back(Envelope::Lock(transaction));
+        self.in_doubt.passed_on(doubted_in(epoch));
+        effects.send(next, || Envelope::Lock(transaction));
     }
 
     /// A message that may not have what it needs.
@@ -318,28 +315,6 @@ impl<A: Actor> Engine<A> {
     fn refused(&mut self, error: AccessError<A::Id>) -> AskError<A::Error> {
         self.run.counters.aborted += 1;
         AskError::Aborted(error.into())
-    }
-
-    /// A transaction that this shard passed on in `epoch` has come back.
-    #[inline(always)]
-    pub(super) fn came_back(&mut self, epoch: Epoch) {
-        let is_only = self.in_doubt.len() == 1;
-        match self.in_doubt.front_mut() {
-            Some((of, transactions)) if *of == epoch && *transactions > 1 => *transactions -= 1,
-            Some((of, _)) if *of == epoch && is_only => self.in_doubt.clear(),
-            _ => self.last_came_back(epoch),
-        }
-    }
-
-    /// The same if it may have been the last of its epoch.
-    #[inline(never)]
-    fn last_came_back(&mut self, epoch: Epoch) {
-        let place = self.in_doubt.iter_mut().find(|(of, _)| *of == epoch);
-        let (_, transactions) = place.expect("what comes back was passed on");
-        *transactions -= 1;
-        while self.in_doubt.front().is_some_and(|(_, transactions)| *transactions == 0) {
-            self.in_doubt.pop_front();
-        }
     }
 
     /// The last participant: everything is locked, and everything is here.
@@ -488,7 +463,7 @@ impl<A: Actor> Engine<A> {
         let Some(mut transaction) = self.apply_pair(transaction, effects) else { return };
         let at_home = transaction.at_home(self.run.shard);
         let is_committed = matches!(transaction.end, Some(TransactionEnd::Committed(_)));
-        self.came_back(transaction.objects[at_home.start].passed_in);
+        self.in_doubt.came_back(transaction.objects[at_home.start].passed_in);
         if Self::HAS_PIECES && is_committed {
             let is_local = fault::is_on(Fault::ApplyLocally);
             let epoch = if is_local { self.run.epoch_state.epoch } else { transaction.epoch };
@@ -542,9 +517,9 @@ impl<A: Actor> Engine<A> {
         effects: &mut Effects<A>,
     ) {
         match transaction.before(at_home) {
-            Some(before) => effects.outboxes[before.index()].push_back(Envelope::Apply(transaction)),
+            Some(before) => effects.send(before, || Envelope::Apply(transaction)),
             None if transaction.origin == self.run.shard => self.finish(transaction, effects),
-            None => effects.outboxes[transaction.origin.index()].push_back(Envelope::Finish(transaction)),
+            None => effects.send(transaction.origin, || Envelope::Finish(transaction)),
         }
     }
 

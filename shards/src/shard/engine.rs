@@ -28,6 +28,7 @@ use crate::placement::{Router, ShardIndex};
 use crate::prefetch::Prefetch;
 use crate::shard::actions::Actions;
 use crate::shard::batches::Batches;
+use crate::shard::in_doubt::InDoubt;
 use crate::shard::journal::Journal;
 #[cfg(test)]
 use crate::shard::pair::WrittenBack;
@@ -142,9 +143,8 @@ pub(crate) struct Engine<A: Actor> {
     /// What the program does for objects of this shard.
     pub(super) actions: Actions<A>,
     pub(crate) locks: Locks<A>,
-    /// Transactions that this shard passed on and that have not come back, counted by the epoch it
-    /// was then; oldest first.
-    pub(crate) in_doubt: VecDeque<(Epoch, usize)>,
+    /// Transactions that this shard passed on and that have not come back.
+    pub(crate) in_doubt: InDoubt,
     /// Old states of objects.
     pub(crate) versions: Versions<A::State>,
     /// The way of a checkpoint through the objects.
@@ -188,7 +188,7 @@ impl<A: Actor> Engine<A> {
             running: Arc::default(),
             actions: Actions::new(),
             locks: Locks::new(),
-            in_doubt: VecDeque::new(),
+            in_doubt: InDoubt::default(),
             versions: Versions::new(),
             walk: Walk::new(),
             publications: 0,

@@ -68,7 +68,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         mvcc.epochs().advance(journal.recorded);
         *epoch_state = mvcc.epochs().state();
         let mut closed = Epoch(epoch_state.epoch.0 - 1);
-        if let Some((oldest, _)) = in_doubt.front()
+        if let Some(oldest) = in_doubt.oldest()
             && !fault::is_on(Fault::CloseInDoubt)
         {
             closed = closed.min(Epoch(oldest.0 - 1));

@@ -16,6 +16,7 @@ mod commit;
 mod coordinator;
 mod due;
 mod engine;
+mod in_doubt;
 pub(crate) mod journal;
 mod logging;
 pub(crate) mod pair;

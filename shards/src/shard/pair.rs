@@ -28,6 +28,7 @@ use crate::actor::outcome::ReturnAddress;
 use crate::actor::run::CommitWork;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
+use crate::in_place::{clone_into, take_into};
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
 use crate::placement::ShardIndex;
 use crate::shard::coordinator::doubted_in;
@@ -35,10 +36,11 @@ use crate::shard::engine::{CallSite, Engine, Prepared, RunOutcome, Start};
 #[cfg(test)]
 use crate::store::partition::Partition;
 use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
+use crate::transaction::carried::Carried;
 use crate::transaction::effects::Effects;
 use crate::transaction::message::Envelope;
 use crate::transaction::pieces::Piece;
-use crate::transaction::{Carried, Transaction, TransactionEnd};
+use crate::transaction::{Transaction, TransactionEnd};
 
 /// How often a transaction gives a lock back that it waited for. Then it keeps it, so that it does
 /// not wait for ever.
@@ -72,12 +74,10 @@ impl<Id: ObjectId> Pair<'_, Id> {
         transaction: &'b mut Transaction<A>,
         shard: ShardIndex,
     ) -> [&'b mut Carried<A>; 2] {
-        if transaction.objects.len() != 2 {
+        if transaction.objects.two_mut().is_none() {
             self.make_room(transaction);
         }
-        let [lower, higher] = transaction.objects.as_mut_slice() else {
-            unreachable!("there are two places now")
-        };
+        let (lower, higher) = transaction.objects.two_mut().expect("there are two places now");
         if self.home < shard { [higher, lower] } else { [lower, higher] }
     }
 
@@ -168,7 +168,7 @@ impl<A: Actor> Engine<A> {
         self.run.counters.spanning += 1;
         self.in_flight += 1;
         // In place: what is returned and caught is copied twice.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| mine.state = slot.state.clone())) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| clone_into(&slot.state, &mut mine.state))) {
             return self.not_copied(transaction, usize::from(is_higher), payload, effects);
         }
         if fault::is_on(Fault::EarlyRelease) {
@@ -204,9 +204,7 @@ impl<A: Actor> Engine<A> {
     pub(super) fn begin_pair(&mut self, mut transaction: Box<Transaction<A>>, effects: &mut Effects<A>) {
         let _path = fault::on_pairs_path();
         let place = usize::from(transaction.is_reverse);
-        let [lower, higher] = transaction.objects.as_mut_slice() else {
-            unreachable!("a pair has two objects")
-        };
+        let (lower, higher) = transaction.objects.two_mut().expect("a pair has two objects");
         let (here, next) = if place == 0 { (lower, higher.home) } else { (higher, lower.home) };
         let slot = self.run.partition.slot_mut(here.slot);
         take(slot, here.id, here.access, self.run.counters.consensus);
@@ -247,17 +245,19 @@ impl<A: Actor> Engine<A> {
     ) -> Option<Box<Transaction<A>>> {
         let _path = fault::on_pairs_path();
         let (shard, is_reverse) = (self.run.shard, transaction.is_reverse);
-        let [lower, higher] = transaction.objects.as_mut_slice() else { return Some(transaction) };
+        let Some((lower, higher)) = transaction.objects.two_mut() else { return Some(transaction) };
         let (guest, here) = if is_reverse { (higher, lower) } else { (lower, higher) };
         if guest.home == shard || here.home != shard {
             return Some(transaction);
         }
-        let target = self.run.found(here.id, here.access);
+        let (target, is_warm) = self.run.found_of_pair(here.id, here.access);
         here.slot = target.slot;
         if !target.is_clear() {
             return Some(transaction);
         }
-        self.run.partition.slot_mut(target.slot).cool_down(self.run.counters.consensus);
+        if is_warm {
+            self.run.partition.slot_mut(target.slot).cool_down(self.run.counters.consensus);
+        }
         if let Some(journal) = &mut self.journal {
             journal.lent.clear();
         }
@@ -280,7 +280,7 @@ impl<A: Actor> Engine<A> {
         // By reference, and not as what a function returns: the state is copied once, not thrice.
         let slot = self.run.partition.slot_mut(lent);
         (guest.ownership, guest.is_written) = (slot.ownership(), others[0].saved);
-        guest.state = slot.state.take();
+        take_into(&mut slot.state, &mut guest.state);
         if Self::HAS_PIECES {
             self.take_back_pieces(&mut transaction.pieces);
         }
@@ -293,7 +293,7 @@ impl<A: Actor> Engine<A> {
         if fault::is_on(Fault::CommitEarly) {
             transaction.epoch = passed_in;
         }
-        effects.outboxes[back.index()].push_back(Envelope::Apply(transaction));
+        effects.send(back, || Envelope::Apply(transaction));
         None
     }
 
@@ -315,7 +315,7 @@ impl<A: Actor> Engine<A> {
             return Some(transaction);
         }
         let (shard, epoch) = (self.run.shard, transaction.epoch);
-        let [lower, higher] = transaction.objects.as_mut_slice() else { return Some(transaction) };
+        let Some((lower, higher)) = transaction.objects.two_mut() else { return Some(transaction) };
         let (here, there) = if lower.home == shard { (lower, higher) } else { (higher, lower) };
         let slot = self.run.partition.slot_mut(here.slot);
         let is_plain = !here.is_written || slot.state.is_some() && here.state.is_some();
@@ -336,7 +336,7 @@ impl<A: Actor> Engine<A> {
         let slot = self.run.partition.slot_mut(here.slot);
         if here.is_written {
             slot.set_ownership(here.ownership);
-            slot.state = here.state.take();
+            take_into(&mut here.state, &mut slot.state);
             slot.stamp(if fault::is_on(Fault::ApplyLocally) { self.run.epoch_state.epoch } else { epoch });
         } else {
             here.state = None;
@@ -346,7 +346,7 @@ impl<A: Actor> Engine<A> {
         if !fault::is_on(Fault::EarlyRelease) && slot.unlock_for_next() {
             self.locks.grant(&mut self.run.partition, here.slot, transaction.message.as_ref());
         }
-        self.came_back(here.passed_in);
+        self.in_doubt.came_back(here.passed_in);
         if transaction.origin == shard {
             if let Some(TransactionEnd::Committed(kept)) = &mut transaction.end
                 && let Some(outcome) = kept.take()
@@ -357,7 +357,7 @@ impl<A: Actor> Engine<A> {
             transaction.message = None;
             self.put_away(transaction);
         } else {
-            effects.outboxes[transaction.origin.index()].push_back(Envelope::Finish(transaction));
+            effects.send(transaction.origin, || Envelope::Finish(transaction));
         }
         path.leave();
         self.run_ready(effects);
@@ -378,7 +378,7 @@ impl<A: Actor> Engine<A> {
         let higher = &mut transaction.objects[1];
         let Carried { id, home, access, slot, passed_in, .. } = *higher;
         *higher = Carried::new(id, home, access, NO_SLOT);
-        effects.outboxes[home.index()].push_back(Envelope::Release { slot, passed_in });
+        effects.send(home, || Envelope::Release { slot, passed_in });
     }
 
     /// Sends a pair whose object here, at its lower home, is hot to its higher home first. It keeps
@@ -393,7 +393,7 @@ impl<A: Actor> Engine<A> {
             "filled-once: it has not begun, or waited here and took nothing along for that"
         );
         let higher = transaction.objects[1].home;
-        effects.outboxes[higher.index()].push_back(Envelope::Lock(transaction));
+        effects.send(higher, || Envelope::Lock(transaction));
     }
 
     /// A pair has got the lock it waited for here. If it would hold that for a round trip, it gives
@@ -403,7 +403,7 @@ impl<A: Actor> Engine<A> {
         mut transaction: Box<Transaction<A>>,
         effects: &mut Effects<A>,
     ) -> Option<Box<Transaction<A>>> {
-        let [lower, higher] = transaction.objects.as_slice() else { return Some(transaction) };
+        let [lower, higher] = &*transaction.objects else { return Some(transaction) };
         if lower.home != self.run.shard
             || higher.home == self.run.shard
             || transaction.detours >= DETOURS_MAX
@@ -422,7 +422,7 @@ impl<A: Actor> Engine<A> {
 
     /// A pair that began here waits at its lower home: it holds nothing here any more.
     pub(crate) fn release(&mut self, slot: SlotIndex, passed_in: Epoch, effects: &mut Effects<A>) {
-        self.came_back(passed_in);
+        self.in_doubt.came_back(passed_in);
         self.locks.unlock(&mut self.run.partition, slot, None);
         self.run_ready(effects);
     }

@@ -169,7 +169,7 @@ impl<A: Actor> Engine<A> {
     }
 
     fn has_closed(&self, snapshot: Epoch) -> bool {
-        let is_in_doubt = self.in_doubt.front().is_some_and(|(epoch, _)| *epoch < snapshot);
+        let is_in_doubt = self.in_doubt.oldest().is_some_and(|oldest| oldest < snapshot);
         // With a log, a shard that is idle is in no epoch, and the next it enters is not before the
         // one that is now.
         let epoch = if self.is_idle() { self.mvcc.epochs().epoch() } else { self.run.epoch_state.epoch };

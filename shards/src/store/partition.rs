@@ -112,6 +112,18 @@ impl<I: ObjectId, S> Partition<I, S> {
         self.index.find(hash, look).unwrap_or((NO_SLOT, false))
     }
 
+    /// The same for a pair, which no entry of a collection is in; with whether somebody waited for
+    /// the object lately: see [`Slot::cool_down`].
+    #[inline]
+    pub(crate) fn find_of_pair(&self, hash: IdHash, id: &I) -> (SlotIndex, bool, bool) {
+        let look = |slot| {
+            let slot = self.slot(slot);
+            (slot.id == *id).then(|| (slot.is_reserved(), slot.is_warm()))
+        };
+        let found = self.index.find(hash, look);
+        found.map_or((NO_SLOT, false, false), |(slot, (is_reserved, is_warm))| (slot, is_reserved, is_warm))
+    }
+
     /// Whether looking objects up from memory takes so long that it pays to prefetch.
     pub(crate) fn outgrew_the_cache(&self) -> bool {
         self.index.len() * (size_of::<Slot<I, S>>() + BYTES_INDEXED) > CACHED_BYTES

@@ -8,6 +8,7 @@
 
 use crate::epoch::{Epoch, EpochState};
 use crate::fault::{self, Fault};
+use crate::in_place::take_into;
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
 use crate::store::order::EntryPlace;
 
@@ -116,7 +117,7 @@ impl<I: ObjectId, S> Slot<I, S> {
         debug_assert!(!self.has_version && self.queue == NO_QUEUE, "nobody waits for a guest, or reads it");
         (self.id, self.epoch) = (id, epoch);
         self.set_ownership(ownership);
-        self.state = state.take();
+        take_into(state, &mut self.state);
     }
 
     /// Who may write it.
@@ -227,6 +228,12 @@ impl<I: ObjectId, S> Slot<I, S> {
         if self.heat != 0 && (self.heat < HOT || nth.is_multiple_of(COOLS_ONE_IN)) {
             self.heat -= 1;
         }
+    }
+
+    /// Whether somebody waited for it, and it has not cooled down since.
+    #[inline]
+    pub(crate) fn is_warm(&self) -> bool {
+        self.heat != 0
     }
 
     /// Whether many had to wait for it lately: for a while, more than one in five. (At 16 for each

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::actor::Actor;
 use crate::actor::outcome::{Failure, Outcome, ReturnAddress};
 use crate::actor::run::Outboxes;
+use crate::in_place;
 use crate::placement::ShardIndex;
 use crate::transaction::message::{Batch, Envelope};
 
@@ -58,6 +59,12 @@ impl<A: Actor> Effects<A> {
             failures: Vec::new(),
             failures_unseen: 0,
         }
+    }
+
+    /// Sends an envelope to another shard.
+    #[inline(always)]
+    pub(crate) fn send(&mut self, to: ShardIndex, envelope: impl FnOnce() -> Envelope<A>) {
+        in_place::push_back(&mut self.outboxes[to.index()], envelope);
     }
 }
 

@@ -8,6 +8,7 @@
 //! and its memory is used again. Two objects on two shards may be visited in the other order: see
 //! [`pair`](crate::shard::pair).
 
+pub(crate) mod carried;
 pub(crate) mod effects;
 pub(crate) mod lock_wait;
 pub(crate) mod locks;
@@ -17,15 +18,14 @@ pub(crate) mod pieces;
 use std::mem::offset_of;
 use std::ops::Range;
 
-use smallvec::SmallVec;
-
 use crate::actor::Actor;
 use crate::actor::addressees::ADDRESSEES_MAX;
 use crate::actor::outcome::{Outcome, ReturnAddress};
 use crate::epoch::Epoch;
-use crate::object::{Access, OwnerId, Ownership};
+use crate::object::{Access, OwnerId};
 use crate::placement::{Router, ShardIndex};
-use crate::store::slot::{NO_SLOT, SlotIndex};
+use crate::store::slot::NO_SLOT;
+use crate::transaction::carried::{Carried, CarriedList};
 use crate::transaction::pieces::Piece;
 
 /// A message on the consensus path.
@@ -55,9 +55,8 @@ pub struct Transaction<A: Actor> {
     /// How often it was sent from a hot object to its other home first.
     pub(crate) detours: u8,
     /// By home, ascending; each id once. A transaction that waits to be used again keeps two,
-    /// without states, for the next pair to be written over. Two are in the transaction itself: a
-    /// list behind another pointer is another line to wait for on each core it comes to.
-    pub(crate) objects: SmallVec<[Carried<A>; 2]>,
+    /// without states, for the next pair to be written over.
+    pub(crate) objects: CarriedList<A>,
     /// What the log is to have of the objects it wrote, as it was written at the lock point, if
     /// there is a log.
     pub(crate) records: Vec<u8>,
@@ -78,49 +77,6 @@ pub(crate) enum TransactionEnd<A: Actor> {
     Again(A::Id, Access),
 }
 
-/// One object of a transaction.
-pub(crate) struct Carried<A: Actor> {
-    pub(crate) id: A::Id,
-    /// The epoch at home when the transaction was passed on from there.
-    pub(crate) passed_in: Epoch,
-    pub(crate) ownership: Ownership,
-    /// Where it is at home, once it was found there, or [`NO_SLOT`].
-    pub(crate) slot: SlotIndex,
-    /// Where in [`Transaction::records`] its record is; empty if it needs none.
-    pub(crate) record: Range<u32>,
-    pub(crate) home: ShardIndex,
-    pub(crate) access: Access,
-    /// The transaction wrote it: the state here is to replace the one at home.
-    pub(crate) is_written: bool,
-    pub(crate) state: Option<A::State>,
-}
-
-impl<A: Actor> Carried<A> {
-    #[inline]
-    pub(crate) fn new(id: A::Id, home: ShardIndex, access: Access, slot: SlotIndex) -> Self {
-        Carried {
-            id,
-            home,
-            access,
-            slot,
-            passed_in: Epoch(0),
-            ownership: Ownership::default(),
-            state: None,
-            is_written: false,
-            record: 0..0,
-        }
-    }
-
-    /// Makes what a transaction that is used again has in this place the same, without a state.
-    #[inline]
-    pub(crate) fn name(&mut self, id: A::Id, home: ShardIndex, access: Access, slot: SlotIndex) {
-        debug_assert!(self.state.is_none(), "a transaction that waits to be used again keeps no state");
-        (self.id, self.home, self.access, self.slot) = (id, home, access, slot);
-        (self.passed_in, self.ownership) = (Epoch(0), Ownership::default());
-        (self.is_written, self.record) = (false, 0..0);
-    }
-}
-
 impl<A: Actor> Transaction<A> {
     /// How much of a transaction a pair without a log needs.
     pub(crate) const PAIR_BYTES: usize = offset_of!(Self, records);
@@ -132,7 +88,7 @@ impl<A: Actor> Transaction<A> {
             sender: OwnerId::default(),
             answer_to: ReturnAddress::Nobody,
             origin: ShardIndex(0),
-            objects: SmallVec::new(),
+            objects: CarriedList::new(),
             epoch: Epoch(0),
             seen: Epoch(0),
             records: Vec::new(),
@@ -190,7 +146,7 @@ impl<A: Actor> Transaction<A> {
     /// Which of the objects are at home on `shard`. Mostly there are few.
     #[inline]
     pub(crate) fn at_home(&self, shard: ShardIndex) -> Range<usize> {
-        if let [one, other] = self.objects.as_slice() {
+        if let [one, other] = &*self.objects {
             let count = |is_it: fn(&ShardIndex, &ShardIndex) -> bool| {
                 usize::from(is_it(&one.home, &shard)) + usize::from(is_it(&other.home, &shard))
             };
@@ -229,7 +185,7 @@ mod tests {
     use crate::actor::objects::Objects;
     use crate::transaction::message::Envelope;
 
-    struct Ledger;
+    pub(super) struct Ledger;
 
     impl Actor for Ledger {
         type Id = u64;
@@ -251,7 +207,7 @@ mod tests {
     fn transactions_and_envelopes_do_not_grow_unseen() {
         assert_eq!(
             (Transaction::<Ledger>::PAIR_BYTES, size_of::<Carried<Ledger>>(), size_of::<Envelope<Ledger>>()),
-            (6 * 64 - 16, 120, 48)
+            (6 * 64 - 8, 120, 48)
         );
     }
 }
