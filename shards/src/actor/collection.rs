@@ -130,7 +130,7 @@ impl<'a, A: Actor> Objects<'a, A> {
             return Err(AccessError::Entry { id });
         }
         let slot = self.slot_of(id)?;
-        let standing = if slot == NO_SLOT || self.run.partition.slot(slot).live {
+        let standing = if slot == NO_SLOT || self.run.partition.slot(slot).is_live() {
             Standing::Home
         } else {
             Standing::Guest(self.run.guests.iter().position(|guest| guest.collection == id))

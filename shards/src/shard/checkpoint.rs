@@ -109,7 +109,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let mut next = None;
         for (at, slot) in partition.slots(from, most - seen) {
             next = Some(at + 1);
-            if slot.live
+            if slot.is_live()
                 && let Some((ownership, state)) = partition.read_at(versions, at, snapshot)
                 && !write(&slot.id, ownership, state)?
             {

@@ -33,13 +33,16 @@ use crate::store::order::Clearing;
 use crate::store::partition::Partition;
 use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 
+/// Room for so many before-images is kept for the messages to come. (Messages of tests are small.)
+const IMAGES_KEPT: usize = if cfg!(test) { 8 } else { 256 };
+
 impl<A: Actor> Engine<A> {
     /// Copies those of the objects just written that anyone may read from now on, and notes those
     /// that anyone could until now. Before the message has succeeded, because a copy may panic.
     fn copy_public(&mut self, first_before: Option<&BeforeImage<A>>) {
         for before in first_before.into_iter().chain(&self.run.before) {
             let slot = self.run.partition.slot(before.slot);
-            if fault::is_on(Fault::PublishHomeOnly) && !slot.live {
+            if fault::is_on(Fault::PublishHomeOnly) && !slot.is_live() {
                 continue;
             }
             let state = slot.state.as_ref().filter(|_| self.is_public(before.slot));
@@ -100,6 +103,8 @@ impl<A: Actor> Engine<A> {
             self.commit_change(before);
         }
         others.drain(..).for_each(|before| self.commit_change(before));
+        // Those of a large message would be kept for good: as much as a tenth of 10,000 entries.
+        others.shrink_to(IMAGES_KEPT);
         self.run.before = others;
         if !self.run.partition.orders.clearing().is_empty() {
             self.commit_cleared(self.run.epoch_state.epoch);
@@ -112,7 +117,7 @@ impl<A: Actor> Engine<A> {
     #[inline]
     fn commit_change(&mut self, before: BeforeImage<A>) {
         // What is lent is stamped at home.
-        if self.run.partition.slot(before.slot).live {
+        if self.run.partition.slot(before.slot).is_live() {
             if self.run.partition.slot(before.slot).is_watched() {
                 self.watches.note(before.slot);
             }
@@ -353,7 +358,7 @@ fn push_object<A: Actor>(
         let mark = records.mark();
         let state = slot.state.as_ref();
         (codec.push_object)(records, &slot.id, id_is, slot.ownership(), state, trust, value_max)?;
-        if !slot.live {
+        if !slot.is_live() {
             // It is recorded at home, by what was just written.
             lent.push(index, records.last_record(mark));
             records.truncate(mark);
@@ -378,7 +383,7 @@ impl<A: Actor> Journal<A> {
         let mut next = first.or_else(|| others.next());
         while let Some((index, existed)) = next {
             let slot = partition.slot(index);
-            let is_plain = existed && slot.live && slot.ownership() == Ownership::default();
+            let is_plain = existed && slot.is_live() && slot.ownership() == Ownership::default();
             let is_pushed = match slot.state.as_ref().filter(|_| is_plain) {
                 Some(state) => self.filling.records.push_fixed(&slot.id, state, &mut self.trust)?,
                 None => false,
@@ -434,5 +439,43 @@ impl<A: Actor> Journal<A> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::AccessError;
+    use crate::actor::addressees::Addressees;
+    use crate::actor::objects::Objects;
+    use crate::testing::Bench;
+
+    struct Made;
+
+    impl Actor for Made {
+        type Id = u64;
+        type State = u64;
+        type Message = std::ops::Range<u64>;
+        type Reply = ();
+        type Error = AccessError<u64>;
+
+        fn addressees(message: &Self::Message, to: &mut Addressees<u64>) {
+            message.clone().for_each(|id| to.write(id));
+        }
+
+        fn receive(message: &Self::Message, objects: &mut Objects<'_, Self>) -> Result<(), AccessError<u64>> {
+            message.clone().try_for_each(|id| objects.insert(id, id).map(drop))
+        }
+    }
+
+    // The room for a message that made a thousand entries was kept for good.
+    #[test]
+    fn a_large_message_leaves_no_room_behind() {
+        let mut bench = Bench::<Made>::shards(1);
+        let room = |bench: &Bench<Made>| bench.shards[0].engine.run.before.capacity();
+        bench.ask(0..40).expect("they are new");
+        assert!(room(&bench) <= IMAGES_KEPT);
+        bench.ask(60..62).expect("they are new");
+        assert!(room(&bench) <= IMAGES_KEPT);
     }
 }

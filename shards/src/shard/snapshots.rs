@@ -78,7 +78,7 @@ impl<A: Actor, P: Prefetch> Shard<A, P> {
         let mut next = None;
         for (at, slot) in engine.run.partition.slots(from, most) {
             next = Some(at + 1);
-            if slot.live
+            if slot.is_live()
                 && let Some((ownership, state)) = engine.run.partition.read_at(&engine.versions, at, snapshot)
                 && each(slot.id, ownership, state).is_break()
             {
@@ -260,14 +260,14 @@ impl<A: Actor> Engine<A> {
         for _ in 0..most {
             let early = u64::from(fault::is_on(Fault::DropEarly));
             let watermark = Epoch(self.run.epoch_state.watermark.0 + early);
-            let Some((version, number)) = self.versions.take_first(watermark) else { return };
+            let Some((version, is_newest)) = self.versions.take_first(watermark) else { return };
             let Version { slot: index, epoch, until, ownership, state, .. } = version;
             let slot = self.run.partition.slot_mut(index);
             if self.walk.has_ahead(index, epoch, until) && !fault::is_on(Fault::DropUnpassed) {
                 self.walk.set_aside(slot.id, ownership, state);
             }
-            if slot.version() == Some(number) {
-                slot.set_version(None);
+            if slot.has_version() && is_newest {
+                slot.set_has_version(false);
                 if slot.is_left() {
                     self.run.partition.release(index);
                 }

@@ -202,7 +202,7 @@ impl<I: ObjectId, S> Partition<I, S> {
     #[inline]
     pub(crate) fn holds(&self, slot: SlotIndex, id: &I) -> bool {
         let slot = self.slot(slot);
-        slot.live && !slot.is_reserved() && slot.id == *id
+        slot.is_live() && !slot.is_reserved() && slot.id == *id
     }
 
     #[inline]
@@ -306,7 +306,7 @@ impl<I: ObjectId, S> Partition<I, S> {
     /// Takes it out again.
     pub(crate) fn take_back(&mut self, slot: SlotIndex) -> (Ownership, Option<S>) {
         let lent = self.slot_mut(slot);
-        debug_assert!(!lent.live, "one-slot-per-object: {:?} is at home here", lent.id);
+        debug_assert!(!lent.is_live(), "one-slot-per-object: {:?} is at home here", lent.id);
         let object = (lent.ownership(), lent.state.take());
         self.free.push(slot);
         object
@@ -323,8 +323,9 @@ impl<I: ObjectId, S> Partition<I, S> {
     /// Frees a slot with all that is in it, which nothing leads to any more.
     pub(super) fn free(&mut self, index: SlotIndex) {
         let slot = self.slot_mut(index);
-        slot.set_version(None);
-        (slot.live, slot.state) = (false, None);
+        slot.set_has_version(false);
+        slot.let_go();
+        slot.state = None;
         self.free.push(index);
     }
 
@@ -351,7 +352,7 @@ impl<I: ObjectId, S> Partition<I, S> {
         snapshot: Epoch,
     ) -> Option<(Ownership, &'a S)> {
         let slot = self.slot(index);
-        let seen = versions.read(slot, snapshot)?;
+        let seen = versions.read(index, slot, snapshot)?;
         let cleared = self.orders.cleared_in(&self.slots, index);
         let is_seen = cleared.is_none_or(|cleared| snapshot <= cleared || fault::is_on(Fault::SeeCleared));
         is_seen.then_some(seen)
@@ -361,7 +362,7 @@ impl<I: ObjectId, S> Partition<I, S> {
     pub(crate) fn release(&mut self, slot: SlotIndex) {
         let freed = self.slot_mut(slot);
         debug_assert!(freed.is_left(), "only-the-absent-are-released: {:?} still exists", freed.id);
-        freed.live = false;
+        freed.let_go();
         let (id, place) = (freed.id, freed.place());
         let was_there = match id.collection() {
             Some(collection) => self.orders.remove(&self.slots, &collection, &id, place),
@@ -380,7 +381,7 @@ impl<I: ObjectId, S> Partition<I, S> {
             return self.release(index);
         }
         if let Some(collection) = slot.id.collection()
-            && slot.live
+            && slot.is_live()
         {
             let place = if slot.state.is_some() { EntryPlace::Live } else { EntryPlace::Apart };
             self.place(index, &collection, place);
@@ -411,7 +412,7 @@ impl<I: ObjectId, S> Partition<I, S> {
     /// Whether each slot that is in no order and no index is free, or lent to guests: none is lost.
     #[cfg(test)]
     pub(crate) fn has_all_slots(&self) -> bool {
-        let unused = self.slots.from(0).filter(|(_, slot)| !slot.live).count();
+        let unused = self.slots.from(0).filter(|(_, slot)| !slot.is_live()).count();
         unused == self.free.len() + usize::from(self.guest != NO_SLOT)
     }
 
@@ -425,7 +426,7 @@ impl<I: ObjectId, S> Partition<I, S> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot<I, S>> {
         let slots = self.slots.from(0);
         let is_there = |(index, slot): &(SlotIndex, &Slot<I, S>)| {
-            slot.live && self.orders.cleared_in(&self.slots, *index).is_none()
+            slot.is_live() && self.orders.cleared_in(&self.slots, *index).is_none()
         };
         slots.filter(is_there).map(|(_, slot)| slot)
     }

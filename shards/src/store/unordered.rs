@@ -195,5 +195,5 @@ fn part<I: ObjectId, S>(
 /// Whether an entry of this collection is in a slot.
 fn is_entry_of<I: ObjectId, S>(partition: &Partition<I, S>, slot: SlotIndex, collection: &I) -> bool {
     let slot = partition.slot(slot);
-    slot.live && slot.id.collection().as_ref() == Some(collection)
+    slot.is_live() && slot.id.collection().as_ref() == Some(collection)
 }

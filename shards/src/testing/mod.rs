@@ -91,7 +91,7 @@ pub struct Bench<A: Actor> {
     now: Time,
     /// How long the process was down in all.
     down: Duration,
-    shards: Vec<Shard<A>>,
+    pub(crate) shards: Vec<Shard<A>>,
     inboxes: Vec<Inbox<A>>,
     effects: Vec<Effects<A>>,
     /// By the number of the ask.
