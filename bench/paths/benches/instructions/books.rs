@@ -1,16 +1,19 @@
 //! The paths of collections: a book of ten thousand orders, and the same orders in a `BTreeMap`.
 //!
 //! What a message costs beside the plain map is the difference of two paths. All of them check that
-//! they end with the orders that the plain map has.
+//! they end with the orders that the plain map has. And what a start costs that reads them from a
+//! log: twice, as recovery does, and from memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use freehold::{AccessError, Objects, Receive, To};
-use freehold_shard::{Effects, Mvcc, NoPrefetch, PlacementKey, Router, Shard};
+use freehold_shard::log::{Batch, Bounds, Tail};
+use freehold_shard::recovery::{Home, LogReader, Replay, Survey};
+use freehold_shard::{Codec, Durability, Effects, Epoch, Mvcc, NoPrefetch, PlacementKey, Router, Shard};
 use serde::{Deserialize, Serialize};
 
-use crate::paths::{NOW, SENDER, shard};
+use crate::paths::{NOW, SEGMENT_BYTES, SENDER, log, shard};
 use crate::workload::SEED;
 
 freehold::actor! {
@@ -29,6 +32,8 @@ const ORDERS: usize = 10_000;
 const PRICES: u64 = 1_000_000;
 /// Orders that a range goes through, and pairs of a message of many.
 const TOGETHER: usize = 64;
+/// Orders in a log, or books.
+const LOGGED: u64 = 4_096;
 
 /// The price and the number of an order.
 type Place = (u64, u64);
@@ -43,7 +48,7 @@ struct Order {
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
-struct Open;
+struct Open(u64);
 
 /// Takes an order out, if one is named, and puts another in, so many times. Answers with the
 /// quantities it has taken.
@@ -68,11 +73,11 @@ fn order((price, number): Place) -> Order {
 
 impl Receive<Market> for Open {
     fn addressees(&self, to: &mut To<'_, Market>) {
-        to.write::<Book>(BOOK);
+        to.write::<Book>(self.0);
     }
 
     fn receive(&self, objects: &mut Objects<'_, Market>) -> Result<(), AccessError<Id>> {
-        objects.write_or_insert_with(BOOK, || Book).map(drop)
+        objects.write_or_insert_with(self.0, || Book).map(drop)
     }
 }
 
@@ -186,7 +191,7 @@ impl OneBook {
     fn of(course: &Course) -> Self {
         let shard = shard::<Market>(0, Router::new(PlacementKey(SEED), 1), &Arc::new(Mvcc::new(1)));
         let mut book = OneBook { shard, effects: Effects::new(1) };
-        book.ask(Open.into());
+        book.ask(Open(BOOK).into());
         for some in course.there.chunks(1000) {
             book.ask(Swap(some.iter().map(|place| (None, *place)).collect()).into());
         }
@@ -250,4 +255,67 @@ pub fn entry_range(count: u64) {
             assert_eq!(found, there.sum(), "a range has what the map has");
         }
     }
+}
+
+/// The log of a shard that was asked this, as it is on a disk.
+fn logged(messages: impl Iterator<Item = Message>) -> Vec<u8> {
+    let durability = Arc::new(Durability::new(1, Epoch(0)));
+    let mvcc = Arc::new(Mvcc::logged(1, durability.clone()));
+    let shard = shard::<Market>(0, Router::new(PlacementKey(SEED), 1), &mvcc);
+    let shard = shard.with_log(log(0, Codec::new(), &durability));
+    let (mut book, mut bytes) = (OneBook { shard, effects: Effects::new(1) }, Vec::new());
+    let mut messages = messages.peekable();
+    while messages.peek().is_some() {
+        messages.by_ref().take(TOGETHER).for_each(|message| _ = book.ask(message));
+        while let Some(write) = book.shard.next_write(NOW) {
+            assert_eq!(write.segment, 0, "it fits into one segment");
+            bytes.extend_from_slice(write.batch.sealed());
+            book.shard.written(write.batch);
+        }
+        book.shard.release(&mut book.effects);
+    }
+    bytes
+}
+
+/// Reads a log twice, as recovery does: once for its epochs, once for its objects.
+fn recovered(bytes: &[u8]) -> Home<Market> {
+    let read = |each: &mut dyn FnMut(Batch<'_>)| {
+        let first = log::<Market>(0, Codec::new(), &Arc::new(Durability::new(1, Epoch(0)))).first;
+        let mut reader = LogReader::new(first, Bounds::of_segments(SEGMENT_BYTES), Tail::default());
+        reader.read(bytes, each).expect("it was just written");
+    };
+    let mut survey = Survey::default();
+    read(&mut |batch| survey.note(&batch).expect("it has records"));
+    let (mut home, mut replay) = (Home::new(SEED), Replay::new(Router::new(PlacementKey(SEED), 1)));
+    read(&mut |batch| {
+        let put = |_, changes: &mut Vec<_>| home.apply_all::<NoPrefetch>(changes);
+        replay.apply(&batch, Epoch(0), survey.latest, put).expect("they are of this actor");
+    });
+    home.finish();
+    home
+}
+
+/// Reads such a log so often that it is `count` objects.
+fn recover(count: u64, messages: impl Iterator<Item = Message>, objects: u64, quantities: u64) {
+    let bytes = logged(messages);
+    for _ in 0..count.div_ceil(LOGGED) {
+        let home = recovered(&bytes);
+        let found = home.objects().map(|(_, _, state)| match state {
+            State::Order(order) => order.quantity,
+            State::Book(_) => 0,
+        });
+        assert_eq!((home.len() as u64, found.sum()), (objects, quantities), "each is there");
+    }
+}
+
+pub fn recover_entry(count: u64) {
+    let course = Course::new();
+    let orders = &course.there[..LOGGED as usize];
+    let swap = |some: &[Place]| Swap(some.iter().map(|place| (None, *place)).collect()).into();
+    let messages = [Open(BOOK).into()].into_iter().chain(orders.chunks(TOGETHER).map(swap));
+    recover(count, messages, LOGGED + 1, orders.iter().map(|place| order(*place).quantity).sum());
+}
+
+pub fn recover_object(count: u64) {
+    recover(count, (0..LOGGED).map(|symbol| Open(symbol).into()), LOGGED, 0);
 }

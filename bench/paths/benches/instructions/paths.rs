@@ -31,7 +31,7 @@ pub const TOGETHER: u64 = 64;
 /// Batches before anything is counted.
 pub const WARM_UP: u64 = 64;
 /// The log's segments: a few are filled.
-const SEGMENT_BYTES: usize = 1 << 20;
+pub const SEGMENT_BYTES: usize = 1 << 20;
 
 pub const NOW: Time = Time(0);
 pub const SENDER: OwnerId = OwnerId(0);
@@ -46,7 +46,7 @@ pub struct Path {
 }
 
 /// All of them. What a record adds is the difference of two: see [`LOGGED`].
-pub const PATHS: [Path; 20] = [
+pub const PATHS: [Path; 22] = [
     Path { name: "ask_now", about: "a message to one object, at once", run: ask_now },
     Path {
         name: "ask_now_two_sites",
@@ -95,6 +95,8 @@ pub const PATHS: [Path; 20] = [
     Path { name: "entry_pair_64", about: "the same in messages of 64 pairs", run: books::entry_pair_64 },
     Path { name: "entry_write", about: "a message to one entry of 10,000", run: books::entry_write },
     Path { name: "entry_range", about: "an entry of a range of 64", run: books::entry_range },
+    Path { name: "recover_entry", about: "an entry, from its log to its place", run: books::recover_entry },
+    Path { name: "recover_object", about: "the same of a plain object", run: books::recover_object },
 ];
 
 /// What a record costs, encoded, checksummed and closed: the first path less the second.
@@ -197,7 +199,7 @@ fn turn(objects: u64, count: u64) {
 }
 
 /// The log of a shard, as it begins.
-fn log<A: Actor>(index: u16, codec: Codec<A>, durability: &Arc<Durability>) -> LogStart<A> {
+pub fn log<A: Actor>(index: u16, codec: Codec<A>, durability: &Arc<Durability>) -> LogStart<A> {
     LogStart {
         codec,
         ack: Ack::Durable,
