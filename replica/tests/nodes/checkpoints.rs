@@ -312,7 +312,7 @@ fn a_checkpoint_that_is_not_whole_trims_nothing() {
     let place = tempfile::tempdir().expect("a place");
     // Many messages, so that there is time.
     let many = ReplicaConfig { entry_bytes_max: 4 << 10, answer_within: SOON, ..servers.config("a") };
-    let a = open(place.path(), ReplicaConfig { checkpoint_bytes: 1 << 30, ..many }).expect("nobody owns it");
+    let a = open_hasty(place.path(), &ReplicaConfig { checkpoint_bytes: 1 << 30, ..many });
     let bank = a.handle().expect("it is the owner");
     let (is_over, removed) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {

@@ -19,7 +19,7 @@ use super::mounts::{Mount, in_own_mounts};
 use super::servers::{Servers, config};
 use super::support::Watchdog;
 use super::support::skip::skip;
-use super::{SOON, assert_has, is, is_unanswered, open, pay, shown, until};
+use super::{SOON, assert_has, is, is_unanswered, open, open_hasty, pay, shown, until};
 
 /// A link to a server. When it is cut nothing comes through, and neither end hears why. What was on
 /// its way comes through later, as TCP would see to.
@@ -82,7 +82,7 @@ fn an_owner_behind_a_link_that_is_down_waits_and_is_replaced() {
     let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
     let link = Link::to(&servers.urls()[0]);
     let behind_it = ReplicaConfig { answer_within: SOON, ..config(&[link.url()], "a") };
-    let a = open(places[0].path(), behind_it).expect("nobody owns it");
+    let a = open_hasty(places[0].path(), &behind_it);
     let bank = a.handle().expect("it is the owner");
     pay(&bank, 0..10);
     // It comes back: answers were only late.

@@ -12,7 +12,7 @@ use freehold_replica::{Login, ReplicaConfig, ReplicaError, Role, SyncCheck, veri
 use super::bank::Bank;
 use super::servers::Servers;
 use super::support::Watchdog;
-use super::{is, open, pay, refused, shown, until};
+use super::{is, open, open_hasty, pay, refused, shown, until};
 
 /// Does something to the servers as another of their clients.
 pub fn as_another<R>(
@@ -113,7 +113,7 @@ fn a_stream_that_lost_something_and_one_of_another_database_are_named() {
         assert!(stream.delete_message(3).await.expect("it can be deleted"));
     });
     let patience = Duration::from_millis(300);
-    let error = open(places[2].path(), ReplicaConfig { patience, ..servers.config("c") }).expect_err("a gap");
+    let error = refused(|| open(places[2].path(), ReplicaConfig { patience, ..servers.config("c") }));
     assert!(matches!(error, ReplicaError::Missing { sequence: 3 }), "{error}");
     let found = verify(&servers.config("looks")).expect_err("a gap");
     assert!(matches!(found, ReplicaError::Missing { sequence: 3 }), "{found}");
@@ -239,7 +239,7 @@ fn a_node_that_cannot_take_over_can_be_stopped() {
         patience: Duration::from_millis(300),
         ..servers.config("b")
     };
-    let b = open(places[1].path(), b).expect("it joins");
+    let b = open_hasty(places[1].path(), &b);
     a.shutdown().expect("there was a runtime");
     until(&b, |status| status.owner.is_none());
     let error = b.promote().expect_err("it cannot append");
@@ -256,7 +256,7 @@ fn what_a_stranger_appends_is_named() {
     let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
     pay(&a.handle().expect("it is the owner"), 0..3);
     let hasty = |node| ReplicaConfig { patience: Duration::from_millis(300), ..servers.config(node) };
-    let b = open(places[1].path(), hasty("b")).expect("it joins");
+    let b = open_hasty(places[1].path(), &hasty("b"));
     let bank = a.handle().expect("it is the owner");
     as_another(&servers, async |context, _| {
         let published = context.publish("freehold.bank.log", "junk".into()).await.expect("it is sent");

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::bank::Message;
 use super::servers::Servers;
 use super::support::Watchdog;
-use super::{SOON, assert_has, open, until};
+use super::{SOON, assert_has, open_hasty, until};
 
 #[test]
 fn one_of_three_servers_may_be_lost_at_any_time() {
@@ -17,8 +17,8 @@ fn one_of_three_servers_may_be_lost_at_any_time() {
     let Some(mut servers) = Servers::start("one_of_three_servers_may_be_lost_at_any_time", 3) else { return };
     let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
     let node = |name: &str| ReplicaConfig { answer_within: SOON, ..servers.config(name) };
-    let a = open(places[0].path(), node("a")).expect("nobody owns it");
-    let b = open(places[1].path(), node("b")).expect("it joins");
+    let a = open_hasty(places[0].path(), &node("a"));
+    let b = open_hasty(places[1].path(), &node("b"));
     let bank = a.handle().expect("it is the owner");
     let (paid, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -64,7 +64,7 @@ fn one_of_three_servers_may_be_lost_at_any_time() {
     let place = tempfile::tempdir().expect("a place");
     // A server that is lost does not say whether it syncs.
     let c = ReplicaConfig { sync_check: SyncCheck::Assumed, answer_within: SOON, ..servers.config("c") };
-    let c = open(place.path(), c).expect("it begins with the checkpoint");
+    let c = open_hasty(place.path(), &c);
     assert_eq!(c.status().restored, 1);
     watchdog.feed();
     let paid = paid.load(Ordering::SeqCst);
