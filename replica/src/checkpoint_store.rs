@@ -17,6 +17,7 @@ use async_nats::jetstream::stream::StorageType;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 use freehold::backup::{self, Files};
+use freehold::{CommitLog, Create, Epoch, EpochBatch, LocalLog};
 use freehold_shard::log::chain::{ChainPlace, EntryHash, NamedCheckpoint};
 use futures_util::stream::FuturesOrdered;
 use futures_util::{StreamExt, TryStreamExt};
@@ -58,6 +59,33 @@ pub(crate) struct Making {
     /// Has the log come to where the stream is. Reads end epochs in which nothing is committed: the
     /// stream has them, and a log of which nobody writes anything does not.
     pub(crate) bring_on: Box<dyn FnOnce() + Send>,
+    /// What the copy has behind all of the log, if that is more.
+    pub(crate) behind: Option<Behind>,
+}
+
+/// An epoch behind a log.
+pub(crate) struct Behind {
+    /// The last epoch of the log.
+    pub(crate) tail: Epoch,
+    /// The epoch.
+    pub(crate) batch: EpochBatch,
+    /// Where it is put behind a copy meanwhile; nobody else uses it.
+    pub(crate) longer: PathBuf,
+}
+
+impl Behind {
+    /// Puts the epoch behind a copy.
+    fn put(&self, copy: &Path) -> Result<Epoch, ReplicaError> {
+        let Behind { tail, batch, longer } = self;
+        remove(longer)?;
+        std::fs::rename(copy, longer)
+            .map_err(|source| ReplicaError::File { path: copy.to_path_buf(), source })?;
+        LocalLog::open_as(longer, Create::Never)?.append(*tail, batch)?;
+        // A log has room for more, and a copy of it does not.
+        let made = backup::backup(longer, copy, Files::Linked).map_err(no)?;
+        remove(longer)?;
+        Ok(made.epoch)
+    }
 }
 
 /// No checkpoint, for this reason.
@@ -80,8 +108,8 @@ pub(crate) fn remove(path: &Path) -> Result<(), ReplicaError> {
 /// # Errors
 /// What there is of it stays, and is removed with the next.
 pub(crate) async fn make(stream: EntryStream, making: Making) -> Result<NamedCheckpoint, ReplicaError> {
-    let Making { log, copy, prefix, replicas, place, number, bring_on } = making;
-    let least = place.epoch;
+    let Making { log, copy, prefix, replicas, place, number, bring_on, behind } = making;
+    let least = behind.as_ref().map_or(place.epoch, |behind| behind.tail);
     let to = copy.clone();
     let copied = tokio::task::spawn_blocking(move || {
         let mut bring_on = Some(bring_on);
@@ -95,7 +123,7 @@ pub(crate) async fn make(stream: EntryStream, making: Making) -> Result<NamedChe
             let made = backup::backup(&log, &to, Files::Linked).map_err(no)?;
             // What the stream has acknowledged is on this disk, or will be at once.
             if made.epoch >= least {
-                return Ok::<_, ReplicaError>(made.epoch);
+                return behind.map_or(Ok(made.epoch), |behind| behind.put(&to));
             }
             std::thread::sleep(PAUSE);
         }

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use freehold_shard::log::chain::ChainPlace;
+use freehold_shard::log::chain::{ChainPlace, EntryHash};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ReplicaError;
@@ -29,11 +29,14 @@ pub(crate) struct NodeFile {
     /// The message of the stream that comes next at `place`.
     pub(crate) sequence: u64,
     pub(crate) place: ChainPlace,
+    /// Foundings of its own that may be in the stream, by the hashes of their takeovers.
+    #[serde(default)]
+    pub(crate) tried: Vec<EntryHash>,
 }
 
 impl NodeFile {
     pub(crate) fn new(node: String, sequence: u64, place: ChainPlace) -> Self {
-        NodeFile { version: VERSION, node, term: 0, sequence, place }
+        NodeFile { version: VERSION, node, term: 0, sequence, place, tried: Vec::new() }
     }
 
     /// The file of a node's directory; `None` if it has none yet.

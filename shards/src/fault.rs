@@ -142,6 +142,9 @@ pub(crate) enum Fault {
     FoundBehind,
     /// Who founds a replicated log anew does so in the term that there was.
     FoundSameTerm,
+    /// A log gets the epoch of a founding before the replicated log has acknowledged the founding.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what founds is the simulator's node"))]
+    FoundEarly,
 }
 
 #[cfg(test)]
@@ -243,7 +246,7 @@ pub(crate) fn skip_pieces(skips: bool) {
 #[cfg(test)]
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Fault; 65] = [
+    pub(crate) const ALL: [Fault; 66] = [
         Fault::LoadBefore,
         Fault::EarlyRelease,
         Fault::NoKeep,
@@ -309,6 +312,7 @@ impl Fault {
         Fault::TrimUnnamed,
         Fault::FoundBehind,
         Fault::FoundSameTerm,
+        Fault::FoundEarly,
     ];
 
     /// Those that are also to be found where pairs alone break them: see [`on_pairs_path`]. Of the

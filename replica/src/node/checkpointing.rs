@@ -40,6 +40,11 @@ pub(super) fn copy_directory(directory: &Path) -> PathBuf {
     directory.join("checkpoint-copy")
 }
 
+/// Where a copy gets an epoch that the log does not have.
+pub(super) fn longer_directory(directory: &Path) -> PathBuf {
+    directory.join("checkpoint-longer")
+}
+
 /// How far an owner is with its checkpoint.
 pub(super) struct Checkpointing {
     step: Step,
@@ -274,6 +279,7 @@ where
             place,
             number: random()?,
             bring_on,
+            behind: None,
         })
     }
 

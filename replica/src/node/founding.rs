@@ -2,11 +2,15 @@
 //! checkpoint, or the log that is left when the stream is damaged and no owner lives to repair it.
 //!
 //! ```text
-//! survey ─> an empty epoch in the log ─> checkpoint of it ─> takeover and name, together ─> trim
+//! survey ─> checkpoint ─> takeover and name, together ─> the takeover's epoch in the log ─> trim
 //! ```
-//! The takeover's epoch is behind all that the log and the stream have. The log gets that epoch
-//! first, so that its copy is all of the database as of the takeover. A crash leaves a checkpoint
-//! that nobody names, or a stream that is not trimmed; the node is opened again in the same way.
+//! The takeover's epoch is behind all that the log and the stream have. The checkpoint is a copy of
+//! the log with that epoch behind it, empty: all of the database as of the takeover. The log itself
+//! gets the epoch when the stream has acknowledged the takeover (*acknowledged-before-founded*).
+//! Before that it could come to nothing, and the log would look later than it is: the node would
+//! pass over what another owner has written meanwhile. A crash leaves a checkpoint that nobody
+//! names, or a stream that is not trimmed. The node is opened again in the same way, and knows the
+//! takeover as its own by a hash that it remembers before it sends it.
 //!
 //! The database keeps its number, its term goes on, and so do the numbers of messages. A former
 //! owner that still runs finds its next append refused. A node that was behind takes the
@@ -16,15 +20,15 @@ use std::sync::Arc;
 
 use freehold::{Actor, CommitLog, Create, Epoch, EpochBatch, LocalLog, LogConfig, WrittenSchema};
 use freehold_shard::log::chain::{Chain, ChainError, ChainPlace};
-use freehold_shard::log::founding::{ChainSurvey, Founder, Left, NotFounded};
+use freehold_shard::log::founding::{ChainSurvey, Founder, Left, NotFounded, remember_founding};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Node;
-use super::checkpointing::copy_directory;
+use super::checkpointing::{copy_directory, longer_directory};
 use super::opening::random;
 use crate::appender::Appender;
-use crate::checkpoint_store::{Making, make, replace_others};
+use crate::checkpoint_store::{Behind, Making, make, replace_others};
 use crate::config::Repair;
 use crate::error::ReplicaError;
 use crate::follower::{at_log, log_directory};
@@ -58,6 +62,7 @@ where
         let file = NodeFile::read(directory)?;
         let name = format!("{}/{:016x}", self.replica.node, random()?);
         let mut file = file.unwrap_or_else(|| NodeFile::new(name, 1, ChainPlace::first(0)));
+        // It is open until all is done, so no other process uses the directory.
         let mut log = LocalLog::open_with(&LogConfig { create: Create::Never, ..at_log(&self.log) })?;
         let schema = WrittenSchema::of::<A>();
         if log.schemas().iter().any(|written| *written != schema) {
@@ -73,8 +78,7 @@ where
         let place = appender.founded(&file.node, schema.clone(), seen);
         let (epoch, time, records) = (place.epoch, place.time, Vec::new());
         let batch = EpochBatch { epoch, time, schema: Arc::new(schema.clone()), records };
-        log.append(seen, &batch)?;
-        drop(log);
+        let longer = longer_directory(directory);
         let making = Making {
             log: log_directory(directory),
             copy: copy_directory(directory),
@@ -83,10 +87,14 @@ where
             place: place.clone(),
             number: random()?,
             bring_on: Box::new(|| {}),
+            behind: Some(Behind { tail: seen, batch: batch.clone(), longer }),
         };
         let named = make(self.stream.clone(), making).await?;
+        remember_founding(&mut file.tried, place.previous);
+        file.write(directory)?;
         appender.found(&file.node, schema, seen, named.clone());
         self.settle(&mut appender).await?;
+        log.append(seen, &batch)?;
         let below = appender.trims_below().expect("named-before-trimmed: it was just acknowledged");
         tracing::warn!(
             %why, object = named.object, term = place.term, epoch = epoch.0,
@@ -94,6 +102,7 @@ where
         );
         // The message before the place is the takeover.
         (file.sequence, file.place, file.term) = (below + 1, place, 0);
+        file.tried.clear();
         file.write(directory)?;
         let prefix = self.replica.checkpoint_prefix(file.place.database);
         replace_others(&self.stream, &named, &prefix, below).await?;
@@ -104,9 +113,9 @@ where
 
 /// Finds out what is left of the stream, and that a log with this tail lacks nothing of it.
 async fn survey(stream: &EntryStream, file: &NodeFile, tail: Epoch) -> Result<(Founder, Left), ReplicaError> {
-    let NodeFile { sequence, place, term, .. } = file.clone();
+    let NodeFile { sequence, place, term, tried, .. } = file.clone();
     let ends = stream.ends().await?;
-    let mut survey = ChainSurvey::new(Founder { place, sequence, term, tail }, ends.first, ends.last);
+    let mut survey = ChainSurvey::new(Founder { place, sequence, term, tail, tried }, ends.first, ends.last);
     let why = |why| match why {
         NotFounded::Behind { sequence } => ReplicaError::LogIsBehind { tail, sequence },
         NotFounded::Entry { sequence, error } => {

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 use super::Node;
-use super::checkpointing::copy_directory;
+use super::checkpointing::{copy_directory, longer_directory};
 use super::opening::set_aside;
 use crate::checkpoint_store::{self, remove};
 use crate::error::ReplicaError;
@@ -49,9 +49,8 @@ pub(super) fn log_bytes(directory: &Path) -> Result<u64, ReplicaError> {
 
 /// Removes what an earlier run of the node has left half done.
 pub(super) fn clean(directory: &Path) -> Result<(), ReplicaError> {
-    [taken_directory(directory), old_directory(directory), copy_directory(directory)]
-        .iter()
-        .try_for_each(|left| remove(left))
+    let all = [taken_directory, old_directory, copy_directory, longer_directory];
+    all.map(|of| of(directory)).iter().try_for_each(|left| remove(left))
 }
 
 /// Fetches the checkpoint that was named last into the node's directory. It tries for the node's
@@ -156,6 +155,7 @@ where
         fs::rename(taken_directory(directory), &log).map_err(at(&log))?;
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(at(directory))?;
         self.file.term = 0;
+        self.file.tried.clear();
         (self.file.sequence, self.file.place) = (named.sequence, checkpoint.place.clone());
         self.taken.clone_from(&checkpoint.object);
         self.file.write(directory)?;

@@ -204,6 +204,52 @@ fn a_dead_owners_log_repairs_the_stream() {
     verify(&servers.config("looks")).expect("it is whole");
 }
 
+// A node's log had the epoch of a founding before the stream did. When the founding came to nothing,
+// the log looked later than it was, the third time later than what another owner began with. So
+// the node founded the stream without what that one wrote.
+#[test]
+fn a_founding_that_came_to_nothing_leaves_the_log_as_it_was() {
+    let test = "a_founding_that_came_to_nothing_leaves_the_log_as_it_was";
+    let _watchdog = Watchdog::new(test);
+    let Some(servers) = Servers::start(test, 1) else { return };
+    let places = [(); 2].map(|()| tempfile::tempdir().expect("a place"));
+    let a = open(places[0].path(), servers.config("a")).expect("nobody owns it");
+    let b = open(places[1].path(), servers.config("b")).expect("it joins");
+    pay(&a.handle().expect("it is the owner"), 0..5);
+    drop(a);
+    until(&b, |status| status.owner.is_none());
+    drop(b);
+    lose(&servers, 0);
+    // A login that may not append.
+    let reads = Login::User { user: "reads".into(), password: "secret".into() };
+    let reads = ReplicaConfig { login: reads, ..from_this_log(&servers, "b") };
+    // It remembers what it was about to append.
+    let tried = || {
+        let file = std::fs::read(places[1].path().join("node.json")).expect("it remembers where it was");
+        let file: serde_json::Value = serde_json::from_slice(&file).expect("it is JSON");
+        file["tried"].as_array().map_or(0, Vec::len)
+    };
+    // Others begin behind two such epochs: they found it, and take it over.
+    while tried() < 3 {
+        open(places[1].path(), reads.clone()).expect_err("it cannot append");
+    }
+    let a = open_hasty(places[0].path(), &from_this_log(&servers, "a"));
+    pay(&a.handle().expect("it is the owner"), 5..10);
+    let object = a.status().checkpoint.expect("it is named").object;
+    drop(a);
+    // What it has founded is damaged, too.
+    as_another(&servers, async |context, _| {
+        context.delete_object_store(&object).await.expect("it can be deleted");
+    });
+    let error = refused(|| open(places[1].path(), from_this_log(&servers, "b")));
+    assert!(matches!(error, ReplicaError::LogIsBehind { .. }), "{error}");
+    let a = open(places[0].path(), servers.config("a")).expect("it goes on");
+    pay(&a.handle().expect("it is the owner"), 10..15);
+    let b = open(places[1].path(), servers.config("b")).expect("the owner makes another");
+    assert_eq!((b.role(), shown(&b)), (Role::Standby, (0..15).collect()));
+    assert_eq!(b.status().set_aside, []);
+}
+
 // It had to be without a checkpoint: a database of one machine that is to live on several.
 #[test]
 fn a_log_with_a_checkpoint_founds_a_database() {

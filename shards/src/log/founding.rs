@@ -5,12 +5,20 @@
 //! in which it was the owner: of that term and before, its log has all that was acknowledged. What
 //! the chain has, or may have had, beyond that is what the log lacks. A message that cannot be read
 //! may have had anything, unless what comes after it is in the log.
+//!
+//! A founding has an epoch of its own, which the log gets when the chain has acknowledged the
+//! founding, and not before (*acknowledged-before-founded*). Otherwise a founding that came to
+//! nothing makes a log look later than it is, and what others wrote meanwhile is not missed. A node
+//! that ended between the two knows its founding by the hash of its takeover.
 
 use thiserror::Error;
 
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::log::chain::{Body, ChainPlace, EntryError, hash_entry, read_entry};
+use crate::log::chain::{Body, ChainPlace, EntryError, EntryHash, hash_entry, read_entry};
+
+/// How many foundings a node remembers that may or may not be in the chain.
+const TRIED_MAX: usize = 8;
 
 /// What a node knows.
 #[derive(Clone, Debug)]
@@ -23,6 +31,16 @@ pub struct Founder {
     pub term: u64,
     /// The last epoch of its log.
     pub tail: Epoch,
+    /// The takeovers of its own foundings that may be in the chain, by their hashes.
+    pub tried: Vec<EntryHash>,
+}
+
+/// Remembers a founding before it is sent: the hash of its takeover. Of more than a few the oldest
+/// is forgotten; if it stands in the chain, it is taken for another node's.
+pub fn remember_founding(tried: &mut Vec<EntryHash>, takeover: EntryHash) {
+    tried.push(takeover);
+    let forgotten = tried.len().saturating_sub(TRIED_MAX);
+    tried.drain(..forgotten);
 }
 
 /// Why a log cannot found a chain anew.
@@ -95,6 +113,11 @@ impl ChainSurvey {
         if has_more && matches!(head.body, Body::Epochs { .. }) && !records.is_empty() {
             behind(sequence)?;
         }
+        let hash = hash_entry(entry);
+        if self.known.tried.contains(&hash) {
+            // Nobody writes anything in a founding's term.
+            self.known.term = self.known.term.max(head.term);
+        }
         // What the last owner wrote is in its log.
         let is_known = self.known.term > 0 && self.known.term >= head.term;
         if let Some(hole) = self.hole.take().filter(|_| has_more && !is_known) {
@@ -105,7 +128,7 @@ impl ChainSurvey {
         left.number_of = Some((sequence, head.number));
         left.end = Some(ChainPlace {
             next: head.number + 1,
-            previous: hash_entry(entry),
+            previous: hash,
             term: head.term,
             epoch: head.epoch,
             time: head.time,
@@ -166,4 +189,52 @@ impl Left {
 /// The term behind which the founding's comes.
 fn goes_on(term: u64) -> u64 {
     if fault::is_on(Fault::FoundSameTerm) { term.saturating_sub(1) } else { term }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::chain::Chain;
+    use crate::log::schema::WrittenSchema;
+
+    fn take_over(chain: &mut Chain, node: &str, seen: u64) -> Vec<u8> {
+        chain.take_over(node, WrittenSchema::UNSTATED, Epoch(seen))
+    }
+
+    /// What a node with this tail, which owned term 1 up to message 2, finds in these messages.
+    fn survey(
+        place: &ChainPlace,
+        tried: &[EntryHash],
+        messages: &[Option<Vec<u8>>],
+    ) -> Result<(), NotFounded> {
+        let tried = tried.to_vec();
+        let known = Founder { place: place.clone(), sequence: 2, term: 1, tail: Epoch(5), tried };
+        let mut survey = ChainSurvey::new(known, 1, messages.len() as u64);
+        for (message, sequence) in messages.iter().zip(1..) {
+            survey.read(sequence, message.as_deref())?;
+        }
+        survey.end().map(drop)
+    }
+
+    // The node ended when its founding was in the chain, and its log had not got the founding's
+    // epoch: what comes behind the damage looks later than the log.
+    #[test]
+    fn a_founding_of_its_own_is_nothing_that_a_log_lacks() {
+        let mut chain = Chain::at(ChainPlace::first(7));
+        let first = take_over(&mut chain, "a", 0);
+        let place = chain.place().clone();
+        let founding = take_over(&mut chain, "a", 5);
+        let messages = [Some(first), None, Some(founding.clone())];
+        let behind = Err(NotFounded::Behind { sequence: 2 });
+        assert_eq!(survey(&place, &[], &messages), behind);
+        assert_eq!(survey(&place, &[[1; 32]], &messages), behind);
+        let mut tried = vec![[1; 32]];
+        remember_founding(&mut tried, hash_entry(&founding));
+        assert_eq!(survey(&place, &tried, &messages), Ok(()));
+        // Of another that comes behind it, it knows nothing.
+        let other = [&messages[..], &[None, Some(take_over(&mut chain, "b", 0))]].concat();
+        assert_eq!(survey(&place, &tried, &other), Err(NotFounded::Behind { sequence: 4 }));
+        (0..TRIED_MAX).for_each(|_| remember_founding(&mut tried, [1; 32]));
+        assert_eq!((tried.len(), survey(&place, &tried, &messages)), (TRIED_MAX, behind));
+    }
 }

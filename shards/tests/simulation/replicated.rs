@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use freehold_shard::log::appends::{Appended, Appends};
 use freehold_shard::log::chain::{
-    Chain, ChainPlace, ENTRY_BYTES_MIN, Followed, NamedCheckpoint, hash_entry, read_entry,
+    Body, Chain, ChainPlace, ENTRY_BYTES_MIN, EntryHash, Followed, NamedCheckpoint, hash_entry, read_entry,
 };
 use freehold_shard::log::{Bounds, Gathering, SegmentId, sealed};
 use freehold_shard::record::Record;
@@ -127,6 +127,10 @@ pub(super) struct ReplicatedWorld {
     /// Those in which a node was the owner.
     terms: BTreeSet<u64>,
     damages: bool,
+    /// Standbys have logs of their own, as the replicated log may be founded anew from them.
+    follows: bool,
+    /// Of a thousand steps of a standby, how many are a takeover.
+    takes: usize,
     /// Of a thousand steps, how many begin a pause.
     pauses: usize,
     /// Of a thousand entries, how many are lost, answered late, or come twice.
@@ -147,6 +151,10 @@ struct NodeLog {
     place: ChainPlace,
     sequence: u64,
     tail: Epoch,
+    /// The last term that it owned with this log.
+    term: u64,
+    /// Foundings of its own that may be in the replicated log.
+    tried: Vec<EntryHash>,
 }
 
 /// What a reader of the log finds: the chain behind it, and the counters.
@@ -155,7 +163,7 @@ type Found = (Chain, Counts);
 impl ReplicatedWorld {
     pub(super) fn new(seed: u64) -> Self {
         let mut dice = Dice::of(seed);
-        let damages = dice.chance(20);
+        let damages = dice.chance(25);
         let pauses = [1, 3, 10][dice.below(3)];
         let loses = [0, 5, 30][dice.below(3)];
         let crashes = [0, 2, 10][dice.below(3)];
@@ -172,6 +180,9 @@ impl ReplicatedWorld {
             counts: BTreeSet::new(),
             terms: BTreeSet::new(),
             damages,
+            follows: damages,
+            // A takeover begins behind epochs that a founding which came to nothing has made up.
+            takes: if damages { 8 } else { 20 },
             pauses,
             loses,
             crashes,
@@ -201,12 +212,14 @@ impl ReplicatedWorld {
             }
             if self.nodes[at].owner.is_some() {
                 self.step(at)?;
-            } else if self.dice.below(100) < 2 && !self.take_over(at)? {
+            } else if self.dice.below(1000) < self.takes && !self.take_over(at)? {
                 // It cannot be read. If nobody founds it anew, that is the end.
-                if self.dice.chance(20) {
+                if self.dice.chance(2) {
                     return Ok(self.steps);
                 }
                 self.found(at)?;
+            } else if self.follows && self.dice.chance(20) {
+                self.follow(at);
             }
         }
         if self.stream.is_damaged {
@@ -338,8 +351,8 @@ impl ReplicatedWorld {
         }
         let shards = 1 + self.dice.below(2);
         let node = &mut self.nodes[at];
-        let (counts, tail) = (counters.clone(), place.epoch);
-        node.log = Some(NodeLog { counters: counts, place, sequence, tail });
+        let (counts, tail, term) = (counters.clone(), place.epoch, place.term);
+        node.log = Some(NodeLog { counters: counts, place, sequence, tail, term, tried: Vec::new() });
         (node.owner, node.logged) = (Some(Owner::new(shards, counters, appends)), Vec::new());
         Ok(())
     }
