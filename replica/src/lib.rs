@@ -55,6 +55,7 @@ mod error;
 mod follower;
 mod metrics;
 mod node;
+mod node_directory;
 mod node_file;
 mod objects;
 mod replicated;

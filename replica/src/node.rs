@@ -29,12 +29,13 @@ use tokio::task::JoinHandle;
 
 use self::checkpointing::Asker;
 use self::following::Ceases;
-use self::opening::{make, open};
+use self::opening::open;
 use self::restoring::{clean, fetch};
 use crate::appender::Appender;
 use crate::config::ReplicaConfig;
 use crate::error::ReplicaError;
 use crate::follower::Follower;
+use crate::node_directory::NodeDirectory;
 use crate::node_file::NodeFile;
 use crate::replicated::{Command, NodeShared};
 use crate::status::{Role, StreamCheckpoint};
@@ -62,6 +63,8 @@ struct Beat {
 /// A node that has joined.
 pub(crate) struct Node<A: Actor> {
     config: Config,
+    directory: NodeDirectory,
+    /// How its log is kept, but for where.
     log: LogConfig,
     replica: ReplicaConfig,
     shared: Arc<NodeShared<A>>,
@@ -109,9 +112,9 @@ where
     pub(crate) async fn join(setup: Setup<A>) -> Result<Self, ReplicaError> {
         let Setup { config, log, replica, shared, commands } = setup;
         let stream = EntryStream::open(&replica).await?;
-        make(&log.directory)?;
         let mut node = Node {
             config,
+            directory: NodeDirectory::open(&log.directory)?,
             log,
             replica,
             shared,
@@ -138,7 +141,7 @@ where
     async fn enter(&mut self) -> Result<(), ReplicaError> {
         let follower = self.open().await?;
         // The log is open, so no other process uses the directory.
-        clean(&self.log.directory)?;
+        clean(&self.directory.name())?;
         match self.take_its_place(follower).await {
             // Another node founded the database at the same time, and was quicker. This node has
             // nothing, and joins that one.
@@ -151,8 +154,18 @@ where
         }
     }
 
+    /// How its log is kept, in the directory as it is called now.
+    fn log_now(&self) -> LogConfig {
+        LogConfig { directory: self.directory.name(), ..self.log.clone() }
+    }
+
+    /// The same for what takes long: wherever the directory is then.
+    fn log_held(&self) -> LogConfig {
+        LogConfig { directory: self.directory.reach(), ..self.log.clone() }
+    }
+
     async fn open(&mut self) -> Result<Follower<A>, ReplicaError> {
-        let (file, follower) = open(&self.stream, &self.log, &self.replica, &self.shared).await?;
+        let (file, follower) = open(&self.stream, &self.log_now(), &self.replica, &self.shared).await?;
         self.file = file;
         Ok(follower)
     }
@@ -190,7 +203,7 @@ where
     }
 
     fn follower(&self, file: &NodeFile) -> Result<Follower<A>, ReplicaError> {
-        Follower::open(&self.log, file.place.clone(), file.sequence, self.shared.shows.clone())
+        Follower::open(&self.log_now(), file.place.clone(), file.sequence, self.shared.shows.clone())
     }
 
     async fn beat(&self, term: u64) {
@@ -262,7 +275,8 @@ where
 
     /// Fetches a checkpoint, and hears meanwhile what is asked of the node.
     async fn fetch_or_be_asked(&mut self, needed: u64) -> Result<Named, Ceases> {
-        let fetching = fetch(&self.stream, &self.log, self.replica.patience, needed);
+        let log = self.log_held();
+        let fetching = fetch(&self.stream, &log, self.replica.patience, needed);
         let mut fetching = std::pin::pin!(fetching);
         loop {
             tokio::select! {

@@ -264,7 +264,7 @@ where
 
     fn making(&self, appender: &Appender) -> Result<Making, ReplicaError> {
         let place = appender.chain().place().clone();
-        let directory = &self.log.directory;
+        let directory = &self.directory.reach();
         let shared = self.shared.clone();
         // A checkpoint of its own does that. If there is none, the copies say what is wrong.
         let bring_on = Box::new(move || {
@@ -292,7 +292,7 @@ where
         below: u64,
     ) -> Result<JoinHandle<Result<Ends, ReplicaError>>, ReplicaError> {
         (self.file.sequence, self.file.place) = (sequence, named.place.clone());
-        self.file.write(&self.log.directory)?;
+        self.file.write(&self.directory.name())?;
         let (stream, named) = (self.stream.clone(), named.clone());
         let prefix = self.replica.checkpoint_prefix(named.place.database);
         Ok(tokio::spawn(async move { replace_others(&stream, &named, &prefix, below).await }))

@@ -124,7 +124,7 @@ where
             if let Took::Strayed { after, until } = took {
                 let term = self.file.term;
                 drop(follower);
-                let directory = set_aside(&self.log.directory, term, after.0)?;
+                let directory = set_aside(&self.directory.name(), term, after.0)?;
                 *self.shared.shows.lock().unwrap_or_else(PoisonError::into_inner) = Objects::new();
                 tracing::warn!(
                     directory = %directory.display(), term, after = after.0, until = until.0,
@@ -134,7 +134,7 @@ where
                     status.set_aside.push(SetAside { directory, term, after, until });
                 });
                 self.file = begin(&self.stream, &self.file.node).await?;
-                self.file.write(&self.log.directory)?;
+                self.file.write(&self.directory.name())?;
                 follower = self.follower(&self.file)?;
             }
         }
@@ -273,9 +273,9 @@ where
     pub(super) fn shorten(&mut self, follower: &mut Follower<A>) {
         let Some(named) = follower.take_named() else { return };
         let most = named.bytes + self.replica.checkpoint_bytes;
-        let is_long = || log_bytes(&self.log.directory).is_ok_and(|bytes| bytes > most);
+        let is_long = || log_bytes(&self.directory.name()).is_ok_and(|bytes| bytes > most);
         if self.shortens.is_none() && named.object != self.taken && is_long() {
-            let (stream, log, patience) = (self.stream.clone(), self.log.clone(), self.replica.patience);
+            let (stream, log, patience) = (self.stream.clone(), self.log_held(), self.replica.patience);
             let needed = follower.sequence();
             self.shortens = Some(tokio::spawn(async move { fetch(&stream, &log, patience, needed).await }));
         }
@@ -346,7 +346,7 @@ where
             return;
         }
         (self.file.sequence, self.file.place) = (follower.sequence(), follower.place().clone());
-        if let Err(error) = self.file.write(&self.log.directory) {
+        if let Err(error) = self.file.write(&self.directory.name()) {
             tracing::warn!(%error, "where this node is was not written down: it reads more when it starts again");
         }
     }

@@ -58,12 +58,12 @@ where
     /// [`ReplicaError::LogIsBehind`], [`ReplicaError::OlderTypes`], [`ReplicaError::Log`] and
     /// others: the stream is as it was, or it is founded and not trimmed yet.
     pub(super) async fn found(&mut self, why: &ReplicaError) -> Result<(), ReplicaError> {
-        let directory = &self.log.directory;
+        let directory = &self.directory.name();
         let file = NodeFile::read(directory)?;
         let name = format!("{}/{:016x}", self.replica.node, random()?);
         let mut file = file.unwrap_or_else(|| NodeFile::new(name, 1, ChainPlace::first(0)));
         // It is open until all is done, so no other process uses the directory.
-        let mut log = LocalLog::open_with(&LogConfig { create: Create::Never, ..at_log(&self.log) })?;
+        let mut log = LocalLog::open_with(&LogConfig { create: Create::Never, ..at_log(&self.log_now()) })?;
         let schema = WrittenSchema::of::<A>();
         if log.schemas().iter().any(|written| *written != schema) {
             return Err(ReplicaError::OlderTypes { epoch: log.tail() });
@@ -78,10 +78,11 @@ where
         let place = appender.founded(&file.node, schema.clone(), seen);
         let (epoch, time, records) = (place.epoch, place.time, Vec::new());
         let batch = EpochBatch { epoch, time, schema: Arc::new(schema.clone()), records };
-        let longer = longer_directory(directory);
+        let held = self.directory.reach();
+        let longer = longer_directory(&held);
         let making = Making {
-            log: log_directory(directory),
-            copy: copy_directory(directory),
+            log: log_directory(&held),
+            copy: copy_directory(&held),
             prefix: self.replica.checkpoint_prefix(place.database),
             replicas: self.replica.replicas,
             place: place.clone(),

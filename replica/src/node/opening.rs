@@ -20,13 +20,6 @@ use crate::replicated::NodeShared;
 use crate::status::SetAside;
 use crate::stream::{EntryStream, PAUSE};
 
-/// Makes the node's directory, for its owner alone.
-pub(super) fn make(directory: &Path) -> Result<(), ReplicaError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.map_err(|source| ReplicaError::File { path: directory.to_path_buf(), source })
-}
-
 /// Moves the log away as a whole.
 pub(super) fn set_aside(directory: &Path, term: u64, after: u64) -> Result<PathBuf, ReplicaError> {
     let (from, mut number) = (log_directory(directory), 0);

@@ -190,7 +190,7 @@ where
             Ok(Ok(())) => {
                 (self.file.sequence, self.file.place) =
                     (appender.next_sequence(), appender.chain().place().clone());
-                if let Err(error) = self.file.write(&self.log.directory) {
+                if let Err(error) = self.file.write(&self.directory.name()) {
                     tracing::warn!(%error, "where this node is was not written down: it reads more when it starts again");
                 }
             }

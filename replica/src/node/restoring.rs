@@ -113,7 +113,7 @@ where
     /// Takes the checkpoint that was named last in place of the node's log, and goes on from there.
     pub(super) async fn restore(&mut self, follower: Follower<A>) -> Result<Follower<A>, ReplicaError> {
         let needed = follower.sequence();
-        let named = fetch(&self.stream, &self.log, self.replica.patience, needed).await?;
+        let named = fetch(&self.stream, &self.log_held(), self.replica.patience, needed).await?;
         self.replace_log(follower, &named)
     }
 
@@ -123,7 +123,7 @@ where
         follower: Follower<A>,
         named: &Named,
     ) -> Result<Follower<A>, ReplicaError> {
-        let (directory, place) = (&self.log.directory, follower.place().clone());
+        let (directory, place) = (&self.directory.name(), follower.place().clone());
         let checkpoint = &named.checkpoint;
         if checkpoint.place.database != place.database {
             let (directory, ours, found) = (directory.clone(), place.database, checkpoint.place.database);

@@ -68,7 +68,7 @@ where
         if is_first && self.file.term == 0 {
             // If it ends before all of its log is in the stream, it goes on when it starts again.
             self.file.term = 1;
-            self.file.write(&self.log.directory)?;
+            self.file.write(&self.directory.name())?;
         }
         let (node, schema) = (&self.file.node, WrittenSchema::of::<A>());
         if is_first {
@@ -106,7 +106,7 @@ where
         self.shared.say(|status| status.role = Role::Joining);
         // So that what the runtime writes is known to be of this term, whatever becomes of it.
         self.file.term = appender.chain().place().term;
-        self.file.write(&self.log.directory)?;
+        self.file.write(&self.directory.name())?;
         self.bring_on(&mut follower).await?;
         if follower.place() != appender.chain().place() {
             let owner = follower.place().owner.clone().unwrap_or_default();
@@ -114,7 +114,7 @@ where
         }
         follower.let_go_of_shows();
         (self.file.sequence, self.file.place) = (follower.sequence(), follower.place().clone());
-        self.file.write(&self.log.directory)?;
+        self.file.write(&self.directory.name())?;
         drop(follower);
         self.start(appender, decided).await
     }
@@ -145,7 +145,7 @@ where
         let waker = wake.clone();
         let (sender, mut receiver) = epoch_channel(self.replica.backlog_bytes, move || waker.notify_one());
         let log = LogConfig {
-            directory: log_directory(&self.log.directory),
+            directory: log_directory(&self.directory.name()),
             leaving: Some(sender),
             ack: self.replica.ack,
             ..self.log.clone()

@@ -107,6 +107,34 @@ fn a_node_that_is_behind_begins_with_the_checkpoint() {
     }
 }
 
+/// What it writes, and what it makes its checkpoint from, is in the directory that it opened.
+#[test]
+fn a_node_whose_directory_is_moved_stays_what_it_is() {
+    let _watchdog = Watchdog::new("a_node_whose_directory_is_moved_stays_what_it_is");
+    let Some(servers) = Servers::start("a_node_whose_directory_is_moved_stays_what_it_is", 1) else { return };
+    let place = tempfile::tempdir().expect("a place");
+    let [here, moved, new] = ["node", "node.old", "new"].map(|name| place.path().join(name));
+    let a = open(&here, servers.config("a")).expect("nobody owns it");
+    pay(&a.handle().expect("it is the owner"), 0..10);
+    std::fs::rename(&here, &moved).expect("it is moved");
+    let b = open(&here, servers.config("b")).expect("it joins");
+    pay(&a.handle().expect("it is the owner"), 10..20);
+    a.checkpoint().expect("it is made");
+    let node = |directory: &Path| {
+        let file = std::fs::read_to_string(directory.join("node.json")).expect("it is there");
+        ["a/", "b/"].map(|name| file.contains(&format!("\"node\": \"{name}")))
+    };
+    assert_eq!((node(&moved), node(&here)), ([true, false], [false, true]));
+    let c = open(&new, servers.config("c")).expect("it begins with the checkpoint");
+    assert_eq!(c.status().restored, 1);
+    assert_eq!(shown(&c), (0..20).collect());
+    a.shutdown().expect("it stops");
+    drop(b);
+    let a = open(&moved, servers.config("a")).expect("nobody has taken over");
+    until(&a, is(Role::Owner));
+    assert_has(&a, 0..20);
+}
+
 #[test]
 fn a_stream_that_grows_is_trimmed_by_itself() {
     let _watchdog = Watchdog::new("a_stream_that_grows_is_trimmed_by_itself");
