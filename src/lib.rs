@@ -56,6 +56,9 @@ mod embedding;
 mod error;
 mod fork;
 mod gate;
+#[cfg(test)]
+#[path = "../tests/support/held.rs"]
+mod held;
 mod log;
 #[cfg(test)]
 #[path = "../tests/support/patience.rs"]

@@ -1,6 +1,6 @@
 //! The actor of the unit tests: accounts that hold coins, addressed by number.
 
-use freehold_shard::{AccessError, Actor, Addressees, Objects};
+use freehold_shard::{AccessError, Actor, Addressees, Envelope, Objects, OwnerId, ReturnAddress};
 
 pub(crate) struct Accounts;
 
@@ -94,5 +94,14 @@ impl Actor for Accounts {
             Message::Refuse { .. } => Err(Error::Refused),
             Message::Nobody => Ok(0),
         }
+    }
+}
+
+/// Adds coins to account 1, which nobody waits for.
+pub(crate) fn tell(coins: u64) -> Envelope<Accounts> {
+    Envelope::Message {
+        message: Message::Add { account: 1, coins },
+        sender: OwnerId(0),
+        answer_to: ReturnAddress::Nobody,
     }
 }

@@ -19,8 +19,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use forgetful::Served;
@@ -33,6 +33,7 @@ use mounts::{Mount, again, in_own_mounts, make_image, skip};
 use payments::{Books, Heard, Hearing, Message, Payments, config, pay, pay_on_shard};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
+use support::held::hold;
 use support::patience::Patience;
 use support::{Watchdog, hush, until};
 
@@ -601,30 +602,29 @@ fn a_shard_that_dies_answers_with_nothing_that_is_not_durable() {
         let handle = runtime.handle();
         assert_eq!(handle.ask(Step::Add(1)).wait(), Ok(1));
         // The shard is held, so that both are there in one turn.
-        let (let_go, is_let_go) = mpsc::channel::<()>();
-        let is_let_go = Arc::new(Mutex::new(is_let_go));
-        let hold = runtime.on_each_shard(move |local| {
-            let is_let_go = is_let_go.clone();
+        let (hold, held) = hold();
+        let holds = runtime.on_each_shard(move |local| {
+            let hold = hold.clone();
             async move {
                 assert_eq!(local.shard(), ShardIndex(0));
-                let _ = is_let_go.lock().expect("one waits").recv();
+                hold.here();
             }
         });
-        until(|| runtime.stats().shards[0].tasks == 1);
+        held.wait_for(1);
         let answered = if is_batch {
             let batch = handle.ask_all([Step::Add(1), Step::Add(2)]);
             let kill = handle.ask_all([Step::Kill(3)]);
-            drop(let_go);
+            drop(held);
             assert_eq!(kill.wait(), [Err(AskError::Unknown)]);
             batch.wait()
         } else {
             let one = handle.ask(Step::Add(1));
             let kill = handle.ask(Step::Kill(3));
-            drop(let_go);
+            drop(held);
             assert_eq!(kill.wait(), Err(AskError::Unknown));
             vec![one.wait()]
         };
-        drop(hold.wait());
+        drop(holds.wait());
         let report = runtime.shutdown();
         let [death] = &report.deaths[..] else { panic!("{report}") };
         assert!(matches!(&death.cause, DeathCause::Panicked(message) if message == "dropped, on purpose"));

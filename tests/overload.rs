@@ -4,13 +4,14 @@
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Limits, Objects, ShardIndex, TellError, glommio,
 };
 use futures::FutureExt;
+use support::held::hold;
 use support::{Counter, Message, Tally, Watchdog, ids, start, until};
 
 /// Bounds so tight that anything fills them.
@@ -249,20 +250,17 @@ fn a_message_that_tells_more_than_fits_fails_whole() {
 
     // The receiver is held up, so that the lane of 16 and the outbox of 64 fill: the first that
     // does not fit fails, and it alone.
-    let (held, is_held) = mpsc::channel();
-    let (let_go, is_let_go) = mpsc::channel::<()>();
-    let is_let_go = Arc::new(Mutex::new(is_let_go));
+    let (hold, held) = hold();
     until(|| ran.counted() == 128);
-    let hold = runtime.on_each_shard(move |local| {
-        let (held, is_let_go) = (held.clone(), is_let_go.clone());
+    let holds = runtime.on_each_shard(move |local| {
+        let hold = hold.clone();
         async move {
             if local.shard() == ShardIndex(1) {
-                held.send(()).unwrap();
-                is_let_go.lock().unwrap().recv().unwrap();
+                hold.here();
             }
         }
     });
-    is_held.recv().unwrap();
+    held.wait_for(1);
     let counted = ran.clone();
     let (filled, is_filled) = mpsc::channel();
     let fill = runtime.on_each_shard(move |local| {
@@ -298,8 +296,8 @@ fn a_message_that_tells_more_than_fits_fails_whole() {
     // Those who ask something of the shard whose lane is full, and nothing of the one held up, are
     // answered.
     assert_eq!(handle.ask(Message::Read { of: from }).wait(), read.map(|number| number + 64));
-    let_go.send(()).unwrap();
-    assert_eq!(hold.wait(), [Ok(()), Ok(())]);
+    drop(held);
+    assert_eq!(holds.wait(), [Ok(()), Ok(())]);
     assert_eq!(fill.wait(), [Ok(()), Ok(())]);
     let report = runtime.shutdown();
     assert!(report.drained && report.timers_unfinished == 64, "{report}");

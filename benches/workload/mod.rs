@@ -91,18 +91,27 @@ impl Actor for Counter {
 
     #[inline]
     fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<u64, Refused> {
-        match *message {
-            Message::Add { id, amount } => {
-                let state = objects.get_mut(id)?.ok_or(Refused::Absent(id))?;
-                state.total += amount;
-                Ok(state.total)
-            }
-            Message::Open { id } => {
-                objects.insert(id, State::default())?;
-                Ok(0)
-            }
-            Message::Total { id } => Ok(objects.get(id)?.ok_or(Refused::Absent(id))?.total),
+        count(message, objects)
+    }
+}
+
+/// What [`Counter`] does with a message, and any actor with the same objects.
+#[inline(always)]
+pub fn count<A>(message: &Message, objects: &mut Objects<'_, A>) -> Result<u64, Refused>
+where
+    A: Actor<Id = u64, State = State>,
+{
+    match *message {
+        Message::Add { id, amount } => {
+            let state = objects.get_mut(id)?.ok_or(Refused::Absent(id))?;
+            state.total += amount;
+            Ok(state.total)
         }
+        Message::Open { id } => {
+            objects.insert(id, State::default())?;
+            Ok(0)
+        }
+        Message::Total { id } => Ok(objects.get(id)?.ok_or(Refused::Absent(id))?.total),
     }
 }
 

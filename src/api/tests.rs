@@ -2,7 +2,6 @@
 
 use std::future::{Future, ready};
 use std::pin::Pin;
-use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use futures::{Stream, StreamExt};
 
 use super::handle::Handle;
 use crate::config::{Config, Shards};
+use crate::held::{Held, hold};
 use crate::log::LogConfig;
 use crate::runtime::Runtime;
 use crate::test_actor::{Accounts, Message};
@@ -24,23 +24,15 @@ fn start(config: Config) -> Runtime<Accounts> {
     Runtime::start(config).expect("it starts")
 }
 
-/// Keeps the shard from taking messages, until this is dropped.
-struct HeldUp(#[allow(dead_code, reason = "dropped it is heard of")] mpsc::Sender<()>);
-
-fn hold_up(runtime: &Runtime<Accounts>) -> HeldUp {
-    let (end, until) = mpsc::channel::<()>();
-    let until = std::sync::Arc::new(std::sync::Mutex::new(until));
-    let (begin, begun) = mpsc::channel();
-    let task = move |_| {
-        let (until, begin) = (until.clone(), begin.clone());
-        async move {
-            begin.send(()).expect("the test waits for it");
-            assert!(until.lock().expect("one task").recv().is_err(), "nothing is sent");
-        }
-    };
-    drop(runtime.on_each_shard(task));
-    begun.recv().expect("the task begins");
-    HeldUp(end)
+/// Keeps the shard from taking messages, until what is returned is dropped.
+fn hold_up(runtime: &Runtime<Accounts>) -> Held {
+    let (hold, held) = hold();
+    drop(runtime.on_each_shard(move |_| {
+        let hold = hold.clone();
+        async move { hold.here() }
+    }));
+    held.wait_for(1);
+    held
 }
 
 fn add(coins: u64) -> Message {
@@ -361,35 +353,31 @@ fn outcomes_that_come_as_they_come_do_not_wait_for_a_shard_that_is_held_up() {
     let config = Config { shards: Shards::Count(2), ..Config::default() };
     let runtime = Runtime::<Accounts>::start(config).expect("it starts");
     let handle = runtime.handle();
-    let [held, free] = one_each(&handle);
-    let (end, until) = mpsc::channel::<()>();
-    let (begin, begun) = mpsc::channel();
-    let held_up = std::sync::Arc::new(std::sync::Mutex::new((until, begin)));
+    let [slow, free] = one_each(&handle);
+    let (hold, held) = hold();
     drop(runtime.on_each_shard(move |local| {
-        let held_up = held_up.clone();
+        let hold = hold.clone();
         async move {
             if local.shard().index() == 0 {
-                let (until, begin) = &*held_up.lock().expect("one task");
-                begin.send(()).expect("the test waits for it");
-                assert!(until.recv().is_err(), "nothing is sent");
+                hold.here();
             }
         }
     }));
-    begun.recv().expect("it begins");
+    held.wait_for(1);
     let (send, receive) = futures::channel::mpsc::unbounded();
     let mut outcomes = handle.ask_stream(64, receive).as_they_come();
-    for (account, coins) in [(held, 1), (free, 2), (free, 3)] {
+    for (account, coins) in [(slow, 1), (free, 2), (free, 3)] {
         send.unbounded_send(Message::Add { account, coins }).expect("it is taken");
-        if account == held {
+        if account == slow {
             assert!(poll(&mut outcomes.next()).is_pending());
         }
     }
     let mut next = || futures::executor::block_on(outcomes.next());
     assert_eq!([next(), next()], [Some((1, Ok(2))), Some((2, Ok(5)))]);
-    drop((end, send));
+    drop((held, send));
     assert_eq!([next(), next()], [Some((0, Ok(1))), None]);
     // Each once, with its own number.
-    let fresh = held + free + 1;
+    let fresh = slow + free + 1;
     let add = |_| Message::Add { account: fresh, coins: 1 };
     let many = handle.ask_stream(100, futures::stream::iter((0..1000).map(add))).as_they_come();
     let mut many: Vec<_> = futures::executor::block_on(many.collect());

@@ -14,6 +14,7 @@ use super::config::{GateConfig, GateStartError, Workers};
 use super::{Gate, GateError, Verifier, flaw};
 use crate::config::{Config, Shards};
 use crate::error::ConfigError;
+use crate::held::{Held, hold};
 use crate::route::Route;
 use crate::runtime::Runtime;
 use crate::stats::Stats;
@@ -308,22 +309,19 @@ fn a_suspect_that_is_forgotten_does_not_overtake_itself() {
     assert_eq!(bench.gate.stats().apart, 3);
 }
 
-/// Holds up the shard until something is sent.
-fn hold(bench: &Bench, shard: ShardIndex) -> Sender<()> {
-    let (end, until) = mpsc::channel::<()>();
-    let (begin, begun) = mpsc::channel();
-    let until = Arc::new(Mutex::new(until));
+/// Holds up the shard until what is returned is dropped.
+fn hold_up(bench: &Bench, shard: ShardIndex) -> Held {
+    let (hold, held) = hold();
     drop(bench.runtime.on_each_shard(move |local| {
-        let (until, begin) = (until.clone(), begin.clone());
+        let hold = hold.clone();
         async move {
             if local.shard() == shard {
-                begin.send(()).expect("the test waits for it");
-                let _ = until.lock().expect("one task").recv();
+                hold.here();
             }
         }
     }));
-    begun.recv().expect("the task begins");
-    end
+    held.wait_for(1);
+    held
 }
 
 /// A claim that verifies, and is refused by its objects, cost a verification each time, and nobody
@@ -338,12 +336,12 @@ fn a_sender_whose_claims_are_refused_by_objects_is_verified_apart() {
     bench.go_on();
     assert_eq!(bench.begun(), [2, 3]);
     let mut good = vec![bench.ask(9, Kind::Good)];
-    let end = hold(&bench, ShardIndex(0));
+    let held = hold_up(&bench, ShardIndex(0));
     bench.go_on();
     assert_eq!(bench.begun(), [9]);
     // These wait together while the sender gets its strikes.
     good.extend([of_sender(4, Kind::Good), bench.ask(5, Kind::Good), of_sender(6, Kind::Good)]);
-    end.send(()).expect("the task waits");
+    drop(held);
     for ask in std::iter::once(first).chain(others) {
         assert_eq!(ask.wait(), Err(GateError::Message(AskError::Aborted(Error::Refused))));
     }
@@ -495,11 +493,11 @@ fn overtakes_itself() -> bool {
     let bench = bench(2, GateConfig::default());
     let handle = bench.runtime.handle();
     let on = |shard| (100..).find(|id| handle.home(id) == ShardIndex(shard)).expect("there is one");
-    let (held, free) = (on(0), on(1));
-    let end = hold(&bench, ShardIndex(0));
+    let (slow, free) = (on(0), on(1));
+    let held = hold_up(&bench, ShardIndex(0));
     let to = |line, account| Claim { account, ..claim(line, Kind::Good) };
     bench.let_all_go();
-    let mut first = bench.gate.ask(to(1, held));
+    let mut first = bench.gate.ask(to(1, slow));
     let mut second = bench.gate.ask(to(1, free));
     // What one thread brings on after them has arrived, so they were looked at.
     let other = loop {
@@ -511,7 +509,7 @@ fn overtakes_itself() -> bool {
     assert!(other.is_ok() && is_pending(&mut first));
     let overtakes = !bench.balance(free).is_multiple_of(coins(2));
     assert!(overtakes || is_pending(&mut second));
-    end.send(()).expect("the task waits");
+    drop(held);
     assert_eq!(first.wait(), Ok(coins(1)));
     assert_eq!(second.wait().map(|sum| sum % coins(2)), Ok(coins(1)));
     overtakes

@@ -18,9 +18,16 @@ use freehold_shard::{Actor, ShardIndex};
 use crate::core::shared::{DrainProgress, Shared};
 use crate::stats::Phase;
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ingresses {
+    Open,
+    Shut,
+}
+
 /// Whether nothing was under way between two rounds of asking, and every shard knows whether its
 /// ingress is shut.
-pub(super) fn is_quiet(before: &[DrainProgress], after: &[DrainProgress], is_shut: bool) -> bool {
+pub(super) fn is_quiet(before: &[DrainProgress], after: &[DrainProgress], ingresses: Ingresses) -> bool {
+    let is_shut = ingresses == Ingresses::Shut;
     let sent: u64 = after.iter().map(|shard| shard.sent).sum();
     let received: u64 = after.iter().map(|shard| shard.received).sum();
     before == after && after.iter().all(|shard| shard.is_idle && shard.is_shut == is_shut) && sent == received
@@ -37,7 +44,7 @@ pub(super) fn wait_until_quiet<A: Actor>(shared: &Shared<A>, deadline: Instant) 
         std::thread::sleep(pause);
         let after = ask();
         let is_shut = shared.ingresses_shut.load(Ordering::Relaxed);
-        if is_quiet(&before, &after, is_shut) {
+        if is_quiet(&before, &after, if is_shut { Ingresses::Shut } else { Ingresses::Open }) {
             return true;
         }
         if Instant::now() >= deadline || shared.phase() == Phase::Dead {

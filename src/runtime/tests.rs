@@ -1,16 +1,16 @@
 //! A whole runtime, started and stopped: that the parts fit. The long runs and the faults are in
 //! `tests/`.
 
-use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 
-use super::drain::{is_quiet, wait_until_quiet};
+use super::drain::{Ingresses, is_quiet, wait_until_quiet};
 use super::*;
 use crate::config::{Idle, Shards};
 use crate::core::shared::DrainProgress;
 use crate::error::{ConfigError, Death, DeathCause, TaskError, TellError};
+use crate::held::hold;
 use crate::patience::Patience;
 use crate::stats::said::{SaidSpan, SaidSpans};
 use crate::stats::{AnswerPath, Phase};
@@ -126,21 +126,15 @@ fn shards_say_traces_as_spans() {
     let is_batch = |span: &SaidSpan| span.name == "message" && span.fields["object"] == "?";
     let batches = || said.all().iter().filter(|span| is_batch(span)).count();
     let before = batches();
-    let (begins, has_begun) = mpsc::channel();
-    let (lets_go, let_go) = mpsc::channel();
-    let let_go = Arc::new(Mutex::new(Some(let_go)));
+    let (hold, held) = hold();
     let tasks = runtime.on_each_shard(move |_| {
-        let (begins, let_go) = (begins.clone(), let_go.lock().unwrap().take());
-        async move {
-            begins.send(()).expect("the test waits for it");
-            // The task keeps its thread, on purpose.
-            let_go.expect("there is one shard").recv().expect("the test lets it go");
-        }
+        let hold = hold.clone();
+        async move { hold.here() }
     });
-    has_begun.recv().expect("it begins");
+    held.wait_for(1);
     let batch = handle.ask_all([Message::Add { account, coins: 1 }, Message::Add { account, coins: 1 }]);
     std::thread::sleep(slow_message * 2);
-    lets_go.send(()).expect("the task waits for it");
+    drop(held);
     assert!(batch.wait().iter().all(Result::is_ok));
     eventually("the batch is said", || batches() > before);
     assert_eq!(tasks.wait(), [Ok(())]);
@@ -187,12 +181,12 @@ fn ask_all_waits_where_ask_is_refused_and_nothing_is_lost() {
     let runtime = start_with(Config { shards: Shards::Count(1), ..config });
     let handle = runtime.handle();
     // The shard is kept busy, so that its ingress fills.
-    let (let_go, busy) = mpsc::channel::<()>();
-    let busy = Arc::new(Mutex::new(busy));
+    let (hold, held) = hold();
     let blocked = runtime.on_each_shard(move |_| {
-        let busy = busy.clone();
-        async move { busy.lock().unwrap().recv().unwrap() }
+        let hold = hold.clone();
+        async move { hold.here() }
     });
+    held.wait_for(1);
     eventually("the shard is busy", || {
         std::iter::repeat_with(|| handle.tell(Message::Add { account: 1, coins: 1 }))
             .take(16)
@@ -202,7 +196,7 @@ fn ask_all_waits_where_ask_is_refused_and_nothing_is_lost() {
     let before = runtime.stats().shards[0].counters.fast;
     let mut all = handle.ask_all((0..100).map(|_| Message::Add { account: 2, coins: 1 }));
     assert!((&mut all).now_or_never().is_none());
-    let_go.send(()).unwrap();
+    drop(held);
     assert_eq!(all.wait().last(), Some(&Ok(100)));
     assert_eq!(blocked.wait(), [Ok(())]);
     let report = runtime.shutdown();
@@ -323,16 +317,16 @@ fn more_shards_than_cpus_run_unpinned() {
 fn quiet_is_what_does_not_change_and_adds_up() {
     let idle = |begun, sent, received| DrainProgress { is_idle: true, is_shut: false, begun, sent, received };
     let quiet = [idle(1, 5, 2), idle(3, 1, 4)];
-    assert!(is_quiet(&quiet, &quiet, false));
-    assert!(!is_quiet(&quiet, &quiet, true), "no shard knows that its ingress is shut");
-    assert!(!is_quiet(&[idle(1, 5, 2), idle(2, 1, 4)], &quiet, false), "a shard worked in between");
+    assert!(is_quiet(&quiet, &quiet, Ingresses::Open));
+    assert!(!is_quiet(&quiet, &quiet, Ingresses::Shut), "no shard knows that its ingress is shut");
+    assert!(!is_quiet(&[idle(1, 5, 2), idle(2, 1, 4)], &quiet, Ingresses::Open), "a shard worked in between");
     let under_way = [idle(1, 6, 2), idle(3, 1, 4)];
-    assert!(!is_quiet(&under_way, &under_way, false), "an envelope is in a lane");
+    assert!(!is_quiet(&under_way, &under_way, Ingresses::Open), "an envelope is in a lane");
     let mut works = quiet;
     works[0].begin();
-    assert!(!is_quiet(&works, &works, false), "a shard is at work");
+    assert!(!is_quiet(&works, &works, Ingresses::Open), "a shard is at work");
     assert!(
-        !is_quiet(&[DrainProgress::default()], &[DrainProgress::default()], false),
+        !is_quiet(&[DrainProgress::default()], &[DrainProgress::default()], Ingresses::Open),
         "a shard has not looked yet"
     );
 }

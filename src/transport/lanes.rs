@@ -110,18 +110,8 @@ impl<A: Actor> Lanes<A> {
 
 #[cfg(test)]
 mod tests {
-    use freehold_shard::{OwnerId, ReturnAddress};
-
     use super::*;
-    use crate::test_actor::{Accounts, Message};
-
-    fn tell(coins: u64) -> Envelope<Accounts> {
-        Envelope::Message {
-            message: Message::Add { account: 1, coins },
-            sender: OwnerId(0),
-            answer_to: ReturnAddress::Nobody,
-        }
-    }
+    use crate::test_actor::{Accounts, Message, tell};
 
     fn coins(envelopes: impl IntoIterator<Item = Envelope<Accounts>>) -> Vec<u64> {
         let coins = |envelope| match envelope {

@@ -314,16 +314,8 @@ mod tests {
     use super::*;
     use crate::stats::AnswerPath;
     use crate::stats::trace::Traces;
-    use crate::test_actor::{Accounts, Message};
+    use crate::test_actor::{Accounts, Message, tell};
     use crate::transport::waiting::Patience;
-
-    fn tell(coins: u64) -> Envelope<Accounts> {
-        Envelope::Message {
-            message: Message::Add { account: 1, coins },
-            sender: OwnerId(0),
-            answer_to: ReturnAddress::Nobody,
-        }
-    }
 
     #[test]
     fn a_closed_mailbox_answers_by_its_sender() {

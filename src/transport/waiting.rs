@@ -219,13 +219,14 @@ fn block<F: Future + Unpin>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::transport) mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
 
+    /// Counts how often it is woken.
     #[derive(Default)]
-    struct Count(AtomicUsize);
+    pub(in crate::transport) struct Count(pub(in crate::transport) AtomicUsize);
 
     impl Wake for Count {
         fn wake(self: Arc<Self>) {

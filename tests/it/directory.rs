@@ -79,7 +79,7 @@ fn temporary() -> tempfile::TempDir {
 }
 
 /// What is in a directory, but for the empty file that is locked.
-fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(directory).expect("it is there").map(|entry| entry.expect("it can be listed"));
     let files = entries.filter_map(|entry| {
         let name = entry.file_name().into_string().expect("a name is text");

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
+use crate::support::held::hold;
 use crate::support::skip::skip;
 use crate::support::{Counter, Message, Tally, Watchdog, hush, ids, start, until};
 use freehold::{
@@ -254,15 +255,12 @@ fn a_shard_that_dies_leaves_nobody_waiting_and_nobody_deceived() {
 
     // Shard 1 is held by a task that will have it die, so that what is sent to it stays where it
     // is.
-    let (held, is_held) = mpsc::channel();
-    let (let_go, is_let_go) = mpsc::channel::<()>();
-    let is_let_go = Arc::new(Mutex::new(is_let_go));
+    let (hold, held) = hold();
     let killer = runtime.on_each_shard(move |local| {
-        let (held, is_let_go) = (held.clone(), is_let_go.clone());
+        let hold = hold.clone();
         async move {
             if local.shard() == ShardIndex(1) {
-                held.send(()).unwrap();
-                is_let_go.lock().unwrap().recv().unwrap();
+                hold.here();
                 // Not in its first step, which is a part of this task.
                 glommio::spawn_local(async {
                     glommio::timer::sleep(Duration::from_millis(1)).await;
@@ -273,7 +271,7 @@ fn a_shard_that_dies_leaves_nobody_waiting_and_nobody_deceived() {
             pending::<()>().await;
         }
     });
-    is_held.recv().unwrap();
+    held.wait_for(1);
 
     // Tasks of the living shard wait for the other, by either door. They end with their executor.
     let count = |to| Message::Count { to, ran: ran.clone() };
@@ -315,7 +313,7 @@ fn a_shard_that_dies_leaves_nobody_waiting_and_nobody_deceived() {
         })
         .into();
     until(|| handle.ask(count(dies)).now_or_never() == Some(Err(AskError::Overloaded)));
-    let_go.send(()).unwrap();
+    drop(held);
 
     let mut told = Told::default();
     asks.into_iter().for_each(|ask| told.note(&ask.wait()));
@@ -451,29 +449,28 @@ fn a_message_that_panics_when_dropped_ends_in_a_reported_death() {
         let [a, b] = ids(&handle, 1).concat()[..] else { panic!("two shards") };
         // Shard 1 is held, so that what is sent to it is there when it comes to the message that
         // kills it.
-        let (let_go, is_let_go) = mpsc::channel::<()>();
-        let is_let_go = Arc::new(Mutex::new(is_let_go));
-        let hold = runtime.on_each_shard(move |local| {
-            let is_let_go = is_let_go.clone();
+        let (hold, held) = hold();
+        let holds = runtime.on_each_shard(move |local| {
+            let hold = hold.clone();
             async move {
                 if local.shard() == ShardIndex(1) {
-                    let _ = is_let_go.lock().unwrap().recv();
+                    hold.here();
                 }
             }
         });
-        until(|| runtime.stats().shards[1].tasks == 1);
+        held.wait_for(1);
         let none = || handle.ask(Trap::None(b));
         let all = || handle.ask_all([Trap::None(a), Trap::None(b)]);
         let (asks_before, all_before) = ([none(), none()], all());
         let told = way(&handle, b);
         let (asks_behind, all_behind) = ([none(), none()], all());
-        drop(let_go);
+        drop(held);
         let outcomes = asks_before.into_iter().chain(asks_behind).map(|ask| ask.wait());
         let outcomes = outcomes.chain(all_before.wait()).chain(told()).chain(all_behind.wait());
         for outcome in outcomes {
             assert!(matches!(outcome, Ok(()) | Err(AskError::Unknown | AskError::Stopped)), "{outcome:?}");
         }
-        assert_eq!(hold.wait().len(), 2);
+        assert_eq!(holds.wait().len(), 2);
         until(|| handle.ask(Trap::None(a)).wait() == Err(AskError::Stopped));
         let report = runtime.shutdown();
         let cause = DeathCause::Panicked("dropped, on purpose".into());

@@ -3,10 +3,10 @@
 //!
 //! A crash is a copy of a directory that was taken while its runtime had nothing to do.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use crate::directory::files;
 use crate::support::{Watchdog, until};
 use freehold::{
     AccessError, Actor, Addressees, Config, Idle, LocalLog, LogConfig, LogError, Objects, Runtime, Shards,
@@ -91,17 +91,6 @@ type Part = Box<dyn Fn(&str) -> bool>;
 
 fn all(_: &str) -> bool {
     true
-}
-
-/// What is in a directory, but for the empty file that is locked.
-fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(directory).expect("it is there").map(|entry| entry.expect("it can be listed"));
-    let files = entries.filter_map(|entry| {
-        let name = entry.file_name().into_string().expect("a name is text");
-        // A runtime that runs may give another name to the segment it needs next.
-        Some((name, fs::read(entry.path()).ok()?))
-    });
-    files.filter(|(name, _)| name != "lock").collect()
 }
 
 /// A life that ends in a crash: what is in `directory` afterwards is what it left.

@@ -5,6 +5,7 @@ use std::future::pending;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
+use crate::support::held::hold;
 use crate::support::{Counter, Message, Tally, Watchdog, ids, start, until};
 use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Handle, Idle, Objects, Report, Runtime, TaskError,
@@ -205,28 +206,22 @@ fn without_time(
     };
     let runtime = start::<Counter>(2, config);
     let handle = runtime.handle();
-    let (held, is_held) = mpsc::channel();
-    let (let_go, is_let_go) = mpsc::channel::<()>();
-    let is_let_go = Arc::new(Mutex::new(is_let_go));
-    let hold = runtime.on_each_shard(move |_| {
-        let (held, is_let_go) = (held.clone(), is_let_go.clone());
-        async move {
-            held.send(()).unwrap();
-            // Held until the other end is dropped.
-            let _ = is_let_go.lock().unwrap().recv();
-        }
+    let (hold, held) = hold();
+    let holds = runtime.on_each_shard(move |_| {
+        let hold = hold.clone();
+        async move { hold.here() }
     });
-    (0..2).for_each(|_| is_held.recv().unwrap());
+    held.wait_for(2);
     let ran = Tally::default();
     let asks = fill(&handle, &ids(&handle, 1).concat(), &ran);
     let stop = std::thread::spawn(move || runtime.shutdown());
     until(|| handle.ask(Message::Read { of: 1 }).now_or_never() == Some(Err(AskError::Stopped)));
     // The phase after draining comes at once, and the shards find it when they come back.
     std::thread::sleep(Duration::from_millis(20));
-    drop(let_go);
+    drop(held);
     let mut told = Told::default();
     asks.into_iter().for_each(|ask| told.note(ask.wait()));
-    drop(hold);
+    drop(holds);
     (told, ran.counted(), stop.join().unwrap())
 }
 

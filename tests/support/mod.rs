@@ -2,6 +2,7 @@
 //! count, and the ids to address it by.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod held;
 pub mod patience;
 pub mod skip;
 

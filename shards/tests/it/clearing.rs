@@ -13,18 +13,7 @@ use freehold_shard::recovery::{Home, LogReader, Replay};
 use freehold_shard::*;
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-enum Id {
-    Shelf(u64),
-    Book(u64, u64),
-}
-
-impl ObjectId for Id {
-    const COLLECTION: Option<CollectionOf<Id>> = Some(|id| match *id {
-        Id::Shelf(_) => None,
-        Id::Book(shelf, _) => Some(Id::Shelf(shelf)),
-    });
-}
+use crate::shelves::Id;
 
 thread_local! {
     /// How many books of each edition were dropped.

@@ -13,6 +13,7 @@ mod pieces;
 mod receive;
 mod resuming;
 mod rig;
+mod shelves;
 mod snapshots;
 mod times;
 mod transactions;

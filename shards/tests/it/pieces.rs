@@ -7,19 +7,7 @@ use freehold_shard::testing::Bench;
 use freehold_shard::*;
 use serde::{Deserialize, Serialize};
 
-/// Entries say nothing of their placement: they live with their shelf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-enum Id {
-    Shelf(u64),
-    Book(u64, u64),
-}
-
-impl ObjectId for Id {
-    const COLLECTION: Option<CollectionOf<Id>> = Some(|id| match *id {
-        Id::Shelf(_) => None,
-        Id::Book(shelf, _) => Some(Id::Shelf(shelf)),
-    });
-}
+use crate::shelves::Id;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Message {

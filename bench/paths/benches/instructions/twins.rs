@@ -7,7 +7,7 @@ use freehold_shard::{Actor, Addressees, Effects, Mvcc, NoPrefetch, Objects, Plac
 use freehold_shard::{Router, Shard};
 
 use crate::paths::{FEW, NOW, SENDER, TOGETHER, WARM_UP, check_counters, open_counters, shard};
-use crate::workload::{Counter, Draws, Message, Refused, SEED, State, id_of};
+use crate::workload::{Counter, Draws, Message, Refused, SEED, State, count, id_of};
 
 /// A second actor, which does as [`Counter`] does.
 struct Twin;
@@ -26,18 +26,7 @@ impl Actor for Twin {
 
     #[inline]
     fn receive(message: &Message, objects: &mut Objects<'_, Self>) -> Result<u64, Refused> {
-        match *message {
-            Message::Add { id, amount } => {
-                let state = objects.get_mut(id)?.ok_or(Refused::Absent(id))?;
-                state.total += amount;
-                Ok(state.total)
-            }
-            Message::Open { id } => {
-                objects.insert(id, State::default())?;
-                Ok(0)
-            }
-            Message::Total { id } => Ok(objects.get(id)?.ok_or(Refused::Absent(id))?.total),
-        }
+        count(message, objects)
     }
 }
 
