@@ -326,24 +326,48 @@ fn with_range_of(draft: &Draft, commitments: Vec<Bytes>, openings: &[(u64, Scala
     Claim { body: draft.body.clone(), proof }
 }
 
-/// Alice pays -5, or 2^32 in a limb, and attaches a proof of another number.
+/// Alice pays -5, or 2^32 in a limb, and attaches a proof of another number; to Carol alone, or to
+/// her behind Bob.
 fn out_of_range() -> Vec<Claim> {
     let world = world();
     let secret = secret_of(&world.alice);
     let outs = [(0, -Scalar::from(5_u64)), (0, limb_base()), (1, -Scalar::ONE), (1, limb_base())];
-    let theft = |(limb, out): (usize, Scalar)| {
+    let theft = |(limb, out): (usize, Scalar), first: usize| {
         let mut amounts = [Scalar::ZERO; 2];
         amounts[limb] = out;
-        let mut theft = draft(1, &world.of_alice, secret, &[(&world.carol, amounts)], limbs(100));
+        let to = [(&world.bob, [Scalar::ZERO; 2]), (&world.carol, amounts)];
+        let mut theft = draft(1, &world.of_alice, secret, &to[first..], limbs(100));
         theft.openings.iter_mut().for_each(|(value, _)| *value &= 0xFFFF);
         // What is left is to fit the amount, or the last equation breaks as well.
         let left = Scalar::from(100_u64) - amounts[0] - limb_base() * amounts[1];
-        let blindings = [theft.openings[2].1, theft.openings[3].1];
-        *theft.payment().2 = [commit(left, blindings[0]), commit(Scalar::ZERO, blindings[1])];
-        let commitments: Vec<_> = theft.openings.iter().map(|(v, b)| commit(Scalar::from(*v), *b)).collect();
-        with_range_of(&theft, commitments, &theft.openings)
+        let blindings: Vec<_> = theft.openings.iter().rev().map(|(_, blinding)| *blinding).collect();
+        *theft.payment().2 = [commit(left, blindings[1]), commit(Scalar::ZERO, blindings[0])];
+        with_range_of_openings(&theft)
     };
-    outs.map(theft).to_vec()
+    let thefts = [1, 0].into_iter().flat_map(|first| outs.map(|out| theft(out, first)));
+    thefts.chain(overdrafts()).collect()
+}
+
+/// Of 100 Alice pays 1,000, or withdraws it, and -900 is left: each equation holds.
+fn overdrafts() -> [Claim; 2] {
+    let world = world();
+    let (secret, minus) = (secret_of(&world.alice), -Scalar::from(900_u64));
+    let to = [(&world.carol, limbs(1000).map(Scalar::from))];
+    let mut pays = draft(1, &world.of_alice, secret, &to, [0, 0]);
+    let of_left = pays.openings[2..].to_vec();
+    pays.payment().2[0] = commit(minus, of_left[0].1);
+    let Account { key, available, version, .. } = world.of_alice;
+    let head = Head { id: 1, version, key, available, hint: [0; 8] };
+    let left = [commit(minus, of_left[0].1), commit(Scalar::ZERO, of_left[1].1)];
+    let body = Body::Withdraw { head, amount: 1000, to: [0; 32], left };
+    let takes = other(body, pays.witnesses[..2].to_vec(), of_left);
+    [with_range_of_openings(&pays), with_range_of_openings(&takes)]
+}
+
+/// The claim, with a range proof of what its openings say.
+fn with_range_of_openings(draft: &Draft) -> Claim {
+    let of = |(value, blinding): &(u64, Scalar)| commit(Scalar::from(*value), *blinding);
+    with_range_of(draft, draft.openings.iter().map(of).collect(), &draft.openings)
 }
 
 #[test]
