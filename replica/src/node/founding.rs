@@ -6,11 +6,11 @@
 //! ```
 //! The takeover's epoch is behind all that the log and the stream have. The checkpoint is a copy of
 //! the log with that epoch behind it, empty: all of the database as of the takeover. The log itself
-//! gets the epoch when the stream has acknowledged the takeover (*acknowledged-before-founded*).
-//! Before that it could come to nothing, and the log would look later than it is: the node would
-//! pass over what another owner has written meanwhile. A crash leaves a checkpoint that nobody
-//! names, or a stream that is not trimmed. The node is opened again in the same way, and knows the
-//! takeover as its own by a hash that it remembers before it sends it.
+//! gets the epoch when the stream has acknowledged the takeover. Before that it could come to
+//! nothing, and the log would look later than it is: the node would not miss what another owner has
+//! written meanwhile. A crash leaves a checkpoint that nobody names, or a stream that is not
+//! trimmed. The node is opened again in the same way, and knows the takeover as its own by a hash
+//! that it remembers before it sends it.
 //!
 //! The database keeps its number, its term goes on, and so do the numbers of messages. A former
 //! owner that still runs finds its next append refused. A node that was behind takes the

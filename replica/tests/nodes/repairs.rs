@@ -204,9 +204,9 @@ fn a_dead_owners_log_repairs_the_stream() {
     verify(&servers.config("looks")).expect("it is whole");
 }
 
-// A node's log had the epoch of a founding before the stream did. When the founding came to nothing,
-// the log looked later than it was, the third time later than what another owner began with. So
-// the node founded the stream without what that one wrote.
+// A node's log had the epoch of a founding before the stream did. When the founding came to
+// nothing, the log looked later than it was, the third time later than what another owner began
+// with. So the node founded the stream without what that one wrote.
 #[test]
 fn a_founding_that_came_to_nothing_leaves_the_log_as_it_was() {
     let test = "a_founding_that_came_to_nothing_leaves_the_log_as_it_was";

@@ -7,9 +7,9 @@
 //! may have had anything, unless what comes after it is in the log.
 //!
 //! A founding has an epoch of its own, which the log gets when the chain has acknowledged the
-//! founding, and not before (*acknowledged-before-founded*). Otherwise a founding that came to
-//! nothing makes a log look later than it is, and what others wrote meanwhile is not missed. A node
-//! that ended between the two knows its founding by the hash of its takeover.
+//! founding, and not before. Otherwise a founding that came to nothing makes a log look later than
+//! it is, and what others wrote meanwhile is not missed. A node that ended between the two knows
+//! its founding by the hash of its takeover.
 
 use thiserror::Error;
 

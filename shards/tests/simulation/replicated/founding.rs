@@ -54,8 +54,8 @@ impl ReplicatedWorld {
             return Ok(());
         }
         let below = appends.trims_below().ok_or("what was founded does not count")?;
-        // Who reads begins behind what was damaged if something was trimmed before; otherwise a node
-        // is told to found it once more.
+        // A reader begins behind what was damaged if something was trimmed before. Otherwise a node
+        // is told to found the log once more.
         self.stream.is_damaged = self.stream.trimmed == 0;
         // It may end before its own log has the epoch.
         if self.dice.chance(20) {
