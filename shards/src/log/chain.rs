@@ -384,13 +384,13 @@ pub struct Chain {
     /// What came of a batch whose last part has not: how many parts of how many, and of which
     /// epoch.
     parts: Option<(u32, u32, Epoch)>,
-    pieces: Pieces,
+    pieces: BatchSoFar,
 }
 
 impl Chain {
     /// A chain that goes on at this place.
     pub fn at(place: ChainPlace) -> Self {
-        Chain { place, parts: None, pieces: Pieces::default() }
+        Chain { place, parts: None, pieces: BatchSoFar::default() }
     }
 
     /// Where it goes on.
@@ -418,7 +418,7 @@ impl Chain {
             Body::Checkpoint(ref named) => Followed::Checkpoint(named.clone()),
             Body::Epochs { part, parts } => {
                 if part == 0 {
-                    self.pieces = Pieces::default();
+                    self.pieces = BatchSoFar::default();
                 }
                 let is_last = part + 1 >= parts;
                 let taken = self.pieces.take(records, is_last);
@@ -509,7 +509,7 @@ impl Chain {
         }
         (place.epoch, place.time) = (head.epoch, place.time.max(head.time));
         self.parts = None;
-        self.pieces = Pieces::default();
+        self.pieces = BatchSoFar::default();
     }
 
     /// Writes the entry that comes next, and goes on behind it.
@@ -601,14 +601,14 @@ impl Chain {
 
 /// What came of a batch whose last part has not.
 #[derive(Clone, Debug, Default)]
-struct Pieces {
+struct BatchSoFar {
     /// Records that are whole.
     records: Vec<Box<[u8]>>,
     /// The begin of the next one, with its length.
     rest: Vec<u8>,
 }
 
-impl Pieces {
+impl BatchSoFar {
     /// Takes over the next piece. With the last one all records are whole.
     ///
     /// # Errors

@@ -286,7 +286,7 @@ fn what_is_no_record_is_refused_by_its_place() {
     entries.extend(writer.append(Epoch(1), Time(0), &[delivered(1), epoch], ENTRY_BYTES_MIN));
     assert_eq!(refused(&entries), ChainError::Record { number: 1, record: 1 });
     for piece in [&[1][..], &[5, 0, 0, 0, 9], &[0, 0, 0, 0]] {
-        assert_eq!(Pieces::default().take(piece, true), Err(0));
+        assert_eq!(BatchSoFar::default().take(piece, true), Err(0));
     }
 }
 
@@ -391,7 +391,7 @@ proptest! {
             .flat_map(|record| [&(record.len() as u32).to_le_bytes()[..], record].concat())
             .collect();
         let (one, other) = all.split_at(all.len() / 2);
-        let mut pieces = Pieces::default();
+        let mut pieces = BatchSoFar::default();
         pieces.take(one, false).expect("all of it are records");
         // Behind the end of what was begun, so that it ends there, or in its place.
         let end = other.len().min(pieces.records.len() * 100);
@@ -406,13 +406,13 @@ proptest! {
 #[test]
 fn a_record_that_is_longer_than_any_is_none() {
     let length = |bytes: usize| (bytes as u32).to_le_bytes();
-    let mut pieces = Pieces::default();
+    let mut pieces = BatchSoFar::default();
     assert_eq!(
         pieces.take(&[&length(9)[..], &delivered(1), &length(CHAINED_RECORD_MAX + 1)].concat(), false),
         Ok(())
     );
     assert_eq!(pieces.take(&[9], false), Err(1), "nobody waits for the end of it");
-    let mut pieces = Pieces::default();
+    let mut pieces = BatchSoFar::default();
     assert_eq!(pieces.take(&[&length(CHAINED_RECORD_MAX)[..], &[9]].concat(), false), Ok(()));
     assert_eq!(pieces.take(&[], true), Err(0), "its end is missing");
 }
