@@ -21,7 +21,7 @@ use freehold_shard::log::{
     identity,
 };
 use freehold_shard::manifest::{LogBegin, MANIFEST_VERSION, Manifest, NoManifest};
-use freehold_shard::recovery::{LogReader, Survey, last_complete};
+use freehold_shard::recovery::{LogReader, Over, Survey, last_complete};
 
 use super::{MANIFEST, checkpoint_name, parse_checkpoint_name, parse_segment_name, segment_name};
 use crate::disk::directory::Directory;
@@ -458,7 +458,8 @@ pub(crate) fn survey(
     damage: impl Fn(LogError) -> Result<(), LogError>,
     progress: impl FnMut(u64),
 ) -> Result<Surveyed, LogError> {
-    let mut survey = Survey::default();
+    let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
+    let mut survey = Survey::from(from);
     let note = |place: &SegmentPlace<'_>, batch: &Batch<'_>| match survey.note(batch) {
         Ok(()) => Ok(()),
         Err(record) => damage(later_version(directory, place.name, batch, record)),
@@ -474,6 +475,16 @@ pub(crate) fn cuts(
     surveyed: &[Surveyed],
 ) -> Result<Vec<Epoch>, LogError> {
     (0..contents.manifest.runs.len()).map(|run| cut(directory, contents, surveyed, run)).collect()
+}
+
+/// Which messages are over, as all logs say.
+pub(crate) fn over(contents: &Contents, surveyed: &mut [Surveyed], cuts: &[Epoch]) -> Over {
+    let mut over = Over::default();
+    for (source, surveyed) in contents.sources.iter().zip(surveyed) {
+        // A part of a checkpoint says so of none.
+        over.extend(surveyed.survey.take_over(source.run.map_or(Epoch(0), |run| cuts[run])));
+    }
+    over
 }
 
 /// The last epoch that is in the checkpoint.
@@ -495,7 +506,7 @@ pub(crate) fn cut(
     let floor = floor(&contents.manifest);
     let of_run = contents.sources.iter().zip(surveyed).filter(|(source, _)| source.run == Some(number));
     let logs: Vec<&Surveyed> = of_run.map(|(_, surveyed)| surveyed).collect();
-    let surveys: Vec<Survey> = logs.iter().map(|log| log.survey.clone()).collect();
+    let surveys: Vec<&Survey> = logs.iter().map(|log| &log.survey).collect();
     let cut = last_complete(run.after.max(floor), &surveys);
     let durable = surveys.iter().map(|log| log.durable).max().unwrap_or_default();
     if durable > cut {

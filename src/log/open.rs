@@ -12,7 +12,9 @@ use std::time::Instant;
 
 use freehold_shard::log::{Batch, SegmentId};
 use freehold_shard::manifest::{Blamed, Fate, Manifest, Run, RunEnd};
-use freehold_shard::recovery::{Home, Migrating, NotUnderstood, OldReplay, RecoveredSend, Replay, Share};
+use freehold_shard::recovery::{
+    Home, Migrating, NotUnderstood, OldReplay, Over, RecoveredSend, Replay, Share,
+};
 use freehold_shard::{
     Ack, Actor, Codec, Durability, Epoch, LogStart, OwnerId, PlacementKey, Prefetch, Reading, Router, SendId,
     Shard, Time, WrittenSchema,
@@ -21,8 +23,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::contents::{
-    Contents, Ended, SegmentPlace, Source, Surveyed, contents, cuts, is_strange, read, refuse_strangers,
-    survey,
+    Contents, Ended, SegmentPlace, Source, Surveyed, contents, cuts, is_strange, over, read,
+    refuse_strangers, survey,
 };
 use super::growth::Growth;
 use super::manifest_file::ManifestFile;
@@ -213,10 +215,11 @@ pub(crate) fn recover<A: Actor<State: DeserializeOwned>, P: Prefetch>(
     reading: &Reading,
     meter: &Meter,
 ) -> Result<Recovered<A>, LogError> {
-    let surveyed = survey_all(directory, contents, meter)?;
+    let mut surveyed = survey_all(directory, contents, meter)?;
     let cuts = cuts(directory, contents, &surveyed)?;
+    let over = Arc::new(over(contents, &mut surveyed, &cuts));
     let migrated_from = understandable(directory, contents, &surveyed, reading)?;
-    let recovering = Recovering { directory, contents, meter, surveyed, cuts };
+    let recovering = Recovering { directory, contents, meter, surveyed, cuts, over };
     let (homes, owed) = recovering.replay_all::<A, P>(router, seeds, reading)?;
     Ok(Recovered { homes, owed, summary: recovering.sum_up(), migrated_from })
 }
@@ -239,6 +242,8 @@ struct Recovering<'a> {
     surveyed: Vec<Surveyed>,
     /// By run: its last complete epoch.
     cuts: Vec<Epoch>,
+    /// Which messages are over.
+    over: Arc<Over>,
 }
 
 impl Recovering<'_> {
@@ -291,7 +296,8 @@ impl Recovering<'_> {
             let directory = self.directory.path().to_path_buf();
             LogError::NotMigrated { directory, error }
         };
-        let mut all = Replay::<A>::new(router);
+        let over = || self.over.clone();
+        let mut all = Replay::<A>::new(router).knowing(over());
         let mut old = Migrating::new(reading, manifest);
         let pairs: Vec<_> = sources.iter().zip(&self.surveyed).collect();
         // The checkpoint, and then run after run: a later change is never overtaken.
@@ -303,7 +309,7 @@ impl Recovering<'_> {
                 Some(version) if version < reading.version() => {
                     let types = reading.old_types(version);
                     let replays = in_parallel(of_run, |(source, _)| {
-                        let mut of_log = OldReplay::default();
+                        let mut of_log = OldReplay::knowing(over());
                         let apply = |batch: &Batch<'_>, from, cut| of_log.apply(batch, from, cut, &types);
                         self.replay(source, Some(self.meter), Box::new(apply))?;
                         Ok(of_log)
@@ -319,7 +325,7 @@ impl Recovering<'_> {
                     let all_shares: Vec<_> =
                         sources.flat_map(|source| shares.clone().map(move |share| (source, share))).collect();
                     let replays = in_parallel(&all_shares, |(source, share)| {
-                        let mut of_log = Replay::<A>::of_share(router, *share);
+                        let mut of_log = Replay::<A>::of_share(router, *share).knowing(over());
                         let apply = |batch: &Batch<'_>, from, cut| of_log.apply(batch, from, cut, put);
                         let meter = (share.reader == 0).then_some(self.meter);
                         self.replay(source, meter, Box::new(apply))?;

@@ -21,6 +21,7 @@
 //! ```
 
 use std::path::Path;
+use std::sync::Arc;
 
 pub use freehold_shard::record::SendId;
 pub use freehold_shard::{OwnerId, Time};
@@ -30,7 +31,7 @@ use freehold_shard::log::Batch;
 use freehold_shard::manifest::Fate;
 use freehold_shard::recovery::Owing;
 
-use super::contents::{Contents, SegmentPlace, contents, cuts, read, refuse_strangers, survey};
+use super::contents::{Contents, SegmentPlace, contents, cuts, over, read, refuse_strangers, survey};
 use super::inspect::look;
 use super::manifest_file::ManifestFile;
 use super::{Create, LogConfig};
@@ -70,10 +71,10 @@ pub fn list(directory: &Path) -> Result<Vec<OwedMessage>, LogError> {
 fn list_in(directory: &Directory, contents: &Contents) -> Result<Vec<OwedMessage>, LogError> {
     let manifest = &contents.manifest;
     let survey = |source| survey(directory, manifest, source, Err, |_| {});
-    let surveyed = contents.sources.iter().map(survey).collect::<Result<Vec<_>, _>>()?;
+    let mut surveyed = contents.sources.iter().map(survey).collect::<Result<Vec<_>, _>>()?;
     let cuts = cuts(directory, contents, &surveyed)?;
     let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
-    let mut owing = Owing::default();
+    let mut owing = Owing::knowing(Arc::new(over(contents, &mut surveyed, &cuts)));
     for source in &contents.sources {
         let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (from, cuts[run]));
         let apply = |_: &SegmentPlace<'_>, batch: &Batch<'_>| {

@@ -36,7 +36,6 @@ const LONG_FUNCTIONS: [(&str, usize, &str); 16] = [
     ("key_figures", 80, "one figure after another"),
     ("model", 75, "a test's: one arm for each step"),
     ("read", 105, "of a directory's contents, to become an iterator of events"),
-    ("recover", 100, "of a directory, to be split; and the simulator's"),
     ("run", 80, "TATP's: one arm for each transaction"),
     ("shut_down_in_the_middle", 85, "a test's story"),
     ("tcp_per_core_stores", 80, "a test's story"),

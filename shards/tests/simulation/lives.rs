@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use freehold_shard::log::{Bounds, End, Tail};
 use freehold_shard::manifest::{LogBegin, Manifest, Run, RunEnd};
-use freehold_shard::recovery::{self, Home, LogReader, Replay, Survey, last_complete};
+use freehold_shard::recovery::{self, Home, LogReader, Over, Replay, Survey, last_complete};
 use freehold_shard::*;
 
 use super::checker::{History, Model, Owed};
@@ -133,52 +133,45 @@ fn read_log(
     Ok(reader.end())
 }
 
-/// What the disks hold, for so many shards.
-fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
-    let manifest = Manifest::from_bytes(&disks.manifest).map_err(|error| error.to_string())?;
-    let router = Router::new(manifest.key(), shards);
-    let mut all = Replay::<Simulated>::new(router);
-    let mut homes: Vec<_> = (0..shards).map(|shard| Home::new(shard as u64)).collect();
-    let mut put = |home: usize, changes: &mut Vec<_>| homes[home].apply(changes.drain(..));
-    let (mut latest, mut time, mut next_send) = (Epoch(0), Time(0), 0);
-    let mut cut = Epoch(0);
-    if let Some(checkpoint) = &manifest.checkpoint {
-        (latest, time, next_send) = (checkpoint.epoch, checkpoint.time, checkpoint.next_send);
-        cut = Epoch(checkpoint.epoch.0 - 1);
-        for part in &checkpoint.parts {
-            let mut replay = Replay::new(router);
-            let bytes = disks.files.get(&(part.log, 0)).ok_or(format!("part {} is missing", part.log))?;
-            let begin = LogBegin { log: part.log, segment: 0, tail: Tail::default() };
-            let id = manifest.segment_id(part.start, begin);
-            let mut reader = LogReader::new(id, manifest.bounds(), begin.tail);
-            let mut result = Ok(());
-            let end = reader.read(bytes, |batch| {
-                result = result.and_then(|()| replay.apply(&batch, Epoch(0), Epoch(0), &mut put));
-            });
-            result.map_err(|error| format!("part {}: {error:?}", part.log))?;
-            if (end, reader.end(), bytes.len() as u64) != (Ok(End::Full), (0, part.end), part.bytes) {
-                return Err(format!("part {} ends at {:?}, {end:?}", part.log, reader.end()));
-            }
-            all.follow(replay);
-        }
-    }
+/// How far the disks are.
+struct Reached {
+    /// By run.
+    cuts: Vec<Epoch>,
+    /// Which messages are over.
+    over: Over,
+    end: Option<RunEnd>,
+    latest: Epoch,
+    time: Time,
+    next_send: u64,
+}
+
+/// How far all runs are that the disks have.
+fn survey(disks: &Disks, manifest: &Manifest) -> Found<Reached> {
     let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
-    let mut last_end = None;
+    let mut reached = Reached {
+        cuts: Vec::new(),
+        over: Over::default(),
+        end: None,
+        latest: from,
+        time: manifest.checkpoint.as_ref().map_or(Time(0), |checkpoint| checkpoint.time),
+        next_send: manifest.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.next_send),
+    };
     for Run { start, after, logs, end, .. } in &manifest.runs {
         let (mut surveys, mut ends) = (Vec::new(), Vec::new());
         for begin in logs {
-            let mut survey = Survey::default();
-            ends.push(read_log(disks, &manifest, *start, *begin, |batch| {
+            let mut survey = Survey::from(from);
+            ends.push(read_log(disks, manifest, *start, *begin, |batch| {
                 survey.note(batch).map_err(|record| format!("record {record} of {begin:?} is none"))
             })?);
             surveys.push(survey);
         }
+        let Reached { latest, time, next_send, .. } = &mut reached;
         for survey in &surveys {
-            latest = latest.max(survey.latest).max(survey.closed().unwrap_or_default());
-            time = time.max(survey.time);
-            next_send = next_send.max(survey.next_send);
+            *latest = (*latest).max(survey.latest).max(survey.closed().unwrap_or_default());
+            *time = (*time).max(survey.time);
+            *next_send = (*next_send).max(survey.next_send);
         }
-        cut = match end {
+        let cut = match end {
             Some(end) if end.logs != ends => {
                 return Err(format!("logs end at {ends:?}, and once at {end:?}"));
             }
@@ -192,18 +185,53 @@ fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
                 "a log knows of {durable} being durable, and {cut} is the last complete one"
             ));
         }
-        latest = latest.max(cut).max(*after);
+        *latest = (*latest).max(cut).max(*after);
+        surveys.iter_mut().for_each(|survey| reached.over.extend(survey.take_over(cut)));
+        reached.cuts.push(cut);
+        reached.end = Some(RunEnd { cut, logs: ends });
+    }
+    Ok(reached)
+}
+
+/// What the disks hold, for so many shards.
+fn recover(disks: &Disks, shards: usize) -> Found<Recovered> {
+    let manifest = Manifest::from_bytes(&disks.manifest).map_err(|error| error.to_string())?;
+    let router = Router::new(manifest.key(), shards);
+    let Reached { cuts, over, end, latest, time, next_send } = survey(disks, &manifest)?;
+    let over = Arc::new(over);
+    let mut all = Replay::<Simulated>::new(router).knowing(over.clone());
+    let mut homes: Vec<_> = (0..shards).map(|shard| Home::new(shard as u64)).collect();
+    let mut put = |home: usize, changes: &mut Vec<_>| homes[home].apply(changes.drain(..));
+    for part in manifest.checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts) {
+        let mut replay = Replay::new(router).knowing(over.clone());
+        let bytes = disks.files.get(&(part.log, 0)).ok_or(format!("part {} is missing", part.log))?;
+        let begin = LogBegin { log: part.log, segment: 0, tail: Tail::default() };
+        let id = manifest.segment_id(part.start, begin);
+        let mut reader = LogReader::new(id, manifest.bounds(), begin.tail);
+        let mut result = Ok(());
+        let end = reader.read(bytes, |batch| {
+            result = result.and_then(|()| replay.apply(&batch, Epoch(0), Epoch(0), &mut put));
+        });
+        result.map_err(|error| format!("part {}: {error:?}", part.log))?;
+        if (end, reader.end(), bytes.len() as u64) != (Ok(End::Full), (0, part.end), part.bytes) {
+            return Err(format!("part {} ends at {:?}, {end:?}", part.log, reader.end()));
+        }
+        all.follow(replay);
+    }
+    let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
+    for (Run { start, logs, .. }, cut) in manifest.runs.iter().zip(&cuts) {
         for begin in logs {
-            let mut replay = Replay::new(router);
+            let mut replay = Replay::new(router).knowing(over.clone());
             read_log(disks, &manifest, *start, *begin, |batch| {
-                replay.apply(batch, from, cut, &mut put).map_err(|error| format!("{begin:?}: {error:?}"))
+                replay.apply(batch, from, *cut, &mut put).map_err(|error| format!("{begin:?}: {error:?}"))
             })?;
             all.follow(replay);
         }
-        last_end = Some(RunEnd { cut, logs: ends });
     }
     let owed = all.finish();
-    Ok(Recovered { homes, owed, cut, end: last_end, latest, time, next_send })
+    let of_checkpoint = manifest.checkpoint.as_ref().map(|checkpoint| Epoch(checkpoint.epoch.0 - 1));
+    let cut = cuts.last().copied().or(of_checkpoint).unwrap_or_default();
+    Ok(Recovered { homes, owed, cut, end, latest, time, next_send })
 }
 
 impl World {

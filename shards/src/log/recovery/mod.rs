@@ -14,8 +14,11 @@
 //! Nothing here writes, so a crash in the middle of it changes nothing.
 
 mod old;
+mod over;
 
-use std::collections::{BTreeMap, HashSet};
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
@@ -30,6 +33,8 @@ use crate::placement::{Router, ShardSet};
 use crate::time::Time;
 
 pub use old::{Migrating, OldReplay};
+pub use over::Over;
+use over::OverSoFar;
 
 /// Reads the segments of a log, or a part of a checkpoint, in order.
 #[derive(Clone, Debug)]
@@ -113,6 +118,10 @@ pub struct Survey {
     pub time: Time,
     /// No pending send in it has a number from here on.
     pub next_send: u64,
+    /// All before this epoch is in a checkpoint.
+    from: Epoch,
+    /// Which messages are over.
+    over: OverSoFar,
     /// How many batches and records there are.
     pub batches: u64,
     /// How many records there are.
@@ -120,6 +129,17 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// Of a log of which all before this epoch is in a checkpoint.
+    pub fn from(from: Epoch) -> Self {
+        Survey { from, ..Survey::default() }
+    }
+
+    /// Which messages are over as of the last complete epoch. It is taken out: there is none
+    /// afterwards.
+    pub fn take_over(&mut self, cut: Epoch) -> Over {
+        std::mem::take(&mut self.over).finish(cut)
+    }
+
     /// Takes note of a batch.
     ///
     /// # Errors
@@ -132,10 +152,15 @@ impl Survey {
         self.durable = self.durable.max(marks.durable);
         self.time = self.time.max(marks.time);
         self.batches += 1;
-        let (mut count, mut bytes) = (0, 0);
+        let (mut count, mut bytes, mut epoch) = (0, 0, Epoch(0));
         for (at, record) in batch.records().enumerate() {
             match Record::read(record).ok_or(at)? {
-                Record::Epoch(epoch) => self.latest = self.latest.max(epoch),
+                Record::Epoch(of) => {
+                    epoch = of;
+                    self.latest = self.latest.max(epoch);
+                }
+                Record::Delivered { send_id } => self.is_over(epoch, send_id, None),
+                Record::Cancelled { send_id, due } => self.is_over(epoch, send_id, Some(due)),
                 Record::Send { send_id, .. } => {
                     self.next_send = self.next_send.max(send_id.0.saturating_add(1))
                 }
@@ -153,6 +178,12 @@ impl Survey {
         }
     }
 
+    fn is_over(&mut self, epoch: Epoch, send_id: SendId, due: Option<Time>) {
+        if is_new(epoch, self.from) {
+            self.over.note(epoch, self.durable, send_id, due);
+        }
+    }
+
     /// The latest epoch it closes.
     pub fn closed(&self) -> Option<Epoch> {
         self.closes.last().map(|(closed, _)| *closed)
@@ -161,9 +192,9 @@ impl Survey {
 
 /// The last complete epoch of a run whose logs say this. All up to `after` is complete without
 /// them.
-pub fn last_complete(after: Epoch, logs: &[Survey]) -> Epoch {
+pub fn last_complete<S: Borrow<Survey>>(after: Epoch, logs: &[S]) -> Epoch {
     if fault::is_on(Fault::TakeAll) {
-        return logs.iter().map(|log| log.latest).fold(after, Epoch::max);
+        return logs.iter().map(|log| log.borrow().latest).fold(after, Epoch::max);
     }
     last_complete_in_copies(after, logs, logs)
 }
@@ -178,12 +209,13 @@ pub fn last_complete(after: Epoch, logs: &[Survey]) -> Epoch {
 /// copy. What was durable before the logs were surveyed is complete: a crash at that time would
 /// have lost nothing of it, by a batch that is in `before`, and the copies have all that was on
 /// disk then.
-pub fn last_complete_in_copies(after: Epoch, before: &[Survey], copies: &[Survey]) -> Epoch {
+pub fn last_complete_in_copies<S: Borrow<Survey>>(after: Epoch, before: &[S], copies: &[S]) -> Epoch {
     let before = if fault::is_on(Fault::TrustCopies) { copies } else { before };
-    let closed = |place: usize| copies.get(place).and_then(Survey::closed).unwrap_or(after);
+    let closed = |place: usize| copies.get(place).and_then(|copy| copy.borrow().closed()).unwrap_or(after);
     let is_complete =
         |(epoch, awaits): &&(Epoch, ShardSet)| awaits.iter().all(|shard| closed(shard.index()) >= *epoch);
-    let complete = before.iter().flat_map(|log| &log.closes).filter(is_complete).map(|(epoch, _)| *epoch);
+    let complete =
+        before.iter().flat_map(|log| &log.borrow().closes).filter(is_complete).map(|(epoch, _)| *epoch);
     complete.fold(after, Epoch::max)
 }
 
@@ -235,12 +267,18 @@ pub struct NotUnderstood {
 #[derive(Debug, Default)]
 pub struct Owing {
     owed: BTreeMap<SendId, RecoveredSend>,
-    delivered: HashSet<SendId, ahash::RandomState>,
-    /// With when they are due. Of no other time they are owed all the same.
-    cancelled: HashSet<(SendId, Time), ahash::RandomState>,
+    /// Which messages are over, of all logs; or those that it has read of, if nobody has said.
+    over: Over,
+    known: Option<Arc<Over>>,
 }
 
 impl Owing {
+    /// Nothing yet, where these messages are over, as the [surveys](Survey::take_over) of all logs
+    /// have it.
+    pub fn knowing(over: Arc<Over>) -> Self {
+        Owing { known: Some(over), ..Owing::default() }
+    }
+
     /// As [`Replay::apply`], of pending sends alone. Records of no version are left out.
     pub fn apply(&mut self, batch: &Batch<'_>, from: Epoch, cut: Epoch) {
         let mut epoch = Epoch(0);
@@ -257,10 +295,13 @@ impl Owing {
     fn note(&mut self, record: Record<'_>) {
         match record {
             Record::Send { send_id, sender, due, message } => {
-                self.owed.insert(send_id, (sender, due, message.into()));
+                if !self.is_known_over(send_id, due) {
+                    self.owed.insert(send_id, (sender, due, message.into()));
+                }
             }
-            Record::Delivered { send_id } => drop(self.delivered.insert(send_id)),
-            Record::Cancelled { send_id, due } => drop(self.cancelled.insert((send_id, due))),
+            Record::Delivered { .. } | Record::Cancelled { .. } if self.known.is_some() => {}
+            Record::Delivered { send_id } => self.over.note(send_id, None),
+            Record::Cancelled { send_id, due } => self.over.note(send_id, Some(due)),
             Record::Epoch(_) | Record::Put { .. } | Record::Remove { .. } | Record::Cleared { .. } => {}
         }
     }
@@ -268,8 +309,8 @@ impl Owing {
     /// Takes over what came later.
     fn follow(&mut self, later: Owing) {
         self.owed.extend(later.owed);
-        self.delivered.extend(later.delivered);
-        self.cancelled.extend(later.cancelled);
+        self.over.extend(later.over);
+        self.known = self.known.take().or(later.known);
     }
 
     /// What is left of it.
@@ -281,15 +322,23 @@ impl Owing {
 
     /// Whether a message that is due then has run or is not to.
     fn is_over(&self, send_id: SendId, due: Option<Time>) -> bool {
-        self.delivered.contains(&send_id) || due.is_some_and(|due| self.cancelled.contains(&(send_id, due)))
+        self.over.has(send_id, due) || self.is_known_over(send_id, due)
+    }
+
+    fn is_known_over(&self, send_id: SendId, due: Option<Time>) -> bool {
+        self.known.as_ref().is_some_and(|over| over.has(send_id, due))
     }
 }
 
 /// Whether a record of this epoch counts: what is older than `from` is in the checkpoint, and what
 /// is later than `cut` is nothing.
 fn counts(epoch: Epoch, from: Epoch, cut: Epoch) -> bool {
-    let is_old = epoch < from && !fault::is_on(Fault::ReplayOld);
-    !is_old && epoch <= cut
+    is_new(epoch, from) && epoch <= cut
+}
+
+/// Whether a record of this epoch is not in the checkpoint.
+fn is_new(epoch: Epoch, from: Epoch) -> bool {
+    epoch >= from || fault::is_on(Fault::ReplayOld)
 }
 
 impl<A: Stored<State: DeserializeOwned>> Replay<A> {
@@ -302,6 +351,12 @@ impl<A: Stored<State: DeserializeOwned>> Replay<A> {
     pub fn of_share(router: Router, share: Share) -> Self {
         let changes = (0..router.shards()).map(|_| Vec::new()).collect();
         Replay { router, changes, share, owing: Owing::default() }
+    }
+
+    /// The same where these messages are over: nothing of them is kept.
+    #[must_use]
+    pub fn knowing(self, over: Arc<Over>) -> Self {
+        Replay { owing: Owing::knowing(over), ..self }
     }
 
     /// Takes over what a batch says of the epochs from `from` on, up to `cut`. What is older is in

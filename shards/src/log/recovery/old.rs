@@ -5,10 +5,11 @@
 //! what was removed or overwritten.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use super::{Change, NotUnderstood, Owing, Replay, counts};
+use super::{Change, NotUnderstood, Over, Owing, Replay, counts};
 use crate::epoch::Epoch;
 use crate::log::batch::Batch;
 use crate::log::manifest::{Fate, Manifest};
@@ -41,6 +42,11 @@ pub struct OldReplay {
 }
 
 impl OldReplay {
+    /// Nothing yet, where these messages are over: nothing of them is kept.
+    pub fn knowing(over: Arc<Over>) -> Self {
+        OldReplay { owing: Owing::knowing(over), ..OldReplay::default() }
+    }
+
     /// As [`Replay::apply`]. Ids, states and messages are not read yet, but for those of a fixed
     /// width, which are written anew by postcard.
     ///
@@ -111,7 +117,7 @@ impl OldReplay {
     /// All of it, in bytes of the next version. Nothing older than this is to come.
     fn migrated(self, step: &Convert<'_>, dropped: &HashSet<SendId>) -> Result<OldReplay, MigrationError> {
         let mut new = OldReplay::default();
-        (new.owing.delivered, new.owing.cancelled) = (self.owing.delivered, self.owing.cancelled);
+        (new.owing.over, new.owing.known) = (self.owing.over, self.owing.known);
         for (id, object) in self.objects {
             let Some((ownership, state)) = object else { continue };
             let (new_id, new_state) = step.object(&id, &state)?;
