@@ -123,8 +123,8 @@ pub enum DeathCause {
     /// Its log could not be written, for this reason. What was not acknowledged may be on disk or
     /// not; opening the directory again shows.
     Log(String),
-    /// Its database belongs to somebody else, as a replicated log says. What was not acknowledged
-    /// may be in that log or not; reading it shows.
+    /// Its database belongs to somebody else, as a replicated log says, or nobody brings its epochs
+    /// to that log any more. What was not acknowledged may be in that log or not; reading it shows.
     Fenced(String),
 }
 
@@ -285,6 +285,14 @@ pub enum CheckpointError {
         /// Why it cannot be written.
         error: RecordError,
     },
+    /// Another log is to have what the checkpoint has, and nobody receives this runtime's epochs:
+    /// its [`EpochReceiver`](crate::EpochReceiver) was dropped. Its own log grows, and has all that
+    /// the other log lacks.
+    #[error(
+        "nobody receives the epochs that are to leave for another log, which has to have them first: \
+         shut the runtime down, and open it with another `LogConfig::leaving`, or without one"
+    )]
+    NotLeaving,
     /// It was written, and what was read back of it is something else. It was removed.
     #[error("the checkpoint could not be read back: {0}")]
     NotReadBack(LogError),

@@ -23,6 +23,7 @@ use freehold_shard::log::{Bounds, Gathering, sealed};
 use freehold_shard::{Epoch, WrittenSchema};
 
 use super::commit::EpochBatch;
+use crate::error::{CheckpointError, SnapshotError};
 
 /// How many batches the queue holds. Each is at most 16 MiB; together they are bounded by bytes.
 const BATCHES_MAX: usize = 4096;
@@ -34,14 +35,31 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// what is complete of that has left. `wake` is called, from any thread, when the receiver may have
 /// something new: it must not block.
 ///
+/// What comes out is received by a thread of its own, before the runtime is opened: a start after a
+/// crash may wait for what it acknowledges.
+///
 /// ```
+/// use std::sync::mpsc;
+///
 /// use freehold::{Ack, LogConfig, epoch_channel};
 ///
-/// let (sender, mut receiver) = epoch_channel(8 << 20, || {});
+/// let (tell, told) = mpsc::channel();
+/// let wake = tell.clone();
+/// let (sender, mut receiver) = epoch_channel(8 << 20, move || drop(wake.send(true)));
+/// let receiving = std::thread::spawn(move || {
+///     while told.recv() == Ok(true) {
+///         while let Some(batch) = receiver.try_next(1 << 20) {
+///             // Here it goes to the other log; when that has it:
+///             receiver.acknowledge(batch.epoch);
+///         }
+///     }
+/// });
 /// let log = LogConfig { ack: Ack::Replicated, leaving: Some(sender), ..LogConfig::at("/var/lib/ledger") };
 /// assert!(log.check().is_ok());
-/// // A runtime that is opened with it has its epochs leave here.
-/// assert!(receiver.try_next(1 << 20).is_none());
+/// // Here `Runtime::open` comes, with `log`; and when the runtime is shut down:
+/// tell.send(false)?;
+/// # receiving.join().expect("nobody panics");
+/// # Ok::<(), mpsc::SendError<bool>>(())
 /// ```
 pub fn epoch_channel(
     bytes_max: usize,
@@ -54,6 +72,7 @@ pub fn epoch_channel(
         wake: Box::new(wake),
         left: AtomicU64::new(0),
         is_cut: AtomicBool::new(false),
+        is_dropped: AtomicBool::new(false),
         is_gathered: AtomicBool::new(false),
         wanted: AtomicU64::new(0),
         acknowledged: Mutex::new(Epoch(0)),
@@ -76,6 +95,8 @@ pub(crate) trait Leaves: Send + Sync {
     fn acknowledge(&self, epoch: Epoch);
     /// Nothing will be acknowledged any more, for this reason.
     fn end(&self, why: &str);
+    /// Nobody receives its epochs any more.
+    fn let_go(&self);
     /// Where the run began: all up to this epoch is of earlier runs.
     fn began(&self) -> Epoch;
     /// Of which types its records are.
@@ -94,6 +115,8 @@ struct Way {
     left: AtomicU64,
     /// Something did not leave, so nothing after it may.
     is_cut: AtomicBool,
+    /// There is no receiver any more.
+    is_dropped: AtomicBool,
     /// Of what was taken out of the queue something has not left.
     is_gathered: AtomicBool,
     /// A checkpoint waits for this epoch.
@@ -108,6 +131,11 @@ struct Way {
 impl Way {
     fn acknowledged(&self) -> MutexGuard<'_, Epoch> {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The runtime, if nobody has it yet.
+    fn take_source(&self) -> Option<Arc<dyn Leaves>> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -129,6 +157,12 @@ impl EpochSender {
         *self.way.acknowledged() = source.began();
         self.way.left.store(source.began().0, Ordering::SeqCst);
         *self.way.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+        // A receiver that goes says so first, and looks for the runtime then: one of both hears it.
+        if self.way.is_dropped.load(Ordering::SeqCst)
+            && let Some(source) = self.way.take_source()
+        {
+            source.let_go();
+        }
         (self.way.wake)();
     }
 
@@ -166,19 +200,25 @@ impl EpochSender {
         }
     }
 
-    /// Waits until the other log has everything up to `epoch`; or says no, if `goes_on` does.
-    pub(crate) fn wait_for(&self, epoch: Epoch, goes_on: impl Fn() -> bool) -> bool {
+    /// Waits until the other log has everything up to `epoch`.
+    ///
+    /// # Errors
+    /// It is over, as `goes_on` says; or nobody receives epochs any more, so it never has it.
+    pub(crate) fn wait_for(&self, epoch: Epoch, goes_on: impl Fn() -> bool) -> Result<(), CheckpointError> {
         self.way.wanted.fetch_max(epoch.0, Ordering::SeqCst);
         (self.way.wake)();
         let mut acknowledged = self.way.acknowledged();
         while *acknowledged < epoch {
             if !goes_on() {
-                return false;
+                return Err(SnapshotError::Stopped.into());
+            }
+            if self.way.is_dropped.load(Ordering::SeqCst) {
+                return Err(CheckpointError::NotLeaving);
             }
             let waited = self.way.moved.wait_timeout(acknowledged, LOOK_EVERY);
             acknowledged = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        true
+        Ok(())
     }
 }
 
@@ -200,8 +240,11 @@ impl fmt::Debug for EpochSender {
 
 /// The end at which a runtime's epochs come out, in order, and where they are acknowledged.
 ///
-/// When it is dropped nothing more is acknowledged: answers that wait for it are `Unknown` when the
-/// runtime is shut down.
+/// When it is dropped nothing more is acknowledged. A runtime with
+/// [`Ack::Replicated`](crate::Ack::Replicated) can answer nobody without it: it dies
+/// ([`DeathCause::Fenced`](crate::DeathCause::Fenced)), and all that wait are answered `Unknown`.
+/// Any other runtime goes on, with a warning, and makes no checkpoint
+/// ([`CheckpointError::NotLeaving`]): its own log keeps all that the other log has not.
 pub struct EpochReceiver {
     way: Arc<Way>,
     source: Option<Arc<dyn Leaves>>,
@@ -302,7 +345,7 @@ impl EpochReceiver {
     /// The runtime, if one was opened.
     fn attached(&mut self) -> Option<Arc<dyn Leaves>> {
         if self.source.is_none() {
-            let source = self.way.source.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+            let source = self.way.take_source()?;
             (self.gathering, self.complete) = (Gathering::new(source.began()), source.began());
             self.source = Some(source);
         }
@@ -314,6 +357,11 @@ impl Drop for EpochReceiver {
     fn drop(&mut self) {
         // Nobody makes room any more, and the disk is not to wait for it.
         self.way.is_cut.store(true, Ordering::SeqCst);
+        self.way.is_dropped.store(true, Ordering::SeqCst);
+        self.way.moved.notify_all();
+        if let Some(source) = self.source.take().or_else(|| self.way.take_source()) {
+            source.let_go();
+        }
     }
 }
 
@@ -357,6 +405,9 @@ mod tests {
         assert!(sender.put(&[0; 1]) == Put::Cut && receiver.is_cut());
     }
 
+    /// In place of what was handed over: the runtime has heard that nobody receives it.
+    const LET_GO: u64 = u64::MAX;
+
     /// A runtime that has handed over so much as a test says.
     struct Handed(Arc<AtomicU64>);
 
@@ -372,6 +423,10 @@ mod tests {
         fn acknowledge(&self, _epoch: Epoch) {}
 
         fn end(&self, _why: &str) {}
+
+        fn let_go(&self) {
+            self.0.store(LET_GO, Ordering::SeqCst);
+        }
 
         fn began(&self) -> Epoch {
             Epoch(1)
@@ -453,7 +508,7 @@ mod tests {
         assert!(receiver.try_next(1).is_none(), "it is not complete");
         assert!(tells(3));
         assert!(receiver.try_next(1).is_some() && !tells(4));
-        assert!(!sender.wait_for(Epoch(6), || false));
+        assert!(sender.wait_for(Epoch(6), || false).is_err());
         assert!(tells(5), "a checkpoint waits");
     }
 
@@ -466,7 +521,30 @@ mod tests {
     #[test]
     fn who_waits_for_the_other_log_can_be_called_off() {
         let (sender, _receiver) = epoch_channel(100, || {});
-        assert!(sender.wait_for(Epoch(0), || true));
-        assert!(!sender.wait_for(Epoch(1), || false));
+        assert!(sender.wait_for(Epoch(0), || true).is_ok());
+        let over = sender.wait_for(Epoch(1), || false).expect_err("it is over");
+        assert!(matches!(over, CheckpointError::Snapshot(SnapshotError::Stopped)), "{over}");
+    }
+
+    // Whether the runtime is there before its receiver goes, or after, and was received from or
+    // not.
+    #[test]
+    fn a_runtime_hears_that_its_receiver_is_gone() {
+        for received in [false, true] {
+            let (sender, mut receiver, handed, _) = attached();
+            if received {
+                assert_eq!(receiver.try_next(1), None);
+            }
+            drop(receiver);
+            assert_eq!(handed.load(Ordering::SeqCst), LET_GO);
+            let never = sender.wait_for(Epoch(2), || true).expect_err("nobody acknowledges it");
+            assert!(matches!(never, CheckpointError::NotLeaving), "{never}");
+            assert!(sender.wait_for(Epoch(1), || true).is_ok(), "that was acknowledged before");
+        }
+        let (sender, receiver) = epoch_channel(100, || {});
+        drop(receiver);
+        let handed = Arc::new(AtomicU64::new(1));
+        sender.attach(Arc::new(Handed(handed.clone())));
+        assert_eq!(handed.load(Ordering::SeqCst), LET_GO);
     }
 }

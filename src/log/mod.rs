@@ -101,6 +101,10 @@ pub struct LogConfig {
     pub progress: Option<Progress>,
     /// Where its epochs leave for another log while it runs: see
     /// [`epoch_channel`](crate::epoch_channel). Default: `None`.
+    ///
+    /// Receive on another thread than the one that opens the runtime: a start may wait until the
+    /// other log has acknowledged something. After a crash it does, for owed messages that were
+    /// under way, and for a checkpoint that comes first.
     pub leaving: Option<EpochSender>,
     /// From earlier versions of the actor's types to this one: see [`LogConfig::migrate_from`].
     /// Default: none.

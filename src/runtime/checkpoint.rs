@@ -112,10 +112,8 @@ fn make<A: Actor>(shared: &Arc<Shared<A>>, logs: &SharedLogs) -> Result<Checkpoi
     let epoch = snapshot.epoch();
     let time = shared.time();
     // What another log never gets is to be told from what it has, so it stays out of checkpoints.
-    if let Some(sender) = &logs.config.leaving
-        && !sender.wait_for(Epoch(epoch.0 - 1), || !logs.checkpoints.is_over())
-    {
-        return Err(SnapshotError::Stopped.into());
+    if let Some(sender) = &logs.config.leaving {
+        sender.wait_for(Epoch(epoch.0 - 1), || !logs.checkpoints.is_over())?;
     }
     let first = reserve(logs, shards)?;
     let given_up = |error| {

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use freehold_shard::log::Bounds;
-use freehold_shard::{Actor, Epoch, ShardIndex, WrittenSchema};
+use freehold_shard::{Ack, Actor, Epoch, ShardIndex, WrittenSchema};
 
 use crate::core::shared::Shared;
 use crate::error::{Death, DeathCause};
 use crate::log::SharedLogs;
 use crate::log::leaving::Leaves;
+use crate::stats::Phase;
 
 /// Shows the runtime to the receiver of its epochs, if they leave.
 pub(super) fn attach<A: Actor>(shared: &Arc<Shared<A>>) {
@@ -46,6 +47,19 @@ impl<A: Actor> Leaves for Leaving<A> {
 
     fn end(&self, why: &str) {
         self.shared.die(Death { shard: ShardIndex(0), cause: DeathCause::Fenced(why.to_string()) });
+    }
+
+    fn let_go(&self) {
+        // It has ended, as a rule, before its receiver goes.
+        if self.shared.phase() >= Phase::Stopping {
+            return;
+        }
+        if self.logs.config.ack == Ack::Replicated {
+            return self.end("nobody receives its epochs, so nothing it says would be replicated");
+        }
+        tracing::warn!(
+            "nobody receives this runtime's epochs any more: it makes no checkpoint, and its log grows"
+        );
     }
 
     fn began(&self) -> Epoch {

@@ -225,6 +225,68 @@ fn who_is_fenced_answers_nobody() {
     assert!(matches!(&deaths[0].cause, DeathCause::Fenced(why) if why.contains("term 2")), "{deaths:?}");
 }
 
+// The story: a checkpoint waited for ever for a receiver that was gone, and at the growth limit
+// every ask from outside with it, without a word.
+#[test]
+fn without_its_receiver_a_runtime_goes_on_and_makes_no_checkpoint() {
+    let _watchdog = Watchdog::new("without_its_receiver_a_runtime_goes_on_and_makes_no_checkpoint");
+    let here = tempfile::tempdir().expect("a place");
+    let (sender, mut receiver, woken) = way(1 << 20);
+    let log = |leaving| {
+        let checkpoint_bytes = 64 << 10;
+        LogConfig { checkpoint_bytes, ack: Ack::Durable, leaving, ..LogConfig::at(here.path()) }
+    };
+    let log = |leaving| LogConfig { segment_bytes: 64 << 10, ..log(leaving) };
+    let runtime = open(1, log(Some(sender)));
+    let handle = runtime.handle();
+    assert_eq!(handle.ask(Message::Put(1, 5)).wait(), Ok(5));
+    next(&mut receiver, &woken);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| runtime.checkpoint());
+        drop(receiver);
+        let error = waits.join().expect("nobody panics").expect_err("the other log lacks something");
+        assert!(matches!(*error, CheckpointError::NotLeaving), "{error}");
+    });
+    // More log than may be, as long as checkpoints can be made.
+    for round in 0..40 {
+        handle.ask(Message::Long(round, 30_000)).wait().expect("nothing waits");
+    }
+    let stats = runtime.stats().log.expect("it has one");
+    assert!(stats.bytes > 1 << 20 && stats.failed > 0 && stats.checkpoints == 0, "{stats:?}");
+    assert!(runtime.checkpoint().is_err());
+    assert_eq!(runtime.stats().phase, Phase::Running);
+    drop((handle, runtime));
+    // Its log has all of it, and one that leaves for nowhere is let go of.
+    let runtime = open(1, log(None));
+    assert_eq!(runtime.recovery().expect("it has a log").objects, 40);
+    runtime.checkpoint().expect("it can be made");
+}
+
+// The story: an owner's thread had panicked, and all that waited for it waited for ever.
+#[test]
+fn without_its_receiver_a_replicated_runtime_answers_nobody() {
+    let _watchdog = Watchdog::new("without_its_receiver_a_replicated_runtime_answers_nobody");
+    let here = tempfile::tempdir().expect("a place");
+    let (sender, mut receiver, woken) = way(1 << 20);
+    let runtime = open(2, replicated(here.path(), sender));
+    let (paid, read) = (runtime.handle().ask(Message::Put(1, 5)), runtime.handle().ask(Message::Read(2)));
+    next(&mut receiver, &woken);
+    drop(receiver);
+    assert_eq!((paid.wait(), read.wait()), (Err(AskError::Unknown), Err(AskError::Unknown)));
+    assert_eq!(runtime.handle().ask(Message::Read(2)).wait(), Err(AskError::Stopped));
+    let deaths = runtime.stats().deaths;
+    assert!(
+        matches!(&deaths[0].cause, DeathCause::Fenced(why) if why.contains("nobody receives")),
+        "{deaths:?}"
+    );
+    drop(runtime);
+    // Nor does one that is opened when it is gone.
+    let (sender, receiver, _woken) = way(1 << 20);
+    drop(receiver);
+    let runtime = open(2, replicated(here.path(), sender));
+    assert_eq!(runtime.handle().ask(Message::Read(2)).wait(), Err(AskError::Stopped));
+}
+
 // The other log is out of reach: what waits for it is bounded, and the runtime can still be
 // stopped.
 #[test]
