@@ -227,6 +227,13 @@ pub enum ReplicaError {
     /// The node has stopped.
     #[error("the node has stopped")]
     Stopped,
+    /// The node's thread panicked, which is a bug: in this package, or in the `Deserialize` of the
+    /// program's types. What it had begun is stopped.
+    #[error("the node's thread panicked: {why}")]
+    Panicked {
+        /// What the panic said.
+        why: String,
+    },
     /// Another node was quicker, again and again.
     #[error(
         "other nodes appended to the stream whenever this one tried to take over: try again, or leave it to them"

@@ -1,6 +1,7 @@
 //! The node as a program sees it.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -93,7 +94,13 @@ where
         let setup = Setup { config, log, replica, shared: shared.clone(), commands: receiver };
         let thread = std::thread::Builder::new().name("freehold-replica".into());
         let thread = thread
-            .spawn(move || live(setup, &ready))
+            .spawn(move || {
+                let shared = setup.shared.clone();
+                if let Err(why) = guarded(&shared, || live(setup, &ready)) {
+                    // Nobody listens any more, unless it had just begun.
+                    let _ = ready.send(Err(ReplicaError::Panicked { why }));
+                }
+            })
             .map_err(|source| ReplicaError::File { path: PathBuf::from("a thread of its own"), source })?;
         let node = Replicated { shared, commands: sender, thread: Some(thread) };
         match is_ready.recv() {
@@ -238,6 +245,27 @@ impl<A: Actor> fmt::Debug for Replicated<A> {
     }
 }
 
+/// Lives a node's life. If that panics the node owns nothing any more: its runtime is stopped, so
+/// that each caller has an answer. Returns what the panic said.
+///
+/// The story: an owner's thread had panicked. It still said that it was the owner, and its callers
+/// waited for ever.
+fn guarded<A: Actor>(shared: &NodeShared<A>, life: impl FnOnce()) -> Result<(), String> {
+    // Of what it leaves only the status and the runtime are looked at, which have locks of their
+    // own.
+    let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(life)) else { return Ok(()) };
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let why = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    let why = why.unwrap_or_else(|| "it is no text".to_string());
+    tracing::error!(%why, "this node's thread panicked: the node does not go on");
+    shared.say(|status| {
+        (status.role, status.failure) = (Role::Failed, Some(format!("its thread panicked: {why}")));
+    });
+    let runtime = shared.runtime.write().unwrap_or_else(PoisonError::into_inner).take();
+    drop(runtime.map(Runtime::shutdown));
+    Err(why)
+}
+
 /// The life of the node's thread.
 fn live<A: Actor>(setup: Setup<A>, ready: &mpsc::Sender<Result<(), ReplicaError>>)
 where
@@ -261,4 +289,65 @@ where
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use freehold::{AccessError, Ack, Addressees, AskError, Shards, epoch_channel};
+
+    use super::*;
+
+    struct Counters;
+
+    impl Actor for Counters {
+        type Id = u64;
+        type State = u64;
+        type Message = u64;
+        type Reply = u64;
+        type Error = AccessError<u64>;
+
+        fn addressees(counter: &u64, to: &mut Addressees<u64>) {
+            to.write(*counter);
+        }
+
+        fn receive(
+            counter: &u64,
+            objects: &mut freehold::Objects<'_, Self>,
+        ) -> Result<u64, AccessError<u64>> {
+            let count = objects.get_or_insert_with(*counter, || 0)?;
+            *count += 1;
+            Ok(*count)
+        }
+    }
+
+    // A runtime whose answers the stream has to have, and one that answers by its own disk alone.
+    #[test]
+    fn a_node_whose_thread_panics_owns_nothing_and_its_callers_are_answered() {
+        for (ack, answer) in [(Ack::Replicated, Err(AskError::Unknown)), (Ack::Durable, Ok(1))] {
+            let place = tempfile::tempdir().expect("a place");
+            let (sender, receiver) = epoch_channel(1 << 20, || {});
+            let config = Config { shards: Shards::Count(1), ..Config::default() };
+            let leaving = Some(sender);
+            let log = LogConfig { ack, leaving, segment_bytes: 64 << 10, ..LogConfig::at(place.path()) };
+            let runtime = Runtime::<Counters>::open(config, log).expect("it opens");
+            let handle = runtime.handle();
+            let shared = NodeShared {
+                status: Mutex::default(),
+                changed: Condvar::new(),
+                runtime: RwLock::new(Some(runtime)),
+                shows: Arc::new(Mutex::new(Objects::new())),
+            };
+            shared.say(|status| status.role = Role::Owner);
+            let asked = handle.ask(7);
+            let died = guarded(&shared, move || {
+                let _receiver = receiver;
+                panic!("a test said so");
+            });
+            assert_eq!((died, asked.wait()), (Err("a test said so".to_string()), answer));
+            assert_eq!(handle.ask(7).wait(), Err(AskError::Stopped));
+            let status = shared.status().clone();
+            assert!(status.role == Role::Failed && status.failure.is_some_and(|why| why.contains("a test")));
+            assert!(shared.runtime.read().expect("nobody panicked with it").is_none());
+        }
+    }
 }
