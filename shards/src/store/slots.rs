@@ -115,7 +115,7 @@ impl<I: ObjectId, S> Slots<I, S> {
 fn chunk<I: ObjectId, S>(id: I) -> Chunk<I, S> {
     let empty = || {
         let mut slot = Slot::empty(id, Ownership::default());
-        slot.live = false;
+        slot.let_go();
         slot
     };
     let slots: Box<[Slot<I, S>]> = std::iter::repeat_with(empty).take(CHUNK_SLOTS).collect();
