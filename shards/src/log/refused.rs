@@ -30,6 +30,17 @@ pub enum RecordError {
         /// How long it is as postcard writes it, in bytes.
         bytes: usize,
     },
+    /// What one message changes on another shard is longer than a transaction can bring there.
+    #[error(
+        "what a message changes on another shard has {bytes} bytes, and at most {max} can be recorded: change fewer \
+         entries in one message"
+    )]
+    TogetherTooLong {
+        /// How long it is, in bytes, up to the record that was too much.
+        bytes: usize,
+        /// The most there may be.
+        max: usize,
+    },
     /// Its `Serialize` refused.
     #[error("a value refused to be serialized: {0}")]
     Refused(String),

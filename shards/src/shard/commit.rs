@@ -27,7 +27,7 @@ use crate::log::writer::{Records, Wrote};
 use crate::object::{ObjectId, Ownership};
 use crate::shard::codec::Codec;
 use crate::shard::engine::Engine;
-use crate::shard::journal::{Journal, Lent};
+use crate::shard::journal::{Journal, LENT_MAX, Lent};
 use crate::shard::sends::PendingSend;
 use crate::store::order::Clearing;
 use crate::store::partition::Partition;
@@ -333,7 +333,7 @@ fn push_cleared<A: Actor>(
         records.push_cleared(collection, trust.layouts.id, value_max)?;
         if let Some(guest) = guests.iter_mut().find(|guest| guest.collection == *collection) {
             let begin = lent.bytes.len();
-            lent.push(NO_SLOT, records.last_record(mark));
+            lent.push(NO_SLOT, records.last_record(mark), LENT_MAX)?;
             guest.clear_record = begin..lent.bytes.len();
             records.truncate(mark);
         }
@@ -360,7 +360,7 @@ fn push_object<A: Actor>(
         (codec.push_object)(records, &slot.id, id_is, slot.ownership(), state, trust, value_max)?;
         if !slot.is_live() {
             // It is recorded at home, by what was just written.
-            lent.push(index, records.last_record(mark));
+            lent.push(index, records.last_record(mark), LENT_MAX)?;
             records.truncate(mark);
         }
     }

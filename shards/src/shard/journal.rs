@@ -24,6 +24,7 @@ use crate::fault::{self, Fault};
 use crate::log::batch::{Marks, SegmentId, Tail};
 use crate::log::bounds::Bounds;
 use crate::log::record::SendId;
+use crate::log::refused::RecordError;
 use crate::log::trust::Trust;
 use crate::log::writer::{BatchWriter, Records};
 use crate::placement::{ShardIndex, ShardSet};
@@ -97,6 +98,9 @@ pub struct Begun {
     pub through: Epoch,
 }
 
+/// How many bytes of records a message may lend: an object says in a `u32` where its record is.
+pub(super) const LENT_MAX: usize = u32::MAX as usize;
+
 /// Records of objects that are at home elsewhere, one behind the other.
 #[derive(Debug, Default)]
 pub(crate) struct Lent {
@@ -107,17 +111,25 @@ pub(crate) struct Lent {
 
 impl Lent {
     /// Adds the record of the object in this slot.
-    pub(crate) fn push(&mut self, slot: SlotIndex, record: &[u8]) {
+    ///
+    /// # Errors
+    /// All would have more than `max` bytes ([`LENT_MAX`], but in tests).
+    pub(crate) fn push(&mut self, slot: SlotIndex, record: &[u8], max: usize) -> Result<(), RecordError> {
+        let bytes = self.bytes.len() + record.len();
+        if bytes > max {
+            return Err(RecordError::TogetherTooLong { bytes, max });
+        }
         self.bytes.extend_from_slice(record);
-        self.ends.push((slot, self.bytes.len()));
+        self.ends.push((slot, bytes));
+        Ok(())
     }
 
     /// Where in [`Lent::bytes`] the record of the object in this slot is; empty if there is none.
     pub(crate) fn of(&self, slot: SlotIndex) -> Range<u32> {
         let Some(at) = self.ends.iter().position(|(of, _)| *of == slot) else { return 0..0 };
         let begin = at.checked_sub(1).map_or(0, |before| self.ends[before].1);
-        // A transaction's records are at most 64 of at most 16 MiB.
-        begin as u32..self.ends[at].1 as u32
+        let narrow = |at| u32::try_from(at).expect("`push` has refused more");
+        narrow(begin)..narrow(self.ends[at].1)
     }
 
     /// Where the record of each is, by slot: for many.
@@ -439,5 +451,23 @@ impl<A: Actor> Journal<A> {
         self.bytes += batch.padded() as u64;
         self.batches += 1;
         Write { segment: self.id.segment, offset, closed: marks.closed, batch }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Positions beyond a `u32` were cut off once, and other bytes would have been recorded.
+    #[test]
+    fn no_more_is_lent_than_an_object_can_say() {
+        let mut lent = Lent::default();
+        lent.push(3, b"abc", 5).expect("there is room");
+        let refused = lent.push(4, b"def", 5);
+        assert_eq!(refused, Err(RecordError::TogetherTooLong { bytes: 6, max: 5 }));
+        lent.push(5, b"de", 5).expect("there is room");
+        assert_eq!((lent.of(3), lent.of(4), lent.of(5)), (0..3, 0..0, 3..5));
+        assert_eq!(lent.bytes, b"abcde");
+        assert!(u32::try_from(LENT_MAX).is_ok(), "all that may be lent can be said");
     }
 }
