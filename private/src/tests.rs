@@ -22,6 +22,7 @@ use crate::{
 
 mod accounts;
 mod differential;
+mod encodings;
 #[cfg(feature = "ledger")]
 mod gate;
 mod joint;
