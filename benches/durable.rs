@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo bench --bench durable                    everything, some minutes
-//! cargo bench --bench durable -- disk      or encoding, load, recovery, checkpoint
+//! cargo bench --bench durable -- disk      or encoding, load, recovery, checkpoint, large
 //! FREEHOLD_BENCH_DIR=/mnt/nvme cargo bench --bench durable
 //! ```
 //! - *Disk*: what the disk does by itself, in this very run: one aligned write at a time, each
@@ -18,6 +18,7 @@
 //! - *Recovery*: the time from opening a directory to having all objects in memory, with nothing
 //!   but log, and with a checkpoint.
 //! - *Checkpoint*: the same load with checkpoints one after another, and without any.
+//! - *Large*: how long a read of another object waits beside a checkpoint of large states.
 //!
 //! The work is checked: every message is in the counters, and after the next start, too.
 
@@ -30,10 +31,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use freehold::{Ack, Ask, AskAll, Config, Handle, Local, LogConfig, Runtime, Shards, Stats, glommio};
+use freehold::{
+    AccessError, Ack, Actor, Addressees, Ask, AskAll, Config, Handle, Local, LogConfig, Objects, Runtime,
+    Shards, Stats, glommio,
+};
 use glommio::io::OpenOptions;
 use hdrhistogram::Histogram;
 use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
 use workload::report::{Conditions, Spread, brief, table, times};
 use workload::{Counter, Draws, Message, SEED, Tally, add_on_shard, additions, id_of, totals};
 
@@ -67,6 +72,9 @@ fn main() {
     if wanted("checkpoint") {
         checkpoint(size);
     }
+    if wanted("large") {
+        large(size);
+    }
 }
 
 /// How much is measured.
@@ -83,6 +91,8 @@ struct Size {
     load: Duration,
     /// Messages that a recovery goes through.
     recovered: u64,
+    /// Bytes of all large states together.
+    large: usize,
 }
 
 impl Size {
@@ -93,6 +103,7 @@ impl Size {
         encoded: 20_000,
         load: Duration::from_secs(2),
         recovered: 20_000_000,
+        large: 256 << 20,
     };
     const TEST: Size = Size {
         writes: 5,
@@ -101,6 +112,7 @@ impl Size {
         encoded: 200,
         load: Duration::from_millis(20),
         recovered: 5_000,
+        large: 4 << 20,
     };
 }
 
@@ -436,4 +448,91 @@ fn checkpoint(size: Size) {
     let less = 100.0 * (1.0 - rates[1].median / rates[0].median);
     table.add_row(["costs (aim: below 20 %)".to_string(), String::new(), format!("{less:.1} %")]);
     println!("{table}\n");
+}
+
+/// Objects with large states.
+struct Blobs;
+
+#[derive(Clone, Serialize, Deserialize)]
+enum Blob {
+    Put(u64, usize),
+    Length(u64),
+}
+
+impl Actor for Blobs {
+    type Id = u64;
+    type State = Vec<u8>;
+    type Message = Blob;
+    type Reply = usize;
+    type Error = AccessError<u64>;
+
+    fn addressees(message: &Blob, to: &mut Addressees<u64>) {
+        match *message {
+            Blob::Put(id, _) => to.write(id),
+            Blob::Length(id) => to.read(id),
+        }
+    }
+
+    fn receive(message: &Blob, objects: &mut Objects<'_, Self>) -> Result<usize, AccessError<u64>> {
+        match *message {
+            Blob::Put(id, bytes) => objects.insert(id, vec![id as u8; bytes]).map(|_| bytes),
+            Blob::Length(id) => Ok(objects.get(id)?.map_or(0, Vec::len)),
+        }
+    }
+}
+
+/// Reads from a thread, one at a time, with checkpoints of large states and without.
+fn large(size: Size) {
+    let mut table = table(["large states", "checkpoints", "reads", "p50", "p99", "p99.9", "longest"]);
+    for bytes in [64 << 10, 1 << 20] {
+        let (directory, count) = (directory(), (size.large / bytes) as u64);
+        let config = Config { shards: Shards::Count(1), ..Config::default() };
+        let log = LogConfig { checkpoint_bytes: NO_CHECKPOINT, ..LogConfig::at(directory.path()) };
+        let runtime = Runtime::<Blobs>::open(config, log).unwrap_or_else(|error| panic!("{error}"));
+        let handle = runtime.handle();
+        for id in 0..count {
+            assert_eq!(handle.ask(Blob::Put(id, bytes)).wait(), Ok(bytes));
+        }
+        let (mut latencies, mut made) = ([times(), times()], 0);
+        for round in 0..2 * size.rounds.min(5) {
+            let with = round % 2 == 1;
+            let is_over = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let work = scope.spawn(|| {
+                    if with {
+                        runtime.checkpoint().expect("there is room");
+                    } else {
+                        std::thread::sleep(size.load / 8);
+                    }
+                    is_over.store(true, Ordering::Relaxed);
+                });
+                for nth in 0_u64.. {
+                    let begun = Instant::now();
+                    assert_eq!(handle.ask(Blob::Length(nth % count)).wait(), Ok(bytes));
+                    let took = begun.elapsed().as_nanos() as u64;
+                    latencies[usize::from(with)].record(took).expect("none takes a minute");
+                    if is_over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+                work.join().expect("it ends");
+            });
+            made += u64::from(with);
+        }
+        assert!(runtime.shutdown().drained);
+        for (with, name) in ["without", "with"].into_iter().enumerate() {
+            let of = &latencies[with];
+            let at = |quantile| brief(Duration::from_nanos(of.value_at_quantile(quantile)));
+            table.add_row([
+                format!("{} KiB, {name}", bytes >> 10),
+                if with == 1 { made.to_string() } else { String::new() },
+                of.len().to_string(),
+                at(0.5),
+                at(0.99),
+                at(0.999),
+                at(1.0),
+            ]);
+        }
+    }
+    println!("{table}\n(aim: no read waits for 10 ms)\n");
 }
