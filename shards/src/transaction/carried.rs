@@ -63,6 +63,7 @@ pub(crate) struct CarriedList<A: Actor> {
     few: ArrayVec<Carried<A>, 2>,
     /// All of them, if there are more. Its memory is kept; for the width of a pointer, as a pair
     /// has this in its lines and no use for it.
+    #[expect(clippy::box_collection, reason = "a list's three words are a line more of each pair")]
     many: Option<Box<Vec<Carried<A>>>>,
 }
 
