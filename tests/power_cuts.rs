@@ -138,16 +138,23 @@ impl Said {
     }
 }
 
+/// Whether what is acknowledged was synced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Syncs {
+    Always,
+    Never,
+}
+
 struct Life {
     process: Child,
     said: Arc<Mutex<Said>>,
 }
 
 impl Life {
-    fn begin(directory: &Path, seed: u64, syncs: bool) -> Life {
+    fn begin(directory: &Path, seed: u64, syncs: Syncs) -> Life {
         let mut command = again(&[], "a_life");
         command.env(DIRECTORY, directory).env(SEED, seed.to_string());
-        if !syncs {
+        if syncs == Syncs::Never {
             command.env(WITHOUT_SYNCS, "1");
         }
         let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
@@ -383,7 +390,7 @@ struct Outcome {
 }
 
 /// Begins lives and cuts them off, so many.
-fn cut_off(disk: &mut dyn Disk, cuts: u64, syncs: bool, watchdog: &Watchdog) -> Outcome {
+fn cut_off(disk: &mut dyn Disk, cuts: u64, syncs: Syncs, watchdog: &Watchdog) -> Outcome {
     let seed = number("FREEHOLD_SEED").unwrap_or(0x00F2_EE70);
     let mut random = Pcg32::seed_from_u64(seed);
     let mut draw = move |below: u64| random.next_u64() % below;
@@ -398,7 +405,9 @@ fn cut_off(disk: &mut dyn Disk, cuts: u64, syncs: bool, watchdog: &Watchdog) -> 
             let life = Life::begin(&directory, draw(9), syncs);
             let is_last = cut == here;
             match draw(4) {
-                0 if syncs && !is_last => std::thread::sleep(Duration::from_millis(draw(80))),
+                0 if syncs == Syncs::Always && !is_last => {
+                    std::thread::sleep(Duration::from_millis(draw(80)))
+                }
                 _ => life.wait_until_ready(OPENING_MAX),
             }
             if life.said().is_ready && !is_last {
@@ -439,7 +448,7 @@ fn cut_off(disk: &mut dyn Disk, cuts: u64, syncs: bool, watchdog: &Watchdog) -> 
                 break;
             }
         }
-        if syncs && !outcome.wrong.is_empty() {
+        if syncs == Syncs::Always && !outcome.wrong.is_empty() {
             break;
         }
     }
@@ -467,7 +476,7 @@ fn nothing_is_lost(test: &'static str, disk: Result<impl Disk, String>, usually:
         Ok(disk) => disk,
         Err(why) => return skip(test, &why),
     };
-    let outcome = cut_off(&mut disk, cuts(usually), true, &watchdog);
+    let outcome = cut_off(&mut disk, cuts(usually), Syncs::Always, &watchdog);
     tell(test, begun, &outcome);
     assert!(outcome.wrong.is_empty(), "{outcome:#?}");
     assert!(outcome.acknowledged > 0, "nothing was acknowledged, so nothing was tested: {outcome:?}");
@@ -479,7 +488,7 @@ fn something_is_lost(test: &'static str, disk: Result<impl Disk, String>) {
         Ok(disk) => disk,
         Err(why) => return skip(test, &why),
     };
-    let outcome = cut_off(&mut disk, 3, false, &watchdog);
+    let outcome = cut_off(&mut disk, 3, Syncs::Never, &watchdog);
     tell(test, begun, &outcome);
     assert!(!outcome.wrong.is_empty(), "nothing was synced, and nothing lost: the test cannot fail");
 }

@@ -317,18 +317,24 @@ fn draw(entries: usize, swaps: usize) -> (Vec<Place>, Vec<(Place, Place)>) {
     (first, swaps)
 }
 
-fn shard(logged: bool) -> Shard<Market, NoPrefetch> {
-    shard_and_epochs(logged).0
+#[derive(Clone, Copy, PartialEq)]
+enum Log {
+    None,
+    ToNoDisk,
 }
 
-fn shard_and_epochs(logged: bool) -> (Shard<Market, NoPrefetch>, Arc<Mvcc<Market>>) {
+fn shard(log: Log) -> Shard<Market, NoPrefetch> {
+    shard_and_epochs(log).0
+}
+
+fn shard_and_epochs(log: Log) -> (Shard<Market, NoPrefetch>, Arc<Mvcc<Market>>) {
     let (router, durability) = (Router::new(PlacementKey(1), 1), Arc::new(Durability::new(1, Epoch(0))));
-    let mvcc = match logged {
-        true => Arc::new(Mvcc::logged(1, durability.clone())),
-        false => Arc::new(Mvcc::new(1)),
+    let mvcc = match log {
+        Log::ToNoDisk => Arc::new(Mvcc::logged(1, durability.clone())),
+        Log::None => Arc::new(Mvcc::new(1)),
     };
     let shard = Shard::new(ShardIndex(0), router, Limits::default(), 7, mvcc.clone());
-    if !logged {
+    if log == Log::None {
         return (shard, mvcc);
     }
     let shard = shard.with_log(LogStart {
@@ -391,7 +397,7 @@ fn plain_map(first: &[Place], swaps: &[(Place, Place)]) -> (Duration, usize, u64
 
 fn collection(first: &[Place], swaps: &[(Place, Place)], together: usize) -> (Duration, usize, u64) {
     let region = Region::new(ALLOCATOR);
-    let (mut shard, mut effects) = (shard(false), Effects::new(1));
+    let (mut shard, mut effects) = (shard(Log::None), Effects::new(1));
     fill(&mut shard, &mut effects, first);
     let change = region.change();
     let bytes = change.bytes_allocated - change.bytes_deallocated;
@@ -408,7 +414,7 @@ fn collection(first: &[Place], swaps: &[(Place, Place)], together: usize) -> (Du
 /// Ranges of a map and of a collection, from these places on: their rates, in entries.
 fn ranges(first: &[Place], from: &[Place], direction: Direction) -> [Spread; 2] {
     let map: BTreeMap<_, _> = first.iter().map(|place| ((BOOK, place.0, place.1), order(*place))).collect();
-    let (mut shard, mut effects) = (shard(false), Effects::new(1));
+    let (mut shard, mut effects) = (shard(Log::None), Effects::new(1));
     fill(&mut shard, &mut effects, first);
     let mut found = [0; 2];
     let of_map = rates(from.len() * RANGE, || {
@@ -454,8 +460,8 @@ enum Kept {
 }
 
 /// Orders that rest and orders that take, by turns; the time, and the bytes of log.
-fn orders(first: &[Place], count: usize, logged: bool, kept: Kept) -> (Duration, usize) {
-    let (mut shard, mut effects) = (shard(logged), Effects::new(1));
+fn orders(first: &[Place], count: usize, log: Log, kept: Kept) -> (Duration, usize) {
+    let (mut shard, mut effects) = (shard(log), Effects::new(1));
     let is_by_price = kept == Kept::ByPrice;
     if is_by_price {
         fill(&mut shard, &mut effects, first);
@@ -505,7 +511,7 @@ fn recover(ids: impl Iterator<Item = (Id, State)>) -> Duration {
 
 /// The slices of a checkpoint of a collection, as long as the runtime lets one take: their times.
 fn checkpoint(first: &[Place]) -> Histogram<u64> {
-    let ((mut shard, mvcc), mut effects) = (shard_and_epochs(true), Effects::new(1));
+    let ((mut shard, mvcc), mut effects) = (shard_and_epochs(Log::ToNoDisk), Effects::new(1));
     fill(&mut shard, &mut effects, first);
     let of = SegmentId { database: 1, log: 1, segment: 0, start: 2 };
     let (snapshot, codec, mut slices) = (mvcc.epochs().begin_checkpoint(), Codec::new(), times());
@@ -568,15 +574,15 @@ fn main() {
     for entries in sizes {
         let (first, _) = draw(entries, 0);
         println!("{entries} resting orders: millions of orders a second, bytes of log an order");
-        for (name, logged, kept) in [
-            ("in memory", false, Kept::ByPrice),
-            ("logged, to no disk", true, Kept::ByPrice),
-            ("two orders, in memory", false, Kept::ByNumberAndPrice),
-            ("two orders, logged", true, Kept::ByNumberAndPrice),
+        for (name, log, kept) in [
+            ("in memory", Log::None, Kept::ByPrice),
+            ("logged, to no disk", Log::ToNoDisk, Kept::ByPrice),
+            ("two orders, in memory", Log::None, Kept::ByNumberAndPrice),
+            ("two orders, logged", Log::ToNoDisk, Kept::ByNumberAndPrice),
         ] {
             let mut bytes = 0;
             let rates = rates(swaps, || {
-                let (time, here) = orders(&first, swaps, logged, kept);
+                let (time, here) = orders(&first, swaps, log, kept);
                 bytes = here;
                 time
             });

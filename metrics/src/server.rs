@@ -336,8 +336,8 @@ fn of_runtime(stats: &Stats, path: &str, numbers: impl FnOnce() -> String) -> Pa
     match path {
         "/metrics" => Page { status: OK, content_type: OPEN_METRICS, body: numbers() },
         "/slow" => Page { status: OK, content_type: JSON, body: slow_json(stats) },
-        "/healthz" => says(stats.phase != Phase::Dead, text_of_phase),
-        "/readyz" => says(stats.phase == Phase::Running, text_of_phase),
+        "/healthz" => says(if stats.phase != Phase::Dead { OK } else { UNAVAILABLE }, text_of_phase),
+        "/readyz" => says(if stats.phase == Phase::Running { OK } else { UNAVAILABLE }, text_of_phase),
         _ => not_found(),
     }
 }
@@ -348,17 +348,18 @@ fn starting(path: &str, recovery: Option<Recovery>, shared: &Shared) -> Page {
         Some(recovery) => format!("starting: {recovery}\n"),
     };
     match path {
-        "/healthz" => says(true, text),
-        "/readyz" | "/slow" => says(false, text),
-        "/metrics" => shared.numbers(None).unwrap_or_else(|| says(false, text)),
+        "/healthz" => says(OK, text),
+        "/readyz" | "/slow" => says(UNAVAILABLE, text),
+        "/metrics" => shared.numbers(None).unwrap_or_else(|| says(UNAVAILABLE, text)),
         _ => not_found(),
     }
 }
 
 const OK: u16 = 200;
+const UNAVAILABLE: u16 = 503;
 
-fn says(is_so: bool, body: String) -> Page {
-    Page { status: if is_so { OK } else { 503 }, content_type: PLAIN, body }
+fn says(status: u16, body: String) -> Page {
+    Page { status, content_type: PLAIN, body }
 }
 
 fn not_found() -> Page {

@@ -34,14 +34,14 @@ pub(crate) enum Factor {
 use Factor::{Minus, Plus};
 
 impl Factor {
-    /// That of a limb: the lower counts once, the upper `2^32` times.
-    fn of_limb(limb: usize, is_minus: bool) -> Factor {
-        match (limb, is_minus) {
-            (0, false) => Plus,
-            (0, true) => Minus,
-            (_, false) => Factor::PlusHigh,
-            (_, true) => Factor::MinusHigh,
-        }
+    /// That of a limb which is added: the lower counts once, the upper `2^32` times.
+    fn plus(limb: usize) -> Factor {
+        if limb == 0 { Plus } else { Factor::PlusHigh }
+    }
+
+    /// That of a limb which is taken away.
+    fn minus(limb: usize) -> Factor {
+        if limb == 0 { Minus } else { Factor::MinusHigh }
     }
 
     /// The factor times `scalar`. A multiplication of scalars takes 1,000 instructions, so most
@@ -214,7 +214,7 @@ impl Statement {
         let mut right = c;
         for (limb, bytes) in left.iter().enumerate() {
             let element = self.own(*bytes);
-            right.parts.push((Factor::of_limb(limb, true), element));
+            right.parts.push((Factor::minus(limb), element));
         }
         let mut side: Vec<_> = d.parts.iter().map(|(factor, element)| (SECRET, *factor, *element)).collect();
         side.push((LEFT, Minus, Element::H));
@@ -227,8 +227,8 @@ impl Statement {
         for Credit { limbs } in &folded.credits {
             for (limb, Sealed { c, d }) in limbs.iter().enumerate() {
                 let (c, d) = (self.own(*c), self.own(*d));
-                self.after[0].parts.push((Factor::of_limb(limb, false), c));
-                self.after[1].parts.push((Factor::of_limb(limb, false), d));
+                self.after[0].parts.push((Factor::plus(limb), c));
+                self.after[1].parts.push((Factor::plus(limb), d));
             }
         }
     }
@@ -294,8 +294,8 @@ impl Statement {
                 this.joint_law("the payee can read it", vec![(blinding, Plus, key)], Sum::of(&[(Plus, d)]));
                 let audited = vec![(blinding, Plus, Element::Auditor)];
                 this.joint_law("the auditor can read it", audited, Sum::of(&[(Plus, auditor)]));
-                of_payer.push((blinding, Factor::of_limb(limb, false), payer));
-                this.after[0].parts.push((Factor::of_limb(limb, true), c));
+                of_payer.push((blinding, Factor::plus(limb), payer));
+                this.after[0].parts.push((Factor::minus(limb), c));
             }
         }
         this.joint_law("the payer can read what is left", of_payer, Sum::of(&[(Plus, handle)]));

@@ -96,11 +96,13 @@ impl Bank {
         books.balance().expect("no money was made")
     }
 
-    /// Two accounts on one shard if `is_one`, else on two: by place in `wallets`.
-    fn pair(&self, is_one: bool) -> (usize, usize) {
+    /// Two pairs of accounts, by place in `wallets`: one on one shard, one on two.
+    fn pairs(&self) -> [(usize, usize); 2] {
         let home = |at: usize| self.handle.home(&self.wallets[at].id());
-        let pairs = (1..self.wallets.len()).map(|other| (0, other));
-        pairs.into_iter().find(|(one, other)| (home(*one) == home(*other)) == is_one).expect("there are many")
+        [true, false].map(|is_one| {
+            let other = (1..self.wallets.len()).find(|other| (home(0) == home(*other)) == is_one);
+            (0, other.expect("there are many"))
+        })
     }
 }
 
@@ -145,8 +147,7 @@ fn a_pipeline_is_made_to_the_last_beside_bad_claims() {
 #[test]
 fn what_must_be_refused_is_refused_and_changes_nothing() {
     let bank = Bank::new(8, 100);
-    for is_one in [true, false] {
-        let (one, other) = bank.pair(is_one);
+    for (one, other) in bank.pairs() {
         let (payer, payee) = (&bank.wallets[one], &bank.wallets[other]);
         let account = bank.account(payer);
         let to = |amount| payer.pay(&account, &[(payee.id(), payee.public(), amount)]).expect("it is there");

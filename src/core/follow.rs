@@ -22,13 +22,9 @@ fn outside(to: ReturnAddress) -> Option<(u32, u32)> {
 }
 
 impl<A: Actor> LocalShard<A> {
-    /// Before a turn: looks at what was taken, if anything is followed.
+    /// Before a turn: looks at what was taken, if something is followed.
     #[cold]
-    pub(super) fn follow_taken(&self, core: &mut Core<A>, follows: bool) {
-        core.shard.note_lock_waits(follows);
-        if !follows {
-            return;
-        }
+    pub(super) fn follow_taken(&self, core: &mut Core<A>) {
         let traces = &self.shared.replies.traces;
         let asks = core.inbox.envelopes.iter().filter_map(|envelope| {
             let (_, to) = envelope.asks()?;

@@ -119,7 +119,10 @@ impl<A: Actor> LocalShard<A> {
         }
         let follows = self.shared.replies.traces.is_following();
         if follows || core.shard.notes_lock_waits() {
-            self.follow_taken(core, follows);
+            core.shard.note_lock_waits(follows);
+            if follows {
+                self.follow_taken(core);
+            }
         }
         let (held, fired) = (core.shard.held(), core.shard.counters().timers_fired);
         let beside = self.turn(core, begin);

@@ -413,8 +413,8 @@ fn open_flags(path: &Path) -> OFlags {
 }
 
 /// Makes a file, writes to it, opens it again and writes, and reads all of it.
-fn write_and_read_back(place: &Path, syncs: bool) -> bool {
-    let options = Options { syncs, ..Options::default() };
+fn write_and_read_back(place: &Path, options: Options) -> bool {
+    let syncs = options.syncs;
     let directory = Directory::open_with(place, options).expect("it can be opened");
     // Two pieces of zeros, and one that is smaller.
     let bytes = (2 << 20) + 3 * BLOCK;
@@ -461,16 +461,16 @@ fn write_and_read_back(place: &Path, syncs: bool) -> bool {
 #[test]
 fn a_file_holds_what_was_written() {
     let place = temporary();
-    write_and_read_back(place.path(), true);
+    write_and_read_back(place.path(), Options::default());
     fs::remove_file(place.path().join("segment")).expect("it is there");
-    write_and_read_back(place.path(), false);
+    write_and_read_back(place.path(), Options { syncs: false, ..Options::default() });
 }
 
 /// On tmpfs, where glommio opens a `DmaFile` that is none.
 #[test]
 fn a_file_in_memory_is_written_through_the_page_cache() {
     let place = tempfile::tempdir_in("/dev/shm").expect("Linux has it");
-    assert!(!write_and_read_back(place.path(), true));
+    assert!(!write_and_read_back(place.path(), Options::default()));
 }
 
 #[test]

@@ -125,14 +125,12 @@ impl Strikes {
 mod tests {
     use super::*;
 
-    fn struck(is_out: bool, forgotten: Option<u64>) -> Struck {
-        Struck { is_out, forgotten }
-    }
+    const STILL_IN: Struck = Struck { is_out: false, forgotten: None };
 
     #[test]
     fn a_sender_is_out_at_the_last_strike_and_in_again_without_any() {
         let mut strikes = Strikes::new(3, 10);
-        assert_eq!([(); 2].map(|()| strikes.strike(7)), [struck(false, None), struck(false, None)]);
+        assert_eq!([(); 2].map(|()| strikes.strike(7)), [STILL_IN, STILL_IN]);
         assert!(!strikes.forgive(7), "it was not out");
         let outs = [(); 5].map(|()| strikes.strike(7).is_out);
         assert_eq!(outs, [false, true, false, false, false], "it is out once");
@@ -167,7 +165,7 @@ mod tests {
             strikes.strike(sender);
         }
         strikes.strike(4);
-        assert_eq!(strikes.strike(5), struck(false, None), "in place of 4");
+        assert_eq!(strikes.strike(5), STILL_IN, "in place of 4");
         let of = |strikes: &Strikes, sender| strikes.records.get(&sender).map(|record| record.strikes);
         let all = [1, 2, 3, 4, 5].map(|sender| of(&strikes, sender));
         assert_eq!(all, [Some(5), Some(3), Some(3), None, Some(2)]);

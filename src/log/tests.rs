@@ -184,6 +184,14 @@ struct Patient {
     without_last: BTreeMap<u64, Option<State>>,
 }
 
+/// How a file is damaged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Cut,
+    /// This bit of a byte is flipped.
+    Flip(u32),
+}
+
 impl Patient {
     fn new(directory: &Path) -> Self {
         let listed = Directory::read_only(directory).expect("it is there").list().expect("it can be listed");
@@ -281,23 +289,26 @@ impl Patient {
     }
 
     /// Damages a file at `at`, and judges what is said of it.
-    fn judge(&self, file: &str, at: usize, is_cut: bool, bit: u32) {
+    fn judge(&self, file: &str, at: usize, by: By) {
         let before = self.bytes(file);
         let path = self.directory.join(file);
         let writable = fs::File::options().write(true).open(&path).expect("it can be opened");
-        if is_cut {
-            writable.set_len(at as u64).expect("it can be cut");
-        } else {
-            writable.write_all_at(&[before[at] ^ 1 << bit], at as u64).expect("it can be written");
-        }
+        let (case, from) = match by {
+            By::Cut => {
+                writable.set_len(at as u64).expect("it can be cut");
+                (format!("{file}: cut at {at}"), &before[at..])
+            }
+            By::Flip(bit) => {
+                writable.write_all_at(&[before[at] ^ 1 << bit], at as u64).expect("it can be written");
+                (format!("{file}: bit {bit} of byte {at} is flipped"), &before[at..=at])
+            }
+        };
         let (recovered, verified) = (state(&self.directory), verify(&self.directory));
-        let from = if is_cut { &before[at..] } else { &before[at..=at] };
         writable.write_all_at(from, at as u64).expect("it can be written");
 
-        let case = format!("{file}: {} {at}, bit {bit}", if is_cut { "cut at" } else { "flipped in byte" });
-        let is_hit = |batch: &&Stands| match is_cut {
-            true => batch.file == file && at < batch.end,
-            false => batch.file == file && (batch.offset..batch.end).contains(&at),
+        let is_hit = |batch: &&Stands| match by {
+            By::Cut => batch.file == file && at < batch.end,
+            By::Flip(_) => batch.file == file && (batch.offset..batch.end).contains(&at),
         };
         let hit = self.batches.iter().find(is_hit);
         let is_last = hit.is_some_and(|hit| hit.is_last);
@@ -328,14 +339,14 @@ impl Patient {
                 match hit {
                     None if file == "manifest" => assert_eq!(name, file, "{case}: {error}"),
                     // A segment that is too short is not trusted, whatever it lacks.
-                    None => assert!(is_cut && name == file && offset == at, "{case}: {error}"),
+                    None => assert!(by == By::Cut && name == file && offset == at, "{case}: {error}"),
                     Some(_) if is_last => {
                         // That it is missing is known by what another log says, and which is behind
                         // is all that can be told.
                         assert!(parse_segment_name(name).is_some(), "{case}: {error}");
                     }
                     Some(hit) if name == file => {
-                        let expected = if is_cut { offset <= at } else { offset == hit.offset };
+                        let expected = if by == By::Cut { offset <= at } else { offset == hit.offset };
                         assert!(expected, "{case}: {error}");
                     }
                     // Where the log could be read to, in the segment before.
@@ -373,16 +384,16 @@ impl Patient {
             let (choice, bit) = (below(8), below(8) as u32);
             let of_file: Vec<_> = self.batches.iter().filter(|batch| batch.file == *file).collect();
             match choice {
-                0 => self.judge(file, below(bytes.len()), true, 0),
+                0 => self.judge(file, below(bytes.len()), By::Cut),
                 // A header, or something else that is written: most of a file is zeros.
                 1..=2 if !of_file.is_empty() => {
-                    self.judge(file, of_file[below(of_file.len())].offset + below(128), false, bit);
+                    self.judge(file, of_file[below(of_file.len())].offset + below(128), By::Flip(bit));
                 }
                 3..=4 if !of_file.is_empty() => {
                     let batch = of_file[below(of_file.len())];
-                    self.judge(file, batch.offset + below(batch.end - batch.offset), false, bit);
+                    self.judge(file, batch.offset + below(batch.end - batch.offset), By::Flip(bit));
                 }
-                _ => self.judge(file, below(bytes.len()), false, bit),
+                _ => self.judge(file, below(bytes.len()), By::Flip(bit)),
             }
         }
     }

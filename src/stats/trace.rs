@@ -256,8 +256,12 @@ impl Traces {
             self.following.fetch_sub(1, Ordering::Relaxed);
             let is_exact = followed.since.is_none();
             let trace = followed.ends(shard, now, self.started);
-            let keeps_as_slow = !is_exact || self.is_slow(trace.took);
-            ended.push(state.keep(trace, keeps_as_slow, is_exact));
+            let lists = match is_exact {
+                false => Lists::Slow,
+                true if self.is_slow(trace.took) => Lists::Both,
+                true => Lists::Sampled,
+            };
+            ended.push(state.keep(trace, lists));
         }
         ended
     }
@@ -286,7 +290,7 @@ impl Traces {
             ran: None,
             waits: Vec::new(),
         };
-        self.lock().keep(trace, true, false)
+        self.lock().keep(trace, Lists::Slow)
     }
 
     /// An ask could not be sent after all.
@@ -337,18 +341,30 @@ impl Traces {
     }
 }
 
+/// Where a trace that has ended is kept.
+enum Lists {
+    Slow,
+    Sampled,
+    Both,
+}
+
 impl TraceState {
     fn followed(&mut self, slot: u32, generation: u32) -> Option<&mut FollowedAsk> {
         let place = self.places[slot as usize % PLACES].as_mut();
         place.filter(|followed| followed.slot == slot && followed.generation == generation)
     }
 
-    fn keep(&mut self, mut trace: MessageTrace, as_slow: bool, as_sampled: bool) -> EndedTrace {
+    fn keep(&mut self, mut trace: MessageTrace, lists: Lists) -> EndedTrace {
         self.last_number += 1;
         trace.number = self.last_number;
         let trace = Arc::new(trace);
-        let lists = [(&mut self.slow, as_slow), (&mut self.sampled, as_sampled)];
-        for (list, _) in lists.into_iter().filter(|(_, keeps)| *keeps) {
+        let (slow, sampled) = (&mut self.slow, &mut self.sampled);
+        let lists = match lists {
+            Lists::Slow => [Some(slow), None],
+            Lists::Sampled => [None, Some(sampled)],
+            Lists::Both => [Some(slow), Some(sampled)],
+        };
+        for list in lists.into_iter().flatten() {
             if list.len() == KEPT {
                 list.pop_front();
             }

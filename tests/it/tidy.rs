@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod booleans;
 mod sentences;
 
 /// Columns of prose: documents and comments. Code has rustfmt's 110.

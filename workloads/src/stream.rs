@@ -147,16 +147,12 @@ impl Client {
         Err(NoRow::Fits { shard: self.shard, shards: self.shards() })
     }
 
-    /// A draw that lives here (`elsewhere` false), or on any other shard.
+    /// A draw that lives on any other shard.
     ///
     /// # Errors
     /// If there seems to be none.
-    pub fn draw_at<I: ObjectId>(
-        &mut self,
-        elsewhere: bool,
-        draw: impl FnMut(&mut Pcg64) -> I,
-    ) -> Result<I, NoRow> {
-        self.draw_fitting(draw, |client, id| (client.home(id) != client.shard) == elsewhere)
+    pub fn draw_elsewhere<I: ObjectId>(&mut self, draw: impl FnMut(&mut Pcg64) -> I) -> Result<I, NoRow> {
+        self.draw_fitting(draw, |client, id| client.home(id) != client.shard)
     }
 
     /// A draw that lives here: by the same law, among the rows of the client's own shard. As every
@@ -166,7 +162,7 @@ impl Client {
     /// # Errors
     /// If there seems to be none.
     pub fn draw_here<I: ObjectId>(&mut self, draw: impl FnMut(&mut Pcg64) -> I) -> Result<I, NoRow> {
-        self.draw_at(false, draw)
+        self.draw_fitting(draw, |client, id| client.home(id) == client.shard)
     }
 
     /// A draw for a transaction's other side: anywhere, elsewhere or here as `spans` (of
@@ -181,7 +177,8 @@ impl Client {
     ) -> Result<I, NoRow> {
         match spans {
             None => Ok(draw(&mut self.random)),
-            Some(elsewhere) => self.draw_at(elsewhere, draw),
+            Some(true) => self.draw_elsewhere(draw),
+            Some(false) => self.draw_here(draw),
         }
     }
 

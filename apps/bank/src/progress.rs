@@ -13,36 +13,43 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, Progres
 /// A recovery that takes less is over before anybody could read of it.
 const RECOVERY_SHOWN_AFTER: Duration = Duration::from_millis(300);
 
+/// What a bar counts.
+#[derive(PartialEq, Eq)]
+enum Unit {
+    Payments,
+    /// Bytes of a file, or nothing.
+    Input,
+}
+
 /// How far the run is.
 pub struct Progress {
     bar: ProgressBar,
-    /// Whether the bar's length is in payments; otherwise it is that of the file, or there is none.
-    is_in_payments: bool,
+    unit: Unit,
     paid: AtomicU64,
 }
 
 impl Progress {
     /// For a known number of payments.
     pub fn of_payments(payments: u64) -> Self {
-        Progress::new(ProgressBar::new(payments), true, "{bar:40} {percent} %  {msg}  {eta} to go")
+        Progress::new(ProgressBar::new(payments), Unit::Payments, "{bar:40} {percent} %  {msg}  {eta} to go")
     }
 
     /// For a file of a known size, read through what is returned with it.
     pub fn of_file(file: File, bytes: u64) -> (Self, impl Read) {
         let progress =
-            Progress::new(ProgressBar::new(bytes), false, "{bar:40} {percent} %  {msg}  {eta} to go");
+            Progress::new(ProgressBar::new(bytes), Unit::Input, "{bar:40} {percent} %  {msg}  {eta} to go");
         let file = progress.bar.wrap_read(file);
         (progress, file)
     }
 
     /// For an input whose end is not known.
     pub fn of_stream() -> Self {
-        Progress::new(ProgressBar::new_spinner(), false, "{spinner} {elapsed}  {msg}")
+        Progress::new(ProgressBar::new_spinner(), Unit::Input, "{spinner} {elapsed}  {msg}")
     }
 
-    fn new(bar: ProgressBar, is_in_payments: bool, template: &str) -> Self {
+    fn new(bar: ProgressBar, unit: Unit, template: &str) -> Self {
         bar.set_style(ProgressStyle::with_template(template).expect("the templates above are right"));
-        Progress { bar, is_in_payments, paid: AtomicU64::new(0) }
+        Progress { bar, unit, paid: AtomicU64::new(0) }
     }
 
     /// A bar for a recovery: what it is told by, and itself, to be taken away when the recovery is
@@ -66,7 +73,7 @@ impl Progress {
 
     /// So many payments need not be made any more.
     pub fn skipped(&self, payments: u64) {
-        if self.is_in_payments {
+        if self.unit == Unit::Payments {
             self.bar.inc(payments);
         }
     }
@@ -74,7 +81,7 @@ impl Progress {
     /// So many more payments have been answered.
     pub fn paid(&self, payments: u64) {
         let paid = self.paid.fetch_add(payments, Ordering::Relaxed) + payments;
-        if self.is_in_payments {
+        if self.unit == Unit::Payments {
             self.bar.inc(payments);
         }
         if !self.bar.is_hidden() {

@@ -63,12 +63,18 @@ pub fn as_text(number: u64) -> String {
     format!("{}-{}", number >> crate::ledger::LIFE_BITS, number & ((1 << crate::ledger::LIFE_BITS) - 1))
 }
 
+/// What a crash may take of what was acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Losses {
+    Nothing,
+    TheLast,
+}
+
 /// What is known of all payments so far.
 pub struct Books {
     seed: u64,
     accounts: u64,
-    /// Whether a crash may take the last of what was acknowledged.
-    may_lose: bool,
+    losses: Losses,
     /// What every account held when it was last checked.
     held: BTreeMap<u64, i64>,
     /// Acknowledged since.
@@ -87,8 +93,8 @@ pub struct Checked {
 }
 
 impl Books {
-    pub fn new(seed: u64, accounts: u64, may_lose: bool) -> Self {
-        Books { seed, accounts, may_lose, held: BTreeMap::new(), acknowledged: Vec::new() }
+    pub fn new(seed: u64, accounts: u64, losses: Losses) -> Self {
+        Books { seed, accounts, losses, held: BTreeMap::new(), acknowledged: Vec::new() }
     }
 
     pub fn acknowledge(&mut self, more: impl IntoIterator<Item = Acknowledged>) {
@@ -152,7 +158,7 @@ impl Books {
                 continue;
             }
             result.lost += 1;
-            if !self.may_lose {
+            if self.losses == Losses::Nothing {
                 wrong.push(Wrong::Lost(number));
             } else if let Some(there) = last.filter(|last| *last >= next) {
                 wrong.push(Wrong::Hole { lost: number, there });

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use thiserror::Error;
 
 use crate::arguments::{Arguments, ToldAck};
-use crate::check::{Acknowledged, Books, Wrong};
+use crate::check::{Acknowledged, Books, Losses, Wrong};
 use crate::ledger::{Account, LIFE_BITS};
 
 /// A child that says nothing for so long hangs.
@@ -140,10 +140,11 @@ pub fn survive(told: &Arguments) -> Result<ExitCode, SurviveError> {
     let (place, log) = place(&told.data)?;
     let mut random = Pcg64::seed_from_u64(told.seed);
     let mut draw = |below: u64| random.next_u64() % below;
+    let losses = if told.ack == ToldAck::Applied { Losses::TheLast } else { Losses::Nothing };
     let mut parent = Parent {
         told,
         log,
-        books: Books::new(told.seed, told.accounts, told.ack == ToldAck::Applied),
+        books: Books::new(told.seed, told.accounts, losses),
         checked: 0,
         rows: BTreeMap::new(),
         wrong: Vec::new(),
@@ -239,7 +240,7 @@ impl Parent<'_> {
             let status = status.to_string();
             return Err(SurviveError::EndedItself { life: number, status, log: self.log.clone() });
         }
-        self.take_in(life, matches!(end, End::Itself));
+        self.take_in(life, end);
         Ok(())
     }
 
@@ -278,7 +279,7 @@ impl Parent<'_> {
     }
 
     /// Checks what a life found, and remembers what it acknowledged.
-    fn take_in(&mut self, mut life: Life, is_last: bool) {
+    fn take_in(&mut self, mut life: Life, end: &End) {
         if life.is_running {
             let end = life.number << LIFE_BITS;
             let checked = self.books.check(&life.found, self.checked, end);
@@ -289,9 +290,9 @@ impl Parent<'_> {
             self.lost += checked.lost;
         }
         life.row.acknowledged = life.acknowledged.len() as u64;
-        (life.row.early, life.row.late) = match (is_last, life.is_running) {
-            (true, _) => (0, 0),
-            (false, is_running) => (u64::from(!is_running), u64::from(is_running)),
+        (life.row.early, life.row.late) = match (end, life.is_running) {
+            (End::Itself, _) => (0, 0),
+            (_, is_running) => (u64::from(!is_running), u64::from(is_running)),
         };
         self.books.acknowledge(life.acknowledged);
         let row = self.rows.entry(life.shards).or_default();

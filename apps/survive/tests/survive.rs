@@ -14,7 +14,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::check::{Acknowledged, Books, Wrong, as_text};
+use crate::check::{Acknowledged, Books, Losses, Wrong, as_text};
 use crate::ledger::{Account, LIFE_BITS, Payment};
 
 const KILLS: u64 = 200;
@@ -101,8 +101,8 @@ fn after(numbers: &[u64]) -> BTreeMap<u64, Account> {
 
 /// What is wrong with accounts after a first life whose payments 0 to 4 are there, by the books of
 /// somebody who was told of 0 to 3.
-fn wrong(may_lose: bool, spoil: impl FnOnce(&mut BTreeMap<u64, Account>)) -> Vec<Wrong> {
-    let mut books = Books::new(SEED, ACCOUNTS, may_lose);
+fn wrong(losses: Losses, spoil: impl FnOnce(&mut BTreeMap<u64, Account>)) -> Vec<Wrong> {
+    let mut books = Books::new(SEED, ACCOUNTS, losses);
     books.acknowledge((0..4).map(|number| Acknowledged { number, next: number + 2 }));
     let mut found = after(&[0, 1, 2, 3, 4]);
     spoil(&mut found);
@@ -114,27 +114,35 @@ fn the_check_finds_what_is_wrong() {
     let of = |number| Payment::numbered(SEED, number, ACCOUNTS, 0);
     let forget = |numbers: &mut Vec<u64>, number| numbers.retain(|other| *other != number);
     let (from, to) = (of(2).from, of(2).to);
-    assert_eq!(wrong(false, |_| {}), []);
-    assert_eq!(wrong(false, |found| *found = after(&[0, 1, 3, 4])), [Wrong::Lost(2)]);
-    assert_eq!(wrong(true, |found| *found = after(&[0, 1])), [], "the last may be lost");
-    assert_eq!(wrong(true, |found| *found = after(&[0, 1, 3])), [], "they were under way at the same time");
-    assert_eq!(wrong(true, |found| *found = after(&[0, 1, 4])), [Wrong::Hole { lost: 2, there: 4 }]);
-    let torn = wrong(false, |found| {
+    assert_eq!(wrong(Losses::Nothing, |_| {}), []);
+    assert_eq!(wrong(Losses::Nothing, |found| *found = after(&[0, 1, 3, 4])), [Wrong::Lost(2)]);
+    assert_eq!(wrong(Losses::TheLast, |found| *found = after(&[0, 1])), [], "the last may be lost");
+    assert_eq!(
+        wrong(Losses::TheLast, |found| *found = after(&[0, 1, 3])),
+        [],
+        "they were under way at the same time"
+    );
+    assert_eq!(
+        wrong(Losses::TheLast, |found| *found = after(&[0, 1, 4])),
+        [Wrong::Hole { lost: 2, there: 4 }]
+    );
+    let torn = wrong(Losses::Nothing, |found| {
         let payee = found.get_mut(&to).expect("it was paid");
         payee.balance -= of(2).amount;
         forget(&mut payee.got, 2);
     });
     assert_eq!(torn, [Wrong::Torn(2), Wrong::Sum(-of(2).amount)]);
-    let twice = wrong(false, |found| {
+    let twice = wrong(Losses::Nothing, |found| {
         found.get_mut(&from).expect("it paid").paid.push(2);
         found.get_mut(&from).expect("it paid").balance -= of(2).amount;
         found.get_mut(&to).expect("it was paid").got.push(2);
         found.get_mut(&to).expect("it was paid").balance += of(2).amount;
     });
     assert_eq!(twice, [Wrong::Twice(2)]);
-    let coin = wrong(false, |found| found.get_mut(&to).expect("it was paid").balance += 1);
+    let coin = wrong(Losses::Nothing, |found| found.get_mut(&to).expect("it was paid").balance += 1);
     assert!(matches!(coin[..], [Wrong::Balance { .. }, Wrong::Sum(1)]), "{coin:?}");
-    let strange = wrong(false, |found| found.get_mut(&from).expect("it paid").got.push(7 << LIFE_BITS));
+    let strange =
+        wrong(Losses::Nothing, |found| found.get_mut(&from).expect("it paid").got.push(7 << LIFE_BITS));
     assert_eq!(strange, [Wrong::Strange { account: from, number: 7 << LIFE_BITS }]);
     assert_eq!(strange[0].to_string(), format!("account {from} knows of payment 7-0, and cannot"));
     assert_eq!(as_text((7 << LIFE_BITS) + 5), "7-5");
@@ -142,7 +150,7 @@ fn the_check_finds_what_is_wrong() {
 
 #[test]
 fn what_was_checked_once_must_stay() {
-    let mut books = Books::new(SEED, ACCOUNTS, true);
+    let mut books = Books::new(SEED, ACCOUNTS, Losses::TheLast);
     let first = after(&[0, 1, 2]);
     assert_eq!(books.check(&first, 0, 1 << LIFE_BITS).wrong, []);
     let mut later = first.clone();

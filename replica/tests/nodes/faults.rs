@@ -54,7 +54,15 @@ impl Link {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    fn set(&self, is_cut: bool) {
+    fn cut(&self) {
+        self.now_is(true);
+    }
+
+    fn mend(&self) {
+        self.now_is(false);
+    }
+
+    fn now_is(&self, is_cut: bool) {
         *self.is_cut.0.lock().expect("nobody panics with it") = is_cut;
         self.is_cut.1.notify_all();
     }
@@ -88,23 +96,23 @@ fn an_owner_behind_a_link_that_is_down_waits_and_is_replaced() {
     // It comes back: answers were only late.
     let down = || {
         let looks = a.status().latency.looks;
-        link.set(true);
+        link.cut();
         let asked: Vec<_> = (0..5).map(|more| bank.ask(Message::Pay { number: 10 + more })).collect();
         until(&a, |status| status.latency.looks > looks);
         asked
     };
     let asked = down();
-    link.set(false);
+    link.mend();
     asked.into_iter().for_each(|asked| assert_eq!(asked.wait(), Ok(1)));
     // It does not before another took over, which was told so by the silence.
     let vigilant = ReplicaConfig { takeover_after: Some(Duration::from_millis(400)), ..servers.config("b") };
     let b = open(places[1].path(), vigilant).expect("it joins");
-    link.set(true);
+    link.cut();
     let asked: Vec<_> = (0..5).map(|more| bank.ask(Message::Pay { number: 100 + more })).collect();
     let read = bank.ask(Message::Read(PAYMENTS));
     until(&b, is(Role::Owner));
     pay(&b.handle().expect("it is the owner"), 20..30);
-    link.set(false);
+    link.mend();
     // What it had sent comes through now, and is refused.
     asked.into_iter().for_each(|asked| assert!(is_unanswered(&asked.wait())));
     assert!(is_unanswered(&read.wait()), "a former owner shows nothing");

@@ -127,12 +127,11 @@ pub enum Unreadable {
 impl Unreadable {
     /// What postcard said; `None` if something was left behind the value.
     #[cold]
-    pub(crate) fn of(error: Option<postcard::Error>, has_left_out: bool) -> Self {
+    pub(crate) fn of(error: Option<postcard::Error>) -> Self {
         match error {
             Some(postcard::Error::WontImplement | postcard::Error::NotYetImplemented) => {
                 Unreadable::AsksWhatComes
             }
-            _ if has_left_out => Unreadable::LeftOut,
             Some(_) => Unreadable::Refused,
             None => Unreadable::OtherValue,
         }

@@ -264,7 +264,7 @@ pub(crate) fn encode_checked<T: Serialize + DeserializeOwned>(
 pub(crate) fn check_id<I: DeserializeOwned + Eq>(id: &I, coded: Coded<'_>) -> Result<(), RecordError> {
     let found = match coded.coding {
         Coding::Fixed => fixed::read::<I>(coded.bytes).map_err(|_| Unreadable::Refused),
-        Coding::Postcard => decode_all::<I>(coded.bytes).map_err(|error| Unreadable::of(error, false)),
+        Coding::Postcard => decode_all::<I>(coded.bytes).map_err(Unreadable::of),
     };
     let found = match found {
         Ok(found) if found == *id => return Ok(()),
@@ -290,7 +290,10 @@ fn read_back<T: Serialize + DeserializeOwned>(
     bytes: &[u8],
     shape: &ValueShape,
 ) -> Result<(), Unreadable> {
-    let found: T = decode_all(bytes).map_err(|error| Unreadable::of(error, shape.has_left_out))?;
+    let found: T = decode_all(bytes).map_err(|error| match Unreadable::of(error) {
+        Unreadable::Refused | Unreadable::OtherValue if shape.has_left_out => Unreadable::LeftOut,
+        why => why,
+    })?;
     let mut again = Vec::with_capacity(bytes.len());
     let mut encoder = Encoder::new(&Nothing, &mut again);
     let other = || if shape.has_left_out { Unreadable::LeftOut } else { Unreadable::OtherValue };

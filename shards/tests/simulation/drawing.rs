@@ -6,8 +6,15 @@ use super::ranked::Ranking;
 use super::script::{ALL, Failure, Script, Step, Use, entry};
 use super::world::World;
 
+/// Whether a message may tell others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tells {
+    Maybe,
+    Nothing,
+}
+
 impl World {
-    pub(super) fn script(&mut self, tells: bool) -> Script {
+    pub(super) fn script(&mut self, tells: Tells) -> Script {
         self.sent += 1;
         let message = self.sent;
         self.history.sent.insert(message, self.steps);
@@ -35,7 +42,7 @@ impl World {
                 16 => Step::Share(id),
                 17 => Step::Follow(id),
                 // Not in what is told: nobody hears how that ends, so only its last run tells.
-                18 if tells => Step::Careless(id),
+                18 if tells == Tells::Maybe => Step::Careless(id),
                 18 => Step::Want(id, self.dice.next() % objects),
                 _ => Step::Write(id),
             };
@@ -62,12 +69,12 @@ impl World {
             _ => None,
         };
         let often = self.lives.as_ref().map_or(5, |lives| lives.tells);
-        let tells = (tells && self.dice.chance(often)).then(|| {
+        let tells = (tells == Tells::Maybe && self.dice.chance(often)).then(|| {
             // Where much is told, much is owed for long.
             let long = if often == 60 { 4_000 } else { 300 };
             let how = self.dice.below(6);
             let delay = [0, 0, 1, 20, 300, long][how];
-            let told = Script { sender, delay, is_action: how == 1, ..self.script(false) };
+            let told = Script { sender, delay, is_action: how == 1, ..self.script(Tells::Nothing) };
             self.told.insert(told.message);
             // When it is sent, nobody knows.
             self.history.sent.remove(&told.message);

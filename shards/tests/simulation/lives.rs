@@ -16,7 +16,7 @@ use freehold_shard::*;
 use super::checker::{History, Model, Owed};
 use super::disks::{Disks, Files};
 use super::script::{LONGEST, Script, Simulated, Value};
-use super::world::{Shape, World};
+use super::world::{Begin, Shape, World};
 
 mod backups;
 mod checkpoints;
@@ -303,7 +303,7 @@ impl World {
             if crashes_now(self) {
                 return Ok(Ended::Crashed);
             }
-            self.step(true);
+            self.step(Begin::More);
             if let Some(wrong) = self.lives().wrong.take() {
                 return Err(wrong);
             }
@@ -390,8 +390,8 @@ impl World {
         }
         match self.dice.below(4) {
             0 => self.complete_one(),
-            1 => self.audit(false),
-            2 => self.checkpoint(false),
+            1 => self.audit(Begin::NoMore),
+            2 => self.checkpoint(Begin::NoMore),
             _ => self.wake_one(),
         }
     }
@@ -405,7 +405,7 @@ impl World {
         match self.dice.below(12) {
             0..=5 => self.complete_one(),
             6 | 7 => self.wake_one(),
-            8 | 9 => self.checkpoint(true),
+            8 | 9 => self.checkpoint(Begin::More),
             _ => self.back_up(),
         }
         true

@@ -8,7 +8,7 @@ use freehold_shard::*;
 use super::checker::{Audit, Peek};
 use super::lives::Lives;
 use super::script::{Name, Value};
-use super::world::World;
+use super::world::{Begin, World};
 
 /// Somebody who opened a snapshot and reads all of it: object by object what is published, and then
 /// shard by shard what there is.
@@ -24,8 +24,8 @@ pub(super) struct Auditor {
 
 impl World {
     /// Opens a snapshot, goes on with one, or closes one.
-    pub(super) fn audit(&mut self, opens: bool) {
-        if opens && (self.audits.is_empty() || self.dice.chance(20)) {
+    pub(super) fn audit(&mut self, begin: Begin) {
+        if begin == Begin::More && (self.audits.is_empty() || self.dice.chance(20)) {
             let epoch = self.mvcc.epochs().open(self.now());
             let patience = [0, 0, 1, 3, 20][self.dice.below(5)];
             let is_durable = self.lives.is_some() && self.dice.chance(50);

@@ -8,6 +8,7 @@ use freehold_shard::*;
 use crate::fault;
 
 use super::checker::{History, Model, Owed, SET};
+use super::drawing::Tells;
 use super::lives::Lives;
 use super::ranked::check_index;
 use super::readers::Auditor;
@@ -44,6 +45,13 @@ impl Dice {
     pub(super) fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
+}
+
+/// Whether a step may begin what nothing waits for: a message, a snapshot, a checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begin {
+    More,
+    NoMore,
 }
 
 pub(crate) struct World {
@@ -169,12 +177,12 @@ impl World {
 
     pub(crate) fn run(mut self) -> Result<u64, String> {
         while self.sent < self.shape.messages {
-            self.step(true);
+            self.step(Begin::More);
         }
         // No more is sent: everything must come to its end.
         let patience = self.steps + 200_000;
         while !self.is_quiet() || !self.audits.is_empty() {
-            self.step(false);
+            self.step(Begin::NoMore);
             // Each lane moves now and then, so that a wide world does not wait for its dice.
             let (from, to) = (
                 self.steps as usize % self.shape.shards,
@@ -197,7 +205,8 @@ impl World {
         Ok(self.steps)
     }
 
-    pub(super) fn step(&mut self, sends: bool) {
+    pub(super) fn step(&mut self, begin: Begin) {
+        let sends = begin == Begin::More;
         self.steps += 1;
         if self.lives.is_some() && self.disk_step() {
             return;
@@ -209,7 +218,7 @@ impl World {
             0..=5 if sends && self.is_busy() => self.send(),
             6..=11 if self.is_fast() => self.deliver(),
             6..=11 => {}
-            12 => self.audit(sends),
+            12 => self.audit(begin),
             13 if sends && self.dice.chance(20) => self.watch(),
             13 if sends => self.peek(),
             _ => {
@@ -239,7 +248,8 @@ impl World {
         match self.dice.below(10) {
             // A batch from outside, all for one shard.
             0 | 1 => {
-                let scripts: Vec<Script> = (0..1 + self.dice.below(12)).map(|_| self.script(true)).collect();
+                let scripts: Vec<Script> =
+                    (0..1 + self.dice.below(12)).map(|_| self.script(Tells::Maybe)).collect();
                 let sender = scripts[0].sender;
                 let mut by_shard: BTreeMap<usize, Vec<Script>> = BTreeMap::new();
                 for script in scripts {
@@ -261,7 +271,7 @@ impl World {
             }
             // A task on a shard, inline.
             2 => {
-                let script = self.script(true);
+                let script = self.script(Tells::Maybe);
                 let shard = self.destination(&script);
                 self.release_late(shard);
                 let now = self.now();
@@ -274,7 +284,7 @@ impl World {
             }
             // A task on a shard, to another or its own.
             3 | 4 => {
-                let script = self.script(true);
+                let script = self.script(Tells::Maybe);
                 let (from, to) = (self.dice.below(self.shape.shards), self.destination(&script));
                 let answer_to = ReturnAddress::Shard { shard: ShardIndex(from as u16), call: script.message };
                 let Some(script) = self.begin_pair(from, script, answer_to) else { return };
@@ -286,7 +296,7 @@ impl World {
                 }
             }
             _ => {
-                let script = self.script(true);
+                let script = self.script(Tells::Maybe);
                 let to = self.destination(&script);
                 let answer_to = ReturnAddress::Outside { slot: script.message, generation: 0 };
                 let envelope = Envelope::Message { sender: script.sender, message: script, answer_to };

@@ -122,11 +122,19 @@ pub fn line_of<'a>(lines: &'a [Line], path: &str) -> Option<&'a Line> {
     lines.iter().find(|line| line.path == path)
 }
 
-/// What is to be made of a count. `is_strict` compares it with those of other compilers by the
-/// tolerance of the line, too.
-pub fn judge(line: Option<&Line>, instructions: f64, compiler: &str, is_strict: bool) -> Verdict {
+/// How a count is compared with one of another compiler.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// By a tolerance of their own.
+    Roughly,
+    /// By the tolerance of the line, as if they were of one compiler.
+    Strictly,
+}
+
+/// What is to be made of a count.
+pub fn judge(line: Option<&Line>, instructions: f64, compiler: &str, others: Others) -> Verdict {
     let Some(line) = line else { return Verdict::New };
-    let is_rough = line.compiler != compiler && !is_strict;
+    let is_rough = line.compiler != compiler && others == Others::Roughly;
     let percent = if is_rough { OTHER_COMPILER_PERCENT } else { line.tolerance_percent };
     let tolerance = line.instructions * percent / 100.0;
     match instructions - line.instructions {
@@ -151,15 +159,15 @@ pub fn check(paths: &[&str]) {
 
     let line =
         Line { path: "a".into(), instructions: 200.0, tolerance_percent: 3.0, compiler: "rustc 1".into() };
-    let judged = |count, compiler, is_strict| judge(Some(&line), count, compiler, is_strict);
-    assert_eq!(judged(206.0, "rustc 1", false), Verdict::Same);
-    assert_eq!(judged(206.1, "rustc 1", false), Verdict::Worse);
-    assert_eq!(judged(193.9, "rustc 1", false), Verdict::Better);
-    assert_eq!(judged(215.9, "rustc 2", false), Verdict::OtherCompiler);
-    assert_eq!(judged(9.0, "rustc 2", false), Verdict::OtherCompiler);
-    assert_eq!(judged(216.1, "rustc 2", false), Verdict::Worse);
-    assert_eq!(judged(900.0, "rustc 2", true), Verdict::Worse);
-    assert_eq!(judge(None, 1.0, "rustc 1", false), Verdict::New);
+    let judged = |count, compiler, others| judge(Some(&line), count, compiler, others);
+    assert_eq!(judged(206.0, "rustc 1", Others::Roughly), Verdict::Same);
+    assert_eq!(judged(206.1, "rustc 1", Others::Roughly), Verdict::Worse);
+    assert_eq!(judged(193.9, "rustc 1", Others::Roughly), Verdict::Better);
+    assert_eq!(judged(215.9, "rustc 2", Others::Roughly), Verdict::OtherCompiler);
+    assert_eq!(judged(9.0, "rustc 2", Others::Roughly), Verdict::OtherCompiler);
+    assert_eq!(judged(216.1, "rustc 2", Others::Roughly), Verdict::Worse);
+    assert_eq!(judged(900.0, "rustc 2", Others::Strictly), Verdict::Worse);
+    assert_eq!(judge(None, 1.0, "rustc 1", Others::Roughly), Verdict::New);
     assert!(Verdict::Worse.fails() && Verdict::New.fails());
     assert!(![Verdict::Same, Verdict::Better, Verdict::OtherCompiler].into_iter().any(Verdict::fails));
 }

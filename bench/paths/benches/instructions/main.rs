@@ -35,7 +35,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use comfy_table::Cell;
-use ledger::Verdict;
+use ledger::{Others, Verdict};
 use paths::{LOGGED, PATHS};
 use workload::report::table;
 
@@ -64,7 +64,8 @@ fn main() -> ExitCode {
         test();
         Ok(true)
     } else {
-        count_all(has("--update"), has("--strict"))
+        let others = if has("--strict") { Others::Strictly } else { Others::Roughly };
+        count_all(if has("--update") { Then::Writes } else { Then::Compares }, others)
     };
     match said {
         Ok(true) => ExitCode::SUCCESS,
@@ -94,8 +95,16 @@ fn test() {
     ledger::check(&rows());
 }
 
+/// What is done with the counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Compares,
+    /// The file of counts is written anew.
+    Writes,
+}
+
 /// Counts all paths and says whether the counts may stand.
-fn count_all(is_update: bool, is_strict: bool) -> Result<bool, String> {
+fn count_all(then: Then, others: Others) -> Result<bool, String> {
     let compiler = compiler()?;
     let scratch =
         tempfile::tempdir().map_err(|error| format!("no directory for valgrind's files: {error}"))?;
@@ -110,7 +119,7 @@ fn count_all(is_update: bool, is_strict: bool) -> Result<bool, String> {
     counted.push((LOGGED.0, of(LOGGED.1) - of(LOGGED.2)));
 
     let before = match ledger::read() {
-        Err(error) if !is_update => return Err(error),
+        Err(error) if then == Then::Compares => return Err(error),
         lines => lines.unwrap_or_default(),
     };
     let about = |name: &str| {
@@ -120,18 +129,18 @@ fn count_all(is_update: bool, is_strict: bool) -> Result<bool, String> {
     let mut verdicts = Vec::new();
     for (name, instructions) in &counted {
         let line = ledger::line_of(&before, name);
-        let verdict = ledger::judge(line, *instructions, &compiler, is_strict);
+        let verdict = ledger::judge(line, *instructions, &compiler, others);
         let (was, change) = line.map_or_else(Default::default, |line| {
             let percent = 100.0 * (instructions / line.instructions - 1.0);
             (format!("{:.1}", line.instructions), format!("{percent:+.2} %"))
         });
-        let said = if is_update { "" } else { verdict.said() };
+        let said = if then == Then::Writes { "" } else { verdict.said() };
         let now = format!("{instructions:.1}");
         shown.add_row([*name, &now, &was, &change, about(name), said].map(Cell::new));
         verdicts.push(verdict);
     }
     println!("instructions for each operation, {compiler}\n{shown}");
-    if is_update {
+    if then == Then::Writes {
         ledger::write(&counted, &compiler)?;
         println!(
             "bench/paths/benches/instructions.csv is written anew: check it in with what changed it, and say why"

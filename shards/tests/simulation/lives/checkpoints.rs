@@ -9,7 +9,7 @@ use freehold_shard::*;
 
 use super::super::checker::Audit;
 use super::super::script::Simulated;
-use super::super::world::World;
+use super::super::world::{Begin, World};
 
 /// A checkpoint that is being made.
 pub(super) struct Checkpointing {
@@ -100,11 +100,11 @@ impl PartUnderWay {
 
 impl World {
     /// Begins a checkpoint, or goes on with it.
-    pub(super) fn checkpoint(&mut self, begins: bool) {
+    pub(super) fn checkpoint(&mut self, begin: Begin) {
         let shards = self.shape.shards;
         let Some(mut checkpoint) = self.lives().checkpoint.take() else {
             let often = self.lives().checkpoints;
-            if begins && self.dice.chance(often) {
+            if begin == Begin::More && self.dice.chance(often) {
                 let time = self.now();
                 let epoch = self.mvcc.epochs().begin_checkpoint();
                 // A batch for each record, some of a block or so, or as long as may be.
@@ -133,7 +133,7 @@ impl World {
             }
             return;
         };
-        let is_given_up = begins && self.dice.chance(2);
+        let is_given_up = begin == Begin::More && self.dice.chance(2);
         let steps = 1 + self.dice.below(6);
         if !is_given_up && (0..steps).all(|_| self.go_on(&mut checkpoint)) {
             self.lives().checkpoint = Some(checkpoint);
