@@ -19,7 +19,7 @@ use freehold_shard::{Actor, AskError, Destination, Outcome, OwnerId, ReturnAddre
 use crate::api::handle::Handle;
 use crate::api::snapshot::{self, Snapshot, SnapshotRead};
 use crate::core::LocalShard;
-use crate::core::jobs::{Progress, Wait, job};
+use crate::core::jobs::{JobStep, Wait, job};
 use crate::core::tasks::Stopping;
 use crate::error::{TaskError, TellError};
 use crate::transport::each_shard::EachShard;
@@ -322,9 +322,9 @@ impl<A: Actor> Local<A> {
             match self.here.mailbox().permit(self.here.shared.config.jobs_max) {
                 Some(permit) => self.here.enqueue(job(permit, reporter, move |shard| {
                     if shard.want_durable(need) {
-                        Progress::Done(())
+                        JobStep::Done(())
                     } else {
-                        Progress::Waits(Wait::Durable(need))
+                        JobStep::Waits(Wait::Durable(need))
                     }
                 })),
                 None => reporter.report(Err(TaskError::Overloaded)),

@@ -23,7 +23,7 @@ use std::task::{Context, Poll};
 use freehold_shard::{Actor, Epoch, Expired, ShardIndex, Tally, Time};
 
 use crate::core::command::Command;
-use crate::core::jobs::{Progress, Wait, job};
+use crate::core::jobs::{JobStep, Wait, job};
 use crate::core::shared::Shared;
 use crate::core::slice::Slice;
 use crate::error::{SnapshotError, TaskError};
@@ -129,11 +129,11 @@ fn open_when<A: Actor>(
     let closed = snapshot.on_shards(shards, whose, move |_| {
         move |shard: &mut freehold_shard::Shard<A, _>| {
             if !shard.has_closed(epoch) {
-                Progress::Waits(Wait::Closed(epoch))
+                JobStep::Waits(Wait::Closed(epoch))
             } else if readable == Readable::Durable && !shard.want_durable(before) {
-                Progress::Waits(Wait::Durable(before))
+                JobStep::Waits(Wait::Durable(before))
             } else {
-                Progress::Done(())
+                JobStep::Done(())
             }
         }
     });
@@ -191,16 +191,16 @@ impl<A: Actor> Snapshot<A> {
                 for (at, id) in ids.iter().skip(read.len()).take(READS) {
                     match shard.read_at(snapshot.open.epoch, id) {
                         Ok(object) => read.push((*at, object.map(|(_, state)| state.clone()))),
-                        Err(expired) => return Progress::Done(Err(expired)),
+                        Err(expired) => return JobStep::Done(Err(expired)),
                     }
                     if !slice.goes_on() {
                         break;
                     }
                 }
                 if read.len() < ids.len() {
-                    return Progress::GoesOn;
+                    return JobStep::GoesOn;
                 }
-                Progress::Done(Ok(std::mem::take(&mut read)))
+                JobStep::Done(Ok(std::mem::take(&mut read)))
             }
         });
         SnapshotRead::new(async move {
@@ -247,10 +247,10 @@ impl<A: Actor> Snapshot<A> {
                 match next {
                     Ok(Some(next)) => {
                         (value, from) = (Some(folded), next);
-                        Progress::GoesOn
+                        JobStep::GoesOn
                     }
-                    Ok(None) => Progress::Done(Ok(folded)),
-                    Err(expired) => Progress::Done(Err(expired)),
+                    Ok(None) => JobStep::Done(Ok(folded)),
+                    Err(expired) => JobStep::Done(Err(expired)),
                 }
             }
         });
@@ -311,7 +311,7 @@ impl<A: Actor> Snapshot<A> {
     ) -> EachShard<T>
     where
         T: Send + 'static,
-        F: FnMut(&mut freehold_shard::Shard<A, crate::core::prefetch::Processor>) -> Progress<T>
+        F: FnMut(&mut freehold_shard::Shard<A, crate::core::prefetch::Processor>) -> JobStep<T>
             + Send
             + 'static,
     {

@@ -6,7 +6,7 @@ use std::task::Waker;
 use freehold_shard::log::BatchWriter;
 use freehold_shard::{Actor, AskError, Outcome, ReturnAddress, SendId, Time};
 
-use super::jobs::{Progress, Wait, job};
+use super::jobs::{JobStep, Wait, job};
 use super::{Core, LocalShard, reentered};
 use crate::stats::trace::Ran;
 use crate::transport::each_shard::Reporter;
@@ -49,11 +49,11 @@ impl<A: Actor> LocalShard<A> {
         self.enqueue(job(self.mailbox().permit_of_ours(), over, move |shard| {
             let shown = shard.shown();
             if shard.under_way().all(|other| other != send_id) {
-                Progress::Done(())
+                JobStep::Done(())
             } else if shard.want_durable(shown) {
-                Progress::GoesOn
+                JobStep::GoesOn
             } else {
-                Progress::Waits(Wait::Durable(shown))
+                JobStep::Waits(Wait::Durable(shown))
             }
         }));
     }

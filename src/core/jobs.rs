@@ -40,7 +40,7 @@ pub(crate) enum Wait {
 }
 
 /// How far a step has brought a job.
-pub(crate) enum Progress<T> {
+pub(crate) enum JobStep<T> {
     Done(T),
     /// It goes on after the next turn.
     GoesOn,
@@ -50,7 +50,7 @@ pub(crate) enum Progress<T> {
 /// Something to be done on a shard.
 pub(crate) trait Job<A: Actor>: Send {
     /// Goes on with it. What comes of it is reported when the job is dropped.
-    fn step(&mut self, shard: &mut Shard<A, Processor>) -> Progress<()>;
+    fn step(&mut self, shard: &mut Shard<A, Processor>) -> JobStep<()>;
 
     /// Whether anybody waits for its report.
     fn is_awaited(&self) -> bool;
@@ -156,10 +156,10 @@ impl<A: Actor> Jobs<A> {
                 continue;
             }
             match job.step(shard) {
-                Progress::Done(()) => self.done.push(job),
-                Progress::GoesOn => self.ready.push_back(job),
-                Progress::Waits(Wait::Closed(epoch)) => self.closing.push(epoch, job),
-                Progress::Waits(Wait::Durable(epoch)) => self.durable.push(epoch, job),
+                JobStep::Done(()) => self.done.push(job),
+                JobStep::GoesOn => self.ready.push_back(job),
+                JobStep::Waits(Wait::Closed(epoch)) => self.closing.push(epoch, job),
+                JobStep::Waits(Wait::Durable(epoch)) => self.durable.push(epoch, job),
             }
             if begun.elapsed() >= ROUND_MAX {
                 break;
@@ -246,7 +246,7 @@ pub(crate) fn job<A, T, F>(permit: Permit, reporter: Reporter<T>, step: F) -> Bo
 where
     A: Actor,
     T: Send + 'static,
-    F: FnMut(&mut Shard<A, Processor>) -> Progress<T> + Send + 'static,
+    F: FnMut(&mut Shard<A, Processor>) -> JobStep<T> + Send + 'static,
 {
     Box::new(Steps { step, result: None, reporter: Some(reporter), _permit: permit })
 }
@@ -255,17 +255,17 @@ impl<A, T, F> Job<A> for Steps<T, F>
 where
     A: Actor,
     T: Send,
-    F: FnMut(&mut Shard<A, Processor>) -> Progress<T> + Send,
+    F: FnMut(&mut Shard<A, Processor>) -> JobStep<T> + Send,
 {
-    fn step(&mut self, shard: &mut Shard<A, Processor>) -> Progress<()> {
+    fn step(&mut self, shard: &mut Shard<A, Processor>) -> JobStep<()> {
         let result = match catch_unwind(AssertUnwindSafe(|| (self.step)(shard))) {
-            Ok(Progress::GoesOn) => return Progress::GoesOn,
-            Ok(Progress::Waits(wait)) => return Progress::Waits(wait),
-            Ok(Progress::Done(result)) => Ok(result),
+            Ok(JobStep::GoesOn) => return JobStep::GoesOn,
+            Ok(JobStep::Waits(wait)) => return JobStep::Waits(wait),
+            Ok(JobStep::Done(result)) => Ok(result),
             Err(payload) => Err(TaskError::Panicked(panic_message(payload))),
         };
         self.result = Some(result);
-        Progress::Done(())
+        JobStep::Done(())
     }
 
     fn is_awaited(&self) -> bool {
@@ -304,8 +304,8 @@ mod tests {
         let step = move |shard: &mut Shard<Accounts, Processor>| {
             steps.fetch_add(1, Ordering::Relaxed);
             match wait {
-                Wait::Closed(epoch) if shard.has_closed(epoch) => Progress::Done(()),
-                wait => Progress::Waits(wait),
+                Wait::Closed(epoch) if shard.has_closed(epoch) => JobStep::Done(()),
+                wait => JobStep::Waits(wait),
             }
         };
         (job(permit, reporters.next().expect("one"), step), each)
@@ -348,14 +348,14 @@ mod tests {
     type Noted = Arc<Mutex<Vec<u32>>>;
 
     /// A job that notes its name, takes as long as a round, and says this once.
-    fn noting(noted: &Noted, name: u32, first: Progress<()>) -> (Box<dyn Job<Accounts>>, EachShard<()>) {
+    fn noting(noted: &Noted, name: u32, first: JobStep<()>) -> (Box<dyn Job<Accounts>>, EachShard<()>) {
         let (each, mut reporters) = EachShard::new(1);
         let (noted, mut first) = (noted.clone(), Some(first));
         let step = move |_: &mut Shard<Accounts, Processor>| {
             noted.lock().expect("no job panics").push(name);
             let begun = Instant::now();
             while begun.elapsed() < ROUND_MAX {}
-            first.take().unwrap_or(Progress::Done(()))
+            first.take().unwrap_or(JobStep::Done(()))
         };
         (job(Permit::unbounded(&Arc::default()), reporters.next().expect("one"), step), each)
     }
@@ -368,9 +368,9 @@ mod tests {
     fn those_of_all_epochs_that_have_ended_go_on_in_the_order_they_came() {
         let ((mut shard, mvcc), mut jobs) = (shard(), Jobs::new());
         let (noted, now) = (Noted::default(), mvcc.epochs().epoch());
-        let closed = |epochs| Progress::Waits(Wait::Closed(Epoch(now.0 + epochs)));
+        let closed = |epochs| JobStep::Waits(Wait::Closed(Epoch(now.0 + epochs)));
         // Everything is durable where there is no log.
-        let firsts = [closed(1), closed(1), closed(2), Progress::Waits(Wait::Durable(now))];
+        let firsts = [closed(1), closed(1), closed(2), JobStep::Waits(Wait::Durable(now))];
         let mut awaited = Vec::new();
         for (name, first) in (0..).zip(firsts) {
             let (job, each) = noting(&noted, name, first);
@@ -398,7 +398,7 @@ mod tests {
         let noted = Noted::default();
         let mut awaited = Vec::new();
         for name in 0..3 {
-            let (job, each) = noting(&noted, name, Progress::GoesOn);
+            let (job, each) = noting(&noted, name, JobStep::GoesOn);
             jobs.enqueue(job);
             awaited.push(each);
         }
@@ -414,10 +414,10 @@ mod tests {
         let ((mut shard, mvcc), mut jobs) = (shard(), Jobs::new());
         let (noted, later) = (Noted::default(), Epoch(mvcc.epochs().epoch().0 + 1));
         let firsts = [
-            Progress::Done(()),
-            Progress::Waits(Wait::Closed(later)),
-            Progress::Waits(Wait::Durable(later)),
-            Progress::GoesOn,
+            JobStep::Done(()),
+            JobStep::Waits(Wait::Closed(later)),
+            JobStep::Waits(Wait::Durable(later)),
+            JobStep::GoesOn,
         ];
         let mut awaited = Vec::new();
         for first in firsts {

@@ -23,7 +23,7 @@ use freehold_shard::Actor;
 use glommio::io::{PollState, PollableFd};
 use glommio::timer::Timer;
 
-use self::pace::{Around, Pace, Step};
+use self::pace::{Around, Pace, PumpStep};
 use super::stall_timer::{DoorbellWaker, StallTimer, WATCH_EVERY, WATCH_WORK_EVERY};
 use super::{Found, LocalShard, Publish};
 use crate::stats::Phase;
@@ -89,9 +89,9 @@ pub(crate) async fn pump<A: Actor>(
         });
         // Each arm but one awaits something: see `pace`.
         match step {
-            Step::Yield | Step::YieldIfNeeded => {
+            PumpStep::Yield | PumpStep::YieldIfNeeded => {
                 keep(&here, &mut stall_timer, here.last_clock());
-                if step == Step::Yield {
+                if step == PumpStep::Yield {
                     glommio::executor().yield_now().await;
                 } else {
                     glommio::yield_if_needed().await;
@@ -99,19 +99,19 @@ pub(crate) async fn pump<A: Actor>(
             }
             // A full lane rings no doorbell when it has room again. Its reader always makes some,
             // if it gets a CPU to run on.
-            Step::GiveWay => {
+            PumpStep::GiveWay => {
                 if !is_pinned {
                     std::thread::yield_now();
                 }
                 keep(&here, &mut stall_timer, Instant::now());
                 glommio::executor().yield_task_queue_now().await;
             }
-            Step::SpinOn => {
+            PumpStep::SpinOn => {
                 keep(&here, &mut stall_timer, Instant::now());
                 glommio::executor().yield_task_queue_now().await;
             }
-            Step::Look => std::hint::spin_loop(),
-            Step::Park => rest(&here, &mut pace, &mut park_state, &mut stall_timer).await,
+            PumpStep::Look => std::hint::spin_loop(),
+            PumpStep::Park => rest(&here, &mut pace, &mut park_state, &mut stall_timer).await,
         }
     }
     wind_down(&here, stall_timer, park_state).await;

@@ -378,7 +378,7 @@ fn of_open<'a>(
 /// tell.
 fn said(from: &Directory, found: &Contents, source: &Source) -> Survey {
     let mut survey = Survey::default();
-    let note = |_: &super::contents::SegmentPlace<'_>, batch: &freehold_shard::log::Batch<'_>| {
+    let note = |_: &super::contents::SegmentPlace<'_>, batch: &freehold_shard::log::LogBatch<'_>| {
         // The copy is judged by the same code, which reports it.
         let _ = survey.note(batch);
         Ok(())

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use freehold_shard::log::{Batch, BatchWriter, Marks, SegmentId, Tail};
+use freehold_shard::log::{BatchWriter, LogBatch, Marks, SegmentId, Tail};
 use freehold_shard::manifest::{Manifest, RunEnd};
 use freehold_shard::record::Record;
 use freehold_shard::recovery::LogReader;
@@ -289,7 +289,7 @@ impl LocalLog {
     pub fn restore(&self, mut each: impl FnMut(&[u8])) -> Result<(), CommitLogError> {
         let contents = contents(&self.directory, self.manifest.clone())?;
         for part in contents.sources.iter().filter(|source| source.run.is_none()) {
-            let give = |_: &SegmentPlace<'_>, batch: &Batch<'_>| {
+            let give = |_: &SegmentPlace<'_>, batch: &LogBatch<'_>| {
                 batch.records().for_each(&mut each);
                 Ok(())
             };
@@ -326,7 +326,7 @@ impl LocalLog {
         let mut epochs = BTreeMap::new();
         let schema = Arc::new(self.manifest.schema(Some(run)).clone());
         for source in contents.sources.iter().filter(|source| source.run == Some(run)) {
-            let take = |_: &SegmentPlace<'_>, batch: &Batch<'_>| {
+            let take = |_: &SegmentPlace<'_>, batch: &LogBatch<'_>| {
                 let (mut epoch, time) = (Epoch(0), batch.marks.time);
                 for record in batch.records() {
                     if let Some(Record::Epoch(of)) = Record::read(record) {

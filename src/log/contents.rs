@@ -17,8 +17,8 @@ use std::path::PathBuf;
 
 use freehold_shard::Epoch;
 use freehold_shard::log::{
-    Batch, Bounds, Damage, HEADER, Invalid, Pieces, SegmentId, Tail, VERSION, batch_bytes, claimed_identity,
-    identity,
+    Bounds, Damage, HEADER, Invalid, LogBatch, Pieces, SegmentId, Tail, VERSION, batch_bytes,
+    claimed_identity, identity,
 };
 use freehold_shard::manifest::{LogBegin, MANIFEST_VERSION, Manifest, NoManifest};
 use freehold_shard::recovery::{LogReader, Over, Survey, last_complete};
@@ -313,7 +313,7 @@ pub(crate) fn damaged(directory: &Directory, name: &str, offset: u64, what: Stri
 
 /// A batch that is whole, and has a record of a kind that there is none of: most likely one of a
 /// later version.
-fn later_version(directory: &Directory, name: &str, batch: &Batch<'_>, record: usize) -> LogError {
+fn later_version(directory: &Directory, name: &str, batch: &LogBatch<'_>, record: usize) -> LogError {
     LogError::Damaged {
         file: directory.file(name),
         offset: batch.offset as u64,
@@ -337,7 +337,7 @@ pub(crate) fn read(
     directory: &Directory,
     manifest: &Manifest,
     source: &Source,
-    mut each: impl FnMut(&SegmentPlace<'_>, &Batch<'_>) -> Result<(), LogError>,
+    mut each: impl FnMut(&SegmentPlace<'_>, &LogBatch<'_>) -> Result<(), LogError>,
     mut damage: impl FnMut(LogError) -> Result<(), LogError>,
     mut progress: impl FnMut(u64),
 ) -> Result<Ended, LogError> {
@@ -357,7 +357,7 @@ pub(crate) fn read(
         let place = SegmentPlace { name, segment: *segment };
         // The closure keeps both while the loop looks at them.
         let (failed, seen, late) = (RefCell::new(None), Cell::new(None), Cell::new(0));
-        let mut take = |batch: Batch<'_>| {
+        let mut take = |batch: LogBatch<'_>| {
             let mut failed = failed.borrow_mut();
             // What a run that was killed had under way may have come to the disk after the next
             // start had written down where its log ends.
@@ -460,7 +460,7 @@ pub(crate) fn survey(
 ) -> Result<Surveyed, LogError> {
     let from = manifest.checkpoint.as_ref().map_or(Epoch(0), |checkpoint| checkpoint.epoch);
     let mut survey = Survey::from(from);
-    let note = |place: &SegmentPlace<'_>, batch: &Batch<'_>| match survey.note(batch) {
+    let note = |place: &SegmentPlace<'_>, batch: &LogBatch<'_>| match survey.note(batch) {
         Ok(()) => Ok(()),
         Err(record) => damage(later_version(directory, place.name, batch, record)),
     };

@@ -308,7 +308,7 @@ fn each_record(
     damage: impl FnMut(LogError) -> Result<(), LogError>,
     mut each: impl FnMut(Entry<'_>),
 ) -> Result<(), LogError> {
-    let give = |place: &SegmentPlace<'_>, batch: &freehold_shard::log::Batch<'_>| {
+    let give = |place: &SegmentPlace<'_>, batch: &freehold_shard::log::LogBatch<'_>| {
         let mut epoch = Epoch(0);
         for record in batch.records().filter_map(Record::read) {
             if let Record::Epoch(of) = record {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use freehold_shard::log::{Batch, SegmentId};
+use freehold_shard::log::{LogBatch, SegmentId};
 use freehold_shard::manifest::{Blamed, Fate, Manifest, Run, RunEnd};
 use freehold_shard::recovery::{
     Home, Migrating, NotUnderstood, OldReplay, Over, RecoveredSend, Replay, Share,
@@ -203,7 +203,7 @@ pub(crate) struct Summary {
 type Replayed<A> = (Vec<Home<A>>, BTreeMap<SendId, RecoveredSend>);
 
 /// What is done with a batch, of the epochs from one up to another.
-type ApplyBatch<'a> = Box<dyn FnMut(&Batch<'_>, Epoch, Epoch) -> Result<(), NotUnderstood> + 'a>;
+type ApplyBatch<'a> = Box<dyn FnMut(&LogBatch<'_>, Epoch, Epoch) -> Result<(), NotUnderstood> + 'a>;
 
 /// Finds out what a database was when its last run ended, and changes nothing. The tables of the
 /// shards get `seeds`.
@@ -263,7 +263,7 @@ impl Recovering<'_> {
         let Recovering { directory, contents, cuts, .. } = self;
         // What a checkpoint holds is of no epoch; what is older than it in the logs is in it.
         let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (self.from(), cuts[run]));
-        let each = |place: &SegmentPlace<'_>, batch: &Batch<'_>| {
+        let each = |place: &SegmentPlace<'_>, batch: &LogBatch<'_>| {
             apply(batch, from, cut).map_err(|not| LogError::NotUnderstood {
                 file: directory.file(place.name),
                 offset: batch.offset as u64,
@@ -310,7 +310,7 @@ impl Recovering<'_> {
                     let types = reading.old_types(version);
                     let replays = in_parallel(of_run, |(source, _)| {
                         let mut of_log = OldReplay::knowing(over());
-                        let apply = |batch: &Batch<'_>, from, cut| of_log.apply(batch, from, cut, &types);
+                        let apply = |batch: &LogBatch<'_>, from, cut| of_log.apply(batch, from, cut, &types);
                         self.replay(source, Some(self.meter), Box::new(apply))?;
                         Ok(of_log)
                     })?;
@@ -326,7 +326,7 @@ impl Recovering<'_> {
                         sources.flat_map(|source| shares.clone().map(move |share| (source, share))).collect();
                     let replays = in_parallel(&all_shares, |(source, share)| {
                         let mut of_log = Replay::<A>::of_share(router, *share).knowing(over());
-                        let apply = |batch: &Batch<'_>, from, cut| of_log.apply(batch, from, cut, put);
+                        let apply = |batch: &LogBatch<'_>, from, cut| of_log.apply(batch, from, cut, put);
                         let meter = (share.reader == 0).then_some(self.meter);
                         self.replay(source, meter, Box::new(apply))?;
                         Ok(of_log)

@@ -27,7 +27,7 @@ pub use freehold_shard::record::SendId;
 pub use freehold_shard::{OwnerId, Time};
 
 use freehold_shard::Epoch;
-use freehold_shard::log::Batch;
+use freehold_shard::log::LogBatch;
 use freehold_shard::manifest::Fate;
 use freehold_shard::recovery::Owing;
 
@@ -77,7 +77,7 @@ fn list_in(directory: &Directory, contents: &Contents) -> Result<Vec<OwedMessage
     let mut owing = Owing::knowing(Arc::new(over(contents, &mut surveyed, &cuts)));
     for source in &contents.sources {
         let (from, cut) = source.run.map_or((Epoch(0), Epoch(0)), |run| (from, cuts[run]));
-        let apply = |_: &SegmentPlace<'_>, batch: &Batch<'_>| {
+        let apply = |_: &SegmentPlace<'_>, batch: &LogBatch<'_>| {
             owing.apply(batch, from, cut);
             Ok(())
         };

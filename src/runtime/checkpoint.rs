@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use freehold_shard::manifest::{Checkpoint as Written, LogBegin, Manifest, Part};
+use freehold_shard::manifest::{CheckpointParts, LogBegin, Manifest, Part};
 use freehold_shard::part::{PartEnd, PartError, PartWriter};
 use freehold_shard::{Actor, Begun, Epoch, SendId, Time};
 
@@ -206,7 +206,7 @@ fn switch(
         |(log, (end, ..)): (u64, &(PartEnd, _, _))| Part { log, start, end: end.tail, bytes: end.bytes };
     let parts: Vec<Part> = (first..).zip(parts).map(part).collect();
     let bytes = parts.iter().map(|part| part.bytes).sum();
-    let written = Written { epoch, time, next_send, parts };
+    let written = CheckpointParts { epoch, time, next_send, parts };
     // If this fails, the manifest on disk may be the old or the new: the files of both stay. The
     // next start removes what it does not need.
     logs.store(|manifest| manifest.switch(written, begins.clone()))?;

@@ -85,7 +85,7 @@ pub struct Marks {
 
 /// A batch as it was read.
 #[derive(Clone, Copy, Debug)]
-pub struct Batch<'a> {
+pub struct LogBatch<'a> {
     /// Where it begins in the segment.
     pub offset: usize,
     /// Its number in the log.
@@ -96,7 +96,7 @@ pub struct Batch<'a> {
     count: u32,
 }
 
-impl<'a> Batch<'a> {
+impl<'a> LogBatch<'a> {
     /// Where it ends in the segment, padding and all.
     pub fn end(&self) -> usize {
         self.offset + (HEADER + self.records.len()).next_multiple_of(BLOCK)
@@ -253,7 +253,7 @@ fn segment_of(header: &[u8]) -> SegmentId {
 ///
 /// # Errors
 /// It is no whole batch of a database with these bounds.
-pub fn sealed(bytes: &[u8], bounds: Bounds) -> Result<Batch<'_>, Invalid> {
+pub fn sealed(bytes: &[u8], bounds: Bounds) -> Result<LogBatch<'_>, Invalid> {
     let id = claimed_identity(bytes).ok_or(Invalid::NotABatch)?;
     read(bytes, 0, id, bounds).map(|(batch, ..)| batch)
 }
@@ -265,7 +265,7 @@ fn read(
     offset: usize,
     segment: SegmentId,
     bounds: Bounds,
-) -> Result<(Batch<'_>, u32, u32), Invalid> {
+) -> Result<(LogBatch<'_>, u32, u32), Invalid> {
     let (whole, crc, found) = whole(block, bounds)?;
     let is_of_start = found.start == segment.start || fault::is_on(Fault::IgnoreStarts);
     if (SegmentId { start: segment.start, ..found }) != segment {
@@ -286,7 +286,7 @@ fn read(
             u64::from_le_bytes(number(block, 80 + 8 * word))
         })),
     };
-    let batch = Batch {
+    let batch = LogBatch {
         offset,
         sequence: u64::from_le_bytes(number(block, 40)),
         marks,
@@ -341,7 +341,7 @@ pub fn scan(
     segment: SegmentId,
     bounds: Bounds,
     tail: &mut Tail,
-    each: impl FnMut(Batch<'_>),
+    each: impl FnMut(LogBatch<'_>),
 ) -> Result<End, Damage> {
     let Ok(end) = scan_pieces(&mut &*bytes, 0, segment, bounds, tail, each);
     end
@@ -358,7 +358,7 @@ pub fn scan_pieces<P: Pieces>(
     segment: SegmentId,
     bounds: Bounds,
     tail: &mut Tail,
-    mut each: impl FnMut(Batch<'_>),
+    mut each: impl FnMut(LogBatch<'_>),
 ) -> Result<Result<End, Damage>, P::Error> {
     let mut offset = from;
     while offset < pieces.bytes() {

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use crate::epoch::Epoch;
-use crate::log::batch::Batch;
+use crate::log::batch::LogBatch;
 use crate::log::record::Record;
 use crate::time::Time;
 
@@ -72,7 +72,7 @@ impl Gathering {
     ///
     /// # Panics
     /// If it has something of an epoch that has left (*whole-epochs-leave*).
-    pub fn add(&mut self, batch: &Batch<'_>) {
+    pub fn add(&mut self, batch: &LogBatch<'_>) {
         let mut epoch = Epoch(0);
         self.time = self.time.max(batch.marks.time);
         for record in batch.records() {

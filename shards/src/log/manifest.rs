@@ -46,7 +46,7 @@ pub struct Manifest {
     /// The number of the next log or checkpoint part. None is ever used again.
     pub next_log: u64,
     /// What the logs build on.
-    pub checkpoint: Option<Checkpoint>,
+    pub checkpoint: Option<CheckpointParts>,
     /// Oldest first. The last may still be going on, or have crashed.
     pub runs: Vec<Run>,
     /// The schemas of records: of the checkpoint, and of runs.
@@ -81,7 +81,7 @@ pub enum Fate {
 
 /// All objects and pending sends as they were at the start of an epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checkpoint {
+pub struct CheckpointParts {
     /// The epoch: what was committed before it is in here.
     pub epoch: Epoch,
     /// The time then.
@@ -371,7 +371,7 @@ impl Manifest {
 
     /// A checkpoint is on disk, of the last run's schema: what it contains is not needed any more.
     /// `logs` says from where the logs of this run are.
-    pub fn switch(&mut self, checkpoint: Checkpoint, logs: Vec<LogBegin>) {
+    pub fn switch(&mut self, checkpoint: CheckpointParts, logs: Vec<LogBegin>) {
         self.checkpoint = Some(checkpoint);
         let mut run = self.runs.pop().expect("there is the run that made the checkpoint");
         run.logs = logs;
@@ -396,7 +396,7 @@ struct ManifestBefore4<S> {
     placement_key: u64,
     segment_bytes: u64,
     next_log: u64,
-    checkpoint: Option<Checkpoint>,
+    checkpoint: Option<CheckpointParts>,
     runs: Vec<Run>,
     schemas: Vec<WrittenSchemaBefore4<S>>,
     checkpoint_schema: u32,
@@ -499,7 +499,7 @@ impl ManifestV1 {
         let part = |PartV1 { log, end, bytes }| Part { log, start: 0, end, bytes };
         let checkpoint = |CheckpointV1 { epoch, time, next_send, parts }| {
             let parts = parts.into_iter().map(part).collect();
-            Checkpoint { epoch, time, next_send, parts }
+            CheckpointParts { epoch, time, next_send, parts }
         };
         let run = |RunV1 { after, logs, end }| Run { start: 0, schema: 0, after, logs, end };
         Manifest {

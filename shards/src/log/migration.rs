@@ -89,7 +89,7 @@ pub enum NotMigrated {
 
 /// One step, whatever its types.
 #[derive(Clone)]
-struct Step {
+struct MigrationStep {
     schema: Schema,
     to: u32,
     /// Traces the old types.
@@ -228,7 +228,7 @@ fn migrate<T: Serialize + DeserializeOwned>(
 /// The migrations that a program has.
 #[derive(Clone, Default)]
 pub struct Migrations {
-    steps: Vec<Step>,
+    steps: Vec<MigrationStep>,
 }
 
 impl fmt::Debug for Migrations {
@@ -255,7 +255,7 @@ impl Migrations {
                 "a migration leads to a later version of the types"
             );
         }
-        self.steps.push(Step {
+        self.steps.push(MigrationStep {
             schema: Old::SCHEMA,
             to: New::SCHEMA.version(),
             written: WrittenSchema::of::<Old>,
@@ -270,7 +270,7 @@ impl Migrations {
     }
 
     /// The step that begins with this version, on the way to `to`.
-    fn from(&self, version: u32, to: u32) -> Result<&Step, SchemaError> {
+    fn from(&self, version: u32, to: u32) -> Result<&MigrationStep, SchemaError> {
         let mut steps = self.steps.iter().filter(|step| step.schema.version() == version);
         match (steps.next(), steps.next()) {
             (Some(step), None) if step.to <= to => Ok(step),
@@ -330,7 +330,7 @@ impl Reading {
     }
 
     /// The first step of those that lead from one version to another, which are all there.
-    fn path(&self, from: u32, to: u32) -> Result<&Step, SchemaError> {
+    fn path(&self, from: u32, to: u32) -> Result<&MigrationStep, SchemaError> {
         let first = self.migrations.from(from, to)?;
         let mut step = first;
         loop {
@@ -372,7 +372,7 @@ impl Reading {
 }
 
 /// The types of an earlier version, to bring what they wrote into one form.
-pub struct OldTypes<'a>(&'a Step);
+pub struct OldTypes<'a>(&'a MigrationStep);
 
 impl OldTypes<'_> {
     /// The bytes of an id or a state, by postcard whatever the record has: what is one object in
@@ -397,7 +397,7 @@ impl OldTypes<'_> {
 
 /// Takes one step with values.
 pub(crate) struct Convert<'a> {
-    step: &'a Step,
+    step: &'a MigrationStep,
     /// The longest value of the step's last version, an id and its state together, or a message.
     value_max: usize,
 }

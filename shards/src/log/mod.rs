@@ -22,7 +22,7 @@ pub(crate) mod under_way;
 pub(crate) mod writer;
 
 pub use batch::{
-    Batch, Damage, End, Invalid, Marks, Pieces, SegmentId, Tail, VERSION, VERSION_MIN, batch_bytes,
+    Damage, End, Invalid, LogBatch, Marks, Pieces, SegmentId, Tail, VERSION, VERSION_MIN, batch_bytes,
     claimed_identity, identity, scan, scan_pieces, sealed,
 };
 pub use bounds::{BATCH_MAX, BLOCK, Bounds, HEADER, TooLong};

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::actor::Actor;
 use crate::epoch::Epoch;
 use crate::epoch::durability::Durability;
-use crate::log::batch::{Batch, SegmentId, Tail};
+use crate::log::batch::{LogBatch, SegmentId, Tail};
 use crate::log::bounds::Bounds;
 use crate::log::record::SendId;
 use crate::log::recovery::{LogReader, RecoveredSend, Replay, Survey, last_complete};
@@ -44,7 +44,7 @@ impl Life {
         SegmentId { database: 1, log, segment: 0, start: self.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) }
     }
 
-    fn read(&self, shard: usize, mut each: impl FnMut(&Batch<'_>)) {
+    fn read(&self, shard: usize, mut each: impl FnMut(&LogBatch<'_>)) {
         let bounds = Bounds::of_segments(SEGMENT_BYTES);
         let mut reader = LogReader::new(self.first_segment(shard), bounds, Tail::default());
         while let Some(bytes) = self.disks[shard].get(&reader.segment()) {

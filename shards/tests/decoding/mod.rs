@@ -5,7 +5,7 @@
 //! and made whole, with a header around the manifest and with sealed batches, of which some are
 //! left as they are.
 
-use freehold_shard::log::{BLOCK, Batch, Bounds, Damage, End, HEADER, SegmentId, Tail, VERSION, scan};
+use freehold_shard::log::{BLOCK, Bounds, Damage, End, HEADER, LogBatch, SegmentId, Tail, VERSION, scan};
 use freehold_shard::manifest::{MANIFEST_VERSION, Manifest};
 use freehold_shard::record::Record;
 use freehold_shard::recovery::{Home, LogReader, Replay, Survey, last_complete};
@@ -103,7 +103,7 @@ fn sealed(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn segment(bytes: &[u8]) {
-    let check = |batch: &Batch<'_>| {
+    let check = |batch: &LogBatch<'_>| {
         let records: usize = batch.records().map(|record| 4 + record.len()).sum();
         assert!(records <= batch.records_bytes() && batch.records().count() <= batch.count() as usize);
         assert!(batch.offset.is_multiple_of(BLOCK) && batch.offset + HEADER + records <= bytes.len());
@@ -124,7 +124,7 @@ fn segment(bytes: &[u8]) {
     let mut survey = Survey::default();
     let mut replay = Replay::<Words>::new(Router::new(PlacementKey(1), 3));
     let (mut puts, mut home) = (0, Home::<Words>::new(1));
-    let mut take = |batch: Batch<'_>| {
+    let mut take = |batch: LogBatch<'_>| {
         check(&batch);
         if survey.note(&batch).is_ok() {
             assert_eq!(batch.records().filter_map(Record::read).count(), batch.count() as usize);

@@ -288,7 +288,7 @@ impl Read {
         Read { replay: Replay::new(router()), home: Home::new(0) }
     }
 
-    fn apply(&mut self, batch: &log::Batch<'_>, cut: Epoch) {
+    fn apply(&mut self, batch: &log::LogBatch<'_>, cut: Epoch) {
         let put = |_: usize, changes: &mut Vec<_>| self.home.apply(changes.drain(..));
         self.replay.apply(batch, Epoch(0), cut, put).expect("it can be understood");
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
-use freehold_shard::log::{Batch, Bounds, SegmentId, Tail};
+use freehold_shard::log::{Bounds, LogBatch, SegmentId, Tail};
 use freehold_shard::part::PartWriter;
 use freehold_shard::record::Record;
 use freehold_shard::recovery::{Home, LogReader, Replay};
@@ -225,7 +225,7 @@ impl One {
         records
     }
 
-    fn each(&self, each: impl FnMut(Batch<'_>)) {
+    fn each(&self, each: impl FnMut(LogBatch<'_>)) {
         let mut bytes = self.log.clone();
         bytes.resize(1 << 20, 0);
         LogReader::new(LOG, BOUNDS, Tail::default()).read(&bytes, each).expect("it was just written");
@@ -412,7 +412,7 @@ fn a_checkpoint_that_a_clear_tears_is_whole() {
             shelf
         };
         while let Some(bytes) = part.last_batch() {
-            let each = |batch: Batch<'_>| {
+            let each = |batch: LogBatch<'_>| {
                 let put = |_, changes: &mut Vec<_>| home.apply(changes.drain(..));
                 replay.apply(&batch, Epoch(0), Epoch(0), put).expect("it can be read");
             };

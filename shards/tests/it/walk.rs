@@ -47,7 +47,7 @@ impl Walk {
         let walked = shard.checkpoint_objects(&Codec::new(), self.snapshot, from, most, &mut part, || true);
         self.from = walked.expect("it is under way");
         while let Some(bytes) = part.last_batch() {
-            let each = |batch: log::Batch<'_>| {
+            let each = |batch: log::LogBatch<'_>| {
                 for record in batch.records() {
                     let Some(Record::Put { id, state, .. }) = Record::read(record) else {
                         panic!("a checkpoint has objects")

@@ -116,7 +116,7 @@ fn read_log(
     manifest: &Manifest,
     start: u64,
     begin: LogBegin,
-    mut each: impl FnMut(&log::Batch<'_>) -> Found<()>,
+    mut each: impl FnMut(&log::LogBatch<'_>) -> Found<()>,
 ) -> Found<(u64, Tail)> {
     let mut reader = LogReader::new(manifest.segment_id(start, begin), manifest.bounds(), begin.tail);
     while let Some(bytes) = disks.files.get(&(begin.log, reader.segment())) {

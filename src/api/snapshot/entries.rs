@@ -5,7 +5,7 @@ use std::ops::{Bound, ControlFlow, RangeBounds};
 use freehold_shard::Actor;
 
 use super::{SLOTS, Snapshot, SnapshotRead, Whose};
-use crate::core::jobs::Progress;
+use crate::core::jobs::JobStep;
 use crate::core::slice::Slice;
 use crate::error::SnapshotError;
 
@@ -79,10 +79,10 @@ impl<A: Actor> Snapshot<A> {
                 Ok(Some(next)) if !is_over => {
                     from = Bound::Excluded(next);
                     work = Some((folded, snapshot));
-                    Progress::GoesOn
+                    JobStep::GoesOn
                 }
-                Ok(_) => Progress::Done(Ok(folded)),
-                Err(expired) => Progress::Done(Err(expired)),
+                Ok(_) => JobStep::Done(Ok(folded)),
+                Err(expired) => JobStep::Done(Err(expired)),
             }
         };
         let mut once = Some(move |shard: &mut freehold_shard::Shard<A, _>| step(shard));

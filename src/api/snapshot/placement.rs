@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use freehold_shard::Actor;
 
 use super::{SLOTS, Snapshot, SnapshotRead, Whose};
-use crate::core::jobs::Progress;
+use crate::core::jobs::JobStep;
 use crate::core::slice::Slice;
 use crate::error::SnapshotError;
 
@@ -48,10 +48,10 @@ impl<A: Actor> Snapshot<A> {
                 match next {
                     Ok(Some(next)) => {
                         from = next;
-                        Progress::GoesOn
+                        JobStep::GoesOn
                     }
-                    Ok(None) => Progress::Done(Ok(std::mem::take(&mut found))),
-                    Err(expired) => Progress::Done(Err(expired)),
+                    Ok(None) => JobStep::Done(Ok(std::mem::take(&mut found))),
+                    Err(expired) => JobStep::Done(Err(expired)),
                 }
             }
         });

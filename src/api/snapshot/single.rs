@@ -19,7 +19,7 @@ use freehold_shard::{Actor, Shard, ShardIndex};
 use super::Snapshot;
 use super::group::{Answer, Answers, GROUP_MAX, UnsentGroup};
 use crate::core::command::Command;
-use crate::core::jobs::{Job, Permit, Progress};
+use crate::core::jobs::{Job, JobStep, Permit};
 use crate::core::prefetch::Processor;
 use crate::core::slice::Slice;
 use crate::error::{SnapshotError, panic_message};
@@ -205,7 +205,7 @@ impl<A: Actor> ReadJob<A> {
 }
 
 impl<A: Actor> Job<A> for ReadJob<A> {
-    fn step(&mut self, shard: &mut Shard<A, Processor>) -> Progress<()> {
+    fn step(&mut self, shard: &mut Shard<A, Processor>) -> JobStep<()> {
         let (mut slice, mut reads) = (Slice::begin(), 0);
         self.has_run = true;
         self.take_more();
@@ -227,7 +227,7 @@ impl<A: Actor> Job<A> for ReadJob<A> {
                 self.groups.push_front(group);
             }
         }
-        Progress::Done(())
+        JobStep::Done(())
     }
 
     fn is_awaited(&self) -> bool {

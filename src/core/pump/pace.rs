@@ -7,8 +7,9 @@
 //! disk's write had ended, and the shard stayed behind for ever.
 //!
 //! Invariant *gives-way*: of [`LOOKS_PER_CLOCK`] steps in a row at least one lets the executor look
-//! at its ring. The pump takes its steps from here only, and awaits something at each [`Step`] but
-//! [`Step::Look`]; a `Look` comes only while `looks` counts up to a multiple of that number.
+//! at its ring. The pump takes its steps from here only, and awaits something at each [`PumpStep`]
+//! but [`PumpStep::Look`]; a `Look` comes only while `looks` counts up to a multiple of that
+//! number.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ const ROUNDS_PER_YIELD: u32 = 8;
 
 /// What the pump does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PumpStep {
     /// It lets every task run that is ready.
     Yield,
     /// It lets the executor do what it wants to, if it wants to.
@@ -74,7 +75,7 @@ impl Pace {
 
     /// What comes after a round. `now` reads a clock: after work the one that the round has read.
     #[inline]
-    pub(super) fn next(&mut self, found: Found, around: Around, now: impl FnOnce() -> Instant) -> Step {
+    pub(super) fn next(&mut self, found: Found, around: Around, now: impl FnOnce() -> Instant) -> PumpStep {
         match found {
             Found::Work => {
                 self.spins_since = Some(now());
@@ -83,11 +84,11 @@ impl Pace {
                 // Tasks were woken, or there are some, or there may be some that the pump does not
                 // know of.
                 let yields = around.woke || around.has_tasks || self.rounds.is_multiple_of(ROUNDS_PER_YIELD);
-                if yields { Step::Yield } else { Step::YieldIfNeeded }
+                if yields { PumpStep::Yield } else { PumpStep::YieldIfNeeded }
             }
             Found::FullLanes => {
                 self.looks += 1;
-                Step::GiveWay
+                PumpStep::GiveWay
             }
             Found::Nothing => {
                 self.looks += 1;
@@ -98,11 +99,11 @@ impl Pace {
                     None => false,
                 };
                 match (spins, around.has_tasks || looks_at_clock) {
-                    (true, true) => Step::SpinOn,
-                    (true, false) => Step::Look,
+                    (true, true) => PumpStep::SpinOn,
+                    (true, false) => PumpStep::Look,
                     (false, _) => {
                         self.looks = 0;
-                        Step::Park
+                        PumpStep::Park
                     }
                 }
             }
@@ -151,9 +152,9 @@ mod tests {
                 now += Duration::from_micros(took);
                 let around = Around { woke, has_tasks, may_spin, spin: Duration::from_micros(200) };
                 let step = pace.next(FOUND[found], around, || now);
-                blind = if step == Step::Look { blind + 1 } else { 0 };
+                blind = if step == PumpStep::Look { blind + 1 } else { 0 };
                 prop_assert!(blind < LOOKS_PER_CLOCK, "gives-way");
-                if step == Step::Park {
+                if step == PumpStep::Park {
                     pace.parked(wakes.then_some(now));
                 }
             }
@@ -165,19 +166,19 @@ mod tests {
         let (mut pace, begun) = (Pace::new(), Instant::now());
         let around =
             Around { woke: false, has_tasks: false, may_spin: true, spin: Duration::from_micros(100) };
-        assert_eq!(pace.next(Found::Nothing, around, || begun), Step::Park, "nothing was found yet");
+        assert_eq!(pace.next(Found::Nothing, around, || begun), PumpStep::Park, "nothing was found yet");
         pace.parked(None);
-        assert_eq!(pace.next(Found::Work, around, || begun), Step::YieldIfNeeded);
+        assert_eq!(pace.next(Found::Work, around, || begun), PumpStep::YieldIfNeeded);
         let steps: Vec<_> = (1..=1000)
             .map(|look| pace.next(Found::Nothing, around, || begun + Duration::from_micros(look)))
-            .take_while(|step| *step != Step::Park)
+            .take_while(|step| *step != PumpStep::Park)
             .collect();
         assert_eq!(steps.len(), 111, "it looks at the clock each sixteenth time");
-        assert_eq!(steps.iter().filter(|step| **step == Step::SpinOn).count(), 6);
+        assert_eq!(steps.iter().filter(|step| **step == PumpStep::SpinOn).count(), 6);
         // While the disk writes it parks at once, so that the executor sees the end of the write.
         pace.next(Found::Work, around, || begun);
         let writes = Around { may_spin: false, ..around };
-        assert_eq!(pace.next(Found::Nothing, writes, || begun), Step::Park);
+        assert_eq!(pace.next(Found::Nothing, writes, || begun), PumpStep::Park);
         assert!(!pace.parks_after(Found::FullLanes, || begun) && pace.parks_after(Found::Nothing, || begun));
     }
 
@@ -276,8 +277,8 @@ mod tests {
             let step = pace.next(found, Around { woke: false, has_tasks: false, may_spin, spin }, || begun);
             next.looks = pace.looks % LOOKS_PER_CLOCK;
             match step {
-                Step::Look => assert!(pace.looks > state.looks, "gives-way: {state:?}"),
-                Step::Park => next.parks = true,
+                PumpStep::Look => assert!(pace.looks > state.looks, "gives-way: {state:?}"),
+                PumpStep::Park => next.parks = true,
                 _ => next = next.sees(),
             }
             open.push(next);

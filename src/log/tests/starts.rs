@@ -1,6 +1,6 @@
 //! A start that ends half-way leaves a directory that can be opened.
 
-use freehold_shard::log::Batch;
+use freehold_shard::log::LogBatch;
 use freehold_shard::recovery::LogReader;
 
 use super::*;
@@ -87,7 +87,7 @@ fn a_record_of_a_later_version_is_refused_and_nothing_is_lost() {
     let of = SegmentId { database: manifest.database, log: run.logs[0].log, segment: 0, start: run.start };
     let bytes = fs::read(crashed.path().join(&name)).expect("it is there");
     let (mut reader, mut last) = (LogReader::new(of, manifest.bounds(), Tail::default()), 0);
-    reader.read(&bytes, |batch: Batch<'_>| last = batch.offset as u64).expect("it is whole");
+    reader.read(&bytes, |batch: LogBatch<'_>| last = batch.offset as u64).expect("it is whole");
     let (end, mut tail) = (last + BLOCK as u64, reader.end().1);
     // It says how it goes on: what was durable may be missing nowhere.
     let mut later = BatchWriter::new(manifest.bounds());

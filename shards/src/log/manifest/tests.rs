@@ -116,7 +116,7 @@ fn each_run_and_the_checkpoint_have_the_schema_of_their_records() {
     // A run that left nothing takes its schema along.
     manifest.begin_run(left(0), Epoch(5), 2, 8, schema(3));
     assert_eq!(versions(&manifest), [1, 2, 3]);
-    let checkpoint = Checkpoint { epoch: Epoch(6), time: Time(0), next_send: 0, parts: Vec::new() };
+    let checkpoint = CheckpointParts { epoch: Epoch(6), time: Time(0), next_send: 0, parts: Vec::new() };
     let logs = manifest.runs[2].logs.clone();
     manifest.switch(checkpoint, logs);
     assert_eq!((manifest.schema(None), versions(&manifest)), (&schema(3), vec![3]));
@@ -135,7 +135,7 @@ fn what_cannot_be_is_no_manifest() {
     let mut no_logs = manifest();
     no_logs.runs[0].logs.clear();
     let mut before_all = manifest();
-    let checkpoint = Checkpoint { epoch: Epoch(0), time: Time(0), next_send: 0, parts: Vec::new() };
+    let checkpoint = CheckpointParts { epoch: Epoch(0), time: Time(0), next_send: 0, parts: Vec::new() };
     before_all.checkpoint = Some(checkpoint);
     let mut no_schema = manifest();
     no_schema.runs[0].schema = 1;

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::log::batch::{Batch, Damage, End, Pieces, SegmentId, Tail, scan_pieces};
+use crate::log::batch::{Damage, End, LogBatch, Pieces, SegmentId, Tail, scan_pieces};
 use crate::log::bounds::Bounds;
 use crate::log::record::{Record, SendId};
 pub use crate::object::Change;
@@ -61,7 +61,7 @@ impl LogReader {
     ///
     /// # Errors
     /// [`Damage`]; the batches before it have been given.
-    pub fn read(&mut self, bytes: &[u8], each: impl FnMut(Batch<'_>)) -> Result<End, Damage> {
+    pub fn read(&mut self, bytes: &[u8], each: impl FnMut(LogBatch<'_>)) -> Result<End, Damage> {
         let Ok(end) = self.read_pieces(&mut &*bytes, None, each);
         end
     }
@@ -80,7 +80,7 @@ impl LogReader {
         &mut self,
         pieces: &mut P,
         damage: Option<&Damage>,
-        mut each: impl FnMut(Batch<'_>),
+        mut each: impl FnMut(LogBatch<'_>),
     ) -> Result<Result<End, Damage>, P::Error> {
         let SegmentId { segment, .. } = self.next;
         let from = damage.map_or(0, |damage| {
@@ -144,7 +144,7 @@ impl Survey {
     ///
     /// # Errors
     /// A record that cannot be read, and which of the batch it is.
-    pub fn note(&mut self, batch: &Batch<'_>) -> Result<(), usize> {
+    pub fn note(&mut self, batch: &LogBatch<'_>) -> Result<(), usize> {
         let marks = batch.marks;
         if self.closed() != Some(marks.closed) {
             self.closes.push((marks.closed, marks.awaits));
@@ -280,7 +280,7 @@ impl Owing {
     }
 
     /// As [`Replay::apply`], of pending sends alone. Records of no version are left out.
-    pub fn apply(&mut self, batch: &Batch<'_>, from: Epoch, cut: Epoch) {
+    pub fn apply(&mut self, batch: &LogBatch<'_>, from: Epoch, cut: Epoch) {
         let mut epoch = Epoch(0);
         for record in batch.records().filter_map(Record::read) {
             match record {
@@ -372,7 +372,7 @@ impl<A: Stored<State: DeserializeOwned>> Replay<A> {
     /// A record that this actor cannot understand.
     pub fn apply(
         &mut self,
-        batch: &Batch<'_>,
+        batch: &LogBatch<'_>,
         from: Epoch,
         cut: Epoch,
         mut put: impl FnMut(usize, &mut Vec<Change<A>>),

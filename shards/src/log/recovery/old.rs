@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Change, NotUnderstood, Over, Owing, Replay, counts};
 use crate::epoch::Epoch;
-use crate::log::batch::Batch;
+use crate::log::batch::LogBatch;
 use crate::log::manifest::{Fate, Manifest};
 use crate::log::migration::{Convert, MigrationError, NotMigrated, OldTypes, Reading};
 use crate::log::record::{Record, SendId, decode};
@@ -54,7 +54,7 @@ impl OldReplay {
     /// A record of no version, or a value that is none of the `old` types.
     pub fn apply(
         &mut self,
-        batch: &Batch<'_>,
+        batch: &LogBatch<'_>,
         from: Epoch,
         cut: Epoch,
         old: &OldTypes<'_>,

@@ -240,7 +240,7 @@ fn places(home: &Home<Places>) -> Vec<(u64, u64)> {
     places
 }
 
-fn each_batch(log: &[u8], mut each: impl FnMut(&Batch<'_>)) {
+fn each_batch(log: &[u8], mut each: impl FnMut(&LogBatch<'_>)) {
     let end = scan(log, SEGMENT, BOUNDS, &mut Tail::default(), |batch| each(&batch));
     assert_eq!(end, Ok(End::Full));
 }

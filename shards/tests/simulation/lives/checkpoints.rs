@@ -2,7 +2,7 @@
 //! snapshot.
 
 use freehold_shard::log::{Bounds, SegmentId, Tail};
-use freehold_shard::manifest::{Checkpoint, LogBegin, Part};
+use freehold_shard::manifest::{CheckpointParts, LogBegin, Part};
 use freehold_shard::part::{PartReader, PartWriter};
 use freehold_shard::recovery::{Home, LogReader, Replay};
 use freehold_shard::*;
@@ -182,7 +182,7 @@ impl World {
             (0..self.shape.shards).map(|shard| Home::new(shard as u64)).collect();
         let mut put = |home: usize, changes: &mut Vec<_>| homes[home].apply(changes.drain(..));
         for part in &checkpoint.parts {
-            let each = |batch: log::Batch<'_>| {
+            let each = |batch: log::LogBatch<'_>| {
                 all.apply(&batch, Epoch(0), Epoch(0), &mut put).expect("it was just written");
             };
             let bounds = self.lives.as_ref().expect("a world with disks").manifest.bounds();
@@ -222,7 +222,7 @@ impl World {
             LogBegin { segment, tail, ..*begin }
         });
         let logs = trimmed.collect();
-        lives.manifest.switch(Checkpoint { epoch, time, next_send, parts: named }, logs);
+        lives.manifest.switch(CheckpointParts { epoch, time, next_send, parts: named }, logs);
         lives.store_manifest();
         checkpoint.is_switched = true;
     }
