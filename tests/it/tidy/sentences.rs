@@ -7,7 +7,7 @@ use super::{refuse, root};
 const WORDS_MAX: usize = 25;
 
 /// The documents that are held to it.
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 11] = [
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
@@ -17,6 +17,7 @@ const DOCUMENTS: [&str; 10] = [
     "docs/GUIDE.md",
     "docs/METRICS.md",
     "docs/OPERATE.md",
+    "docs/PRIVACY.md",
     "docs/STYLE.md",
 ];
 
