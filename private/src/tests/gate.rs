@@ -126,7 +126,33 @@ fn bad_claims() -> Vec<(&'static str, Claim, Refusal)> {
     let mut folds = alice.fold(of_alice).expect("it can be read");
     folds.proof.range.push(0);
     bad.push(("a fold with a range proof", folds, Refusal::Shape));
+    bad.extend(not_new());
+    bad.extend(twice());
     bad
+}
+
+/// Accounts that are opened with money in them, or as if they were old.
+fn not_new() -> impl Iterator<Item = (&'static str, Claim, Refusal)> {
+    let money = Sealed { c: commit(Scalar::from(1000_u64), Scalar::ZERO), d: NEUTRAL };
+    [(money, 0), (Account::EMPTY, 1)].into_iter().map(|(available, version)| {
+        let (id, secret) = (9, group::random());
+        let key = group::write(&(secret.invert() * group::h()));
+        let head = Head { id, version, key, available, hint: [0; 8] };
+        let opens = other(Body::Open { head }, vec![secret], Vec::new());
+        ("an account that is not new", opens.claim(), Refusal::Shape)
+    })
+}
+
+/// A key that is there twice: the payer's as a payee's, two payees', and the old one as the new.
+fn twice() -> [(&'static str, Claim, Refusal); 3] {
+    let World { alice, of_alice, .. } = world();
+    let of_payer = changed(|claim, payee| payee.key = claim.body.head().key, Refusal::Twice);
+    let mut of_both = honest_payroll().claim();
+    let Body::Pay { payees, .. } = &mut of_both.body else { unreachable!("it is a payment") };
+    payees[1].key = payees[0].key;
+    let rotates = alice.rotate(of_alice, &alice.secret()).expect("it can be read");
+    let names = ("two payees with one key", "a new key that is the old");
+    [of_payer, (names.0, of_both, Refusal::Twice), (names.1, rotates, Refusal::Twice)]
 }
 
 /// So many shards refuse it all, and make each honest payment between.
