@@ -106,3 +106,28 @@ fn a_fold_and_a_new_key_are_for_what_is_pending() {
     let pays = again.pay(&account, &[(2, bob.public(), 155)]).expect("it is there");
     assert_eq!(refusal(&pays), None, "the balance is sealed for the new key");
 }
+
+/// What is deposited or withdrawn in all stays a number that the public books can go by.
+#[test]
+fn sums_of_deposits_and_withdrawals_do_not_overflow() {
+    let World { checker, alice, of_alice, .. } = world();
+    let mut account = Account { deposited: u64::MAX - 1, ..of_alice.clone() };
+    assert_eq!(account.deposit(1), Ok(()));
+    let before = account.clone();
+    assert_eq!(account.deposit(1), Err(NotApplied::TooMuch));
+    assert_eq!(account, before);
+    let takes = alice.withdraw(of_alice, 2, [0; 32]).expect("it is there");
+    let takes = checker.verify_one(&takes).expect("it is honest");
+    let mut account = Account { withdrawn: u64::MAX - 1, ..of_alice.clone() };
+    let before = account.clone();
+    assert_eq!(account.apply(&takes), Err(NotApplied::TooMuch));
+    assert_eq!(account, before);
+    account.withdrawn -= 1;
+    assert_eq!((account.apply(&takes), account.public().1), (Ok(()), u64::MAX));
+    // It opens nothing, and what opens an account does nothing to one that is open.
+    assert_eq!(Account::opened(&takes), Err(NotApplied::NotOpen(1)));
+    let opens = checker.verify_one(&alice.open()).expect("it is honest");
+    let before = account.clone();
+    assert_eq!(account.apply(&opens), Err(NotApplied::AlreadyOpen(1)));
+    assert_eq!(account, before);
+}
