@@ -2,14 +2,32 @@
 //! owner pays. Nothing acknowledged is lost.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use freehold_replica::{ReplicaConfig, Role, SyncCheck};
 use rustix::process::Signal;
 
 use super::bank::Message;
+use super::joining::as_another;
 use super::servers::Servers;
 use super::support::Watchdog;
 use super::{SOON, assert_has, open_hasty, until};
+
+/// Waits until each server says that it has all of the stream.
+fn until_all_have_it(servers: &Servers) {
+    as_another(servers, async |context, _| {
+        loop {
+            let stream = context.get_stream("FREEHOLD_bank").await;
+            let cluster = stream.ok().and_then(|stream| stream.cached_info().cluster.clone());
+            if cluster.is_some_and(|cluster| {
+                cluster.leader.is_some() && cluster.replicas.iter().all(|server| server.current)
+            }) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+}
 
 #[test]
 fn one_of_three_servers_may_be_lost_at_any_time() {
@@ -36,7 +54,7 @@ fn one_of_three_servers_may_be_lost_at_any_time() {
             let enough = paid.load(Ordering::SeqCst) + payments;
             let is_paying = || paid.load(Ordering::SeqCst) < enough && a.role() == Role::Owner;
             while is_paying() {
-                std::thread::sleep(std::time::Duration::from_millis(2));
+                std::thread::sleep(Duration::from_millis(2));
             }
             assert_eq!(a.role(), Role::Owner, "{a:?}");
             // All of it takes as long as a watchdog waits, and each step a part of that.
@@ -53,12 +71,17 @@ fn one_of_three_servers_may_be_lost_at_any_time() {
         more(20);
         servers.signal(1, Signal::CONT);
         more(20);
+        // It comes back with nothing, and has all of it from the others.
+        servers.empty(1);
+        more(20);
+        until_all_have_it(&servers);
+        more(20);
         is_over.store(true, Ordering::SeqCst);
     });
     // One that is kept on three servers outlives one of them, too.
     while let Err(error) = a.checkpoint() {
         println!("a server has not come back yet: {error}");
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
     servers.kill(2);
     let place = tempfile::tempdir().expect("a place");
