@@ -367,6 +367,11 @@ impl EntryStream {
         let _ = sent.await;
     }
 
+    /// Waits until what was said has left, for a client that ends.
+    pub(crate) async fn flush(&self) {
+        let _ = timeout(self.answer_within, self.client.flush()).await;
+    }
+
     /// Hears of damage that readers have found.
     pub(crate) async fn hear_of_damage(&self) -> Option<Subscriber> {
         self.client.subscribe(self.damage_subject.clone()).await.ok()

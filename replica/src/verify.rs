@@ -63,7 +63,8 @@ impl fmt::Display for Verified {
 
 /// Reads all of a database's stream, without joining it: each entry's checksum, that it follows the
 /// one before, and that its records are records; and all of the checkpoint that it names. It
-/// changes nothing, and an owner may go on meanwhile.
+/// changes nothing, and an owner may go on meanwhile. An owner hears of damage that it finds, and
+/// repairs it unless that is to be done by hand ([`Repair`](crate::Repair)).
 ///
 /// ```no_run
 /// use freehold_replica::{ReplicaConfig, SyncCheck, verify};
@@ -85,7 +86,15 @@ pub fn verify(config: &ReplicaConfig) -> Result<Verified, ReplicaError> {
 }
 
 async fn read_all(config: &ReplicaConfig) -> Result<Verified, ReplicaError> {
-    scan(&EntryStream::open_existing(config).await?, u64::MAX).await
+    let stream = EntryStream::open_existing(config).await?;
+    let found = scan(&stream, u64::MAX).await;
+    if let Err(error) = &found
+        && error.is_damage()
+    {
+        stream.report(error).await;
+        stream.flush().await;
+    }
+    found
 }
 
 /// Reads all of a stream up to message `until`, as [`verify`] does.

@@ -1,5 +1,6 @@
 //! The operator's command for a database's stream: reads all of it, and of the checkpoint that it
-//! names, and says what there is or what is wrong. It joins nothing and changes nothing.
+//! names, and says what there is or what is wrong. It joins nothing and changes nothing. The owner
+//! hears of damage, and repairs it.
 //!
 //! ```text
 //! NATS_USER=ledger NATS_PASSWORD=.. freehold-stream verify ledger nats://nats-a:4222
