@@ -192,8 +192,9 @@ fn a_dead_owners_log_repairs_the_stream() {
         assert_eq!((node.role(), shown(&node)), (Role::Standby, (0..25).collect()));
     }
     verify(&servers.config("looks")).expect("it is whole");
-    // All of the stream is gone.
+    // All of the stream is gone, and the checkpoint that it named.
     checkpoint(&a);
+    a.checkpoint().expect("it is made");
     drop(a);
     servers.empty(0);
     let error = refused(|| open(places[0].path(), hasty(&servers, "a")));
