@@ -8,19 +8,23 @@ use freehold_shard::{Actor, AskError, Outcome, ReturnAddress, SendId, Time};
 
 use super::jobs::{JobStep, Wait, job};
 use super::{Core, LocalShard, reentered};
+use crate::log::leaving::EpochSender;
 use crate::stats::trace::Ran;
 use crate::transport::each_shard::Reporter;
 
 impl<A: Actor> LocalShard<A> {
-    /// Whether so much waits for the disk, or for a checkpoint, that nothing more is to be run.
-    /// What ends it wakes a parked pump: a write's end, a slice of the checkpoint, or its end.
+    /// Whether so much waits for the disk, for another log, or for a checkpoint, that nothing more
+    /// is to be run. What ends it wakes a parked pump: a write's end, room on the way to the other
+    /// log, a slice of the checkpoint, or its end.
     pub(super) fn is_behind(&self, core: &Core<A>) -> bool {
         core.is_logged
             && self.shared.logs.as_ref().is_some_and(|logs| {
                 let backlog = core.shard.log_backlog();
                 // Of what waits in the others nobody here knows: about as much.
                 let waiting = (backlog * self.shared.mailboxes.len()) as u64;
+                let leaving = &logs.config.leaving;
                 backlog > logs.config.backlog_bytes
+                    || leaving.as_ref().is_some_and(EpochSender::holds_back)
                     || logs.growth.is_full(waiting)
                     || core.shard.checkpoint_backlog() > self.shared.config.limits.versions_max
             })

@@ -16,7 +16,7 @@ use super::LocalShard;
 use crate::disk::error::LogError;
 use crate::disk::file::LogFile;
 use crate::error::{Death, DeathCause};
-use crate::log::leaving::hand_over;
+use crate::log::leaving::{Stand, hand_over};
 use crate::log::{SharedLogs, segment_name};
 use crate::spawn::spawn_task;
 use crate::stats::Phase;
@@ -91,9 +91,13 @@ impl<A: Actor> Writing<A> {
     async fn hand_over(&self, write: &Write) {
         let Some(sender) = &self.logs.config.leaving else { return };
         let shared = &self.here.shared;
+        let stand = || {
+            let handed = self.logs.durability.handed(shared.mvcc.epochs());
+            Stand { handed, is_last: self.logs.durability.handed_by(self.here.index) <= handed }
+        };
         let pause = || glommio::timer::sleep(ROOM_EVERY);
         let is_over = || shared.phase() >= Phase::Stopping;
-        hand_over(sender, write.batch.sealed(), pause, is_over, || {
+        hand_over(sender, write.batch.sealed(), stand, pause, is_over, || {
             self.logs.durability.hand(self.here.index, write.closed);
             shared.tell_leaving(&self.logs, sender);
         })

@@ -6,8 +6,18 @@
 //! answers wait for the ceiling <── acknowledge ─────┘
 //! ```
 //! A shard's writer puts a copy of each batch into the queue before it writes it, so the two go on
-//! at once. When the queue is full the writer waits, and with it all that waits for the disk: so
-//! memory is bounded, and messages from outside wait as if the disk were slow.
+//! at once. What waits is bounded by bytes, in the queue and out of it: when there are so many the
+//! writer waits, and with it all that waits for the disk, and messages from outside wait as if the
+//! disk were slow.
+//!
+//! One writer does not wait. While a shard is in a long turn no epoch is complete, so nothing can
+//! leave, and no room comes before the batch of that shard does. So when nothing that is complete
+//! waits, a shard that has handed over no more than all have ([`Stand::is_last`]) has room always
+//! (*the-last-has-room*). Such a shard may have more than one batch before an epoch is complete. So
+//! with twice as many bytes as may wait, no shard takes messages from outside.
+//!
+//! The story: the bound was that of the queue alone, and a receiver emptied it into memory whenever
+//! it looked, also while nothing was complete: 32 MiB each 250 ms of a long turn.
 //!
 //! [`Durability::handed`](freehold_shard::Durability::handed) says which epochs are complete in the
 //! queue. An epoch in which nothing was committed leaves as well if an answer waits for it: an
@@ -27,12 +37,14 @@ use crate::error::{CheckpointError, SnapshotError};
 
 /// How many batches the queue holds. Each is at most 16 MiB; together they are bounded by bytes.
 const BATCHES_MAX: usize = 4096;
+/// A batch for which there is no room wakes the receiver each so many tries, if that is to look.
+const TRIES_PER_WAKE: u64 = 64;
 /// How often a checkpoint that waits for another log looks whether it is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The two ends of the way that a runtime's epochs leave by. At most `bytes_max` bytes, and a batch
-/// more for each shard, wait in between. The receiver takes so much out at once, and more only when
-/// what is complete of that has left. `wake` is called, from any thread, when the receiver may have
+/// more for each shard, wait in between; and what completes an epoch, while none is complete.
+/// `wake` is called, from any thread, when the receiver may have
 /// something new: it must not block.
 ///
 /// What comes out is received by a thread of its own, before the runtime is opened: a start after a
@@ -68,7 +80,11 @@ pub fn epoch_channel(
     let way = Arc::new(Way {
         queue: ArrayQueue::new(BATCHES_MAX),
         bytes: AtomicUsize::new(0),
+        gathered: AtomicUsize::new(0),
         bytes_max,
+        looked_at: AtomicU64::new(0),
+        has_complete: AtomicBool::new(false),
+        holds: AtomicBool::new(false),
         wake: Box::new(wake),
         left: AtomicU64::new(0),
         is_cut: AtomicBool::new(false),
@@ -97,6 +113,8 @@ pub(crate) trait Leaves: Send + Sync {
     fn end(&self, why: &str);
     /// Nobody receives its epochs any more.
     fn let_go(&self);
+    /// There is room for more, and shards may wait for that.
+    fn has_room(&self);
     /// Where the run began: all up to this epoch is of earlier runs.
     fn began(&self) -> Epoch;
     /// Of which types its records are.
@@ -108,8 +126,17 @@ pub(crate) trait Leaves: Send + Sync {
 struct Way {
     /// Sealed batches, those of one shard in their order.
     queue: ArrayQueue<Vec<u8>>,
+    /// How many bytes they have.
     bytes: AtomicUsize,
+    /// How many bytes are out of the queue, and have not left.
+    gathered: AtomicUsize,
     bytes_max: usize,
+    /// The receiver has looked when everything up to this epoch was complete..
+    looked_at: AtomicU64,
+    /// ..and something of that has not left.
+    has_complete: AtomicBool,
+    /// A shard takes no messages from outside before there is room.
+    holds: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
     /// The last epoch that has come out.
     left: AtomicU64,
@@ -131,6 +158,16 @@ struct Way {
 impl Way {
     fn acknowledged(&self) -> MutexGuard<'_, Epoch> {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many bytes wait.
+    fn waiting(&self) -> usize {
+        self.bytes.load(Ordering::SeqCst) + self.gathered.load(Ordering::SeqCst)
+    }
+
+    /// Whether no shard is to take messages from outside.
+    fn is_overfull(&self) -> bool {
+        self.waiting() / 2 >= self.bytes_max && !self.is_cut.load(Ordering::SeqCst)
     }
 
     /// The runtime, if nobody has it yet.
@@ -168,13 +205,22 @@ impl EpochSender {
 
     /// Puts a sealed batch on its way, if there is room for it. A batch after one that was
     /// [cut](EpochSender::cut) goes nowhere.
-    pub(crate) fn put(&self, batch: &[u8]) -> Put {
+    pub(crate) fn put(&self, batch: &[u8], stand: impl FnOnce() -> Stand) -> Put {
         let way = &self.way;
         if way.is_cut.load(Ordering::SeqCst) {
             return Put::Cut;
         }
-        if way.bytes.load(Ordering::SeqCst) >= way.bytes_max || way.queue.is_full() {
-            return Put::Full;
+        if way.queue.is_full() {
+            return Put::Unseen;
+        }
+        if way.waiting() >= way.bytes_max {
+            let Stand { handed, is_last } = stand();
+            if way.looked_at.load(Ordering::SeqCst) < handed.0 {
+                return Put::Unseen;
+            }
+            if way.has_complete.load(Ordering::SeqCst) || !is_last {
+                return Put::Full;
+            }
         }
         way.bytes.fetch_add(batch.len(), Ordering::SeqCst);
         if way.queue.push(batch.to_vec()).is_err() {
@@ -182,6 +228,16 @@ impl EpochSender {
             return Put::Full;
         }
         Put::Done
+    }
+
+    /// Whether no shard is to take messages from outside, until [`Leaves::has_room`].
+    pub(crate) fn holds_back(&self) -> bool {
+        // In this order, so that a receiver which makes room meanwhile says so.
+        let is_overfull = || self.way.is_overfull();
+        is_overfull() && {
+            self.way.holds.store(true, Ordering::SeqCst);
+            is_overfull()
+        }
     }
 
     /// A batch does not leave: nothing more is handed over.
@@ -222,12 +278,23 @@ impl EpochSender {
     }
 }
 
+/// Where a shard stands that has a batch to hand over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stand {
+    /// Everything up to this epoch was handed over.
+    pub(crate) handed: Epoch,
+    /// The shard has handed over no more than that, so nothing else is complete without it.
+    pub(crate) is_last: bool,
+}
+
 /// What became of a batch that was to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Put {
     Done,
     /// There is no room.
     Full,
+    /// There is no room, and the receiver has not seen all that may be complete.
+    Unseen,
     /// One before it did not leave.
     Cut,
 }
@@ -271,7 +338,7 @@ impl EpochReceiver {
             && (source.is_awaited(left, complete) || self.way.wanted.load(Ordering::SeqCst) > left.0);
         let gathered = self.gathering.take(complete, bytes_max);
         let gathered = gathered.or_else(|| awaits.then(|| self.gathering.leave_empty(complete)));
-        self.way.is_gathered.store(!self.gathering.is_empty(), Ordering::SeqCst);
+        self.show(&*source);
         let gathered = gathered?;
         self.way.left.store(gathered.epoch.0, Ordering::SeqCst);
         let (epoch, time, records) = (gathered.epoch, gathered.time, gathered.records);
@@ -300,22 +367,36 @@ impl EpochReceiver {
     /// runtime dies of that ([`DeathCause::Fenced`](crate::DeathCause::Fenced)), and all that wait
     /// are answered `Unknown`.
     pub fn fence(&mut self, why: &str) {
+        // The runtime goes down, and waits for room no more.
         self.way.is_cut.store(true, Ordering::SeqCst);
         if let Some(source) = self.attached() {
             source.end(why);
         }
     }
 
-    /// How many bytes wait to be taken: at most twice what the way was given, and what its shards
-    /// have of epochs that are not complete.
+    /// How many bytes wait to be taken: at most as many as the way was given, a batch more for each
+    /// shard, and what completes an epoch, while none is complete.
     pub fn backlog(&self) -> usize {
-        self.way.bytes.load(Ordering::SeqCst) + self.gathering.bytes()
+        self.way.waiting()
     }
 
     /// Whether a batch did not leave, because the runtime stopped while there was no room: what
     /// was committed from there on is in its own log only.
     pub fn is_cut(&self) -> bool {
         self.way.is_cut.load(Ordering::SeqCst)
+    }
+
+    /// Shows the shards what has not left. What there is of it is known before it is said that it
+    /// was looked at.
+    fn show(&mut self, source: &dyn Leaves) {
+        let way = &self.way;
+        way.is_gathered.store(!self.gathering.is_empty(), Ordering::SeqCst);
+        way.gathered.store(self.gathering.bytes(), Ordering::SeqCst);
+        way.has_complete.store(self.gathering.has(self.complete), Ordering::SeqCst);
+        way.looked_at.store(self.complete.0, Ordering::SeqCst);
+        if !way.is_overfull() && way.holds.swap(false, Ordering::SeqCst) {
+            source.has_room();
+        }
     }
 
     /// Finds out what is complete now, and takes it out of the queue.
@@ -335,10 +416,12 @@ impl EpochReceiver {
     fn drain(&mut self, bounds: Bounds) {
         // Before anything is out of the queue: a shard that sees the queue empty is to see this.
         self.way.is_gathered.store(true, Ordering::SeqCst);
-        while let Some(batch) = self.way.queue.pop() {
-            self.way.bytes.fetch_sub(batch.len(), Ordering::SeqCst);
-            let batch = sealed(&batch, bounds).expect("whole-epochs-leave: a shard sealed it");
+        while let Some(bytes) = self.way.queue.pop() {
+            let batch = sealed(&bytes, bounds).expect("whole-epochs-leave: a shard sealed it");
             self.gathering.add(&batch);
+            // It counts in the one or the other always.
+            self.way.gathered.store(self.gathering.bytes(), Ordering::SeqCst);
+            self.way.bytes.fetch_sub(bytes.len(), Ordering::SeqCst);
         }
     }
 
@@ -376,16 +459,22 @@ impl fmt::Debug for EpochReceiver {
 pub(crate) async fn hand_over<F: Future<Output = ()>>(
     sender: &EpochSender,
     batch: &[u8],
+    stand: impl Fn() -> Stand,
     mut pause: impl FnMut() -> F,
     is_over: impl Fn() -> bool,
     handed: impl FnOnce(),
 ) {
-    loop {
-        match sender.put(batch) {
+    for tries in 0_u64.. {
+        match sender.put(batch, &stand) {
             Put::Done => return handed(),
             Put::Cut => return,
-            Put::Full if is_over() => return sender.cut(),
-            Put::Full => pause().await,
+            Put::Full | Put::Unseen if is_over() => return sender.cut(),
+            put => {
+                if put == Put::Unseen && tries.is_multiple_of(TRIES_PER_WAKE) {
+                    (sender.way.wake)();
+                }
+                pause().await;
+            }
         }
     }
 }
@@ -398,18 +487,18 @@ mod tests {
     #[test]
     fn the_queue_is_bounded_by_bytes_and_after_a_cut_nothing_leaves() {
         let (sender, receiver) = epoch_channel(100, || {});
-        assert_eq!(sender.put(&[0; 70]), Put::Done);
-        assert_eq!(sender.put(&[0; 70]), Put::Done, "a batch more than fits, so that any fits");
-        assert_eq!((sender.put(&[0; 1]), receiver.backlog()), (Put::Full, 140));
+        assert_eq!(sender.put(&[0; 70], other), Put::Done);
+        assert_eq!(sender.put(&[0; 70], other), Put::Done, "a batch more than fits, so that any fits");
+        assert_eq!((sender.put(&[0; 1], other), receiver.backlog()), (Put::Unseen, 140));
         sender.cut();
-        assert!(sender.put(&[0; 1]) == Put::Cut && receiver.is_cut());
+        assert!(sender.put(&[0; 1], other) == Put::Cut && receiver.is_cut());
     }
 
     /// In place of what was handed over: the runtime has heard that nobody receives it.
     const LET_GO: u64 = u64::MAX;
 
-    /// A runtime that has handed over so much as a test says.
-    struct Handed(Arc<AtomicU64>);
+    /// A runtime that has handed over so much as a test says, and whether it has heard of room.
+    struct Handed(Arc<AtomicU64>, AtomicBool);
 
     impl Leaves for Handed {
         fn handed(&self) -> Epoch {
@@ -426,6 +515,10 @@ mod tests {
 
         fn let_go(&self) {
             self.0.store(LET_GO, Ordering::SeqCst);
+        }
+
+        fn has_room(&self) {
+            self.1.store(true, Ordering::SeqCst);
         }
 
         fn began(&self) -> Epoch {
@@ -460,7 +553,7 @@ mod tests {
         let (sender, receiver) = epoch_channel(100, move || {
             counts.fetch_add(1, Ordering::SeqCst);
         });
-        sender.attach(Arc::new(Handed(handed.clone())));
+        sender.attach(Arc::new(Handed(handed.clone(), AtomicBool::new(false))));
         (sender, receiver, handed, woken)
     }
 
@@ -476,22 +569,74 @@ mod tests {
         assert_eq!(receiver.try_next(1), None, "nobody wants more");
     }
 
+    /// Another shard has handed over less, in the first epochs of a test.
+    fn other() -> Stand {
+        Stand { handed: Epoch(1), is_last: false }
+    }
+
     #[test]
-    fn what_is_out_of_the_queue_leaves_before_more_comes_out() {
+    fn what_waits_is_bounded_in_the_queue_and_out_of_it() {
         let (sender, mut receiver, handed, _) = attached();
-        assert_eq!(sender.put(&batch(2..6)), Put::Done);
+        assert_eq!(sender.put(&batch(2..6), other), Put::Done);
         handed.store(5, Ordering::SeqCst);
         for epoch in 2..6 {
+            assert_ne!(sender.put(&batch([6]), other), Put::Done, "what is out of the queue waits, too");
+            assert!(receiver.backlog() >= 100 * (6 - epoch as usize));
             assert_eq!(receiver.try_next(1).map(|batch| batch.epoch), Some(Epoch(epoch)));
-            if epoch == 2 {
-                assert_eq!(sender.put(&batch(6..10)), Put::Done, "there is room again");
-            }
-            assert_eq!(sender.put(&batch(10..11)), Put::Full, "and no more than that");
-            assert!(receiver.backlog() >= batch(6..10).len() + 100 * (5 - epoch as usize));
         }
-        // An epoch that is not complete may need a batch for which there is no room yet.
+        assert_eq!((receiver.backlog(), sender.put(&batch([6]), other)), (0, Put::Done));
+        assert!(receiver.try_next(1).is_none(), "it is not complete");
+    }
+
+    // Two shards: one is in a long turn, and the other goes on.
+    #[test]
+    fn while_nothing_is_complete_only_the_shard_that_all_wait_for_has_room() {
+        let (sender, mut receiver, handed, _) = attached();
+        let last = || Stand { handed: Epoch(1), is_last: true };
+        assert_eq!(sender.put(&batch([2, 3]), other), Put::Done);
+        for _ in 0..3 {
+            assert_eq!(receiver.try_next(1), None);
+            assert_eq!(sender.put(&batch([4]), other), Put::Full);
+        }
+        // The turn is over, and what the shard has done in it comes in two batches.
+        for _ in 0..2 {
+            assert_eq!(sender.put(&batch([2]), last), Put::Done, "the-last-has-room: all wait for it");
+        }
+        handed.store(3, Ordering::SeqCst);
+        let stand = || Stand { handed: Epoch(3), is_last: true };
+        assert_eq!(sender.put(&batch([4]), stand), Put::Unseen, "something may be complete");
+        let left = receiver.try_next(1).expect("it is complete");
+        assert_eq!((left.epoch, left.records.len()), (Epoch(2), 3));
+        assert_eq!(sender.put(&batch([4]), stand), Put::Full, "something that is complete has not left");
+        assert_eq!(receiver.try_next(1).map(|batch| batch.epoch), Some(Epoch(3)));
+        assert_eq!(sender.put(&batch([4]), stand), Put::Done);
+    }
+
+    #[test]
+    fn with_twice_as_much_no_messages_are_taken_until_there_is_room() {
+        let (sender, receiver) = epoch_channel(100, || {});
+        let (handed, mut receiver) = (Arc::new(AtomicU64::new(1)), receiver);
+        let runtime = Arc::new(Handed(handed.clone(), AtomicBool::new(false)));
+        sender.attach(runtime.clone());
+        let heard = || runtime.1.swap(false, Ordering::SeqCst);
+        let last = || Stand { handed: Epoch(1), is_last: true };
+        assert_eq!(sender.put(&batch([2]), last), Put::Done);
+        assert!(receiver.try_next(1).is_none() && !sender.holds_back());
+        assert_eq!((sender.put(&batch([3]), last), sender.holds_back()), (Put::Done, true));
         assert!(receiver.try_next(1).is_none());
-        assert_eq!(sender.put(&batch(10..11)), Put::Done);
+        // What is out of the queue is a little shorter.
+        assert_eq!(sender.put(&batch([3]), last), Put::Done);
+        assert!(sender.holds_back());
+        handed.store(3, Ordering::SeqCst);
+        assert!(receiver.try_next(1).is_some());
+        assert_eq!((heard(), sender.holds_back()), (receiver.backlog() < 200, receiver.backlog() >= 200));
+        assert!(receiver.try_next(1).is_some() && receiver.backlog() == 0 && !sender.holds_back());
+        heard();
+        assert!(receiver.try_next(1).is_none() && !heard(), "nobody waits for it");
+        // Nobody waits for room in a way that leads nowhere.
+        assert_eq!((sender.put(&batch([4; 3]), last), sender.holds_back()), (Put::Done, true));
+        sender.cut();
+        assert!(!sender.holds_back());
     }
 
     #[test]
@@ -504,7 +649,7 @@ mod tests {
             woken.load(Ordering::SeqCst) > before
         };
         assert!(!tells(2), "there is nothing");
-        assert_eq!(sender.put(&batch([3])), Put::Done);
+        assert_eq!(sender.put(&batch([3]), other), Put::Done);
         assert!(receiver.try_next(1).is_none(), "it is not complete");
         assert!(tells(3));
         assert!(receiver.try_next(1).is_some() && !tells(4));
@@ -544,7 +689,7 @@ mod tests {
         let (sender, receiver) = epoch_channel(100, || {});
         drop(receiver);
         let handed = Arc::new(AtomicU64::new(1));
-        sender.attach(Arc::new(Handed(handed.clone())));
+        sender.attach(Arc::new(Handed(handed.clone(), AtomicBool::new(false))));
         assert_eq!(handed.load(Ordering::SeqCst), LET_GO);
     }
 }

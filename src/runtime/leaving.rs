@@ -49,6 +49,10 @@ impl<A: Actor> Leaves for Leaving<A> {
         self.shared.die(Death { shard: ShardIndex(0), cause: DeathCause::Fenced(why.to_string()) });
     }
 
+    fn has_room(&self) {
+        self.shared.tell_epochs();
+    }
+
     fn let_go(&self) {
         // It has ended, as a rule, before its receiver goes.
         if self.shared.phase() >= Phase::Stopping {
@@ -57,6 +61,7 @@ impl<A: Actor> Leaves for Leaving<A> {
         if self.logs.config.ack == Ack::Replicated {
             return self.end("nobody receives its epochs, so nothing it says would be replicated");
         }
+        self.shared.tell_epochs();
         tracing::warn!(
             "nobody receives this runtime's epochs any more: it makes no checkpoint, and its log grows"
         );

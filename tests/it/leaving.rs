@@ -298,7 +298,10 @@ fn a_way_that_is_full_holds_up_and_does_not_keep_the_runtime_from_stopping() {
         Config { shards: Shards::Count(1), drain_max: Duration::from_millis(50), ..Config::default() };
     let runtime = Runtime::<Purses>::open(config, replicated(here.path(), sender)).expect("it opens");
     let handle = runtime.handle();
-    let asked: Vec<_> = (0..40).map(|id| handle.ask(Message::Long(id, 5000))).collect();
+    // An epoch that is complete, so that something could leave.
+    let mut asked = vec![handle.ask(Message::Long(0, 5000))];
+    until(|| receiver.backlog() > 0);
+    asked.extend((1..40).map(|id| handle.ask(Message::Long(id, 5000))));
     // All have run, and what they wrote waits.
     until(|| receiver.backlog() >= 10_000 && runtime.stats().handled() == 40);
     let most = 10_000 + (64 << 10);
@@ -311,6 +314,35 @@ fn a_way_that_is_full_holds_up_and_does_not_keep_the_runtime_from_stopping() {
     drop((receiver, handle));
     let runtime = open(1, LogConfig { segment_bytes: 64 << 10, ..LogConfig::at(here.path()) });
     assert_eq!(runtime.recovery().expect("it has a log").objects, 40);
+}
+
+// The story: its shard waited for room, the receiver for an epoch that is complete, and neither
+// came.
+#[test]
+fn an_epoch_that_is_longer_than_the_way_leaves() {
+    let _watchdog = Watchdog::new("an_epoch_that_is_longer_than_the_way_leaves");
+    let here = tempfile::tempdir().expect("a place");
+    let (sender, mut receiver, woken) = way(10_000);
+    let runtime = open(2, replicated(here.path(), sender));
+    let handle = runtime.handle();
+    let asked = std::thread::spawn(move || {
+        let all = handle.ask_all((0..60).map(|id| Message::Long(id, 5000))).wait();
+        let again = handle.ask_all((0..60).map(|id| Message::Long(id, 6000))).wait();
+        all.into_iter().chain(again).all(|answer| answer == Ok(0))
+    });
+    let mut records = 0;
+    while records < 120 {
+        let batch = next(&mut receiver, &woken);
+        records += batch.records.len();
+        receiver.acknowledge(batch.epoch);
+    }
+    while !asked.is_finished() {
+        let _ = woken.recv_timeout(Duration::from_millis(1));
+        if let Some(batch) = receiver.try_next(1 << 20) {
+            receiver.acknowledge(batch.epoch);
+        }
+    }
+    assert!(asked.join().expect("nobody panics"), "all are answered");
 }
 
 #[test]

@@ -160,6 +160,11 @@ impl Durability {
         self.words[shard.index()].handed.store(closed.0, Ordering::SeqCst);
     }
 
+    /// Up to which epoch the shard has handed over what it committed.
+    pub fn handed_by(&self, shard: ShardIndex) -> Epoch {
+        Epoch(self.words[shard.index()].handed.load(Ordering::SeqCst))
+    }
+
     /// Finds out up to which epoch everything was handed over. What is handed over is to be looked
     /// at afterwards.
     ///
@@ -262,6 +267,7 @@ mod tests {
             assert_eq!(durability.handed(&epochs), Epoch(0), "A has committed in it, perhaps");
             durability.hand(A, first);
             assert_eq!(durability.handed(&epochs), first, "B is idle");
+            assert_eq!((durability.handed_by(A), durability.handed_by(B)), (first, Epoch(0)));
             assert_eq!(durability.on_disk(&epochs), Epoch(0));
             durability.close(A, first);
             assert_eq!(durability.on_disk(&epochs), first);
