@@ -10,11 +10,11 @@ use crate::store::slot::{NO_SLOT, Slot, SlotIndex};
 const CHUNK_BITS: u32 = 9;
 pub(super) const CHUNK_SLOTS: usize = 1 << CHUNK_BITS;
 
-type Chunk<I, S> = Box<[Slot<I, S>; CHUNK_SLOTS]>;
+type SlotChunk<I, S> = Box<[Slot<I, S>; CHUNK_SLOTS]>;
 
 /// All slots, with objects or not.
 pub(crate) struct Slots<I, S> {
-    chunks: Vec<Chunk<I, S>>,
+    chunks: Vec<SlotChunk<I, S>>,
     /// How many of them are used, or were. Those behind are empty.
     len: usize,
 }
@@ -112,7 +112,7 @@ impl<I: ObjectId, S> Slots<I, S> {
 }
 
 /// Empty slots. Each has an id, but is not live.
-fn chunk<I: ObjectId, S>(id: I) -> Chunk<I, S> {
+fn chunk<I: ObjectId, S>(id: I) -> SlotChunk<I, S> {
     let empty = || {
         let mut slot = Slot::empty(id, Ownership::default());
         slot.let_go();
