@@ -8,6 +8,7 @@
 //! Invariant: an entry that exists is in the index, and in the list of its collection at least
 //! once. A list may have slots beside that are free by now, or somebody else's.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use ahash::RandomState;
@@ -157,8 +158,8 @@ impl<I: ObjectId> Unordered<I> {
             for part in part(partition, &collection, slots) {
                 let with_id = |slot: SlotIndex| (partition.slot(slot).id, slot);
                 let mut sorted = Vec::from_iter(part.into_iter().map(with_id));
-                sorted.sort_unstable();
-                sorted.dedup();
+                sorted.sort_unstable_by(by_id);
+                sorted.dedup_by_key(|(_, slot)| *slot);
                 sorted.into_iter().for_each(|(id, slot)| tree.push_last(id, slot));
             }
             assert_eq!(tree.len(), len, "order-agrees: each entry of {collection:?} was put into a list");
@@ -166,6 +167,19 @@ impl<I: ObjectId> Unordered<I> {
                 partition.orders.insert_all(collection, tree);
             }
         }
+    }
+}
+
+/// The order of entries that are each in a slot of its own. (By `cmp` of the ids, sorting took 164
+/// instructions an entry more.)
+#[inline]
+fn by_id<I: ObjectId>((id, slot): &(I, SlotIndex), (other, its): &(I, SlotIndex)) -> Ordering {
+    if id < other {
+        Ordering::Less
+    } else if slot == its {
+        Ordering::Equal
+    } else {
+        Ordering::Greater
     }
 }
 
