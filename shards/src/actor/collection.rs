@@ -13,6 +13,8 @@
 //! An entry has no owner of its own; its record in a log is as short as that of an object of
 //! owner 0.
 
+mod walk;
+
 use std::ops::{Bound, RangeBounds};
 
 use crate::actor::addressees::Target;
@@ -24,6 +26,9 @@ use crate::object::{Access, ObjectId, OwnerId, Ownership};
 use crate::store::order::{EntryPlace, IdBounds, OrderIndex, RangeEnd, begins_before, ends_behind, is_range};
 use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::store::tree::{Located, Range};
+
+use walk::EntryRange;
+pub use walk::{EntryMut, EntryWalk};
 
 /// Ranges that one run of a message may miss; those beyond are missed by the next.
 const MISSED_MAX: usize = 256;
@@ -320,9 +325,9 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     ) -> Result<Option<A::Id>, AccessError<A::Id>> {
         let mut walk = self.walk(ids);
         for _ in 0..most {
-            let Some(mut entry) = walk.next() else { return Ok(None) };
+            let Some(entry) = walk.next() else { return Ok(None) };
             if !keeps(entry.id(), entry.state()) {
-                entry.remove()?;
+                entry.collection.drop_located(entry.found)?;
             }
         }
         Ok(walk.next().map(|entry| entry.id()))
@@ -484,14 +489,24 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     #[inline]
     fn remove_located(&mut self, found: Located) -> Result<Option<A::State>, AccessError<A::Id>> {
         let before = self.writable(found.slot)?.state.take();
-        if let Some(order) = self.order
-            && before.is_some()
-        {
-            let run = &mut *self.objects.run;
-            run.commit_work.add(CommitWork::CHANGES);
-            run.partition.place_removed(order, found);
+        if before.is_some() {
+            self.place_removed(found);
         }
         Ok(before)
+    }
+
+    /// The same of an entry whose state nobody wants: that is the before-image, and is not copied.
+    fn drop_located(&mut self, found: Located) -> Result<(), AccessError<A::Id>> {
+        self.keep_image(found.slot, Option::take)?.state = None;
+        self.place_removed(found);
+        Ok(())
+    }
+
+    #[inline]
+    fn place_removed(&mut self, found: Located) {
+        let run = &mut *self.objects.run;
+        run.commit_work.add(CommitWork::CHANGES);
+        run.partition.place_removed(self.order.expect("an entry that was found is in an order"), found);
     }
 
     fn remove_at(&mut self, slot: SlotIndex) -> Result<Option<A::State>, AccessError<A::Id>> {
@@ -551,6 +566,16 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
     /// An entry's slot, once the message may write it and its before-image is kept.
     #[inline]
     fn writable(&mut self, index: SlotIndex) -> Result<&mut ObjectSlot<A>, AccessError<A::Id>> {
+        self.keep_image(index, |state| state.clone())
+    }
+
+    /// The same, with a before-image that is made in this way, if there is none.
+    #[inline]
+    fn keep_image(
+        &mut self,
+        index: SlotIndex,
+        image_of: impl FnOnce(&mut Option<A::State>) -> Option<A::State>,
+    ) -> Result<&mut ObjectSlot<A>, AccessError<A::Id>> {
         self.own()?;
         let slot = self.slot(index);
         debug_assert_eq!(slot.id.collection(), Some(self.id), "one-lock-a-collection: the header is had");
@@ -558,137 +583,13 @@ impl<'c, 'a, A: Actor> Collection<'c, 'a, A> {
             self.check_room()?;
             let run = &mut *self.objects.run;
             let slot = run.partition.slot_mut(index);
-            let before = BeforeImage { slot: index, ownership: slot.ownership(), state: slot.state.clone() };
-            slot.set_image(run.before.len());
             if slot.needs_commit(&run.epoch_state) {
                 run.commit_work.add(CommitWork::CHANGES);
             }
-            run.before.push(before);
+            let state = image_of(&mut slot.state);
+            slot.set_image(run.before.len());
+            run.before.push(BeforeImage { slot: index, ownership: slot.ownership(), state });
         }
         Ok(self.objects.run.partition.slot_mut(index))
-    }
-}
-
-/// A walk through a range of a collection: see [`Collection::walk`].
-pub struct EntryWalk<'w, 'c, 'a, A: Actor> {
-    collection: &'w mut Collection<'c, 'a, A>,
-    asked: IdBounds<A::Id>,
-    /// What is left of the range.
-    left: IdBounds<A::Id>,
-}
-
-/// A range of a collection: see [`Collection::range`].
-struct EntryRange<'r, 'c, 'a, A: Actor> {
-    collection: &'r Collection<'c, 'a, A>,
-    /// What is left of it, if the collection is at home here.
-    here: Range<'r, A::Id>,
-    asked: IdBounds<A::Id>,
-    /// What is left of it, if it is not.
-    left: IdBounds<A::Id>,
-}
-
-impl<'r, A: Actor> EntryRange<'r, '_, '_, A> {
-    fn state(&self, slot: SlotIndex) -> Option<(A::Id, &'r A::State)> {
-        let slot = self.collection.slot(slot);
-        Some((slot.id, slot.state.as_ref()?))
-    }
-}
-
-impl<'r, A: Actor> Iterator for EntryRange<'r, '_, '_, A> {
-    type Item = (A::Id, &'r A::State);
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let next = match self.collection.standing {
-            Standing::Home => self.here.next(),
-            Standing::Guest(_) => self
-                .collection
-                .step(&self.asked, &mut self.left, RangeEnd::Front)
-                .map(|(_, found)| found.slot),
-        };
-        self.state(next?)
-    }
-}
-
-impl<A: Actor> DoubleEndedIterator for EntryRange<'_, '_, '_, A> {
-    #[inline]
-    fn next_back(&mut self) -> Option<Self::Item> {
-        let next = match self.collection.standing {
-            Standing::Home => self.here.next_back(),
-            Standing::Guest(_) => {
-                self.collection.step(&self.asked, &mut self.left, RangeEnd::Back).map(|(_, found)| found.slot)
-            }
-        };
-        self.state(next?)
-    }
-}
-
-impl<'c, 'a, A: Actor> EntryWalk<'_, 'c, 'a, A> {
-    /// The next entry of the range.
-    // No iterator: an entry is given back before the next is looked for.
-    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend what it walks")]
-    pub fn next(&mut self) -> Option<EntryMut<'_, 'c, 'a, A>> {
-        let (id, found) = self.collection.step(&self.asked, &mut self.left, RangeEnd::Front)?;
-        Some(EntryMut { id, found, collection: self.collection })
-    }
-
-    /// The last entry of what is left of the range.
-    pub fn next_back(&mut self) -> Option<EntryMut<'_, 'c, 'a, A>> {
-        let (id, found) = self.collection.step(&self.asked, &mut self.left, RangeEnd::Back)?;
-        Some(EntryMut { id, found, collection: self.collection })
-    }
-}
-
-/// An entry that a walk has come to.
-pub struct EntryMut<'e, 'c, 'a, A: Actor> {
-    collection: &'e mut Collection<'c, 'a, A>,
-    id: A::Id,
-    found: Located,
-}
-
-impl<'e, A: Actor> EntryMut<'e, '_, '_, A> {
-    /// Its id.
-    pub fn id(&self) -> A::Id {
-        self.id
-    }
-
-    /// Its state.
-    ///
-    /// # Panics
-    /// If [`EntryMut::remove`] removed it.
-    pub fn state(&self) -> &A::State {
-        self.collection.slot(self.found.slot).state.as_ref().expect("an entry that was removed has no state")
-    }
-
-    /// Its state, to change it.
-    ///
-    /// # Errors
-    /// As [`Collection::get_mut`].
-    ///
-    /// # Panics
-    /// As [`EntryMut::state`].
-    pub fn state_mut(&mut self) -> Result<&mut A::State, AccessError<A::Id>> {
-        let slot = self.collection.writable(self.found.slot)?;
-        Ok(slot.state.as_mut().expect("an entry that was removed has no state"))
-    }
-
-    /// Removes it and returns its state; `None` if it was removed before.
-    ///
-    /// # Errors
-    /// As [`Collection::get_mut`].
-    pub fn remove(&mut self) -> Result<Option<A::State>, AccessError<A::Id>> {
-        self.collection.remove_located(self.found)
-    }
-
-    /// Its state, to change it, for as long as the walk waits.
-    ///
-    /// # Errors
-    /// As [`Collection::get_mut`].
-    ///
-    /// # Panics
-    /// As [`EntryMut::state`].
-    pub fn into_mut(self) -> Result<&'e mut A::State, AccessError<A::Id>> {
-        let slot = self.collection.writable(self.found.slot)?;
-        Ok(slot.state.as_mut().expect("an entry that was removed has no state"))
     }
 }

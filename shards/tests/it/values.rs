@@ -1,6 +1,7 @@
 //! Blobs, and entries that have a second order: whatever is done to them, they are as plain vectors
 //! and maps are, after failures and crashes as well.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -38,7 +39,7 @@ enum State {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct File;
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Part(Vec<u8>);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Tenant;
@@ -49,6 +50,18 @@ struct Session {
     /// It has no end if this is 0.
     ends: u64,
     used: u64,
+}
+
+thread_local! {
+    /// How many parts were copied.
+    static PARTS_COPIED: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Clone for Part {
+    fn clone(&self) -> Self {
+        PARTS_COPIED.set(PARTS_COPIED.get() + 1);
+        Part(self.0.clone())
+    }
 }
 
 macro_rules! kinds {
@@ -427,6 +440,28 @@ fn reading_a_blob_ends_where_it_ends() {
         assert_eq!(bench.get(Id::Part((1, 0))).is_some(), count > 0);
         bench.ask(Message::Truncate(1, 0)).expect("it is emptied");
         assert_eq!(bench.get(Id::Part((1, 0))), None);
+    }
+}
+
+/// However large a blob is, a message copies the part that it changes, and none that it reads,
+/// appends, or takes away.
+#[test]
+fn a_blob_is_never_copied_whole() {
+    let mut bench = Bench::<Host>::shards(1).with_log();
+    let whole = vec![7; 100 * PART_BYTES as usize];
+    for (message, copied) in [
+        (Message::Append(0, whole), 0),
+        (Message::Append(0, vec![8]), 0),
+        (Message::Append(0, vec![9]), 1),
+        (Message::Copy(0, 1, 100 * PART_BYTES), 0),
+        (Message::Truncate(0, 100 * PART_BYTES + 1), 1),
+        (Message::Truncate(0, 100 * PART_BYTES), 0),
+        (Message::Truncate(0, 50 * PART_BYTES + 3), 1),
+        (Message::Truncate(0, 0), 0),
+    ] {
+        let before = PARTS_COPIED.replace(0);
+        assert!(bench.ask(message.clone()).is_ok(), "{message:?}");
+        assert_eq!(PARTS_COPIED.get(), copied, "{before} before {message:?}");
     }
 }
 
