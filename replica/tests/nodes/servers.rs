@@ -97,7 +97,9 @@ impl Servers {
     pub fn start_with(test: &str, count: usize, syncs: &str) -> Option<Servers> {
         let program = program(test)?;
         let directory = tempfile::tempdir().expect("a place");
-        let (ports, routes) = (free_ports(count), free_ports(count));
+        // All at once: a port is free again for a second call.
+        let mut ports = free_ports(2 * count);
+        let routes = ports.split_off(count);
         let all: Vec<_> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
         for (at, (port, route)) in ports.iter().zip(&routes).enumerate() {
             let store = directory.path().join(format!("store-{at}"));
