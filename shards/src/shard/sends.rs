@@ -66,9 +66,10 @@ impl PendingSends {
     /// A send of this shard's was delivered in `epoch`. It is kept if a checkpoint sees it pending.
     pub(crate) fn delivered(&mut self, send_id: SendId, epoch: Epoch, epoch_state: &EpochState) {
         let Some(send) = self.pending.get_mut(&send_id) else { return };
-        if send.delivered_in.is_some() {
-            // Cancelled before, and on its way then. A checkpoint that did not see it pending must
-            // not see it now.
+        if let Some(before) = send.delivered_in {
+            // Two have cancelled it, or it was on its way when it was cancelled. It is over from the
+            // first epoch on, and this shard may hear of that one last.
+            send.delivered_in = Some(before.min(epoch));
             return;
         }
         if epoch_state.checkpoint_sees_before(epoch) && send.told_in < epoch_state.checkpoint {
@@ -170,5 +171,19 @@ mod tests {
         // Or it was on its way when it was cancelled, and has run.
         sends.delivered(SendId(7), epochs.epoch(), &epochs.state());
         assert!(!sends.pending[&SendId(7)].is_seen_by(second));
+    }
+    /// Another shard had cancelled it in an earlier epoch, and this one heard of that last: it was
+    /// pending in a checkpoint that came after the first. (Found by seed 14000044195.)
+    #[test]
+    fn what_is_cancelled_twice_was_cancelled_first_whoever_is_heard_first() {
+        let epochs = Epochs::new();
+        let mut sends = PendingSends::new(2);
+        sends.add(SendId(7), PendingSend::new(Epoch(1), OwnerId(0), Some(Time(9)), Box::new([1])));
+        let before = epochs.epoch();
+        let checkpoint = epochs.begin_checkpoint();
+        sends.cancelled(SendId(7), Time(9), epochs.epoch(), &epochs.state());
+        assert!(sends.pending[&SendId(7)].is_seen_by(checkpoint));
+        sends.cancelled(SendId(7), Time(9), before, &epochs.state());
+        assert!(!sends.pending[&SendId(7)].is_seen_by(checkpoint));
     }
 }
