@@ -20,9 +20,10 @@ pub(crate) struct Carried<A: Actor> {
     /// The epoch at home when the transaction was passed on from there.
     pub(crate) passed_in: Epoch,
     pub(crate) ownership: Ownership,
-    /// Where it is at home, once it was found there, or [`NO_SLOT`].
+    /// Where it is at home, once it was found there, or [`NO_SLOT`](crate::store::slot::NO_SLOT).
     pub(crate) slot: SlotIndex,
-    /// Where in [`Transaction::records`] its record is; empty if it needs none.
+    /// Where in [`Transaction::records`](super::Transaction::records) its record is; empty if it
+    /// needs none.
     pub(crate) record: Range<u32>,
     pub(crate) home: ShardIndex,
     pub(crate) access: Access,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use freehold::{AccessError, Objects, Receive, To};
-use freehold_shard::log::{Batch, Bounds, Tail};
+use freehold_shard::log::{Bounds, LogBatch, Tail};
 use freehold_shard::recovery::{Home, LogReader, Replay, Survey};
 use freehold_shard::{Codec, Durability, Effects, Epoch, Mvcc, NoPrefetch, PlacementKey, Router, Shard};
 use serde::{Deserialize, Serialize};
@@ -279,7 +279,7 @@ fn logged(messages: impl Iterator<Item = Message>) -> Vec<u8> {
 
 /// Reads a log twice, as recovery does: once for its epochs, once for its objects.
 fn recovered(bytes: &[u8]) -> Home<Market> {
-    let read = |each: &mut dyn FnMut(Batch<'_>)| {
+    let read = |each: &mut dyn FnMut(LogBatch<'_>)| {
         let first = log::<Market>(0, Codec::new(), &Arc::new(Durability::new(1, Epoch(0)))).first;
         let mut reader = LogReader::new(first, Bounds::of_segments(SEGMENT_BYTES), Tail::default());
         reader.read(bytes, each).expect("it was just written");
