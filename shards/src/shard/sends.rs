@@ -67,8 +67,8 @@ impl PendingSends {
     pub(crate) fn delivered(&mut self, send_id: SendId, epoch: Epoch, epoch_state: &EpochState) {
         let Some(send) = self.pending.get_mut(&send_id) else { return };
         if let Some(before) = send.delivered_in {
-            // Two have cancelled it, or it was on its way when it was cancelled. It is over from the
-            // first epoch on, and this shard may hear of that one last.
+            // Two have cancelled it, or it was on its way when it was cancelled. It is over from
+            // the first epoch on, and this shard may hear of that one last.
             send.delivered_in = Some(before.min(epoch));
             return;
         }
