@@ -407,8 +407,14 @@ fn a_type_has_a_name_of_its_own() {
 
 #[test]
 fn a_skip_can_be_forbidden() {
-    for (value, is_forbidden) in [(None, false), (Some(""), false), (Some("0"), false), (Some("1"), true)] {
-        assert_eq!(crate::support::skip::is_forbidden(value), is_forbidden, "{value:?}");
+    use crate::support::skip;
+
+    for (value, is_forbidden) in [("", false), ("0", false), ("1", true)] {
+        assert_eq!(skip::is_forbidden(value), is_forbidden, "{value:?}");
+    }
+    let why = "there is no `promtool` (of the package prometheus)";
+    for (names, is_required) in [("", false), ("python3 nats-server", false), ("python3 promtool", true)] {
+        assert_eq!(skip::is_required(names, why), is_required, "{names}");
     }
 }
 
