@@ -43,8 +43,8 @@ const TRIES_PER_WAKE: u64 = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The two ends of the way that a runtime's epochs leave by. At most `bytes_max` bytes, and a batch
-/// more for each shard, wait in between; and what completes an epoch, while none is complete. `wake`
-/// is called, from any thread, when the receiver may have something new: it must not block.
+/// more for each shard, wait in between; and what completes an epoch, while none is complete.
+/// `wake` is called, from any thread, when the receiver may have something new. It must not block.
 ///
 /// What comes out is received by a thread of its own, before the runtime is opened: a start after a
 /// crash may wait for what it acknowledges.
