@@ -109,6 +109,15 @@ fn follow(from: &LocalLog, to: &mut LocalLog) -> usize {
     epochs
 }
 
+/// The log of a runtime that has worked and stopped, and what its objects were.
+fn worked(directory: &Path) -> (BTreeMap<u64, Option<String>>, LocalLog) {
+    let runtime = open(1, directory);
+    work(&runtime, 0);
+    let expected = objects(&runtime);
+    runtime.shutdown();
+    (expected, LocalLog::open(directory).expect("it opens"))
+}
+
 /// All bytes of a directory.
 fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let files =
@@ -207,11 +216,7 @@ fn what_is_refused_changes_nothing() {
 fn an_append_that_a_crash_cut_off_is_nothing_and_can_be_done_again() {
     let _watchdog = Watchdog::new("an_append_that_a_crash_cut_off");
     let [from, to, crashed] = [(); 3].map(|()| tempfile::tempdir().expect("there is room"));
-    let runtime = open(1, from.path());
-    work(&runtime, 0);
-    let expected = objects(&runtime);
-    runtime.shutdown();
-    let source = LocalLog::open(from.path()).expect("it opens");
+    let (expected, source) = worked(from.path());
     let mut copy = LocalLog::open(to.path()).expect("it opens");
     assert!(follow(&source, &mut copy) > 1);
     // It still runs. Of the last epoch the last batch is torn.
@@ -240,11 +245,7 @@ fn an_append_that_a_crash_cut_off_is_nothing_and_can_be_done_again() {
 fn a_copy_that_is_opened_again_and_again_does_not_fill_the_disk() {
     let _watchdog = Watchdog::new("a_copy_that_is_opened_again");
     let [from, to, crashed] = [(); 3].map(|()| tempfile::tempdir().expect("there is room"));
-    let runtime = open(1, from.path());
-    work(&runtime, 0);
-    let expected = objects(&runtime);
-    runtime.shutdown();
-    let source = LocalLog::open(from.path()).expect("it opens");
+    let (expected, source) = worked(from.path());
     let config = |directory: &Path| LogConfig { segment_bytes: 1 << 20, ..LogConfig::at(directory) };
     let (mut openings, mut by_crash) = (0, 0);
     let mut place = to.path();
