@@ -345,6 +345,43 @@ fn an_epoch_that_is_longer_than_the_way_leaves() {
     assert!(asked.join().expect("nobody panics"), "all are answered");
 }
 
+// What has left the writers and not the way is bounded, too: at twice as many bytes as may wait no
+// shard takes a message from outside, and room wakes them.
+#[test]
+fn at_twice_what_may_wait_no_shard_takes_messages_until_there_is_room() {
+    let _watchdog = Watchdog::new("at_twice_what_may_wait_no_shard_takes_messages_until_there_is_room");
+    let here = tempfile::tempdir().expect("a place");
+    let (sender, mut receiver, woken) = way(10_000);
+    let runtime = open(2, replicated(here.path(), sender));
+    let handle = runtime.handle();
+    // One batch, so it fits whatever waits.
+    let long = handle.ask(Message::Long(0, 30_000));
+    until(|| receiver.backlog() >= 20_000);
+    until(|| runtime.stats().shards.iter().all(|shard| shard.in_log_write_for.is_none()));
+    // Ids of both shards.
+    let held: Vec<_> = (0..16).map(|id| handle.ask(Message::Put(id, 1))).collect();
+    // Each task has a round of its shard to itself, and the messages were there before.
+    for _ in 0..20 {
+        assert!(runtime.on_each_shard(|_| async {}).wait().iter().all(Result::is_ok));
+    }
+    assert_eq!(runtime.stats().handled(), 1, "both shards hold messages back");
+    let batch = next(&mut receiver, &woken);
+    assert_eq!((batch.records.len(), receiver.backlog()), (1, 0));
+    // Nothing wakes them but that there is room: no answer was acknowledged.
+    until(|| runtime.stats().handled() == 17);
+    receiver.acknowledge(batch.epoch);
+    let answered = std::thread::spawn(move || {
+        held.into_iter().chain([long]).map(|asked| asked.wait()).collect::<Vec<_>>()
+    });
+    while !answered.is_finished() {
+        if let Some(batch) = receiver.try_next(1 << 20) {
+            receiver.acknowledge(batch.epoch);
+        }
+        let _ = woken.recv_timeout(Duration::from_millis(1));
+    }
+    assert!(answered.join().expect("nobody panics").iter().all(Result::is_ok));
+}
+
 #[test]
 fn a_way_is_of_one_runtime_and_replicated_answers_need_one() {
     let here = tempfile::tempdir().expect("a place");
