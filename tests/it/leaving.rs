@@ -367,7 +367,7 @@ fn at_twice_what_may_wait_no_shard_takes_messages_until_there_is_room() {
     assert_eq!(runtime.stats().handled(), 1, "both shards hold messages back");
     let batch = next(&mut receiver, &woken);
     assert_eq!((batch.records.len(), receiver.backlog()), (1, 0));
-    // Nothing wakes them but that there is room: no answer was acknowledged.
+    // There is room, and that is enough: nothing was acknowledged.
     until(|| runtime.stats().handled() == 17);
     receiver.acknowledge(batch.epoch);
     let answered = std::thread::spawn(move || {
