@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo bench --bench cross_shard                everything
-//! cargo bench --bench cross_shard -- alone       one part: shares, popular or alone
+//! cargo bench --bench cross_shard -- alone       one part: near, shares, popular or alone
 //! ```
 //! Transfers between two accounts, made by a task on each of two shards, with 1, 16 and 256
 //! transactions in flight in each shard. In every round each contender makes transfers of the same
@@ -11,6 +11,8 @@
 //! another one; *mutex pairs* has each account behind a mutex, no ids and no messages: what two
 //! cores with shared memory can do.
 //!
+//! - *Near*: no transfer goes across shards; two accounts of one shard by `Local::ask_now`, and by
+//!   `Local::ask`, whose answer is awaited.
 //! - *Shares*: 0 to 100 % of the transfers go across shards; accounts all alike, and by Zipf's law.
 //!   Some shares are measured also while a snapshot is open. It is renewed all the time, since only
 //!   an account's first write after it was opened keeps what the account was: the more often, the
@@ -36,7 +38,7 @@ use std::time::{Duration, Instant};
 use comfy_table::Table;
 use freehold::{Config, Idle, ShardIndex};
 use hdrhistogram::Histogram;
-use workload::course::{Asking, Course, Failure, Lap};
+use workload::course::{Asking, Course, Failure, Lap, Near};
 use workload::renewal::Renewed;
 use workload::report::{Conditions, Quantiles, Spread, brief, table, times};
 use workload::transfers::{Expected, Mix, Mutexes, Popularity, Script};
@@ -59,6 +61,7 @@ const ALONE_MAX_NS: u64 = 1_500;
 const CPU_MAX_NS: f64 = 90.0;
 const CPU_CLAIMED_NS: f64 = 1_960.0;
 const HOT_SHARE_MIN: f64 = 1.0 / 3.0;
+const AWAITED_MAX: f64 = 1.3;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -74,6 +77,9 @@ fn main() {
         size.accounts,
         size.rounds
     );
+    if wanted("near") {
+        near(size);
+    }
     if wanted("shares") {
         shares(size, "all accounts alike", Popularity::Uniform);
         shares(size, "accounts by Zipf's law, 0.99", ZIPF);
@@ -133,6 +139,8 @@ impl Contender {
 enum Means {
     /// Freehold, with so many transactions in flight in each shard.
     Chain { in_flight: usize },
+    /// Freehold, by `Local::ask`, one after another.
+    Awaited,
     /// Ordered mutex pairs.
     Mutexes,
 }
@@ -148,6 +156,7 @@ impl Means {
     fn name(self) -> String {
         match self {
             Means::Chain { in_flight } => format!("{in_flight} in flight"),
+            Means::Awaited => "Local::ask".into(),
             Means::Mutexes => "mutex pairs".into(),
         }
     }
@@ -156,7 +165,7 @@ impl Means {
     fn transfers(self, size: Size) -> u64 {
         match self {
             Means::Chain { in_flight: 1 } => size.transfers / 4,
-            Means::Chain { .. } | Means::Mutexes => size.transfers,
+            Means::Chain { .. } | Means::Awaited | Means::Mutexes => size.transfers,
         }
     }
 }
@@ -209,10 +218,15 @@ impl Bench {
     fn lap(&mut self, contender: Contender, script: &Arc<Script>) -> (Lap, Renewed) {
         let transfers = contender.means.transfers(self.size);
         match contender.means {
+            Means::Awaited => {
+                let (near, timed) = (Near::Awaited, 16);
+                let asking = Asking { transfers, near, in_flight: 1, timed, only: None, audit: None };
+                (done(self.course.lap(script, asking)), Renewed::default())
+            }
             Means::Chain { in_flight } => {
                 // One of 16 of all transfers, so that the clocks cost the same whatever the share.
                 let timed = if script.has_cross() { (16.0 * contender.mix.cross).ceil() as u64 } else { 16 };
-                let asking = Asking { transfers, in_flight, timed, only: None, audit: None };
+                let asking = Asking { transfers, near: Near::Now, in_flight, timed, only: None, audit: None };
                 match contender.renewed_every {
                     None => (done(self.course.lap(script, asking)), Renewed::default()),
                     Some(every) => done(self.course.lap_with_snapshots(script, asking, every)),
@@ -310,6 +324,29 @@ fn table_of(what: [&str; 2]) -> Table {
 
 fn row(table: &mut Table, what: [String; 2], outcome: &Outcome, baseline: &Outcome) {
     table.add_row(what.into_iter().chain(outcome.cells(baseline)));
+}
+
+/// What two accounts of one shard cost, at once and awaited.
+fn near(size: Size) {
+    println!("transfers between accounts of one shard");
+    let mut bench = Bench::start(size, Config::default());
+    let mix = Mix { cross: 0.0, popularity: Popularity::Uniform };
+    let means = [Means::Mutexes, Means::Chain { in_flight: IN_FLIGHT_MAX }, Means::Awaited];
+    let contenders = means.map(|means| Contender::new(mix, means));
+    let outcomes = bench.contest(&contenders);
+    let mut table = table_of(["across", "means"]);
+    for (contender, outcome) in contenders.iter().zip(&outcomes) {
+        row(&mut table, ["none".into(), contender.name()], outcome, &outcomes[0]);
+    }
+    let times = outcomes[1].ratio_to(&outcomes[2]);
+    println!(
+        "{table}\nLocal::ask takes {:.2} times ask_now ({:.2} to {:.2}); aim {AWAITED_MAX}: {}\n",
+        times.median,
+        times.lowest,
+        times.highest,
+        verdict(times.median <= AWAITED_MAX)
+    );
+    bench.finish();
 }
 
 /// How the share of transfers across shards tells.
@@ -432,7 +469,8 @@ fn alone(size: Size) {
     print("ordered mutex pair, one thread", &lock_pairs);
     for shard in 0..SHARDS as u16 {
         let only = Some(ShardIndex(shard));
-        let asking = Asking { transfers: size.alone, in_flight: 1, timed: 1, only, audit: None };
+        let asking =
+            Asking { transfers: size.alone, near: Near::Now, in_flight: 1, timed: 1, only, audit: None };
         let lap = done(bench.course.lap(&script, asking));
         print(&format!("transaction asked on shard {shard}, spinning"), &lap.times);
         let median = lap.times.value_at_quantile(0.5);

@@ -39,7 +39,7 @@ use freehold::{Config, Ownership};
 use smallvec::SmallVec;
 use stores::{ConcurrentMap, LockedMap, OneClock, Ranges, Store, Version};
 use workload::SEED;
-use workload::course::{Asking, Course, Failure, Lap};
+use workload::course::{Asking, Course, Failure, Lap, Near};
 use workload::report::{Conditions, Spread, table};
 use workload::transfers::{Audit, Deal, Expected, Mix, Mutexes, Popularity, Receipt, Refused, Script};
 
@@ -152,7 +152,14 @@ impl Step {
             Means::Freehold | Means::Publishing => {
                 let is_owned = matches!(self.means, Means::Freehold);
                 let course = if is_owned { &mut courses.owned } else { &mut courses.shared };
-                let asking = Asking { transfers, in_flight: IN_FLIGHT, timed: u64::MAX, only: None, audit };
+                let asking = Asking {
+                    transfers,
+                    near: Near::Now,
+                    in_flight: IN_FLIGHT,
+                    timed: u64::MAX,
+                    only: None,
+                    audit,
+                };
                 let lap = done(course.lap(script, asking));
                 let aborts = lap.counted(|shard| shard.counters.aborted + shard.counters.reruns);
                 (lap, aborts)

@@ -2,7 +2,7 @@
 //! means on the same threads, one lap after another.
 //!
 //! In a lap every shard makes its transfers of a [`Script`]; all begin together. Transfers between
-//! accounts of the shard itself run at once (`Local::ask_now`), and if a transaction holds one of
+//! accounts of the shard itself run at once ([`Near`]), and if a transaction holds one of
 //! the accounts they are asked (`Local::ask`) as those between two shards are, of which a bounded
 //! number is in flight. The replies of those are read in the order asked. The task gives way to its
 //! shard, which also serves the transactions of others, after every [`GIVE_WAY`] transfers.
@@ -60,11 +60,22 @@ pub enum Failure {
     Undrained(String),
 }
 
+/// How a transfer is asked whose accounts are both of the shard that asks.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Near {
+    /// By `Local::ask_now`.
+    Now,
+    /// By `Local::ask`, whose answer is awaited before the next.
+    Awaited,
+}
+
 /// How transfers are asked.
 #[derive(Clone)]
 pub struct Asking {
     /// Transfers of each shard that makes any.
     pub transfers: u64,
+    /// Those between accounts of one shard.
+    pub near: Near,
     /// Transactions that a shard has in flight at most.
     pub in_flight: usize,
     /// Of so many transactions one is timed; of so many fast transfers, if there are no others.
@@ -415,7 +426,11 @@ async fn ask_all(
             let asked = is_timed.then(Instant::now);
             let known = audit.map(|audit| audit.begin(deal));
             if !deal.is_cross {
-                match local.ask_now(&order) {
+                let outcome = match asking.near {
+                    Near::Now => local.ask_now(&order),
+                    Near::Awaited => local.ask(order).await,
+                };
+                match outcome {
                     Err(AskError::Busy) => part.busy += 1,
                     outcome => {
                         ring.note(deal, known, &outcome);
