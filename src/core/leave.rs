@@ -23,7 +23,7 @@ pub(crate) struct ShardExit<A: Actor> {
     /// Where its log ends, if all of it is on disk.
     pub(crate) log_end: Option<(u64, Tail)>,
     /// Other shards may still put something into them. To be drained when all have left.
-    pub(crate) lanes: Option<Lanes<A>>,
+    pub(crate) lanes: Option<Lanes<Envelope<A>>>,
 }
 
 impl<A: Actor> Default for ShardExit<A> {

@@ -109,7 +109,7 @@ struct Core<A: Actor> {
     shard: Shard<A, Processor>,
     inbox: Inbox<A>,
     effects: Effects<A>,
-    lanes: Lanes<A>,
+    lanes: Lanes<Envelope<A>>,
     /// The batches in the shard, by their tags.
     batch_replies: Slab<BatchReply<A>>,
     /// An entry of the ingress that must wait for the next turn to keep its order.

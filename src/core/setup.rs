@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use freehold_shard::{Actor, Shard, ShardIndex};
+use freehold_shard::{Actor, Envelope, Shard, ShardIndex};
 
 use super::prefetch::Processor;
 use super::shared::Shared;
@@ -13,7 +13,7 @@ use crate::transport::lanes::Lanes;
 pub(crate) struct ShardSetup<A: Actor> {
     pub(crate) shard: ShardIndex,
     pub(crate) shared: Arc<Shared<A>>,
-    pub(crate) lanes: Lanes<A>,
+    pub(crate) lanes: Lanes<Envelope<A>>,
     pub(crate) table_seed: u64,
     /// What its log has, if it has one.
     pub(crate) restored: Option<Restored<A>>,

@@ -7,15 +7,14 @@
 use std::collections::VecDeque;
 use std::iter;
 
-use freehold_shard::{Actor, Envelope};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 /// One shard's ends of all lanes it has.
-pub(crate) struct Lanes<A: Actor> {
+pub(crate) struct Lanes<T> {
     /// By receiving shard; none to the shard itself.
-    to: Vec<Option<Producer<Envelope<A>>>>,
+    to: Vec<Option<Producer<T>>>,
     /// From each other shard.
-    from: Vec<Consumer<Envelope<A>>>,
+    from: Vec<Consumer<T>>,
     /// Where the next drain begins, so that no lane is always first.
     first: usize,
     pub(crate) sent: u64,
@@ -24,7 +23,7 @@ pub(crate) struct Lanes<A: Actor> {
     pub(crate) received: u64,
 }
 
-impl<A: Actor> Lanes<A> {
+impl<T> Lanes<T> {
     /// No lanes.
     pub(crate) fn none() -> Self {
         Lanes { to: Vec::new(), from: Vec::new(), first: 0, sent: 0, sent_to: Vec::new(), received: 0 }
@@ -32,7 +31,7 @@ impl<A: Actor> Lanes<A> {
 }
 
 /// The lanes of a runtime, each with room for `entries`: by shard, its own ends.
-pub(crate) fn lanes<A: Actor>(shards: usize, entries: usize) -> Vec<Lanes<A>> {
+pub(crate) fn lanes<T>(shards: usize, entries: usize) -> Vec<Lanes<T>> {
     let mut all: Vec<_> = (0..shards).map(|_| Lanes::none()).collect();
     for from in 0..shards {
         for to in 0..shards {
@@ -48,11 +47,11 @@ pub(crate) fn lanes<A: Actor>(shards: usize, entries: usize) -> Vec<Lanes<A>> {
     all
 }
 
-impl<A: Actor> Lanes<A> {
+impl<T> Lanes<T> {
     /// Moves what has come, and no more than `max` of each lane, into `inbox`. Returns how much
     /// that was.
     #[inline]
-    pub(crate) fn drain(&mut self, inbox: &mut Vec<Envelope<A>>, max: usize) -> usize {
+    pub(crate) fn drain(&mut self, inbox: &mut Vec<T>, max: usize) -> usize {
         let (before, lanes) = (inbox.len(), self.from.len());
         let (last, first) = self.from.split_at_mut(self.first);
         for part in [first, last] {
@@ -77,11 +76,7 @@ impl<A: Actor> Lanes<A> {
     /// Moves as much of the outboxes into the lanes as these take. Notes to which shards there was
     /// any, and returns how much is left.
     #[inline]
-    pub(crate) fn flush(
-        &mut self,
-        outboxes: &mut [VecDeque<Envelope<A>>],
-        flushed: &mut Vec<usize>,
-    ) -> usize {
+    pub(crate) fn flush(&mut self, outboxes: &mut [VecDeque<T>], flushed: &mut Vec<usize>) -> usize {
         let mut left = 0;
         for (to, outbox) in outboxes.iter_mut().enumerate() {
             if outbox.is_empty() {
@@ -111,20 +106,11 @@ impl<A: Actor> Lanes<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_actor::{Accounts, Message, tell};
-
-    fn coins(envelopes: impl IntoIterator<Item = Envelope<Accounts>>) -> Vec<u64> {
-        let coins = |envelope| match envelope {
-            Envelope::Message { message: Message::Add { coins, .. }, .. } => coins,
-            _ => unreachable!("only those were sent"),
-        };
-        envelopes.into_iter().map(coins).collect()
-    }
 
     #[test]
     fn what_a_lane_cannot_take_stays_in_order() {
-        let mut shards = lanes::<Accounts>(2, 16);
-        let mut outboxes = vec![VecDeque::new(), (0..40).map(tell).collect()];
+        let mut shards = lanes::<u64>(2, 16);
+        let mut outboxes = vec![VecDeque::new(), (0..40).collect()];
         let (mut flushed, mut inbox) = (Vec::new(), Vec::new());
         assert_eq!(shards[0].flush(&mut outboxes, &mut flushed), 24);
         assert_eq!(flushed, [1]);
@@ -135,7 +121,7 @@ mod tests {
         while shards[1].drain(&mut inbox, 100) > 0 {
             shards[0].flush(&mut outboxes, &mut flushed);
         }
-        assert_eq!(coins(inbox), (0..40).collect::<Vec<_>>());
+        assert_eq!(inbox, Vec::from_iter(0..40));
         assert_eq!((shards[0].sent, shards[1].received), (40, 40));
         assert_eq!(shards[0].sent_to, [0, 40]);
         assert!(shards[1].is_empty());
@@ -143,20 +129,18 @@ mod tests {
 
     #[test]
     fn every_pair_of_shards_has_a_lane_each_way() {
-        let mut shards = lanes::<Accounts>(3, 16);
+        let mut shards = lanes(3, 16);
         for (from, shard) in shards.iter_mut().enumerate() {
-            let mut outboxes: Vec<_> = (0..3)
-                .map(|to| if to == from { VecDeque::new() } else { [tell(from as u64)].into() })
-                .collect();
+            let mut outboxes: Vec<_> =
+                (0..3).map(|to| if to == from { VecDeque::new() } else { [from].into() }).collect();
             assert_eq!(shard.flush(&mut outboxes, &mut Vec::new()), 0);
             assert_eq!(shard.sent_to, (0..3).map(|to| u64::from(to != from)).collect::<Vec<_>>());
         }
         for (to, shard) in shards.iter_mut().enumerate() {
             let mut inbox = Vec::new();
             shard.drain(&mut inbox, 100);
-            let mut from = coins(inbox);
-            from.sort_unstable();
-            assert_eq!(from, (0..3).filter(|from| *from != to as u64).collect::<Vec<_>>());
+            inbox.sort_unstable();
+            assert_eq!(inbox, (0..3).filter(|from| *from != to).collect::<Vec<_>>());
         }
     }
 }

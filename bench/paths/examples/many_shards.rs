@@ -56,7 +56,7 @@ struct World {
     shards: Vec<Shard<Bank, NoPrefetch>>,
     inboxes: Vec<Inbox<Bank>>,
     effects: Vec<Effects<Bank>>,
-    lanes: Vec<Lanes<Bank>>,
+    lanes: Vec<Lanes<Envelope<Bank>>>,
     /// By shard.
     accounts: Vec<Vec<u64>>,
     draws: Draws,

@@ -24,6 +24,9 @@
 mod books;
 #[path = "../../../../benches/exchange/mod.rs"]
 mod exchange;
+#[allow(dead_code, unused_imports, reason = "the runtime uses all of it; this is no harness for its tests")]
+#[path = "../../../../src/transport/lanes.rs"]
+mod lanes;
 mod ledger;
 mod paths;
 mod twins;

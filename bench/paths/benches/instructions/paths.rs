@@ -15,6 +15,7 @@ use freehold_shard::{
 
 use crate::books;
 use crate::exchange::{Way, by_hand, typed};
+use crate::lanes::{Lanes, lanes};
 use crate::twins;
 use crate::workload::transfers::{Bank, OPENING, Order};
 use crate::workload::{Counter, Draws, Message, SEED, id_of};
@@ -28,6 +29,9 @@ const FEW_ACCOUNTS: usize = 1_000;
 const MANY_ACCOUNTS: usize = 100_000;
 /// Messages of a batch, and transactions under way together.
 pub const TOGETHER: u64 = 64;
+/// Room of a lane, and what is taken of one at a time: the runtime's defaults.
+const LANE: usize = 1 << 10;
+const TAKEN_MAX: usize = 2 << 10;
 /// Batches before anything is counted.
 pub const WARM_UP: u64 = 64;
 /// The log's segments: a few are filled.
@@ -46,7 +50,7 @@ pub struct Path {
 }
 
 /// All of them. What a record adds is the difference of two: see [`LOGGED`].
-pub const PATHS: [Path; 22] = [
+pub const PATHS: [Path; 25] = [
     Path { name: "ask_now", about: "a message to one object, at once", run: ask_now },
     Path {
         name: "ask_now_two_sites",
@@ -66,6 +70,21 @@ pub const PATHS: [Path; 22] = [
         name: "chain_of_two_64",
         about: "the same with 64 under way",
         run: |count| chain_of_two(Begin::Turn, FEW_ACCOUNTS, TOGETHER, count),
+    },
+    Path {
+        name: "message_in_lanes_64",
+        about: "a message to another shard, 64 in a lane",
+        run: message_in_lanes,
+    },
+    Path {
+        name: "chain_in_lanes",
+        about: "a transaction alone, carried by the runtime's lanes",
+        run: |count| chain_of_two(Begin::InLanes, FEW_ACCOUNTS, 1, count),
+    },
+    Path {
+        name: "chain_in_lanes_64",
+        about: "the same with 64 under way",
+        run: |count| chain_of_two(Begin::InLanes, FEW_ACCOUNTS, TOGETHER, count),
     },
     Path {
         name: "chain_staged_64",
@@ -198,6 +217,33 @@ fn turn(objects: u64, count: u64) {
     check_counters(&shard, batches.asked);
 }
 
+/// What one shard sends another goes through the runtime's lanes, 64 messages at a time.
+fn message_in_lanes(count: u64) {
+    let router = Router::new(PlacementKey(SEED), 2);
+    let mut shard = shard::<Counter>(1, router, &Arc::new(Mvcc::new(2)));
+    let (mut inbox, mut sent, mut effects) = (Inbox::new(), Effects::new(2), Effects::new(2));
+    let lives_there = |id: &u64| router.home(id) == ShardIndex(1);
+    let ids: Vec<u64> = (0..).map(id_of).filter(lives_there).take(FEW as usize).collect();
+    for &id in &ids {
+        let opened = shard.ask_now(NOW, SENDER, &Message::Open { id }, &mut effects);
+        opened.unwrap_or_else(|error| panic!("counter {id} is not opened: {error}"));
+    }
+    let (mut lanes, mut flushed) = (lanes(2, LANE), Vec::with_capacity(1));
+    let (mut draws, all) = (Draws::new(FEW, 0), WARM_UP * TOGETHER + count);
+    for _ in 0..all / TOGETHER {
+        for _ in 0..TOGETHER {
+            let message = Message::Add { id: ids[draws.next_object() as usize], amount: 1 };
+            let answer_to = ReturnAddress::Nobody;
+            sent.outboxes[1].push_back(Envelope::Message { message, sender: SENDER, answer_to });
+        }
+        assert_eq!(lanes[0].flush(&mut sent.outboxes, &mut flushed), 0, "a lane has room");
+        flushed.clear();
+        lanes[1].drain(&mut inbox.envelopes, TAKEN_MAX);
+        shard.turn(NOW, &mut inbox, &mut effects);
+    }
+    check_counters(&shard, all);
+}
+
 /// The log of a shard, as it begins.
 pub fn log<A: Actor>(index: u16, codec: Codec<A>, durability: &Arc<Durability>) -> LogStart<A> {
     LogStart {
@@ -306,6 +352,23 @@ impl Pair {
         answered + self.written_bytes.map_or(0, |_| self.write())
     }
 
+    /// The same, carried as the pumps of a runtime do it.
+    #[inline(never)]
+    fn settle_in_lanes(&mut self, lanes: &mut [Lanes<Envelope<Bank>>]) -> u64 {
+        let (mut answered, mut flushed) = (0, Vec::with_capacity(1));
+        while !self.inboxes[0].envelopes.is_empty() || lanes.iter().any(|lanes| !lanes.is_empty()) {
+            for at in [0, 1] {
+                let (inbox, effects) = (&mut self.inboxes[at], &mut self.effects[at]);
+                lanes[at].drain(&mut inbox.envelopes, TAKEN_MAX);
+                self.shards[at].turn(NOW, inbox, effects);
+                assert_eq!(lanes[at].flush(&mut effects.outboxes, &mut flushed), 0, "a lane has room");
+                flushed.clear();
+                answered += effects.answers.drain(..).filter(|(_, outcome)| outcome.is_ok()).count() as u64;
+            }
+        }
+        answered
+    }
+
     /// Writes the logs until there is nothing to be written. Says how many transfers were answered.
     fn write(&mut self) -> u64 {
         let (mut written_bytes, mut answered) = (0, 0);
@@ -335,6 +398,8 @@ impl Pair {
 enum Begin {
     /// A turn of its first account's shard: it was asked from outside.
     Turn,
+    /// As a turn, and the runtime's lanes carry it.
+    InLanes,
     /// A task of that shard.
     Task,
     /// As a turn, and the shards have logs. The logs are written when nothing else is to do.
@@ -362,10 +427,15 @@ fn two_objects(count: u64) {
 
 fn chain_of_two(begin: Begin, accounts: usize, together: u64, count: u64) {
     let mut pair = Pair::open(begin, accounts);
+    let mut lanes = lanes(2, LANE);
     let all = WARM_UP * TOGETHER + count;
     for first in (0..all).step_by(together as usize) {
         (first..first + together).for_each(|number| pair.send(begin, number));
-        assert_eq!(pair.settle(), together, "every transfer is answered");
+        let answered = match begin {
+            Begin::InLanes => pair.settle_in_lanes(&mut lanes),
+            _ => pair.settle(),
+        };
+        assert_eq!(answered, together, "every transfer is answered");
     }
     for (shard, expected) in pair.shards.iter().zip([-1, 1]) {
         assert_eq!(shard.transactions(), (0, 0), "nothing is left under way");
