@@ -154,19 +154,9 @@ impl Bank {
     }
 
     fn check_books(&self) {
-        let snapshot = self.runtime.handle().snapshot().wait().expect("it opens");
-        let add = |all: &mut Vec<Account>, _id, account: &Account| all.push(account.clone());
-        let join = |mut one: Vec<Account>, other| {
-            one.extend(other);
-            one
-        };
         let mut books = Books::new();
-        snapshot
-            .fold(Vec::new, add, join)
-            .wait()
-            .expect("it is read")
-            .iter()
-            .for_each(|account| books.add(account));
+        let accounts = Ledger::accounts(&self.runtime.handle()).expect("they are read");
+        accounts.values().for_each(|account| books.add(account));
         assert_eq!(books.balance(), Ok(i128::from(self.wallets.len() as u64 * DEPOSIT)));
     }
 

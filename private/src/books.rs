@@ -42,8 +42,8 @@ impl Books {
         Books { low: RistrettoPoint::identity(), high: RistrettoPoint::identity(), total: 0, unreadable: 0 }
     }
 
-    /// Adds an account: one element to read, and two for each pending credit. Collect the accounts
-    /// of a snapshot in its `fold` and add them elsewhere: a shard is not to be held up.
+    /// Adds an account: one element to read, and two for each pending credit. Add what
+    /// [`Ledger::accounts`](crate::Ledger::accounts) collects: a shard is not to be held up.
     pub fn add(&mut self, account: &Account) {
         let mut add = || -> Option<()> {
             let mut low = group::read(&account.available.c)?;

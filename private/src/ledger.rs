@@ -3,7 +3,9 @@
 //! Everything but a deposit comes through the gate: a [`Message`] that changes an account holds a
 //! [`Proven`], which only the verifier makes.
 
-use freehold::{AccessError, Actor, Addressees, Objects, Schema, Verifier};
+use std::collections::BTreeMap;
+
+use freehold::{AccessError, Actor, Addressees, Handle, Objects, Schema, SnapshotError, Verifier};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -129,6 +131,22 @@ impl Actor for Ledger {
 }
 
 impl Ledger {
+    /// All accounts as of one instant, by id: what [`Books`](crate::Books) are of. Each is copied on
+    /// its shard, between the shard's turns. Blocks the calling thread, which is no shard's.
+    ///
+    /// # Errors
+    /// The snapshot did not open, or it was revoked while it was read.
+    pub fn accounts(handle: &Handle<Ledger>) -> Result<BTreeMap<AccountId, Account>, SnapshotError> {
+        let add = |all: &mut BTreeMap<_, _>, id, account: &Account| {
+            all.insert(id, account.clone());
+        };
+        let join = |mut one: BTreeMap<_, _>, mut other| {
+            one.append(&mut other);
+            one
+        };
+        handle.snapshot().wait()?.fold(BTreeMap::new, add, join).wait()
+    }
+
     fn apply(proven: &Proven, objects: &mut Objects<'_, Self>) -> Result<Receipt, Refused> {
         let id = proven.account();
         let version = if proven.deed.opens {

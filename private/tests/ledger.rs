@@ -78,15 +78,7 @@ impl Bank {
 
     /// All accounts as of one instant.
     fn accounts(&self) -> BTreeMap<u64, Account> {
-        let snapshot = self.handle.snapshot().wait().expect("it opens");
-        let add = |all: &mut BTreeMap<u64, Account>, id, account: &Account| {
-            all.insert(id, account.clone());
-        };
-        let join = |mut one: BTreeMap<_, _>, other| {
-            one.extend(other);
-            one
-        };
-        snapshot.fold(BTreeMap::new, add, join).wait().expect("it is read")
+        Ledger::accounts(&self.handle).expect("they are read")
     }
 
     /// What the public books say.

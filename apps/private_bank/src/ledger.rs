@@ -1,14 +1,13 @@
 //! The ledger's process: a durable runtime, its gate, and a thread for each connection. It has no
 //! secret.
 
-use std::collections::BTreeMap;
 use std::io::{self, BufRead};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
 use freehold::{Config, Gate, GateConfig, Handle, LogConfig, Runtime, Shards};
-use freehold_private::{Account, Claim, Guard, Ledger, Message, PublicKey, Submission};
+use freehold_private::{Claim, Guard, Ledger, Message, PublicKey, Submission};
 
 use crate::socket::{ALL, CLAIM, DEPOSIT, DONE, REFUSED, SHOW, read, write};
 use crate::{Failed, terms, unhex};
@@ -90,16 +89,8 @@ fn answer(kind: u8, bytes: &[u8], client: &Client) -> Result<Vec<u8>, Failed> {
             Ok(Vec::new())
         }
         ALL => {
-            let add = |all: &mut BTreeMap<u64, Account>, id, account: &Account| {
-                all.insert(id, account.clone());
-            };
-            let join = |mut one: BTreeMap<_, _>, other| {
-                one.extend(other);
-                one
-            };
-            let all = handle.snapshot().wait()?.fold(BTreeMap::new, add, join).wait()?;
             let mut bytes = Vec::new();
-            for account in all.into_values().map(|account| account.to_bytes()) {
+            for account in Ledger::accounts(handle)?.into_values().map(|account| account.to_bytes()) {
                 bytes.extend((account.len() as u32).to_le_bytes());
                 bytes.extend(account);
             }

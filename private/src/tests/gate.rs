@@ -46,15 +46,7 @@ impl Bank {
     }
 
     fn accounts(&self) -> BTreeMap<u64, Account> {
-        let snapshot = self.runtime.handle().snapshot().wait().expect("it opens");
-        let add = |all: &mut BTreeMap<u64, Account>, id, account: &Account| {
-            all.insert(id, account.clone());
-        };
-        let join = |mut one: BTreeMap<_, _>, other| {
-            one.extend(other);
-            one
-        };
-        snapshot.fold(BTreeMap::new, add, join).wait().expect("it is read")
+        Ledger::accounts(&self.runtime.handle()).expect("they are read")
     }
 
     fn deposit(&self, wallet: &Wallet, amount: u64) {
