@@ -47,6 +47,9 @@
 //! out. `docs/ARCHITECTURE.md` names every folder.
 
 mod action;
+#[cfg(test)]
+extern crate self as freehold;
+
 mod api;
 mod config;
 mod core;

@@ -33,7 +33,7 @@ use mounts::{Mount, again, in_own_mounts, make_image, skip};
 use payments::{Books, Heard, Hearing, Message, Payments, config, pay, pay_on_shard};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
-use support::held::hold;
+use support::held::hold_up;
 use support::patience::Patience;
 use support::{Watchdog, hush, until};
 
@@ -602,15 +602,7 @@ fn a_shard_that_dies_answers_with_nothing_that_is_not_durable() {
         let handle = runtime.handle();
         assert_eq!(handle.ask(Step::Add(1)).wait(), Ok(1));
         // The shard is held, so that both are there in one turn.
-        let (hold, held) = hold();
-        let holds = runtime.on_each_shard(move |local| {
-            let hold = hold.clone();
-            async move {
-                assert_eq!(local.shard(), ShardIndex(0));
-                hold.here();
-            }
-        });
-        held.wait_for(1);
+        let held = hold_up(&runtime, ShardIndex(0));
         let answered = if is_batch {
             let batch = handle.ask_all([Step::Add(1), Step::Add(2)]);
             let kill = handle.ask_all([Step::Kill(3)]);
@@ -624,7 +616,6 @@ fn a_shard_that_dies_answers_with_nothing_that_is_not_durable() {
             assert_eq!(kill.wait(), Err(AskError::Unknown));
             vec![one.wait()]
         };
-        drop(holds.wait());
         let report = runtime.shutdown();
         let [death] = &report.deaths[..] else { panic!("{report}") };
         assert!(matches!(&death.cause, DeathCause::Panicked(message) if message == "dropped, on purpose"));

@@ -11,7 +11,7 @@ use freehold::{
     AccessError, Actor, Addressees, AskError, Config, Limits, Objects, ShardIndex, TellError, glommio,
 };
 use futures::FutureExt;
-use support::held::hold;
+use support::held::hold_up;
 use support::{Counter, Message, Tally, Watchdog, ids, start, until};
 
 /// Bounds so tight that anything fills them.
@@ -250,17 +250,8 @@ fn a_message_that_tells_more_than_fits_fails_whole() {
 
     // The receiver is held up, so that the lane of 16 and the outbox of 64 fill: the first that
     // does not fit fails, and it alone.
-    let (hold, held) = hold();
     until(|| ran.counted() == 128);
-    let holds = runtime.on_each_shard(move |local| {
-        let hold = hold.clone();
-        async move {
-            if local.shard() == ShardIndex(1) {
-                hold.here();
-            }
-        }
-    });
-    held.wait_for(1);
+    let held = hold_up(&runtime, ShardIndex(1));
     let counted = ran.clone();
     let (filled, is_filled) = mpsc::channel();
     let fill = runtime.on_each_shard(move |local| {
@@ -297,7 +288,6 @@ fn a_message_that_tells_more_than_fits_fails_whole() {
     // answered.
     assert_eq!(handle.ask(Message::Read { of: from }).wait(), read.map(|number| number + 64));
     drop(held);
-    assert_eq!(holds.wait(), [Ok(()), Ok(())]);
     assert_eq!(fill.wait(), [Ok(()), Ok(())]);
     let report = runtime.shutdown();
     assert!(report.drained && report.timers_unfinished == 64, "{report}");

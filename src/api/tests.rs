@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use freehold_shard::{AccessError, Actor, Addressees, AskError, Objects, Outcome};
+use freehold_shard::{AccessError, Actor, Addressees, AskError, Objects, Outcome, ShardIndex};
 use futures::{Stream, StreamExt};
 
 use super::handle::Handle;
 use crate::config::{Config, Shards};
-use crate::held::{Held, hold};
+use crate::held::hold_up;
 use crate::log::LogConfig;
 use crate::runtime::Runtime;
 use crate::test_actor::{Accounts, Message};
@@ -22,17 +22,6 @@ const SOON: Duration = Duration::from_millis(20);
 fn start(config: Config) -> Runtime<Accounts> {
     let config = Config { shards: Shards::Count(1), ingress_entries_max: INGRESS, ..config };
     Runtime::start(config).expect("it starts")
-}
-
-/// Keeps the shard from taking messages, until what is returned is dropped.
-fn hold_up(runtime: &Runtime<Accounts>) -> Held {
-    let (hold, held) = hold();
-    drop(runtime.on_each_shard(move |_| {
-        let hold = hold.clone();
-        async move { hold.here() }
-    }));
-    held.wait_for(1);
-    held
 }
 
 fn add(coins: u64) -> Message {
@@ -58,7 +47,7 @@ fn fill(handle: &Handle<Accounts>) -> Vec<crate::Ask<Accounts>> {
 fn a_message_that_finds_no_room_waits_and_runs_once() {
     let runtime = start(Config { asks_in_flight_max: 2 * INGRESS, ..Config::default() });
     let handle = runtime.handle();
-    let held_up = hold_up(&runtime);
+    let held_up = hold_up(&runtime, ShardIndex(0));
     let filling = fill(&handle);
     (0..4 * INGRESS).for_each(|_| drop(handle.ask_waiting(add(1000))));
     let mut waiting = handle.ask_waiting(add(100));
@@ -90,7 +79,7 @@ fn a_message_that_finds_no_room_waits_and_runs_once() {
 fn a_message_that_has_room_is_sent_at_once_whatever_becomes_of_its_future() {
     let runtime = start(Config::default());
     let handle = runtime.handle();
-    let held_up = hold_up(&runtime);
+    let held_up = hold_up(&runtime, ShardIndex(0));
     let sent = handle.ask_waiting(add(1));
     assert!(sent.is_sent());
     drop(sent);
@@ -102,7 +91,7 @@ fn a_message_that_has_room_is_sent_at_once_whatever_becomes_of_its_future() {
 fn a_deadline_says_that_a_sent_message_may_run() {
     let runtime = start(Config::default());
     let handle = runtime.handle();
-    let held_up = hold_up(&runtime);
+    let held_up = hold_up(&runtime, ShardIndex(0));
     let begin = Instant::now();
     assert_eq!(handle.ask(add(1)).wait_timeout(SOON), Err(AskError::TimedOut));
     assert_eq!(handle.ask_waiting(add(2)).wait_timeout(SOON), Err(AskError::TimedOut));
@@ -132,7 +121,7 @@ fn an_outcome_that_is_there_counts_though_the_deadline_has_passed() {
 fn a_message_waits_for_no_slot() {
     let runtime = start(Config { asks_in_flight_max: 1, ..Config::default() });
     let handle = runtime.handle();
-    let held_up = hold_up(&runtime);
+    let held_up = hold_up(&runtime, ShardIndex(0));
     let only = handle.ask(add(1));
     assert_eq!(handle.ask(add(1000)).wait(), Err(AskError::Overloaded));
     let second = handle.ask_waiting(add(2));
@@ -145,7 +134,7 @@ fn a_message_waits_for_no_slot() {
 fn a_message_that_waits_is_answered_when_the_runtime_stops() {
     let runtime = start(Config { drain_max: Duration::from_secs(20), ..Config::default() });
     let handle = runtime.handle();
-    let held_up = hold_up(&runtime);
+    let held_up = hold_up(&runtime, ShardIndex(0));
     let filling = fill(&handle);
     let waiting = handle.ask_waiting(add(1000));
     let waits = std::thread::spawn(move || waiting.wait());
@@ -185,7 +174,7 @@ fn a_task_on_the_shard_itself_may_wait_for_room() {
 fn thousands_of_tasks_wait_and_none_is_refused() {
     const TASKS: u64 = 5000;
     let runtime = start(Config::default());
-    let mut held_up = Some(hold_up(&runtime));
+    let mut held_up = Some(hold_up(&runtime, ShardIndex(0)));
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
     let tokio = tokio.expect("it starts");
     let handle = runtime.handle();
@@ -235,7 +224,7 @@ fn a_stream_takes_no_more_than_may_be_under_way() {
     let runtime = start(Config { batch_messages_max: 1, ..Config::default() });
     let handle = runtime.handle();
     let taken = std::cell::Cell::new(0);
-    let held_up = hold_up(&runtime);
+    let held_up = hold_up(&runtime, ShardIndex(0));
     let messages = deposits(1..1001).inspect(|_| taken.set(taken.get() + 1));
     // More than the ingress takes: the rest of the first batch waits for room.
     let mut outcomes = handle.ask_stream(100, messages);
@@ -277,7 +266,7 @@ fn messages_of_a_stream_do_not_overtake_each_other() {
     let handle = runtime.handle();
     let (send, receive) = futures::channel::mpsc::unbounded();
     let mut outcomes = handle.ask_stream(64, receive);
-    let held_up = hold_up(&runtime);
+    let held_up = hold_up(&runtime, ShardIndex(0));
     let tell = |coins: std::ops::Range<u64>| {
         coins.for_each(|coins| send.unbounded_send(add(coins)).expect("it is taken"));
     };
@@ -304,7 +293,7 @@ fn a_stream_sends_what_waited_for_room_while_outcomes_are_left() {
     let tell = |coins| send.unbounded_send(add(coins)).expect("it is taken");
     (0..3).for_each(|_| tell(1));
     assert_eq!(futures::executor::block_on(outcomes.next()), Some(Ok(1)));
-    let held_up = hold_up(&runtime);
+    let held_up = hold_up(&runtime, ShardIndex(0));
     let filling = fill(&handle);
     tell(100);
     assert_eq!(poll(&mut outcomes.next()), Poll::Ready(Some(Ok(2))), "and 100 coins wait for room");
@@ -354,16 +343,7 @@ fn outcomes_that_come_as_they_come_do_not_wait_for_a_shard_that_is_held_up() {
     let runtime = Runtime::<Accounts>::start(config).expect("it starts");
     let handle = runtime.handle();
     let [slow, free] = one_each(&handle);
-    let (hold, held) = hold();
-    drop(runtime.on_each_shard(move |local| {
-        let hold = hold.clone();
-        async move {
-            if local.shard().index() == 0 {
-                hold.here();
-            }
-        }
-    }));
-    held.wait_for(1);
+    let held = hold_up(&runtime, ShardIndex(0));
     let (send, receive) = futures::channel::mpsc::unbounded();
     let mut outcomes = handle.ask_stream(64, receive).as_they_come();
     for (account, coins) in [(slow, 1), (free, 2), (free, 3)] {

@@ -14,7 +14,7 @@ use super::config::{GateConfig, GateStartError, Workers};
 use super::{Gate, GateError, Verifier, flaw};
 use crate::config::{Config, Shards};
 use crate::error::ConfigError;
-use crate::held::{Held, hold};
+use crate::held::hold_up;
 use crate::route::Route;
 use crate::runtime::Runtime;
 use crate::stats::Stats;
@@ -309,21 +309,6 @@ fn a_suspect_that_is_forgotten_does_not_overtake_itself() {
     assert_eq!(bench.gate.stats().apart, 3);
 }
 
-/// Holds up the shard until what is returned is dropped.
-fn hold_up(bench: &Bench, shard: ShardIndex) -> Held {
-    let (hold, held) = hold();
-    drop(bench.runtime.on_each_shard(move |local| {
-        let hold = hold.clone();
-        async move {
-            if local.shard() == shard {
-                hold.here();
-            }
-        }
-    }));
-    held.wait_for(1);
-    held
-}
-
 /// A claim that verifies, and is refused by its objects, cost a verification each time, and nobody
 /// was suspected for it.
 #[test]
@@ -336,7 +321,7 @@ fn a_sender_whose_claims_are_refused_by_objects_is_verified_apart() {
     bench.go_on();
     assert_eq!(bench.begun(), [2, 3]);
     let mut good = vec![bench.ask(9, Kind::Good)];
-    let held = hold_up(&bench, ShardIndex(0));
+    let held = hold_up(&bench.runtime, ShardIndex(0));
     bench.go_on();
     assert_eq!(bench.begun(), [9]);
     // These wait together while the sender gets its strikes.
@@ -494,7 +479,7 @@ fn overtakes_itself() -> bool {
     let handle = bench.runtime.handle();
     let on = |shard| (100..).find(|id| handle.home(id) == ShardIndex(shard)).expect("there is one");
     let (slow, free) = (on(0), on(1));
-    let held = hold_up(&bench, ShardIndex(0));
+    let held = hold_up(&bench.runtime, ShardIndex(0));
     let to = |line, account| Claim { account, ..claim(line, Kind::Good) };
     bench.let_all_go();
     let mut first = bench.gate.ask(to(1, slow));

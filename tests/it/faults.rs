@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::support::held::hold;
+use crate::support::held::{hold, hold_up};
 use crate::support::skip::skip;
 use crate::support::{Counter, Message, Tally, Watchdog, hush, ids, start, until};
 use freehold::{
@@ -449,16 +449,7 @@ fn a_message_that_panics_when_dropped_ends_in_a_reported_death() {
         let [a, b] = ids(&handle, 1).concat()[..] else { panic!("two shards") };
         // Shard 1 is held, so that what is sent to it is there when it comes to the message that
         // kills it.
-        let (hold, held) = hold();
-        let holds = runtime.on_each_shard(move |local| {
-            let hold = hold.clone();
-            async move {
-                if local.shard() == ShardIndex(1) {
-                    hold.here();
-                }
-            }
-        });
-        held.wait_for(1);
+        let held = hold_up(&runtime, ShardIndex(1));
         let none = || handle.ask(Trap::None(b));
         let all = || handle.ask_all([Trap::None(a), Trap::None(b)]);
         let (asks_before, all_before) = ([none(), none()], all());
@@ -470,7 +461,6 @@ fn a_message_that_panics_when_dropped_ends_in_a_reported_death() {
         for outcome in outcomes {
             assert!(matches!(outcome, Ok(()) | Err(AskError::Unknown | AskError::Stopped)), "{outcome:?}");
         }
-        assert_eq!(holds.wait().len(), 2);
         until(|| handle.ask(Trap::None(a)).wait() == Err(AskError::Stopped));
         let report = runtime.shutdown();
         let cause = DeathCause::Panicked("dropped, on purpose".into());

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use crate::support::held::{Held, hold};
+use crate::support::held::hold_up;
 use crate::support::{Counter, Message, Watchdog, start, until};
 use freehold::{
-    AccessError, Actor, Addressees, Config, Idle, LogConfig, Objects, Runtime, Shards, SnapshotError,
-    TaskError,
+    AccessError, Actor, Addressees, Config, Idle, LogConfig, Objects, Runtime, ShardIndex, Shards,
+    SnapshotError, TaskError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -23,22 +23,6 @@ const JOBS_MAX: usize = 1000;
 
 fn config() -> Config {
     Config { jobs_max: JOBS_MAX, ..Config::default() }
-}
-
-/// Keeps the one shard from all else, by a task, until what is returned is dropped. (It toiled for
-/// 200 ms, and on a slow machine what was to wait for it came later.)
-fn hold_up(runtime: &Runtime<Counter>) -> Held {
-    let (hold, held) = hold();
-    drop(runtime.on_each_shard(move |_| {
-        let hold = hold.clone();
-        async move {
-            // Its first step is the job's that starts it, which would count as one.
-            glommio::executor().yield_task_queue_now().await;
-            hold.here();
-        }
-    }));
-    held.wait_for(1);
-    held
 }
 
 #[test]
@@ -49,7 +33,7 @@ fn reads_of_a_snapshot_are_refused_when_there_are_too_many() {
     handle.ask(Message::Add { to: 1, by: 7 }).wait().expect("it is added");
     let snapshot = handle.snapshot().wait().expect("it opens");
     // The shard is held up, so nothing that is asked of it begins before it has all come.
-    let held = hold_up(&runtime);
+    let held = hold_up(&runtime, ShardIndex(0));
     let reads: Vec<_> = (0..3 * JOBS_MAX).map(|_| snapshot.get(1)).collect();
     drop(held);
     let (mut read, mut refused) = (0, 0);
@@ -116,7 +100,7 @@ fn many_snapshots_are_closed_one_by_one() {
 fn tasks_are_refused_when_too_many_wait_to_be_started() {
     let _watchdog = Watchdog::new("tasks_are_refused_when_too_many_wait_to_be_started");
     let runtime = start::<Counter>(1, Config { jobs_max: 16, ..Config::default() });
-    let held = hold_up(&runtime);
+    let held = hold_up(&runtime, ShardIndex(0));
     let tasks: Vec<_> = (0..64).map(|_| runtime.on_each_shard(|_| async { 7 })).collect();
     drop(held);
     let outcomes: Vec<_> = tasks.into_iter().map(|task| task.wait().pop().expect("one shard")).collect();

@@ -5,11 +5,11 @@ use std::future::pending;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::support::held::hold;
+use crate::support::held::hold_up;
 use crate::support::{Counter, Message, Tally, Watchdog, ids, start, until};
 use freehold::{
-    AccessError, Actor, Addressees, AskError, Config, Handle, Idle, Objects, Report, Runtime, TaskError,
-    TellError, glommio,
+    AccessError, Actor, Addressees, AskError, Config, Handle, Idle, Objects, Report, Runtime, ShardIndex,
+    TaskError, TellError, glommio,
 };
 use futures::FutureExt;
 
@@ -206,12 +206,7 @@ fn without_time(
     };
     let runtime = start::<Counter>(2, config);
     let handle = runtime.handle();
-    let (hold, held) = hold();
-    let holds = runtime.on_each_shard(move |_| {
-        let hold = hold.clone();
-        async move { hold.here() }
-    });
-    held.wait_for(2);
+    let held = [0, 1].map(|shard| hold_up(&runtime, ShardIndex(shard)));
     let ran = Tally::default();
     let asks = fill(&handle, &ids(&handle, 1).concat(), &ran);
     let stop = std::thread::spawn(move || runtime.shutdown());
@@ -221,7 +216,6 @@ fn without_time(
     drop(held);
     let mut told = Told::default();
     asks.into_iter().for_each(|ask| told.note(ask.wait()));
-    drop(holds);
     (told, ran.counted(), stop.join().unwrap())
 }
 

@@ -3,6 +3,8 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 
+use freehold::{Actor, Runtime, ShardIndex, glommio};
+
 /// For the tasks: one clone each.
 #[derive(Clone)]
 pub struct Hold {
@@ -16,7 +18,24 @@ pub struct Held {
     _let_go: Sender<()>,
 }
 
-/// Both ends.
+/// Holds up a shard of a runtime, by a task, until what is returned is dropped.
+pub fn hold_up<A: Actor>(runtime: &Runtime<A>, shard: ShardIndex) -> Held {
+    let (hold, held) = hold();
+    drop(runtime.on_each_shard(move |local| {
+        let hold = hold.clone();
+        async move {
+            // Its first step is the job's that starts it, and that job would count as one.
+            glommio::executor().yield_task_queue_now().await;
+            if local.shard() == shard {
+                hold.here();
+            }
+        }
+    }));
+    held.wait_for(1);
+    held
+}
+
+/// Both ends, for a task that does something else beside.
 pub fn hold() -> (Hold, Held) {
     let (begin, begun) = mpsc::channel();
     let (let_go, is_let_go) = mpsc::channel();
