@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use freehold_shard::log::{BatchWriter, LogBatch, Marks, SegmentId, Tail};
+use freehold_shard::log::{BatchWriter, DatedRecord, LogBatch, Marks, SegmentId, Tail};
 use freehold_shard::manifest::{Manifest, RunEnd};
 use freehold_shard::record::Record;
 use freehold_shard::recovery::LogReader;
@@ -327,17 +327,15 @@ impl LocalLog {
         let schema = Arc::new(self.manifest.schema(Some(run)).clone());
         for source in contents.sources.iter().filter(|source| source.run == Some(run)) {
             let take = |_: &SegmentPlace<'_>, batch: &LogBatch<'_>| {
-                let (mut epoch, time) = (Epoch(0), batch.marks.time);
-                for record in batch.records() {
-                    if let Some(Record::Epoch(of)) = Record::read(record) {
-                        epoch = of;
-                    } else if (from..=cut).contains(&epoch) {
-                        let empty =
-                            || EpochBatch { epoch, time, schema: schema.clone(), records: Vec::new() };
-                        let of_epoch: &mut EpochBatch = epochs.entry(epoch).or_insert_with(empty);
-                        of_epoch.time = of_epoch.time.max(time);
-                        of_epoch.records.push(record.into());
+                let time = batch.marks.time;
+                for DatedRecord { epoch, bytes, record, .. } in batch.dated() {
+                    if matches!(record, Some(Record::Epoch(_))) || !(from..=cut).contains(&epoch) {
+                        continue;
                     }
+                    let empty = || EpochBatch { epoch, time, schema: schema.clone(), records: Vec::new() };
+                    let of_epoch: &mut EpochBatch = epochs.entry(epoch).or_insert_with(empty);
+                    of_epoch.time = of_epoch.time.max(time);
+                    of_epoch.records.push(bytes.into());
                 }
                 Ok(())
             };
@@ -539,11 +537,7 @@ impl CommitLog for LocalLog {
                 (begin.segment, begin.tail) = (file.segment, reader.end().1);
                 let_go.append(&mut older);
                 let read = reader.read(&self.directory.read(&file.name)?, |batch| {
-                    for record in batch.records() {
-                        if let Some(Record::Epoch(epoch)) = Record::read(record) {
-                            latest = latest.max(epoch);
-                        }
-                    }
+                    latest = batch.dated().map(|dated| dated.epoch).fold(latest, Epoch::max);
                 });
                 // It was read when the directory was opened, or written since.
                 if read.is_err() {

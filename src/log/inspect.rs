@@ -23,6 +23,7 @@ use std::path::Path;
 pub use freehold_shard::record::{Coded, Coding, Record, SendId};
 pub use freehold_shard::{Epoch, Time};
 
+use freehold_shard::log::DatedRecord;
 use freehold_shard::manifest::{Fate, Manifest};
 
 use super::contents::{
@@ -309,10 +310,9 @@ fn each_record(
     mut each: impl FnMut(Entry<'_>),
 ) -> Result<(), LogError> {
     let give = |place: &SegmentPlace<'_>, batch: &freehold_shard::log::LogBatch<'_>| {
-        let mut epoch = Epoch(0);
-        for record in batch.records().filter_map(Record::read) {
-            if let Record::Epoch(of) = record {
-                epoch = of;
+        for DatedRecord { epoch, record, .. } in batch.dated() {
+            let Some(record) = record else { continue };
+            if let Record::Epoch(_) = record {
                 continue;
             }
             each(Entry {

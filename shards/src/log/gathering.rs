@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::epoch::Epoch;
 use crate::log::batch::LogBatch;
+use crate::log::dated::DatedRecord;
 use crate::log::record::Record;
 use crate::time::Time;
 
@@ -73,18 +74,16 @@ impl Gathering {
     /// # Panics
     /// If it has something of an epoch that has left (*whole-epochs-leave*).
     pub fn add(&mut self, batch: &LogBatch<'_>) {
-        let mut epoch = Epoch(0);
         self.time = self.time.max(batch.marks.time);
-        for record in batch.records() {
-            if let Some(Record::Epoch(of)) = Record::read(record) {
-                assert!(of > self.left, "whole-epochs-leave: {of} has left with {}", self.left);
-                epoch = of;
+        for DatedRecord { epoch, bytes, record, .. } in batch.dated() {
+            if let Some(Record::Epoch(_)) = record {
+                assert!(epoch > self.left, "whole-epochs-leave: {epoch} has left with {}", self.left);
                 continue;
             }
             let of_epoch = self.epochs.entry(epoch).or_default();
-            of_epoch.bytes += record.len();
-            self.bytes += record.len();
-            of_epoch.records.push(record.into());
+            of_epoch.bytes += bytes.len();
+            self.bytes += bytes.len();
+            of_epoch.records.push(bytes.into());
         }
     }
 

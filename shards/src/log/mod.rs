@@ -5,6 +5,7 @@ pub mod appends;
 pub(crate) mod batch;
 pub(crate) mod bounds;
 pub mod chain;
+pub(crate) mod dated;
 pub(crate) mod encoder;
 pub(crate) mod fixed;
 pub mod founding;
@@ -26,5 +27,6 @@ pub use batch::{
     claimed_identity, identity, scan, scan_pieces, sealed,
 };
 pub use bounds::{BATCH_MAX, BLOCK, Bounds, HEADER, TooLong};
+pub use dated::DatedRecord;
 pub use gathering::{Gathered, Gathering};
 pub use writer::{BatchWriter, Records};

@@ -25,7 +25,8 @@ use serde::de::DeserializeOwned;
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::log::batch::{Damage, End, LogBatch, Pieces, SegmentId, Tail, scan_pieces};
-use crate::log::bounds::Bounds;
+use crate::log::bounds::{Bounds, LENGTH};
+use crate::log::dated::DatedRecord;
 use crate::log::record::{Record, SendId};
 pub use crate::object::Change;
 use crate::object::{OwnerId, Stored};
@@ -152,13 +153,10 @@ impl Survey {
         self.durable = self.durable.max(marks.durable);
         self.time = self.time.max(marks.time);
         self.batches += 1;
-        let (mut count, mut bytes, mut epoch) = (0, 0, Epoch(0));
-        for (at, record) in batch.records().enumerate() {
-            match Record::read(record).ok_or(at)? {
-                Record::Epoch(of) => {
-                    epoch = of;
-                    self.latest = self.latest.max(epoch);
-                }
+        let (mut count, mut bytes) = (0, 0);
+        for DatedRecord { at, epoch, bytes: written, record } in batch.dated() {
+            match record.ok_or(at)? {
+                Record::Epoch(_) => self.latest = self.latest.max(epoch),
                 Record::Delivered { send_id } => self.is_over(epoch, send_id, None),
                 Record::Cancelled { send_id, due } => self.is_over(epoch, send_id, Some(due)),
                 Record::Send { send_id, .. } => {
@@ -166,7 +164,7 @@ impl Survey {
                 }
                 _ => {}
             }
-            (count, bytes) = (count + 1, bytes + 4 + record.len());
+            (count, bytes) = (count + 1, bytes + LENGTH + written.len());
         }
         self.records += count;
         // The crc is of these bytes, so whoever wrote them was wrong; all the same, nothing is left
@@ -281,14 +279,8 @@ impl Owing {
 
     /// As [`Replay::apply`], of pending sends alone. Records of no version are left out.
     pub fn apply(&mut self, batch: &LogBatch<'_>, from: Epoch, cut: Epoch) {
-        let mut epoch = Epoch(0);
-        for record in batch.records().filter_map(Record::read) {
-            match record {
-                Record::Epoch(of) => epoch = of,
-                record if counts(epoch, from, cut) => self.note(record),
-                _ => {}
-            }
-        }
+        let dated = batch.dated().filter(|dated| counts(dated.epoch, from, cut));
+        dated.filter_map(|dated| dated.record).for_each(|record| self.note(record));
     }
 
     /// Takes note of a record that counts, if it is of a pending send.
@@ -377,13 +369,9 @@ impl<A: Stored<State: DeserializeOwned>> Replay<A> {
         cut: Epoch,
         mut put: impl FnMut(usize, &mut Vec<Change<A>>),
     ) -> Result<(), NotUnderstood> {
-        let mut epoch = Epoch(0);
-        for (at, record) in batch.records().enumerate() {
+        for DatedRecord { at, epoch, record, .. } in batch.dated() {
             let not = |what| NotUnderstood { record: at, what };
-            let record = Record::read(record).ok_or(not("a record of this version"))?;
-            if let Record::Epoch(of) = record {
-                epoch = of;
-            }
+            let record = record.ok_or(not("a record of this version"))?;
             if epoch > cut && fault::is_on(Fault::Truncate) {
                 return Ok(());
             }

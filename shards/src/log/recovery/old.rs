@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::{Change, NotUnderstood, Over, Owing, Replay, counts};
 use crate::epoch::Epoch;
 use crate::log::batch::LogBatch;
+use crate::log::dated::DatedRecord;
 use crate::log::manifest::{Fate, Manifest};
 use crate::log::migration::{Convert, MigrationError, NotMigrated, OldTypes, Reading};
 use crate::log::record::{Record, SendId, decode};
@@ -59,13 +60,9 @@ impl OldReplay {
         cut: Epoch,
         old: &OldTypes<'_>,
     ) -> Result<(), NotUnderstood> {
-        let mut epoch = Epoch(0);
-        for (at, record) in batch.records().enumerate() {
+        for DatedRecord { at, epoch, record, .. } in batch.dated() {
             let not = |what| NotUnderstood { record: at, what };
-            let record = Record::read(record).ok_or(not("a record of this version"))?;
-            if let Record::Epoch(of) = record {
-                epoch = of;
-            }
+            let record = record.ok_or(not("a record of this version"))?;
             if !counts(epoch, from, cut) {
                 continue;
             }
