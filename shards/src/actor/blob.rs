@@ -9,7 +9,7 @@ use crate::actor::Actor;
 use crate::actor::entries::{EntryKind, KindEntries, Reached};
 use crate::actor::kind::Kind;
 use crate::actor::objects::Objects;
-use crate::store::order::RangeEnd;
+use crate::store::id_range::RangeEnd;
 
 /// A kind of entries that are the parts of a blob.
 ///

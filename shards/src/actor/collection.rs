@@ -23,8 +23,9 @@ use crate::actor::run::{BeforeImage, CommitWork, MissedRange, Need, ObjectSlot};
 use crate::actor::{AccessError, Actor};
 use crate::fault::{self, Fault};
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
-use crate::store::order::{EntryPlace, IdBounds, OrderIndex, RangeEnd, begins_before, ends_behind, is_range};
-use crate::store::slot::{NO_SLOT, SlotIndex};
+use crate::store::id_range::{IdBounds, RangeEnd, begins_before, ends_behind, is_range};
+use crate::store::order::OrderIndex;
+use crate::store::slot::{EntryPlace, NO_SLOT, SlotIndex};
 use crate::store::tree::{Located, Range};
 
 use walk::EntryRange;

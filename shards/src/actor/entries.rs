@@ -9,7 +9,7 @@ use crate::actor::collection::{Collection, EntryMut, EntryWalk};
 use crate::actor::kind::{Kind, wrong_kind};
 use crate::actor::objects::Objects;
 use crate::actor::{AccessError, Actor};
-use crate::store::order::RangeEnd;
+use crate::store::id_range::RangeEnd;
 
 /// A kind of entries of a collection, implemented by `freehold::actor!`. The type that implements
 /// it is what an entry holds.

@@ -15,7 +15,7 @@ use crate::actor::kind::{Kind, wrong_kind};
 use crate::actor::objects::Objects;
 use crate::actor::{AccessError, Actor};
 use crate::fault::{self, Fault};
-use crate::store::order::IdBounds;
+use crate::store::id_range::IdBounds;
 
 /// A kind of entries that have a second order, which is declared by `by` in `freehold::actor!`:
 /// `Session(tenant: u64, user: u64) in Tenant(tenant) by Expiry`.

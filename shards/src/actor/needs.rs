@@ -8,7 +8,7 @@ use crate::actor::indexed::{Indexed, PlaceKey};
 use crate::actor::kind::Kind;
 use crate::actor::run::Need;
 use crate::object::ObjectId;
-use crate::store::order::{IdBounds, RangeEnd};
+use crate::store::id_range::{IdBounds, RangeEnd};
 
 /// The entries that a message to several shards takes along from the homes of their collections:
 /// what [`Actor::needs`] says.

@@ -13,7 +13,7 @@ use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
 use crate::object::{ObjectId, Ownership};
 use crate::shard::engine::Engine;
-use crate::store::order::RangeEnd;
+use crate::store::id_range::RangeEnd;
 use crate::store::slot::{NO_SLOT, SlotIndex};
 use crate::store::tree::Range;
 use crate::transaction::Transaction;

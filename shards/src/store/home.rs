@@ -159,7 +159,7 @@ mod tests {
     use super::*;
     use crate::object::{CollectionOf, OwnerId};
     use crate::prefetch::NoPrefetch;
-    use crate::store::order::EntryPlace;
+    use crate::store::slot::EntryPlace;
 
     struct Numbers;
 

@@ -1,6 +1,7 @@
 //! Objects in memory: where each is, what it was before, and the way of a checkpoint through them.
 
 pub(crate) mod home;
+pub(crate) mod id_range;
 pub(crate) mod index;
 pub(crate) mod order;
 pub(crate) mod partition;

@@ -23,24 +23,17 @@
 
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
-use std::ops::Bound;
 
 use ahash::RandomState;
 use slab::Slab;
 
 use crate::epoch::Epoch;
 use crate::object::ObjectId;
+use crate::store::id_range::IdBounds;
 use crate::store::removed::Removed;
-use crate::store::slot::{NO_SLOT, SlotIndex};
+use crate::store::slot::{EntryPlace, NO_SLOT, SlotIndex};
 use crate::store::slots::Slots;
 use crate::store::tree::{Located, Range, SlotTree};
-
-/// The end of a range at which who walks it begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RangeEnd {
-    Front,
-    Back,
-}
 
 /// The number of a collection's order in [`Orders`].
 pub(crate) type OrderIndex = u32;
@@ -79,56 +72,6 @@ pub(crate) struct Orders<I> {
     clearing: Vec<Clearing<I>>,
     /// What was cleared and is not freed yet, by collection; of each what was cleared first.
     cleared: HashMap<I, VecDeque<Cleared<I>>, RandomState>,
-}
-
-/// Where an entry's slot is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EntryPlace {
-    /// Among those that exist.
-    Live,
-    /// Among those that only snapshots see.
-    Apart,
-    /// Among those that the running message has removed.
-    Removed,
-}
-
-/// A range of ids.
-pub(crate) type IdBounds<I> = (Bound<I>, Bound<I>);
-
-/// Whether a map may be asked for these ids: `BTreeMap` panics at a range that ends before it
-/// begins.
-pub(crate) fn is_range<I: Ord>((from, to): &IdBounds<I>) -> bool {
-    match (from, to) {
-        (Bound::Unbounded, _) | (_, Bound::Unbounded) => true,
-        (Bound::Excluded(from), Bound::Excluded(to)) => from < to,
-        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => {
-            from <= to
-        }
-    }
-}
-
-/// Whether a range that begins at `one` has all of one that begins at `other`.
-pub(crate) fn begins_before<I: Ord>(one: &Bound<I>, other: &Bound<I>) -> bool {
-    match (one, other) {
-        (Bound::Unbounded, _) => true,
-        (_, Bound::Unbounded) => false,
-        (Bound::Excluded(one), Bound::Included(other)) => one < other,
-        (Bound::Included(one) | Bound::Excluded(one), Bound::Included(other) | Bound::Excluded(other)) => {
-            one <= other
-        }
-    }
-}
-
-/// Whether a range that ends at `one` has all of one that ends at `other`.
-pub(crate) fn ends_behind<I: Ord>(one: &Bound<I>, other: &Bound<I>) -> bool {
-    match (one, other) {
-        (Bound::Unbounded, _) => true,
-        (_, Bound::Unbounded) => false,
-        (Bound::Excluded(one), Bound::Included(other)) => one > other,
-        (Bound::Included(one) | Bound::Excluded(one), Bound::Included(other) | Bound::Excluded(other)) => {
-            one >= other
-        }
-    }
 }
 
 impl<I: ObjectId> Orders<I> {

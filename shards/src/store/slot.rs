@@ -13,12 +13,22 @@ use crate::epoch::{Epoch, EpochState};
 use crate::fault::{self, Fault};
 use crate::in_place::take_into;
 use crate::object::{Access, ObjectId, OwnerId, Ownership};
-use crate::store::order::EntryPlace;
 
 /// The number of a slot.
 pub(crate) type SlotIndex = u32;
 /// In place of a slot number: there is none.
 pub(crate) const NO_SLOT: SlotIndex = SlotIndex::MAX;
+
+/// Where an entry's slot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntryPlace {
+    /// Among those that exist.
+    Live,
+    /// Among those that only snapshots see.
+    Apart,
+    /// Among those that the running message has removed.
+    Removed,
+}
 
 /// In place of the number of a queue: nobody waits.
 pub(crate) const NO_QUEUE: u32 = u32::MAX;

@@ -22,7 +22,7 @@ use std::slice;
 use arrayvec::ArrayVec;
 
 use crate::object::ObjectId;
-use crate::store::order::{IdBounds, is_range};
+use crate::store::id_range::{IdBounds, is_range};
 use crate::store::slot::SlotIndex;
 use crate::store::slots::Slots;
 

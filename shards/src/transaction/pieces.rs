@@ -20,7 +20,7 @@ use crate::actor::Actor;
 use crate::actor::needs::Follow;
 use crate::actor::run::{Guest, Need};
 use crate::placement::ShardIndex;
-use crate::store::order::IdBounds;
+use crate::store::id_range::IdBounds;
 
 /// By how much it grows with each miss.
 pub(crate) const MORE: usize = 4;

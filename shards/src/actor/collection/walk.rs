@@ -2,7 +2,7 @@
 
 use super::{Collection, Standing};
 use crate::actor::{AccessError, Actor};
-use crate::store::order::{IdBounds, RangeEnd};
+use crate::store::id_range::{IdBounds, RangeEnd};
 use crate::store::slot::SlotIndex;
 use crate::store::tree::{Located, Range};
 
