@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use super::{Change, NotUnderstood, Over, Owing, Replay, counts};
+use super::over::Over;
+use super::replay::{NotUnderstood, Owing, Replay, counts};
 use crate::epoch::Epoch;
 use crate::log::batch::LogBatch;
 use crate::log::dated::DatedRecord;
@@ -17,7 +18,7 @@ use crate::log::manifest::{Fate, Manifest};
 use crate::log::migration::{Convert, MigrationError, NotMigrated, OldTypes, Reading};
 use crate::log::record::{Record, SendId, decode};
 use crate::log::schema::SchemaPart;
-use crate::object::{Ownership, Stored};
+use crate::object::{Change, Ownership, Stored};
 use crate::placement::Router;
 
 /// An object in bytes; `None` if it was removed.

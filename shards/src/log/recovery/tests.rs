@@ -11,8 +11,8 @@ use crate::log::record::{IdIs, Layouts, epoch_record, write_send};
 use crate::log::schema::{Schema, SchemaTypes, WrittenSchema};
 use crate::log::trust::Trust;
 use crate::log::writer::{BatchWriter, Records, Wrote};
-use crate::object::{CollectionOf, ObjectId, OwnerId, Ownership};
-use crate::placement::PlacementKey;
+use crate::object::{CollectionOf, ObjectId, OwnerId, Ownership, Stored};
+use crate::placement::{PlacementKey, Router};
 use crate::prefetch::NoPrefetch;
 use crate::store::home::Home;
 
