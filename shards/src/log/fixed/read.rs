@@ -2,7 +2,7 @@
 
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 
-use super::NotFixed;
+use super::layout::NotFixed;
 
 /// Reads from the front of what is left of a value's bytes.
 pub(super) struct Reader<'r, 'b>(pub(super) &'r mut &'b [u8]);

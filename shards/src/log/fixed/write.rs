@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::ser::{Impossible, SerializeStruct, SerializeTuple, SerializeTupleStruct, Serializer};
 
-use super::{Layout, Leaf, NotFixed};
+use super::layout::{Layout, Leaf, NotFixed};
 
 /// Takes the parts of a value, in their order.
 pub(super) trait Sink {

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
 
-use super::{Node, Seen, Variant};
+use super::node::{Node, Seen, Variant};
 
 /// So many values are made up at most for one type. That is far more than types have parts, and
 /// bounds the time of a start.
