@@ -35,7 +35,7 @@ use thiserror::Error;
 
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::log::bounds::{BLOCK, Bounds, HEADER};
+use crate::log::bounds::{BLOCK, Bounds, HEADER, LENGTH};
 use crate::placement::ShardSet;
 use crate::time::Time;
 
@@ -118,12 +118,19 @@ impl<'a> LogBatch<'a> {
         let (mut rest, mut left) = (self.records, self.count);
         std::iter::from_fn(move || {
             left = left.checked_sub(1)?;
-            let (length, behind) = rest.split_first_chunk::<4>()?;
-            let (record, behind) = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            let (record, behind) = split_record(rest)?;
             rest = behind;
             Some(record)
         })
     }
+}
+
+/// The first of records that lie one behind another, each with its length before it, if all of it
+/// is there; and what is behind it.
+#[inline]
+pub(crate) fn split_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<LENGTH>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
 /// Why a block does not continue a log.
@@ -193,6 +200,25 @@ pub struct Damage {
     pub tail: Tail,
 }
 
+/// Where the fields of a header begin, as the table above has them. The crc is of all that comes
+/// behind it.
+pub(crate) mod field {
+    pub(crate) const CRC: usize = 4;
+    pub(crate) const LENGTH: usize = 8;
+    pub(crate) const COUNT: usize = 12;
+    pub(crate) const DATABASE: usize = 16;
+    pub(crate) const LOG: usize = 24;
+    pub(crate) const SEGMENT: usize = 32;
+    pub(crate) const SEQUENCE: usize = 40;
+    pub(crate) const PREVIOUS: usize = 48;
+    pub(crate) const VERSION: usize = 52;
+    pub(crate) const CLOSED: usize = 56;
+    pub(crate) const DURABLE: usize = 64;
+    pub(crate) const TIME: usize = 72;
+    pub(crate) const AWAITS: usize = 80;
+    pub(crate) const START: usize = 112;
+}
+
 fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("a header has all its fields")
 }
@@ -213,8 +239,10 @@ fn length(block: &[u8], bounds: Bounds) -> Result<usize, Invalid> {
     if block.len() < HEADER || block[..4] != MAGIC {
         return Err(Invalid::NotABatch);
     }
-    let (length, version) =
-        (u32::from_le_bytes(number(block, 8)) as usize, u32::from_le_bytes(number(block, 52)));
+    let (length, version) = (
+        u32::from_le_bytes(number(block, field::LENGTH)) as usize,
+        u32::from_le_bytes(number(block, field::VERSION)),
+    );
     // Nothing vouches for either yet. If they are not what was written, the crc is wrong as well.
     if bounds.has_batch(version, length) { Ok(length) } else { Err(Invalid::Checksum) }
 }
@@ -231,8 +259,8 @@ pub fn batch_bytes(block: &[u8], bounds: Bounds) -> Result<usize, Invalid> {
 /// The batch that begins here, whichever segment it is of: its bytes, its crc, and its segment.
 fn whole(block: &[u8], bounds: Bounds) -> Result<(&[u8], u32, SegmentId), Invalid> {
     let whole = block.get(..length(block, bounds)?).ok_or(Invalid::Checksum)?;
-    let crc = u32::from_le_bytes(number(block, 4));
-    if crc32c::crc32c(&whole[8..]) != crc {
+    let crc = u32::from_le_bytes(number(block, field::CRC));
+    if crc32c::crc32c(&whole[field::LENGTH..]) != crc {
         return Err(Invalid::Checksum);
     }
     Ok((whole, crc, segment_of(block)))
@@ -241,10 +269,10 @@ fn whole(block: &[u8], bounds: Bounds) -> Result<(&[u8], u32, SegmentId), Invali
 /// What a header says of its segment.
 fn segment_of(header: &[u8]) -> SegmentId {
     SegmentId {
-        database: u64::from_le_bytes(number(header, 16)),
-        log: u64::from_le_bytes(number(header, 24)),
-        segment: u64::from_le_bytes(number(header, 32)),
-        start: u64::from_le_bytes(number(header, 112)),
+        database: u64::from_le_bytes(number(header, field::DATABASE)),
+        log: u64::from_le_bytes(number(header, field::LOG)),
+        segment: u64::from_le_bytes(number(header, field::SEGMENT)),
+        start: u64::from_le_bytes(number(header, field::START)),
     }
 }
 
@@ -274,26 +302,26 @@ fn read(
     if !is_of_start {
         return Err(if offset == 0 { Invalid::OtherStart } else { Invalid::Strange });
     }
-    let version = u32::from_le_bytes(number(block, 52));
+    let version = u32::from_le_bytes(number(block, field::VERSION));
     if !(VERSION_MIN..=VERSION).contains(&version) {
         return Err(Invalid::Version { found: version });
     }
     let marks = Marks {
-        closed: Epoch(u64::from_le_bytes(number(block, 56))),
-        durable: Epoch(u64::from_le_bytes(number(block, 64))),
-        time: Time(u64::from_le_bytes(number(block, 72))),
+        closed: Epoch(u64::from_le_bytes(number(block, field::CLOSED))),
+        durable: Epoch(u64::from_le_bytes(number(block, field::DURABLE))),
+        time: Time(u64::from_le_bytes(number(block, field::TIME))),
         awaits: ShardSet::from_words(std::array::from_fn(|word| {
-            u64::from_le_bytes(number(block, 80 + 8 * word))
+            u64::from_le_bytes(number(block, field::AWAITS + 8 * word))
         })),
     };
     let batch = LogBatch {
         offset,
-        sequence: u64::from_le_bytes(number(block, 40)),
+        sequence: u64::from_le_bytes(number(block, field::SEQUENCE)),
         marks,
         records: &whole[HEADER..],
-        count: u32::from_le_bytes(number(block, 12)),
+        count: u32::from_le_bytes(number(block, field::COUNT)),
     };
-    Ok((batch, crc, u32::from_le_bytes(number(block, 48))))
+    Ok((batch, crc, u32::from_le_bytes(number(block, field::PREVIOUS))))
 }
 
 /// A file that is read piece by piece: a part of a checkpoint may be as large as all that a shard

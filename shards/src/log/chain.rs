@@ -37,6 +37,7 @@ use thiserror::Error;
 
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
+use crate::log::batch::split_record;
 use crate::log::bounds::{Bounds, LENGTH};
 use crate::log::gathering::Gathered;
 use crate::log::record::Record;
@@ -664,12 +665,6 @@ impl BatchSoFar {
         self.records.push(record.into());
         Some(())
     }
-}
-
-/// The first of records that lie one behind another, if all of it is there.
-fn split_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<LENGTH>()?;
-    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
 #[cfg(test)]

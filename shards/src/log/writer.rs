@@ -3,7 +3,7 @@
 
 use crate::epoch::Epoch;
 use crate::fault::{self, Fault};
-use crate::log::batch::{MAGIC, Marks, SegmentId, Tail, VERSION};
+use crate::log::batch::{MAGIC, Marks, SegmentId, Tail, VERSION, field};
 use crate::log::bounds::{BLOCK, Bounds, EPOCH_RECORD, HEADER, LENGTH, TooLong};
 use crate::log::record::epoch_record;
 
@@ -334,21 +334,24 @@ impl BatchWriter {
         );
         let mut put = |at: usize, bytes: &[u8]| batch[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, &MAGIC);
-        put(8, &(length as u32).to_le_bytes());
-        put(12, &count.to_le_bytes());
-        put(16, &segment.database.to_le_bytes());
-        put(24, &segment.log.to_le_bytes());
-        put(32, &segment.segment.to_le_bytes());
-        put(40, &tail.sequence.to_le_bytes());
-        put(48, &tail.previous.to_le_bytes());
-        put(52, &VERSION.to_le_bytes());
-        put(56, &marks.closed.0.to_le_bytes());
-        put(64, &marks.durable.0.to_le_bytes());
-        put(72, &marks.time.0.to_le_bytes());
-        (80..).step_by(8).zip(marks.awaits.words()).for_each(|(at, word)| put(at, &word.to_le_bytes()));
-        put(112, &segment.start.to_le_bytes());
-        let crc = crc32c::crc32c(&batch[8..]);
-        batch[4..8].copy_from_slice(&crc.to_le_bytes());
+        put(field::LENGTH, &(length as u32).to_le_bytes());
+        put(field::COUNT, &count.to_le_bytes());
+        put(field::DATABASE, &segment.database.to_le_bytes());
+        put(field::LOG, &segment.log.to_le_bytes());
+        put(field::SEGMENT, &segment.segment.to_le_bytes());
+        put(field::SEQUENCE, &tail.sequence.to_le_bytes());
+        put(field::PREVIOUS, &tail.previous.to_le_bytes());
+        put(field::VERSION, &VERSION.to_le_bytes());
+        put(field::CLOSED, &marks.closed.0.to_le_bytes());
+        put(field::DURABLE, &marks.durable.0.to_le_bytes());
+        put(field::TIME, &marks.time.0.to_le_bytes());
+        (field::AWAITS..)
+            .step_by(8)
+            .zip(marks.awaits.words())
+            .for_each(|(at, word)| put(at, &word.to_le_bytes()));
+        put(field::START, &segment.start.to_le_bytes());
+        let crc = crc32c::crc32c(&batch[field::LENGTH..]);
+        batch[field::CRC..field::LENGTH].copy_from_slice(&crc.to_le_bytes());
         batch.resize(length.next_multiple_of(BLOCK), 0);
         *tail = Tail { sequence: tail.sequence + 1, previous: crc };
         batch
