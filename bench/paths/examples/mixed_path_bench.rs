@@ -27,7 +27,7 @@ use freehold::{Config, ShardStats};
 use indicatif::HumanCount;
 
 use founding::workload::SEED;
-use founding::workload::course::{Asking, Course, Failure, Lap};
+use founding::workload::course::{Asking, Course, Failure, Lap, Near};
 use founding::workload::report::{Conditions, Quantiles, Spread, millions_per_second, times};
 use founding::workload::transfers::{Expected, Mix, Mutexes, Popularity, Script};
 use founding::{BadSetting, Settings};
@@ -147,8 +147,14 @@ fn measure(wanted: &Wanted) -> Result<Measurement, Failure> {
     let cross = wanted.cross();
     print_settings(wanted, &course.cpus());
     let mix = Mix { cross, popularity: Popularity::Uniform };
-    let asking =
-        Asking { transfers: transactions, in_flight: IN_FLIGHT, timed: TIMED, only: None, audit: None };
+    let asking = Asking {
+        transfers: transactions,
+        near: Near::Now,
+        in_flight: IN_FLIGHT,
+        timed: TIMED,
+        only: None,
+        audit: None,
+    };
     let (mut rounds, mut made) = (Vec::new(), 0);
     for round in 0..=ROUNDS {
         let script = Arc::new(Script::draw(mix, shards, accounts_of_shard, round));
