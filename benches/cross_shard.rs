@@ -40,9 +40,9 @@ use freehold::{Config, Idle, ShardIndex};
 use hdrhistogram::Histogram;
 use workload::course::{Asking, Course, Failure, Lap, Near};
 use workload::renewal::Renewed;
-use workload::report::{Conditions, Quantiles, Spread, brief, table, times};
+use workload::report::{Conditions, Quantiles, Spread, brief, table, times, verdict};
 use workload::transfers::{Expected, Mix, Mutexes, Popularity, Script};
-use workload::{SEED, rings};
+use workload::{Asked, SEED, rings};
 
 const SHARDS: usize = 2;
 const IN_FLIGHT_MAX: usize = 256;
@@ -64,30 +64,25 @@ const HOT_SHARE_MIN: f64 = 1.0 / 3.0;
 const AWAITED_MAX: f64 = 1.3;
 
 fn main() {
-    let mut arguments = std::env::args().skip(1);
-    if std::env::args().any(|argument| argument == "--list") {
-        return;
-    }
+    let Some(asked) = Asked::of_arguments() else { return };
     let size = if workload::is_a_test() { Size::TEST } else { Size::BENCH };
-    let part = arguments.find(|argument| !argument.starts_with('-'));
-    let wanted = |name: &str| part.as_ref().is_none_or(|part| name.contains(part.as_str()));
     println!(
         "{}\nsettings    seed {SEED:#x}, {SHARDS} shards on CPUs of their own, {} accounts of 64 bytes in each, {} rounds\n",
         Conditions::now(),
         size.accounts,
         size.rounds
     );
-    if wanted("near") {
+    if asked.has("near") {
         near(size);
     }
-    if wanted("shares") {
+    if asked.has("shares") {
         shares(size, "all accounts alike", Popularity::Uniform);
         shares(size, "accounts by Zipf's law, 0.99", ZIPF);
     }
-    if wanted("popular") {
+    if asked.has("popular") {
         popular(size);
     }
-    if wanted("alone") {
+    if asked.has("alone") {
         alone(size);
     }
 }
@@ -439,10 +434,6 @@ fn popular(size: Size) {
         );
     }
     bench.finish();
-}
-
-fn verdict(met: bool) -> &'static str {
-    if met { "met" } else { "missed" }
 }
 
 /// One transaction at a time in the whole runtime.

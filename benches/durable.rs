@@ -25,54 +25,51 @@
 mod workload;
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use freehold::{
-    AccessError, Ack, Actor, Addressees, Ask, AskAll, Config, Handle, Local, LogConfig, Objects, Runtime,
-    Shards, Stats, glommio,
+    AccessError, Ack, Actor, Addressees, Ask, AskAll, Config, Handle, LogConfig, Objects, Runtime, Shards,
+    Stats, glommio,
 };
 use glommio::io::OpenOptions;
 use hdrhistogram::Histogram;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use workload::report::{Conditions, Spread, brief, table, times};
-use workload::{Counter, Draws, Message, SEED, Tally, add_on_shard, additions, id_of, totals};
+use workload::{
+    Asked, Counter, Draws, Message, SEED, Tally, add_on_shard, additions, id_of, on_shard, totals,
+};
 
 /// Messages of one batch, where there are many in flight.
 const BATCH: u64 = 256;
 
 fn main() {
-    if std::env::args().any(|argument| argument == "--list") {
-        return;
-    }
+    let Some(asked) = Asked::of_arguments() else { return };
     let size = if workload::is_a_test() { Size::TEST } else { Size::BENCH };
-    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let wanted = |name: &str| part.as_ref().is_none_or(|part| name.contains(part.as_str()));
     println!(
         "{}\nsettings    seed {SEED:#x}, counters of 64 bytes, on {}\n",
         Conditions::now(),
         place().display()
     );
-    if wanted("disk") {
+    if asked.has("disk") {
         disk(size);
     }
-    if wanted("encoding") {
+    if asked.has("encoding") {
         encoding(size);
     }
-    if wanted("load") {
+    if asked.has("load") {
         load(size);
     }
-    if wanted("recovery") {
+    if asked.has("recovery") {
         recovery(size);
     }
-    if wanted("checkpoint") {
+    if asked.has("checkpoint") {
         checkpoint(size);
     }
-    if wanted("large") {
+    if asked.has("large") {
         large(size);
     }
 }
@@ -161,18 +158,6 @@ fn start(shards: usize, log: Log, directory: &Path, checkpoint_bytes: u64) -> Ru
 const NO_CHECKPOINT: u64 = 1 << 40;
 
 /// Does something on the first shard of a runtime.
-fn on_shard<T, F>(
-    runtime: &Runtime<Counter>,
-    work: impl Fn(Local<Counter>) -> F + Clone + Send + 'static,
-) -> T
-where
-    T: Send + 'static,
-    F: Future<Output = T> + 'static,
-{
-    let results = runtime.on_each_shard(work).wait();
-    results.into_iter().next().expect("there is a shard").expect("the task does not panic")
-}
-
 fn open_objects(handle: &Handle<Counter>, objects: u64) {
     for first in (0..objects).step_by(4096) {
         let opens = (first..objects.min(first + 4096)).map(|object| Message::Open { id: id_of(object) });

@@ -31,7 +31,7 @@ use freehold::{
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 use workload::report::{Conditions, Quantiles, Spread, millions_per_second, times};
-use workload::{Counter, Draws, Message, SEED, Tally, add_in_batches, id_of, rings, totals};
+use workload::{Asked, Counter, Draws, Message, SEED, Tally, add_in_batches, id_of, rings, totals};
 
 /// Long enough that nobody who is measured as spinning parks.
 const SPIN: Duration = Duration::from_millis(500);
@@ -41,21 +41,16 @@ const BATCHES: [u64; 7] = [1, 4, 16, 64, 256, 1024, 4096];
 const OBJECTS: u64 = 10_000;
 
 fn main() {
-    let mut arguments = std::env::args().skip(1);
-    if std::env::args().any(|argument| argument == "--list") {
-        return;
-    }
+    let Some(asked) = Asked::of_arguments() else { return };
     let size = if workload::is_a_test() { Size::TEST } else { Size::BENCH };
-    let part = arguments.find(|argument| !argument.starts_with('-'));
-    let wanted = |name: &str| part.as_ref().is_none_or(|part| name.contains(part.as_str()));
     println!("{}\nsettings    seed {SEED:#x}, shards on CPUs of their own\n", Conditions::now());
-    if wanted("hops") {
+    if asked.has("hops") {
         hops(size);
     }
-    if wanted("batches") {
+    if asked.has("batches") {
         batches(size);
     }
-    if wanted("idle") {
+    if asked.has("idle") {
         idle(size);
     }
 }

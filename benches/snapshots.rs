@@ -37,9 +37,11 @@ use dashmap::DashMap;
 use freehold::{Config, Handle, Idle, Limits, Local, Ownership, Runtime, Shards, Snapshot, Stats, glommio};
 use hdrhistogram::Histogram;
 use workload::course::Course;
-use workload::report::{Conditions, Quantiles, Spread, millions_per_second, table, times};
+use workload::report::{Conditions, Quantiles, Spread, millions_per_second, table, times, verdict};
 use workload::transfers::{Account, Bank, OPENING, Order, Receipt};
-use workload::{Counter, Draws, Message, PlainMap, SEED, State, Tally, id_of, plain_map, renewal, totals};
+use workload::{
+    Asked, Counter, Draws, Message, PlainMap, SEED, State, Tally, id_of, on_shard, plain_map, renewal, totals,
+};
 
 /// The aim: what an open snapshot may cost a write.
 const WRITE_MAX_NS: f64 = 15.0;
@@ -51,30 +53,26 @@ const FALLS_ASLEEP: Duration = Duration::from_millis(1);
 const SETTLE_MAX: Duration = Duration::from_secs(10);
 
 fn main() {
-    if std::env::args().any(|argument| argument == "--list") {
-        return;
-    }
+    let Some(asked) = Asked::of_arguments() else { return };
     let size = if workload::is_a_test() { Size::TEST } else { Size::BENCH };
-    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let wanted = |name: &str| part.as_ref().is_none_or(|part| name.contains(part.as_str()));
     println!(
         "{}\nsettings    seed {SEED:#x}, objects of 64 bytes, {} rounds\n",
         Conditions::now(),
         size.rounds
     );
-    if wanted("writes") {
+    if asked.has("writes") {
         writes(size);
     }
-    if wanted("opening") {
+    if asked.has("opening") {
         opening(size);
     }
-    if wanted("folds") {
+    if asked.has("folds") {
         folds(size);
     }
-    if wanted("singles") {
+    if asked.has("singles") {
         singles(size);
     }
-    if wanted("published") {
+    if asked.has("published") {
         published(size);
     }
 }
@@ -131,18 +129,6 @@ fn start(shards: usize, config: Config) -> Runtime<Counter> {
 }
 
 /// Does something on the one shard of a runtime.
-fn on_shard<T, F>(
-    runtime: &Runtime<Counter>,
-    work: impl Fn(Local<Counter>) -> F + Clone + Send + 'static,
-) -> T
-where
-    T: Send + 'static,
-    F: Future<Output = T> + 'static,
-{
-    let results = runtime.on_each_shard(work).wait();
-    results.into_iter().next().expect("there is a shard").expect("the task does not panic")
-}
-
 /// Opens the objects of the one shard of a runtime.
 fn open_objects(runtime: &Runtime<Counter>, objects: u64) {
     let tally = on_shard(runtime, move |local| async move {
@@ -164,10 +150,6 @@ async fn sum_at(snapshot: &Snapshot<Counter>) -> (u64, u64) {
     };
     let fold = snapshot.fold(|| (0, 0), each, |a, b| (a.0 + b.0, a.1 + b.1));
     fold.await.expect("the snapshot is open")
-}
-
-fn verdict(met: bool) -> &'static str {
-    if met { "met" } else { "missed" }
 }
 
 /// Whose objects are written while what snapshots are open.

@@ -38,10 +38,10 @@ use crossbeam_utils::CachePadded;
 use freehold::{Config, Ownership};
 use smallvec::SmallVec;
 use stores::{ConcurrentMap, LockedMap, OneClock, Ranges, Store, Version};
-use workload::SEED;
 use workload::course::{Asking, Course, Failure, Lap, Near};
 use workload::report::{Conditions, Spread, table};
 use workload::transfers::{Audit, Deal, Expected, Mix, Mutexes, Popularity, Receipt, Refused, Script};
+use workload::{Asked, SEED};
 
 const SHARDS: usize = 2;
 const IN_FLIGHT: usize = 256;
@@ -49,7 +49,7 @@ const IN_FLIGHT: usize = 256;
 const ACCOUNTS: [u32; 2] = [10_000, 100];
 
 fn main() {
-    if std::env::args().any(|argument| argument == "--list") {
+    if Asked::of_arguments().is_none() {
         return;
     }
     let size = if workload::is_a_test() { Size::TEST } else { Size::BENCH };

@@ -18,7 +18,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use freehold::{AccessError, Actor, Addressees, AskAll, AskError, Handle, Local, Objects};
+use freehold::{AccessError, Actor, Addressees, AskAll, AskError, Handle, Local, Objects, Runtime};
 use serde::{Deserialize, Serialize};
 
 /// What all draws of ids begin from.
@@ -301,4 +301,38 @@ pub fn totals(handle: &Handle<Counter>, objects: u64) -> Tally {
 pub fn is_a_test() -> bool {
     let mut given = std::env::args();
     !given.any(|argument| argument == "--bench") || std::env::args().any(|argument| argument == "--test")
+}
+
+/// Which parts of a benchmark are asked for: those with the first word of the arguments in their
+/// names, or all.
+pub struct Asked {
+    word: Option<String>,
+}
+
+impl Asked {
+    /// `None` if only a list of tests is asked for. A benchmark has none.
+    pub fn of_arguments() -> Option<Asked> {
+        if std::env::args().any(|argument| argument == "--list") {
+            return None;
+        }
+        Some(Asked { word: std::env::args().skip(1).find(|argument| !argument.starts_with('-')) })
+    }
+
+    /// Whether the part of this name is asked for.
+    pub fn has(&self, part: &str) -> bool {
+        self.word.as_ref().is_none_or(|word| part.contains(word.as_str()))
+    }
+}
+
+/// What `work` makes on the first shard of a runtime. It runs on all of them.
+pub fn on_shard<T, F>(
+    runtime: &Runtime<Counter>,
+    work: impl Fn(Local<Counter>) -> F + Clone + Send + 'static,
+) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    let results = runtime.on_each_shard(work).wait();
+    results.into_iter().next().expect("there is a shard").expect("the task does not panic")
 }

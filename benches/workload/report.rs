@@ -122,3 +122,8 @@ pub fn table<const COLUMNS: usize>(heads: [&str; COLUMNS]) -> Table {
     }
     table
 }
+
+/// Whether an aim is met, in a word.
+pub fn verdict(met: bool) -> &'static str {
+    if met { "met" } else { "missed" }
+}

@@ -8,15 +8,14 @@ const MESSAGE: &str = "a field of a message, as in the benchmark's definition";
 const SETTER: &str = "it sets a flag, and its name says which";
 
 /// Functions that have one, where they are, and why.
-const ALLOWED: [(&str, &str, &str); 37] = [
+const ALLOWED: [(&str, &str, &str); 36] = [
     ("apps/bank/src/generate.rs", "draw_pair", CALLERS),
     ("bench/scaling/src/bin/shard_scaling/drive.rs", "new", CALLERS),
     ("bench/scaling/src/report/curves.rs", "point", CALLERS),
     ("benches/collections/whole.rs", "reopened", CALLERS),
     ("benches/collections/whole.rs", "runtimes", CALLERS),
-    ("benches/cross_shard.rs", "verdict", CALLERS),
     ("benches/exchange/by_hand.rs", "place", MESSAGE),
-    ("benches/snapshots.rs", "verdict", CALLERS),
+    ("benches/workload/report.rs", "verdict", CALLERS),
     ("peers/benches/exchange/market.rs", "rank", MESSAGE),
     ("private/benches/private.rs", "everywhere", CALLERS),
     ("replica/src/node/owning.rs", "stop_runtime", CALLERS),
