@@ -11,7 +11,7 @@ use rustix::event::EventfdFlags;
 use rustix::io::Errno;
 use rustix::thread::{ClockId, CpuSet, NanosleepRelativeResult, Timespec};
 
-use super::{Check, Verdict};
+use super::check::{Check, Verdict};
 
 /// A call, what it is for, and how it was refused, if it was.
 pub(super) type Attempt = (&'static str, &'static str, Option<Errno>);

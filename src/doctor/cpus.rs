@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Check, Verdict, plural};
+use super::check::{Check, Verdict, plural};
 use crate::topology::Topology;
 
 /// Holds the CPUs of this process against the number of shards.

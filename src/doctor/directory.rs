@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Check, Verdict};
+use super::check::{Check, Verdict};
 
 /// Tries whether a block can be written in the directory, which is left as it was.
 pub(super) fn examine(directory: &Path) -> Check {

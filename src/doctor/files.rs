@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Check;
 use super::calls::{Attempt, judge};
+use super::check::Check;
 
 /// Tries every call. `None` if no file can be made there: [`directory`](super::directory) says why.
 pub(super) fn examine(directory: &Path) -> Option<Check> {

@@ -8,8 +8,8 @@ use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit};
 
+use super::check::{Check, Verdict, plural};
 use super::privileges::Privileges;
-use super::{Check, Verdict, plural};
 
 /// Holds this process's limits against what so many shards with so many bytes of I/O memory each
 /// will take.

@@ -10,9 +10,9 @@ use std::fs;
 use io_uring::opcode;
 use rustix::io::Errno;
 
+use super::check::{Check, Verdict};
 use super::limits::limit_fix;
 use super::privileges::Privileges;
-use super::{Check, Verdict};
 
 /// All that was found out about rings on this machine.
 #[derive(Debug)]
