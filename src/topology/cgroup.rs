@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::read_cpu_list;
+use super::affinity::read_cpu_list;
 
 /// The directories of the process's cgroups: for each hierarchy from its own cgroup up to the
 /// topmost visible.

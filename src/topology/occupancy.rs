@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use rustix::thread::CpuSet;
 
-use super::{AffinityOf, affinity};
+use super::affinity::{AffinityOf, affinity, cpu_list};
 
 /// A CPU with a larger number is not kept account of: two runtimes may share it without a word.
 const COUNTED_MAX: usize = CpuSet::MAX_CPU;
@@ -101,7 +101,7 @@ impl Seats {
     /// Notes whether a shard was moved, and to which CPUs.
     fn note(&self, shard: usize, moved: Option<Vec<usize>>) -> CpuChange {
         match (self.seats[shard].is_moved.swap(moved.is_some(), Ordering::Relaxed), moved) {
-            (false, Some(to)) => CpuChange::Moved { to: super::cpu_list(&to.into_iter().collect()) },
+            (false, Some(to)) => CpuChange::Moved { to: cpu_list(&to.into_iter().collect()) },
             (true, None) => CpuChange::Back,
             _ => CpuChange::InPlace,
         }
@@ -171,7 +171,7 @@ mod tests {
             let here = affinity(Path::new("/"), AffinityOf::Thread).expect("it runs somewhere");
             // It is bound to a CPU that there is not.
             let seats = Seats::occupy(&[Some(FAR), Some(FAR + 1)]);
-            let to = super::super::cpu_list(&here.iter().copied().collect());
+            let to = cpu_list(&here.iter().copied().collect());
             assert_eq!(seats.look(0), CpuChange::Moved { to });
             assert_eq!(seats.look(0), CpuChange::InPlace, "it is said once");
             assert!(!seats.is_alone(0) && !seats.is_alone(1), "it may be where the other is");
