@@ -115,10 +115,11 @@ pub use gate::{Gate, GateError, GateOutcome, Verifier};
 pub use glommio;
 #[doc(hidden)]
 pub use log::DiskOptions;
-pub use log::commit::{CommitLog, CommitLogError, EpochBatch, EpochBatches, LocalLog};
+pub use log::commit::{CommitLog, CommitLogError, EpochBatch, EpochBatches};
 pub use log::demands::Checkpoint;
 pub use log::growth::LogStats;
 pub use log::leaving::{EpochReceiver, EpochSender, epoch_channel};
+pub use log::local_log::LocalLog;
 pub use log::{Create, LogConfig, Progress, Recovery, backup, inspect, owed};
 pub use route::{GateStats, Route};
 pub use runtime::Runtime;

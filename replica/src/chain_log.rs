@@ -10,7 +10,6 @@ use freehold_shard::log::appends::{Appended, Appends};
 use freehold_shard::log::chain::{
     CHAINED_RECORD_MAX, Chain, ChainError, ChainPlace, Followed, NamedCheckpoint, read_entry,
 };
-use freehold_shard::record::Record;
 
 use crate::appender::not_ours;
 use crate::error::ReplicaError;
@@ -178,37 +177,20 @@ impl<E: Entries> ChainLog<E> {
 
     /// Whether a batch may be appended.
     fn check(&self, expected: Epoch, batch: &EpochBatch) -> Result<(), CommitLogError> {
-        let (epoch, found, place) = (batch.epoch, self.tail(), self.appends.chain().place());
+        let place = self.appends.chain().place();
         if self.has_failed {
             return Err(CommitLogError::Failed);
         }
-        if expected != found {
-            return Err(CommitLogError::NotTheTail { expected, found });
-        }
-        if epoch <= found {
-            return Err(CommitLogError::NotLater { epoch, tail: found });
-        }
-        let (version, types) = (batch.schema.version, place.schema.as_ref());
-        if let Some(before) = types.map(|types| types.version).filter(|before| *before > version) {
-            return Err(CommitLogError::OlderSchema { epoch, version, before });
-        }
+        let types = place.schema.as_ref();
+        batch.check_place(expected, self.tail(), types.map(|types| types.version))?;
         let (owner, term) = (place.owner.clone().unwrap_or_else(|| "nobody".to_string()), place.term);
         if owner != self.node {
             return Err(other(ReplicaError::Owned { owner, term }));
         }
         if types != Some(&*batch.schema) {
-            return Err(other(ReplicaError::OtherTypes { epoch }));
+            return Err(other(ReplicaError::OtherTypes { epoch: batch.epoch }));
         }
-        for (at, record) in batch.records.iter().enumerate() {
-            let (bytes, max) = (record.len(), CHAINED_RECORD_MAX);
-            if bytes > max {
-                return Err(CommitLogError::TooLong { epoch, at, bytes, max });
-            }
-            if let None | Some(Record::Epoch(_)) = Record::read(record) {
-                return Err(CommitLogError::NotARecord { epoch, at });
-            }
-        }
-        Ok(())
+        batch.check_records(CHAINED_RECORD_MAX)
     }
 }
 

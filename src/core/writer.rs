@@ -16,8 +16,9 @@ use super::LocalShard;
 use crate::disk::error::LogError;
 use crate::disk::file::LogFile;
 use crate::error::{Death, DeathCause};
+use crate::log::SharedLogs;
 use crate::log::leaving::{Stand, hand_over};
-use crate::log::{SharedLogs, segment_name};
+use crate::log::names::segment_name;
 use crate::spawn::spawn_task;
 use crate::stats::Phase;
 

@@ -23,7 +23,8 @@ use freehold_shard::log::{
 use freehold_shard::manifest::{LogBegin, MANIFEST_VERSION, Manifest, NoManifest};
 use freehold_shard::recovery::{LogReader, Over, Survey, last_complete};
 
-use super::{MANIFEST, checkpoint_name, parse_checkpoint_name, parse_segment_name, segment_name};
+use super::MANIFEST;
+use super::names::{checkpoint_name, parse_checkpoint_name, parse_segment_name, segment_name};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
 use crate::disk::name::{FileName, NEW};

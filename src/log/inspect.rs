@@ -29,7 +29,8 @@ use freehold_shard::manifest::{Fate, Manifest};
 use super::contents::{
     Contents, SegmentPlace, Source, Surveyed, contents, cut, read, read_manifest, strangers, survey,
 };
-use super::{MANIFEST, MANIFEST_OLD, parse_spare_name};
+use super::names::parse_spare_name;
+use super::{MANIFEST, MANIFEST_OLD};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
 use crate::disk::name::UNDER_WAY;

@@ -28,11 +28,11 @@ use super::contents::{
 };
 use super::growth::Growth;
 use super::manifest_file::ManifestFile;
-use super::under_way::{UnderWay, under_way};
-use super::{
-    LogConfig, Progress, Recovery, SharedLogs, Spares, checkpoint_name, demands, parse_checkpoint_name,
-    parse_segment_name, parse_spare_name, segment_name,
+use super::names::{
+    checkpoint_name, parse_checkpoint_name, parse_segment_name, parse_spare_name, segment_name,
 };
+use super::under_way::{UnderWay, under_way};
+use super::{LogConfig, Progress, Recovery, SharedLogs, Spares, demands};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
 use crate::disk::name::{PIN, UNFINISHED};

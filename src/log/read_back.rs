@@ -14,7 +14,7 @@ use freehold_shard::log::{BLOCK, Bounds, SegmentId};
 use freehold_shard::part::{PartEnd, PartFault, PartReader};
 use rustix::fs::{Advice, fadvise};
 
-use super::checkpoint_name;
+use super::names::checkpoint_name;
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
 

@@ -34,11 +34,12 @@ use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+use super::LogConfig;
 use super::contents::{contents, read_manifest};
 use super::inspect::{Entry, dump, verify};
+use super::names::{checkpoint_name, parse_segment_name, segment_name};
 use super::open::{Meter, recover};
 use super::read_back::read_back;
-use super::{LogConfig, checkpoint_name, parse_segment_name, segment_name};
 use crate::disk::directory::Directory;
 use crate::disk::error::LogError;
 use crate::{Config, Idle, Runtime, Shards};

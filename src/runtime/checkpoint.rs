@@ -31,9 +31,10 @@ use crate::core::slice::Slice;
 use crate::disk::error::LogError;
 use crate::disk::file::NewFile;
 use crate::error::{CheckpointError, SnapshotError};
+use crate::log::SharedLogs;
 use crate::log::demands::Checkpoint;
+use crate::log::names::{checkpoint_name, parse_segment_name};
 use crate::log::read_back::read_back;
-use crate::log::{SharedLogs, checkpoint_name, parse_segment_name};
 use crate::transport::each_shard::EachShard;
 
 /// The most slots that are looked at between two turns; see [`Slice`] for how long it takes.
