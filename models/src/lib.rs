@@ -114,16 +114,20 @@ mod models {
         });
     }
 
-    /// A bell is an eventfd: it stays rung until it is read.
+    /// A doorbell is an eventfd: it stays rung until it is read.
     struct World {
         parking: Parking,
         queue: AtomicUsize,
-        bell: AtomicUsize,
+        doorbell: AtomicUsize,
     }
 
     impl World {
         fn new() -> Arc<Self> {
-            Arc::new(World { parking: Parking::new(), queue: AtomicUsize::new(0), bell: AtomicUsize::new(0) })
+            Arc::new(World {
+                parking: Parking::new(),
+                queue: AtomicUsize::new(0),
+                doorbell: AtomicUsize::new(0),
+            })
         }
 
         fn send(&self) {
@@ -132,7 +136,7 @@ mod models {
             match self.parking.duty() {
                 Duty::Nothing => {}
                 Duty::Ring => {
-                    self.bell.fetch_add(1, Ordering::Release);
+                    self.doorbell.fetch_add(1, Ordering::Release);
                 }
                 Duty::Sweep => unreachable!("this shard does not close"),
             }
@@ -143,14 +147,14 @@ mod models {
             self.queue.swap(0, Ordering::Acquire)
         }
 
-        /// The shard, until it has taken `expected` entries. If it waits for a bell that nobody
+        /// The shard, until it has taken `expected` entries. If it waits for a doorbell that nobody
         /// will ring, loom reports the loop.
         fn shard(&self, expected: usize) {
             let mut taken = 0;
             while taken < expected {
                 taken += self.take();
                 if taken < expected && self.parking.park(|| self.queue.load(Ordering::Acquire) == 0) {
-                    while self.bell.swap(0, Ordering::Acquire) == 0 {
+                    while self.doorbell.swap(0, Ordering::Acquire) == 0 {
                         thread::yield_now();
                     }
                     self.parking.awake();
@@ -221,7 +225,7 @@ mod models {
             for sender in senders {
                 sender.join().unwrap();
             }
-            assert_eq!(world.bell.load(Ordering::Relaxed), 1, "no-lost-wake: one of them rings");
+            assert_eq!(world.doorbell.load(Ordering::Relaxed), 1, "no-lost-wake: one of them rings");
         });
     }
 
@@ -337,7 +341,7 @@ mod models {
     // Whoever sees the epoch a snapshot began in keeps old states for it, or sees that nobody may
     // read it any more.
     #[test]
-    fn a_line_never_forgets_a_snapshot_that_may_be_read() {
+    fn an_epoch_state_never_forgets_a_snapshot_that_may_be_read() {
         loom::model(|| {
             let epochs = Arc::new(Epochs::new());
             let shard = {
@@ -361,7 +365,7 @@ mod models {
     // Whoever sees the epoch a checkpoint began in puts aside what it overwrites, unless the
     // checkpoint has ended; and one that has ended is not taken for the next.
     #[test]
-    fn a_line_never_forgets_a_checkpoint_that_is_being_made() {
+    fn an_epoch_state_never_forgets_a_checkpoint_that_is_being_made() {
         loom::model(|| {
             let epochs = Arc::new(Epochs::new());
             let has_ended = Arc::new(AtomicUsize::new(0));
@@ -384,7 +388,7 @@ mod models {
         });
     }
 
-    // What is published, as `shards/src/mvcc.rs` does it, with a lock for its map: a reader that
+    // What is published, as `epoch/published` does it, with a lock for its map: a reader that
     // comes after a message of a later epoch and still sees the version before may not be followed
     // by a version of an earlier epoch, or a snapshot between the two would see the new version and
     // not that message.
