@@ -1,6 +1,7 @@
 //! How a node joins a replicated database: where its servers are, who it is, and what it asks of
 //! them.
 
+use std::env::var;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -206,6 +207,25 @@ pub enum Login {
     Credentials(PathBuf),
 }
 
+impl Login {
+    /// The login of the environment: `NATS_USER` and `NATS_PASSWORD`, `NATS_TOKEN`, `NATS_NKEY` (a
+    /// seed), or `NATS_CREDS` (a file). `None` if it has none of them.
+    pub fn of_environment() -> Login {
+        if let Some(user) = Login::user_of_environment("NATS_USER", "NATS_PASSWORD") {
+            return user;
+        }
+        let token = var("NATS_TOKEN").ok().map(Login::Token);
+        let key = var("NATS_NKEY").ok().map(Login::Nkey);
+        let credentials = var("NATS_CREDS").ok().map(|path| Login::Credentials(path.into()));
+        token.or(key).or(credentials).unwrap_or_default()
+    }
+
+    fn user_of_environment(user: &str, password: &str) -> Option<Login> {
+        let user = var(user).ok()?;
+        Some(Login::User { user, password: var(password).unwrap_or_default() })
+    }
+}
+
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -241,6 +261,15 @@ pub enum SyncCheck {
     /// Somebody has made sure of it by other means. A warning mentions that: if it is not so, a
     /// power cut of several servers loses what was acknowledged.
     Assumed,
+}
+
+impl SyncCheck {
+    /// By the login of the environment, if it has one of the servers' system account:
+    /// `NATS_SYS_USER` and `NATS_SYS_PASSWORD`. Otherwise it is [`Assumed`](SyncCheck::Assumed).
+    pub fn of_environment() -> SyncCheck {
+        let login = Login::user_of_environment("NATS_SYS_USER", "NATS_SYS_PASSWORD");
+        login.map_or(SyncCheck::Assumed, SyncCheck::By)
+    }
 }
 
 #[cfg(test)]

@@ -85,8 +85,8 @@ pub struct Arguments {
 
     /// Keep the log in a stream of these NATS servers as well. While another bank owns it this one
     /// stands by, and goes on where that one ended. It must be built with `--features replicated`.
-    /// The logins: NATS_USER, NATS_PASSWORD, and NATS_SYS_USER, NATS_SYS_PASSWORD of the servers'
-    /// system account
+    /// The logins: NATS_USER and NATS_PASSWORD (or NATS_TOKEN, NATS_NKEY, NATS_CREDS), and
+    /// NATS_SYS_USER and NATS_SYS_PASSWORD of the servers' system account
     #[arg(
         long,
         value_name = "nats://HOST:PORT,..",

@@ -128,23 +128,16 @@ mod replicated {
     /// How often a standby that waits is looked at, at least.
     const LOOK_EVERY: Duration = Duration::from_secs(3600);
 
-    /// A login of the environment.
-    fn login(user: &str, password: &str) -> Option<Login> {
-        let user = std::env::var(user).ok()?;
-        Some(Login::User { user, password: std::env::var(password).unwrap_or_default() })
-    }
-
     /// Joins, and waits until it owns the bank.
     pub(super) fn join(
         arguments: &Arguments,
         log: LogConfig,
         config: Config,
     ) -> Result<Replicated<Ledger>, NodeError> {
-        let checked = login("NATS_SYS_USER", "NATS_SYS_PASSWORD").map_or(SyncCheck::Assumed, SyncCheck::By);
         let replica = ReplicaConfig {
             replicas: arguments.allow_replicas,
-            login: login("NATS_USER", "NATS_PASSWORD").unwrap_or_default(),
-            sync_check: checked,
+            login: Login::of_environment(),
+            sync_check: SyncCheck::of_environment(),
             takeover_after: Some(SILENCE),
             repair: if arguments.repair { Repair::FromThisLog } else { Repair::ByOwner },
             ..ReplicaConfig::new("bank", &arguments.node, arguments.replicated.clone())

@@ -49,22 +49,15 @@ impl Actor for Bank {
     }
 }
 
-/// A login of the environment.
-fn login(user: &str, password: &str) -> Option<Login> {
-    let user = std::env::var(user).ok()?;
-    Some(Login::User { user, password: std::env::var(password).unwrap_or_default() })
-}
-
 /// How the node joins, as it was told.
 fn told() -> Option<(String, ReplicaConfig)> {
     let mut told = std::env::args().skip(1);
     let (directory, node) = (told.next()?, told.next()?);
     let replicas = told.next()?.parse().ok()?;
-    let checked = login("NATS_SYS_USER", "NATS_SYS_PASSWORD").map_or(SyncCheck::Assumed, SyncCheck::By);
     let replica = ReplicaConfig {
         replicas,
-        login: login("NATS_USER", "NATS_PASSWORD").unwrap_or_default(),
-        sync_check: checked,
+        login: Login::of_environment(),
+        sync_check: SyncCheck::of_environment(),
         takeover_after: Some(Duration::from_secs(1)),
         ..ReplicaConfig::new("bank_replicated", node, told)
     };

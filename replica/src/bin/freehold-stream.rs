@@ -17,17 +17,6 @@ use freehold_replica::{Login, ReplicaConfig, SyncCheck, Tls, verify};
 
 const USAGE: &str = "freehold-stream verify DATABASE nats://host:port ..";
 
-/// The login of the environment.
-fn login() -> Login {
-    if let Ok(user) = var("NATS_USER") {
-        return Login::User { user, password: var("NATS_PASSWORD").unwrap_or_default() };
-    }
-    let token = var("NATS_TOKEN").ok().map(Login::Token);
-    let key = var("NATS_NKEY").ok().map(Login::Nkey);
-    let credentials = var("NATS_CREDS").ok().map(|path| Login::Credentials(path.into()));
-    token.or(key).or(credentials).unwrap_or_default()
-}
-
 /// What is to be read, as the command line says.
 fn told() -> Option<ReplicaConfig> {
     let mut told = args().skip(1);
@@ -37,7 +26,7 @@ fn told() -> Option<ReplicaConfig> {
     (!servers.is_empty()).then_some(())?;
     let authorities = var("NATS_CA").ok().map(Into::into);
     Some(ReplicaConfig {
-        login: login(),
+        login: Login::of_environment(),
         tls: Tls { authorities, ..Tls::default() },
         // It appends nothing, so nothing depends on it.
         sync_check: SyncCheck::Assumed,

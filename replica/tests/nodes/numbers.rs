@@ -10,7 +10,7 @@ use freehold_metrics::Server;
 use freehold_replica::Replicated;
 
 use super::bank::Bank;
-use super::servers::Servers;
+use super::servers::{LOGINS, Servers};
 use super::support::Watchdog;
 use super::{open, pay, until};
 
@@ -104,8 +104,7 @@ fn a_nodes_numbers_are_on_its_page_and_in_the_documents() {
 /// What the command says of the stream.
 fn command(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_freehold-stream"));
-    let login = [("NATS_USER", "app"), ("NATS_PASSWORD", "secret")];
-    command.args(arguments).envs(login).output().expect("it runs")
+    command.args(arguments).envs(LOGINS).output().expect("it runs")
 }
 
 #[test]

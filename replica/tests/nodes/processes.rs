@@ -12,7 +12,7 @@ use freehold_replica::{ReplicaConfig, Replicated, Role};
 use rustix::process::Signal;
 
 use super::bank::{Bank, Message, PAYMENTS};
-use super::servers::{Servers, config, send};
+use super::servers::{LOGINS, Servers, config, send};
 use super::support::Watchdog;
 use super::{LONG, assert_has, is, open, until};
 
@@ -211,10 +211,7 @@ fn bank_replicated(servers: &Servers, directory: &Path, node: &str) -> (Child, m
     let mut child = Command::new(env!("CARGO_BIN_EXE_bank_replicated"))
         .args([&*directory.to_string_lossy(), node, "1"])
         .args(servers.urls())
-        .env("NATS_USER", "app")
-        .env("NATS_PASSWORD", "secret")
-        .env("NATS_SYS_USER", "sys")
-        .env("NATS_SYS_PASSWORD", "secret")
+        .envs(LOGINS)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

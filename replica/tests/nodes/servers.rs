@@ -227,6 +227,14 @@ pub fn send(process: &Child, signal: Signal) {
     kill_process(pid, signal).expect("it is a child of this process");
 }
 
+/// Logins of these servers, as a program finds them in its environment.
+pub const LOGINS: [(&str, &str); 4] = [
+    ("NATS_USER", "app"),
+    ("NATS_PASSWORD", "secret"),
+    ("NATS_SYS_USER", "sys"),
+    ("NATS_SYS_PASSWORD", "secret"),
+];
+
 /// How a node joins with these servers.
 pub fn config(urls: &[String], node: &str) -> ReplicaConfig {
     let login = |user: &str| Login::User { user: user.into(), password: "secret".into() };

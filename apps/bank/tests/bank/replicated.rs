@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::servers::Servers;
+use super::servers::{LOGINS, Servers};
 use super::{PATIENCE, balances_csv, expect_trouble, messy, read, refused, replay, verify_by_script};
 use crate::support::Watchdog;
 
@@ -37,10 +37,7 @@ impl Node {
                 "1",
             ])
             .args(arguments.split_whitespace())
-            .env("NATS_USER", "app")
-            .env("NATS_PASSWORD", "secret")
-            .env("NATS_SYS_USER", "sys")
-            .env("NATS_SYS_PASSWORD", "secret")
+            .envs(LOGINS)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
