@@ -123,11 +123,13 @@ impl Owing {
 
 /// Whether a record of this epoch counts: what is older than `from` is in the checkpoint, and what
 /// is later than `cut` is nothing.
+#[inline]
 pub(super) fn counts(epoch: Epoch, from: Epoch, cut: Epoch) -> bool {
     is_new(epoch, from) && epoch <= cut
 }
 
 /// Whether a record of this epoch is not in the checkpoint.
+#[inline]
 pub(super) fn is_new(epoch: Epoch, from: Epoch) -> bool {
     epoch >= from || fault::is_on(Fault::ReplayOld)
 }
