@@ -29,7 +29,8 @@ bench *arguments:
 fuzz seconds="60":
     fuzz/run {{seconds}}
 
-# The pure crate under Miri; needs a nightly toolchain with Miri
+# The pure crate under Miri, and what lanes have of `unsafe`; needs a nightly toolchain with Miri
 miri:
     MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p freehold-shard \
         --test it --target-dir target/miri -- turn:: transactions::
+    cargo +nightly miri test -p freehold-models --target-dir target/miri -- in_bulk::

@@ -18,6 +18,9 @@ mod epochs;
 mod fault;
 #[path = "../../src/transport/free_list.rs"]
 mod free_list;
+// No protocol, and loom has no part in it: Miri runs its tests here, where few dependencies are.
+#[path = "../../src/transport/in_bulk.rs"]
+mod in_bulk;
 #[path = "../../shards/src/object.rs"]
 mod object;
 #[path = "../../src/transport/parking.rs"]

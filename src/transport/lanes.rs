@@ -5,9 +5,10 @@
 //! outbox and keeps its order.
 
 use std::collections::VecDeque;
-use std::iter;
 
 use rtrb::{Consumer, Producer, RingBuffer};
+
+use super::in_bulk;
 
 /// One shard's ends of all lanes it has.
 pub(crate) struct Lanes<T> {
@@ -55,15 +56,12 @@ impl<T> Lanes<T> {
         let (before, lanes) = (inbox.len(), self.from.len());
         let (last, first) = self.from.split_at_mut(self.first);
         for part in [first, last] {
-            for lane in part {
-                // Most are empty where there are many, and this is half of what `slots` takes.
-                if lane.is_empty() {
-                    continue;
+            // Most are empty where there are many.
+            part.iter_mut().for_each(|lane| {
+                if !lane.is_empty() {
+                    in_bulk::pop(lane, inbox, max);
                 }
-                let waiting = lane.slots().min(max);
-                let chunk = lane.read_chunk(waiting).expect("as much as there is can be read");
-                inbox.extend(chunk);
-            }
+            });
         }
         let drained = inbox.len() - before;
         if drained > 0 {
@@ -83,10 +81,8 @@ impl<T> Lanes<T> {
                 continue;
             }
             let lane = self.to[to].as_mut().expect("nothing is sent to oneself by lane");
-            let room = lane.slots().min(outbox.len());
+            let room = in_bulk::push(lane, outbox);
             if room > 0 {
-                let chunk = lane.write_chunk_uninit(room).expect("there is as much room as there is");
-                chunk.fill_from_iter(iter::from_fn(|| outbox.pop_front()));
                 self.sent += room as u64;
                 self.sent_to[to] += room as u64;
                 flushed.push(to);

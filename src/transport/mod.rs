@@ -6,6 +6,7 @@ pub(crate) mod batch_reply;
 pub(crate) mod blocked;
 pub(crate) mod each_shard;
 pub(crate) mod free_list;
+mod in_bulk;
 pub(crate) mod lanes;
 pub(crate) mod mailbox;
 pub(crate) mod parking;

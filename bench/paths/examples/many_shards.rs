@@ -9,6 +9,8 @@
 //! drawn. They go through the runtime's own lanes. What is counted is the shards and their lanes:
 //! no executor, no caller, and nothing of what it costs that lines move between CPUs.
 
+#[path = "../../../src/transport/in_bulk.rs"]
+mod in_bulk;
 #[allow(dead_code, reason = "a program uses a part of each")]
 #[path = "../../../src/transport/lanes.rs"]
 mod lanes;

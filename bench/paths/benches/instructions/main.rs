@@ -24,6 +24,9 @@
 mod books;
 #[path = "../../../../benches/exchange/mod.rs"]
 mod exchange;
+#[allow(dead_code, unused_imports, reason = "this is no harness for its tests")]
+#[path = "../../../../src/transport/in_bulk.rs"]
+mod in_bulk;
 #[allow(dead_code, unused_imports, reason = "the runtime uses all of it; this is no harness for its tests")]
 #[path = "../../../../src/transport/lanes.rs"]
 mod lanes;

@@ -354,14 +354,14 @@ impl Pair {
 
     /// The same, carried as the pumps of a runtime do it.
     #[inline(never)]
-    fn settle_in_lanes(&mut self, lanes: &mut [Lanes<Envelope<Bank>>]) -> u64 {
-        let (mut answered, mut flushed) = (0, Vec::with_capacity(1));
+    fn settle_in_lanes(&mut self, lanes: &mut [Lanes<Envelope<Bank>>], flushed: &mut Vec<usize>) -> u64 {
+        let mut answered = 0;
         while !self.inboxes[0].envelopes.is_empty() || lanes.iter().any(|lanes| !lanes.is_empty()) {
             for at in [0, 1] {
                 let (inbox, effects) = (&mut self.inboxes[at], &mut self.effects[at]);
                 lanes[at].drain(&mut inbox.envelopes, TAKEN_MAX);
                 self.shards[at].turn(NOW, inbox, effects);
-                assert_eq!(lanes[at].flush(&mut effects.outboxes, &mut flushed), 0, "a lane has room");
+                assert_eq!(lanes[at].flush(&mut effects.outboxes, flushed), 0, "a lane has room");
                 flushed.clear();
                 answered += effects.answers.drain(..).filter(|(_, outcome)| outcome.is_ok()).count() as u64;
             }
@@ -427,12 +427,12 @@ fn two_objects(count: u64) {
 
 fn chain_of_two(begin: Begin, accounts: usize, together: u64, count: u64) {
     let mut pair = Pair::open(begin, accounts);
-    let mut lanes = lanes(2, LANE);
+    let (mut lanes, mut flushed) = (lanes(2, LANE), Vec::with_capacity(1));
     let all = WARM_UP * TOGETHER + count;
     for first in (0..all).step_by(together as usize) {
         (first..first + together).for_each(|number| pair.send(begin, number));
         let answered = match begin {
-            Begin::InLanes => pair.settle_in_lanes(&mut lanes),
+            Begin::InLanes => pair.settle_in_lanes(&mut lanes, &mut flushed),
             _ => pair.settle(),
         };
         assert_eq!(answered, together, "every transfer is answered");
