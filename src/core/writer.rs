@@ -19,7 +19,7 @@ use crate::error::{Death, DeathCause};
 use crate::log::SharedLogs;
 use crate::log::leaving::{Stand, hand_over};
 use crate::log::names::segment_name;
-use crate::spawn::spawn_task;
+use crate::spawn::{LocalFuture, spawn_task};
 use crate::stats::Phase;
 
 /// How often a batch that has no room on its way to another log tries again.
@@ -144,28 +144,30 @@ impl<A: Actor> Writing<A> {
     }
 }
 
-/// Makes a segment: of one that is not needed, if there is one.
-async fn make(logs: &Arc<SharedLogs>, log: u64, segment: u64) -> Result<LogFile, LogError> {
-    let name = segment_name(log, segment);
-    let spare = match logs.take_spare() {
-        Some(spare) => spare,
-        // It gets its name when it has its full size: then a segment that is shorter is known to be
-        // damaged.
-        None => {
-            let spare = logs.name_spare();
-            let made = LogFile::create(&logs.directory, &spare, logs.config.segment_bytes as u64).await?;
-            made.close().await?;
-            spare
-        }
-    };
-    let (shared, to) = (logs.clone(), name.clone());
-    let renamed = glommio::executor().spawn_blocking(move || {
-        // A segment of a log that no manifest names would take what is lost with it.
-        shared.check()?;
-        shared.directory.rename(&spare, &to)?;
-        // Before anything is in it: its name is where recovery looks for it.
-        shared.directory.sync()
-    });
-    renamed.await?;
-    LogFile::open(&logs.directory, &name).await
+/// Makes a segment: of one that is not needed, if there is one. A `dyn`, as what a file does is.
+fn make(logs: &Arc<SharedLogs>, log: u64, segment: u64) -> LocalFuture<'_, Result<LogFile, LogError>> {
+    Box::pin(async move {
+        let name = segment_name(log, segment);
+        let spare = match logs.take_spare() {
+            Some(spare) => spare,
+            // It gets its name when it has its full size: then a segment that is shorter is known
+            // to be damaged.
+            None => {
+                let spare = logs.name_spare();
+                let made = LogFile::create(&logs.directory, &spare, logs.config.segment_bytes as u64).await?;
+                made.close().await?;
+                spare
+            }
+        };
+        let (shared, to) = (logs.clone(), name.clone());
+        let renamed = glommio::executor().spawn_blocking(move || {
+            // A segment of a log that no manifest names would take what is lost with it.
+            shared.check()?;
+            shared.directory.rename(&spare, &to)?;
+            // Before anything is in it: its name is where recovery looks for it.
+            shared.directory.sync()
+        });
+        renamed.await?;
+        LogFile::open(&logs.directory, &name).await
+    })
 }

@@ -11,6 +11,7 @@
 //! - Offsets and lengths are multiples of [`BLOCK_BYTES`], whatever less the device would take.
 //! - A write is there, or there is an error. After an error, or when the future was dropped before
 //!   its end, any part of what was being written may be on the disk.
+//! - What is awaited here is a `dyn` (see [`Doing`]), so that it is compiled once.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use rustix::io::Errno;
 use super::directory::{Directory, FILE_MODE};
 use super::error::LogError;
 use super::faults::WriteFault;
+use crate::spawn::LocalFuture;
 
 /// What everything written is a multiple of, and begins at a multiple of.
 pub(crate) const BLOCK_BYTES: usize = 4096;
@@ -34,6 +36,11 @@ const ZEROS_BYTES: usize = 1 << 20;
 /// How much of a [`NewFile`] is written at a time: it is copied first, which takes some 50
 /// microseconds.
 const PIECE_BYTES: usize = 256 << 10;
+
+/// What a file does. Boxed: an `async fn` is compiled where it is awaited, and these are awaited by
+/// code that is generic over the actor. So each program compiled them anew, with all of glommio's
+/// that they await. A box is little beside an operation of a disk.
+type Doing<'a, T> = LocalFuture<'a, Result<T, LogError>>;
 
 /// A file of the log, open to write. Keeps the directory locked.
 #[derive(Debug)]
@@ -51,36 +58,40 @@ impl LogFile {
     /// It may take long, and leaves room for other tasks. After an error there is no such file; if
     /// the future was dropped there may be a part of one, which is in nobody's way but has the
     /// name.
-    pub(crate) async fn create(directory: &Directory, name: &str, bytes: u64) -> Result<LogFile, LogError> {
-        directory.assert_ours();
-        debug_assert!(
-            bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES as u64),
-            "{bytes} bytes are whole blocks"
-        );
-        make(directory, name).await?;
-        let filled = async {
-            fill(directory, name, bytes).await?;
-            sync_name(directory).await?;
-            LogFile::open(directory, name).await
-        };
-        let filled = filled.await;
-        if filled.is_err() {
-            // The error is told, and this one is not: the file is as good as absent.
-            let _ = directory.remove(name);
-        }
-        filled
+    pub(crate) fn create<'a>(directory: &'a Directory, name: &'a str, bytes: u64) -> Doing<'a, LogFile> {
+        Box::pin(async move {
+            directory.assert_ours();
+            debug_assert!(
+                bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES as u64),
+                "{bytes} bytes are whole blocks"
+            );
+            make(directory, name).await?;
+            let filled = async {
+                fill(directory, name, bytes).await?;
+                sync_name(directory).await?;
+                LogFile::open(directory, name).await
+            };
+            let filled = filled.await;
+            if filled.is_err() {
+                // The error is told, and this one is not: the file is as good as absent.
+                let _ = directory.remove(name);
+            }
+            filled
+        })
     }
 
     /// Opens a file that [`create`](LogFile::create) made, under this name or one it was renamed
     /// from.
-    pub(crate) async fn open(directory: &Directory, name: &str) -> Result<LogFile, LogError> {
-        directory.assert_ours();
-        let path = directory.file(name);
-        let sync = if directory.syncs() { EachWrite::Synced } else { EachWrite::NotSynced };
-        let failed = |source| LogError::io("opening", &path, source);
-        let handle = OpenFile::open(directory, name, "opening", sync).await?;
-        let bytes = handle.bytes().await.map_err(failed)?;
-        Ok(LogFile { handle, directory: directory.clone(), path, bytes })
+    pub(crate) fn open<'a>(directory: &'a Directory, name: &'a str) -> Doing<'a, LogFile> {
+        Box::pin(async move {
+            directory.assert_ours();
+            let path = directory.file(name);
+            let sync = if directory.syncs() { EachWrite::Synced } else { EachWrite::NotSynced };
+            let failed = |source| LogError::io("opening", &path, source);
+            let handle = OpenFile::open(directory, name, "opening", sync).await?;
+            let bytes = handle.bytes().await.map_err(failed)?;
+            Ok(LogFile { handle, directory: directory.clone(), path, bytes })
+        })
     }
 
     /// Its size, which writes do not change.
@@ -96,44 +107,48 @@ impl LogFile {
 
     /// Writes at an offset. Both it and the length are multiples of [`BLOCK_BYTES`], and the end is
     /// within the file.
-    pub(crate) async fn write(&self, bytes: &[u8], offset: u64) -> Result<(), LogError> {
-        debug_assert!(bytes.len().is_multiple_of(BLOCK_BYTES), "{} bytes are whole blocks", bytes.len());
-        debug_assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "a block begins at byte {offset}");
-        debug_assert!(offset + bytes.len() as u64 <= self.bytes, "the file does not grow");
-        if bytes.is_empty() {
-            return Ok(()); // glommio has no empty buffer
-        }
-        let failed = |source| LogError::io("writing", &self.path, source);
-        let fault = self.directory.faults().and_then(|faults| faults.strike());
-        let reaches_disk = match fault {
-            None => bytes,
-            Some(WriteFault::Error { written, .. } | WriteFault::Short { written }) => &bytes[..written],
-        };
-        let written = match reaches_disk {
-            [] => 0,
-            _ => self.handle.write(reaches_disk, offset).await.map_err(failed)?,
-        };
-        if let Some(WriteFault::Error { errno, .. }) = fault {
-            return Err(failed(errno.into()));
-        }
-        if written != bytes.len() {
-            return Err(LogError::ShortWrite {
-                file: self.path.clone(),
-                offset,
-                written,
-                wanted: bytes.len(),
-            });
-        }
-        if self.directory.is_fuse() && self.directory.syncs() {
-            let synced = self.handle.sync().await;
-            synced.map_err(|source| LogError::io("syncing", &self.path, source))?;
-        }
-        Ok(())
+    pub(crate) fn write<'a>(&'a self, bytes: &'a [u8], offset: u64) -> Doing<'a, ()> {
+        Box::pin(async move {
+            debug_assert!(bytes.len().is_multiple_of(BLOCK_BYTES), "{} bytes are whole blocks", bytes.len());
+            debug_assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "a block begins at byte {offset}");
+            debug_assert!(offset + bytes.len() as u64 <= self.bytes, "the file does not grow");
+            if bytes.is_empty() {
+                return Ok(()); // glommio has no empty buffer
+            }
+            let failed = |source| LogError::io("writing", &self.path, source);
+            let fault = self.directory.faults().and_then(|faults| faults.strike());
+            let reaches_disk = match fault {
+                None => bytes,
+                Some(WriteFault::Error { written, .. } | WriteFault::Short { written }) => &bytes[..written],
+            };
+            let written = match reaches_disk {
+                [] => 0,
+                _ => self.handle.write(reaches_disk, offset).await.map_err(failed)?,
+            };
+            if let Some(WriteFault::Error { errno, .. }) = fault {
+                return Err(failed(errno.into()));
+            }
+            if written != bytes.len() {
+                return Err(LogError::ShortWrite {
+                    file: self.path.clone(),
+                    offset,
+                    written,
+                    wanted: bytes.len(),
+                });
+            }
+            if self.directory.is_fuse() && self.directory.syncs() {
+                let synced = self.handle.sync().await;
+                synced.map_err(|source| LogError::io("syncing", &self.path, source))?;
+            }
+            Ok(())
+        })
     }
 
     /// Closes it. There is nothing left to be synced.
-    pub(crate) async fn close(self) -> Result<(), LogError> {
-        self.handle.close().await.map_err(|source| LogError::io("closing", &self.path, source))
+    pub(crate) fn close(self) -> Doing<'static, ()> {
+        Box::pin(async move {
+            self.handle.close().await.map_err(|source| LogError::io("closing", &self.path, source))
+        })
     }
 }
 
@@ -149,48 +164,54 @@ pub(crate) struct NewFile {
 
 impl NewFile {
     /// Makes it, empty. There must be none of that name.
-    pub(crate) async fn create(directory: &Directory, name: &str) -> Result<NewFile, LogError> {
-        directory.assert_ours();
-        make(directory, name).await?;
-        let handle = OpenFile::open(directory, name, "making", EachWrite::NotSynced).await?;
-        let path = directory.file(name);
-        Ok(NewFile { handle, directory: directory.clone(), path, bytes: 0 })
+    pub(crate) fn create<'a>(directory: &'a Directory, name: &'a str) -> Doing<'a, NewFile> {
+        Box::pin(async move {
+            directory.assert_ours();
+            make(directory, name).await?;
+            let handle = OpenFile::open(directory, name, "making", EachWrite::NotSynced).await?;
+            let path = directory.file(name);
+            Ok(NewFile { handle, directory: directory.clone(), path, bytes: 0 })
+        })
     }
 
     /// Writes on. The length is a multiple of [`BLOCK_BYTES`]. Other tasks run in between, after
     /// each piece.
-    pub(crate) async fn append(&mut self, bytes: &[u8]) -> Result<(), LogError> {
-        debug_assert!(bytes.len().is_multiple_of(BLOCK_BYTES), "{} bytes are whole blocks", bytes.len());
-        for piece in bytes.chunks(PIECE_BYTES) {
-            let end = self.bytes + piece.len() as u64;
-            let flips = self.directory.flips_part().filter(|at| (self.bytes..end).contains(at));
-            let written = match flips {
-                None => self.handle.write(piece, self.bytes).await,
-                Some(at) => {
-                    let mut flipped = piece.to_vec();
-                    flipped[(at - self.bytes) as usize] ^= 1;
-                    self.handle.write(&flipped, self.bytes).await
+    pub(crate) fn append<'a>(&'a mut self, bytes: &'a [u8]) -> Doing<'a, ()> {
+        Box::pin(async move {
+            debug_assert!(bytes.len().is_multiple_of(BLOCK_BYTES), "{} bytes are whole blocks", bytes.len());
+            for piece in bytes.chunks(PIECE_BYTES) {
+                let end = self.bytes + piece.len() as u64;
+                let flips = self.directory.flips_part().filter(|at| (self.bytes..end).contains(at));
+                let written = match flips {
+                    None => self.handle.write(piece, self.bytes).await,
+                    Some(at) => {
+                        let mut flipped = piece.to_vec();
+                        flipped[(at - self.bytes) as usize] ^= 1;
+                        self.handle.write(&flipped, self.bytes).await
+                    }
+                };
+                let written = written.map_err(|source| LogError::io("writing", &self.path, source))?;
+                if written != piece.len() {
+                    let (file, offset) = (self.path.clone(), self.bytes);
+                    return Err(LogError::ShortWrite { file, offset, written, wanted: piece.len() });
                 }
-            };
-            let written = written.map_err(|source| LogError::io("writing", &self.path, source))?;
-            if written != piece.len() {
-                let (file, offset) = (self.path.clone(), self.bytes);
-                return Err(LogError::ShortWrite { file, offset, written, wanted: piece.len() });
+                self.bytes = end;
             }
-            self.bytes = end;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Syncs it, and its name, and closes it. Returns its length.
-    pub(crate) async fn finish(self) -> Result<u64, LogError> {
-        let failed = |source| LogError::io("syncing", &self.path, source);
-        if self.directory.syncs() {
-            self.handle.sync().await.map_err(failed)?;
-        }
-        sync_name(&self.directory).await?;
-        self.handle.close().await.map_err(failed)?;
-        Ok(self.bytes)
+    pub(crate) fn finish(self) -> Doing<'static, u64> {
+        Box::pin(async move {
+            let failed = |source| LogError::io("syncing", &self.path, source);
+            if self.directory.syncs() {
+                self.handle.sync().await.map_err(failed)?;
+            }
+            sync_name(&self.directory).await?;
+            self.handle.close().await.map_err(failed)?;
+            Ok(self.bytes)
+        })
     }
 }
 

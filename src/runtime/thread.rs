@@ -8,6 +8,7 @@
 //! (Needed twice in 1,000 starts beside four busy loops on two CPUs.)
 
 use std::cell::RefCell;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -22,6 +23,7 @@ use glommio::io::PollableFd;
 use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
+use crate::config::Config;
 use crate::core::pump::pump;
 use crate::core::setup::ShardSetup;
 use crate::core::shard_waker::ShardWaker;
@@ -168,10 +170,8 @@ fn live<A: Actor>(
     let mut executor = None;
     let here = RefCell::new(None);
     let run = catch_unwind(AssertUnwindSafe(|| -> Result<(), StartError> {
-        let failed =
-            |source: Box<dyn std::error::Error + Send + Sync>| StartError::Executor { shard, source };
-        let executor =
-            &*executor.insert(build_executor(shared, shard).map_err(|error| failed(error.into()))?);
+        let cpu = shared.cpus[shard.index()];
+        let executor = &*executor.insert(build_executor(&shared.config, &shared.allowed, shard, cpu)?);
         let shard_waker = Arc::new(ShardWaker { shared: Arc::downgrade(shared), shard: shard.index() });
         let _shard_thread = waiting::become_shard_thread(Waker::from(shard_waker));
         run(
@@ -192,7 +192,7 @@ fn live<A: Actor>(
                     spawn_task(Box::pin(writer::write(local.clone(), logs, log, first)));
                 }
                 let doorbell = local.mailbox().doorbell().map_err(StartError::System)?;
-                let doorbell = PollableFd::new(doorbell).map_err(|error| failed(error.into()))?;
+                let doorbell = pollable(doorbell, shard)?;
                 // The first timer of a process may take 30 to 80 ms; nobody's message is to be the
                 // one that pays.
                 Timer::new(Duration::from_micros(100)).await;
@@ -260,17 +260,23 @@ fn leave<A: Actor>(shard: ShardIndex, shared: &Shared<A>, here: Option<Rc<LocalS
     left.unwrap_or_default()
 }
 
-fn build_executor<A: Actor>(shared: &Shared<A>, shard: ShardIndex) -> glommio::Result<LocalExecutor, ()> {
-    let config = &shared.config;
+// What follows knows no actor: so glommio's errors and their texts are compiled once.
+
+fn build_executor(
+    config: &Config,
+    allowed: &[usize],
+    shard: ShardIndex,
+    cpu: Option<usize>,
+) -> Result<LocalExecutor, StartError> {
     // The executor's blocking thread inherits where this thread may run before it is bound.
-    if let Err(error) = leave_inherited_cpu(shared.allowed.iter().copied()) {
+    if let Err(error) = leave_inherited_cpu(allowed.iter().copied()) {
         tracing::debug!(shard = shard.0, %error, "this thread stays where the one that started it may run");
     }
-    let placement = match shared.cpus[shard.index()] {
+    let placement = match cpu {
         Some(cpu) => Placement::Fixed(cpu),
         None => Placement::Unbound,
     };
-    LocalExecutorBuilder::new(placement)
+    let executor = LocalExecutorBuilder::new(placement)
         .name(&format!("freehold-{}", shard.0))
         .io_memory(config.io_memory_bytes)
         .ring_depth(config.ring_depth)
@@ -278,5 +284,10 @@ fn build_executor<A: Actor>(shared: &Shared<A>, shard: ShardIndex) -> glommio::R
         // Blocking calls of tasks must not take the shard's own CPU, which is where glommio would
         // put them.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-        .make()
+        .make();
+    executor.map_err(|error| StartError::Executor { shard, source: error.into() })
+}
+
+fn pollable(doorbell: OwnedFd, shard: ShardIndex) -> Result<PollableFd<OwnedFd>, StartError> {
+    PollableFd::new(doorbell).map_err(|error| StartError::Executor { shard, source: error.into() })
 }
