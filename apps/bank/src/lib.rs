@@ -4,7 +4,7 @@
 //!
 //! It keeps a log: a payment that was answered is on disk. With `--data` the log stays, and the
 //! bank goes on where it was when it is run again with the same payments, however it ended: each is
-//! made or refused once. See [`run`] and [`decided`] for how.
+//! made or refused once. See `run` and `decided` for how.
 //!
 //! ```text
 //! cargo run --release -p bank                        # a million payments; then the log is removed
@@ -25,8 +25,7 @@
 //! log is of; 3 if `--strict` met a bad line.
 //!
 //! All of the program is in here, so that it compiles while Freehold's machine code is made. A
-//! program that is one crate waits for that: it was the last 15 seconds of the first build, with
-//! one of two cores idle.
+//! program that is one crate waits for that, and then compiles alone.
 
 mod arguments;
 mod audit;
