@@ -14,6 +14,7 @@ pub(crate) type IdBounds<I> = (Bound<I>, Bound<I>);
 
 /// Whether a map may be asked for these ids: `BTreeMap` panics at a range that ends before it
 /// begins.
+#[inline]
 pub(crate) fn is_range<I: Ord>((from, to): &IdBounds<I>) -> bool {
     match (from, to) {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => true,
@@ -25,6 +26,7 @@ pub(crate) fn is_range<I: Ord>((from, to): &IdBounds<I>) -> bool {
 }
 
 /// Whether a range that begins at `one` has all of one that begins at `other`.
+#[inline]
 pub(crate) fn begins_before<I: Ord>(one: &Bound<I>, other: &Bound<I>) -> bool {
     match (one, other) {
         (Bound::Unbounded, _) => true,
@@ -37,6 +39,7 @@ pub(crate) fn begins_before<I: Ord>(one: &Bound<I>, other: &Bound<I>) -> bool {
 }
 
 /// Whether a range that ends at `one` has all of one that ends at `other`.
+#[inline]
 pub(crate) fn ends_behind<I: Ord>(one: &Bound<I>, other: &Bound<I>) -> bool {
     match (one, other) {
         (Bound::Unbounded, _) => true,
