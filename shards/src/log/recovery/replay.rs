@@ -70,8 +70,8 @@ pub struct Owing {
 }
 
 impl Owing {
-    /// Nothing yet, where these messages are over, as the [surveys](Survey::take_over) of all logs
-    /// have it.
+    /// Nothing yet, where these messages are over, as the [surveys](super::Survey::take_over) of all
+    /// logs have it.
     pub fn knowing(over: Arc<Over>) -> Self {
         Owing { known: Some(over), ..Owing::default() }
     }
