@@ -342,6 +342,18 @@ pub(crate) fn read(
     mut damage: impl FnMut(LogError) -> Result<(), LogError>,
     mut progress: impl FnMut(u64),
 ) -> Result<Ended, LogError> {
+    // What follows is compiled once, and not for each of twelve readers.
+    read_batches(directory, manifest, source, &mut each, &mut damage, &mut progress)
+}
+
+fn read_batches(
+    directory: &Directory,
+    manifest: &Manifest,
+    source: &Source,
+    each: &mut dyn FnMut(&SegmentPlace<'_>, &LogBatch<'_>) -> Result<(), LogError>,
+    damage: &mut dyn FnMut(LogError) -> Result<(), LogError>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Ended, LogError> {
     let first = manifest.segment_id(source.start, source.begin);
     let mut reader = LogReader::new(first, manifest.bounds(), source.begin.tail);
     let mut at = (source.files.first().map_or_else(String::new, |file| file.name.clone()), 0);
@@ -374,7 +386,7 @@ pub(crate) fn read(
             if failed.borrow().is_some() {
                 break;
             }
-            if tell_damage(directory, name, &at, is_lost, &found, &mut damage)?.is_break() {
+            if tell_damage(directory, name, &at, is_lost, &found, damage)?.is_break() {
                 is_lost = true;
                 break;
             }
@@ -415,7 +427,7 @@ fn tell_damage(
     at: &(String, u64),
     is_lost: bool,
     found: &Damage,
-    damage: &mut impl FnMut(LogError) -> Result<(), LogError>,
+    damage: &mut dyn FnMut(LogError) -> Result<(), LogError>,
 ) -> Result<ControlFlow<()>, LogError> {
     match found {
         Damage { found: Invalid::Version { found }, .. } => {
