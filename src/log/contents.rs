@@ -59,6 +59,12 @@ impl Source {
         self.files.iter().filter_map(|file| file.bytes).sum()
     }
 
+    /// Whether a batch is behind its end. What a run that was killed had under way may have come to
+    /// the disk after the next start had written down where its log ends.
+    fn is_late(&self, batch: &LogBatch<'_>) -> bool {
+        self.end.is_some_and(|(_, end)| batch.sequence >= end.sequence)
+    }
+
     /// How much of its files is before its end: what was written.
     pub(crate) fn bytes_before(&self, ended: &Ended) -> u64 {
         let (last, end) = &ended.at;
@@ -372,9 +378,7 @@ fn read_batches(
         let (failed, seen, late) = (RefCell::new(None), Cell::new(None), Cell::new(0));
         let mut take = |batch: LogBatch<'_>| {
             let mut failed = failed.borrow_mut();
-            // What a run that was killed had under way may have come to the disk after the next
-            // start had written down where its log ends.
-            let is_late = source.end.is_some_and(|(_, end)| batch.sequence >= end.sequence);
+            let is_late = source.is_late(&batch);
             late.set(late.get() + u64::from(is_late));
             if failed.is_none() && !is_late {
                 *failed = each(&place, &batch).err();
@@ -403,8 +407,7 @@ fn read_batches(
             // Of a file that was cut, the padding behind the last batch may be missing.
             at = (name.clone(), end.min(bytes));
         }
-        let is_short = bytes < manifest.segment_bytes;
-        if source.end.is_none() && is_short && !is_lost {
+        if source.end.is_none() && bytes < manifest.segment_bytes && !is_lost {
             // A file has its full size before it has the name of a segment.
             let what = format!("the file ends here, and segments have {} bytes", manifest.segment_bytes);
             damage(damaged(directory, name, expected.min(bytes), what))?;
