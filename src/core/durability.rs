@@ -81,9 +81,6 @@ impl<A: Actor> LocalShard<A> {
     /// Gives a task the answer to a message that has run here: at once, or as an ask in flight,
     /// which waits until it is durable.
     pub(crate) fn answer_when_durable(&self, outcome: Outcome<A>) -> Result<Outcome<A>, u32> {
-        if self.shared.logs.is_none() {
-            return Ok(outcome);
-        }
         let Ok(mut core) = self.core.try_borrow_mut() else { reentered() };
         if core.shard.undurable().is_none() {
             return Ok(outcome);
