@@ -23,8 +23,8 @@ pub const ABOUT: &str = "this runtime: a client on each shard, rows of its own s
 
 /// How often whoever waits looks around.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// A shard that finds nothing to do publishes what its tasks did by themselves each 16 looks. A task
-/// that gives way lets it look once.
+/// A shard that finds nothing to do publishes what its tasks did by themselves each 16 looks. A
+/// task that gives way lets it look once.
 const LOOKS_PER_PUBLISHING: usize = 64;
 /// How long counters may take to say what was done, which they do at the end of a turn.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
