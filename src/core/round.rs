@@ -356,9 +356,8 @@ impl<A: Actor> LocalShard<A> {
 }
 
 impl<A: Actor> Core<A> {
-    /// Lets go of what no snapshot needs any more, for a while.
+    /// Lets go of what no snapshot needs any more, for a while. Says how long it took.
     #[inline]
-    /// Says how long it took.
     pub(super) fn sweep(&mut self) -> Duration {
         if !self.shard.has_garbage() {
             return Duration::ZERO;
