@@ -15,15 +15,14 @@
 
 use std::num::NonZeroU32;
 
-use wide::u32x8;
-
 use crate::prefetch::Prefetch;
+use crate::store::equal::{HASHES, Wanted};
 use crate::store::slot::SlotIndex;
 
 /// A bucket's hashes, and then its slot numbers plus one. Plain integers, so that the allocator can
 /// supply zeroed memory that is not touched before it is used.
 type Bucket = [u32; 2 * PLACES];
-const PLACES: usize = 8;
+const PLACES: usize = HASHES;
 /// Stands for the slot of an entry removed from the old table; its hash is 0, which no entry has.
 const REMOVED: u32 = u32::MAX;
 
@@ -94,12 +93,12 @@ impl Table {
         hash: IdHash,
         mut look: impl FnMut(SlotIndex) -> Option<T>,
     ) -> Option<(usize, usize, SlotIndex, T)> {
-        let wanted = u32x8::splat(hash.0.get());
+        let wanted = Wanted::new(hash.0.get());
         let mut at = self.bucket(hash.0.get());
         // The end of the table comes into sight only in an old one, whose end was moved.
         while let Some(bucket) = self.buckets.get(at) {
             let hashes: [u32; PLACES] = bucket[..PLACES].try_into().expect("a bucket begins with its hashes");
-            let mut equal = u32x8::new(hashes).simd_eq(wanted).to_bitmask();
+            let mut equal = wanted.equal_to(hashes);
             while equal != 0 {
                 let place = equal.trailing_zeros() as usize % PLACES;
                 let slot = bucket[PLACES + place].wrapping_sub(1);

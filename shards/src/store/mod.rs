@@ -1,5 +1,6 @@
 //! Objects in memory: where each is, what it was before, and the way of a checkpoint through them.
 
+mod equal;
 pub(crate) mod home;
 pub(crate) mod id_range;
 pub(crate) mod index;
