@@ -68,7 +68,7 @@ impl Housekeeping {
     }
 
     /// Asserts that in one of several runs there are no more than `most`: what a message allocates
-    /// is there in each, and what a busy machine adds is not. The first such run is the last.
+    /// is there in each, and what a busy machine adds is not. After the first such run it stops.
     ///
     /// The story: all runs were made, and the one with the fewest was judged. Beside eight busy
     /// loops that took a quarter of an hour.
