@@ -67,6 +67,9 @@ fn a_batch_that_comes_late_is_nothing() {
     let end = BLOCK as u64 * (tail.sequence - 1);
     file.expect("it is there").write_all_at(late.sealed(), end).expect("there is room");
     assert_eq!(state(place.path()).expect("nothing is wrong"), before);
+    let mut given = 0;
+    dump(place.path(), |entry| given += usize::from(entry.epoch == Epoch(0xffff))).expect("it can be read");
+    assert_eq!(given, 0, "its records are nobody's");
     assert!(verify(place.path()).expect("it can be read").damages.is_empty());
 }
 
